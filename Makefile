@@ -1,0 +1,31 @@
+# What README, CI and benchmarks call. `make help` lists the targets.
+SHELL := /bin/sh
+BIN := .venv/bin
+export PYTHON ?= python3
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: ## prepare .venv and the Debian packages that the demo needs
+	@scripts/setup demo
+
+demo: setup ## the main job on any Linux, without Docker; CMD='...' runs your own command as the app
+	@$(BIN)/imds-detourctl demo $(if $(CMD),--command '$(subst ','\'',$(CMD))')
+
+test: ## lint, format, types, and the unit, blackbox and netns tests
+	@scripts/setup test
+	@scripts/test
+
+lint: ## lint, format check and strict types alone
+	@scripts/setup test
+	@scripts/test lint
+
+format: ## format the code
+	@scripts/setup test
+	@$(BIN)/ruff format && $(BIN)/ruff check --fix
+
+clean: ## remove everything that the other targets made
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

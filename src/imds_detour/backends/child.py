@@ -1,0 +1,113 @@
+"""A forked child that holds the firewall library, so that neither its exit() nor its stdout tricks can reach us.
+
+libxtables may end its process, its read-back borrows file descriptor 1, and one process can build the rules of one
+address family only. A child has all that to itself, and it loads while the parent looks the mock's name up.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from imds_detour.errors import DetourError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PATIENCE = 10.0
+"""Seconds that one call may take. A commit takes about 1 ms; waiting for another writer's lock takes longest."""
+LARGEST_MESSAGE = 131_072
+"""Bytes. A list of our rules is some hundreds; 128 KiB fit in the default socket buffer (net.core.wmem_default)."""
+
+
+class Child:
+    """A process that answers calls of named functions, one at a time."""
+
+    def __init__(self, load: Callable[[], dict[str, Callable[..., object]]]) -> None:
+        """Fork; the child runs ``load`` for its functions and then waits for calls."""
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # What the libraries have to say goes to a file without a name, read only when the child dies.
+        self._words = os.memfd_create("imds-detour-firewall")
+        self._pid = os.fork()
+        if self._pid == 0:
+            self._socket.close()  # with a copy of the parent's end, the child would never see the end of its input
+            _serve(theirs, self._words, load)
+        theirs.close()
+        self._socket.settimeout(PATIENCE)
+
+    def call(self, function: str, *arguments: object) -> Any:  # noqa: ANN401  (whatever the named function returns)
+        """Call a function in the child and return what it returns.
+
+        Raises:
+            DetourError: the function's own, or one that says how the child ended.
+
+        """
+        try:
+            self._socket.sendall(pickle.dumps((function, arguments)))
+            answer = self._socket.recv(LARGEST_MESSAGE)
+        except TimeoutError:
+            raise DetourError("firewall", f"the firewall helper did not answer within {PATIENCE:.0f} s") from None
+        except OSError:
+            answer = b""
+        if not answer:
+            raise DetourError("firewall", f"the firewall helper ended early{self._last_words()}")
+        # Safe to unpickle: the other end is our own fork, on a socket that nobody else holds.
+        outcome, error = pickle.loads(answer)  # noqa: S301  (see above)
+        if error is not None:
+            raise DetourError(*error)
+        return outcome
+
+    def close(self) -> None:
+        """End the child and reap it."""
+        self._socket.close()  # the child sees the end of its input
+        with suppress(ChildProcessError):  # SIGCHLD is ignored by inheritance, and the kernel has reaped the child
+            os.waitpid(self._pid, 0)
+        os.close(self._words)
+
+    def _last_words(self) -> str:
+        words = os.pread(self._words, 4096, 0).decode(errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(words) if line.strip()), "")
+        return f": {last}" if last else ""
+
+
+def _serve(calls: socket.socket, words: int, load: Callable[[], dict[str, Callable[..., object]]]) -> NoReturn:
+    try:
+        # The parent's stop handlers are not ours: a signal to the whole process group just ends the child.
+        for number in signal.valid_signals():
+            if callable(signal.getsignal(number)):
+                signal.signal(number, signal.SIG_DFL)
+        null = os.open("/dev/null", os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(null, 1)
+        os.dup2(words, 2)
+        functions: dict[str, Callable[..., object]] = {}
+        failure: DetourError | None = None
+        try:
+            functions = load()
+        except DetourError as error:
+            failure = error
+        while message := calls.recv(LARGEST_MESSAGE):
+            function, arguments = pickle.loads(message)  # noqa: S301  (from our own parent)
+            calls.sendall(pickle.dumps(_answer(functions, failure, function, arguments)))
+    finally:
+        os._exit(0)  # never the parent's clean-up, and never a traceback of a child that nobody asked for
+
+
+def _answer(
+    functions: dict[str, Callable[..., object]],
+    failure: DetourError | None,
+    function: str,
+    arguments: tuple[object, ...],
+) -> tuple[object, tuple[str, str, str] | None]:
+    if failure is not None:
+        return None, (failure.step, failure.reason, failure.remedy)
+    try:
+        return functions[function](*arguments), None
+    except DetourError as error:
+        return None, (error.step, error.reason, error.remedy)
+    except Exception as error:  # the one edge where a library's exceptions are translated
+        return None, ("firewall", f"python-iptables failed: {type(error).__name__}: {error}", "")

@@ -1,0 +1,155 @@
+"""Our rules in legacy iptables, as the child process puts them there.
+
+python-iptables is used with autocommit off, throughout: it swallows the errors of its own commits. A change is one
+commit a table, made under a lock, tried again when somebody else changed the table meanwhile, and read back.
+"""
+
+from __future__ import annotations
+
+import time
+from ipaddress import ip_address, ip_interface
+from typing import TYPE_CHECKING, Any
+
+from imds_detour.backends import iptc_loader, preflight
+from imds_detour.backends.lock import tables_lock
+from imds_detour.endpoints import Endpoint
+from imds_detour.errors import DetourError
+from imds_detour.rules import COMMENT, GUARD_CHAIN, REDIRECT_CHAIN, Dnat, Installed, Jump, Reject, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+OUR_CHAINS = {"filter": GUARD_CHAIN, "nat": REDIRECT_CHAIN}
+ATTEMPTS = 20
+"""Commits to try while another writer, one that takes no lock, keeps changing the table."""
+
+
+def load() -> dict[str, Callable[..., object]]:
+    """Return the functions that the parent may call.
+
+    Raises:
+        DetourError: when legacy iptables cannot work here, naming the capability, kernel feature or library.
+
+    """
+    preflight.require_legacy()
+    tables = _Tables(iptc_loader.load())
+    return {"apply": tables.apply, "installed": tables.installed}
+
+
+class _Tables:
+    def __init__(self, iptc: ModuleType) -> None:
+        self._iptc = iptc
+
+    def apply(self, rules: tuple[Rule, ...], names: tuple[str, ...]) -> None:
+        for name in names:
+            self._make(name, tuple(rule for rule in rules if rule.table == name))
+
+    def installed(self) -> tuple[Installed, ...]:
+        return tuple(found for name in OUR_CHAINS for found in self._read(self._table(name)))
+
+    def _table(self, name: str) -> Any:  # noqa: ANN401  (python-iptables has no types)
+        table = self._iptc.Table(name, autocommit=False)
+        table.refresh()  # the object is shared and may be older than the kernel's state
+        return table
+
+    def _make(self, name: str, wanted: tuple[Rule, ...]) -> None:
+        """Make ``wanted`` the rules of ours in one table; none means that our chain goes as well."""
+        failure = "the rules read back are not the ones written"
+        with tables_lock():
+            for attempt in range(ATTEMPTS):
+                table = self._table(name)
+                if self._stands(table, name, wanted):
+                    return
+                self._change(table, name, wanted)
+                try:
+                    table.commit()
+                except self._iptc.IPTCError as error:
+                    # EAGAIN: somebody changed the table since we read it. EINVAL may come after a commit that worked.
+                    failure = str(error)
+                    time.sleep(0.001 * attempt)
+            if self._stands(self._table(name), name, wanted):
+                return
+        raise DetourError("firewall", f"iptables refused our rules in table {name} {ATTEMPTS} times; last: {failure}")
+
+    def _stands(self, table: Any, name: str, wanted: tuple[Rule, ...]) -> bool:  # noqa: ANN401  (as above)
+        if not wanted and table.is_chain(OUR_CHAINS[name]):
+            return False
+        return tuple(found.rule for found in self._read(table)) == wanted
+
+    def _change(self, table: Any, name: str, wanted: tuple[Rule, ...]) -> None:  # noqa: ANN401  (as above)
+        ours, output = OUR_CHAINS[name], self._iptc.Chain(table, "OUTPUT")
+        for old in output.rules:
+            if old.target.name == ours:
+                output.delete_rule(old)
+        if table.is_chain(ours):
+            table.flush_entries(ours)
+        elif wanted:
+            table.create_chain(ours)
+        chain = self._iptc.Chain(table, ours)
+        for rule in (rule for rule in wanted if rule.chain == ours):
+            chain.append_rule(self._to_iptc(rule))
+        for rule in reversed([rule for rule in wanted if rule.chain == "OUTPUT"]):
+            output.insert_rule(self._to_iptc(rule))
+        if not wanted and table.is_chain(ours):
+            table.delete_chain(ours)
+
+    def _to_iptc(self, rule: Rule) -> Any:  # noqa: ANN401  (as above)
+        entry = self._iptc.Rule()
+        if rule.destination is not None:
+            entry.dst = str(rule.destination)
+        if rule.protocol is not None:
+            entry.protocol = rule.protocol  # before the target: DNAT takes a port only where the protocol has ports
+        if rule.port is not None:
+            entry.create_match("tcp").dport = str(rule.port)  # a string: an int makes a rule without a port
+        entry.create_match("comment").comment = COMMENT
+        match rule.target:
+            case Jump(chain):
+                entry.create_target(chain)
+            case Dnat(to):
+                entry.create_target("DNAT").to_destination = str(to)
+            case Reject(reply):
+                entry.create_target("REJECT").reject_with = reply
+        return entry
+
+    def _read(self, table: Any) -> list[Installed]:  # noqa: ANN401  (as above)
+        ours = OUR_CHAINS[table.name]
+        jumps = [entry for entry in self._iptc.Chain(table, "OUTPUT").rules if entry.target.name == ours]
+        own = self._iptc.Chain(table, ours).rules if table.is_chain(ours) else []
+        return [
+            Installed(_from_iptc(entry, table.name, chain), entry.get_counters()[0])
+            for chain, entries in (("OUTPUT", jumps), (ours, own))
+            for entry in entries
+        ]
+
+
+def _from_iptc(entry: Any, table: str, chain: str) -> Rule | None:  # noqa: ANN401  (as above)
+    """Read a rule back; None when it says anything that no rule of ours says."""
+    matches = {match.name: match.get_all_parameters() for match in entry.matches}
+    parameters = entry.target.get_all_parameters()
+    match entry.target.name:
+        case "DNAT" if set(parameters) == {"to-destination"}:
+            target: Jump | Dnat | Reject = Dnat(_endpoint(parameters["to-destination"][0]))
+        case "REJECT" if set(parameters) == {"reject-with"}:
+            target = Reject(parameters["reject-with"][0])
+        case name if name in OUR_CHAINS.values():
+            target = Jump(name)
+        case _:
+            return None
+    port = matches.pop("tcp", {})
+    rule = Rule(
+        table,
+        chain,
+        target,
+        destination=None if entry.dst == "0.0.0.0/0.0.0.0" else ip_interface(entry.dst).ip,
+        protocol=None if entry.protocol == "ip" else entry.protocol,
+        port=int(port.pop("dport")[0]) if "dport" in port else None,
+    )
+    plain = entry.src == "0.0.0.0/0.0.0.0" and not entry.in_interface and not entry.out_interface and not port
+    exact = rule.destination is None or ip_interface(entry.dst).network.num_addresses == 1
+    return rule if plain and exact and matches == {"comment": {"comment": [COMMENT]}} else None
+
+
+def _endpoint(text: str) -> Endpoint:
+    host, _, port = text.rpartition(":")
+    return Endpoint(ip_address(host.strip("[]")), int(port))

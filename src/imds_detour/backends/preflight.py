@@ -1,0 +1,70 @@
+"""Can this process change this namespace's firewall? Asked without changing anything."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+
+from imds_detour.capabilities import NET_ADMIN, NET_RAW, effective
+from imds_detour.errors import DetourError
+
+SOL_IP = 0
+"""linux/in.h"""
+IPT_SO_GET_INFO = 64
+"""linux/netfilter_ipv4/ip_tables.h: IPT_BASE_CTL."""
+INFO_SIZE = 84
+"""sizeof(struct ipt_getinfo): the table's name in 32 bytes, then 13 numbers of 4."""
+
+
+def require_legacy() -> None:
+    """Return when legacy iptables can work here.
+
+    Raises:
+        DetourError: with the capability or kernel feature that is missing and the line that adds it.
+
+    """
+    have = effective()
+    if not have & NET_ADMIN:
+        who = "" if os.geteuid() == 0 else f" (uid {os.geteuid()}: a container gives added capabilities to root only)"
+        raise DetourError(
+            "firewall",
+            f"no NET_ADMIN capability{who}",
+            "add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`"
+            + ("" if os.geteuid() == 0 else ", and start as root: no `USER` in the Dockerfile, no `user:` in Compose"),
+        )
+    if not have & NET_RAW:
+        raise DetourError(
+            "firewall",
+            "no NET_RAW capability, which legacy iptables needs to open its socket",
+            "add it: in Compose `cap_add: [NET_ADMIN, NET_RAW]`, with docker run `--cap-add NET_RAW` as well",
+        )
+    for table in ("filter", "nat"):
+        number = _info_errno(table)
+        if number in (errno.ENOPROTOOPT, errno.ENOENT):
+            raise DetourError(
+                "firewall",
+                f"the kernel has no legacy iptables here (table {table}: {os.strerror(number)})",
+                f"load it on the host: `modprobe iptable_{table}`",
+            )
+        if number:
+            raise DetourError(
+                "firewall",
+                f"the kernel refuses legacy iptables (table {table}: {os.strerror(number)})",
+                "the network namespace may belong to another user namespace: run as root of the one that owns it",
+            )
+
+
+def _info_errno(table: str) -> int:
+    """Ask for a table's size, as iptables does first of all, and return the errno; 0 is yes."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    info = ctypes.create_string_buffer(table.encode(), INFO_SIZE)
+    size = ctypes.c_uint32(INFO_SIZE)
+    try:
+        raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    except OSError as error:
+        return error.errno or errno.EIO
+    with raw:  # socket.getsockopt() cannot pass the table's name in, hence libc
+        failed = libc.getsockopt(raw.fileno(), SOL_IP, IPT_SO_GET_INFO, info, ctypes.byref(size))
+        return ctypes.get_errno() if failed else 0

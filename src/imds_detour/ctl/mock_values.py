@@ -1,0 +1,80 @@
+"""The development mock's values: the built-in ones, and a user's JSON file merged over them."""
+
+import json
+from typing import TypeAlias
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+_ROOTS = frozenset({"meta-data", "user-data", "dynamic"})
+_MAX_DEPTH = 50  # keeps a broken file far from the interpreter's recursion limit
+_TOO_DEEP = f"nested too deeply; use at most {_MAX_DEPTH} levels"
+_MAX_OFFSET = 10**9  # seconds, some 31 years: such a time still fits a four-digit year
+
+
+class DataError(ValueError):
+    """The metadata values cannot be served; the message says which one, and what to write instead."""
+
+
+def load(defaults: str, override: str | None = None) -> dict[str, Json]:
+    """Read the default values and a user's, both JSON text, and merge the second over the first.
+
+    An object is a directory, `{"$json": ...}` a document, and in a document `{"$now": N}` is the time N seconds after
+    the request. `null` in the user's text removes a value; inside a document it is a value.
+
+    Raises `DataError` if a text is not JSON or holds something that cannot be served.
+    """
+    try:
+        data: Json = json.loads(defaults)
+        if override is not None:
+            data = _merge(data, json.loads(override))
+        _check(data, "")
+    except json.JSONDecodeError as error:
+        raise DataError(f"not JSON: {error}; correct that place") from error
+    except RecursionError as error:
+        raise DataError(_TOO_DEEP) from error
+    if not isinstance(data, dict) or not data.keys() <= _ROOTS:
+        raise DataError('the outermost level must be an object of "meta-data", "user-data" and "dynamic", nothing else')
+    return data
+
+
+def _merge(base: Json, over: Json, *, in_document: bool = False) -> Json:
+    if not isinstance(over, dict):
+        return over
+    merged = dict(base) if isinstance(base, dict) else {}
+    if "$json" in merged and "$json" not in over:
+        over = {"$json": over}  # a plain object over a document means the document's members
+    elif "$json" in over and "$json" not in merged:
+        merged = {}  # a document takes the place of a directory
+    for key, value in over.items():
+        if value is None and not in_document:
+            merged.pop(key, None)
+        else:
+            merged[key] = _merge(merged.get(key), value, in_document=in_document or key == "$json")
+    return merged
+
+
+def _check(node: Json, where: str, depth: int = 0) -> None:
+    if isinstance(node, list) or node is None:
+        raise DataError(f'{where or "/"}: this cannot be served; write one text, or {{"$json": ...}} for a document')
+    if isinstance(node, dict) and "$json" in node and len(node) == 1:
+        _check_document(node["$json"], where, depth)
+    elif isinstance(node, dict):
+        for name, child in node.items():
+            if not name or name.startswith("$") or "/" in name or not name.isprintable():
+                raise DataError(f"{where}/: {name!r} cannot be a name here; nest objects instead of writing /")
+            if depth == _MAX_DEPTH:
+                raise DataError(_TOO_DEEP)
+            _check(child, f"{where}/{name}", depth + 1)
+
+
+def _check_document(node: Json, where: str, depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        raise DataError(_TOO_DEEP)
+    if isinstance(node, dict) and "$now" in node:
+        offset = node["$now"]
+        # Written as "not <=" because NaN, which Python reads from JSON, is neither smaller nor greater.
+        if len(node) > 1 or not isinstance(offset, int | float) or not abs(offset) <= _MAX_OFFSET:
+            raise DataError(f'{where}: write {{"$now": N}}, N seconds from -{_MAX_OFFSET} to {_MAX_OFFSET}')
+    elif isinstance(node, dict | list):
+        for child in node.values() if isinstance(node, dict) else node:
+            _check_document(child, where, depth + 1)

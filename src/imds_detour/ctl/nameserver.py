@@ -1,0 +1,96 @@
+"""A little DNS server for the demo and the tests: real datagrams and streams, answers from a function."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import struct
+import sys
+from typing import TYPE_CHECKING
+
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import TypeAlias
+
+    Answer: TypeAlias = Callable[[dns.message.QueryMessage, str], bytes | None]
+
+TTL = 1
+"""Seconds for which an answer may be kept."""
+
+
+def serve(address: str, answer: Answer, *, port: int = 53) -> None:
+    """Answer questions over UDP and TCP until the process ends; says ``ready`` on stdout when it listens.
+
+    Args:
+        address: the IPv4 address to listen on.
+        answer: takes the question and ``udp`` or ``tcp``, and returns the reply as it goes over the wire, or None to
+            stay silent.
+        port: the port to listen on.
+
+    """
+    datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    datagrams.bind((address, port))
+    streams = socket.create_server((address, port))
+    with selectors.DefaultSelector() as ready:
+        ready.register(datagrams, selectors.EVENT_READ)
+        ready.register(streams, selectors.EVENT_READ)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        while True:
+            for key, _ in ready.select():
+                if key.fileobj is datagrams:
+                    _datagram(datagrams, answer)
+                else:
+                    _stream(streams, answer)
+
+
+def _datagram(datagrams: socket.socket, answer: Answer) -> None:
+    wire, sender = datagrams.recvfrom(65_535)
+    if reply := answer(_question(wire), "udp"):
+        datagrams.sendto(reply, sender)
+
+
+def _stream(streams: socket.socket, answer: Answer) -> None:
+    connection, _ = streams.accept()
+    with connection:
+        connection.settimeout(2)
+        try:
+            (length,) = struct.unpack("!H", connection.recv(2, socket.MSG_WAITALL))
+            reply = answer(_question(connection.recv(length, socket.MSG_WAITALL)), "tcp")
+            if reply:
+                connection.sendall(struct.pack("!H", len(reply)) + reply)
+        except (OSError, struct.error):
+            return  # a client that went away
+
+
+def _question(wire: bytes) -> dns.message.QueryMessage:
+    message = dns.message.from_wire(wire)
+    assert isinstance(message, dns.message.QueryMessage)  # noqa: S101  (the clients here send nothing else)
+    return message
+
+
+def addresses(question: dns.message.QueryMessage, name: str, known: Sequence[str]) -> bytes:
+    """Reply with those addresses of ``name`` that are of the kind asked for; NXDOMAIN for any other name."""
+    reply = dns.message.make_response(question)
+    asked = question.question[0]
+    if asked.name != dns.name.from_text(name):
+        reply.set_rcode(dns.rcode.NXDOMAIN)
+        return reply.to_wire()
+    kind = dns.rdatatype.to_text(asked.rdtype)
+    records = [address for address in known if kind == ("AAAA" if ":" in address else "A")]
+    if records:
+        reply.answer.append(dns.rrset.from_text(asked.name, TTL, "IN", kind, *records))
+    return reply.to_wire()
+
+
+def refusal(question: dns.message.QueryMessage, rcode: str) -> bytes:
+    """Reply with an error: ``NXDOMAIN``, ``SERVFAIL``, ``REFUSED``."""
+    reply = dns.message.make_response(question)
+    reply.set_rcode(dns.rcode.from_text(rcode))
+    return reply.to_wire()

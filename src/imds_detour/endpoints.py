@@ -1,0 +1,84 @@
+"""Where clouds answer for their metadata: presets as data, each address with its source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+Address = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Endpoint:
+    """An address and a TCP port.
+
+    Attributes:
+        address: IPv4 or IPv6.
+        port: 1 to 65535.
+
+    """
+
+    address: Address
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """One kind of metadata service.
+
+    Attributes:
+        name: as MOCK_ENDPOINTS spells it.
+        endpoints: where SDKs look for it.
+        path: what the probe asks for; its body is stable, and differs from one machine to the next.
+
+    """
+
+    name: str
+    endpoints: tuple[Endpoint, ...]
+    path: str
+
+
+AWS = Preset(
+    # EC2 user guide, "Access instance metadata"; [fd00:ec2::254]:80 joins when the firewall speaks IPv6.
+    name="aws",
+    endpoints=(Endpoint(IPv4Address("169.254.169.254"), 80),),
+    path="/latest/meta-data/instance-id",
+)
+
+PRESETS = {preset.name: preset for preset in (AWS,)}
+
+METADATA_ADDRESSES = frozenset(
+    ip_address(text)
+    for text in (
+        "169.254.169.254",  # AWS, GCP, Azure and most others
+        "fd00:ec2::254",  # AWS over IPv6
+        "169.254.170.2",  # Amazon ECS task credentials
+        "169.254.170.23",  # Amazon EKS pod identity
+        "fd00:ec2::23",  # the same over IPv6
+        "100.100.100.200",  # Alibaba Cloud
+        "169.254.42.42",  # Scaleway
+        "fd00:42::42",  # the same over IPv6
+        "fd00:c1::a9fe:a9fe",  # Oracle Cloud over IPv6
+        "fd00:a9fe:a9fe::1",  # Akamai over IPv6
+    )
+)
+"""Addresses at which a real service answers on somebody's machine: a mock cannot be there."""
+
+
+def unfit_for_mock(address: Address) -> str:
+    """Say why no mock can be at this address, or return an empty string when one can."""
+    if address in METADATA_ADDRESSES:
+        return "it is a metadata address itself, so the redirect would lead back to it"
+    if address.is_unspecified:
+        return "it is the unspecified address"
+    if address.is_multicast:
+        return "it is a multicast address"
+    if address == IPv4Address("255.255.255.255"):
+        return "it is the broadcast address"
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return unfit_for_mock(address.ipv4_mapped) or "it is an IPv4 address in IPv6 clothes; give the IPv4 address"
+    return ""

@@ -1,0 +1,153 @@
+"""One HTTP/1.1 request and its reply, bounded in time and size.
+
+http.client would do, at 50 ms of import time on the way to every app, and with timeouts by the read instead of by the
+exchange: a server that sends a byte a second would hold it for hours.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from imds_detour.errors import NotYetError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from imds_detour.endpoints import Endpoint
+    from imds_detour.waiting import Deadline
+
+LARGEST_REPLY = 65_536
+"""Bytes of a reply, head included. An instance id is 19, a token 56."""
+
+
+class GarbageError(ValueError):
+    """What came back is not an HTTP reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A complete reply.
+
+    Attributes:
+        status: 200 to 999.
+        location: the Location header, empty without one.
+        body: at most LARGEST_REPLY bytes.
+
+    """
+
+    status: int
+    location: str
+    body: bytes
+
+
+def request(method: str, path: str, headers: Mapping[str, str]) -> bytes:
+    """Return a request as it goes over the wire; nothing in it may hold a line break."""
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    # A length of 0 even for PUT without a body: some servers answer 411 without it.
+    lines += ["User-Agent: imds-detour", "Accept: */*", "Content-Length: 0", "Connection: close", "", ""]
+    return "\r\n".join(lines).encode("ascii")
+
+
+def parse(data: bytes, *, ended: bool) -> Reply | None:
+    """Return the reply in what has been received, or None while more must come.
+
+    Args:
+        data: everything received so far.
+        ended: whether the server has closed the connection.
+
+    Raises:
+        GarbageError: when this can never become an HTTP reply.
+
+    """
+    head, separator, rest = data.partition(b"\r\n\r\n")
+    if not b"HTTP/1.".startswith(head[:7]):
+        raise GarbageError("it does not speak HTTP")
+    if not separator:
+        if ended:
+            raise GarbageError("it closed the connection before the end of its reply's head")
+        return None
+    lines = head.split(b"\r\n")
+    status = re.fullmatch(rb"HTTP/1\.[01] ([2-9][0-9][0-9])( .*)?", lines[0])
+    if not status:
+        raise GarbageError("its status line makes no sense")
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines[1:])}
+    body = _body(int(status[1]), headers, rest, ended=ended)
+    if body is None:
+        if ended:
+            raise GarbageError("it closed the connection in the middle of its reply")
+        return None
+    return Reply(int(status[1]), headers.get(b"location", b"").decode("latin-1"), body)
+
+
+def _body(status: int, headers: Mapping[bytes, bytes], rest: bytes, *, ended: bool) -> bytes | None:
+    """Return the body by the rules of RFC 9112 section 6.3, or None while it is not complete."""
+    if status in (204, 304):
+        return b""
+    if headers.get(b"transfer-encoding", b"").lower() == b"chunked":
+        return _dechunk(rest)
+    length = headers.get(b"content-length")
+    if length is None:
+        return rest if ended else None
+    if not re.fullmatch(rb"[0-9]{1,18}", length):
+        raise GarbageError("its Content-Length makes no sense")
+    return rest[: int(length)] if len(rest) >= int(length) else None
+
+
+def _dechunk(rest: bytes) -> bytes | None:
+    body = b""
+    while True:
+        line, separator, rest = rest.partition(b"\r\n")
+        if not separator:
+            return None
+        size = re.fullmatch(rb"([0-9a-fA-F]{1,8})[ \t]*(;.*)?", line)
+        if not size:
+            raise GarbageError("its chunks make no sense")
+        length = int(size[1], 16)
+        if length == 0:
+            return body
+        if len(rest) < length + 2:
+            return None
+        body, rest = body + rest[:length], rest[length + 2 :]
+
+
+def exchange(to: Endpoint, message: bytes, deadline: Deadline) -> Reply:
+    """Send a request over a connection of its own and return the reply.
+
+    Raises:
+        NotYetError: refused, reset, no complete reply by the deadline, too large, or not HTTP; the text says which.
+
+    """
+    family = socket.AF_INET if to.address.version == 4 else socket.AF_INET6
+    received = b""
+    step = f"it does not accept a connection within {deadline.limit:.3g} s"
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as connection:
+            _allow(connection, deadline)
+            connection.connect((str(to.address), to.port))
+            step = f"it accepts and sends nothing within {deadline.limit:.3g} s"
+            connection.sendall(message)
+            while len(received) <= LARGEST_REPLY:
+                _allow(connection, deadline)
+                data = connection.recv(LARGEST_REPLY)
+                if data:
+                    step = f"its reply is not complete within {deadline.limit:.3g} s"
+                received += data
+                if reply := parse(received, ended=not data):
+                    return reply
+    except TimeoutError:
+        raise NotYetError("probe", step) from None
+    except GarbageError as error:
+        raise NotYetError("probe", str(error)) from None
+    except OSError as error:
+        raise NotYetError("probe", f"{error.strerror or error}".lower()) from None
+    raise NotYetError("probe", f"its reply is larger than {LARGEST_REPLY} bytes")
+
+
+def _allow(connection: socket.socket, deadline: Deadline) -> None:
+    left = deadline.remaining()
+    if left <= 0:
+        raise TimeoutError
+    connection.settimeout(None if left == float("inf") else left)

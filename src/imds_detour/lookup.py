@@ -1,0 +1,83 @@
+"""From the mock's name to its addresses.
+
+The system resolver comes first: it knows /etc/hosts, search domains, and whatever else the app itself will see. It runs
+in a thread, because a stop signal cannot interrupt libc; when it has no answer, dnspython asks the configured servers
+again and again and can tell "no such name" from "no reply". The thread stays in the race all the while.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from imds_detour.endpoints import unfit_for_mock
+from imds_detour.errors import DetourError
+from imds_detour.system_resolver import SystemResolver
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from imds_detour.endpoints import Address
+    from imds_detour.waiting import Deadline
+
+SYSTEM_PATIENCE = 0.25
+"""Seconds before the servers are asked directly. A resolver that works answers in 1 ms here, in 100 ms abroad."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Where the mock may be.
+
+    Attributes:
+        name: as the user wrote it.
+        addresses: at least one, in the order in which to try them: the same on every start.
+        source: who said so: ``literal``, ``system resolver``, or a DNS server's address.
+
+    """
+
+    name: str
+    addresses: tuple[Address, ...]
+    source: str
+
+
+class Lookup:
+    """Look one name up, as often as need be."""
+
+    def __init__(self, host: str | Address) -> None:
+        """Set out at once, in a thread, unless ``host`` is an address. Whoever forks does so before."""
+        self._host = host
+        self._system = SystemResolver(host) if isinstance(host, str) else None
+        self._patience = SYSTEM_PATIENCE
+
+    def attempt(self, deadline: Deadline) -> Resolution:
+        """Ask once, everyone who may know.
+
+        Raises:
+            DetourError: when no mock can be at any of the addresses.
+            NotYetError: when nobody has an answer.
+
+        """
+        if self._system is None:
+            return Resolution(str(self._host), (ip_address(str(self._host)),), "literal")
+        name = str(self._host)
+        found = self._system.answer(deadline.within(self._patience))
+        if found:
+            return _resolution(name, found, "system resolver")
+        self._patience = 0.0  # from now on it only stays in the race
+        # Imported when the system resolver has no answer: 100 ms that a start with everything in place does not pay.
+        from imds_detour import nameservers  # noqa: PLC0415  (see above)
+
+        return _resolution(name, *nameservers.ask(name, deadline))
+
+
+def _resolution(name: str, addresses: Iterable[Address], source: str) -> Resolution:
+    # Sorted, because servers rotate their answers; IPv4 before IPv6.
+    found = sorted(set(addresses), key=lambda address: (address.version, int(address)))
+    fit = tuple(address for address in found if not unfit_for_mock(address))
+    if not fit:
+        reason = f"{name} resolves to {found[0]}, and no mock can be there: {unfit_for_mock(found[0])}"
+        raise DetourError(
+            "lookup", f"{reason} (said the {source})", "look at who answers for that name, and at /etc/hosts"
+        )
+    return Resolution(name, fit, source)

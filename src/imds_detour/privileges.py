@@ -1,0 +1,60 @@
+"""Give NET_ADMIN up, so that the app can neither undo the redirect nor get the capability back."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from imds_detour.capabilities import NET_ADMIN, sets
+from imds_detour.errors import DetourError
+
+# linux/prctl.h
+PR_CAPBSET_DROP = 24
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER = 47, 3
+CAPABILITY_VERSION_3 = 0x20080522
+"""linux/capability.h: two 32-bit words a set."""
+NET_ADMIN_NUMBER = NET_ADMIN.bit_length() - 1
+
+
+class _Header(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _Data(ctypes.Structure):
+    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
+
+
+def drop_net_admin() -> bool:
+    """Take NET_ADMIN, and nothing else, out of every capability set, and check it.
+
+    For root, execve() fills the permitted set up from the bounding set, so that one counts most; changing it takes
+    SETPCAP. Without SETPCAP, no_new_privs has the same effect on NET_ADMIN, and side effects.
+
+    Returns:
+        Whether no_new_privs had to be set: the app's set-uid programs then run without their privilege.
+
+    Raises:
+        DetourError: when the capability would still be within the app's reach.
+
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, NET_ADMIN_NUMBER, 0, 0)
+    bounded = libc.prctl(PR_CAPBSET_DROP, NET_ADMIN_NUMBER, 0, 0, 0) == 0 or not sets()["CapBnd"] & NET_ADMIN
+    header = _Header(CAPABILITY_VERSION_3, 0)
+    data = (_Data * 2)()
+    if libc.capget(ctypes.byref(header), data) == 0:
+        for name, _ in _Data._fields_:
+            setattr(data[0], name, getattr(data[0], name) & ~NET_ADMIN)
+        libc.capset(ctypes.byref(header), data)
+    if not bounded and libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise DetourError("privileges", f"cannot give up NET_ADMIN: {os.strerror(ctypes.get_errno())}", _REMEDY)
+    left = [name for name, mask in sets().items() if mask & NET_ADMIN and (bounded or name != "CapBnd")]
+    if left:
+        raise DetourError("privileges", f"NET_ADMIN is still in {', '.join(left)} after giving it up", _REMEDY)
+    return not bounded
+
+
+_REMEDY = (
+    "add SETPCAP (Compose `cap_add: [NET_ADMIN, SETPCAP]`), or MOCK_KEEP_NET_ADMIN=1 to let the app keep NET_ADMIN"
+)

@@ -1,0 +1,117 @@
+"""Make the metadata address routable where it is not, through a route that cannot leave the machine.
+
+connect() picks a route and a source address before any firewall hook sees the packet. Without a route it fails at once
+(networks without a gateway); with the wrong source the translated packet leaves by a network where the mock is not.
+A /32 route over the loopback device with the right source cures both, and lets nothing out when no redirect stands.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from dataclasses import dataclass
+from ipaddress import IPv4Address, ip_address
+from typing import TYPE_CHECKING
+
+from imds_detour.errors import DetourError
+
+if TYPE_CHECKING:
+    from imds_detour.endpoints import Address
+
+# linux/netlink.h and linux/rtnetlink.h
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE = 0x1, 0x4, 0x200, 0x400
+RTM_NEWROUTE, RTM_DELROUTE = 24, 25
+RT_TABLE_MAIN, RT_SCOPE_LINK, RTN_UNICAST = 254, 253, 1
+RTA_DST, RTA_OIF, RTA_PREFSRC = 1, 4, 7
+
+PROTOCOL = 169
+"""Who installed the route (rtm_protocol); free in iproute2's rt_protos. It marks ours, and only those are removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route to one address over the loopback device.
+
+    Attributes:
+        to: the metadata address.
+        source: the source address that its connections take.
+
+    """
+
+    to: Address
+    source: Address
+
+
+def source_toward(address: Address) -> Address | None:
+    """Return the source address that a connection to ``address`` would take, or None without a route. Sends nothing."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((str(address), 9))  # any port: connecting a datagram socket is a look into the routing table
+        except OSError:
+            return None
+        return ip_address(probe.getsockname()[0])
+
+
+def needed(metadata: Address, mock: Address) -> Route | None:
+    """Return the route that connections to ``metadata`` need in order to reach ``mock``, or None.
+
+    Raises:
+        DetourError: when there is no route to the mock either.
+
+    """
+    source = source_toward(mock)
+    if source is None:
+        raise DetourError("route", f"no route to the mock at {mock}", "put the app and the mock on a common network")
+    present = source_toward(metadata)
+    if present is None or (present != source and not mock.is_loopback):
+        return Route(metadata, source)
+    return None
+
+
+def add(route: Route) -> None:
+    """Install a route; one of ours to the same address gives way.
+
+    Raises:
+        DetourError: when the kernel refuses, or a route of somebody else's is in the place.
+
+    """
+    number = _change(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route)
+    if number == errno.EEXIST:
+        remove(route)
+        number = _change(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route)
+    if number:
+        raise DetourError(
+            "route", f"cannot add a route to {route.to} with source {route.source}: {os.strerror(number)}"
+        )
+
+
+def remove(route: Route) -> None:
+    """Remove our route to an address; none there is fine."""
+    _change(RTM_DELROUTE, 0, route)
+
+
+def _change(kind: int, flags: int, route: Route) -> int:
+    """Send one request over rtnetlink and return the errno of its acknowledgement, 0 for success."""
+    family = socket.AF_INET if isinstance(route.to, IPv4Address) else socket.AF_INET6
+    header = struct.pack(
+        "=8BI", family, route.to.max_prefixlen, 0, 0, RT_TABLE_MAIN, PROTOCOL, RT_SCOPE_LINK, RTN_UNICAST, 0
+    )
+    attributes = (
+        _attribute(RTA_DST, route.to.packed)
+        + _attribute(RTA_OIF, struct.pack("=I", socket.if_nametoindex("lo")))
+        + _attribute(RTA_PREFSRC, route.source.packed)
+    )
+    body = header + attributes
+    message = struct.pack("=IHHII", 16 + len(body), kind, NLM_F_REQUEST | NLM_F_ACK | flags, 1, 0) + body
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
+        netlink.send(message)
+        acknowledgement = netlink.recv(4096)
+    # struct nlmsgerr: the negative errno stands right behind the 16 bytes of the header
+    return -int(struct.unpack_from("=i", acknowledgement, 16)[0])
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), kind) + value  # every value here is a multiple of 4 bytes: no padding

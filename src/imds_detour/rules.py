@@ -1,0 +1,141 @@
+"""What must stand in the kernel, as values. Apply, compare, display and remove all start from these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from imds_detour.endpoints import Address, Endpoint
+
+REDIRECT_CHAIN = "IMDS_DETOUR"
+"""Our chain in table nat. Chain names are at most 28 bytes (XT_FUNCTION_MAXNAMELEN in linux/netfilter/x_tables.h)."""
+GUARD_CHAIN = "IMDS_DETOUR_GUARD"
+"""Our chain in table filter."""
+TABLES = ("nat", "filter")
+"""The tables that we write to, in the order in which to empty them: the guard outlives the redirect."""
+COMMENT = "imds-detour"
+"""What every rule of ours says about where it comes from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """Go on in a chain of ours."""
+
+    chain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dnat:
+    """Send the connection to the mock instead."""
+
+    to: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Refuse at once, in the way of the protocol, so that an SDK moves on instead of hanging."""
+
+    reply: str
+
+
+Target = Jump | Dnat | Reject
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of a chain.
+
+    Attributes:
+        table: ``nat`` or ``filter``.
+        chain: a chain of ours, or OUTPUT for the jump to it.
+        target: what happens to a packet that matches.
+        destination: the address that the packet goes to; None for any.
+        protocol: ``tcp``; None for any.
+        port: the TCP port that the packet goes to; None for any.
+
+    """
+
+    table: str
+    chain: str
+    target: Target
+    destination: Address | None = None
+    protocol: str | None = None
+    port: int | None = None
+
+    @property
+    def spec(self) -> str:
+        """The rule as iptables-save(8) writes it."""
+        words = ["-A", self.chain]
+        if self.destination is not None:
+            words += ["-d", f"{self.destination}/{self.destination.max_prefixlen}"]
+        if self.protocol is not None:
+            words += ["-p", self.protocol]
+        if self.port is not None:
+            words += ["-m", "tcp", "--dport", str(self.port)]
+        words += ["-m", "comment", "--comment", COMMENT]
+        match self.target:
+            case Jump(chain):
+                words += ["-j", chain]
+            case Dnat(to):
+                words += ["-j", "DNAT", "--to-destination", str(to)]
+            case Reject(reply):
+                words += ["-j", "REJECT", "--reject-with", reply]
+        return " ".join(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """An endpoint and the mock that answers for it."""
+
+    endpoint: Endpoint
+    mock: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A rule as the kernel holds it.
+
+    Attributes:
+        rule: the rule; None where one that we did not write stands in a chain of ours.
+        packets: how many packets it has matched; in table nat that is one for each connection.
+
+    """
+
+    rule: Rule | None
+    packets: int
+
+
+def guard(addresses: Iterable[Address]) -> tuple[Rule, ...]:
+    """Return the rules that refuse whatever goes to these IPv4 addresses.
+
+    Table filter comes after nat in OUTPUT, so these see just what was not redirected.
+    """
+    jumps = (Rule("filter", "OUTPUT", Jump(GUARD_CHAIN), destination=address) for address in addresses)
+    return (
+        *jumps,
+        Rule("filter", GUARD_CHAIN, Reject("tcp-reset"), protocol="tcp"),
+        Rule("filter", GUARD_CHAIN, Reject("icmp-port-unreachable")),
+    )
+
+
+def redirects(wanted: Iterable[Redirect]) -> tuple[Rule, ...]:
+    """Return the rules that send each endpoint's connections to its mock."""
+    wanted = tuple(wanted)
+    addresses = dict.fromkeys(redirect.endpoint.address for redirect in wanted)
+    jumps = (Rule("nat", "OUTPUT", Jump(REDIRECT_CHAIN), destination=address) for address in addresses)
+    return (*jumps, *map(translation, wanted))
+
+
+def translation(redirect: Redirect) -> Rule:
+    """Return the rule that sends one endpoint's connections to its mock; its counter is the proof that it was used."""
+    return Rule(
+        "nat",
+        REDIRECT_CHAIN,
+        Dnat(redirect.mock),
+        destination=redirect.endpoint.address,
+        protocol="tcp",
+        port=redirect.endpoint.port,
+    )

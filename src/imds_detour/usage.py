@@ -1,0 +1,33 @@
+"""What ``imds-detour --help`` says."""
+
+from __future__ import annotations
+
+from imds_detour import __version__
+from imds_detour.variables import VARIABLES
+
+_HEAD = f"""\
+imds-detour {__version__}: send the cloud metadata address (169.254.169.254) to your mock, prove it, exec your app
+
+usage: imds-detour [--] COMMAND [ARG...]
+
+A container entrypoint. It waits for the mock's name, redirects the metadata address to the mock, verifies that the mock
+is the one that answers, gives up NET_ADMIN, and becomes COMMAND. If a step fails, COMMAND does not start.
+
+settings (environment):
+"""
+
+_TAIL = """
+exit status: COMMAND's own; 125 when a step failed, 126 when COMMAND cannot be executed, 127 when it is not found,
+128+n when signal n came while waiting.
+"""
+
+
+def text() -> str:
+    """Return the whole help text, settings table and defaults included."""
+    width = max(len(variable.name) for variable in VARIABLES)
+    lines = [
+        f"  {variable.name:{width}}  {variable.default or '-':5} {variable.meaning}"
+        for variable in VARIABLES
+        if variable.ready
+    ]
+    return _HEAD + "\n".join(lines) + "\n" + _TAIL

@@ -1,0 +1,104 @@
+"""How long to wait and how often to try: one deadline for the whole of it, and a backoff between attempts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from imds_detour.errors import NotYetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Outcome = TypeVar("Outcome")
+
+FIRST_PAUSE = 0.02
+"""Seconds before the second attempt, at least. A mock on the same host needs no more, and it costs one datagram."""
+JITTER = 0.03
+"""Seconds added at random to each pause, at most, so that many waiters do not ask in step."""
+GROWTH = 1.5
+"""Each pause over the one before it."""
+LONGEST_PAUSE = 0.5
+"""Seconds between two attempts, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A point on the monotonic clock by which everything must be done.
+
+    Attributes:
+        limit: seconds from the start; infinite when the user waits for ever.
+        clock: a monotonic clock in seconds.
+        start: the clock's reading at the start.
+
+    """
+
+    limit: float
+    clock: Callable[[], float] = time.monotonic
+    start: float = field(default=-1.0)
+
+    def __post_init__(self) -> None:
+        if self.start < 0:
+            object.__setattr__(self, "start", self.clock())
+
+    def elapsed(self) -> float:
+        """Return the seconds since the start."""
+        return self.clock() - self.start
+
+    def remaining(self) -> float:
+        """Return the seconds that are left, 0 when the deadline has passed."""
+        return max(0.0, self.limit - self.elapsed())
+
+    def within(self, seconds: float) -> float:
+        """Return ``seconds``, or what is left of the deadline where that is less."""
+        return min(seconds, self.remaining())
+
+
+def until_ready(
+    attempt: Callable[[], Outcome],
+    deadline: Deadline,
+    *,
+    on_failure: Callable[[NotYetError], None] = lambda _error: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Outcome:
+    """Call ``attempt`` until it does not raise NotYetError, and return its outcome.
+
+    The first call comes at once; tenacity decides about the others. Each failure goes to ``on_failure``.
+
+    Raises:
+        NotYetError: the last one seen, when the deadline has passed.
+        DetourError: whatever else the attempt raises, at once.
+
+    """
+    last: NotYetError | None = None
+
+    def once() -> Outcome:
+        nonlocal last
+        if last is not None and deadline.remaining() <= 0:
+            raise last  # what was seen while there was time says more than an attempt without any
+        try:
+            return attempt()
+        except NotYetError as error:
+            last = error
+            on_failure(error)
+            raise
+
+    try:
+        return once()
+    except NotYetError:
+        sleep(deadline.within(FIRST_PAUSE))
+
+    # Imported when something is late: 25 ms that a start with everything in place does not pay.
+    import tenacity  # noqa: PLC0415  (see above)
+
+    backoff = tenacity.wait_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE - JITTER, exp_base=GROWTH)
+    jittered = backoff + tenacity.wait_random(0, JITTER)
+    late = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(NotYetError),
+        wait=lambda state: deadline.within(jittered(state)),
+        stop=lambda _state: deadline.remaining() <= 0,
+        sleep=sleep,
+        reraise=True,
+    )
+    return late(once)

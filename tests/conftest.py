@@ -1,0 +1,44 @@
+"""Fixtures of every layer, and the two rules of the house: tests run in a sandbox, and in CI nothing is skipped."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from imds_detour.ctl import sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.world import World
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse to run anything but unit tests in the network namespace that the machine itself lives in."""
+    outside = [item for item in items if "/unit/" not in str(item.path)]
+    if outside and not sandbox.inside():
+        raise pytest.UsageError(
+            "these tests touch networks and firewalls: run them by `make test`, or by"
+            " `.venv/bin/python -m imds_detour.ctl.sandbox .venv/bin/python -m pytest ...`"
+        )
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """Turn a skip into a failure in CI."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]  # pluggy's Result, which the hook's type does not say
+    if report.skipped and os.getenv("CI") == "true":
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI: {report.longrepr}"
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """Give a mock's host and an app's host, joined by a cable, with a mock and a DNS server to start at will."""
+    from tests.world import World  # noqa: PLC0415  (unit tests need none of it)
+
+    with World() as made:
+        yield made

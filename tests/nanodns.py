@@ -1,0 +1,114 @@
+"""A DNS server that misbehaves by plan: ``python tests/nanodns.py ADDRESS STEP...``.
+
+The steps are taken in turn, one for each question of type A; the last one stays. A step is
+
+    NAME=ADDRESS[,ADDRESS...]   answer with these, NXDOMAIN for other names
+    NXDOMAIN | SERVFAIL | REFUSED
+    silent                      no reply
+    empty                       the name is there, no address
+    cname:NAME=ADDRESS[,...]    an alias chain of three that ends in these addresses
+    dangling                    an alias, and no address behind it
+    truncated:NAME=ADDRESS      truncated over UDP, whole over TCP
+    truncated                   truncated over UDP, silent over TCP
+    garbage                     16 bytes that are no DNS message
+    wrong-id:NAME=ADDRESS       an answer to another question's id
+
+and ``STEP*N`` takes a step N times; ``STEP@S`` stays with it until S seconds after the first question.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from itertools import pairwise
+
+import dns.flags
+import dns.message
+import dns.rdatatype
+import dns.rrset
+
+from imds_detour.ctl.nameserver import addresses, refusal, serve
+
+
+class Plan:
+    """The steps, and how far the questions have come."""
+
+    def __init__(self, steps: list[str]) -> None:
+        self._steps: list[tuple[str, int, float]] = []
+        for step in steps:
+            body, _, count = step.partition("*")
+            body, _, seconds = body.partition("@")
+            self._steps.append((body, int(count or 1), float(seconds or 0)))
+        self._asked = 0
+        self._since = 0.0
+
+    def answer(self, question: dns.message.QueryMessage, transport: str) -> bytes | None:
+        """Take the plan's next step; questions for other types than A, and over TCP, repeat the last one taken."""
+        now = time.monotonic()
+        self._since = self._since or now
+        asked = question.question[0]
+        sys.stdout.write(f"{transport} {dns.rdatatype.to_text(asked.rdtype)} {asked.name}\n")
+        sys.stdout.flush()
+        if transport == "udp" and asked.rdtype == dns.rdatatype.A:
+            self._asked += 1
+        return _reply(self._step(now), question, transport)
+
+    def _step(self, now: float) -> str:
+        before = 0
+        for body, count, seconds in self._steps:
+            before += count
+            if now - self._since < seconds or (not seconds and self._asked <= before):
+                return body
+        return self._steps[-1][0]
+
+
+def _reply(step: str, question: dns.message.QueryMessage, transport: str) -> bytes | None:
+    kind, _, zone = step.partition(":") if step.startswith(("cname:", "truncated:", "wrong-id:")) else (step, "", "")
+    match kind:
+        case "NXDOMAIN" | "SERVFAIL" | "REFUSED":
+            wire: bytes | None = refusal(question, kind)
+        case "silent":
+            wire = None
+        case "garbage":
+            wire = b"\xff" * 16
+        case "empty":
+            wire = dns.message.make_response(question).to_wire()
+        case "dangling":
+            wire = _chain("nowhere=", question)
+        case "truncated" if transport == "udp":
+            reply = dns.message.make_response(question)
+            reply.flags |= dns.flags.TC
+            wire = reply.to_wire()
+        case "truncated":
+            wire = _known(zone, question) if zone else None
+        case "wrong-id":
+            known = _known(zone, question)
+            wire = bytes([known[0] ^ 0xFF]) + known[1:]
+        case "cname":
+            wire = _chain(zone, question)
+        case _:
+            wire = _known(step, question)
+    return wire
+
+
+def _known(zone: str, question: dns.message.QueryMessage) -> bytes:
+    name, _, known = zone.partition("=")
+    return addresses(question, name, known.split(","))
+
+
+def _chain(zone: str, question: dns.message.QueryMessage) -> bytes:
+    _, _, known = zone.partition("=")
+    reply = dns.message.make_response(question)
+    asked = question.question[0]
+    names = [asked.name.to_text(), "one.test.", "two.test.", "three.test."]
+    for alias, target in pairwise(names):
+        reply.answer.append(dns.rrset.from_text(alias, 1, "IN", "CNAME", target))
+    kind = dns.rdatatype.to_text(asked.rdtype)
+    records = [address for address in filter(None, known.split(",")) if kind == ("AAAA" if ":" in address else "A")]
+    if records:
+        reply.answer.append(dns.rrset.from_text(names[-1], 1, "IN", kind, *records))
+    return reply.to_wire()
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], Plan(sys.argv[2:]).answer)

@@ -1,0 +1,93 @@
+"""Two hosts for a test: one for mock and DNS server, one for the app behind the installed imds-detour."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+from typing import Any, Self
+
+from imds_detour.ctl.lab import Host, environ, link
+
+BIN = os.path.dirname(sys.executable)
+DETOUR = f"{BIN}/imds-detour"
+CTL = f"{BIN}/imds-detourctl"
+NANODNS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "nanodns.py")
+MOCK = "10.88.0.3"
+APP = "10.88.0.2"
+NAME = "mock_metadata"
+PORT = "1338"
+INSTANCE = "i-1234567890abcdef0"
+METADATA = "169.254.169.254"
+ID_URL = f"http://{METADATA}/latest/meta-data/instance-id"
+
+
+class World:
+    """A mock's host at MOCK and an app's host at APP, whose default route and DNS server is the mock's host."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self.mock = self._stack.enter_context(Host())
+        self.app = self._stack.enter_context(Host(nameservers=(MOCK,)))
+        link(self.mock, self.app, "eth0", f"{MOCK}/24", f"{APP}/24")
+        self.app.ip("route", "add", "default", "via", MOCK)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stack.close()
+
+    def start(self, host: Host, *command: str, **options: Any) -> subprocess.Popen[str]:  # noqa: ANN401  (Popen's own)
+        """Start a server in a host; its first line on stdout or stderr says that it listens."""
+        server = host.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
+        self._stack.callback(_end, server)
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        assert line, f"{command} did not start"
+        return server
+
+    def start_mock(self, *flags: str, port: str = PORT, host: Host | None = None) -> subprocess.Popen[str]:
+        """Start our mock; every request is logged on its stdout."""
+        return self.start(host or self.mock, CTL, "mock", "--listen", f"0.0.0.0:{port}", *flags)
+
+    def start_real_service(self, host: Host, port: str = "80", instance: str = "i-0real0real0real00") -> None:
+        """Start somebody else's metadata service, one that an app must never reach."""
+        data = f"/run/real-{instance}.json"
+        host.run("sh", "-c", f"cat > {data} <<'E'\n{json.dumps({'meta-data': {'instance-id': instance}})}\nE")
+        self.start_mock("--data", data, port=port, host=host)
+
+    def start_dns(self, *plan: str) -> subprocess.Popen[str]:
+        """Start a DNS server with a plan (tests/nanodns.py says how to write one)."""
+        return self.start(self.mock, sys.executable, NANODNS, MOCK, *(plan or (f"{NAME}={MOCK}",)))
+
+    def detour(
+        self, *command: str, timeout: float = 30, environment: dict[str, str] | None = None, **settings: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the installed imds-detour as the app's host would, and return what came of it."""
+        return self.app.run(
+            DETOUR, *command, environ=self.settings(environment, **settings), timeout=timeout, check=False
+        )
+
+    def settings(self, environment: dict[str, str] | None = None, **settings: str) -> dict[str, str]:
+        """Return the environment of an app whose mock is NAME at PORT, changed as said; an empty value unsets."""
+        wanted = {"MOCK_HOSTNAME": NAME, "MOCK_PORT": PORT, "MOCK_TIMEOUT": "10", **settings}
+        return environ(**(environment or {}), **{name: value for name, value in wanted.items() if value != "unset"})
+
+    def rules(self) -> str:
+        """Return every rule and chain of the app's host, legacy, without counters and comments."""
+        saved = self.app.run("iptables-legacy-save").stdout.splitlines()
+        return "\n".join(line.split(" [")[0] for line in saved if line.startswith((":", "-", "*")))
+
+    def ours(self) -> str:
+        """Return the lines of rules() that are ours."""
+        return "\n".join(line for line in self.rules().splitlines() if "IMDS_DETOUR" in line)
+
+
+def _end(server: subprocess.Popen[str]) -> None:
+    server.kill()
+    server.wait()
+    if server.stdout is not None:
+        server.stdout.close()
