@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from imds_detour.ctl import sandbox
@@ -57,7 +58,7 @@ def main() -> int:
     """Run the demo; this is the part that is in the sandbox, started by run()."""
     if sys.argv[1:] == ["nameserver"]:
         serve(MOCK, _late_answer())
-    with ExitStack() as stack:
+    with suppress(KeyboardInterrupt), ExitStack() as stack:
         mock = stack.enter_context(Host())
         app = stack.enter_context(Host(nameservers=(MOCK,)))
         link(mock, app, "eth0", f"{MOCK}/24", f"{APP}/24")
@@ -67,6 +68,7 @@ def main() -> int:
         if sys.argv[1:]:
             return _app(app, sys.argv[1], log="text")
         return _show(app)
+    return 128 + signal.SIGINT
 
 
 def _show(app: Host) -> int:

@@ -38,29 +38,37 @@ def inside() -> bool:
     return [name for _, name in socket.if_nameindex()] == ["lo"]
 
 
+class _StoppedError(Exception):
+    """A signal told us to stop."""
+
+
 def run(command: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run a command in a sandbox of its own, and return its exit status. SIGTERM and SIGHUP end all of it at once."""
-    process = subprocess.Popen(_unshare(command), env=environ)
-
-    def end(number: int, _frame: object) -> None:
-        process.kill()  # unshare's --kill-child takes the first process in there along, and that one all the others
-        process.wait()
-        sys.exit(128 + number)
-
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end)
+        signal.signal(number, _stop)
+    process = subprocess.Popen(_unshare(command), env=environ)
     while True:
         try:
             status = process.wait()
         except KeyboardInterrupt:
             continue  # Ctrl-C goes to the whole foreground group: those in there end by themselves, and then we do
+        except _StoppedError as stopped:
+            process.kill()  # unshare's --kill-child takes the first process in there along, and that one all the others
+            process.wait()
+            return 128 + int(stopped.args[0])
         return 128 - status if status < 0 else status
+
+
+def _stop(number: int, _frame: object) -> None:
+    raise _StoppedError(number)
 
 
 def _unshare(command: Sequence[str]) -> list[str]:
     as_root = [] if os.geteuid() == 0 else ["--map-root-user"]
     namespaces = ["--net", "--mount", "--pid", "--ipc", "--fork", "--kill-child", "--mount-proc"]
-    return ["unshare", *as_root, *namespaces, "--", "sh", "-c", SETUP, "sandbox", *command]
+    # Should we be killed, unshare is too, and takes everything in there along.
+    tied = ["setpriv", "--pdeathsig", "KILL", "unshare"]
+    return [*tied, *as_root, *namespaces, "--", "sh", "-c", SETUP, "sandbox", *command]
 
 
 def main() -> int:

@@ -1,0 +1,95 @@
+"""The demo: the main job for whoever has no Docker; it leaves nothing behind, however it ends."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+import pytest
+
+from imds_detour.ctl.lab import environ
+from tests.world import CTL, ID_URL, INSTANCE
+
+COMMANDS = {
+    "the app runs": (CTL, "demo", "--command", "echo started; exec sleep 60"),
+    "the wrapper waits": (CTL, "demo", "--command", "true"),
+}
+
+
+def processes() -> set[str]:
+    """Return the command lines of this sandbox's processes that belong to a demo."""
+    found = set()
+    for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue  # it has just ended
+        if "imds_detour" in line or "imds-detour" in line:
+            found.add(line)
+    return {line for line in found if "pytest" not in line}
+
+
+def start(*command: str, folder: pathlib.Path) -> subprocess.Popen[str]:
+    """Start a demo in a process group of its own, as a shell with job control would."""
+    return subprocess.Popen(
+        command,
+        env=environ(TMPDIR=str(folder)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        process_group=0,
+    )
+
+
+def until(demo: subprocess.Popen[str], word: str) -> None:
+    """Read what the demo says until a line holds the word."""
+    assert demo.stdout is not None
+    assert any(word in line for line in demo.stdout), f"the demo never said {word!r}"
+
+
+def test_it_ends_with_the_instance_id_that_both_clients_read() -> None:
+    """Steps, rule and instance id are shown, for IMDSv1 and IMDSv2."""
+    done = subprocess.run((CTL, "demo"), env=environ(), capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines().count(INSTANCE) == 2
+    assert "-j DNAT --to-destination 10.88.0.3:1338" in done.stdout
+    assert "verified IMDSv2" in done.stderr
+
+
+def test_any_command_runs_as_the_app_and_its_status_is_the_demos() -> None:
+    """A command of the user's own sees the mock, has the terminal's streams, and its exit status comes through."""
+    done = subprocess.run(
+        (CTL, "demo", "--command", f"cat; curl -sS {ID_URL}; exit 7"),
+        env=environ(),
+        input="typed\n",
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (7, f"typed\n{INSTANCE}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize(("moment", "word"), [("the app runs", "started"), ("the wrapper waits", "waiting")])
+def test_nothing_is_left_however_it_is_stopped(
+    number: signal.Signals, moment: str, word: str, tmp_path: pathlib.Path
+) -> None:
+    """Stopped half-way, by Ctrl-C or worse, no process, namespace or file of the demo's remains."""
+    with start(*COMMANDS[moment], folder=tmp_path) as demo:
+        until(demo, word)
+        assert processes(), "the check would see what is left"
+        if number == signal.SIGINT:
+            os.killpg(demo.pid, number)  # a terminal sends it to the whole foreground group
+        else:
+            demo.send_signal(number)
+        rest, _ = demo.communicate(timeout=5)
+    assert "Traceback" not in rest
+    give_up = time.monotonic() + 2
+    while processes() and time.monotonic() < give_up:
+        time.sleep(0.01)  # the kernel is still ending the namespace's processes: nothing to shake hands with
+    assert processes() == set()
+    assert list(tmp_path.iterdir()) == []
