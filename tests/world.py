@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import ExitStack
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from imds_detour.ctl.lab import Host, environ, link
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 BIN = os.path.dirname(sys.executable)
 DETOUR = f"{BIN}/imds-detour"
 CTL = f"{BIN}/imds-detourctl"
 NANODNS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "nanodns.py")
+FAULTYHTTP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "faultyhttp.py")
 MOCK = "10.88.0.3"
 APP = "10.88.0.2"
 NAME = "mock_metadata"
 PORT = "1338"
 INSTANCE = "i-1234567890abcdef0"
 METADATA = "169.254.169.254"
+SETTINGS = {
+    "MOCK_HOSTNAME": MOCK,
+    "MOCK_PORT": PORT,
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+}
+"""A whole environment for an app whose mock is at a known address, without DNS."""
 ID_URL = f"http://{METADATA}/latest/meta-data/instance-id"
 
 
@@ -59,6 +70,10 @@ class World:
         host.run("sh", "-c", f"cat > {data} <<'E'\n{json.dumps({'meta-data': {'instance-id': instance}})}\nE")
         self.start_mock("--data", data, port=port, host=host)
 
+    def start_faulty(self, *plan: str, port: str = PORT) -> subprocess.Popen[str]:
+        """Start an HTTP server with a plan in the mock's place (tests/faultyhttp.py says how to write one)."""
+        return self.start(self.mock, sys.executable, FAULTYHTTP, f"{MOCK}:{port}", *plan)
+
     def start_dns(self, *plan: str) -> subprocess.Popen[str]:
         """Start a DNS server with a plan (tests/nanodns.py says how to write one)."""
         return self.start(self.mock, sys.executable, NANODNS, MOCK, *(plan or (f"{NAME}={MOCK}",)))
@@ -69,6 +84,27 @@ class World:
         """Run the installed imds-detour as the app's host would, and return what came of it."""
         return self.app.run(
             DETOUR, *command, environ=self.settings(environment, **settings), timeout=timeout, check=False
+        )
+
+    def raw(
+        self,
+        *command: str | bytes,
+        environ: Mapping[str, str],
+        stdin: bytes = b"",
+        stdout: int = subprocess.PIPE,
+        descriptors: Sequence[int] = (),
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a command on the app's host with exactly this environment, bytes in and out."""
+        return subprocess.run(
+            [*self.app.inside(), *command],
+            executable=shutil.which("nsenter"),  # this process's PATH finds it, not the one of the test
+            env=environ,
+            input=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            pass_fds=descriptors,
+            timeout=30,
+            check=False,
         )
 
     def settings(self, environment: dict[str, str] | None = None, **settings: str) -> dict[str, str]:
@@ -84,6 +120,18 @@ class World:
     def ours(self) -> str:
         """Return the lines of rules() that are ours."""
         return "\n".join(line for line in self.rules().splitlines() if "IMDS_DETOUR" in line)
+
+    def our_routes(self) -> str:
+        """Return the routes of the app's host that are ours."""
+        return self.app.ip("route", "show", "table", "all", "proto", "169")
+
+    def foreign(self) -> str:
+        """Return what others have put into the app's firewall, legacy and nft, and into its routes."""
+        tables = [self.app.run("iptables-legacy-save", "-t", table).stdout for table in ("nat", "filter")]
+        legacy = [line.split(" [")[0] for table in tables for line in table.splitlines() if "IMDS_DETOUR" not in line]
+        routes = self.app.ip("-4", "route", "show", "table", "all").splitlines()
+        others = [line for line in (*legacy, *routes) if "proto 169" not in line and not line.startswith("#")]
+        return "\n".join((*others, self.app.run("nft", "list", "ruleset").stdout))
 
 
 def _end(server: subprocess.Popen[str]) -> None:

@@ -6,6 +6,7 @@ from imds_detour import handover
 
 # First of all: PID 1 has no default actions, so a stop that comes before this line is lost.
 HANDLED = handover.honour_stops()
+handover.hold_closed_streams()
 
 import os  # noqa: E402  (see above)
 import sys  # noqa: E402
@@ -17,6 +18,7 @@ from imds_detour import (  # noqa: E402
     __version__,
     backends,
     capabilities,
+    command,
     discovery,
     routes,
     rules,
@@ -31,7 +33,11 @@ from imds_detour.waiting import Deadline  # noqa: E402
 
 if TYPE_CHECKING:
     from imds_detour.backends import Firewall
+    from imds_detour.rules import Rule
     from imds_detour.settings import Settings
+
+LOCK_PATIENCE = 5.0
+"""Seconds to wait for another writer of the firewall; an iptables command holds its lock for some milliseconds."""
 
 
 def main() -> NoReturn:
@@ -45,7 +51,7 @@ def main() -> NoReturn:
     try:
         report.log = settings.log_of(os.environ)
         chosen = settings.parse(os.environ)
-        app = handover.command(arguments, os.environ.get("PATH"))
+        app = command.find(arguments, os.environ.get("PATH"))
         report.deadline = Deadline(chosen.timeout, start=report.deadline.start)
         for name in settings.unknown(os.environ):
             report.warning(f"{name} is not a setting of ours{settings.similar(name)}; `imds-detour --help` lists them")
@@ -72,47 +78,55 @@ def detour(chosen: Settings, report: Report, program: str) -> None:
     firewall = backends.start()
     with ExitStack() as always, ExitStack() as undo:
         always.callback(firewall.close)
-        undo.callback(_restore, firewall, firewall.installed(), report)
-        if chosen.guard:
-            firewall.apply(rules.guard([endpoint.address]), ("filter",))
+        guard = rules.guard([endpoint.address]) if chosen.guard else ()
+        _install(firewall, "filter", guard, undo, report)
+        if guard:
             report.step(f"guard: whatever goes to {endpoint.address} is refused from here on")
         mock = discovery.find(chosen, question, report)
         redirect = rules.Redirect(endpoint, mock.endpoint)
         if route := routes.needed(endpoint.address, mock.endpoint.address):
             undo.callback(routes.remove, route)
             routes.add(route)
-            report.step(f"route: {route.to} over lo with source {route.source}, which had none that leads to the mock")
-        firewall.apply(rules.redirects([redirect]), ("nat",))
+            report.step(f"route: {route.to} over lo with source {route.source}; there was none that leads to the mock")
+        _install(firewall, "nat", rules.redirects([redirect]), undo, report)
         report.step(f"redirect: {endpoint} -> {mock.endpoint}, {firewall.name}")
+        verified = None
         if mock.identity is not None:
-            verification.verify(redirect, mock.identity, question, firewall, report)
-            report.step(f"verified: {mock.identity} answers at {endpoint}, by our rule")
+            verified = verification.verify(redirect, mock.identity, question, firewall, report)
+            report.step(f"verified: {verified} answers at {endpoint}, by our rule")
         if not chosen.keep_net_admin:
             _give_up_net_admin(report)
         undo.pop_all()
-    verified = f"verified {mock.identity}" if mock.identity else "not verified (MOCK_PROBE=off)"
+    proof = f"verified {verified}" if verified else "not verified (MOCK_PROBE=off)"
     milliseconds = report.deadline.elapsed() * 1000
     report.success(
-        f"{endpoint} -> {mock}, {firewall.name}, {verified}, {milliseconds:.0f} ms; exec {program}",
+        f"{endpoint} -> {mock}, {firewall.name}, {proof}, {milliseconds:.0f} ms; exec {program}",
         {
             "endpoint": str(endpoint),
             "mock": mock.name,
             "address": str(mock.endpoint),
             "backend": firewall.name,
-            "verified": str(mock.identity) if mock.identity else None,
+            "verified": str(verified) if verified else None,
             "milliseconds": round(milliseconds, 1),
             "exec": program,
         },
     )
 
 
-def _restore(firewall: Firewall, before: tuple[rules.Installed, ...], report: Report) -> None:
-    """Put our rules back as they were before this run: most often to none."""
-    known = tuple(found.rule for found in before if found.rule is not None)
+def _install(firewall: Firewall, table: str, wanted: tuple[Rule, ...], undo: ExitStack, report: Report) -> None:
+    """Make these our rules in a table; should a later step fail, what they took the place of comes back."""
+    before = firewall.apply(table, wanted, report.deadline.within(LOCK_PATIENCE))
+    if before != wanted:
+        undo.callback(_put_back, firewall, table, before, report)
+
+
+def _put_back(firewall: Firewall, table: str, before: tuple[Rule, ...], report: Report) -> None:
     try:
-        firewall.apply(known, rules.TABLES)
+        if table == "filter" and any(found.rule and found.rule.table == "nat" for found in firewall.installed()):
+            return  # another start in this namespace has succeeded meanwhile: its app lives behind this guard too
+        firewall.apply(table, before, LOCK_PATIENCE)
     except DetourError as error:
-        # The guard, which came first, is what stands when the rest cannot be taken out: closed, not open.
+        # The guard, which came first, is what stands when nothing can be taken out: closed, not open.
         report.warning(f"our firewall rules could not be taken out: {error.reason}")
 
 

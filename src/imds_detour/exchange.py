@@ -131,7 +131,7 @@ def exchange(to: Endpoint, message: bytes, deadline: Deadline) -> Reply:
             connection.sendall(message)
             while len(received) <= LARGEST_REPLY:
                 _allow(connection, deadline)
-                data = connection.recv(LARGEST_REPLY)
+                data = connection.recv(LARGEST_REPLY + 1 - len(received))
                 if data:
                     step = f"its reply is not complete within {deadline.limit:.3g} s"
                 received += data

@@ -84,7 +84,9 @@ def add(route: Route) -> None:
         number = _change(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route)
     if number:
         raise DetourError(
-            "route", f"cannot add a route to {route.to} with source {route.source}: {os.strerror(number)}"
+            "route",
+            f"cannot add a route to {route.to} with source {route.source}: {os.strerror(number).lower()}",
+            f"`ip route show {route.to}` lists what is in the place: remove it" if number == errno.EEXIST else "",
         )
 
 
@@ -99,12 +101,10 @@ def _change(kind: int, flags: int, route: Route) -> int:
     header = struct.pack(
         "=8BI", family, route.to.max_prefixlen, 0, 0, RT_TABLE_MAIN, PROTOCOL, RT_SCOPE_LINK, RTN_UNICAST, 0
     )
-    attributes = (
-        _attribute(RTA_DST, route.to.packed)
-        + _attribute(RTA_OIF, struct.pack("=I", socket.if_nametoindex("lo")))
-        + _attribute(RTA_PREFSRC, route.source.packed)
-    )
-    body = header + attributes
+    body = header + _attribute(RTA_DST, route.to.packed)
+    body += _attribute(RTA_OIF, struct.pack("=I", socket.if_nametoindex("lo")))
+    if kind == RTM_NEWROUTE:  # one to delete may have the source of an earlier start
+        body += _attribute(RTA_PREFSRC, route.source.packed)
     message = struct.pack("=IHHII", 16 + len(body), kind, NLM_F_REQUEST | NLM_F_ACK | flags, 1, 0) + body
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
         netlink.send(message)

@@ -14,8 +14,6 @@ REDIRECT_CHAIN = "IMDS_DETOUR"
 """Our chain in table nat. Chain names are at most 28 bytes (XT_FUNCTION_MAXNAMELEN in linux/netfilter/x_tables.h)."""
 GUARD_CHAIN = "IMDS_DETOUR_GUARD"
 """Our chain in table filter."""
-TABLES = ("nat", "filter")
-"""The tables that we write to, in the order in which to empty them: the guard outlives the redirect."""
 COMMENT = "imds-detour"
 """What every rule of ours says about where it comes from."""
 

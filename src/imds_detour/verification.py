@@ -19,8 +19,8 @@ PATIENCE = 10.0
 """Seconds. The mock has just answered directly; if it does not do so through the redirect soon, it never will."""
 
 
-def verify(redirect: Redirect, expected: Identity, question: Question, firewall: Firewall, report: Report) -> None:
-    """Return when the mock, and nobody else, answers at the metadata address.
+def verify(redirect: Redirect, expected: Identity, question: Question, firewall: Firewall, report: Report) -> Identity:
+    """Return what the mock says at the metadata address, once it is the mock, and nobody else, that answers there.
 
     Raises:
         DetourError: when somebody else or nobody answers there, or the answer did not come by our rule.
@@ -29,26 +29,54 @@ def verify(redirect: Redirect, expected: Identity, question: Question, firewall:
     deadline = Deadline(report.deadline.within(PATIENCE))
     rule = translation(redirect)
     before = _packets(firewall, rule)
+
+    def waiting(error: NotYetError) -> None:
+        report.waiting(NotYetError(error.step, f"{redirect.mock} through {redirect.endpoint}: {error.reason}"))
+
     try:
-        seen = until_ready(lambda: identify(redirect.endpoint, question, deadline), deadline, on_failure=report.waiting)
+        seen = until_ready(lambda: identify(redirect.endpoint, question, deadline), deadline, on_failure=waiting)
     except NotYetError as error:
         raise DetourError(
             "probe",
             f"the mock answers at {redirect.mock} and not through {redirect.endpoint}: {error.reason}",
             "look for other firewall rules in this container (`nft list ruleset`, `iptables-save`)",
         ) from None
-    if seen != expected:
-        raise DetourError(
-            "probe",
-            f"somebody else answers at {redirect.endpoint}: {seen}; the mock at {redirect.mock} is {expected}",
-            "look for other rules or proxies that take that address (`nft list ruleset`, `iptables-save`)",
-        )
+    if seen.body != expected.body:
+        _blame(redirect, seen, expected, question, deadline)
     if _packets(firewall, rule) <= before:
         raise DetourError(
             "probe",
             f"{redirect.endpoint} answers like the mock, but not by our rule: its counter stands still",
             "another rule redirects that address already (`nft list ruleset`, `iptables-save`): remove one of the two",
         )
+    return seen
+
+
+def _blame(redirect: Redirect, seen: Identity, expected: Identity, question: Question, deadline: Deadline) -> None:
+    """Ask the mock again; return when it is the mock that has changed its answer for good.
+
+    Raises:
+        DetourError: when it is somebody else who answers at the metadata address, or the mock says something new each
+            time, which proves nothing.
+
+    """
+    try:
+        now = identify(redirect.mock, question, deadline)
+    except NotYetError:
+        now = expected  # what it said when it last answered
+    if now.body == seen.body:
+        return
+    if now.body != expected.body:
+        raise DetourError(
+            "probe",
+            f"the mock at {redirect.mock} answers GET {question.path} with something new each time: {expected}, {now}",
+            "let MOCK_PROBE name a path whose answer stays the same",
+        )
+    raise DetourError(
+        "probe",
+        f"somebody else answers at {redirect.endpoint}: {seen}; the mock at {redirect.mock} is {expected}",
+        "look for other rules or proxies that take that address (`nft list ruleset`, `iptables-save`)",
+    )
 
 
 def _packets(firewall: Firewall, rule: Rule) -> int:

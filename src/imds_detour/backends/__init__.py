@@ -17,10 +17,11 @@ class Firewall(Protocol):
     name: str
     """How messages call it."""
 
-    def apply(self, rules: tuple[Rule, ...], tables: tuple[str, ...]) -> None:
-        """Make these the rules of ours in the tables named: all or nothing in each, in that order, and read back.
+    def apply(self, table: str, rules: tuple[Rule, ...], patience: float) -> tuple[Rule, ...]:
+        """Make these the rules of ours in a table, all or nothing, read them back, and return those that stood before.
 
-        Without rules for a table, nothing of ours stays in it. Other people's rules stay as they are.
+        Without rules, nothing of ours stays in the table. Other people's rules stay as they are. ``patience`` is for
+        how many seconds to wait while somebody else writes.
         """
 
     def installed(self) -> tuple[Installed, ...]:

@@ -22,6 +22,8 @@ PATIENCE = 10.0
 """Seconds that one call may take. A commit takes about 1 ms; waiting for another writer's lock takes longest."""
 LARGEST_MESSAGE = 131_072
 """Bytes. A list of our rules is some hundreds; 128 KiB fit in the default socket buffer (net.core.wmem_default)."""
+EARLY_END = "look for what ended it (memory limit? a library's complaint?) and start again"
+"""What to do when the child is gone."""
 
 
 class Child:
@@ -50,11 +52,13 @@ class Child:
             self._socket.sendall(pickle.dumps((function, arguments)))
             answer = self._socket.recv(LARGEST_MESSAGE)
         except TimeoutError:
+            # A late answer would pass for the next call's, and a child that hangs would never be reaped.
+            os.kill(self._pid, signal.SIGKILL)
             raise DetourError("firewall", f"the firewall helper did not answer within {PATIENCE:.0f} s") from None
         except OSError:
             answer = b""
         if not answer:
-            raise DetourError("firewall", f"the firewall helper ended early{self._last_words()}")
+            raise DetourError("firewall", f"the firewall helper ended early{self._last_words()}", EARLY_END)
         # Safe to unpickle: the other end is our own fork, on a socket that nobody else holds.
         outcome, error = pickle.loads(answer)  # noqa: S301  (see above)
         if error is not None:
@@ -90,6 +94,8 @@ def _serve(calls: socket.socket, words: int, load: Callable[[], dict[str, Callab
             functions = load()
         except DetourError as error:
             failure = error
+        except Exception as error:
+            failure = _translated(error)
         while message := calls.recv(LARGEST_MESSAGE):
             function, arguments = pickle.loads(message)  # noqa: S301  (from our own parent)
             calls.sendall(pickle.dumps(_answer(functions, failure, function, arguments)))
@@ -109,5 +115,10 @@ def _answer(
         return functions[function](*arguments), None
     except DetourError as error:
         return None, (error.step, error.reason, error.remedy)
-    except Exception as error:  # the one edge where a library's exceptions are translated
-        return None, ("firewall", f"python-iptables failed: {type(error).__name__}: {error}", "")
+    except Exception as error:  # the edge at which a library's exceptions are translated
+        failure = _translated(error)
+        return None, (failure.step, failure.reason, failure.remedy)
+
+
+def _translated(error: Exception) -> DetourError:
+    return DetourError("firewall", f"the firewall helper failed: {type(error).__name__}: {error}")

@@ -20,9 +20,10 @@ class LegacyFirewall:
     def __init__(self) -> None:
         self._child = Child(_load)
 
-    def apply(self, rules: tuple[Rule, ...], tables: tuple[str, ...]) -> None:
-        """Make these the rules of ours in the tables named, one commit each, and read them back."""
-        self._child.call("apply", rules, tables)
+    def apply(self, table: str, rules: tuple[Rule, ...], patience: float) -> tuple[Rule, ...]:
+        """Make these the rules of ours in a table by one commit, read them back, and return those that stood before."""
+        before: tuple[Rule, ...] = self._child.call("apply", table, rules, patience)
+        return before
 
     def installed(self) -> tuple[Installed, ...]:
         """Return the rules of ours as the kernel holds them."""

@@ -6,6 +6,8 @@ commit a table, made under a lock, tried again when somebody else changed the ta
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from ipaddress import ip_address, ip_interface
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from imds_detour.errors import DetourError
 from imds_detour.rules import COMMENT, GUARD_CHAIN, REDIRECT_CHAIN, Dnat, Installed, Jump, Reject, Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import ModuleType
 
 OUR_CHAINS = {"filter": GUARD_CHAIN, "nat": REDIRECT_CHAIN}
@@ -40,10 +42,19 @@ def load() -> dict[str, Callable[..., object]]:
 class _Tables:
     def __init__(self, iptc: ModuleType) -> None:
         self._iptc = iptc
+        # To tell a chain from an extension it looks into every table, which creates those that nobody uses.
+        iptc.Table.existing_table_names.update(mangle=False, raw=False, security=False)
 
-    def apply(self, rules: tuple[Rule, ...], names: tuple[str, ...]) -> None:
-        for name in names:
-            self._make(name, tuple(rule for rule in rules if rule.table == name))
+    def apply(self, name: str, rules: tuple[Rule, ...], patience: float) -> tuple[Rule, ...]:
+        try:
+            with tables_lock(patience):
+                before = self._read(self._table(name))
+                self._make(name, rules)
+        except self._iptc.xtables.XTablesError as error:
+            where = os.environ["XTABLES_LIBDIR"]
+            reason = f"an iptables extension is missing in {where}, or of another version ({error})"
+            raise DetourError("firewall", reason, iptc_loader.PACKAGES) from None
+        return tuple(found.rule for found in before if found.rule is not None)
 
     def installed(self) -> tuple[Installed, ...]:
         return tuple(found for name in OUR_CHAINS for found in self._read(self._table(name)))
@@ -56,32 +67,32 @@ class _Tables:
     def _make(self, name: str, wanted: tuple[Rule, ...]) -> None:
         """Make ``wanted`` the rules of ours in one table; none means that our chain goes as well."""
         failure = "the rules read back are not the ones written"
-        with tables_lock():
-            for attempt in range(ATTEMPTS):
-                table = self._table(name)
-                if self._stands(table, name, wanted):
-                    return
-                self._change(table, name, wanted)
-                try:
-                    table.commit()
-                except self._iptc.IPTCError as error:
-                    # EAGAIN: somebody changed the table since we read it. EINVAL may come after a commit that worked.
-                    failure = str(error)
-                    time.sleep(0.001 * attempt)
-            if self._stands(self._table(name), name, wanted):
+        for attempt in range(ATTEMPTS):
+            table = self._table(name)
+            if self._stands(table, name, wanted):
                 return
+            self._change(table, name, wanted)
+            try:
+                table.commit()
+            except self._iptc.IPTCError as error:
+                # EAGAIN: somebody changed the table since we read it. EINVAL may come after a commit that worked.
+                failure = re.sub(r"b'(.*)'", r"\1", str(error))  # it formats bytes as they are
+                time.sleep(0.001 * attempt)
+        if self._stands(self._table(name), name, wanted):
+            return
         raise DetourError("firewall", f"iptables refused our rules in table {name} {ATTEMPTS} times; last: {failure}")
 
     def _stands(self, table: Any, name: str, wanted: tuple[Rule, ...]) -> bool:  # noqa: ANN401  (as above)
-        if not wanted and table.is_chain(OUR_CHAINS[name]):
-            return False
-        return tuple(found.rule for found in self._read(table)) == wanted
+        if not wanted:
+            return not table.is_chain(OUR_CHAINS[name])
+        jumps = [position for position, _ in self._jumps(table)]
+        first = jumps == list(range(len(jumps)))  # behind somebody's ACCEPT they would stand there and do nothing
+        return first and tuple(found.rule for found in self._read(table)) == wanted
 
     def _change(self, table: Any, name: str, wanted: tuple[Rule, ...]) -> None:  # noqa: ANN401  (as above)
         ours, output = OUR_CHAINS[name], self._iptc.Chain(table, "OUTPUT")
-        for old in output.rules:
-            if old.target.name == ours:
-                output.delete_rule(old)
+        for _, jump in list(self._jumps(table)):
+            output.delete_rule(self._iptc.Rule(jump, output))
         if table.is_chain(ours):
             table.flush_entries(ours)
         elif wanted:
@@ -114,13 +125,36 @@ class _Tables:
 
     def _read(self, table: Any) -> list[Installed]:  # noqa: ANN401  (as above)
         ours = OUR_CHAINS[table.name]
-        jumps = [entry for entry in self._iptc.Chain(table, "OUTPUT").rules if entry.target.name == ours]
-        own = self._iptc.Chain(table, ours).rules if table.is_chain(ours) else []
+        jumps = [entry for _, entry in self._jumps(table)]
+        own = list(_entries(table, ours)) if table.is_chain(ours) else []
         return [
-            Installed(_from_iptc(entry, table.name, chain), entry.get_counters()[0])
+            Installed(self._understood(entry, self._iptc.Chain(table, chain)), entry.counters.pcnt)
             for chain, entries in (("OUTPUT", jumps), (ours, own))
             for entry in entries
         ]
+
+    def _jumps(self, table: Any) -> Iterator[tuple[int, Any]]:  # noqa: ANN401  (as above)
+        """Yield position and entry of each rule of OUTPUT that leads into our chain.
+
+        Other people's rules are not decoded: the extensions that they use may be of another version, or missing here.
+        """
+        ours = OUR_CHAINS[table.name].encode()
+        for position, entry in enumerate(_entries(table, "OUTPUT")):
+            if table.get_target(entry) == ours:
+                yield position, entry
+
+    def _understood(self, entry: Any, chain: Any) -> Rule | None:  # noqa: ANN401  (as above)
+        try:
+            return _from_iptc(self._iptc.Rule(entry, chain), chain.table.name, chain.name)
+        except (ValueError, self._iptc.IPTCError, self._iptc.xtables.XTablesError):
+            return None  # an address range, a list of ports, an extension that is not here: not of our making
+
+
+def _entries(table: Any, chain: str) -> Iterator[Any]:  # noqa: ANN401  (python-iptables has no types)
+    entry = table.first_rule(chain)
+    while entry:
+        yield entry
+        entry = table.next_rule(entry)
 
 
 def _from_iptc(entry: Any, table: str, chain: str) -> Rule | None:  # noqa: ANN401  (as above)
@@ -145,7 +179,8 @@ def _from_iptc(entry: Any, table: str, chain: str) -> Rule | None:  # noqa: ANN4
         protocol=None if entry.protocol == "ip" else entry.protocol,
         port=int(port.pop("dport")[0]) if "dport" in port else None,
     )
-    plain = entry.src == "0.0.0.0/0.0.0.0" and not entry.in_interface and not entry.out_interface and not port
+    interfaces = entry.in_interface or entry.out_interface
+    plain = entry.src == "0.0.0.0/0.0.0.0" and not (interfaces or port or entry.fragment or entry.target.goto)
     exact = rule.destination is None or ip_interface(entry.dst).network.num_addresses == 1
     return rule if plain and exact and matches == {"comment": {"comment": [COMMENT]}} else None
 

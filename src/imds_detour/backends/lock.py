@@ -14,14 +14,12 @@ from imds_detour.errors import DetourError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENCE = 5.0
-"""Seconds to wait for the other writer; an iptables command holds its lock for some milliseconds."""
 PAUSE = 0.002
 """Seconds between two attempts."""
 
 
 @contextmanager
-def tables_lock() -> Iterator[None]:
+def tables_lock(patience: float) -> Iterator[None]:
     """Hold both locks.
 
     Containers that share a network namespace share its tables, and no file. An abstract Unix socket's name belongs to
@@ -30,19 +28,19 @@ def tables_lock() -> Iterator[None]:
     leave none behind.
 
     Raises:
-        DetourError: when another writer holds a lock for longer than PATIENCE.
+        DetourError: when another writer holds a lock for longer than ``patience`` seconds.
 
     """
     ours = socket.socket(socket.AF_UNIX)
     theirs = -1
     try:
-        _take(lambda: ours.bind("\0imds-detour-tables"), "another imds-detour")
+        _take(lambda: ours.bind("\0imds-detour-tables"), "another imds-detour", patience)
         try:
             theirs = os.open(os.getenv("XTABLES_LOCKFILE", "/run/xtables.lock"), os.O_RDONLY)
         except OSError:
             pass  # no such file, or not for us to open: then an iptables that runs as somebody else cannot write here
         else:
-            _take(lambda: fcntl.flock(theirs, fcntl.LOCK_EX | fcntl.LOCK_NB), "an iptables command")
+            _take(lambda: fcntl.flock(theirs, fcntl.LOCK_EX | fcntl.LOCK_NB), "an iptables command", patience)
         yield
     finally:
         if theirs >= 0:
@@ -50,8 +48,8 @@ def tables_lock() -> Iterator[None]:
         ours.close()
 
 
-def _take(attempt: Callable[[], object], holder: str) -> None:
-    give_up = time.monotonic() + PATIENCE
+def _take(attempt: Callable[[], object], holder: str, patience: float) -> None:
+    give_up = time.monotonic() + patience
     while True:
         try:
             attempt()
@@ -59,7 +57,7 @@ def _take(attempt: Callable[[], object], holder: str) -> None:
             if time.monotonic() > give_up:
                 raise DetourError(
                     "firewall",
-                    f"{holder} holds the firewall's lock for {PATIENCE:.0f} s ({error})",
+                    f"{holder} holds the firewall's lock for {patience:.3g} s ({error})",
                     "stop it and start again",
                 ) from None
             time.sleep(PAUSE)

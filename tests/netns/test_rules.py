@@ -1,0 +1,426 @@
+"""Rules in legacy iptables: one copy of ours, everybody else's as they were, and a message where it cannot work."""
+
+from __future__ import annotations
+
+import glob
+import importlib.util
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.world import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.world import World
+
+REDIRECT = f"""\
+:IMDS_DETOUR -
+-A OUTPUT -d {METADATA}/32 -m comment --comment imds-detour -j IMDS_DETOUR
+-A IMDS_DETOUR -d {METADATA}/32 -p tcp -m tcp --dport 80 -m comment --comment imds-detour -j DNAT \
+--to-destination {MOCK}:{PORT}"""
+GUARD = f"""\
+:IMDS_DETOUR_GUARD -
+-A OUTPUT -d {METADATA}/32 -m comment --comment imds-detour -j IMDS_DETOUR_GUARD
+-A IMDS_DETOUR_GUARD -p tcp -m comment --comment imds-detour -j REJECT --reject-with tcp-reset
+-A IMDS_DETOUR_GUARD -m comment --comment imds-detour -j REJECT --reject-with icmp-port-unreachable"""
+
+DOCKER = """
+{iptables} -t nat -N DOCKER_OUTPUT
+{iptables} -t nat -N DOCKER_POSTROUTING
+{iptables} -t nat -A OUTPUT -d 127.0.0.11/32 -j DOCKER_OUTPUT
+{iptables} -t nat -A POSTROUTING -d 127.0.0.11/32 -j DOCKER_POSTROUTING
+{iptables} -t nat -A DOCKER_OUTPUT -d 127.0.0.11/32 -p tcp -m tcp --dport 53 -j DNAT --to-destination 127.0.0.11:39743
+{iptables} -t nat -A DOCKER_OUTPUT -d 127.0.0.11/32 -p udp -m udp --dport 53 -j DNAT --to-destination 127.0.0.11:44671
+{iptables} -t nat -A DOCKER_POSTROUTING -s 127.0.0.11/32 -p tcp -m tcp --sport 39743 -j SNAT --to-source :53
+{iptables} -t nat -A DOCKER_POSTROUTING -s 127.0.0.11/32 -p udp -m udp --sport 44671 -j SNAT --to-source :53
+"""
+"""What Docker Engine writes into the namespace of a container on a user-defined network, for its embedded DNS."""
+
+ZOO = """
+iptables-legacy -N SOMEBODYS
+iptables-legacy -A OUTPUT -m owner --uid-owner 1000 -j ACCEPT
+iptables-legacy -A OUTPUT -p udp -m multiport --dports 53,5353 -j ACCEPT
+iptables-legacy -A OUTPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT
+iptables-legacy -A OUTPUT -d 10.9.9.9
+iptables-legacy -A OUTPUT -d 10.9.9.8 -g SOMEBODYS
+iptables-legacy -A OUTPUT -d 10.9.9.7 -j LOG --log-prefix "a 'b' --c"
+iptables-legacy -A OUTPUT -d 10.9.9.6 -m string --string "x y" --algo bm -j DROP
+iptables-legacy -A OUTPUT -d 10.9.9.5 -j NFQUEUE --queue-num 3
+iptables-legacy -A OUTPUT ! -d 10.0.0.0/8 -p tcp -m tcp ! --tcp-flags SYN,RST SYN -m comment --comment imds-detour
+iptables-legacy -P FORWARD DROP
+iptables-legacy -t nat -A OUTPUT -p tcp --dport 81 -j REDIRECT --to-ports 8080
+iptables-legacy -t nat -A OUTPUT -p tcp --dport 82 -j DNAT --to-destination 10.0.0.1-10.0.0.4:5-9
+iptables-legacy -t nat -A OUTPUT -m addrtype --dst-type LOCAL ! -d 127.0.0.0/8 -j RETURN
+iptables-legacy -t nat -A POSTROUTING -d 10.9.9.4 -j MASQUERADE --random
+"""
+"""Other people's rules, of many kinds."""
+
+
+def run_lines(world: World, script: str) -> None:
+    """Run a shell script in the app's host, stopping at the first failure."""
+    world.app.run("sh", "-euc", script)
+
+
+def tables(world: World) -> str:
+    """Return our rules, table nat before table filter, whatever the order in which the kernel lists them."""
+    saved = [world.app.run("iptables-legacy-save", "-t", name).stdout.splitlines() for name in ("nat", "filter")]
+    return "\n".join(line.split(" [")[0] for table in saved for line in table if "IMDS_DETOUR" in line)
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    """Check that the app was not started and that there is one line for it; return it."""
+    assert done.returncode == 125, done
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr.removeprefix("imds-detour: ").rstrip("\n")
+
+
+# Other people's rules
+
+
+@pytest.mark.parametrize(
+    "script",
+    [DOCKER.format(iptables="iptables-legacy"), DOCKER.format(iptables="iptables-nft"), ZOO],
+    ids=["Docker, legacy", "Docker, nft", "a zoo"],
+)
+def test_other_peoples_rules_stay_as_they_are(world: World, script: str) -> None:
+    """Through a failure, an install and a second one, every line of theirs is the same, in the same order."""
+    run_lines(world, script)
+    before = world.foreign()
+    assert "127.0.0.11" in before or "SOMEBODYS" in before
+    assert world.detour("true", MOCK_HOSTNAME=MOCK, MOCK_TIMEOUT="0.1").returncode == 125
+    assert (world.ours(), world.foreign()) == ("", before)
+    world.start_mock()
+    for _ in range(2):
+        assert world.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
+        assert (tables(world), world.foreign()) == (f"{REDIRECT}\n{GUARD}", before)
+
+
+def test_tables_that_we_do_not_need_are_not_created(world: World) -> None:
+    """A table that is looked at comes into being, and then every packet passes it: ours are nat and filter alone."""
+    world.start_mock()
+    assert world.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
+    with open(f"/proc/{world.app.pid}/net/ip_tables_names") as names:
+        assert sorted(names.read().split()) == ["filter", "nat"]
+
+
+def test_rules_with_extensions_that_are_not_installed_here_are_no_obstacle(world: World) -> None:
+    """Somebody with more extensions than we have wrote them: they are passed over without being decoded."""
+    run_lines(world, ZOO)
+    (extensions,) = glob.glob("/usr/lib/*/xtables")
+    needed = [
+        name
+        for word in ("standard", "tcp", "comment", "*NAT", "REJECT")
+        for name in glob.glob(f"*_{word}.so", root_dir=extensions)
+    ]
+    run_lines(world, f"mkdir /run/few; cd {extensions}; cp -P {' '.join(needed)} /run/few")
+    world.start_mock()
+    done = world.detour("true", environment={"XTABLES_LIBDIR": "/run/few"}, MOCK_HOSTNAME=MOCK)
+    assert done.returncode == 0, done
+    assert tables(world) == f"{REDIRECT}\n{GUARD}"
+
+
+# Our own rules from an earlier start
+
+OURS = f"iptables-legacy -t nat -A IMDS_DETOUR -d {METADATA} -p tcp -m tcp --dport 80 -m comment --comment imds-detour"
+STALE = {
+    "another mock": f"{OURS} -j DNAT --to-destination 10.88.0.77:9",
+    "a range of mocks": f"{OURS} -j DNAT --to-destination 10.88.0.3-10.88.0.9:1338",
+    "a mock without port": f"{OURS} -j DNAT --to-destination 10.88.0.3",
+    "twice": f"{OURS} -j DNAT --to-destination {MOCK}:{PORT}\n" * 2,
+    "a range of ports": f"{OURS.replace('--dport 80', '--dport 80:90')} -j DNAT --to-destination {MOCK}:{PORT}",
+    "all ports but one": f"{OURS.replace('--dport', '! --dport')} -j DNAT --to-destination {MOCK}:{PORT}",
+    "all addresses but one": f"{OURS.replace('-d ', '! -d ')} -j DNAT --to-destination {MOCK}:{PORT}",
+    "one source": f"{OURS} -s 10.88.0.2 -j DNAT --to-destination {MOCK}:{PORT}",
+    "one user": f"{OURS} -m owner --uid-owner 7 -j DNAT --to-destination {MOCK}:{PORT}",
+    "random": f"{OURS} -j DNAT --to-destination {MOCK}:{PORT} --random",
+    "somebody's rule behind ours": f"{OURS} -j DNAT --to-destination {MOCK}:{PORT}\n"
+    "iptables-legacy -t nat -A IMDS_DETOUR -p tcp -m multiport --dports 1,2 -j LOG",
+    "somebody's rule before ours": "iptables-legacy -t nat -A IMDS_DETOUR -j RETURN\n"
+    f"{OURS} -j DNAT --to-destination {MOCK}:{PORT}",
+    "an empty chain": "",
+}
+JUMP = f"iptables-legacy -t nat -A OUTPUT -d {METADATA} -m comment --comment imds-detour"
+
+
+@pytest.mark.parametrize("script", STALE.values(), ids=STALE.keys())
+def test_a_stale_chain_of_ours_is_repaired(world: World, script: str) -> None:
+    """Whatever stands in our chain that is not exactly ours is replaced, and what is missing is put in."""
+    run_lines(world, f"iptables-legacy -t nat -N IMDS_DETOUR\n{script}\n{JUMP} -j IMDS_DETOUR")
+    world.start_mock()
+    done = world.detour("curl", "-sS", "--fail", ID_URL, MOCK_HOSTNAME=MOCK)
+    assert (done.returncode, done.stdout) == (0, INSTANCE), done
+    assert tables(world) == f"{REDIRECT}\n{GUARD}"
+
+
+JUMPS = {
+    "none": "",
+    "twice": f"{JUMP} -j IMDS_DETOUR\n" * 2,
+    "a goto": f"{JUMP} -g IMDS_DETOUR",
+    "for everything": "iptables-legacy -t nat -A OUTPUT -j IMDS_DETOUR",
+    "of one user": f"{JUMP} -m owner --uid-owner 7 -j IMDS_DETOUR",
+    "behind an ACCEPT": f"iptables-legacy -t nat -A OUTPUT -d {METADATA} -j ACCEPT\n{JUMP} -j IMDS_DETOUR",
+}
+
+
+@pytest.mark.parametrize("script", JUMPS.values(), ids=JUMPS.keys())
+def test_a_stale_jump_is_repaired(world: World, script: str) -> None:
+    """One jump, with our address and nothing else, as OUTPUT's first rule: behind an ACCEPT it would do nothing."""
+    dnat = f"{OURS} -j DNAT --to-destination {MOCK}:{PORT}"
+    run_lines(world, f"iptables-legacy -t nat -N IMDS_DETOUR\n{dnat}\n{script}")
+    before = world.foreign()
+    world.start_mock()
+    done = world.detour("curl", "-sS", "--fail", ID_URL, MOCK_HOSTNAME=MOCK)
+    assert (done.returncode, done.stdout) == (0, INSTANCE), done
+    assert (tables(world), world.foreign()) == (f"{REDIRECT}\n{GUARD}", before)
+    output = world.app.run("iptables-legacy", "-t", "nat", "-S", "OUTPUT", "1").stdout
+    assert output.strip() == REDIRECT.splitlines()[1]
+
+
+def test_a_stale_guard_is_repaired(world: World) -> None:
+    """The same for table filter, where a hole would let the app through to the real service."""
+    run_lines(
+        world,
+        "iptables-legacy -N IMDS_DETOUR_GUARD\n"
+        "iptables-legacy -A IMDS_DETOUR_GUARD -p tcp --dport 8080 -j ACCEPT\n"
+        f"iptables-legacy -A OUTPUT -d {METADATA} -j ACCEPT\n"
+        f"iptables-legacy -A OUTPUT -d {METADATA} -m comment --comment imds-detour -j IMDS_DETOUR_GUARD",
+    )
+    world.start_mock()
+    assert world.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
+    assert tables(world) == f"{REDIRECT}\n{GUARD}"
+    assert world.app.run("iptables-legacy", "-S", "OUTPUT", "1").stdout.strip() == GUARD.splitlines()[1]
+
+
+def test_a_new_mock_takes_the_place_of_the_old_one(world: World) -> None:
+    """A second start with another target replaces the rule, and one that fails leaves the first one's standing."""
+    world.start_mock(port="9")
+    world.start_mock()
+    assert world.detour("true", MOCK_HOSTNAME=MOCK, MOCK_PORT="9").returncode == 0
+    first = tables(world)
+    assert f"{MOCK}:9" in first
+    assert world.detour("true", MOCK_HOSTNAME=MOCK, MOCK_PORT="10", MOCK_TIMEOUT="0.1").returncode == 125
+    assert tables(world) == first
+    assert world.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
+    assert tables(world) == f"{REDIRECT}\n{GUARD}"
+
+
+# Several writers
+
+
+def test_many_starts_at_once_leave_one_copy(world: World) -> None:
+    """Containers that share a network namespace may start together: all succeed."""
+    world.start_mock()
+    command = (DETOUR, "curl", "-sS", "--fail", ID_URL)
+    starts = [
+        world.app.popen(
+            *command, environ=world.settings(None, MOCK_HOSTNAME=MOCK), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(8)
+    ]
+    ends = [(*start.communicate(timeout=30), start.returncode) for start in starts]
+    assert [(code, out) for out, _, code in ends] == [(0, INSTANCE)] * 8, ends
+    assert tables(world) == f"{REDIRECT}\n{GUARD}"
+
+
+RULE = "iptables-legacy -w -t $t {} OUTPUT -d 192.0.2.{} -j RETURN"
+WRITERS = {
+    # With iptables' own lock. Rules that come and go: an equal number of them hides a change from the kernel's check.
+    "that takes the lock": ("", "\n".join((RULE.format("-A", "$i"), RULE.format("-D", "99"), RULE.format("-I", "99")))),
+    # With a lock that nobody else knows: the kernel refuses whoever comes second, and both try again.
+    "that does not": ("/run/another.lock", f"until {RULE.format('-A', '$i')}; do :; done"),
+}
+
+
+@pytest.mark.parametrize(("lock", "step"), WRITERS.values(), ids=WRITERS.keys())
+def test_a_writer_at_the_same_time_loses_nothing(world: World, lock: str, step: str) -> None:
+    """While somebody else changes both tables all the time, starts succeed, and all their rules are there."""
+    world.start_mock()
+    world.start_mock(port="9")
+    run_lines(world, "for t in nat filter; do iptables-legacy -t $t -A OUTPUT -d 192.0.2.99 -j RETURN; done")
+    script = f"echo go; for i in $(seq 30); do for t in nat filter; do\n{step}\ndone; done 2>/dev/null"
+    writer = world.app.popen(
+        *("sh", "-uc", script),
+        environ={**os.environ, **({"XTABLES_LOCKFILE": lock} if lock else {})},
+        stdout=subprocess.PIPE,
+    )
+    assert writer.stdout is not None
+    writer.stdout.readline()
+    while writer.poll() is None:
+        for port in (PORT, "9"):
+            done = world.detour("true", MOCK_HOSTNAME=MOCK, MOCK_PORT=port)
+            assert done.returncode == 0, done
+    writer.communicate()
+    theirs = [f"-A OUTPUT -d 192.0.2.{number}/32 -j RETURN" for number in (*range(1, 31), 99)]
+    for table in ("nat", "filter"):
+        saved = world.app.run("iptables-legacy-save", "-t", table).stdout.splitlines()
+        assert sorted(line for line in saved if "192.0.2." in line) == sorted(theirs)
+
+
+# Where it cannot work
+
+
+def without(world: World, *setpriv: str, **settings: str) -> str:
+    """Run imds-detour with fewer privileges and return its one line."""
+    command = ("setpriv", *setpriv, DETOUR, "echo", "started")
+    environ = world.settings(None, MOCK_HOSTNAME=MOCK, **settings)
+    done = world.app.run(*command, environ=environ, check=False)
+    assert world.ours() == ""
+    return last_line(done)
+
+
+def injected(world: World, what: str) -> subprocess.CompletedProcess[str]:
+    """Run imds-detour under strace, which makes system calls fail as told."""
+    command = ("strace", "-f", "-o", "/dev/null", "-e", f"inject={what}", DETOUR, "echo", "started")
+    return world.app.run(*command, environ=world.settings(None, MOCK_HOSTNAME=MOCK), check=False)
+
+
+def test_no_net_admin_says_how_to_add_it(world: World) -> None:
+    """The usual first mistake: Compose's cap_add is missing."""
+    assert without(world, "--bounding-set", "-net_admin", "--inh-caps", "-net_admin") == (
+        "no NET_ADMIN capability; add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`"
+    )
+
+
+def test_no_net_raw_says_how_to_add_it(world: World) -> None:
+    """Podman's defaults, and cap_drop: ALL."""
+    assert without(world, "--bounding-set", "-net_raw", "--inh-caps", "-net_raw") == (
+        "no NET_RAW capability, which legacy iptables needs to open its socket; "
+        "add it: in Compose `cap_add: [NET_ADMIN, NET_RAW]`, with docker run `--cap-add NET_RAW` as well"
+    )
+
+
+def test_another_user_than_root_is_told_to_start_as_root(world: World) -> None:
+    """A USER in the Dockerfile leaves added capabilities out of reach."""
+    assert without(world, "--reuid", "65534", "--clear-groups") == (
+        "no NET_ADMIN capability (uid 65534: a container gives added capabilities to root only); "
+        "add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`, "
+        "and start as root: no `USER` in the Dockerfile, no `user:` in Compose"
+    )
+
+
+def test_the_same_without_any_missing_privilege_starts_the_app(world: World) -> None:
+    """The negative control of the three above."""
+    world.start_mock()
+    environ = world.settings(None, MOCK_HOSTNAME=MOCK)
+    assert world.app.run("setpriv", "--nnp", DETOUR, "echo", "started", environ=environ).stdout == "started\n"
+
+
+def test_a_kernel_without_legacy_iptables_says_which_module(world: World) -> None:
+    """A container cannot load the module; the message says what to do on the host."""
+    assert last_line(injected(world, "getsockopt:error=ENOPROTOOPT")) == (
+        "the kernel has no legacy iptables here (table filter: Protocol not available); "
+        "load it on the host: `modprobe iptable_filter`"
+    )
+
+
+PACKAGES = (
+    "install the package that brings libxtables, libip4tc and the extensions: `iptables` on Debian, Ubuntu and Alpine"
+)
+
+
+@pytest.fixture
+def hidden(world: World) -> Iterator[list[str]]:
+    """Give a list of files that the app's host finds empty, until the test is over."""
+    paths: list[str] = []
+    yield paths
+    for path in paths:
+        world.app.run("umount", path)
+
+
+def hide(world: World, hidden: list[str], path: str) -> None:
+    """Put an empty file into a file's place."""
+    world.app.run("mount", "--bind", "/dev/null", path)
+    hidden.append(path)
+
+
+@pytest.mark.parametrize("library", ["libip4tc.so.2", "libxtables.so.12"])
+def test_a_missing_library_names_the_package(world: World, hidden: list[str], library: str) -> None:
+    """The import fails in a way of its own for each of them; the message is one."""
+    (path,) = glob.glob(f"/usr/lib/*/{library}")
+    hide(world, hidden, os.path.realpath(path))
+    line = last_line(world.detour("echo", "started", MOCK_HOSTNAME=MOCK))
+    assert line.startswith("a library of iptables is missing (")
+    assert library in line
+    assert line.endswith(f"; {PACKAGES}")
+
+
+def test_missing_extensions_name_the_package(world: World) -> None:
+    """The libraries are there and libxtables finds no extension to build our rules with."""
+    world.app.run("mkdir", "/run/none")
+    line = last_line(world.detour("echo", "started", environment={"XTABLES_LIBDIR": "/run/none"}, MOCK_HOSTNAME=MOCK))
+    assert line.startswith("an iptables extension is missing in /run/none, or of another version (")
+    assert line.endswith(f"; {PACKAGES}")
+
+
+def test_a_missing_python_iptables_says_how_to_install_it(world: World, hidden: list[str]) -> None:
+    """A package that was installed without its dependencies."""
+    found = importlib.util.find_spec("iptc")
+    assert found is not None
+    (folder,) = list(found.submodule_search_locations or [])
+    world.app.run("mount", "-t", "tmpfs", "tmpfs", folder)
+    hidden.append(folder)
+    # An empty folder would pass for a package.
+    run_lines(world, f"echo 'raise ModuleNotFoundError(\"No module named iptc\")' > {folder}/__init__.py")
+    assert last_line(world.detour("echo", "started", MOCK_HOSTNAME=MOCK)) == (
+        "python-iptables cannot be imported: No module named iptc; pip install python-iptables"
+    )
+
+
+def test_a_kernel_that_refuses_the_rules_is_quoted(world: World) -> None:
+    """A commit that fails every time ends in one line with the kernel's own word."""
+    line = last_line(injected(world, "setsockopt:error=ENOMEM"))
+    assert line == "iptables refused our rules in table filter 20 times; last: can't commit: Memory allocation problem"
+    assert world.ours() == ""
+
+
+# The helper process dies
+
+
+def redirected_without_guard(world: World) -> bool:
+    """Whether our redirect stands and our guard does not."""
+    ours = world.ours()
+    return "-j IMDS_DETOUR\n" in f"{ours}\n" and "-j IMDS_DETOUR_GUARD" not in ours
+
+
+@pytest.mark.parametrize("commit", [1, 2, 3, 4])
+def test_a_helper_killed_in_a_commit_ends_in_125(world: World, commit: int) -> None:
+    """At whichever of its writes it is killed: no app, the cause in the last line, and no redirect without guard."""
+    world.start_mock()
+    done = injected(world, f"setsockopt:signal=KILL:when={commit}")
+    assert (done.returncode, done.stdout) == (125, ""), done
+    assert done.stderr.splitlines()[-1].startswith(
+        "imds-detour: the firewall helper ended early; look for what ended it"
+    )
+    assert not redirected_without_guard(world)
+
+
+def test_a_helper_that_is_not_killed_starts_the_app(world: World) -> None:
+    """The negative control of the one above: there is no fifth write."""
+    world.start_mock()
+    assert injected(world, "setsockopt:signal=KILL:when=5").stdout == "started\n"
+
+
+def test_a_helper_killed_while_waiting_ends_in_125(world: World) -> None:
+    """Out of memory, say, while the mock is not there yet: the guard stands, and nothing else."""
+    detour = world.app.popen(
+        *(DETOUR, "echo", "started"),
+        environ=world.settings(None, MOCK_HOSTNAME=MOCK),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert detour.stderr is not None
+    assert "waiting: " in detour.stderr.readline()
+    with open(f"/proc/{detour.pid}/task/{detour.pid}/children") as children:
+        (helper,) = children.read().split()
+    os.kill(int(helper), signal.SIGKILL)
+    world.start_mock()
+    out, err = detour.communicate(timeout=20)
+    assert (detour.returncode, out) == (125, "")
+    assert err.splitlines()[-1].startswith("imds-detour: the firewall helper ended early; look for what ended it")
+    assert tables(world) == GUARD

@@ -1,0 +1,122 @@
+"""HTTP replies, from whoever sends them: any bytes at all give a reply, the wish for more, or a refusal."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imds_detour.exchange import GarbageError, Reply, parse, request
+
+LINES = st.sampled_from(
+    [
+        b"HTTP/1.1 200 OK",
+        b"HTTP/1.0 404",
+        b"HTTP/1.1 204 No Content",
+        b"HTTP/1.1 99 Low",
+        b"HTTP/2 200",
+        b"Content-Length: 5",
+        b"Content-Length: +5",
+        b"content-length:99999999999999999999",
+        b"Transfer-Encoding: chunked",
+        b"Location: /\xff",
+        b"5;x=y",
+        b"0",
+        b"hello",
+        b"ffffffffff",
+        b"",
+    ]
+)
+WIRE = st.one_of(
+    st.binary(max_size=200),
+    st.lists(LINES, max_size=12).map(b"\r\n".join),
+    st.tuples(st.lists(LINES, max_size=8).map(b"\r\n".join), st.binary(max_size=20)).map(b"".join),
+)
+
+
+@given(WIRE, st.booleans())
+def test_any_bytes_have_a_meaning(data: bytes, ended: bool) -> None:
+    """The outcome is a Reply, None or GarbageError, and after the end of the connection never None."""
+    try:
+        reply = parse(data, ended=ended)
+    except GarbageError:
+        return
+    if reply is None:
+        assert not ended
+    else:
+        assert 200 <= reply.status <= 999
+        assert len(reply.body) <= len(data)
+
+
+@given(WIRE, st.data())
+def test_what_has_come_so_far_never_contradicts_the_rest(data: bytes, draw: st.DataObject) -> None:
+    """A prefix that is a reply stays that reply, and one that is garbage stays garbage, whatever follows."""
+    prefix = data[: draw.draw(st.integers(0, len(data)))]
+    try:
+        early = parse(prefix, ended=False)
+    except GarbageError:
+        with pytest.raises(GarbageError):
+            parse(data, ended=False)
+        return
+    if early is not None:
+        assert parse(data, ended=False) == early
+
+
+@given(st.integers(200, 999), st.binary(max_size=300), st.sampled_from(["length", "chunks", "end"]), st.data())
+def test_a_reply_is_read_back_whole_and_not_before(status: int, body: bytes, framing: str, draw: st.DataObject) -> None:
+    """However it is framed, the body comes out as it went in, once its last byte is there."""
+    bodiless = status in (204, 304)
+    head = b"HTTP/1.1 %d Some Reason\r\n" % status
+    match framing:
+        case "length":
+            wire = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+        case "chunks":
+            cut = draw.draw(st.integers(0, len(body)))
+            chunks = b"".join(b"%X\r\n%s\r\n" % (len(part), part) for part in (body[:cut], body[cut:]) if part)
+            wire = head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+        case _:
+            wire = head + b"\r\n" + body
+    assert parse(wire, ended=True) == Reply(status, "", b"" if bodiless else body)
+    # The last chunk's line tells that the body is complete; the empty line behind its trailers is not waited for.
+    short = wire[: -3 if framing == "chunks" else -1]
+    if body and not bodiless and framing != "end":
+        assert parse(short, ended=False) is None
+        with pytest.raises(GarbageError):
+            parse(short, ended=True)
+    if framing == "end" and not bodiless:
+        assert parse(wire, ended=False) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "it closed the connection before the end of its reply's head"),
+        (b"HTTP/1.1 200 OK\r\n", "it closed the connection before the end of its reply's head"),
+        (b"SSH-2.0-OpenSSH\r\n", "it does not speak HTTP"),
+        (b"\x15\x03\x01\x00\x02\x02\x46", "it does not speak HTTP"),
+        (b"HTTP/2 200\r\n\r\n", "it does not speak HTTP"),
+        (b"HTTP/1.1 2000 OK\r\n\r\n", "its status line makes no sense"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", "its status line makes no sense"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "its Content-Length makes no sense"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc", "it closed the connection in the middle of its reply"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "its chunks make no sense"),
+    ],
+)
+def test_garbage_is_named(data: bytes, reason: str) -> None:
+    """Each kind of nonsense has its own words, which end up in the one line that the user sees."""
+    with pytest.raises(GarbageError, match=f"^{reason}$"):
+        parse(data, ended=True)
+
+
+def test_a_redirect_says_where_to() -> None:
+    """Header names have no case, and bytes beyond ASCII are taken as Latin-1."""
+    data = b"HTTP/1.1 301 Moved\r\nlOcAtIoN: /caf\xe9 \r\nContent-Length: 0\r\n\r\n"
+    assert parse(data, ended=False) == Reply(301, "/café", b"")
+
+
+def test_a_request_is_complete_in_itself() -> None:
+    """One connection for one exchange, with a length, since some servers answer 411 to a PUT without."""
+    assert request("PUT", "/a", {"Host": "192.0.2.1"}) == (
+        b"PUT /a HTTP/1.1\r\nHost: 192.0.2.1\r\nUser-Agent: imds-detour\r\nAccept: */*\r\n"
+        b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+    )

@@ -1,0 +1,33 @@
+"""Who answered, in words for one line on a terminal."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imds_detour.probe import Identity
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"i-1234567890abcdef0", "IMDSv2 i-1234567890abcdef0"),
+        (b" i-1\r\n", "IMDSv2 i-1"),
+        (b"two\nlines", r"IMDSv2 'two\nlines'"),
+        (b"\x1b[2J", r"IMDSv2 '\x1b[2J'"),
+        (b"\xff", "IMDSv2 �"),
+        (b"x" * 99, "IMDSv2 " + "x" * 64),
+    ],
+)
+def test_an_identity_is_named_by_version_and_answer(body: bytes, text: str) -> None:
+    """The answer's blanks at its ends do not count, and it is cut where it is no longer a name."""
+    assert str(Identity("IMDSv2", body)) == text
+
+
+@given(st.binary(max_size=300))
+def test_any_answer_makes_one_printable_line(body: bytes) -> None:
+    """Whatever a server sends, it cannot break the line, move the cursor, or fill the screen."""
+    text = str(Identity("IMDSv1", body))
+    assert text.isprintable()
+    assert len(text) <= 700  # 64 characters, each at most \U0010ffff in repr()
