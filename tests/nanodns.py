@@ -2,14 +2,16 @@
 
 The steps are taken in turn, one for each question of type A; the last one stays. A step is
 
-    NAME=ADDRESS[,ADDRESS...]   answer with these, NXDOMAIN for other names
+    NAME=ADDRESS[,ADDRESS...]   answer with these, NXDOMAIN for other names; a ZONE is one or more of these with +
     NXDOMAIN | SERVFAIL | REFUSED
     silent                      no reply
     empty                       the name is there, no address
     cname:NAME=ADDRESS[,...]    an alias chain of three that ends in these addresses
     dangling                    an alias, and no address behind it
+    loop                        an alias of itself, by way of another
+    half:ZONE                   answer questions of type A, silent for others: this holds libc for five seconds
     truncated:NAME=ADDRESS      truncated over UDP, whole over TCP
-    truncated                   truncated over UDP, silent over TCP
+    truncated                   truncated over UDP, hung up over TCP
     garbage                     16 bytes that are no DNS message
     wrong-id:NAME=ADDRESS       an answer to another question's id
 
@@ -24,6 +26,7 @@ from itertools import pairwise
 
 import dns.flags
 import dns.message
+import dns.name
 import dns.rdatatype
 import dns.rrset
 
@@ -63,7 +66,8 @@ class Plan:
 
 
 def _reply(step: str, question: dns.message.QueryMessage, transport: str) -> bytes | None:
-    kind, _, zone = step.partition(":") if step.startswith(("cname:", "truncated:", "wrong-id:")) else (step, "", "")
+    prefixed = step.startswith(("cname:", "truncated:", "wrong-id:", "half:"))
+    kind, _, zone = step.partition(":") if prefixed else (step, "", "")
     match kind:
         case "NXDOMAIN" | "SERVFAIL" | "REFUSED":
             wire: bytes | None = refusal(question, kind)
@@ -75,6 +79,10 @@ def _reply(step: str, question: dns.message.QueryMessage, transport: str) -> byt
             wire = dns.message.make_response(question).to_wire()
         case "dangling":
             wire = _chain("nowhere=", question)
+        case "loop":
+            wire = _loop(question)
+        case "half":
+            wire = _known(zone, question) if question.question[0].rdtype == dns.rdatatype.A else None
         case "truncated" if transport == "udp":
             reply = dns.message.make_response(question)
             reply.flags |= dns.flags.TC
@@ -92,8 +100,21 @@ def _reply(step: str, question: dns.message.QueryMessage, transport: str) -> byt
 
 
 def _known(zone: str, question: dns.message.QueryMessage) -> bytes:
-    name, _, known = zone.partition("=")
-    return addresses(question, name, known.split(","))
+    reply = b""
+    for entry in zone.split("+"):
+        name, _, known = entry.partition("=")
+        reply = addresses(question, name, known.split(","))
+        if question.question[0].name == dns.name.from_text(name):
+            break
+    return reply
+
+
+def _loop(question: dns.message.QueryMessage) -> bytes:
+    reply = dns.message.make_response(question)
+    asked = question.question[0].name.to_text()
+    for alias, target in ((asked, "one.test."), ("one.test.", asked)):
+        reply.answer.append(dns.rrset.from_text(alias, 1, "IN", "CNAME", target))
+    return reply.to_wire()
 
 
 def _chain(zone: str, question: dns.message.QueryMessage) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from imds_detour.endpoints import Endpoint
 from imds_detour.errors import DetourError, NotYetError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from imds_detour.settings import Settings
 
 FIRST_PATIENCE, LONGEST_PATIENCE = 1.0, 10.0
-"""Seconds for one address to answer: twice as long each time, since some mocks load for seconds at first."""
+"""Seconds for one address to answer: twice as long each time they run out, since some mocks load for seconds."""
 FRESH = 2.0
 """Seconds for which an answer of DNS is used; then, while nobody answers there, the name is looked up again."""
 
@@ -66,45 +66,55 @@ class _Search:
         self._report = report
         self._lookup = Lookup(settings.host)
         self._resolution: Resolution | None = None
-        self._resolved_at = 0.0
+        self._fresh_until = 0.0
+        self._answered = False
         self._patience = FIRST_PATIENCE
 
     def attempt(self) -> Mock:
         resolution = self._resolve()
         addresses = [address for address in resolution.addresses if address.version == 4]
         if not addresses:
-            raise NotYetError(
-                "lookup",
-                f"{resolution.name} has IPv6 addresses only ({resolution.addresses[0]}); this needs an IPv4 one",
-            )
-        failures = []
-        for address in addresses:
+            self._no_ipv4(resolution)
+        failures, stalled = [], False
+        for position, address in enumerate(addresses):
             endpoint = Endpoint(address, self._settings.port)
             if not self._settings.probe:
                 return Mock(resolution.name, endpoint, None)
-            patience = Deadline(self._report.deadline.within(self._patience))
+            # A share of what is left, so that a silent first address leaves time for the next.
+            share = self._report.deadline.remaining() / (len(addresses) - position)
+            patience = Deadline(min(self._patience, share))
             try:
                 identity = identify(endpoint, self._question, patience)
             except NotYetError as error:
+                stalled = stalled or patience.remaining() <= 0
                 failures.append(f"{Mock(resolution.name, endpoint, None)}: {error.reason}")
             else:
                 self._report.step(f"the mock answers: {identity}, asked at {endpoint}")
                 return Mock(resolution.name, endpoint, identity)
-        self._patience = min(self._patience * 2, LONGEST_PATIENCE)
+        if stalled:
+            self._patience = min(self._patience * 2, LONGEST_PATIENCE)
         raise NotYetError("probe", "; ".join(failures))
 
+    def _no_ipv4(self, resolution: Resolution) -> NoReturn:
+        if not isinstance(self._settings.host, str):
+            raise DetourError("lookup", f"{resolution.name} is an IPv6 address", "set MOCK_HOSTNAME to an IPv4 one")
+        self._fresh_until = 0.0  # this answer is of no use: look again at once
+        first = resolution.addresses[0]
+        raise NotYetError("lookup", f"{resolution.name} has IPv6 addresses only ({first}); this needs an IPv4 one")
+
     def _resolve(self) -> Resolution:
-        now = self._report.deadline.elapsed()
-        if self._resolution is not None and now - self._resolved_at < FRESH:
+        if self._resolution is not None and self._report.deadline.elapsed() < self._fresh_until:
             return self._resolution
-        if self._resolution is not None:
-            self._lookup = Lookup(self._settings.host)  # the last one has its answer, and would repeat it
+        if self._answered:
+            # One that has answered would repeat itself; one that has not keeps trying, and keeps its threads few.
+            self._lookup, self._answered = Lookup(self._settings.host), False
         try:
             found = self._lookup.attempt(self._report.deadline)
         except NotYetError as error:
             raise NotYetError(error.step, f"cannot resolve {self._settings.host}: {error.reason}") from None
-        if found != self._resolution:
+        self._answered = True
+        if found != self._resolution and isinstance(self._settings.host, str):
             addresses = ", ".join(map(str, found.addresses))
             self._report.step(f"{found.name} is at {addresses}, says the {found.source}")
-        self._resolution, self._resolved_at = found, now
+        self._resolution, self._fresh_until = found, self._report.deadline.elapsed() + FRESH
         return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 
 Address = IPv4Address | IPv6Address
 
@@ -69,16 +69,20 @@ METADATA_ADDRESSES = frozenset(
 """Addresses at which a real service answers on somebody's machine: a mock cannot be there."""
 
 
+THIS_NETWORK = IPv4Network("0.0.0.0/8")
+
+
 def unfit_for_mock(address: Address) -> str:
     """Say why no mock can be at this address, or return an empty string when one can."""
-    if address in METADATA_ADDRESSES:
-        return "it is a metadata address itself, so the redirect would lead back to it"
-    if address.is_unspecified:
-        return "it is the unspecified address"
-    if address.is_multicast:
-        return "it is a multicast address"
-    if address == IPv4Address("255.255.255.255"):
-        return "it is the broadcast address"
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return unfit_for_mock(address.ipv4_mapped) or "it is an IPv4 address in IPv6 clothes; give the IPv4 address"
-    return ""
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    if mapped is not None:
+        return unfit_for_mock(mapped) or "it is an IPv4 address in IPv6 clothes; give the IPv4 address"
+    reasons = (
+        (address in METADATA_ADDRESSES, "it is a metadata address itself, so the redirect would lead back to it"),
+        (address.is_unspecified, "it is the unspecified address"),
+        (address.is_multicast, "it is a multicast address"),
+        (address == IPv4Address("255.255.255.255"), "it is the broadcast address"),
+        # RFC 1122 section 3.2.1.3 ("this network") and RFC 1112 section 4 (class E)
+        (address.version == 4 and (address.is_reserved or address in THIS_NETWORK), "no host can have it"),
+    )
+    return next((reason for applies, reason in reasons if applies), "")

@@ -45,8 +45,7 @@ def main() -> NoReturn:
     language = _language()
     arguments = sys.argv[1:]
     if arguments in (["--help"], ["--version"]):
-        sys.stdout.write(usage.text() if arguments == ["--help"] else f"imds-detour {__version__}\n")
-        sys.exit()
+        _tell(usage.text() if arguments == ["--help"] else f"imds-detour {__version__}\n")
     report = Report("text", Deadline(inf))
     try:
         report.log = settings.log_of(os.environ)
@@ -75,10 +74,10 @@ def detour(chosen: Settings, report: Report, program: str) -> None:
     (preset,) = chosen.presets
     (endpoint,) = preset.endpoints
     question = Question(str(endpoint.address), chosen.path or preset.path, word=chosen.path is None)
-    firewall = backends.start()
+    firewall = backends.start(chosen.backend)
     with ExitStack() as always, ExitStack() as undo:
         always.callback(firewall.close)
-        guard = rules.guard([endpoint.address]) if chosen.guard else ()
+        guard = rules.guard([endpoint.address], firewall.layout) if chosen.guard else ()
         _install(firewall, "filter", guard, undo, report)
         if guard:
             report.step(f"guard: whatever goes to {endpoint.address} is refused from here on")
@@ -88,7 +87,7 @@ def detour(chosen: Settings, report: Report, program: str) -> None:
             undo.callback(routes.remove, route)
             routes.add(route)
             report.step(f"route: {route.to} over lo with source {route.source}; there was none that leads to the mock")
-        _install(firewall, "nat", rules.redirects([redirect]), undo, report)
+        _install(firewall, "nat", rules.redirects([redirect], firewall.layout), undo, report)
         report.step(f"redirect: {endpoint} -> {mock.endpoint}, {firewall.name}")
         verified = None
         if mock.identity is not None:
@@ -97,10 +96,11 @@ def detour(chosen: Settings, report: Report, program: str) -> None:
         if not chosen.keep_net_admin:
             _give_up_net_admin(report)
         undo.pop_all()
+    backend = f"{firewall.name} ({firewall.because})" if chosen.log == "debug" else firewall.name
     proof = f"verified {verified}" if verified else "not verified (MOCK_PROBE=off)"
     milliseconds = report.deadline.elapsed() * 1000
     report.success(
-        f"{endpoint} -> {mock}, {firewall.name}, {proof}, {milliseconds:.0f} ms; exec {program}",
+        f"{endpoint} -> {mock}, {backend}, {proof}, {milliseconds:.0f} ms; exec {program}",
         {
             "endpoint": str(endpoint),
             "mock": mock.name,
@@ -138,6 +138,14 @@ def _give_up_net_admin(report: Report) -> None:
     if privileges.drop_net_admin():
         report.warning("NET_ADMIN given up by no_new_privs, for want of SETPCAP: set-uid programs have no effect")
     report.step("NET_ADMIN is given up")
+
+
+def _tell(text: str) -> NoReturn:
+    try:
+        os.write(1, text.encode())
+    except OSError:  # stdout is closed or full
+        sys.exit(STATUS_WRAPPER_FAILED)
+    sys.exit()
 
 
 def _language() -> bytes | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from io import StringIO
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import dns.exception
+import dns.inet
 import dns.resolver
 
 from imds_detour.errors import NotYetError
@@ -14,8 +17,14 @@ if TYPE_CHECKING:
     from imds_detour.endpoints import Address
     from imds_detour.waiting import Deadline
 
-PATIENCE = 0.5
+CONFIGURATION = "/etc/resolv.conf"
+PATIENCE = 0.4
 """Seconds for one server's reply, then the next is asked. A slower one is left to the system resolver."""
+LEAST_PATIENCE = 0.05
+"""Seconds that the first server gets though the deadline be nearer: with less, any server would seem silent."""
+
+DAWDLING = 0.1
+"""Seconds that dnspython sleeps after a silence, before it looks whether its time is up."""
 
 
 def ask(name: str, deadline: Deadline) -> tuple[tuple[Address, ...], str]:
@@ -28,28 +37,47 @@ def ask(name: str, deadline: Deadline) -> tuple[tuple[Address, ...], str]:
         NotYetError: with the last thing seen, and the server that said it.
 
     """
-    try:
-        resolver = dns.resolver.Resolver()  # reads the file anew: it may have changed
-    except dns.resolver.NoResolverConfiguration:
-        resolver = None
-    if resolver is None or not resolver.nameservers:
-        raise NotYetError("lookup", "/etc/resolv.conf names no DNS server")
+    resolver, servers = _configured()
     failure: NotYetError | None = None
-    for server in list(resolver.nameservers):
+    for server in servers:
+        if failure and deadline.remaining() < LEAST_PATIENCE:
+            break  # what the one before said is worth more than this one's silence in no time
         resolver.nameservers = [server]  # one at a time, so that each failure has a name to it
-        resolver.timeout = resolver.lifetime = max(deadline.within(PATIENCE), 0.001)
+        resolver.timeout = max(deadline.within(PATIENCE), LEAST_PATIENCE)
+        resolver.lifetime = resolver.timeout + DAWDLING
         try:
             if found := _query(resolver, name, "A") or _query(resolver, name, "AAAA"):
-                return found, str(server)
+                return found, server
             raise NotYetError("lookup", f"{server} knows the name and no address for it (empty answer)")
         except dns.resolver.NXDOMAIN:
             raise NotYetError("lookup", f"{server} says there is no such name (NXDOMAIN)") from None
         except dns.exception.DNSException as error:
-            failure = NotYetError("lookup", f"{server} {_complaint(error, resolver.timeout)}")
+            failure = NotYetError("lookup", f"{server} {_complaint(error)}")
         except OSError as error:
             failure = NotYetError("lookup", f"{server} cannot be asked: {error.strerror or error}")
-    assert failure is not None  # noqa: S101  (there is a server, and each turn returns, raises or sets it)
-    raise failure
+    raise failure or NotYetError("lookup", f"{CONFIGURATION} names no DNS server")
+
+
+def _configured() -> tuple[dns.resolver.Resolver, list[str]]:
+    """Return a resolver with the search list, and the servers. The file is read anew: it may have changed.
+
+    As in libc, a line that makes no sense counts for nothing; dnspython would give up on all of it.
+    """
+    try:
+        resolver = dns.resolver.Resolver(configure=False)
+        with open(CONFIGURATION, encoding="utf-8", errors="replace") as file:
+            lines = file.readlines()
+    except OSError as error:
+        raise NotYetError("lookup", f"{CONFIGURATION} cannot be read: {error.strerror or error}") from None
+    except dns.exception.DNSException as error:  # without a search list, the host's own domain is it
+        raise NotYetError("lookup", f"no DNS server can be asked, the host's name is no DNS name: {error}") from None
+    servers: list[str] = []
+    for line in lines:
+        resolver.nameservers = []
+        with suppress(dns.exception.DNSException, ValueError):
+            resolver.read_resolv_conf(StringIO(line))
+        servers += [server for server in map(str, resolver.nameservers) if dns.inet.is_address(server)]
+    return resolver, servers
 
 
 def _query(resolver: dns.resolver.Resolver, name: str, kind: str) -> tuple[Address, ...]:
@@ -57,15 +85,19 @@ def _query(resolver: dns.resolver.Resolver, name: str, kind: str) -> tuple[Addre
     return tuple(ip_address(record.address) for record in answer.rrset or ())
 
 
-def _complaint(error: dns.exception.DNSException, patience: float) -> str:
+def _complaint(error: dns.exception.DNSException) -> str:
     """Say what a server did wrong. dnspython keeps (server, over TCP, port, what, response) for each thing it saw."""
-    seen = (error.kwargs or {}).get("errors") or [(None, False, 53, error, None)]
-    _, tcp, _, what, _ = seen[-1]
+    seen = (error.kwargs or {}).get("errors")
+    if not seen and not isinstance(error, dns.exception.Timeout):
+        return f"is no help: {error}"
+    _, tcp, _, what, _ = seen[-1] if seen else (None, False, 53, error, None)
     if isinstance(what, str):
         return f"answers {what}"  # the name of an rcode
     how = " over TCP" if tcp else ""
-    if isinstance(what, dns.exception.Timeout):
-        return f"does not reply{how} within {patience:.1f} s"
+    if isinstance(what, dns.exception.Timeout):  # replies that do not fit are passed over: they may be forged
+        return f"sends no proper reply{how}"
     if isinstance(what, OSError):
         return f"cannot be asked{how}: {what.strerror or what}"
+    if isinstance(what, EOFError):
+        return f"closes the connection{how} without a reply"
     return f"sends what is no proper reply{how}: {type(what).__name__}"

@@ -16,12 +16,12 @@ from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING
 
 from imds_detour.errors import DetourError
+from imds_detour.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, Message, attribute, talk
 
 if TYPE_CHECKING:
     from imds_detour.endpoints import Address
 
-# linux/netlink.h and linux/rtnetlink.h
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE = 0x1, 0x4, 0x200, 0x400
+# linux/rtnetlink.h
 RTM_NEWROUTE, RTM_DELROUTE = 24, 25
 RT_TABLE_MAIN, RT_SCOPE_LINK, RTN_UNICAST = 254, 253, 1
 RTA_DST, RTA_OIF, RTA_PREFSRC = 1, 4, 7
@@ -98,20 +98,15 @@ def remove(route: Route) -> None:
 def _change(kind: int, flags: int, route: Route) -> int:
     """Send one request over rtnetlink and return the errno of its acknowledgement, 0 for success."""
     family = socket.AF_INET if isinstance(route.to, IPv4Address) else socket.AF_INET6
-    header = struct.pack(
+    body = struct.pack(
         "=8BI", family, route.to.max_prefixlen, 0, 0, RT_TABLE_MAIN, PROTOCOL, RT_SCOPE_LINK, RTN_UNICAST, 0
     )
-    body = header + _attribute(RTA_DST, route.to.packed)
-    body += _attribute(RTA_OIF, struct.pack("=I", socket.if_nametoindex("lo")))
+    body += attribute(RTA_DST, route.to.packed)
+    body += attribute(RTA_OIF, struct.pack("=I", socket.if_nametoindex("lo")))
     if kind == RTM_NEWROUTE:  # one to delete may have the source of an earlier start
-        body += _attribute(RTA_PREFSRC, route.source.packed)
-    message = struct.pack("=IHHII", 16 + len(body), kind, NLM_F_REQUEST | NLM_F_ACK | flags, 1, 0) + body
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
-        netlink.send(message)
-        acknowledgement = netlink.recv(4096)
-    # struct nlmsgerr: the negative errno stands right behind the 16 bytes of the header
-    return -int(struct.unpack_from("=i", acknowledgement, 16)[0])
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value  # every value here is a multiple of 4 bytes: no padding
+        body += attribute(RTA_PREFSRC, route.source.packed)
+    try:
+        talk(socket.NETLINK_ROUTE, [Message(kind, NLM_F_ACK | flags, body)])
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0

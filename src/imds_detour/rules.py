@@ -10,12 +10,30 @@ if TYPE_CHECKING:
 
     from imds_detour.endpoints import Address, Endpoint
 
-REDIRECT_CHAIN = "IMDS_DETOUR"
-"""Our chain in table nat. Chain names are at most 28 bytes (XT_FUNCTION_MAXNAMELEN in linux/netfilter/x_tables.h)."""
-GUARD_CHAIN = "IMDS_DETOUR_GUARD"
-"""Our chain in table filter."""
 COMMENT = "imds-detour"
 """What every rule of ours says about where it comes from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a backend keeps our rules.
+
+    Attributes:
+        redirect: the chain in table nat.
+        guard: the chain in table filter.
+        shared: whether OUTPUT is everybody's, and jumps lead from there to our chains; else they hook in themselves.
+
+    """
+
+    redirect: str
+    guard: str
+    shared: bool
+
+
+LEGACY = Layout("IMDS_DETOUR", "IMDS_DETOUR_GUARD", shared=True)
+"""Chain names are at most 28 bytes (XT_FUNCTION_MAXNAMELEN in linux/netfilter/x_tables.h)."""
+NFT = Layout("nat_output", "guard_output", shared=False)
+"""Base chains of a table of our own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,32 +124,35 @@ class Installed:
     packets: int
 
 
-def guard(addresses: Iterable[Address]) -> tuple[Rule, ...]:
+def guard(addresses: Iterable[Address], layout: Layout) -> tuple[Rule, ...]:
     """Return the rules that refuse whatever goes to these IPv4 addresses.
 
     Table filter comes after nat in OUTPUT, so these see just what was not redirected.
     """
-    jumps = (Rule("filter", "OUTPUT", Jump(GUARD_CHAIN), destination=address) for address in addresses)
-    return (
-        *jumps,
-        Rule("filter", GUARD_CHAIN, Reject("tcp-reset"), protocol="tcp"),
-        Rule("filter", GUARD_CHAIN, Reject("icmp-port-unreachable")),
-    )
+    refuse = (("tcp", Reject("tcp-reset")), (None, Reject("icmp-port-unreachable")))
+    if not layout.shared:
+        return tuple(
+            Rule("filter", layout.guard, target, destination=address, protocol=protocol)
+            for address in addresses
+            for protocol, target in refuse
+        )
+    jumps = (Rule("filter", "OUTPUT", Jump(layout.guard), destination=address) for address in addresses)
+    return (*jumps, *(Rule("filter", layout.guard, target, protocol=protocol) for protocol, target in refuse))
 
 
-def redirects(wanted: Iterable[Redirect]) -> tuple[Rule, ...]:
+def redirects(wanted: Iterable[Redirect], layout: Layout) -> tuple[Rule, ...]:
     """Return the rules that send each endpoint's connections to its mock."""
     wanted = tuple(wanted)
-    addresses = dict.fromkeys(redirect.endpoint.address for redirect in wanted)
-    jumps = (Rule("nat", "OUTPUT", Jump(REDIRECT_CHAIN), destination=address) for address in addresses)
-    return (*jumps, *map(translation, wanted))
+    addresses = dict.fromkeys(redirect.endpoint.address for redirect in wanted) if layout.shared else ()
+    jumps = (Rule("nat", "OUTPUT", Jump(layout.redirect), destination=address) for address in addresses)
+    return (*jumps, *(translation(redirect, layout) for redirect in wanted))
 
 
-def translation(redirect: Redirect) -> Rule:
+def translation(redirect: Redirect, layout: Layout) -> Rule:
     """Return the rule that sends one endpoint's connections to its mock; its counter is the proof that it was used."""
     return Rule(
         "nat",
-        REDIRECT_CHAIN,
+        layout.redirect,
         Dnat(redirect.mock),
         destination=redirect.endpoint.address,
         protocol="tcp",

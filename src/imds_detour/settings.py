@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from imds_detour.endpoints import PRESETS, Address, Preset, unfit_for_mock
 from imds_detour.errors import DetourError
+from imds_detour.report import quoted
 from imds_detour.variables import BY_NAME, VARIABLES
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Settings:
         port: the mock's TCP port.
         presets: the metadata services to redirect.
         timeout: seconds for the whole of it; infinite when the user waits for ever.
-        backend: ``auto`` or ``legacy``.
+        backend: ``auto``, ``legacy`` or ``nft``.
         probe: whether to prove that the mock answers.
         path: what the probe asks for; None for the preset's own, whose answer has a known shape.
         guard: whether to reject what is not redirected.
@@ -77,7 +78,7 @@ def parse(environ: Mapping[str, str]) -> Settings:
         port=port if port_of_host is None else port_of_host,
         presets=_read(environ, "MOCK_ENDPOINTS", _presets),
         timeout=_read(environ, "MOCK_TIMEOUT", _timeout),
-        backend=_read(environ, "MOCK_BACKEND", _one_of("auto", "legacy")),
+        backend=_read(environ, "MOCK_BACKEND", _one_of("auto", "legacy", "nft")),
         probe=probe != "off",
         path=probe if probe.startswith("/") else None,
         guard=_read(environ, "MOCK_GUARD", _one_of("on", "off")) == "on",
@@ -124,13 +125,8 @@ def _read(environ: Mapping[str, str], name: str, convert: Callable[[str], Value]
     except _BadValueError as error:
         detail = f" ({error})" if str(error) else ""
         raise DetourError(
-            "settings", f"{name}={shorten(value)} is not valid{detail}", f"allowed: {variable.allowed}"
+            "settings", f"{name}={quoted(value)} is not valid{detail}", f"allowed: {variable.allowed}"
         ) from None
-
-
-def shorten(text: str, limit: int = 80) -> str:
-    """Return a text in quotes, control characters escaped, cut to ``limit`` characters."""
-    return repr(text if len(text) <= limit else text[:limit] + "...")
 
 
 def _one_of(*words: str) -> Callable[[str], str]:
@@ -166,7 +162,7 @@ def _presets(text: str) -> tuple[Preset, ...]:
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in PRESETS:
-            raise _BadValueError(f"{shorten(name)} is not implemented in this version" if name else "an empty entry")
+            raise _BadValueError(f"{quoted(name)} is not implemented in this version" if name else "an empty entry")
     return tuple(PRESETS[name] for name in dict.fromkeys(names))
 
 
@@ -186,7 +182,7 @@ def _host(text: str) -> tuple[str | Address, int | None]:
     try:
         return host, None if port is None else _port(port)
     except _BadValueError:
-        raise _BadValueError(f"the port {shorten(port or '')} is not 1 to 65535") from None
+        raise _BadValueError(f"the port {quoted(port or '')} is not 1 to 65535") from None
 
 
 def _ipv6(text: str) -> IPv6Address:

@@ -1,4 +1,4 @@
-"""getaddrinfo in a thread: a stop signal cannot interrupt libc, and a silent server holds it for ten seconds."""
+"""getaddrinfo in threads: a stop signal cannot interrupt libc, and a silent server holds it for ten seconds."""
 
 from __future__ import annotations
 
@@ -13,44 +13,49 @@ if TYPE_CHECKING:
     from imds_detour.endpoints import Address
 
 PAUSE = 1.0
-"""Seconds before asking again after a failure; what the system resolver alone knows (/etc/hosts) changes seldom."""
+"""Seconds from one look-up to the next, also while the first still hangs: /etc/hosts may have the name by then. The
+more of them hang, the longer: they are threads, four after ten seconds."""
 
 
 class SystemResolver:
-    """Asks again and again until it has an answer. It dies with the process: exec and exit do not wait for it."""
+    """Asks again while it has no answer. Its threads die with the process: exec and exit do not wait for them."""
 
     def __init__(self, name: str) -> None:
-        """Ask for the addresses of ``name`` from now on."""
+        """Ask for the addresses of ``name`` at once."""
         self._name = name.encode("ascii")  # as bytes, so that Python's IDNA codec has no say
         self._found: tuple[Address, ...] = ()
-        self._first = _thread.allocate_lock()  # held until the first look-up has come back, however it went
-        self._first.acquire()
+        self._under_way: list[_thread.LockType] = []  # each is held until its look-up has come back, however it went
+        self._latest = self._begin()
+
+    def answer(self, patience: float) -> tuple[Address, ...]:
+        """Return the addresses, or nothing when the latest look-up failed or takes over ``patience`` seconds."""
+        self._under_way = [back for back in self._under_way if back.locked()]
+        if not self._found and time.monotonic() >= self._begun + PAUSE * max(1, len(self._under_way)):
+            self._latest = self._begin()
+        if not self._found and self._latest.acquire(timeout=patience):
+            self._latest.release()
+        return self._found
+
+    def _begin(self) -> _thread.LockType:
+        self._begun = time.monotonic()
+        back = _thread.allocate_lock()
+        back.acquire()
+        self._under_way.append(back)
         # Stop signals are for the main thread, which can act on them: block them all while the thread is born.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            _thread.start_new_thread(self._run, ())
+            _thread.start_new_thread(self._look_up, (back,))
         except RuntimeError:
-            self._first.release()  # no thread to be had (a limit on processes): the servers alone will do
+            back.release()  # no thread to be had (a limit on processes): the servers alone will do
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        return back
 
-    def answer(self, patience: float) -> tuple[Address, ...]:
-        """Return the addresses, or nothing when the first look-up failed or takes over ``patience`` seconds."""
-        if not self._found and self._first.acquire(timeout=patience):
-            self._first.release()
-        return self._found
-
-    def _run(self) -> None:
-        first = True
-        while True:
-            try:
-                infos = socket.getaddrinfo(self._name, None, type=socket.SOCK_STREAM)
-                self._found = tuple(ip_address(str(info[4][0]).partition("%")[0]) for info in infos)
-            except (OSError, ValueError):
-                pass  # what exactly went wrong, nameservers.py finds out
-            if first:
-                self._first.release()
-                first = False
-            if self._found:
-                return
-            time.sleep(PAUSE)
+    def _look_up(self, back: _thread.LockType) -> None:
+        try:
+            infos = socket.getaddrinfo(self._name, None, type=socket.SOCK_STREAM)
+            self._found = tuple(ip_address(str(info[4][0]).partition("%")[0]) for info in infos)
+        except (OSError, ValueError):
+            pass  # what exactly went wrong, nameservers.py finds out
+        finally:
+            back.release()

@@ -53,8 +53,8 @@ VARIABLES = (
     Variable(
         "MOCK_BACKEND",
         default="auto",
-        meaning="how to redirect: auto or legacy (iptables)",
-        allowed="auto, legacy",
+        meaning="how to redirect: legacy (iptables), nft, or auto, which takes legacy where it can work",
+        allowed="auto, legacy, nft",
     ),
     Variable(
         "MOCK_PROBE",

@@ -27,7 +27,7 @@ def verify(redirect: Redirect, expected: Identity, question: Question, firewall:
 
     """
     deadline = Deadline(report.deadline.within(PATIENCE))
-    rule = translation(redirect)
+    rule = translation(redirect, firewall.layout)
     before = _packets(firewall, rule)
 
     def waiting(error: NotYetError) -> None:

@@ -20,7 +20,9 @@ JITTER = 0.03
 GROWTH = 1.5
 """Each pause over the one before it."""
 LONGEST_PAUSE = 0.5
-"""Seconds between two attempts, at most."""
+"""Seconds between the starts of two attempts, at most; one that takes longer itself is followed by FIRST_PAUSE."""
+LEAST_ATTEMPT = 0.05
+"""Seconds that an attempt needs to see anything; with less before the deadline, it is not begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,8 @@ def until_ready(
 ) -> Outcome:
     """Call ``attempt`` until it does not raise NotYetError, and return its outcome.
 
-    The first call comes at once; tenacity decides about the others. Each failure goes to ``on_failure``.
+    The first call comes at once; tenacity decides about the others. Each failure goes to ``on_failure``,
+    but for one that comes when the deadline has passed: that one is raised.
 
     Raises:
         NotYetError: the last one seen, when the deadline has passed.
@@ -72,16 +75,19 @@ def until_ready(
 
     """
     last: NotYetError | None = None
+    began = 0.0
 
     def once() -> Outcome:
-        nonlocal last
+        nonlocal last, began
         if last is not None and deadline.remaining() <= 0:
             raise last  # what was seen while there was time says more than an attempt without any
+        began = deadline.elapsed()
         try:
             return attempt()
         except NotYetError as error:
             last = error
-            on_failure(error)
+            if deadline.remaining() > 0:
+                on_failure(error)
             raise
 
     try:
@@ -94,9 +100,15 @@ def until_ready(
 
     backoff = tenacity.wait_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE - JITTER, exp_base=GROWTH)
     jittered = backoff + tenacity.wait_random(0, JITTER)
+
+    def pause(state: tenacity.RetryCallState) -> float:
+        # Counted from the start of the attempt: who has listened to silence for half a second asks again soon.
+        seconds = max(FIRST_PAUSE, jittered(state) - (deadline.elapsed() - began))
+        return seconds if deadline.remaining() - seconds >= LEAST_ATTEMPT else deadline.remaining()
+
     late = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(NotYetError),
-        wait=lambda state: deadline.within(jittered(state)),
+        wait=pause,
         stop=lambda _state: deadline.remaining() <= 0,
         sleep=sleep,
         reraise=True,

@@ -19,17 +19,16 @@ COMMANDS = {
 }
 
 
-def processes() -> set[str]:
-    """Return the command lines of this sandbox's processes that belong to a demo."""
+def processes(folder: pathlib.Path) -> set[str]:
+    """Return the command lines of the demo's processes: they have its TMPDIR in their environment."""
     found = set()
-    for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
         try:
-            line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if f"TMPDIR={folder}\0".encode() in (entry / "environ").read_bytes():
+                found.add((entry / "cmdline").read_text(errors="replace").replace("\0", " "))
         except OSError:
             continue  # it has just ended
-        if "imds_detour" in line or "imds-detour" in line:
-            found.add(line)
-    return {line for line in found if "pytest" not in line}
+    return found
 
 
 def start(*command: str, folder: pathlib.Path) -> subprocess.Popen[str]:
@@ -81,7 +80,7 @@ def test_nothing_is_left_however_it_is_stopped(
     """Stopped half-way, by Ctrl-C or worse, no process, namespace or file of the demo's remains."""
     with start(*COMMANDS[moment], folder=tmp_path) as demo:
         until(demo, word)
-        assert processes(), "the check would see what is left"
+        assert processes(tmp_path), "the check would see what is left"
         if number == signal.SIGINT:
             os.killpg(demo.pid, number)  # a terminal sends it to the whole foreground group
         else:
@@ -89,7 +88,7 @@ def test_nothing_is_left_however_it_is_stopped(
         rest, _ = demo.communicate(timeout=5)
     assert "Traceback" not in rest
     give_up = time.monotonic() + 2
-    while processes() and time.monotonic() < give_up:
+    while processes(tmp_path) and time.monotonic() < give_up:
         time.sleep(0.01)  # the kernel is still ending the namespace's processes: nothing to shake hands with
-    assert processes() == set()
+    assert processes(tmp_path) == set()
     assert list(tmp_path.iterdir()) == []

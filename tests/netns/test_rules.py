@@ -274,10 +274,10 @@ def without(world: World, *setpriv: str, **settings: str) -> str:
     return last_line(done)
 
 
-def injected(world: World, what: str) -> subprocess.CompletedProcess[str]:
+def injected(world: World, what: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run imds-detour under strace, which makes system calls fail as told."""
     command = ("strace", "-f", "-o", "/dev/null", "-e", f"inject={what}", DETOUR, "echo", "started")
-    return world.app.run(*command, environ=world.settings(None, MOCK_HOSTNAME=MOCK), check=False)
+    return world.app.run(*command, environ=world.settings(None, MOCK_HOSTNAME=MOCK, **settings), check=False)
 
 
 def test_no_net_admin_says_how_to_add_it(world: World) -> None:
@@ -289,7 +289,7 @@ def test_no_net_admin_says_how_to_add_it(world: World) -> None:
 
 def test_no_net_raw_says_how_to_add_it(world: World) -> None:
     """Podman's defaults, and cap_drop: ALL."""
-    assert without(world, "--bounding-set", "-net_raw", "--inh-caps", "-net_raw") == (
+    assert without(world, "--bounding-set", "-net_raw", "--inh-caps", "-net_raw", MOCK_BACKEND="legacy") == (
         "no NET_RAW capability, which legacy iptables needs to open its socket; "
         "add it: in Compose `cap_add: [NET_ADMIN, NET_RAW]`, with docker run `--cap-add NET_RAW` as well"
     )
@@ -313,9 +313,18 @@ def test_the_same_without_any_missing_privilege_starts_the_app(world: World) -> 
 
 def test_a_kernel_without_legacy_iptables_says_which_module(world: World) -> None:
     """A container cannot load the module; the message says what to do on the host."""
-    assert last_line(injected(world, "getsockopt:error=ENOPROTOOPT")) == (
+    assert last_line(injected(world, "getsockopt:error=ENOPROTOOPT", MOCK_BACKEND="legacy")) == (
         "the kernel has no legacy iptables here (table filter: Protocol not available); "
         "load it on the host: `modprobe iptable_filter`"
+    )
+
+
+def test_a_kernel_with_neither_names_both(world: World) -> None:
+    """With auto, both refusals are told, and the remedy is the one for nftables, which needs less."""
+    assert last_line(injected(world, "socket:error=EPROTONOSUPPORT")) == (
+        "the kernel refuses legacy iptables (table filter: Protocol not supported); "
+        "nftables cannot be used here: the kernel has none (Protocol not supported); "
+        "load it on the host: `modprobe nf_tables nft_nat nft_reject`"
     )
 
 
@@ -344,7 +353,7 @@ def test_a_missing_library_names_the_package(world: World, hidden: list[str], li
     """The import fails in a way of its own for each of them; the message is one."""
     (path,) = glob.glob(f"/usr/lib/*/{library}")
     hide(world, hidden, os.path.realpath(path))
-    line = last_line(world.detour("echo", "started", MOCK_HOSTNAME=MOCK))
+    line = last_line(world.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy"))
     assert line.startswith("a library of iptables is missing (")
     assert library in line
     assert line.endswith(f"; {PACKAGES}")
@@ -353,7 +362,8 @@ def test_a_missing_library_names_the_package(world: World, hidden: list[str], li
 def test_missing_extensions_name_the_package(world: World) -> None:
     """The libraries are there and libxtables finds no extension to build our rules with."""
     world.app.run("mkdir", "/run/none")
-    line = last_line(world.detour("echo", "started", environment={"XTABLES_LIBDIR": "/run/none"}, MOCK_HOSTNAME=MOCK))
+    settings = world.settings({"XTABLES_LIBDIR": "/run/none"}, MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy")
+    line = last_line(world.app.run(DETOUR, "echo", "started", environ=settings, check=False))
     assert line.startswith("an iptables extension is missing in /run/none, or of another version (")
     assert line.endswith(f"; {PACKAGES}")
 
@@ -367,7 +377,7 @@ def test_a_missing_python_iptables_says_how_to_install_it(world: World, hidden: 
     hidden.append(folder)
     # An empty folder would pass for a package.
     run_lines(world, f"echo 'raise ModuleNotFoundError(\"No module named iptc\")' > {folder}/__init__.py")
-    assert last_line(world.detour("echo", "started", MOCK_HOSTNAME=MOCK)) == (
+    assert last_line(world.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy")) == (
         "python-iptables cannot be imported: No module named iptc; pip install python-iptables"
     )
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from imds_detour.errors import DetourError
+
+NO_NET_ADMIN = "no NET_ADMIN capability"
+
 if TYPE_CHECKING:
-    from imds_detour.rules import Installed, Rule
+    from imds_detour.backends.nft import NftFirewall
+    from imds_detour.rules import Installed, Layout, Rule
 
 
 class Firewall(Protocol):
@@ -16,6 +21,10 @@ class Firewall(Protocol):
 
     name: str
     """How messages call it."""
+    because: str
+    """Why it was taken."""
+    layout: Layout
+    """Where it keeps our rules."""
 
     def apply(self, table: str, rules: tuple[Rule, ...], patience: float) -> tuple[Rule, ...]:
         """Make these the rules of ours in a table, all or nothing, read them back, and return those that stood before.
@@ -31,11 +40,52 @@ class Firewall(Protocol):
         """End the firewall's helper process, if any; the rules stay."""
 
 
-def start() -> Firewall:
-    """Return the firewall for this namespace, its loading under way in the background.
+def start(choice: str) -> Firewall:
+    """Return the firewall for this namespace: the one chosen, or for ``auto`` the first that can work here.
 
     Call it before the first thread is started: it forks.
-    """
-    from imds_detour.backends.legacy import LegacyFirewall  # noqa: PLC0415  (a backend is imported when chosen)
 
-    return LegacyFirewall()
+    Raises:
+        DetourError: when none can, with what is missing and the line that adds it.
+
+    """
+    # A backend is imported when chosen. Python-iptables loads in the background while nftables is looked at.
+    legacy = None
+    if choice != "nft":
+        from imds_detour.backends.legacy import LegacyFirewall  # noqa: PLC0415  (see above)
+
+        legacy = LegacyFirewall()
+    from imds_detour.backends.nft import NftFirewall  # noqa: PLC0415  (see above)
+
+    nft = NftFirewall()
+    if legacy is None:
+        nft.require()
+        return nft
+    if nft.stands():
+        # Its rules come before those of legacy iptables: a redirect there would never be used.
+        refusal = DetourError("firewall", "rules of ours stand in nftables since an earlier start", _NFT_STANDS)
+    else:
+        try:
+            legacy.require()
+        except DetourError as error:
+            refusal = error
+        else:
+            return legacy
+    legacy.close()
+    if choice == "legacy":
+        raise refusal
+    return _instead(nft, refusal)
+
+
+def _instead(nft: NftFirewall, refusal: DetourError) -> Firewall:
+    try:
+        nft.require()
+    except DetourError as error:
+        if error.reason == NO_NET_ADMIN:
+            raise refusal from None  # the same, told with more detail
+        raise DetourError("firewall", f"{refusal.reason}; {error.reason}", error.remedy) from None
+    nft.because = refusal.reason
+    return nft
+
+
+_NFT_STANDS = "MOCK_BACKEND=nft, or take them out: `nft delete table ip imds_detour`"

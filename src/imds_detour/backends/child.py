@@ -10,6 +10,7 @@ import os
 import pickle
 import signal
 import socket
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -88,6 +89,8 @@ def _serve(calls: socket.socket, words: int, load: Callable[[], dict[str, Callab
         os.dup2(null, 0)
         os.dup2(null, 1)
         os.dup2(words, 2)
+        # None when it was closed at the start; python-iptables flushes it at every read-back.
+        sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  (for the child's whole life)
         functions: dict[str, Callable[..., object]] = {}
         failure: DetourError | None = None
         try:

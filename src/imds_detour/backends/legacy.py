@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from imds_detour.backends.child import Child
+from imds_detour.rules import LEGACY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,9 +17,21 @@ class LegacyFirewall:
     """The ip_tables of this network namespace."""
 
     name = "legacy iptables"
+    because = "it works here"
+    layout = LEGACY
 
     def __init__(self) -> None:
+        """Set out to load python-iptables, in a child."""
         self._child = Child(_load)
+
+    def require(self) -> None:
+        """Return when it can be used here; nothing is changed for that.
+
+        Raises:
+            DetourError: when it cannot, naming the capability, kernel feature or library.
+
+        """
+        self._child.call("ready")
 
     def apply(self, table: str, rules: tuple[Rule, ...], patience: float) -> tuple[Rule, ...]:
         """Make these the rules of ours in a table by one commit, read them back, and return those that stood before."""

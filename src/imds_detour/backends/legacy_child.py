@@ -9,20 +9,20 @@ from __future__ import annotations
 import os
 import re
 import time
-from ipaddress import ip_address, ip_interface
+from ipaddress import IPv4Address, ip_address, ip_interface
 from typing import TYPE_CHECKING, Any
 
 from imds_detour.backends import iptc_loader, preflight
 from imds_detour.backends.lock import tables_lock
 from imds_detour.endpoints import Endpoint
 from imds_detour.errors import DetourError
-from imds_detour.rules import COMMENT, GUARD_CHAIN, REDIRECT_CHAIN, Dnat, Installed, Jump, Reject, Rule
+from imds_detour.rules import COMMENT, LEGACY, Dnat, Installed, Jump, Redirect, Reject, Rule, guard, redirects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
 
-OUR_CHAINS = {"filter": GUARD_CHAIN, "nat": REDIRECT_CHAIN}
+OUR_CHAINS = {"filter": LEGACY.guard, "nat": LEGACY.redirect}
 ATTEMPTS = 20
 """Commits to try while another writer, one that takes no lock, keeps changing the table."""
 
@@ -36,7 +36,7 @@ def load() -> dict[str, Callable[..., object]]:
     """
     preflight.require_legacy()
     tables = _Tables(iptc_loader.load())
-    return {"apply": tables.apply, "installed": tables.installed}
+    return {"ready": tables.ready, "apply": tables.apply, "installed": tables.installed}
 
 
 class _Tables:
@@ -45,15 +45,22 @@ class _Tables:
         # To tell a chain from an extension it looks into every table, which creates those that nobody uses.
         iptc.Table.existing_table_names.update(mangle=False, raw=False, security=False)
 
-    def apply(self, name: str, rules: tuple[Rule, ...], patience: float) -> tuple[Rule, ...]:
+    def ready(self) -> None:
+        """Build a rule of each kind, for nobody: the extensions that they need load one by one, and may be missing."""
+        nowhere = Endpoint(IPv4Address("192.0.2.1"), 80)  # RFC 5737: for documentation
         try:
-            with tables_lock(patience):
-                before = self._read(self._table(name))
-                self._make(name, rules)
+            for rule in (*redirects([Redirect(nowhere, nowhere)], LEGACY), *guard([nowhere.address], LEGACY)):
+                if not isinstance(rule.target, Jump):
+                    self._to_iptc(rule)
         except self._iptc.xtables.XTablesError as error:
             where = os.environ["XTABLES_LIBDIR"]
             reason = f"an iptables extension is missing in {where}, or of another version ({error})"
             raise DetourError("firewall", reason, iptc_loader.PACKAGES) from None
+
+    def apply(self, name: str, rules: tuple[Rule, ...], patience: float) -> tuple[Rule, ...]:
+        with tables_lock(patience):
+            before = self._read(self._table(name))
+            self._make(name, rules)
         return tuple(found.rule for found in before if found.rule is not None)
 
     def installed(self) -> tuple[Installed, ...]:

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 
+from imds_detour.backends import NO_NET_ADMIN
 from imds_detour.capabilities import NET_ADMIN, NET_RAW, effective
 from imds_detour.errors import DetourError
 
@@ -30,7 +31,7 @@ def require_legacy() -> None:
         who = "" if os.geteuid() == 0 else f" (uid {os.geteuid()}: a container gives added capabilities to root only)"
         raise DetourError(
             "firewall",
-            f"no NET_ADMIN capability{who}",
+            f"{NO_NET_ADMIN}{who}",
             "add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`"
             + ("" if os.geteuid() == 0 else ", and start as root: no `USER` in the Dockerfile, no `user:` in Compose"),
         )

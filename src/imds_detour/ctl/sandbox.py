@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-SETUP = 'mount -t tmpfs tmpfs /run && ip link set lo up && exec "$@"'
-"""/run anew: the machine's own sockets (name service caches, container engines) and lock files are out of reach."""
+SETUP = 'mount -t tmpfs tmpfs /run && ip link set lo up && echo sandbox > /proc/sys/kernel/hostname && exec "$@"'
+"""/run anew: the machine's own sockets (name service caches, container engines) and lock files are out of reach. And a
+host name without a domain, which name look-ups would search."""
 
 
 def missing() -> str:
@@ -65,7 +66,7 @@ def _stop(number: int, _frame: object) -> None:
 
 def _unshare(command: Sequence[str]) -> list[str]:
     as_root = [] if os.geteuid() == 0 else ["--map-root-user"]
-    namespaces = ["--net", "--mount", "--pid", "--ipc", "--fork", "--kill-child", "--mount-proc"]
+    namespaces = ["--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc"]
     # Should we be killed, unshare is too, and takes everything in there along.
     tied = ["setpriv", "--pdeathsig", "KILL", "unshare"]
     return [*tied, *as_root, *namespaces, "--", "sh", "-c", SETUP, "sandbox", *command]

@@ -1,0 +1,167 @@
+"""nftables over netlink: a table of our own, changed by transactions, with NET_ADMIN alone.
+
+Of the three ways to speak nftables, libnftables (through its Python binding) and ``nft -f -`` both need something that
+the app's image does not have, and cost a library load or a fork. nfnetlink needs the standard library alone: a batch of
+some ten messages, and the errors come back as errno.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+from imds_detour.backends import NO_NET_ADMIN
+from imds_detour.backends.lock import tables_lock
+from imds_detour.backends.nft_codec import NFPROTO, decode, encode
+from imds_detour.errors import DetourError
+from imds_detour.netlink import NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, Message, attribute, nested, talk
+from imds_detour.rules import NFT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from imds_detour.rules import Installed, Rule
+
+TABLE = b"imds_detour\0"
+
+NETLINK_NETFILTER = 12  # linux/netlink.h
+SUBSYSTEM, BATCH_BEGIN, BATCH_END = 10, 16, 17  # linux/netfilter/nfnetlink.h: NFNL_SUBSYS_NFTABLES, NFNL_MSG_BATCH_*
+# linux/netfilter/nf_tables.h
+NEWTABLE, DELTABLE, NEWCHAIN, NEWRULE, GETRULE, GETGEN = 0, 2, 3, 6, 7, 16
+TABLE_NAME, RULE_TABLE, RULE_CHAIN = 1, 1, 2
+CHAIN_TABLE, CHAIN_NAME, CHAIN_HOOK, CHAIN_POLICY, CHAIN_TYPE = 1, 3, 4, 5, 7
+HOOK_NUM, HOOK_PRIORITY = 1, 2
+LOCAL_OUT, ACCEPT = 3, 1  # linux/netfilter.h: NF_INET_LOCAL_OUT, NF_ACCEPT
+
+PRIORITIES = {"nat": -101, "filter": -1}
+"""One before everybody else's at the same hook (NF_IP_PRI_NAT_DST, NF_IP_PRI_FILTER): the first to match decides."""
+TABLES = {NFT.guard: "filter", NFT.redirect: "nat"}
+"""The table of legacy iptables that each chain stands for; the order is that in which they are made and listed."""
+
+
+class NftFirewall:
+    """The nftables of this network namespace."""
+
+    name = "nftables"
+    because = "MOCK_BACKEND=nft"
+    layout = NFT
+
+    def require(self) -> None:
+        """Return when it can be used here; nothing is changed for that.
+
+        Raises:
+            DetourError: when it cannot, naming the capability or the kernel feature.
+
+        """
+        try:
+            talk(NETLINK_NETFILTER, [_message(GETGEN, 0, NLM_F_ACK)])
+        except OSError as error:
+            raise _translated(error, "cannot be used here") from None
+
+    def stands(self) -> bool:
+        """Whether rules of ours stand; none where they cannot be looked at."""
+        try:
+            return bool(self.installed())
+        except DetourError:
+            return False
+
+    def apply(self, table: str, rules: tuple[Rule, ...], patience: float) -> tuple[Rule, ...]:
+        """Make these the rules of ours in a table by one transaction, read them back, and return those before."""
+        with tables_lock(patience):
+            installed = self.installed()
+            ours = tuple(found.rule for found in installed)
+            before = tuple(rule for rule in ours if rule is not None and rule.table == table)
+            others = tuple(rule for rule in ours if rule is not None and rule.table != table)
+            if before != rules or None in ours:
+                self._replace((*others, *rules))
+                if _ordered(found.rule for found in self.installed()) != _ordered((*others, *rules)):
+                    raise DetourError("firewall", "the nftables rules read back are not the ones written")
+        return before
+
+    def installed(self) -> tuple[Installed, ...]:
+        """Return the rules of ours as the kernel holds them."""
+        found = []
+        for family in NFPROTO.values():
+            question = _message(GETRULE, family, NLM_F_DUMP, attribute(RULE_TABLE, TABLE))
+            try:
+                found += [decode(body[4:], TABLES) for body in talk(NETLINK_NETFILTER, [question])]
+            except OSError as error:
+                if error.errno != errno.ENOENT:
+                    raise _translated(error, "cannot be read") from None
+        return tuple(found)
+
+    def close(self) -> None:
+        """Do nothing: there is no helper process."""
+
+    def _replace(self, rules: tuple[Rule, ...]) -> None:
+        """Put tables with these rules in the place of those that stand, in one transaction."""
+        messages = []
+        for version, family in NFPROTO.items():
+            wanted = [rule for rule in rules if rule.destination is not None and rule.destination.version == version]
+            if not wanted and version == 6 and not os.path.exists("/proc/net/if_inet6"):
+                continue  # a kernel without IPv6 has no such tables, and none to take away
+            # To create it first makes the removal valid, whether it was there or not.
+            messages.append(_message(NEWTABLE, family, NLM_F_CREATE, attribute(TABLE_NAME, TABLE)))
+            messages.append(_message(DELTABLE, family, 0, attribute(TABLE_NAME, TABLE)))
+            if wanted:
+                messages.append(_message(NEWTABLE, family, NLM_F_CREATE, attribute(TABLE_NAME, TABLE)))
+            messages += [_chain(family, chain) for chain in TABLES if any(rule.chain == chain for rule in wanted)]
+            messages += [_rule(family, rule) for rule in wanted]
+        begin = Message(BATCH_BEGIN, 0, struct.pack("!BBH", socket.AF_UNSPEC, 0, SUBSYSTEM))
+        end = Message(BATCH_END, 0, begin.body)
+        try:
+            acknowledged = (Message(message.kind, message.flags | NLM_F_ACK, message.body) for message in messages)
+            talk(NETLINK_NETFILTER, [begin, *acknowledged, end])
+        except OSError as error:
+            raise _translated(error, "refuses our rules") from None
+
+
+def _ordered(rules: Iterable[Rule | None]) -> list[Rule | None]:
+    """Sort by chain and IP version, as the kernel lists them; within a chain the order counts, and stays."""
+    return sorted(
+        rules, key=lambda rule: (rule.destination.version, rule.chain) if rule and rule.destination else (0, "")
+    )
+
+
+def _message(kind: int, family: int, flags: int, *parts: bytes) -> Message:
+    header = struct.pack("!BBH", family, 0, 0)  # struct nfgenmsg
+    return Message(SUBSYSTEM << 8 | kind, flags, header + b"".join(parts))
+
+
+def _chain(family: int, chain: str) -> Message:
+    table = TABLES[chain]
+    priority = attribute(HOOK_PRIORITY, struct.pack("!i", PRIORITIES[table]))
+    return _message(
+        NEWCHAIN,
+        family,
+        NLM_F_CREATE,
+        attribute(CHAIN_TABLE, TABLE),
+        attribute(CHAIN_NAME, chain.encode() + b"\0"),
+        nested(CHAIN_HOOK, attribute(HOOK_NUM, struct.pack("!I", LOCAL_OUT)), priority),
+        attribute(CHAIN_POLICY, struct.pack("!I", ACCEPT)),
+        attribute(CHAIN_TYPE, table.encode() + b"\0"),
+    )
+
+
+def _rule(family: int, rule: Rule) -> Message:
+    where = attribute(RULE_TABLE, TABLE) + attribute(RULE_CHAIN, rule.chain.encode() + b"\0")
+    return _message(NEWRULE, family, NLM_F_CREATE | NLM_F_APPEND, where, encode(rule))
+
+
+def _translated(error: OSError, what: str) -> DetourError:
+    if error.errno == errno.EPERM:
+        return DetourError(
+            "firewall",
+            NO_NET_ADMIN,
+            "add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`",
+        )
+    if error.errno in (errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP):
+        return DetourError(
+            "firewall",
+            f"nftables {what}: the kernel has none ({error.strerror})",
+            "load it on the host: `modprobe nf_tables nft_nat nft_reject`",
+        )
+    return DetourError("firewall", f"nftables {what}: {error.strerror}")

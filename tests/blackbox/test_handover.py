@@ -1,0 +1,143 @@
+"""The app's arguments, environment and exit status are its own, as if the wrapper had not run."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.world import DETOUR, MOCK, PORT, SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tests.world import World
+
+SHELL_ARGV: tuple[bytes, ...] = (b"sh", b"-c", b"cat /proc/$$/cmdline", b"sh")
+"""A program that prints its own argv, NUL after each word, and takes any further words."""
+NAIVE = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
+"""What a wrapper in Python comes to without care: the negative control."""
+RAW_EXECVE = """
+import ctypes, os, signal, sys
+for number in (signal.SIGPIPE, signal.SIGXFSZ):
+    signal.signal(number, signal.SIG_DFL)
+words = [os.fsencode(word) for word in sys.argv[1:]]
+vector = lambda items: (ctypes.c_char_p * (len(items) + 1))(*items, None)
+entries = sys.stdin.buffer.read().split(b"\\0")[:-1]
+ctypes.CDLL(None).execve(words[0], vector(words), vector(entries))
+"""
+"""Start a program with an environment that no dictionary can hold: what stands on stdin, NUL after each entry."""
+
+
+def with_environ(world: World, entries: Sequence[bytes], *command: str) -> bytes:
+    """Run a command with exactly these entries as its environment, and return what it prints."""
+    done = world.raw(sys.executable, "-c", RAW_EXECVE, *command, environ={}, stdin=joined(entries))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def joined(words: Sequence[bytes]) -> bytes:
+    """Return words as /proc shows a process's arguments and environment."""
+    return b"".join(word + b"\0" for word in words)
+
+
+ODD_WORDS: tuple[bytes, ...] = (
+    b"",
+    b" ",
+    b"two words",
+    b"new\nline",
+    b"*",
+    b"$HOME",
+    b"`id`",
+    b"-x",
+    b"--",
+    b"--help",
+    b"'\"\\",
+    bytes(range(1, 256)),
+    b"\xed\xa0\x80\xed\xb2\x80",  # surrogates in UTF-8's clothes
+    b"\xf4\x90\x80\x80",  # beyond Unicode
+    "grüße \N{SNOWMAN}".encode(),
+    b"",
+)
+
+
+@pytest.mark.parametrize("locale", ["LC_ALL=C", "LC_ALL=C.UTF-8", "LC_ALL=POSIX", "LC_CTYPE=C", "LANG=C", ""])
+def test_arguments_arrive_byte_by_byte(running: World, locale: str) -> None:
+    """Whatever the bytes and whatever the locale, the app's argv is what the user wrote."""
+    words = (*SHELL_ARGV, *ODD_WORDS)
+    environ = {**SETTINGS, **dict(pair.split("=") for pair in locale.split())}
+    assert running.raw(DETOUR, *words, environ=environ).stdout == joined(words)
+
+
+def test_an_argument_of_100000_bytes_arrives(running: World) -> None:
+    """The kernel's limit for one argument is the only one."""
+    words = (*SHELL_ARGV, b"\xff" * 100_000)
+    assert running.raw(DETOUR, *words, environ=SETTINGS).stdout == joined(words)
+
+
+def test_one_leading_double_dash_is_eaten_and_not_a_second_one(running: World, tmp_path: Path) -> None:
+    """``imds-detour -- COMMAND`` runs COMMAND; ``-- -- COMMAND`` runs the program called ``--``."""
+    program = tmp_path / "--"
+    program.write_text("#!/bin/sh\nprintf '%s,' \"$@\"\n")
+    program.chmod(0o755)
+    environ = {**SETTINGS, "PATH": f"{tmp_path}:{SETTINGS['PATH']}"}
+    assert running.raw(DETOUR, "--", "echo", "--", "a", environ=environ).stdout == b"-- a\n"
+    assert running.raw(DETOUR, "--", "--", "--", "a", environ=environ).stdout == b"--,a,"
+
+
+LOCALES = {
+    "none at all": (),
+    "LANG=C": (b"LANG=C",),
+    "LC_ALL=C": (b"LC_ALL=C",),
+    "LC_ALL=POSIX": (b"LC_ALL=POSIX",),
+    "LC_ALL=C.UTF-8": (b"LC_ALL=C.UTF-8",),
+    "LC_CTYPE=C": (b"LC_CTYPE=C",),
+    "LC_CTYPE empty": (b"LC_CTYPE=",),
+    "LC_CTYPE=C.UTF-8": (b"LC_CTYPE=C.UTF-8",),
+    "LC_CTYPE unknown": (b"LC_CTYPE=no_WHERE",),
+    "LC_CTYPE twice": (b"LC_CTYPE=POSIX", b"LC_CTYPE=C.UTF-8"),
+    "LC_CTYPE without =": (b"LC_CTYPE",),
+}
+ODD_ENTRIES: tuple[bytes, ...] = (
+    b"TWICE=1",
+    b"BYTES=" + bytes(range(1, 256)),
+    b"\xff\xfe=name",
+    b"NO_EQUALS",
+    b"=x",
+    b"==",
+    b"",
+    b"EMPTY=",
+    b"LINES=a\nb",
+    b"TWICE=2",
+    b"LARGE=" + b"x" * 100_000,
+)
+
+
+@pytest.mark.parametrize("locale", LOCALES.values(), ids=list(LOCALES))
+def test_the_environment_arrives_byte_by_byte(running: World, locale: tuple[bytes, ...]) -> None:
+    """Order, duplicates and entries that are none included; Python's own LC_CTYPE does not reach the app."""
+    ours = (f"MOCK_HOSTNAME={MOCK}".encode(), f"MOCK_PORT={PORT}".encode())
+    entries = (ODD_ENTRIES[0], *locale, *ODD_ENTRIES[1:], *ours)
+    assert with_environ(running, entries, DETOUR, "/bin/cat", "/proc/self/environ") == joined(entries)
+
+
+def test_a_naive_wrapper_changes_the_environment(running: World) -> None:
+    """Negative control: under the C locale plain Python hands an LC_CTYPE of its own to the app."""
+    shown = with_environ(running, (b"A=1",), sys.executable, "-c", NAIVE, "/bin/cat", "/proc/self/environ")
+    assert shown == b"A=1\0LC_CTYPE=C.UTF-8\0"
+
+
+@pytest.mark.parametrize("status", [0, 1, 2, 63, 64, 77, 124, 125, 126, 127, 128, 129, 130, 137, 143, 254, 255])
+def test_the_apps_exit_status_is_ours(running: World, status: int) -> None:
+    """Once the app runs, its exit status is what the parent sees, our own numbers included."""
+    assert running.raw(DETOUR, "sh", "-c", f"exit {status}", environ=SETTINGS).returncode == status
+
+
+@pytest.mark.parametrize("name", ["HUP", "INT", "QUIT", "ABRT", "KILL", "SEGV", "PIPE", "TERM", "XFSZ", "USR1"])
+def test_an_app_that_dies_of_a_signal_is_seen_to(running: World, name: str) -> None:
+    """The parent's wait status tells the signal, not 128+n."""
+    done = running.raw(DETOUR, "sh", "-c", f"ulimit -c 0; kill -{name} $$", environ=SETTINGS)
+    assert done.returncode == -signal.Signals[f"SIG{name}"]

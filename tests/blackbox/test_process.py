@@ -1,0 +1,203 @@
+"""The app's process is as the wrapper was started: signals, limits, descriptors, streams, and nothing beside it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from signal import SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGRTMIN, SIGTERM, SIGUSR1, SIGUSR2
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.world import DETOUR, SETTINGS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.world import World
+
+NAIVE = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
+"""What a wrapper in Python comes to without care: the negative control."""
+PREPARED = """
+import ctypes, os, resource, signal, sys
+for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
+    signal.signal(number, signal.SIG_DFL)
+for name in sys.argv[1].split():
+    kind, _, number = name.partition(":")
+    if kind == "ignore":
+        signal.signal(int(number), signal.SIG_IGN)
+    elif kind == "block":
+        signal.pthread_sigmask(signal.SIG_BLOCK, [int(number)])
+    elif kind == "block-raw":  # behind the back of libc, which keeps 32 and 33 to itself
+        mask = ctypes.c_uint64(1 << int(number) - 1)
+        rt_sigprocmask = 14 if os.uname().machine == "x86_64" else 135
+        ctypes.CDLL(None).syscall(rt_sigprocmask, signal.SIG_BLOCK, ctypes.byref(mask), None, 8)
+    elif kind == "send":
+        os.kill(os.getpid(), int(number))
+os.umask(0o027)
+os.nice(3)
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, 300))
+resource.setrlimit(resource.RLIMIT_CORE, (0, 4096))
+os.chdir("/usr/share")
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""Set a process up in ways that exec keeps, and exec."""
+LOOK = ("cat", "/proc/self/status", "/proc/self/limits", "/proc/self/stat")
+"""A program that shows its own process, and has no opinion on signal masks as shells have."""
+VARYING = (
+    "Cap",
+    "Cpus_",
+    "HugetlbPages",
+    "Mems_",
+    "NSpid",
+    "NStgid",
+    "Ngid",
+    "Pid",
+    "Rss",
+    "SigQ",
+    "Tgid",
+    "Vm",
+    "nonvoluntary",
+    "voluntary",
+)
+"""What differs from one process to the next; and capabilities, which are for tests/netns/test_privileges.py."""
+STAT = {"ppid": 4, "pgrp": 5, "session": 6, "tty": 7, "priority": 18, "nice": 19, "policy": 41}
+"""proc(5), /proc/pid/stat: what status does not tell."""
+
+
+def look(world: World, preparation: str, *wrapper: str) -> list[str]:
+    """Return the process state that an app sees."""
+    done = world.raw(sys.executable, "-c", PREPARED, preparation, *wrapper, *LOOK, environ=SETTINGS)
+    assert done.returncode == 0, done.stderr
+    *lines, stat = done.stdout.decode().splitlines()
+    fields = stat.split()
+    return [
+        *(line for line in lines if not line.startswith(VARYING)),
+        *(f"{name} {fields[number - 1]}" for name, number in STAT.items()),
+    ]
+
+
+@pytest.mark.parametrize(
+    "preparation",
+    [
+        "",
+        f"ignore:{SIGHUP:d} ignore:{SIGINT:d} ignore:{SIGTERM:d} ignore:{SIGCHLD:d}",
+        f"block:{SIGTERM:d} block:{SIGUSR1:d} block:{SIGCHLD:d} block:{SIGRTMIN + 3:d}",
+        f"block:{SIGTERM:d} send:{SIGTERM:d} block:{SIGUSR2:d} send:{SIGUSR2:d}",
+        f"block:{SIGQUIT:d} block-raw:33",
+    ],
+    ids=["plain", "ignored", "blocked", "pending", "reserved"],
+)
+def test_the_process_is_as_it_was(running: World, preparation: str) -> None:
+    """Signal masks, umask, limits, niceness, group, session, parent, threads: as without us."""
+    assert look(running, preparation, DETOUR) == look(running, preparation)
+
+
+def test_a_naive_wrapper_changes_the_process(running: World) -> None:
+    """Negative control: plain Python leaves SIGPIPE and SIGXFSZ ignored, and the comparison sees it."""
+    naive, plain = look(running, "", sys.executable, "-c", NAIVE), look(running, "")
+    assert set(naive) - set(plain) == {"SigIgn:\t0000000001001000"}
+
+
+def test_the_working_directory_stays(running: World) -> None:
+    """Also for a program that asks the kernel rather than PWD."""
+    done = running.raw(sys.executable, "-c", PREPARED, "", DETOUR, "pwd", "-P", environ=SETTINGS)
+    assert done.stdout == b"/usr/share\n"
+
+
+def test_the_app_has_the_process_number_of_the_wrapper(running: World) -> None:
+    """Exec, not a child: whoever started us signals and waits for the app itself."""
+    done = running.raw("sh", "-c", f"echo $$; exec {DETOUR} sh -c 'echo $$'", environ=SETTINGS)
+    first, second = done.stdout.split()
+    assert first == second
+
+
+def test_nothing_of_ours_runs_beside_the_app(running: World) -> None:
+    """No child, dead or alive, and no thread."""
+    words = (DETOUR, "sh", "-c", "echo ready; read line")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with running.app.popen(*words, environ=SETTINGS, **pipes) as app:
+        assert app.stdout is not None
+        assert app.stdout.readline() == "ready\n"
+        state = status(app.pid)
+        parents = [status(int(name)).get("PPid") for name in os.listdir("/proc") if name.isdigit()]
+        app.communicate("\n")
+    assert str(app.pid) not in parents
+    assert state["Threads"] == "1"
+
+
+def status(number: int) -> dict[str, str]:
+    """Return what /proc says of a process; nothing when it is gone."""
+    try:
+        with open(f"/proc/{number}/status") as file:
+            return {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+
+
+def test_descriptors_are_those_inherited(running: World, tmp_path: Path) -> None:
+    """Low and high ones, the same files behind them in the same mode, and none of ours."""
+    low, high = os.pipe()
+    script = f'exec 7<&{low} 63>&{high} {low}<&- {high}>&-; exec "$@"'
+    shown = []
+    for wrapper in ((), (DETOUR,)):
+        with open(tmp_path / "out", "w+b") as out:
+            command = ("bash", "-c", script, "bash", *wrapper, "sh", "-c", SHOW_DESCRIPTORS)
+            running.raw(*command, environ=SETTINGS, stdout=out.fileno(), descriptors=(low, high))
+            out.seek(0)
+            lines = out.read().decode().splitlines()
+        # Numbers 0 and 2 are pipes made anew for each run.
+        shown.append(
+            {number: file for number, _, file in (line.partition(" ") for line in lines) if number not in "02"}
+        )
+        assert sorted(line.split()[0] for line in lines) == ["0", "1", "2", "63", "7"]
+    os.close(low)
+    os.close(high)
+    assert shown[0] == shown[1]
+
+
+SHOW_DESCRIPTORS = """
+for fd in 0 1 2 $(ls /proc/$$/fd | grep -v '^[012]$'); do
+    [ -e /proc/$$/fd/$fd ] && echo $fd $(readlink /proc/$$/fd/$fd) $(grep flags /proc/$$/fdinfo/$fd)
+done
+"""
+
+
+def test_standard_input_is_left_for_the_app(running: World) -> None:
+    """Everything in the pipe is still there, and its end."""
+    text = b"first\nsecond\0" * 1000
+    assert running.raw(DETOUR, "cat", environ=SETTINGS, stdin=text).stdout == text
+
+
+def test_standard_streams_are_not_made_non_blocking(running: World) -> None:
+    """The flag belongs to the open file, so it would outlive exec and reach whoever shares the pipe."""
+    show = "grep -h flags /proc/self/fdinfo/0 /proc/self/fdinfo/1 /proc/self/fdinfo/2"
+    assert running.raw(DETOUR, *show.split(), environ=SETTINGS).stdout.split() == [
+        b"flags:",
+        b"00",
+        b"flags:",
+        b"01",
+        b"flags:",
+        b"01",
+    ]
+
+
+SHOW_OPEN_STREAMS = "open=0; for fd in 0 1 2; do [ -e /proc/$$/fd/$fd ] && open=$((open | 1 << fd)); done; exit $open"
+"""As a bit mask, in the exit status: there may be no stream to say it on."""
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1), (0, 1, 2)])
+def test_closed_streams_stay_closed_and_take_no_file_of_ours(running: World, closed: tuple[int, ...]) -> None:
+    """A socket of ours at number 0, 1 or 2 would meet whoever writes to what it takes for a standard stream."""
+    redirect = " ".join(f"{number}>&-" for number in closed)
+    for wrapper in ("", DETOUR):
+        done = running.raw("sh", "-c", f"exec {wrapper} sh -c '{SHOW_OPEN_STREAMS}' {redirect}", environ=SETTINGS)
+        assert done.returncode == 7 - sum(1 << number for number in closed), done.stderr
+
+
+def test_standard_output_is_the_apps_alone(running: World) -> None:
+    """Not a byte before the app's first, whatever MOCK_LOG says."""
+    done = running.raw(DETOUR, "printf", "x", environ={**SETTINGS, "MOCK_LOG": "debug"})
+    assert done.stdout == b"x"
+    assert done.stderr.count(b"\n") > 3

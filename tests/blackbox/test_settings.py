@@ -1,0 +1,237 @@
+"""Bad settings end in one line and status 125, before anything is touched; MOCK_LOG decides what is said."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from imds_detour.variables import BY_NAME
+from tests.world import DETOUR, INSTANCE, METADATA, MOCK, PORT, SETTINGS
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from tests.world import World
+
+HOSTS = {
+    "empty": "",
+    "space": "a b",
+    "option": "-x",
+    "shell": ";rm",
+    "long": "a" * 300,
+    "long label": "a" * 64,
+    "not an address": "999.1.1.1",
+    "short address": "127.1",
+    "hexadecimal address": "0x7f000001",
+    "zeros in front": "010.0.0.1",
+    "metadata address": METADATA,
+    "metadata address and port": f"{METADATA}:80",
+    "metadata address in IPv6": "[::ffff:169.254.169.254]:80",
+    "metadata address over IPv6": "fd00:ec2::254",
+    "unspecified": "0.0.0.0",
+    "unspecified IPv6": "[::]:80",
+    "multicast": "224.0.0.1",
+    "broadcast": "255.255.255.255",
+    "port 0": "mock:0",
+    "port 65536": "mock:65536",
+    "no port": "mock:",
+    "port by name": "mock:http",
+    "zone": "fe80::1%eth0",
+    "url": "http://mock/",
+    "newline": "mock\nimds-detour: all is well",
+    "escape sequence": "mock\x1b[2J",
+    "not UTF-8": "m\udcffck",
+    "beyond ASCII": "möck",
+}
+BAD = [
+    *(pytest.param("MOCK_HOSTNAME", value, id=f"MOCK_HOSTNAME {name}") for name, value in HOSTS.items()),
+    *(("MOCK_PORT", value) for value in ("0", "65536", "http", "", "-1", "80.0", "+80", " 80", "8_0", "٨٠", "1" * 300)),
+    *(("MOCK_TIMEOUT", value) for value in ("abc", "-1", "nan", "inf", "1e9", "86401", "", " 1", "1s", "9" * 400)),
+    *(("MOCK_ENDPOINTS", value) for value in ("gcp", "", "aws,", "aws,azure")),
+    *(("MOCK_BACKEND", value) for value in ("env", "", "iptables", "AUTO")),
+    *(("MOCK_PROBE", value) for value in ("yes", "", "latest/", "/a b", "/a\r\nHost: x")),
+    *(("MOCK_GUARD", value) for value in ("1", "", "ON")),
+    *(("MOCK_KEEP_NET_ADMIN", value) for value in ("yes", "", "true")),
+    *(("MOCK_LOG", value) for value in ("x", "", "JSON")),
+]
+
+
+def failure(done: subprocess.CompletedProcess[bytes]) -> str:
+    """Return what a start says that failed by its settings: one printable line, the app's stdout untouched."""
+    assert (done.returncode, done.stdout) == (125, b"")
+    line, end = done.stderr.decode().split("\n")
+    assert end == ""
+    assert line.isprintable()
+    assert len(line) < 400
+    assert line.startswith("imds-detour: ")
+    return line.removeprefix("imds-detour: ")
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_a_bad_value_is_named_with_what_is_allowed(running: World, name: str, value: str) -> None:
+    """Variable, value, what is allowed; and the app does not start."""
+    line = failure(running.raw(DETOUR, "echo", "started", environ={**SETTINGS, name: value}))
+    assert line.startswith(f"{name}='")
+    if value.isprintable():  # how others are shown: test_what_cannot_be_printed_is_escaped
+        assert line.startswith(f"{name}='{value[:80]}")
+    assert " is not valid" in line
+    assert f"; allowed: {BY_NAME[name].allowed}" in line
+
+
+@pytest.mark.parametrize("name", ["MOCK_USER", "MOCK_NO_PROXY"])
+@pytest.mark.parametrize("value", ["", "extend"])
+def test_a_setting_of_a_later_version_is_refused(running: World, name: str, value: str) -> None:
+    """Ignoring it would start the app in another way than the user asked for."""
+    line = failure(running.raw(DETOUR, "true", environ={**SETTINGS, name: value}))
+    assert line.startswith(f"{name} is not implemented in this version; unset it")
+
+
+def test_without_mock_hostname_the_line_says_how_to_set_it(running: World) -> None:
+    """The one setting that has no default."""
+    environ = {name: value for name, value in SETTINGS.items() if name != "MOCK_HOSTNAME"}
+    line = failure(running.raw(DETOUR, "true", environ=environ))
+    assert line.startswith("MOCK_HOSTNAME is not set; set it to ")
+    assert line.endswith("in Compose: `environment: {MOCK_HOSTNAME: mock_metadata}`")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [("m\udcffck", r"'m\xffck'"), ("a\nb", r"'a\nb'"), ("\x1b[2J", r"'\x1b[2J'"), ("a\u202eb", r"'a\u202eb'")],
+    ids=["not UTF-8", "newline", "escape sequence", "right to left"],
+)
+def test_what_cannot_be_printed_is_escaped(running: World, value: str, shown: str) -> None:
+    """A value cannot start a line of its own, move the cursor or turn the text around."""
+    line = failure(running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_HOSTNAME": value}))
+    assert line.startswith(f"MOCK_HOSTNAME={shown} is not valid")
+
+
+def test_a_long_value_is_cut(running: World) -> None:
+    """The line stays readable."""
+    line = failure(running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_HOSTNAME": "a" * 300}))
+    assert line.startswith(f"MOCK_HOSTNAME='{'a' * 80}...' is not valid")
+
+
+def test_bad_settings_touch_nothing(world: World) -> None:
+    """No process, no socket to anyone, no rule: the settings come before everything else."""
+    trace = ("strace", "-f", "-e", "trace=clone,clone3,fork,vfork,socket,socketpair", "-o", "/run/trace")
+    plain = {**SETTINGS, "HOME": "/root"}  # without it the interpreter itself asks the user database, over a socket
+    for wrong in ({"MOCK_PORT": "http"}, {"MOCK_LOG": "x"}, {"MOCK_TIMEOUT": "nan"}, {"MOCK_USER": "app"}):
+        done = world.app.run(*trace, DETOUR, "true", environ={**plain, **wrong}, check=False)
+        assert done.returncode == 125
+        assert [line.split()[1] for line in world.app.run("cat", "/run/trace").stdout.splitlines()] == ["+++"]
+    assert world.ours() == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("MOCK_HOSTNAMES", " (did you mean MOCK_HOSTNAME?)"),
+        ("MOCK_TIME_OUT", " (did you mean MOCK_TIMEOUT?)"),
+        ("MOCK_SERVER_URL", ""),
+    ],
+)
+def test_an_unknown_variable_is_warned_of_and_the_app_starts(running: World, name: str, hint: str) -> None:
+    """It may be a typo, and it may be somebody else's."""
+    done = running.raw(DETOUR, "echo", "started", environ={**SETTINGS, name: "x"})
+    assert (done.returncode, done.stdout) == (0, b"started\n")
+    first, second, end = done.stderr.decode().split("\n")
+    assert first == f"imds-detour: {name} is not a setting of ours{hint}; `imds-detour --help` lists them"
+    assert second.startswith(f"imds-detour: {METADATA}:80 -> ")
+    assert end == ""
+
+
+def test_an_unknown_variables_name_cannot_break_the_line(running: World) -> None:
+    """Names come from outside as well."""
+    done = running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_\n\x1b[2J\udcff": "x"})
+    assert done.stderr.decode().startswith("imds-detour: MOCK_\\n\\x1b[2J\\xff is not a setting of ours")
+    assert done.stderr.count(b"\n") == 2
+
+
+def objects(done: subprocess.CompletedProcess[bytes]) -> list[dict[str, object]]:
+    """Return the objects of a run with MOCK_LOG=json, one a line."""
+    lines = done.stderr.decode("ascii").split("\n")
+    assert lines.pop() == ""
+    return [json.loads(line) for line in lines]
+
+
+def test_json_reports_success_as_one_object(running: World) -> None:
+    """The same facts as in the line of text, by name."""
+    done = running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_LOG": "json"})
+    (ready,) = objects(done)
+    milliseconds = ready.pop("milliseconds")
+    assert isinstance(milliseconds, float)
+    assert 1 < milliseconds < 10_000
+    assert ready == {
+        "event": "ready",
+        "endpoint": f"{METADATA}:80",
+        "mock": MOCK,
+        "address": f"{MOCK}:{PORT}",
+        "backend": "legacy iptables",
+        "verified": f"IMDSv2 {INSTANCE}",
+        "exec": "true",
+    }
+
+
+def test_json_reports_failure_with_step_reason_and_remedy(running: World) -> None:
+    """Bad settings, the wait before a failure, an unknown variable and a missing command: objects all of them."""
+    (settings,) = objects(
+        running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_LOG": "json", "MOCK_PORT": "\udcff\n"})
+    )
+    assert settings == {
+        "event": "failed",
+        "step": "settings",
+        "reason": r"MOCK_PORT='\xff\n' is not valid",
+        "remedy": "allowed: 1 to 65535",
+    }
+    (command,) = objects(running.raw(DETOUR, "no-such", environ={**SETTINGS, "MOCK_LOG": "json"}))
+    assert (command["step"], command["remedy"]) == ("command", "correct it, or install it in the image")
+    late = {**SETTINGS, "MOCK_LOG": "json", "MOCK_PORT": "1", "MOCK_TIMEOUT": "0.2", "MOCK_X": "\udcff"}
+    warning, waiting, failed = objects(running.raw(DETOUR, "true", environ=late))
+    assert [warning["event"], waiting["event"], failed["event"]] == ["warning", "waiting", "failed"]
+    assert (waiting["step"], failed["step"]) == ("probe", "probe")
+    assert all(failed[key] for key in ("reason", "remedy"))
+
+
+def test_quiet_says_nothing_on_success_and_one_line_on_failure(running: World) -> None:
+    """Nothing at all while it works: not the wait, not the unknown variable."""
+    quiet = {**SETTINGS, "MOCK_LOG": "quiet", "MOCK_X": "1"}
+    done = running.raw(DETOUR, "true", environ=quiet)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert failure(running.raw(DETOUR, "true", environ={**quiet, "MOCK_PORT": "1", "MOCK_TIMEOUT": "0.2"}))
+
+
+def test_debug_says_each_step_with_its_time(running: World) -> None:
+    """In order, before the line that everyone gets."""
+    done = running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_LOG": "debug"})
+    *steps, last, end = done.stderr.decode().split("\n")
+    texts = []
+    for step in steps:
+        time, text = step.removeprefix("imds-detour: ").split(" ms  ")
+        assert time.strip().isdigit()
+        texts.append(text.split(":")[0])
+    wanted = ["guard", "the mock answers", "redirect", "verified", "NET_ADMIN is given up"]
+    assert [text for text in texts if text in wanted] == wanted
+    assert last.endswith("; exec true")
+    assert end == ""
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"MOCK_HOSTNAME": f"{MOCK}:{PORT}", "MOCK_PORT": "1"},
+        {"MOCK_ENDPOINTS": "aws, aws"},
+        {"MOCK_TIMEOUT": "0"},
+        {"MOCK_TIMEOUT": "2.5"},
+        {"MOCK_PROBE": "/latest/meta-data/hostname"},
+        {"MOCK_PROBE": "off"},
+        {"MOCK_BACKEND": "legacy"},
+        {"MOCK_GUARD": "off"},
+    ],
+    ids=lambda settings: " ".join(f"{name}={value}" for name, value in settings.items()),
+)
+def test_good_values_start_the_app(running: World, settings: dict[str, str]) -> None:
+    """Each of the forms that the table allows."""
+    done = running.raw(DETOUR, "echo", "started", environ={**SETTINGS, **settings})
+    assert (done.returncode, done.stdout) == (0, b"started\n"), done.stderr

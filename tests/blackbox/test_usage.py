@@ -1,0 +1,81 @@
+"""``--help`` and ``--version``, and a README whose settings table is the code's."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from imds_detour import __version__
+from imds_detour.variables import VARIABLES
+from tests.world import DETOUR, SETTINGS
+
+if TYPE_CHECKING:
+    from tests.world import World
+
+README = os.path.join(os.path.dirname(__file__), "..", "..", "README.md")
+READY = [variable for variable in VARIABLES if variable.ready]
+ROWS = "".join(f"  {variable.name:19}  {variable.default or '-':5} {variable.meaning}\n" for variable in READY)
+HELP = f"""\
+imds-detour {__version__}: send the cloud metadata address (169.254.169.254) to your mock, prove it, exec your app
+
+usage: imds-detour [--] COMMAND [ARG...]
+
+A container entrypoint. It waits for the mock's name, redirects the metadata address to the mock, verifies that the mock
+is the one that answers, gives up NET_ADMIN, and becomes COMMAND. If a step fails, COMMAND does not start.
+
+settings (environment):
+{ROWS}
+exit status: COMMAND's own; 125 when a step failed, 126 when COMMAND cannot be executed, 127 when it is not found,
+128+n when signal n came while waiting.
+"""
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_help_is_this_text_on_stdout(running: World, locale: str) -> None:
+    """The whole of it, with every setting and its default, whatever the other variables say."""
+    done = running.raw(DETOUR, "--help", environ={"LC_ALL": locale, "MOCK_PORT": "http"})
+    assert (done.returncode, done.stdout.decode("ascii"), done.stderr) == (0, HELP, b"")
+
+
+def test_help_fits_a_terminal() -> None:
+    """A meaning is one line, however much there is to say."""
+    assert max(map(len, HELP.splitlines())) <= 120
+
+
+def test_version_is_one_line_on_stdout(running: World) -> None:
+    """Name and number."""
+    done = running.raw(DETOUR, "--version", environ={})
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"imds-detour {__version__}\n".encode(), b"")
+
+
+@pytest.mark.parametrize("words", [("--help", "x"), ("--", "--help"), ("--version", "--help"), ("-h",), ("--helpme",)])
+def test_help_and_version_count_only_as_the_sole_argument(running: World, words: tuple[str, ...]) -> None:
+    """Anything else is a command, and here one that is not there."""
+    done = running.raw(DETOUR, *words, environ=SETTINGS)
+    assert (done.returncode, done.stdout) == (127, b"")
+    name = words[1] if words[0] == "--" else words[0]
+    assert done.stderr.decode().startswith(f"imds-detour: command not found in PATH: {name!r}; ")
+
+
+@pytest.mark.parametrize("word", ["--help", "--version"])
+def test_with_stdout_closed_there_is_no_traceback(running: World, word: str) -> None:
+    """Nowhere to write to is a failure, and no more than that."""
+    done = running.raw("sh", "-c", f"exec {DETOUR} {word} >&-", environ=SETTINGS)
+    assert b"Traceback" not in done.stderr
+
+
+def test_the_readmes_settings_table_is_the_codes() -> None:
+    """Rows ``| `NAME` | `default` | meaning |`` in the code's order; without default ``-`` or ``required``."""
+    with open(README, encoding="utf-8") as file:
+        rows = [
+            [cell.strip() for cell in line.strip().strip("|").split("|")]
+            for line in file
+            if line.startswith("| `MOCK_")
+        ]
+    assert [row[0] for row in rows] == [f"`{variable.name}`" for variable in READY]
+    for row, variable in zip(rows, READY, strict=True):
+        assert row[1] == f"`{variable.default}`" if variable.default else row[1] in ("-", "required")
+        assert len(row) == 3
+        assert row[2]

@@ -1,0 +1,177 @@
+"""The nftables backend: one table of our own, and NET_ADMIN is enough."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.world import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from tests.world import World
+
+OURS = f"""\
+table ip imds_detour {{
+	chain guard_output {{
+		type filter hook output priority filter - 1; policy accept;
+		ip daddr {METADATA} meta l4proto tcp counter packets N bytes N reject with tcp reset comment "imds-detour"
+		ip daddr {METADATA} counter packets N bytes N reject comment "imds-detour"
+	}}
+
+	chain nat_output {{
+		type nat hook output priority -101; policy accept;
+		ip daddr {METADATA} tcp dport 80 counter packets N bytes N dnat to {MOCK}:{PORT} comment "imds-detour"
+	}}
+}}
+"""
+
+
+def ruleset(world: World) -> str:
+    """Return what nft lists, counters blanked out."""
+    return re.sub(r"packets \d+ bytes \d+", "packets N bytes N", world.app.run("nft", "list", "ruleset").stdout)
+
+
+def without_net_raw(world: World, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run imds-detour with NET_ADMIN and without NET_RAW, as under Podman or ``cap_drop: ALL``."""
+    fewer = ("setpriv", "--bounding-set", "-net_raw", "--inh-caps", "-net_raw")
+    return world.app.run(*fewer, DETOUR, *command, environ=world.settings(None, **settings), check=False)
+
+
+def test_the_ruleset_is_the_documented_one(world: World) -> None:
+    """The ruleset holds guard and redirect, and nothing else; the client gets the mock's answer."""
+    world.start_dns()
+    world.start_mock()
+    done = world.detour("curl", "-sS", "--fail", ID_URL, MOCK_BACKEND="nft")
+    assert (done.returncode, done.stdout) == (0, INSTANCE)
+    assert "nftables, verified IMDSv2" in done.stderr
+    assert ruleset(world) == OURS
+    assert world.ours() == ""
+
+
+def test_running_twice_changes_nothing(world: World) -> None:
+    """The second start finds its rules and commits nothing: the ruleset's generation stands still."""
+    world.start_dns()
+    world.start_mock()
+    assert world.detour("true", MOCK_BACKEND="nft").returncode == 0
+    monitor = world.start(world.app, "sh", "-c", "echo listening; exec nft monitor")
+    assert world.detour("true", MOCK_BACKEND="nft").returncode == 0
+    assert ruleset(world) == OURS
+    # The control: what the monitor prints first is this table, so it said nothing of the second start.
+    world.app.run("nft", "add table ip marker")
+    assert monitor.stdout is not None
+    assert "add table ip marker" in monitor.stdout.readline()
+
+
+def test_without_net_raw_auto_takes_nftables_and_says_why(world: World) -> None:
+    """Legacy iptables cannot open its socket; the redirect works all the same, and debug names the reason."""
+    world.start_dns()
+    world.start_mock()
+    done = without_net_raw(world, "curl", "-sS", "--fail", ID_URL, MOCK_LOG="debug")
+    assert (done.returncode, done.stdout) == (0, INSTANCE)
+    assert "nftables (no NET_RAW capability" in done.stderr
+
+
+def test_where_legacy_works_auto_takes_it(world: World) -> None:
+    """The control to the above: nothing is in nftables then."""
+    world.start_dns()
+    world.start_mock()
+    assert "legacy iptables, verified" in world.detour("true").stderr
+    assert ruleset(world) == ""
+
+
+def test_a_later_start_stays_with_nftables(world: World) -> None:
+    """Its rules come before those of legacy iptables: auto goes on with them, and legacy is refused with the reason."""
+    world.start_dns()
+    world.start_mock()
+    assert world.detour("true", MOCK_BACKEND="nft").returncode == 0
+    assert world.detour("true", MOCK_BACKEND="auto").returncode == 0
+    refused = world.detour("true", MOCK_BACKEND="legacy")
+    assert (refused.returncode, refused.stdout) == (125, "")
+    assert "stand in nftables since an earlier start" in refused.stderr
+    assert ruleset(world) == OURS
+    assert world.ours() == ""
+
+
+def test_a_failed_start_leaves_nothing(world: World) -> None:
+    """The mock never answers: exit 125, and the table goes as it came."""
+    world.start_dns()
+    assert world.detour("true", MOCK_BACKEND="nft", MOCK_TIMEOUT="0.5").returncode == 125
+    assert ruleset(world) == ""
+
+
+FOREIGN = """
+table ip foreign {
+	chain out {
+		type nat hook output priority -100; policy accept;
+		ip daddr 10.9.9.9 tcp dport 81 counter packets 0 bytes 0 dnat to 10.9.9.8:82
+	}
+}
+"""
+
+
+def test_other_peoples_tables_stay_as_they_are(world: World) -> None:
+    """Install, failure and second install leave every other table byte-identical."""
+    world.start_dns()
+    world.app.run("sh", "-c", f"nft -f - <<'E'\n{FOREIGN}\nE")
+    before = world.app.run("nft", "list", "table", "ip", "foreign").stdout
+    assert world.detour("true", MOCK_BACKEND="nft", MOCK_TIMEOUT="0.5").returncode == 125
+    assert world.app.run("nft", "list", "ruleset").stdout == before
+    world.start_mock()
+    for _ in range(2):
+        assert world.detour("true", MOCK_BACKEND="nft").returncode == 0
+    assert world.app.run("nft", "list", "table", "ip", "foreign").stdout == before
+
+
+TO_ELSEWHERE = f"ip daddr {METADATA} tcp dport 80 counter dnat to 10.9.9.9:1"
+TAMPERED = {
+    "a rule of somebody else's": 'add rule ip imds_detour nat_output ip daddr 10.9.9.9 counter comment "imds-detour"',
+    "a rule without a comment": f"insert rule ip imds_detour nat_output {TO_ELSEWHERE}",
+    "another target": f'insert rule ip imds_detour nat_output {TO_ELSEWHERE} comment "imds-detour"',
+    "accept before the guard": f"insert rule ip imds_detour guard_output ip daddr {METADATA} accept",
+    "no guard": "flush chain ip imds_detour guard_output",
+}
+
+
+@pytest.mark.parametrize("change", TAMPERED.values(), ids=TAMPERED.keys())
+def test_a_table_that_was_changed_is_repaired(world: World, change: str) -> None:
+    """Whatever else stands in our table, the next start makes it ours again."""
+    world.start_dns()
+    world.start_mock()
+    assert world.detour("true", MOCK_BACKEND="nft").returncode == 0
+    world.app.run("nft", change)
+    assert ruleset(world) != OURS
+    assert world.detour("true", MOCK_BACKEND="nft").returncode == 0
+    assert ruleset(world) == OURS
+
+
+def test_the_guard_refuses_what_is_not_redirected(world: World) -> None:
+    """A real service behind the default route is not reached, on any port, by tcp, udp or icmp."""
+    world.mock.ip("address", "add", f"{METADATA}/32", "dev", "lo")
+    world.start_real_service(world.mock, port="8080")
+    world.start_dns()
+    world.start_mock()
+    reachable = world.app.run("curl", "-sS", "--max-time", "2", f"http://{METADATA}:8080/latest/meta-data/instance-id")
+    assert reachable.stdout == "i-0real0real0real00"  # the control: without us it is
+    assert world.detour("true", MOCK_BACKEND="nft").returncode == 0
+    refused = world.app.run("curl", "-sS", "--max-time", "2", f"http://{METADATA}:8080/", check=False)
+    assert (refused.returncode, refused.stdout) == (7, "")  # connection refused, at once
+    probe = (
+        "import socket; udp = socket.socket(type=socket.SOCK_DGRAM); udp.connect(('%s', 53))\n"
+        "try: udp.send(b'x')\nexcept PermissionError: print('refused')"
+    )
+    assert world.app.run("python3", "-c", probe % METADATA).stdout == "refused\n"
+
+
+def test_neither_backend_names_the_capability(world: World) -> None:
+    """Without NET_ADMIN there is one line, with the line to add; nothing is tried."""
+    fewer = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
+    for backend in ("auto", "nft", "legacy"):
+        done = world.app.run(*fewer, DETOUR, "true", environ=world.settings(MOCK_BACKEND=backend), check=False)
+        assert done.returncode == 125
+        assert done.stderr.count("\n") == 1
+        assert "no NET_ADMIN capability" in done.stderr
+        assert "`cap_add: [NET_ADMIN]`" in done.stderr

@@ -1,0 +1,163 @@
+"""The app can neither undo the redirect nor get NET_ADMIN back, and it loses nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from imds_detour.capabilities import NET_ADMIN, NET_RAW
+from tests.world import DETOUR, METADATA, SETTINGS, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SETPCAP = 1 << 8
+"""linux/capability.h: CAP_SETPCAP."""
+SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+AS_ROOT = ()
+WITHOUT_SETPCAP = ("setpriv", "--bounding-set", "-setpcap")
+WITH_INHERITABLE_AND_AMBIENT = ("setpriv", "--inh-caps", "+net_admin,+net_raw", "--ambient-caps", "+net_admin,+net_raw")
+AMBIENT_ALONE = (
+    "setpriv",
+    "--securebits",
+    "+noroot,+noroot_locked",
+    "--inh-caps",
+    "-all,+net_admin,+net_raw",
+    "--ambient-caps",
+    "-all,+net_admin,+net_raw",
+)
+"""Capabilities as another user than root has them: what the ambient set gives, and nothing by number 0."""
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[World]:
+    """Give a world whose mock runs, and in it a set-uid root program that shows its own process."""
+    with World() as made:
+        made.start_mock()
+        made.app.run("install", "-m", "4755", "/bin/cat", "/run/root-cat")
+        yield made
+
+
+def status(world: World, *start: str, **settings: str) -> dict[str, str]:
+    """Return what /proc says of a process that was started in this way."""
+    done = world.raw(*start, environ={**SETTINGS, **settings})
+    assert done.returncode == 0, done.stderr
+    fields = (line.partition(":\t") for line in done.stdout.decode().splitlines())
+    return {name: value for name, _, value in fields if name in (*SETS, "Uid", "NoNewPrivs")}
+
+
+def capabilities(fields: dict[str, str]) -> dict[str, int]:
+    """Return the five sets as bit masks."""
+    return {name: int(fields[name], 16) for name in SETS}
+
+
+LOOK = ("cat", "/proc/self/status")
+STARTS = {"root": AS_ROOT, "inheritable and ambient": WITH_INHERITABLE_AND_AMBIENT}
+
+
+@pytest.mark.parametrize("start", STARTS.values(), ids=list(STARTS))
+def test_net_admin_and_nothing_else_is_taken_out_of_every_set(running: World, start: tuple[str, ...]) -> None:
+    """Inheritable, permitted, effective, bounding, ambient: as without us, less one bit."""
+    before, after = status(running, *start, *LOOK), status(running, *start, DETOUR, *LOOK)
+    assert capabilities(before)["CapBnd"] & NET_ADMIN
+    assert capabilities(after) == {name: mask & ~NET_ADMIN for name, mask in capabilities(before).items()}
+    assert after["NoNewPrivs"] == "0"
+
+
+def test_without_setpcap_no_new_privs_keeps_net_admin_away(running: World) -> None:
+    """The bounding set cannot be changed then; the app still has every other capability, and one line says how."""
+    before, after = (capabilities(status(running, *WITHOUT_SETPCAP, *wrap, *LOOK)) for wrap in ((), (DETOUR,)))
+    assert not before["CapPrm"] & SETPCAP
+    assert after == {name: mask if name == "CapBnd" else mask & ~NET_ADMIN for name, mask in before.items()}
+    done = running.raw(*WITHOUT_SETPCAP, DETOUR, *LOOK, environ=SETTINGS)
+    assert b"NoNewPrivs:\t1\n" in done.stdout
+    warning, _, end = done.stderr.decode().split("\n")
+    assert warning == (
+        "imds-detour: NET_ADMIN given up by no_new_privs, for want of SETPCAP: set-uid programs have no effect"
+    )
+    assert end == ""
+
+
+def test_ambient_capabilities_without_setpcap(running: World) -> None:
+    """Where NET_ADMIN comes by the ambient set alone, the others in there stay."""
+    before, after = (status(running, *AMBIENT_ALONE, *wrap, *LOOK) for wrap in ((), (DETOUR,)))
+    assert capabilities(before)["CapAmb"] == NET_ADMIN | NET_RAW
+    wanted = {name: mask if name == "CapBnd" else mask & ~NET_ADMIN for name, mask in capabilities(before).items()}
+    assert capabilities(after) == wanted
+    assert after["NoNewPrivs"] == "1"
+
+
+UNDO = {
+    "rules": "iptables-legacy -t nat -F",
+    "guard": "iptables-legacy -F IMDS_DETOUR_GUARD",
+    "route": f"ip route add {METADATA}/32 dev eth0",
+    "device": "ip link set eth0 down",
+}
+
+
+@pytest.mark.parametrize("start", [AS_ROOT, WITHOUT_SETPCAP], ids=["root", "without SETPCAP"])
+@pytest.mark.parametrize("what", UNDO)
+def test_the_app_as_root_cannot_undo_the_redirect(running: World, what: str, start: tuple[str, ...]) -> None:
+    """Neither itself nor by a program that it executes; the rules stand as before."""
+    assert running.raw(*start, DETOUR, "true", environ=SETTINGS).returncode == 0
+    rules = running.ours()
+    assert "DNAT" in rules
+    done = running.raw(*start, DETOUR, "sh", "-c", f"{UNDO[what]} && echo undone; exit 0", environ=SETTINGS)
+    assert (done.returncode, done.stdout) == (0, b""), done.stderr
+    assert running.ours() == rules
+
+
+def test_root_in_the_same_place_could_undo_it_without_us(running: World) -> None:
+    """Negative control: the same start, the same command, no wrapper in between."""
+    for start in (AS_ROOT, WITHOUT_SETPCAP):
+        assert running.raw(*start, "sh", "-c", UNDO["rules"], environ=SETTINGS).returncode == 0
+
+
+NOBODY_RUNS_ROOTS = (
+    *("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"),
+    *("/run/root-cat", "/proc/self/status"),
+)
+
+
+def test_a_set_uid_root_program_does_not_bring_it_back(running: World) -> None:
+    """An app that becomes another user and runs one gets root, and root here has no NET_ADMIN."""
+    plain, ours = status(running, *NOBODY_RUNS_ROOTS), status(running, DETOUR, *NOBODY_RUNS_ROOTS)
+    assert plain["Uid"].split() == ours["Uid"].split() == ["65534", "0", "0", "0"]
+    assert capabilities(plain)["CapEff"] & NET_ADMIN
+    assert capabilities(ours)["CapEff"] == capabilities(plain)["CapEff"] & ~NET_ADMIN
+
+
+def test_a_set_uid_root_program_does_not_bring_it_back_without_setpcap(running: World) -> None:
+    """With no_new_privs it does not even become root."""
+    ours = status(running, *WITHOUT_SETPCAP, DETOUR, *NOBODY_RUNS_ROOTS)
+    assert ours["Uid"].split() == ["65534"] * 4
+    assert capabilities(ours)["CapPrm"] == 0
+
+
+def test_the_app_cannot_raise_it_again(running: World) -> None:
+    """Not by the inheritable and ambient sets either, which a process may raise from its permitted set."""
+    for start in (AS_ROOT, WITHOUT_SETPCAP):
+        raise_it = ("setpriv", "--inh-caps", "+net_admin", "--ambient-caps", "+net_admin", *LOOK)
+        done = running.raw(*start, DETOUR, *raise_it, environ=SETTINGS)
+        assert done.returncode != 0
+        assert done.stdout == b""
+
+
+@pytest.mark.parametrize("start", [AS_ROOT, WITHOUT_SETPCAP], ids=["root", "without SETPCAP"])
+def test_mock_keep_net_admin_leaves_everything(running: World, start: tuple[str, ...]) -> None:
+    """Who asks for it gets every set as it was, and no no_new_privs."""
+    before = status(running, *start, *LOOK)
+    assert status(running, *start, DETOUR, *LOOK, MOCK_KEEP_NET_ADMIN="1") == before
+    done = running.raw(
+        *start, DETOUR, "ip", "link", "set", "lo", "up", environ={**SETTINGS, "MOCK_KEEP_NET_ADMIN": "1"}
+    )
+    assert done.returncode == 0
+
+
+def test_without_net_admin_the_line_says_how_to_add_it(running: World) -> None:
+    """Dropped from the bounding set, as in a container without cap_add."""
+    done = running.raw("setpriv", "--bounding-set", "-net_admin", DETOUR, "echo", "started", environ=SETTINGS)
+    assert (done.returncode, done.stdout) == (125, b"")
+    assert done.stderr.decode().startswith("imds-detour: no NET_ADMIN capability; add it: in Compose `cap_add:")
+    assert done.stderr.count(b"\n") == 1

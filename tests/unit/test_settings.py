@@ -1,0 +1,122 @@
+"""Settings as values: what each variable becomes, and the defaults that the table promises."""
+
+import math
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imds_detour import settings
+from imds_detour.endpoints import AWS
+from imds_detour.errors import STATUS_WRAPPER_FAILED, DetourError
+from imds_detour.variables import BY_NAME, VARIABLES, Variable
+
+READY = [variable for variable in VARIABLES if variable.ready]
+DEFAULTS = {variable.name: variable.default for variable in READY if variable.default}
+
+
+def test_the_defaults_are_the_tables() -> None:
+    """Leaving everything out is the same as writing every default of the table down."""
+    assert settings.parse({"MOCK_HOSTNAME": "mock"}) == settings.parse({"MOCK_HOSTNAME": "mock", **DEFAULTS})
+    assert settings.parse({"MOCK_HOSTNAME": "mock"}) == settings.Settings(
+        host="mock",
+        port=80,
+        presets=(AWS,),
+        timeout=30.0,
+        backend="auto",
+        probe=True,
+        path=None,
+        guard=True,
+        keep_net_admin=False,
+        log="text",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("mock", "mock", 80),
+        ("mock_metadata", "mock_metadata", 80),
+        ("_mock", "_mock", 80),
+        ("mock:8080", "mock", 8080),
+        ("mock.example.", "mock.example.", 80),
+        ("a" * 63, "a" * 63, 80),
+        ("1mock", "1mock", 80),
+        ("0xmock", "0xmock", 80),
+        ("192.0.2.7", IPv4Address("192.0.2.7"), 80),
+        ("192.0.2.7:1338", IPv4Address("192.0.2.7"), 1338),
+        ("127.0.0.1", IPv4Address("127.0.0.1"), 80),
+        ("2001:db8::1", IPv6Address("2001:db8::1"), 80),
+        ("[2001:db8::1]", IPv6Address("2001:db8::1"), 80),
+        ("[2001:db8::1]:65535", IPv6Address("2001:db8::1"), 65535),
+    ],
+)
+def test_a_host_is_a_name_or_an_address_with_or_without_a_port(text: str, host: object, port: int) -> None:
+    """Its own port comes before MOCK_PORT."""
+    parsed = settings.parse({"MOCK_HOSTNAME": text})
+    assert (parsed.host, parsed.port) == (host, port)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30", 30.0), ("2.5", 2.5), ("0", math.inf), ("0.0", math.inf), ("86400", 86400)]
+)
+def test_a_timeout_is_seconds_and_0_is_for_ever(text: str, seconds: float) -> None:
+    """Fractions too."""
+    assert settings.parse({"MOCK_HOSTNAME": "mock", "MOCK_TIMEOUT": text}).timeout == seconds
+
+
+def test_a_probe_is_on_off_or_a_path() -> None:
+    """A path stands for on."""
+    probes = {text: settings.parse({"MOCK_HOSTNAME": "mock", "MOCK_PROBE": text}) for text in ("on", "off", "/a?b=c")}
+    assert {text: (parsed.probe, parsed.path) for text, parsed in probes.items()} == {
+        "on": (True, None),
+        "off": (False, None),
+        "/a?b=c": (True, "/a?b=c"),
+    }
+
+
+@given(
+    st.sampled_from(READY),
+    st.text(max_size=300) | st.binary(max_size=20).map(lambda data: data.decode(errors="surrogateescape")),
+)
+def test_any_value_is_taken_or_refused_in_one_printable_line(variable: Variable, text: str) -> None:
+    """Whatever the value, there is no third way out."""
+    try:
+        settings.parse({"MOCK_HOSTNAME": "mock", variable.name: text})
+    except DetourError as error:
+        refused = error
+    else:
+        return
+    assert (refused.step, refused.status) == ("settings", STATUS_WRAPPER_FAILED)
+    assert refused.reason.isprintable()
+    assert refused.reason.startswith(f"{variable.name}='")
+    assert refused.remedy == f"allowed: {variable.allowed}"
+
+
+def test_the_first_bad_value_is_reported_even_if_another_is_missing() -> None:
+    """One at a time; what is not implemented comes first, for no value of it is right."""
+    with pytest.raises(DetourError, match="MOCK_USER is not implemented"):
+        settings.parse({"MOCK_USER": "app", "MOCK_PORT": "x"})
+
+
+def test_unknown_variables_are_those_that_begin_like_ours() -> None:
+    """In alphabetical order; what is known, or somebody else's by its first letters, is not among them."""
+    environ = dict.fromkeys((*BY_NAME, "MOCK_Z", "MOCK_A", "MOCKERY", "mock_hostname", "PATH"), "")
+    assert settings.unknown(environ) == ("MOCK_A", "MOCK_Z")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("MOCK_HOST_NAME", "MOCK_HOSTNAME"),
+        ("MOCK_HOST", "MOCK_HOSTNAME"),
+        ("MOCK_ENDPOINT", "MOCK_ENDPOINTS"),
+        ("MOCK_LOGS", "MOCK_LOG"),
+        ("MOCK_KEEP_NETADMIN", "MOCK_KEEP_NET_ADMIN"),
+        ("MOCK_SERVER_URL", ""),
+    ],
+)
+def test_a_typo_is_recognised_and_another_programs_variable_is_not(name: str, hint: str) -> None:
+    """A wrong hint would be worse than none."""
+    assert settings.similar(name) == (f" (did you mean {hint}?)" if hint else "")
