@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 PATIENCE = 10.0
 """Seconds. The mock has just answered directly; if it does not do so through the redirect soon, it never will."""
 
+READINGS = 5
+"""How often to look for the counter to rise. Another writer of a legacy table sets its counters to 0 for a moment."""
+
 
 def verify(redirect: Redirect, expected: Identity, question: Question, firewall: Firewall, report: Report) -> Identity:
     """Return what the mock says at the metadata address, once it is the mock, and nobody else, that answers there.
@@ -28,28 +31,32 @@ def verify(redirect: Redirect, expected: Identity, question: Question, firewall:
     """
     deadline = Deadline(report.deadline.within(PATIENCE))
     rule = translation(redirect, firewall.layout)
-    before = _packets(firewall, rule)
+    for _ in range(READINGS):
+        before = _packets(firewall, rule)
+        seen = _ask(redirect, question, deadline, report)
+        if seen.body != expected.body:
+            _blame(redirect, seen, expected, question, deadline)
+        if _packets(firewall, rule) > before:
+            return seen
+    raise DetourError(
+        "probe",
+        f"{redirect.endpoint} answers like the mock, but not by our rule: its counter stands still",
+        "another rule redirects that address already (`nft list ruleset`, `iptables-save`): remove one of the two",
+    )
 
+
+def _ask(redirect: Redirect, question: Question, deadline: Deadline, report: Report) -> Identity:
     def waiting(error: NotYetError) -> None:
         report.waiting(NotYetError(error.step, f"{redirect.mock} through {redirect.endpoint}: {error.reason}"))
 
     try:
-        seen = until_ready(lambda: identify(redirect.endpoint, question, deadline), deadline, on_failure=waiting)
+        return until_ready(lambda: identify(redirect.endpoint, question, deadline), deadline, on_failure=waiting)
     except NotYetError as error:
         raise DetourError(
             "probe",
             f"the mock answers at {redirect.mock} and not through {redirect.endpoint}: {error.reason}",
             "look for other firewall rules in this container (`nft list ruleset`, `iptables-save`)",
         ) from None
-    if seen.body != expected.body:
-        _blame(redirect, seen, expected, question, deadline)
-    if _packets(firewall, rule) <= before:
-        raise DetourError(
-            "probe",
-            f"{redirect.endpoint} answers like the mock, but not by our rule: its counter stands still",
-            "another rule redirects that address already (`nft list ruleset`, `iptables-save`): remove one of the two",
-        )
-    return seen
 
 
 def _blame(redirect: Redirect, seen: Identity, expected: Identity, question: Question, deadline: Deadline) -> None:
