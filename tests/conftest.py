@@ -36,6 +36,14 @@ def pytest_runtest_makereport() -> Iterator[None]:
 
 
 @pytest.fixture
+def other_users() -> None:
+    """Skip a test that becomes another user where there is none: in the user namespace of an unprivileged run."""
+    with open("/proc/self/uid_map") as ids:
+        if sum(int(line.split()[2]) for line in ids) == 1:
+            pytest.skip("only root's uid is mapped in an unprivileged user namespace; run as root")
+
+
+@pytest.fixture
 def world() -> Iterator[World]:
     """Give a mock's host and an app's host, joined by a cable, with a mock and a DNS server to start at will."""
     from tests.world import World  # noqa: PLC0415  (unit tests need none of it)

@@ -120,6 +120,7 @@ NOBODY_RUNS_ROOTS = (
 )
 
 
+@pytest.mark.usefixtures("other_users")
 def test_a_set_uid_root_program_does_not_bring_it_back(running: World) -> None:
     """An app that becomes another user and runs one gets root, and root here has no NET_ADMIN."""
     plain, ours = status(running, *NOBODY_RUNS_ROOTS), status(running, DETOUR, *NOBODY_RUNS_ROOTS)
@@ -128,6 +129,7 @@ def test_a_set_uid_root_program_does_not_bring_it_back(running: World) -> None:
     assert capabilities(ours)["CapEff"] == capabilities(plain)["CapEff"] & ~NET_ADMIN
 
 
+@pytest.mark.usefixtures("other_users")
 def test_a_set_uid_root_program_does_not_bring_it_back_without_setpcap(running: World) -> None:
     """With no_new_privs it does not even become root."""
     ours = status(running, *WITHOUT_SETPCAP, DETOUR, *NOBODY_RUNS_ROOTS)

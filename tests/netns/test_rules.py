@@ -43,7 +43,7 @@ DOCKER = """
 
 ZOO = """
 iptables-legacy -N SOMEBODYS
-iptables-legacy -A OUTPUT -m owner --uid-owner 1000 -j ACCEPT
+iptables-legacy -A OUTPUT -m owner --uid-owner 0 -j ACCEPT
 iptables-legacy -A OUTPUT -p udp -m multiport --dports 53,5353 -j ACCEPT
 iptables-legacy -A OUTPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT
 iptables-legacy -A OUTPUT -d 10.9.9.9
@@ -137,7 +137,7 @@ STALE = {
     "all ports but one": f"{OURS.replace('--dport', '! --dport')} -j DNAT --to-destination {MOCK}:{PORT}",
     "all addresses but one": f"{OURS.replace('-d ', '! -d ')} -j DNAT --to-destination {MOCK}:{PORT}",
     "one source": f"{OURS} -s 10.88.0.2 -j DNAT --to-destination {MOCK}:{PORT}",
-    "one user": f"{OURS} -m owner --uid-owner 7 -j DNAT --to-destination {MOCK}:{PORT}",
+    "one user": f"{OURS} -m owner --uid-owner 0 -j DNAT --to-destination {MOCK}:{PORT}",
     "random": f"{OURS} -j DNAT --to-destination {MOCK}:{PORT} --random",
     "somebody's rule behind ours": f"{OURS} -j DNAT --to-destination {MOCK}:{PORT}\n"
     "iptables-legacy -t nat -A IMDS_DETOUR -p tcp -m multiport --dports 1,2 -j LOG",
@@ -163,7 +163,7 @@ JUMPS = {
     "twice": f"{JUMP} -j IMDS_DETOUR\n" * 2,
     "a goto": f"{JUMP} -g IMDS_DETOUR",
     "for everything": "iptables-legacy -t nat -A OUTPUT -j IMDS_DETOUR",
-    "of one user": f"{JUMP} -m owner --uid-owner 7 -j IMDS_DETOUR",
+    "of one user": f"{JUMP} -m owner --uid-owner 0 -j IMDS_DETOUR",
     "behind an ACCEPT": f"iptables-legacy -t nat -A OUTPUT -d {METADATA} -j ACCEPT\n{JUMP} -j IMDS_DETOUR",
 }
 
@@ -295,6 +295,7 @@ def test_no_net_raw_says_how_to_add_it(world: World) -> None:
     )
 
 
+@pytest.mark.usefixtures("other_users")
 def test_another_user_than_root_is_told_to_start_as_root(world: World) -> None:
     """A USER in the Dockerfile leaves added capabilities out of reach."""
     assert without(world, "--reuid", "65534", "--clear-groups") == (

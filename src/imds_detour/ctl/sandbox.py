@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-SETUP = 'mount -t tmpfs tmpfs /run && ip link set lo up && echo sandbox > /proc/sys/kernel/hostname && exec "$@"'
+SETUP = 'mount -t tmpfs tmpfs /run && ip link set lo up && hostname sandbox && exec "$@"'
 """/run anew: the machine's own sockets (name service caches, container engines) and lock files are out of reach. And a
 host name without a domain, which name look-ups would search."""
 
