@@ -51,6 +51,11 @@ class World:
     def __exit__(self, *_error: object) -> None:
         self._stack.close()
 
+    def without_ipv6(self) -> None:
+        """Turn IPv6 off on the app's host, as Docker does on a network without it."""
+        for device in ("all", "default", "lo", "eth0"):
+            self.app.run("sh", "-c", f"echo 1 > /proc/sys/net/ipv6/conf/{device}/disable_ipv6")
+
     def start(self, host: Host, *command: str, **options: Any) -> subprocess.Popen[str]:  # noqa: ANN401  (Popen's own)
         """Start a server in a host; its first line on stdout or stderr says that it listens."""
         server = host.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)

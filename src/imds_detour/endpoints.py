@@ -21,9 +21,13 @@ class Endpoint:
     address: Address
     port: int
 
+    @property
+    def host(self) -> str:
+        """The address as URLs and Host headers have it: IPv6 in brackets."""
+        return f"[{self.address}]" if self.address.version == 6 else str(self.address)
+
     def __str__(self) -> str:
-        host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
-        return f"{host}:{self.port}"
+        return f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +47,9 @@ class Preset:
 
 
 AWS = Preset(
-    # EC2 user guide, "Access instance metadata"; [fd00:ec2::254]:80 joins when the firewall speaks IPv6.
+    # EC2 user guide, "Access instance metadata"
     name="aws",
-    endpoints=(Endpoint(IPv4Address("169.254.169.254"), 80),),
+    endpoints=(Endpoint(IPv4Address("169.254.169.254"), 80), Endpoint(IPv6Address("fd00:ec2::254"), 80)),
     path="/latest/meta-data/instance-id",
 )
 

@@ -30,8 +30,7 @@ DAWDLING = 0.1
 def ask(name: str, deadline: Deadline) -> tuple[tuple[Address, ...], str]:
     """Ask each server in turn until one is definite, and return the addresses and the server that gave them.
 
-    As in libc, a definite "no" ends the round; silence and failures lead on to the next server. IPv6 addresses are
-    asked for where there is no IPv4 one.
+    As in libc, a definite "no" ends the round; silence and failures lead on to the next server.
 
     Raises:
         NotYetError: with the last thing seen, and the server that said it.
@@ -46,7 +45,7 @@ def ask(name: str, deadline: Deadline) -> tuple[tuple[Address, ...], str]:
         resolver.timeout = max(deadline.within(PATIENCE), LEAST_PATIENCE)
         resolver.lifetime = resolver.timeout + DAWDLING
         try:
-            if found := _query(resolver, name, "A") or _query(resolver, name, "AAAA"):
+            if found := _both(resolver, name):
                 return found, server
             raise NotYetError("lookup", f"{server} knows the name and no address for it (empty answer)")
         except dns.resolver.NXDOMAIN:
@@ -78,6 +77,17 @@ def _configured() -> tuple[dns.resolver.Resolver, list[str]]:
             resolver.read_resolv_conf(StringIO(line))
         servers += [server for server in map(str, resolver.nameservers) if dns.inet.is_address(server)]
     return resolver, servers
+
+
+def _both(resolver: dns.resolver.Resolver, name: str) -> tuple[Address, ...]:
+    """Return the IPv4 and IPv6 addresses; some servers never answer for IPv6, and that does not take IPv4 away."""
+    found = _query(resolver, name, "A")
+    try:
+        return found + _query(resolver, name, "AAAA")
+    except (dns.exception.DNSException, OSError):
+        if not found:
+            raise
+        return found
 
 
 def _query(resolver: dns.resolver.Resolver, name: str, kind: str) -> tuple[Address, ...]:

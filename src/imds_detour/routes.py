@@ -44,6 +44,15 @@ class Route:
     source: Address
 
 
+def ip_versions() -> tuple[int, ...]:
+    """Return the IP versions of this network namespace: 4, and 6 where a device has an address (proc(5), if_inet6)."""
+    try:
+        with open("/proc/net/if_inet6", "rb") as addresses:
+            return (4, 6) if addresses.read(1) else (4,)
+    except OSError:
+        return (4,)
+
+
 def source_toward(address: Address) -> Address | None:
     """Return the source address that a connection to ``address`` would take, or None without a route. Sends nothing."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6

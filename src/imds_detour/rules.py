@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from imds_detour.endpoints import Address, Endpoint
 
 COMMENT = "imds-detour"
 """What every rule of ours says about where it comes from."""
+
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class Rule:
         destination: the address that the packet goes to; None for any.
         protocol: ``tcp``; None for any.
         port: the TCP port that the packet goes to; None for any.
+        version: 4 or 6, for IPv4 and IPv6 have tables of their own.
 
     """
 
@@ -80,6 +84,7 @@ class Rule:
     destination: Address | None = None
     protocol: str | None = None
     port: int | None = None
+    version: int = 4
 
     @property
     def spec(self) -> str:
@@ -125,36 +130,54 @@ class Installed:
 
 
 def guard(addresses: Iterable[Address], layout: Layout) -> tuple[Rule, ...]:
-    """Return the rules that refuse whatever goes to these IPv4 addresses.
+    """Return the rules that refuse whatever goes to these addresses, IPv4 first.
 
     Table filter comes after nat in OUTPUT, so these see just what was not redirected.
     """
-    refuse = (("tcp", Reject("tcp-reset")), (None, Reject("icmp-port-unreachable")))
-    if not layout.shared:
-        return tuple(
-            Rule("filter", layout.guard, target, destination=address, protocol=protocol)
-            for address in addresses
-            for protocol, target in refuse
-        )
-    jumps = (Rule("filter", "OUTPUT", Jump(layout.guard), destination=address) for address in addresses)
-    return (*jumps, *(Rule("filter", layout.guard, target, protocol=protocol) for protocol, target in refuse))
+    rules: list[Rule] = []
+    for version, here in _by_version(addresses, lambda address: address):
+        reply = "icmp-port-unreachable" if version == 4 else "icmp6-port-unreachable"
+        refuse = (("tcp", Reject("tcp-reset")), (None, Reject(reply)))
+        if layout.shared:
+            rules += (_jump("filter", layout.guard, address) for address in here)
+            # Only what goes to one of the addresses gets here.
+            rules += (
+                Rule("filter", layout.guard, target, None, protocol, None, version) for protocol, target in refuse
+            )
+        else:
+            rules += (
+                Rule("filter", layout.guard, target, address, protocol, None, version)
+                for address in here
+                for protocol, target in refuse
+            )
+    return tuple(rules)
 
 
 def redirects(wanted: Iterable[Redirect], layout: Layout) -> tuple[Rule, ...]:
-    """Return the rules that send each endpoint's connections to its mock."""
-    wanted = tuple(wanted)
-    addresses = dict.fromkeys(redirect.endpoint.address for redirect in wanted) if layout.shared else ()
-    jumps = (Rule("nat", "OUTPUT", Jump(layout.redirect), destination=address) for address in addresses)
-    return (*jumps, *(translation(redirect, layout) for redirect in wanted))
+    """Return the rules that send each endpoint's connections to its mock, IPv4 first."""
+    rules: list[Rule] = []
+    for _, here in _by_version(wanted, lambda redirect: redirect.endpoint.address):
+        if layout.shared:
+            addresses = dict.fromkeys(redirect.endpoint.address for redirect in here)
+            rules += (_jump("nat", layout.redirect, address) for address in addresses)
+        rules += (translation(redirect, layout) for redirect in here)
+    return tuple(rules)
 
 
 def translation(redirect: Redirect, layout: Layout) -> Rule:
     """Return the rule that sends one endpoint's connections to its mock; its counter is the proof that it was used."""
+    address = redirect.endpoint.address
     return Rule(
-        "nat",
-        layout.redirect,
-        Dnat(redirect.mock),
-        destination=redirect.endpoint.address,
-        protocol="tcp",
-        port=redirect.endpoint.port,
+        "nat", layout.redirect, Dnat(redirect.mock), address, "tcp", redirect.endpoint.port, version=address.version
     )
+
+
+def _jump(table: str, chain: str, address: Address) -> Rule:
+    return Rule(table, "OUTPUT", Jump(chain), destination=address, version=address.version)
+
+
+def _by_version(items: Iterable[Item], address: Callable[[Item], Address]) -> Iterator[tuple[int, list[Item]]]:
+    items = list(items)
+    for version in (4, 6):
+        if here := [item for item in items if address(item).version == version]:
+            yield version, here

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from tests.world import World
 
+METADATA6 = "fd00:ec2::254"
 OURS = f"""\
 table ip imds_detour {{
 	chain guard_output {{
@@ -25,6 +26,13 @@ table ip imds_detour {{
 	chain nat_output {{
 		type nat hook output priority -101; policy accept;
 		ip daddr {METADATA} tcp dport 80 counter packets N bytes N dnat to {MOCK}:{PORT} comment "imds-detour"
+	}}
+}}
+table ip6 imds_detour {{
+	chain guard_output {{
+		type filter hook output priority filter - 1; policy accept;
+		ip6 daddr {METADATA6} meta l4proto tcp counter packets N bytes N reject with tcp reset comment "imds-detour"
+		ip6 daddr {METADATA6} counter packets N bytes N reject comment "imds-detour"
 	}}
 }}
 """

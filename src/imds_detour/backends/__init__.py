@@ -40,8 +40,10 @@ class Firewall(Protocol):
         """End the firewall's helper process, if any; the rules stay."""
 
 
-def start(choice: str) -> Firewall:
+def start(choice: str, versions: tuple[int, ...]) -> Firewall:
     """Return the firewall for this namespace: the one chosen, or for ``auto`` the first that can work here.
+
+    ``versions`` are the IP versions that it must handle, 4 and perhaps 6.
 
     Call it before the first thread is started: it forks.
 
@@ -54,7 +56,7 @@ def start(choice: str) -> Firewall:
     if choice != "nft":
         from imds_detour.backends.legacy import LegacyFirewall  # noqa: PLC0415  (see above)
 
-        legacy = LegacyFirewall()
+        legacy = LegacyFirewall(versions)
     from imds_detour.backends.nft import NftFirewall  # noqa: PLC0415  (see above)
 
     nft = NftFirewall()

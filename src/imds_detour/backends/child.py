@@ -68,7 +68,9 @@ class Child:
 
     def close(self) -> None:
         """End the child and reap it."""
-        self._socket.close()  # the child sees the end of its input
+        with suppress(OSError):  # the child is gone already
+            self._socket.shutdown(socket.SHUT_RDWR)  # closing is not enough: a child forked later has a copy
+        self._socket.close()
         with suppress(ChildProcessError):  # SIGCHLD is ignored by inheritance, and the kernel has reaped the child
             os.waitpid(self._pid, 0)
         os.close(self._words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from imds_detour.backends.child import Child
@@ -14,15 +15,15 @@ if TYPE_CHECKING:
 
 
 class LegacyFirewall:
-    """The ip_tables of this network namespace."""
+    """The ip_tables, and with IPv6 the ip6_tables, of this network namespace."""
 
     name = "legacy iptables"
     because = "it works here"
     layout = LEGACY
 
-    def __init__(self) -> None:
-        """Set out to load python-iptables, in a child."""
-        self._child = Child(_load)
+    def __init__(self, versions: tuple[int, ...] = (4,)) -> None:
+        """Set out to load python-iptables: a child for each IP version, for one can build one version's rules only."""
+        self._children = {version: Child(partial(_load, version)) for version in versions}
 
     def require(self) -> None:
         """Return when it can be used here; nothing is changed for that.
@@ -31,24 +32,28 @@ class LegacyFirewall:
             DetourError: when it cannot, naming the capability, kernel feature or library.
 
         """
-        self._child.call("ready")
+        for child in self._children.values():
+            child.call("ready")
 
     def apply(self, table: str, rules: tuple[Rule, ...], patience: float) -> tuple[Rule, ...]:
-        """Make these the rules of ours in a table by one commit, read them back, and return those that stood before."""
-        before: tuple[Rule, ...] = self._child.call("apply", table, rules, patience)
-        return before
+        """Make these the rules of ours in a table, one commit an IP version, and return those that stood before."""
+        before: list[Rule] = []
+        for version, child in self._children.items():
+            ours = tuple(rule for rule in rules if rule.version == version)
+            before += child.call("apply", table, ours, patience)
+        return tuple(before)
 
     def installed(self) -> tuple[Installed, ...]:
         """Return the rules of ours as the kernel holds them."""
-        installed: tuple[Installed, ...] = self._child.call("installed")
-        return installed
+        return tuple(found for child in self._children.values() for found in child.call("installed"))
 
     def close(self) -> None:
-        """End the child; the rules stay."""
-        self._child.close()
+        """End the children; the rules stay."""
+        for child in self._children.values():
+            child.close()
 
 
-def _load() -> dict[str, Callable[..., object]]:
+def _load(version: int) -> dict[str, Callable[..., object]]:
     from imds_detour.backends import legacy_child  # noqa: PLC0415  (it imports ctypes; only the child needs it)
 
-    return legacy_child.load()
+    return legacy_child.load(version)

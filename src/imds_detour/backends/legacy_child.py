@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from ipaddress import IPv4Address, ip_address, ip_interface
+from ipaddress import ip_address, ip_interface
 from typing import TYPE_CHECKING, Any
 
 from imds_detour.backends import iptc_loader, preflight
@@ -27,27 +27,34 @@ ATTEMPTS = 20
 """Commits to try while another writer, one that takes no lock, keeps changing the table."""
 
 
-def load() -> dict[str, Callable[..., object]]:
-    """Return the functions that the parent may call.
+ANYWHERE = {4: "0.0.0.0/0.0.0.0", 6: "::/0"}
+"""How python-iptables writes that an address does not matter."""
+
+
+def load(version: int) -> dict[str, Callable[..., object]]:
+    """Return the functions that the parent may call, for one IP version.
 
     Raises:
         DetourError: when legacy iptables cannot work here, naming the capability, kernel feature or library.
 
     """
-    preflight.require_legacy()
-    tables = _Tables(iptc_loader.load())
+    preflight.require_legacy(version)
+    tables = _Tables(iptc_loader.load(), version)
     return {"ready": tables.ready, "apply": tables.apply, "installed": tables.installed}
 
 
 class _Tables:
-    def __init__(self, iptc: ModuleType) -> None:
+    def __init__(self, iptc: ModuleType, version: int) -> None:
         self._iptc = iptc
+        self._version = version
+        self._table_class = iptc.Table if version == 4 else iptc.Table6
+        self._rule_class = iptc.Rule if version == 4 else iptc.Rule6
         # To tell a chain from an extension it looks into every table, which creates those that nobody uses.
-        iptc.Table.existing_table_names.update(mangle=False, raw=False, security=False)
+        self._table_class.existing_table_names.update(mangle=False, raw=False, security=False)
 
     def ready(self) -> None:
         """Build a rule of each kind, for nobody: the extensions that they need load one by one, and may be missing."""
-        nowhere = Endpoint(IPv4Address("192.0.2.1"), 80)  # RFC 5737: for documentation
+        nowhere = Endpoint(ip_address("192.0.2.1" if self._version == 4 else "2001:db8::1"), 80)  # RFC 5737, RFC 3849
         try:
             for rule in (*redirects([Redirect(nowhere, nowhere)], LEGACY), *guard([nowhere.address], LEGACY)):
                 if not isinstance(rule.target, Jump):
@@ -67,7 +74,7 @@ class _Tables:
         return tuple(found for name in OUR_CHAINS for found in self._read(self._table(name)))
 
     def _table(self, name: str) -> Any:  # noqa: ANN401  (python-iptables has no types)
-        table = self._iptc.Table(name, autocommit=False)
+        table = self._table_class(name, autocommit=False)
         table.refresh()  # the object is shared and may be older than the kernel's state
         return table
 
@@ -99,7 +106,7 @@ class _Tables:
     def _change(self, table: Any, name: str, wanted: tuple[Rule, ...]) -> None:  # noqa: ANN401  (as above)
         ours, output = OUR_CHAINS[name], self._iptc.Chain(table, "OUTPUT")
         for _, jump in list(self._jumps(table)):
-            output.delete_rule(self._iptc.Rule(jump, output))
+            output.delete_rule(self._rule_class(jump, output))
         if table.is_chain(ours):
             table.flush_entries(ours)
         elif wanted:
@@ -113,7 +120,7 @@ class _Tables:
             table.delete_chain(ours)
 
     def _to_iptc(self, rule: Rule) -> Any:  # noqa: ANN401  (as above)
-        entry = self._iptc.Rule()
+        entry = self._rule_class()
         if rule.destination is not None:
             entry.dst = str(rule.destination)
         if rule.protocol is not None:
@@ -152,7 +159,7 @@ class _Tables:
 
     def _understood(self, entry: Any, chain: Any) -> Rule | None:  # noqa: ANN401  (as above)
         try:
-            return _from_iptc(self._iptc.Rule(entry, chain), chain.table.name, chain.name)
+            return _from_iptc(self._rule_class(entry, chain), chain.table.name, chain.name, self._version)
         except (ValueError, self._iptc.IPTCError, self._iptc.xtables.XTablesError):
             return None  # an address range, a list of ports, an extension that is not here: not of our making
 
@@ -164,7 +171,7 @@ def _entries(table: Any, chain: str) -> Iterator[Any]:  # noqa: ANN401  (python-
         entry = table.next_rule(entry)
 
 
-def _from_iptc(entry: Any, table: str, chain: str) -> Rule | None:  # noqa: ANN401  (as above)
+def _from_iptc(entry: Any, table: str, chain: str, version: int) -> Rule | None:  # noqa: ANN401  (as above)
     """Read a rule back; None when it says anything that no rule of ours says."""
     matches = {match.name: match.get_all_parameters() for match in entry.matches}
     parameters = entry.target.get_all_parameters()
@@ -182,12 +189,14 @@ def _from_iptc(entry: Any, table: str, chain: str) -> Rule | None:  # noqa: ANN4
         table,
         chain,
         target,
-        destination=None if entry.dst == "0.0.0.0/0.0.0.0" else ip_interface(entry.dst).ip,
+        destination=None if entry.dst == ANYWHERE[version] else ip_interface(entry.dst).ip,
         protocol=None if entry.protocol == "ip" else entry.protocol,
         port=int(port.pop("dport")[0]) if "dport" in port else None,
+        version=version,
     )
+    fragment = version == 4 and entry.fragment  # IPv6 has a match for it
     interfaces = entry.in_interface or entry.out_interface
-    plain = entry.src == "0.0.0.0/0.0.0.0" and not (interfaces or port or entry.fragment or entry.target.goto)
+    plain = entry.src == ANYWHERE[version] and not (interfaces or port or fragment or entry.target.goto)
     exact = rule.destination is None or ip_interface(entry.dst).network.num_addresses == 1
     return rule if plain and exact and matches == {"comment": {"comment": [COMMENT]}} else None
 

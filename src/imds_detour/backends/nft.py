@@ -100,7 +100,7 @@ class NftFirewall:
         """Put tables with these rules in the place of those that stand, in one transaction."""
         messages = []
         for version, family in NFPROTO.items():
-            wanted = [rule for rule in rules if rule.destination is not None and rule.destination.version == version]
+            wanted = [rule for rule in rules if rule.version == version]
             if not wanted and version == 6 and not os.path.exists("/proc/net/if_inet6"):
                 continue  # a kernel without IPv6 has no such tables, and none to take away
             # To create it first makes the removal valid, whether it was there or not.
@@ -121,9 +121,7 @@ class NftFirewall:
 
 def _ordered(rules: Iterable[Rule | None]) -> list[Rule | None]:
     """Sort by chain and IP version, as the kernel lists them; within a chain the order counts, and stays."""
-    return sorted(
-        rules, key=lambda rule: (rule.destination.version, rule.chain) if rule and rule.destination else (0, "")
-    )
+    return sorted(rules, key=lambda rule: (rule.version, rule.chain) if rule else (0, ""))
 
 
 def _message(kind: int, family: int, flags: int, *parts: bytes) -> Message:

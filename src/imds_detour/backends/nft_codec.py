@@ -167,7 +167,8 @@ def _rule(table: str, chain: str, expressions: list[tuple[str, dict[int, bytes]]
             raise ValueError(name)
     if target is None:
         raise ValueError("no verdict")
-    return Rule(table, chain, target, destination=destination, protocol=protocol, port=port)
+    version = destination.version if destination is not None else 4
+    return Rule(table, chain, target, destination, protocol, port, version)
 
 
 def _address(packed: bytes) -> IPv4Address | IPv6Address:

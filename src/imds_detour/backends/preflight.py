@@ -11,16 +11,16 @@ from imds_detour.backends import NO_NET_ADMIN
 from imds_detour.capabilities import NET_ADMIN, NET_RAW, effective
 from imds_detour.errors import DetourError
 
-SOL_IP = 0
-"""linux/in.h"""
-IPT_SO_GET_INFO = 64
-"""linux/netfilter_ipv4/ip_tables.h: IPT_BASE_CTL."""
+FAMILIES = {4: (socket.AF_INET, 0), 6: (socket.AF_INET6, 41)}
+"""Address family, and the level of its socket options: SOL_IP (linux/in.h), SOL_IPV6 (linux/in6.h)."""
+SO_GET_INFO = 64
+"""linux/netfilter_ipv4/ip_tables.h: IPT_BASE_CTL; the same for IPv6."""
 INFO_SIZE = 84
 """sizeof(struct ipt_getinfo): the table's name in 32 bytes, then 13 numbers of 4."""
 
 
-def require_legacy() -> None:
-    """Return when legacy iptables can work here.
+def require_legacy(version: int) -> None:
+    """Return when legacy iptables of an IP version can work here.
 
     Raises:
         DetourError: with the capability or kernel feature that is missing and the line that adds it.
@@ -42,12 +42,12 @@ def require_legacy() -> None:
             "add it: in Compose `cap_add: [NET_ADMIN, NET_RAW]`, with docker run `--cap-add NET_RAW` as well",
         )
     for table in ("filter", "nat"):
-        number = _info_errno(table)
+        number = _info_errno(version, table)
         if number in (errno.ENOPROTOOPT, errno.ENOENT):
             raise DetourError(
                 "firewall",
                 f"the kernel has no legacy iptables here (table {table}: {os.strerror(number)})",
-                f"load it on the host: `modprobe iptable_{table}`",
+                f"load it on the host: `modprobe {'iptable' if version == 4 else 'ip6table'}_{table}`",
             )
         if number:
             raise DetourError(
@@ -57,15 +57,16 @@ def require_legacy() -> None:
             )
 
 
-def _info_errno(table: str) -> int:
+def _info_errno(version: int, table: str) -> int:
     """Ask for a table's size, as iptables does first of all, and return the errno; 0 is yes."""
+    family, level = FAMILIES[version]
     libc = ctypes.CDLL(None, use_errno=True)
     info = ctypes.create_string_buffer(table.encode(), INFO_SIZE)
     size = ctypes.c_uint32(INFO_SIZE)
     try:
-        raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        raw = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
     except OSError as error:
         return error.errno or errno.EIO
     with raw:  # socket.getsockopt() cannot pass the table's name in, hence libc
-        failed = libc.getsockopt(raw.fileno(), SOL_IP, IPT_SO_GET_INFO, info, ctypes.byref(size))
+        failed = libc.getsockopt(raw.fileno(), level, SO_GET_INFO, info, ctypes.byref(size))
         return ctypes.get_errno() if failed else 0

@@ -1,0 +1,130 @@
+"""The way through, step by step: guard, find the mock, redirect, verify, give up NET_ADMIN. What fails is undone."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from imds_detour import backends, capabilities, discovery, routes, rules, verification
+from imds_detour.errors import DetourError
+from imds_detour.probe import Question
+
+if TYPE_CHECKING:
+    from imds_detour.backends import Firewall
+    from imds_detour.endpoints import Endpoint
+    from imds_detour.probe import Identity
+    from imds_detour.report import Report
+    from imds_detour.rules import Redirect, Rule
+    from imds_detour.settings import Settings
+
+LOCK_PATIENCE = 5.0
+"""Seconds to wait for another writer of the firewall; an iptables command holds its lock for some milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detour:
+    """What has been done, and stands.
+
+    Attributes:
+        mock: its name, as the user wrote it.
+        redirects: one for each IP version over which the mock answers.
+        backend: the firewall's name.
+        because: why this firewall.
+        verified: who answers at the metadata address; None when nobody was asked.
+
+    """
+
+    mock: str
+    redirects: tuple[Redirect, ...]
+    backend: str
+    because: str
+    verified: Identity | None
+
+    def facts(self) -> dict[str, str | None]:
+        """Return what a person or a program wants to know of it, as text."""
+        return {
+            "endpoint": ", ".join(str(redirect.endpoint) for redirect in self.redirects),
+            "mock": self.mock,
+            "address": ", ".join(str(redirect.mock) for redirect in self.redirects),
+            "backend": self.backend,
+            "verified": str(self.verified) if self.verified else None,
+        }
+
+
+def take(chosen: Settings, report: Report) -> Detour:
+    """Do everything that comes before the app.
+
+    Raises:
+        DetourError: when a step fails; what had been done is undone by then.
+
+    """
+    (preset,) = chosen.presets
+    versions = routes.ip_versions()
+    endpoints: dict[int, Endpoint] = {
+        at.address.version: at for at in preset.endpoints if at.address.version in versions
+    }
+    path = chosen.path or preset.path
+    questions: dict[int, Question] = {
+        version: Question(endpoint.host, path, word=chosen.path is None) for version, endpoint in endpoints.items()
+    }
+    firewall = backends.start(chosen.backend, versions)
+    with ExitStack() as always, ExitStack() as undo:
+        always.callback(firewall.close)
+        guarded = [endpoint.address for endpoint in endpoints.values()] if chosen.guard else []
+        _install(firewall, "filter", rules.guard(guarded, firewall.layout), undo, report)
+        if guarded:
+            report.step(f"guard: whatever goes to {' or '.join(map(str, guarded))} is refused from here on")
+        mocks = discovery.find(chosen, questions, report)
+        redirects = tuple(rules.Redirect(endpoints[mock.endpoint.address.version], mock.endpoint) for mock in mocks)
+        for redirect in redirects:
+            _route(redirect, undo, report)
+        _install(firewall, "nat", rules.redirects(redirects, firewall.layout), undo, report)
+        verified: Identity | None = None
+        for mock, redirect in zip(mocks, redirects, strict=True):
+            report.step(f"redirect: {redirect.endpoint} -> {redirect.mock}, {firewall.name}")
+            if mock.identity is not None:
+                question = questions[mock.endpoint.address.version]
+                verified = verification.verify(redirect, mock.identity, question, firewall, report)
+                report.step(f"verified: {verified} answers at {redirect.endpoint}, by our rule")
+        if not chosen.keep_net_admin:
+            _give_up_net_admin(report)
+        undo.pop_all()
+    if redirects[0].endpoint != endpoints[4]:
+        state = "closed" if guarded else "as it was"
+        report.warning(f"{mocks[0].name} answers over IPv6 only: {endpoints[4].address} stays {state}")
+    return Detour(mocks[0].name, redirects, firewall.name, firewall.because, verified)
+
+
+def _route(redirect: Redirect, undo: ExitStack, report: Report) -> None:
+    if route := routes.needed(redirect.endpoint.address, redirect.mock.address):
+        undo.callback(routes.remove, route)
+        routes.add(route)
+        report.step(f"route: {route.to} over lo with source {route.source}; there was none that leads to the mock")
+
+
+def _install(firewall: Firewall, table: str, wanted: tuple[Rule, ...], undo: ExitStack, report: Report) -> None:
+    """Make these our rules in a table; should a later step fail, what they took the place of comes back."""
+    before = firewall.apply(table, wanted, report.deadline.within(LOCK_PATIENCE))
+    if before != wanted:
+        undo.callback(_put_back, firewall, table, before, report)
+
+
+def _put_back(firewall: Firewall, table: str, before: tuple[Rule, ...], report: Report) -> None:
+    try:
+        if table == "filter" and any(found.rule and found.rule.table == "nat" for found in firewall.installed()):
+            return  # another start in this namespace has succeeded meanwhile: its app lives behind this guard too
+        firewall.apply(table, before, LOCK_PATIENCE)
+    except DetourError as error:
+        # The guard, which came first, is what stands when nothing can be taken out: closed, not open.
+        report.warning(f"our firewall rules could not be taken out: {error.reason}")
+
+
+def _give_up_net_admin(report: Report) -> None:
+    if not capabilities.within_reach(capabilities.NET_ADMIN):
+        return
+    from imds_detour import privileges  # noqa: PLC0415  (ctypes, 5 ms that MOCK_KEEP_NET_ADMIN=1 does not pay)
+
+    if privileges.drop_net_admin():
+        report.warning("NET_ADMIN given up by no_new_privs, for want of SETPCAP: set-uid programs have no effect")
+    report.step("NET_ADMIN is given up")

@@ -1,0 +1,160 @@
+"""The IPv6 endpoint, [fd00:ec2::254]:80: redirected where the mock has IPv6, and never open."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.world import CTL, ID_URL, INSTANCE, MOCK, NAME, PORT
+
+if TYPE_CHECKING:
+    from imds_detour.ctl.lab import Host
+    from tests.world import World
+
+MOCK6, APP6 = "fd00:88::3", "fd00:88::2"
+METADATA6 = "fd00:ec2::254"
+ID_URL6 = f"http://[{METADATA6}]/latest/meta-data/instance-id"
+BACKENDS = pytest.mark.parametrize("backend", ["legacy", "nft"])
+
+
+@pytest.fixture
+def dual(world: World) -> World:
+    """Give both hosts an IPv6 address, and the app's a default route by it."""
+    for host, address in ((world.mock, MOCK6), (world.app, APP6)):
+        host.ip("address", "add", f"{address}/64", "dev", "eth0", "nodad")
+    world.app.ip("-6", "route", "add", "default", "via", MOCK6)
+    return world
+
+
+def start_mock6(world: World, host: Host | None = None, listen: str = f"[::]:{PORT}", *flags: str) -> None:
+    """Start our mock on IPv6, and with ``[::]`` on IPv4 as well."""
+    world.start(host or world.mock, CTL, "mock", "--listen", listen, "--quiet", *flags)
+
+
+def real6(world: World) -> None:
+    """Put somebody else's service at the IPv6 metadata address, behind the app's default route."""
+    world.mock.ip("address", "add", f"{METADATA6}/128", "dev", "lo", "nodad")
+    world.mock.run("sh", "-c", 'echo \'{"meta-data": {"instance-id": "i-0real"}}\' > /run/real.json')
+    start_mock6(world, world.mock, f"[{METADATA6}]:80", "--data", "/run/real.json")
+
+
+@BACKENDS
+def test_both_endpoints_lead_to_a_mock_with_both_addresses(dual: World, backend: str) -> None:
+    """A client reads the mock's id over IPv4 and over IPv6, and the line names both redirects."""
+    dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
+    start_mock6(dual)
+    done = dual.detour("curl", "-sS", "--fail", ID_URL, ID_URL6, MOCK_BACKEND=backend)
+    assert (done.returncode, done.stdout) == (0, INSTANCE * 2), done.stderr
+    where = f"169.254.169.254:80, [{METADATA6}]:80 -> {NAME} ({MOCK}:{PORT}, [{MOCK6}]:{PORT})"
+    assert where in done.stderr
+
+
+@BACKENDS
+def test_without_a_mock_over_ipv6_its_endpoint_is_closed(dual: World, backend: str) -> None:
+    """The mock has IPv4 only: the real service at the IPv6 address is refused, at once."""
+    real6(dual)
+    dual.start_dns()
+    dual.start_mock()
+    assert dual.app.run("curl", "-sS", ID_URL6).stdout == "i-0real"  # the control: without us it is reached
+    done = dual.detour("curl", "-sS", "--max-time", "5", ID_URL6, MOCK_BACKEND=backend)
+    assert (done.returncode, done.stdout) == (7, "")  # curl's "could not connect": refused, not timed out
+    assert f"169.254.169.254:80 -> {NAME} ({MOCK}:{PORT})" in done.stderr
+
+
+@BACKENDS
+def test_a_mock_that_does_not_listen_on_ipv6_is_redirected_to_over_ipv4(dual: World, backend: str) -> None:
+    """DNS has both addresses and the mock listens on one, as amazon-ec2-metadata-mock does: nobody waits."""
+    real6(dual)
+    dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
+    dual.start_mock()
+    done = dual.detour("curl", "-sS", ID_URL, MOCK_BACKEND=backend)
+    assert (done.returncode, done.stdout) == (0, INSTANCE)
+    assert dual.app.run("curl", "-sS", "--max-time", "5", ID_URL6, check=False).returncode == 7
+
+
+@BACKENDS
+def test_a_mock_over_ipv6_alone_leaves_ipv4_closed_and_says_so(dual: World, backend: str) -> None:
+    """The name has no IPv4 address: the IPv6 endpoint works, the other is refused, and one line says so."""
+    dual.start_dns(f"{NAME}={MOCK6}")
+    start_mock6(dual)
+    done = dual.detour("curl", "-sS", ID_URL6, MOCK_BACKEND=backend)
+    assert (done.returncode, done.stdout) == (0, INSTANCE), done.stderr
+    assert f"imds-detour: {NAME} answers over IPv6 only: 169.254.169.254 stays closed\n" in done.stderr
+    assert dual.app.run("curl", "-sS", "--max-time", "5", ID_URL, check=False).returncode == 7
+
+
+@BACKENDS
+def test_a_literal_ipv6_address_is_a_mock_like_any_other(dual: World, backend: str) -> None:
+    """[address]:port, without any DNS."""
+    start_mock6(dual)
+    done = dual.detour("curl", "-sS", ID_URL6, MOCK_HOSTNAME=f"[{MOCK6}]:{PORT}", MOCK_PORT="1", MOCK_BACKEND=backend)
+    assert (done.returncode, done.stdout) == (0, INSTANCE), done.stderr
+    assert f"[{METADATA6}]:80 -> [{MOCK6}]:{PORT}, " in done.stderr
+
+
+@BACKENDS
+def test_without_a_route_one_over_loopback_is_added(dual: World, backend: str) -> None:
+    """As on a Docker network without a gateway; it is there for both endpoints, and goes with a failure."""
+    for version in ("-4", "-6"):
+        dual.app.ip(version, "route", "del", "default")
+    dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
+    assert dual.detour("true", MOCK_TIMEOUT="0.3", MOCK_BACKEND=backend).returncode == 125
+    assert dual.our_routes() == ""
+    start_mock6(dual)
+    done = dual.detour("curl", "-sS", "--fail", ID_URL, ID_URL6, MOCK_BACKEND=backend)
+    assert (done.returncode, done.stdout) == (0, INSTANCE * 2), done.stderr
+
+
+@BACKENDS
+def test_a_mock_on_the_loopback_address_is_reached(dual: World, backend: str) -> None:
+    """[::1] in the same namespace, as when app and mock share one."""
+    start_mock6(dual, dual.app)
+    done = dual.detour("curl", "-sS", ID_URL6, MOCK_HOSTNAME=f"[::1]:{PORT}", MOCK_BACKEND=backend)
+    assert (done.returncode, done.stdout) == (0, INSTANCE), done.stderr
+
+
+@BACKENDS
+def test_running_twice_leaves_one_copy(dual: World, backend: str) -> None:
+    """A second start changes nothing, in either IP version."""
+    dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
+    start_mock6(dual)
+    assert dual.detour("true", MOCK_BACKEND=backend).returncode == 0
+    once = dump(dual)
+    assert METADATA6 in once
+    assert dual.detour("true", MOCK_BACKEND=backend).returncode == 0
+    assert dump(dual) == once
+
+
+def test_a_failed_start_leaves_nothing(dual: World) -> None:
+    """Neither version keeps a rule of ours."""
+    dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
+    assert dual.detour("true", MOCK_TIMEOUT="0.3").returncode == 125
+    assert "imds" not in dump(dual).lower()
+
+
+@BACKENDS
+def test_without_ipv6_nothing_is_said_and_nothing_is_made_of_it(world: World, backend: str) -> None:
+    """The namespace has IPv6 off, as Docker has it on networks without: no rule, no word, no second helper."""
+    world.without_ipv6()
+    world.start_dns()
+    world.start_mock()
+    done = world.detour("true", MOCK_BACKEND=backend)
+    assert done.returncode == 0
+    assert done.stderr.count("\n") == 1
+    assert METADATA6 not in dump(world)
+
+
+def test_an_ipv6_mock_without_ipv6_here_is_refused_at_once(world: World) -> None:
+    """Time does not bring IPv6 about, so nothing is waited for."""
+    world.without_ipv6()
+    done = world.detour("true", MOCK_HOSTNAME=f"[{MOCK6}]:{PORT}", timeout=5)
+    assert done.returncode == 125
+    assert "there is no IPv6 in this network namespace" in done.stderr
+
+
+def dump(world: World) -> str:
+    """Return every rule of the app's host, both IP versions, both backends, without counters."""
+    saved = world.app.run("sh", "-c", "ip6tables-legacy-save; nft -s list ruleset").stdout
+    kept = (line.split(" [")[0] for line in saved.splitlines() if not line.startswith("#"))
+    return "\n".join((world.rules(), *kept))
