@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imds_detour import backends, capabilities, discovery, routes, rules, verification
+from imds_detour import backends, capabilities, discovery, namespaces, routes, rules, verification
 from imds_detour.errors import DetourError
 from imds_detour.probe import Question
 
@@ -52,13 +52,21 @@ class Detour:
         }
 
 
-def take(chosen: Settings, report: Report) -> Detour:
+def take(chosen: Settings, report: Report, *, host: bool = False) -> Detour:
     """Do everything that comes before the app.
+
+    ``host`` is the user's word that it is the machine's own network namespace that shall be redirected.
 
     Raises:
         DetourError: when a step fails; what had been done is undone by then.
 
     """
+    if not host and namespaces.is_the_hosts():
+        raise DetourError(
+            "namespace",
+            "this is the host's own network namespace: a redirect here would hold for the whole machine",
+            "run it in a container with a network of its own, or `imds-detourctl init --host` if you mean it",
+        )
     (preset,) = chosen.presets
     versions = routes.ip_versions()
     endpoints: dict[int, Endpoint] = {

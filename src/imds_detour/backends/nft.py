@@ -19,13 +19,14 @@ from imds_detour.backends.nft_codec import NFPROTO, decode, encode
 from imds_detour.errors import DetourError
 from imds_detour.netlink import NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, Message, attribute, nested, talk
 from imds_detour.rules import NFT
+from imds_detour.rules_text import NFT_PRIORITIES, TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from imds_detour.rules import Installed, Rule
 
-TABLE = b"imds_detour\0"
+TABLE_ATTRIBUTE = TABLE.encode() + b"\0"
 
 NETLINK_NETFILTER = 12  # linux/netlink.h
 SUBSYSTEM, BATCH_BEGIN, BATCH_END = 10, 16, 17  # linux/netfilter/nfnetlink.h: NFNL_SUBSYS_NFTABLES, NFNL_MSG_BATCH_*
@@ -36,8 +37,6 @@ CHAIN_TABLE, CHAIN_NAME, CHAIN_HOOK, CHAIN_POLICY, CHAIN_TYPE = 1, 3, 4, 5, 7
 HOOK_NUM, HOOK_PRIORITY = 1, 2
 LOCAL_OUT, ACCEPT = 3, 1  # linux/netfilter.h: NF_INET_LOCAL_OUT, NF_ACCEPT
 
-PRIORITIES = {"nat": -101, "filter": -1}
-"""One before everybody else's at the same hook (NF_IP_PRI_NAT_DST, NF_IP_PRI_FILTER): the first to match decides."""
 TABLES = {NFT.guard: "filter", NFT.redirect: "nat"}
 """The table of legacy iptables that each chain stands for; the order is that in which they are made and listed."""
 
@@ -85,7 +84,7 @@ class NftFirewall:
         """Return the rules of ours as the kernel holds them."""
         found = []
         for family in NFPROTO.values():
-            question = _message(GETRULE, family, NLM_F_DUMP, attribute(RULE_TABLE, TABLE))
+            question = _message(GETRULE, family, NLM_F_DUMP, attribute(RULE_TABLE, TABLE_ATTRIBUTE))
             try:
                 found += [decode(body[4:], TABLES) for body in talk(NETLINK_NETFILTER, [question])]
             except OSError as error:
@@ -104,10 +103,10 @@ class NftFirewall:
             if not wanted and version == 6 and not os.path.exists("/proc/net/if_inet6"):
                 continue  # a kernel without IPv6 has no such tables, and none to take away
             # To create it first makes the removal valid, whether it was there or not.
-            messages.append(_message(NEWTABLE, family, NLM_F_CREATE, attribute(TABLE_NAME, TABLE)))
-            messages.append(_message(DELTABLE, family, 0, attribute(TABLE_NAME, TABLE)))
+            messages.append(_message(NEWTABLE, family, NLM_F_CREATE, attribute(TABLE_NAME, TABLE_ATTRIBUTE)))
+            messages.append(_message(DELTABLE, family, 0, attribute(TABLE_NAME, TABLE_ATTRIBUTE)))
             if wanted:
-                messages.append(_message(NEWTABLE, family, NLM_F_CREATE, attribute(TABLE_NAME, TABLE)))
+                messages.append(_message(NEWTABLE, family, NLM_F_CREATE, attribute(TABLE_NAME, TABLE_ATTRIBUTE)))
             messages += [_chain(family, chain) for chain in TABLES if any(rule.chain == chain for rule in wanted)]
             messages += [_rule(family, rule) for rule in wanted]
         begin = Message(BATCH_BEGIN, 0, struct.pack("!BBH", socket.AF_UNSPEC, 0, SUBSYSTEM))
@@ -131,12 +130,12 @@ def _message(kind: int, family: int, flags: int, *parts: bytes) -> Message:
 
 def _chain(family: int, chain: str) -> Message:
     table = TABLES[chain]
-    priority = attribute(HOOK_PRIORITY, struct.pack("!i", PRIORITIES[table]))
+    priority = attribute(HOOK_PRIORITY, struct.pack("!i", NFT_PRIORITIES[table]))
     return _message(
         NEWCHAIN,
         family,
         NLM_F_CREATE,
-        attribute(CHAIN_TABLE, TABLE),
+        attribute(CHAIN_TABLE, TABLE_ATTRIBUTE),
         attribute(CHAIN_NAME, chain.encode() + b"\0"),
         nested(CHAIN_HOOK, attribute(HOOK_NUM, struct.pack("!I", LOCAL_OUT)), priority),
         attribute(CHAIN_POLICY, struct.pack("!I", ACCEPT)),
@@ -145,7 +144,7 @@ def _chain(family: int, chain: str) -> Message:
 
 
 def _rule(family: int, rule: Rule) -> Message:
-    where = attribute(RULE_TABLE, TABLE) + attribute(RULE_CHAIN, rule.chain.encode() + b"\0")
+    where = attribute(RULE_TABLE, TABLE_ATTRIBUTE) + attribute(RULE_CHAIN, rule.chain.encode() + b"\0")
     return _message(NEWRULE, family, NLM_F_CREATE | NLM_F_APPEND, where, encode(rule))
 
 

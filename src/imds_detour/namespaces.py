@@ -1,0 +1,66 @@
+"""Whose network namespace is this? A redirect in the host's own would hold for the whole machine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+INITIAL_NET = 0xEFFFFFF9
+"""linux/nsfs.h: NET_NS_INIT_INO, the inode number of the first network namespace, fixed since Linux 6.18."""
+INITIAL_PID = 0xEFFFFFFC
+"""linux/proc_ns.h: PROC_PID_INIT_INO, that of the first PID namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What tells the host's network namespace from a container's.
+
+    Attributes:
+        net: inode number of our network namespace.
+        pid: inode number of our PID namespace.
+        net_of_init: inode number of process 1's network namespace; 0 where it cannot be seen.
+        hardware: whether a network device here has hardware behind it; a container's have not.
+        fixed: whether the kernel gives the first network namespace a number that is known.
+
+    """
+
+    net: int
+    pid: int
+    net_of_init: int
+    hardware: bool
+    fixed: bool
+
+
+def is_the_hosts(signs: Signs | None = None) -> bool:
+    """Whether our network namespace is that of the host; on kernels before 6.18 this is a well-founded guess."""
+    signs = signs or look()
+    if signs.fixed:
+        return signs.net == INITIAL_NET
+    return signs.hardware or (signs.pid == INITIAL_PID and signs.net == signs.net_of_init)
+
+
+def look() -> Signs:
+    """Return the signs as the kernel shows them; what it hides counts for a container."""
+    release = os.uname().release.split(".")
+    version = tuple(int(part) for part in release[:2] if part.isdigit())
+    return Signs(
+        net=_inode("/proc/self/ns/net"),
+        pid=_inode("/proc/self/ns/pid"),
+        net_of_init=_inode("/proc/1/ns/net"),
+        hardware=_hardware(),
+        fixed=version >= (6, 18),
+    )
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0
+
+
+def _hardware() -> bool:
+    try:
+        return any(os.path.exists(f"/sys/class/net/{device}/device") for device in os.listdir("/sys/class/net"))
+    except OSError:
+        return False

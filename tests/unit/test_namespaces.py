@@ -1,0 +1,46 @@
+"""Whose network namespace this is, told from signs."""
+
+from __future__ import annotations
+
+import pytest
+
+from imds_detour.namespaces import INITIAL_NET, INITIAL_PID, Signs, is_the_hosts, look
+
+CONTAINER, HOSTS = 4026532185, 4026531992
+
+
+@pytest.mark.parametrize(
+    ("signs", "expected"),
+    [
+        (Signs(net=INITIAL_NET, pid=INITIAL_PID, net_of_init=INITIAL_NET, hardware=True, fixed=True), True),
+        (Signs(net=INITIAL_NET, pid=CONTAINER, net_of_init=INITIAL_NET, hardware=True, fixed=True), True),
+        (Signs(net=CONTAINER, pid=INITIAL_PID, net_of_init=INITIAL_NET, hardware=False, fixed=True), False),
+        (Signs(net=CONTAINER, pid=CONTAINER, net_of_init=CONTAINER, hardware=True, fixed=True), False),
+        (Signs(net=HOSTS, pid=INITIAL_PID, net_of_init=HOSTS, hardware=False, fixed=False), True),
+        (Signs(net=HOSTS, pid=CONTAINER, net_of_init=HOSTS, hardware=True, fixed=False), True),
+        (Signs(net=CONTAINER, pid=CONTAINER, net_of_init=CONTAINER, hardware=False, fixed=False), False),
+        (Signs(net=CONTAINER, pid=INITIAL_PID, net_of_init=HOSTS, hardware=False, fixed=False), False),
+        (Signs(net=CONTAINER, pid=INITIAL_PID, net_of_init=0, hardware=False, fixed=False), False),
+    ],
+    ids=[
+        "on the host",
+        "container on the host's network",
+        "a namespace on the host",
+        "container with a device of its own",
+        "on the host, older kernel",
+        "container on the host's network, older kernel",
+        "container, older kernel",
+        "a namespace on the host, older kernel",
+        "process 1 not to be seen, older kernel",
+    ],
+)
+def test_the_hosts_namespace_is_recognised(signs: Signs, expected: bool) -> None:
+    """By its fixed number where the kernel gives it one, else by hardware, or by sharing it with process 1."""
+    assert is_the_hosts(signs) is expected
+
+
+def test_the_kernels_own_signs_can_be_read() -> None:
+    """Both namespaces have a number, here as everywhere."""
+    signs = look()
+    assert signs.net > 0
+    assert signs.pid > 0
