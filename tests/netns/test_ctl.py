@@ -29,7 +29,9 @@ def everything(world: World) -> str:
     saved = "for c in iptables-legacy-save ip6tables-legacy-save; do for t in nat filter; do $c -t $t; done; done"
     listed = "nft -s list ruleset; ip route show table all; ip -6 route show table all"
     lines = world.app.run("sh", "-c", f"{saved}; {listed}").stdout.splitlines()
-    return "\n".join(re.sub(r" \[\d+:\d+\]$", "", line) for line in lines if not line.startswith("#"))
+    # The kernel adds link-local addresses and their routes by itself, when a cable has been up for a second.
+    kept = (line for line in lines if not line.startswith("#") and not re.search("fe80::|ff00::", line))
+    return "\n".join(re.sub(r" \[\d+:\d+\]$", "", line) for line in kept)
 
 
 @BACKENDS
