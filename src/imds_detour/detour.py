@@ -12,7 +12,7 @@ from imds_detour.probe import Question
 
 if TYPE_CHECKING:
     from imds_detour.backends import Firewall
-    from imds_detour.endpoints import Endpoint
+    from imds_detour.endpoints import Address, Endpoint
     from imds_detour.probe import Identity
     from imds_detour.report import Report
     from imds_detour.rules import Redirect, Rule
@@ -80,7 +80,7 @@ def take(chosen: Settings, report: Report, *, host: bool = False) -> Detour:
     with ExitStack() as always, ExitStack() as undo:
         always.callback(firewall.close)
         guarded = [endpoint.address for endpoint in endpoints.values()] if chosen.guard else []
-        _install(firewall, "filter", rules.guard(guarded, firewall.layout), undo, report)
+        _guard(firewall, guarded, undo, report)
         if guarded:
             report.step(f"guard: whatever goes to {' or '.join(map(str, guarded))} is refused from here on")
         mocks = discovery.find(chosen, questions, report)
@@ -109,6 +109,18 @@ def _route(redirect: Redirect, undo: ExitStack, report: Report) -> None:
         undo.callback(routes.remove, route)
         routes.add(route)
         report.step(f"route: {route.to} over lo with source {route.source}; there was none that leads to the mock")
+
+
+def _guard(firewall: Firewall, addresses: list[Address], undo: ExitStack, report: Report) -> None:
+    try:
+        _install(firewall, "filter", rules.guard(addresses, firewall.layout), undo, report)
+    except DetourError as refusal:
+        # It may be REJECT alone that this kernel or image has not; if it is more, this fails as well.
+        try:
+            _install(firewall, "filter", rules.guard(addresses, firewall.layout, reject=False), undo, report)
+        except DetourError:
+            raise refusal from None
+        report.warning(f"the guard drops instead of rejecting, so that SDKs wait for a timeout: {refusal.reason}")
 
 
 def _install(firewall: Firewall, table: str, wanted: tuple[Rule, ...], undo: ExitStack, report: Report) -> None:

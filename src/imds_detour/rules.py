@@ -60,7 +60,12 @@ class Reject:
     reply: str
 
 
-Target = Jump | Dnat | Reject
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Refuse without a word, where the kernel cannot reject: as safe, and an SDK waits for its own timeout."""
+
+
+Target = Jump | Dnat | Reject | Drop
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,8 @@ class Rule:
                 words += ["-j", "DNAT", "--to-destination", str(to)]
             case Reject(reply):
                 words += ["-j", "REJECT", "--reject-with", reply]
+            case Drop():
+                words += ["-j", "DROP"]
         return " ".join(words)
 
 
@@ -129,15 +136,15 @@ class Installed:
     packets: int
 
 
-def guard(addresses: Iterable[Address], layout: Layout) -> tuple[Rule, ...]:
+def guard(addresses: Iterable[Address], layout: Layout, *, reject: bool = True) -> tuple[Rule, ...]:
     """Return the rules that refuse whatever goes to these addresses, IPv4 first.
 
-    Table filter comes after nat in OUTPUT, so these see just what was not redirected.
+    Table filter comes after nat in OUTPUT, so these see just what was not redirected. Without ``reject`` it is dropped.
     """
     rules: list[Rule] = []
     for version, here in _by_version(addresses, lambda address: address):
         reply = "icmp-port-unreachable" if version == 4 else "icmp6-port-unreachable"
-        refuse = (("tcp", Reject("tcp-reset")), (None, Reject(reply)))
+        refuse = (("tcp", Reject("tcp-reset")), (None, Reject(reply))) if reject else ((None, Drop()),)
         if layout.shared:
             rules += (_jump("filter", layout.guard, address) for address in here)
             # Only what goes to one of the addresses gets here.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imds_detour.rules import COMMENT, LEGACY, NFT, Dnat, Reject
+from imds_detour.rules import COMMENT, LEGACY, NFT, Dnat, Drop, Reject
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,6 +63,8 @@ def _nft_rule(rule: Rule) -> str:
             words.append(f"dnat to {to}")
         case Reject("tcp-reset"):
             words.append("reject with tcp reset")
+        case Drop():
+            words.append("drop")
         case _:
             words.append("reject")
     return " ".join((*words, f'comment "{COMMENT}"'))

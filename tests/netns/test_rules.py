@@ -436,3 +436,34 @@ def test_a_helper_killed_while_waiting_ends_in_125(world: World) -> None:
     assert (detour.returncode, out) == (125, "")
     assert err.splitlines()[-1].startswith("imds-detour: the firewall helper ended early; look for what ended it")
     assert tables(world) == GUARD
+
+
+# Without REJECT
+
+
+@pytest.mark.parametrize("backend", ["legacy", "nft"])
+def test_without_reject_the_guard_drops_and_says_so(world: World, backend: str) -> None:
+    """The app starts, nothing leaks, and one line tells that SDKs will wait; where REJECT is back, it is taken."""
+    world.without_ipv6()
+    world.start_mock()
+    if backend == "legacy":
+        # The extension is missing: DROP needs none.
+        folder = "/run/without-reject"
+        run_lines(world, f"mkdir {folder}; cp -P /usr/lib/*/xtables/*.so {folder}; rm {folder}/libip*_REJECT.so")
+        settings = world.settings({"XTABLES_LIBDIR": folder}, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
+        done = world.app.run(DETOUR, "echo", "started", environ=settings, check=False)
+    else:
+        # The kernel has no such expression. Netlink datagrams are: 1 for "may it be used?", 2 and 3 for what stands,
+        # and the fourth is the guard.
+        done = injected(world, "sendto:error=ENOENT:when=4", MOCK_BACKEND=backend)
+    assert (done.returncode, done.stdout) == (0, "started\n"), done
+    assert done.stderr.startswith(
+        "imds-detour: the guard drops instead of rejecting, so that SDKs wait for a timeout: "
+    )
+    assert done.stderr.count("\n") == 2
+    dropped = world.app.run("curl", "-sS", "--max-time", "0.3", f"http://{METADATA}:8080/", check=False)
+    assert dropped.returncode == 28  # curl's "timed out"
+    assert world.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
+    assert world.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
+    refused = world.app.run("curl", "-sS", "--max-time", "2", f"http://{METADATA}:8080/", check=False)
+    assert refused.returncode == 7  # the control: refused at once

@@ -16,11 +16,13 @@ from imds_detour.backends import iptc_loader, preflight
 from imds_detour.backends.lock import tables_lock
 from imds_detour.endpoints import Endpoint
 from imds_detour.errors import DetourError
-from imds_detour.rules import COMMENT, LEGACY, Dnat, Installed, Jump, Redirect, Reject, Rule, guard, redirects
+from imds_detour.rules import COMMENT, LEGACY, Dnat, Drop, Installed, Jump, Redirect, Reject, Rule, redirects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
+
+    from imds_detour.rules import Target
 
 OUR_CHAINS = {"filter": LEGACY.guard, "nat": LEGACY.redirect}
 ATTEMPTS = 20
@@ -53,11 +55,11 @@ class _Tables:
         self._table_class.existing_table_names.update(mangle=False, raw=False, security=False)
 
     def ready(self) -> None:
-        """Build a rule of each kind, for nobody: the extensions that they need load one by one, and may be missing."""
+        """Build a redirect, for nobody: the extensions that it needs load one by one, and may be missing."""
         nowhere = Endpoint(ip_address("192.0.2.1" if self._version == 4 else "2001:db8::1"), 80)  # RFC 5737, RFC 3849
         try:
-            for rule in (*redirects([Redirect(nowhere, nowhere)], LEGACY), *guard([nowhere.address], LEGACY)):
-                if not isinstance(rule.target, Jump):
+            for rule in redirects([Redirect(nowhere, nowhere)], LEGACY):
+                if isinstance(rule.target, Dnat):
                     self._to_iptc(rule)
         except self._iptc.xtables.XTablesError as error:
             where = os.environ["XTABLES_LIBDIR"]
@@ -135,6 +137,8 @@ class _Tables:
                 entry.create_target("DNAT").to_destination = str(to)
             case Reject(reply):
                 entry.create_target("REJECT").reject_with = reply
+            case Drop():
+                entry.create_target("DROP")
         return entry
 
     def _read(self, table: Any) -> list[Installed]:  # noqa: ANN401  (as above)
@@ -177,9 +181,11 @@ def _from_iptc(entry: Any, table: str, chain: str, version: int) -> Rule | None:
     parameters = entry.target.get_all_parameters()
     match entry.target.name:
         case "DNAT" if set(parameters) == {"to-destination"}:
-            target: Jump | Dnat | Reject = Dnat(_endpoint(parameters["to-destination"][0]))
+            target: Target = Dnat(_endpoint(parameters["to-destination"][0]))
         case "REJECT" if set(parameters) == {"reject-with"}:
             target = Reject(parameters["reject-with"][0])
+        case "DROP":
+            target = Drop()
         case name if name in OUR_CHAINS.values():
             target = Jump(name)
         case _:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from imds_detour.endpoints import Endpoint
 from imds_detour.netlink import attribute, attributes, each_attribute, nested
-from imds_detour.rules import COMMENT, Dnat, Installed, Reject, Rule
+from imds_detour.rules import COMMENT, Dnat, Drop, Installed, Reject, Rule
 
 if TYPE_CHECKING:
     from imds_detour.endpoints import Address
@@ -24,8 +24,8 @@ IMMEDIATE_DREG, IMMEDIATE_DATA = 1, 2
 NAT_TYPE, NAT_FAMILY, NAT_REG_ADDR_MIN, NAT_REG_PROTO_MIN, NAT_DNAT = 1, 2, 3, 5, 0 + 1
 REJECT_TYPE, REJECT_ICMP_CODE = 1, 2
 COUNTER_PACKETS = 2
-DATA_VALUE = 1
-REG_1, REG_2 = 1, 2
+DATA_VALUE, DATA_VERDICT, VERDICT_CODE, NF_DROP = 1, 2, 1, 0
+REG_VERDICT, REG_1, REG_2 = 0, 1, 2
 NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
 
 DESTINATION = {4: (16, 4), 6: (24, 16)}
@@ -82,6 +82,10 @@ def _verdict(target: Target) -> list[bytes]:
     if isinstance(target, Reject):
         kind, code = REJECTS[target.reply]
         return [_expression("reject", _number(REJECT_TYPE, kind), attribute(REJECT_ICMP_CODE, bytes([code])))]
+    if isinstance(target, Drop):
+        verdict = attribute(DATA_VERDICT, _number(VERDICT_CODE, NF_DROP))  # unmarked, as the kernel lists it
+        data = nested(IMMEDIATE_DATA, verdict)
+        return [_expression("immediate", _number(IMMEDIATE_DREG, REG_VERDICT), data)]
     raise TypeError(target)  # a jump: there are none in a table of our own
 
 
@@ -155,6 +159,8 @@ def _rule(table: str, chain: str, expressions: list[tuple[str, dict[int, bytes]]
                 (port,) = struct.unpack("!H", value)
             else:
                 protocol = {bytes([TCP]): "tcp"}[value]
+        elif name == "immediate" and int.from_bytes(data[IMMEDIATE_DREG], "big") == REG_VERDICT:
+            target = Drop()  # or another verdict: then what is written anew is not the same
         elif name == "immediate":
             registers[int.from_bytes(data[IMMEDIATE_DREG], "big")] = attributes(data[IMMEDIATE_DATA])[DATA_VALUE]
         elif name == "nat":
