@@ -21,7 +21,9 @@ HOST6 = "fd00:88::3"
 
 def ctl(world: World, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run imds-detourctl on the app's host, its mock given by address."""
-    return world.app.run(CTL, *arguments, environ=world.settings(None, MOCK_HOSTNAME=MOCK, **settings), check=False)
+    return world.app.run(
+        CTL, *arguments, environ=world.settings(None, **{"MOCK_HOSTNAME": MOCK, **settings}), check=False
+    )
 
 
 def everything(world: World) -> str:
@@ -129,3 +131,14 @@ def test_without_net_admin_each_verb_says_so(world: World) -> None:
         assert done.returncode == 125
         assert "no NET_ADMIN capability" in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+def test_the_laptop_set_up_sends_the_address_to_a_mock_on_loopback(world: World) -> None:
+    """init --host with MOCK_HOSTNAME=127.0.0.1: everything in the namespace reaches the mock, and remove undoes it."""
+    world.start_mock(host=world.app)
+    before = everything(world)
+    done = ctl(world, "init", "--host", MOCK_HOSTNAME="127.0.0.1")
+    assert done.returncode == 0, done.stderr
+    assert world.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
+    assert ctl(world, "remove").returncode == 0
+    assert everything(world) == before
