@@ -107,7 +107,7 @@ def test_credentials_are_a_document_with_times_of_the_request() -> None:
         document = json.loads(reply.body)
         assert reply.headers == (("Content-Type", "application/json"),)
         assert document["Code"] == "Success"
-        assert document["AccessKeyId"] == "AKIAMOCKMOCKMOCKMOCK"
+        assert document["AccessKeyId"] == "MOCKMOCKMOCKMOCKMOCK"
         assert (document["LastUpdated"], document["Expiration"]) == (updated, expires)
 
 
