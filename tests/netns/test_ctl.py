@@ -134,7 +134,7 @@ def test_without_net_admin_each_verb_says_so(world: World) -> None:
 
 
 def test_the_laptop_set_up_sends_the_address_to_a_mock_on_loopback(world: World) -> None:
-    """init --host with MOCK_HOSTNAME=127.0.0.1: everything in the namespace reaches the mock, and remove undoes it."""
+    """With init --host and MOCK_HOSTNAME=127.0.0.1 all in the namespace reach the mock, and remove undoes it."""
     world.start_mock(host=world.app)
     before = everything(world)
     done = ctl(world, "init", "--host", MOCK_HOSTNAME="127.0.0.1")

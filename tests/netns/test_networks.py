@@ -1,0 +1,57 @@
+"""Networks that a container may have: any frame size, and Docker's DNS rules beside ours."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.world import METADATA, MOCK, NAME
+
+if TYPE_CHECKING:
+    from tests.world import World
+
+BACKENDS = pytest.mark.parametrize("backend", ["legacy", "nft"])
+LARGE = 200_000
+"""Bytes: more than any frame, and more than a first congestion window."""
+
+
+@BACKENDS
+@pytest.mark.parametrize("mtu", [1280, 1450, 9000])
+def test_large_replies_come_through_whatever_the_frame_size(world: World, mtu: int, backend: str) -> None:
+    """From IPv6's least to jumbo frames, with the mock's side left at 1500: every byte arrives."""
+    world.app.ip("link", "set", "eth0", "mtu", str(mtu))
+    write = f"import json; json.dump({{'user-data': 'x' * {LARGE}}}, open('/run/data.json', 'w'))"
+    world.mock.run("python3", "-c", write)
+    world.start_mock("--data", "/run/data.json")
+    url = f"http://{METADATA}/latest/user-data"
+    done = world.detour("curl", "-sS", "--max-time", "5", url, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
+    assert (done.returncode, len(done.stdout)) == (0, LARGE)
+
+
+DOCKER_DNS = """
+{iptables} -t nat -N DOCKER_OUTPUT
+{iptables} -t nat -A OUTPUT -d 127.0.0.11/32 -j DOCKER_OUTPUT
+{iptables} -t nat -A DOCKER_OUTPUT -d 127.0.0.11/32 -p udp -m udp --dport 53 -j DNAT --to-destination 127.0.0.11:39743
+"""
+EMBEDDED_DNS = f"""
+from imds_detour.ctl.nameserver import addresses, serve
+serve("127.0.0.11", lambda question, _: addresses(question, "{NAME}", ["{MOCK}"]), port=39743)
+"""
+"""As Docker has it: a server in the container's own namespace, at a port that its rules lead to."""
+
+
+@BACKENDS
+@pytest.mark.parametrize("iptables", ["iptables-legacy", "iptables-nft"])
+def test_dockers_dns_goes_on_working_beside_our_rules(world: World, iptables: str, backend: str) -> None:
+    """The mock's name is looked up at 127.0.0.11 through Docker's own rules, before and after ours are there."""
+    world.start(world.app, sys.executable, "-c", EMBEDDED_DNS)
+    world.start_mock()
+    world.app.run("sh", "-euc", DOCKER_DNS.format(iptables=iptables))
+    world.app.write("resolv.conf", "nameserver 127.0.0.11\n")
+    for _ in range(2):
+        done = world.detour("getent", "hosts", NAME, MOCK_BACKEND=backend)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == [MOCK, NAME]
+    assert "--to-destination" in world.app.run(f"{iptables}-save", "-t", "nat").stdout
