@@ -1,0 +1,42 @@
+"""The two IP versions, as rows for tests: what differs between them is a value here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """The addresses and words of one IP version.
+
+    Attributes:
+        version: 4 or 6.
+        metadata: where a real service would answer.
+        mock: the mock's host.
+        other: a second address of that host, for a second mock.
+        app: the app's host.
+        length: of the prefix that both hosts share.
+        nft: how nft calls packets of this version.
+        iptables: the commands of legacy iptables for it.
+
+    """
+
+    version: int
+    metadata: str
+    mock: str
+    other: str
+    app: str
+    length: int
+    nft: str
+    iptables: str
+
+    def at(self, address: str, port: int | str) -> str:
+        """Write an address with a port."""
+        return f"[{address}]:{port}" if self.version == 6 else f"{address}:{port}"
+
+
+V4 = Family(4, "169.254.169.254", "10.88.0.3", "10.88.0.4", "10.88.0.2", 24, "ip", "iptables-legacy")
+V6 = Family(6, "fd00:ec2::254", "fd88::3", "fd88::4", "fd88::2", 64, "ip6", "ip6tables-legacy")
+FAMILIES = [pytest.param(V4, id="IPv4"), pytest.param(V6, id="IPv6")]

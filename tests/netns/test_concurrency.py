@@ -1,0 +1,116 @@
+"""Many writers at once, ours and others': in the end our rules stand once, and nobody's are lost."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.family import FAMILIES
+from tests.stage import BACKENDS, LONG, SERVERS_PORT, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+WRITERS = 8 if LONG else 4
+INSTALLS = 50 if LONG else 6
+
+
+@pytest.fixture(params=FAMILIES)
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """Give the fake real service R, and the mocks A and B."""
+    with Stage(request.param) as made:
+        yield made
+
+
+def ours(stage: Stage, backend: str) -> list[str]:
+    """Return the lines of the app's firewall that are ours, without counters, the mock's address blanked out."""
+    family = stage.family
+    if backend == "nft":
+        text = stage.app.run("nft", "list", "table", family.nft, "imds_detour").stdout
+    else:
+        tables = ("nat", "filter")
+        text = "".join(stage.app.run(f"{family.iptables}-save", "-t", table).stdout for table in tables)
+        text = "\n".join(line for line in text.splitlines() if "IMDS_DETOUR" in line)
+    for mock in (family.mock, family.other):
+        text = text.replace(family.at(mock, SERVERS_PORT), "MOCK")
+    return [line.strip() for line in re.sub(r"packets \d+ bytes \d+ |\[\d+:\d+\]", "", text).splitlines()]
+
+
+def alone(stage: Stage, backend: str) -> list[str]:
+    """Install once with nobody else at it, and return our lines: what must stand in the end."""
+    metadata = f"{stage.family.metadata},80"
+    stage.program(stage.app, "writer.py", backend, "0", metadata, stage.mocks[0]).end()
+    lines = ours(stage, backend)
+    assert sum("MOCK" in line for line in lines) == 1, lines
+    return lines
+
+
+IPTABLES = "{iptables} -w -t $t {{}} OUTPUT -d {there} -m comment --comment $i -j RETURN"
+FOREIGN = {
+    # One that comes and goes beside those that stay: an equal number of rules hides a change from the kernel's check.
+    "iptables": "for t in nat filter; do " + "; ".join(IPTABLES.replace("{{}}", how) for how in ("-A", "-I", "-D")),
+    # With a lock that nobody else knows, as from another container; one who never pauses would let nobody commit.
+    "iptables without the lock": "export XTABLES_LOCKFILE=/run/another.lock\n"
+    "for t in nat filter; do until " + IPTABLES.replace("{{}}", "-A") + "; do :; done; sleep 0.01",
+    "nft": 'for t in nat filter; do nft add rule {nft} foreign $t {nft} daddr {there} return comment \\"$i\\"',
+}
+"""Other writers, each for one rule a table and step."""
+CLOSEST = [("legacy", "iptables"), ("legacy", "iptables without the lock"), ("nft", "nft")]
+TOGETHER = [(backend, foreign) for backend in BACKENDS for foreign in FOREIGN] if LONG else CLOSEST
+
+
+@pytest.mark.parametrize(("backend", "foreign"), TOGETHER, ids=[" beside ".join(pair) for pair in TOGETHER])
+def test_many_writers_at_once_leave_our_rules_once_and_lose_nobody_elses(
+    stage: Stage, backend: str, foreign: str
+) -> None:
+    """Each installs again and again, each time another target, while somebody else adds rules of their own."""
+    family = stage.family
+    expected = alone(stage, backend)
+    there = "192.0.2.9" if family.version == 4 else "2001:db8::9"
+    chains = "; ".join(
+        f"add chain {family.nft} foreign {name} {{ type {name} hook output priority 7; }}" for name in ("nat", "filter")
+    )
+    stage.app.run("nft", f"add table {family.nft} foreign; {chains}")
+    metadata = f"{family.metadata},80"
+    # Half of them begin with the other mock, so that each install finds something to change.
+    writers = [
+        stage.program(
+            stage.app, "writer.py", backend, str(INSTALLS), metadata, *stage.mocks[:: 1 if number % 2 else -1]
+        )
+        for number in range(WRITERS)
+    ]
+    for writer in writers:
+        assert writer.says() == "ready"
+    step = FOREIGN[foreign].format(iptables=family.iptables, nft=family.nft, there=there)
+    # It goes on for as long as ours do: its input ends then, and it says how far it came.
+    script = f"i=0; while [ ! -e /run/enough ]; do i=$((i + 1)); {step}; done; done 2>/dev/null; echo $i"
+    other = stage.app.popen("sh", "-uc", script, stdout=subprocess.PIPE)
+    for writer in writers:
+        writer.tell("go")
+        writer.stop()
+    done = [int(writer.end()) for writer in writers]
+    stage.app.run("touch", "/run/enough")
+    steps = int(other.communicate(timeout=30)[0])
+    print(f"{backend}: {done} installs beside {steps} in each table by {foreign}")  # noqa: T201  (figures, for -rP)
+    assert (done, steps > 3) == ([INSTALLS] * WRITERS, True)
+    assert ours(stage, backend) == expected
+    for table in ("nat", "filter"):
+        assert theirs(stage, foreign, table) == [str(number) for number in range(1, steps + 1)]
+    client = stage.program(stage.app, "connector.py", family.metadata, "80", "10")
+    client.says()
+    assert set(json.loads(client.end())) <= {"A", "B"}
+
+
+def theirs(stage: Stage, foreign: str, table: str) -> list[str]:
+    """Return the numbers of the rules that the other writer has in a table, in order."""
+    family = stage.family
+    if foreign == "nft":
+        text = stage.app.run("nft", "list", "chain", family.nft, "foreign", table).stdout
+    else:
+        text = stage.app.run(f"{family.iptables}-save", "-t", table).stdout
+    return [match[1] for match in re.finditer(r'comment "?(\d+)"?', text)]

@@ -1,0 +1,164 @@
+"""Killed between any two steps: nothing stands, or the guard, or the redirect behind it; the next start repairs it."""
+
+from __future__ import annotations
+
+import random
+import re
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.family import V4, V6
+from tests.stage import BACKENDS, LONG, Stage
+from tests.world import DETOUR, ID_URL, INSTANCE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.family import Family
+
+STRIDE = 1 if LONG else 11
+"""Of the calls of a kind, every one is tried in full runs, and one in eleven else."""
+RANDOM_KILLS = 100 if LONG else 3
+NOTHING, GUARD, BOTH = "nothing", "the guard alone", "the redirect behind the guard"
+CLEAN = """
+nft delete table {nft} imds_detour 2>/dev/null
+for t in nat filter; do {iptables} -t $t -F; {iptables} -t $t -X; done
+"""
+NETWORKS = {"no route": "del", **({"a default route": "replace"} if LONG else {})}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """Give a world with a mock; without a default route, ours to the metadata address is one step more."""
+    with Stage(V4) as made:
+        made.app.ip("route", NETWORKS[request.param], "default", "via", made.family.mock)
+        made.start_mock("--quiet")
+        yield made
+
+
+def settings(stage: Stage, backend: str) -> dict[str, str]:
+    """Return the environment of a start that says each step."""
+    return stage.settings(MOCK_HOSTNAME=stage.family.mock, MOCK_BACKEND=backend, MOCK_LOG="debug")
+
+
+def parts(stage: Stage, family: Family, backend: str) -> tuple[str, str]:
+    """Return our rules of an IP version in table nat and in table filter, without counters."""
+    if backend == "legacy":
+        saved = stage.app.run("sh", "-euc", f"for t in nat filter; do {family.iptables}-save -t $t; echo TABLE; done")
+        nat, guard, _ = saved.stdout.split("TABLE\n")
+        lines = [[line for line in text.splitlines() if "IMDS_DETOUR" in line] for text in (nat, guard)]
+        both = ("\n".join(lines[0]), "\n".join(lines[1]))
+    else:
+        listed = stage.app.run("nft", "list", "table", family.nft, "imds_detour", check=False).stdout
+        guard, _, nat = listed.partition("chain nat_output")
+        both = (nat, "".join(guard.partition("chain guard_output")[1:]).rstrip(" \t\n}"))
+    nat, guard = (re.sub(r"packets \d+ bytes \d+|\[\d+:\d+\]", "", text) for text in both)
+    return nat, guard
+
+
+class Starts:
+    """Starts of one backend in one world, some of which are killed."""
+
+    def __init__(self, stage: Stage, backend: str) -> None:
+        """Start once undisturbed, to know what must stand after the last step."""
+        self.stage, self.backend = stage, backend
+        self.clean()
+        self.seen = stage.seen()
+        self.whole: dict[Family, tuple[str, str]] = {}
+        self.repaired()
+
+    def clean(self) -> None:
+        """Take everything out, as a new container has it."""
+        for family in (V4, V6):
+            self.stage.app.run("sh", "-c", CLEAN.format(nft=family.nft, iptables=family.iptables))
+        self.stage.app.ip("route", "flush", "table", "main", "proto", "169")
+
+    def state(self) -> str:
+        """Say what stands; anything but the three fails the test."""
+        found = {family: parts(self.stage, family, self.backend) for family in (V4, V6)}
+        for family, (nat, guard) in found.items():
+            assert nat in ("", self.whole[family][0]), nat
+            assert guard in ("", self.whole[family][1]), guard
+            assert guard or not nat, "a redirect without a guard"
+        nat, guard = found[V4]
+        return BOTH if nat else GUARD if guard else NOTHING
+
+    def repaired(self) -> None:
+        """Start again, undisturbed: the app gets the mock's answer, and the rules are the whole ones."""
+        environ = settings(self.stage, self.backend)
+        done = self.stage.app.run(DETOUR, "curl", "-sS", ID_URL, environ=environ, check=False)
+        assert (done.returncode, done.stdout) == (0, INSTANCE), done
+        whole = {family: parts(self.stage, family, self.backend) for family in (V4, V6)}
+        self.whole = self.whole or whole
+        assert whole == self.whole
+        assert all(self.whole[V4])
+
+    def killed(self, *command: str) -> str | None:
+        """Start anew under a command that kills it, say what stands then, and repair it; None when it survived."""
+        self.clean()
+        environ = settings(self.stage, self.backend)
+        done = self.stage.app.run(*command, DETOUR, "echo", "started", environ=environ, check=False)
+        if done.returncode == 0:
+            assert done.stdout == "started\n"
+            return None
+        assert done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), done
+        state = self.state()
+        assert state == BOTH or not done.stdout, done  # the last moment is when the app has begun
+        self.repaired()
+        assert self.stage.seen() == self.seen
+        return state
+
+
+def killing(call: str, number: int) -> tuple[str, ...]:
+    """Return a command that kills what it runs, though not its helper, before a system call's effect."""
+    return ("strace", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_killed_as_it_reports_a_step(stage: Stage, backend: str) -> None:
+    """It says each step once it is done; killed at that moment, it leaves what the steps so far have put in."""
+    starts = Starts(stage, backend)
+    states: list[str] = []
+    while (state := starts.killed(*killing("write", len(states) + 1))) is not None:
+        states.append(state)
+    assert len(states) >= 6, states  # guard, answer, redirect, proof, NET_ADMIN, success
+    assert states == sorted(states, key=[NOTHING, GUARD, BOTH].index)
+    assert states[0] in (NOTHING, GUARD)
+    assert GUARD in states
+    assert states[-1] == BOTH
+
+
+CALLS = {
+    "sendto": "each message to kernel, helper and mock",
+    "recvfrom": "while each answer is on its way",
+    "connect": "each connection, the locks' and the look into the routing table included",
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("call", CALLS)
+def test_killed_at_a_system_call(stage: Stage, backend: str, call: str) -> None:
+    """Between any two changes in the kernel; where the helper is at work just then, it ends what it has begun."""
+    starts = Starts(stage, backend)
+    states: list[str] = []
+    number = 1
+    while (state := starts.killed(*killing(call, number))) is not None:
+        states.append(state)
+        number += STRIDE
+    assert states, CALLS[call]
+    print(f"{backend}: killed {len(states)} times at {call}: {sorted(set(states))}")  # noqa: T201  (figures, for -rP)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_killed_with_its_helper_at_any_moment(stage: Stage, backend: str) -> None:
+    """As when a container is killed: all of its processes at once, whatever they are at."""
+    starts = Starts(stage, backend)
+    moments = random.Random(169)  # noqa: S311  (moments, no secrets)
+    states: list[str | None] = []
+    for _ in range(RANDOM_KILLS):
+        after = f"{moments.uniform(0.02, 0.25):.3f}"
+        state = starts.killed("timeout", "--signal=KILL", after, *("unshare", "--pid", "--fork", "--kill-child"))
+        states.append(state)
+    print(f"{backend}: {[(state, states.count(state)) for state in set(states)]}")  # noqa: T201  (figures, for -rP)

@@ -1,0 +1,194 @@
+"""No packet of the app's reaches a real metadata service, from the first rule on: two witnesses at its door say so."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.family import FAMILIES, V4
+from tests.stage import BACKENDS, REDIRECTED, REFUSED, WAYS, Stage
+from tests.world import CTL, DETOUR, ID_URL, INSTANCE, NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+ROUNDS = "10"
+
+
+@pytest.fixture(params=FAMILIES)
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """Give the fake real service and a mock; a start also needs DNS."""
+    with Stage(request.param) as made:
+        made.start_mock_everywhere()
+        yield made
+
+
+def start(stage: Stage, backend: str) -> subprocess.Popen[str]:
+    """Start imds-detour with an app that waits, and return when its guard stands; everything it says can be read."""
+    environ = stage.settings(MOCK_BACKEND=backend, MOCK_LOG="debug")
+    started = stage.app.popen(
+        *(DETOUR, "cat"), environ=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    until(started, "guard: ")
+    return started
+
+
+def until(started: subprocess.Popen[str], words: str) -> None:
+    """Read what it says until a line has these words."""
+    assert started.stderr is not None
+    said = []
+    while words not in (line := started.stderr.readline()):
+        said.append(line)
+        assert line, said
+
+
+def test_without_us_every_way_is_seen_by_both_witnesses(stage: Stage) -> None:
+    """The control: TCP, UDP, ICMP and another protocol reach the real service, and capture and counters agree."""
+    hammer = stage.program(stage.app, "hammer.py", stage.family.metadata)
+    assert hammer.ask("3")["tcp 80"] == ["sent"]
+    hammer.end()
+    seen = stage.seen()
+    assert seen.lost or {way: seen.captured[way] for way in WAYS} == seen.counted
+    assert all(count >= 3 for count in seen.counted.values()), seen
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nothing_gets_out_while_waiting_when_redirected_and_without_the_redirect(stage: Stage, backend: str) -> None:
+    """A process that never pauses sends in every way, from the guard on: 0 packets, and each is refused at once."""
+    before = stage.seen()
+    silent = stage.start_dns("silent")
+    with start(stage, backend) as started:
+        hammer = stage.program(stage.app, "hammer.py", stage.family.metadata)
+        assert hammer.ask(ROUNDS) == REFUSED
+        silent.kill()
+        silent.wait()
+        stage.start_dns(f"{NAME}={stage.family.mock}")
+        until(started, "exec cat")
+        assert hammer.ask(ROUNDS) == REDIRECTED
+        remover = stage.program(stage.app, "writer.py", backend, "0", f"{stage.family.metadata},80")
+        assert remover.says() == "ready"
+        assert hammer.ask(ROUNDS) == REFUSED
+        hammer.end()
+        started.communicate()
+    assert stage.seen() == before
+
+
+HELD = """
+import socket, sys
+held = socket.create_connection((sys.argv[1], 80), timeout=5)
+print(held.recv(1).decode(), flush=True)
+sys.stdin.readline()
+try:
+    held.send(b"x")
+    print(held.recv(1))
+except OSError as error:
+    print(type(error).__name__)
+"""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_connection_to_the_real_service_from_before_is_reset(stage: Stage, backend: str) -> None:
+    """A process that talked to it before the start is cut off; its next byte does not get out."""
+    stage.start_dns("silent")
+    with stage.app.popen(
+        *(sys.executable, "-c", HELD, stage.family.metadata), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as held:
+        assert held.stdout is not None
+        assert held.stdout.readline() == "R\n"
+        before = stage.seen()
+        with start(stage, backend) as started:
+            assert held.communicate("\n")[0] == "ConnectionResetError\n"
+            started.kill()
+            started.communicate()
+    assert stage.seen() == before
+
+
+# Whatever it may and may not do: the redirect works, or the app does not start and one line says why
+
+DOCKERS = (
+    "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setpcap,net_bind_service,net_raw,sys_chroot,mknod,"
+    "audit_write,setfcap"
+)
+"""The capabilities of a container by default (moby: oci/caps/defaults.go)."""
+
+
+def only(*capabilities: str) -> tuple[str, ...]:
+    """Return a command that takes every capability but these away."""
+    kept = "".join(f",+{name}" for names in capabilities for name in names.split(","))
+    return ("setpriv", "--inh-caps=-all", f"--bounding-set=-all{kept}")
+
+
+READ_ONLY_ROOT = """
+for at in /run /tmp /; do mount --bind $at $at; mount -o remount,bind,ro $at; done
+cd /
+for file in /run/x /tmp/x /x; do if touch $file 2>/dev/null; then exit 9; fi; done
+exec "$@"
+"""
+READ_ONLY = ("unshare", "--mount", "sh", "-euc", READ_ONLY_ROOT, "read-only")
+WORKS = {"legacy": "legacy iptables, verified", "nft": "nftables, verified"}
+NO_NET_ADMIN = dict.fromkeys(BACKENDS, "no NET_ADMIN capability; add it: in Compose `cap_add: [NET_ADMIN]`")
+NO_NET_RAW = "no NET_RAW capability, which legacy iptables needs to open its socket; add it: in Compose"
+MATRIX = {
+    "Docker's, and NET_ADMIN": (only(DOCKERS, "net_admin"), WORKS),
+    "NET_ADMIN alone": (only("net_admin"), {**WORKS, "legacy": NO_NET_RAW}),
+    "Docker's": (only(DOCKERS), NO_NET_ADMIN),
+    "none": (only(), NO_NET_ADMIN),
+    "no-new-privileges": (("setpriv", "--nnp"), WORKS),
+    "no-new-privileges, as in Docker": (("setpriv", "--nnp", *only(DOCKERS, "net_admin")), WORKS),
+    "a read-only root": (READ_ONLY, WORKS),
+    "a read-only root, NET_ADMIN alone": ((*READ_ONLY, *only("net_admin")), {**WORKS, "legacy": NO_NET_RAW}),
+}
+
+
+@pytest.fixture(scope="module")
+def matrix() -> Iterator[Stage]:
+    """Give a world that the rows of the matrix share: each start finds the rules of the one before, or none."""
+    with Stage(V4) as made:
+        made.start_mock("--quiet")
+        yield made
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("privileges", MATRIX)
+def test_with_fewer_privileges_it_works_or_says_why(matrix: Stage, privileges: str, backend: str) -> None:
+    """Each row works, or one line names the capability; never is the app started with the real service in reach."""
+    start, expected = MATRIX[privileges]
+    matrix.app.run("sh", "-c", "iptables-legacy-restore </dev/null; iptables-legacy -F; iptables-legacy -t nat -F")
+    matrix.app.run("nft", "flush", "ruleset")
+    before = matrix.seen()
+    environ = matrix.settings(MOCK_HOSTNAME=matrix.family.mock, MOCK_BACKEND=backend)
+    done = matrix.app.run(*start, DETOUR, "curl", "-sS", ID_URL, environ=environ, check=False)
+    assert expected[backend] in done.stderr, done
+    if expected[backend] == WORKS[backend]:
+        assert (done.returncode, done.stdout) == (0, INSTANCE), done
+    else:
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (125, "", 1), done
+    assert matrix.seen() == before
+
+
+ROOTLESS = """
+ip link set lo up
+"$1" mock --listen 127.0.0.1:1338 --quiet >/dev/null 2>&1 &
+"$2" curl -sS "$3"
+status=$?
+kill $!
+exit $status
+"""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_in_a_user_namespace_of_its_own_it_works(matrix: Stage, backend: str) -> None:
+    """Rootless: root in there is nobody outside; the mock is a process beside the app, and there is no route at all."""
+    environ = matrix.settings(MOCK_HOSTNAME="127.0.0.1", MOCK_BACKEND=backend)
+    done = matrix.app.run(
+        *("unshare", "--user", "--map-root-user", "--net", "--mount", "sh", "-uc", ROOTLESS, "rootless"),
+        *(CTL, DETOUR, ID_URL),
+        environ=environ,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, INSTANCE), done
+    assert WORKS[backend] in done.stderr
