@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from imds_detour.rules import Redirect, Rule
     from imds_detour.settings import Settings
 
-LOCK_PATIENCE = 5.0
-"""Seconds to wait for another writer of the firewall; an iptables command holds its lock for some milliseconds."""
+LOCK_PATIENCE = 4.0
+"""Seconds to wait for other writers of the firewall, once for their lock and once for those that take none: both
+together are less than what the legacy helper has for one answer. An iptables command takes some milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)

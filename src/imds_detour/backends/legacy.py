@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from imds_detour.backends.child import Child
+from imds_detour.errors import DetourError
 from imds_detour.rules import LEGACY
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class LegacyFirewall:
     because = "it works here"
     layout = LEGACY
 
-    def __init__(self, versions: tuple[int, ...] = (4,)) -> None:
+    def __init__(self, versions: tuple[int, ...]) -> None:
         """Set out to load python-iptables: a child for each IP version, for one can build one version's rules only."""
         self._children = {version: Child(partial(_load, version)) for version in versions}
 
@@ -37,6 +38,9 @@ class LegacyFirewall:
 
     def apply(self, table: str, rules: tuple[Rule, ...], patience: float) -> tuple[Rule, ...]:
         """Make these the rules of ours in a table, one commit an IP version, and return those that stood before."""
+        beyond = {rule.version for rule in rules} - set(self._children)
+        if beyond:
+            raise DetourError("firewall", f"no IPv{beyond.pop()} in this network namespace")
         before: list[Rule] = []
         for version, child in self._children.items():
             ours = tuple(rule for rule in rules if rule.version == version)

@@ -6,10 +6,12 @@ commit a table, made under a lock, tried again when somebody else changed the ta
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
 from ipaddress import ip_address, ip_interface
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from imds_detour.backends import iptc_loader, preflight
@@ -25,8 +27,10 @@ if TYPE_CHECKING:
     from imds_detour.rules import Target
 
 OUR_CHAINS = {"filter": LEGACY.guard, "nat": LEGACY.redirect}
-ATTEMPTS = 20
-"""Commits to try while another writer, one that takes no lock, keeps changing the table."""
+CONTENDED = (os.strerror(errno.EAGAIN), os.strerror(errno.EINVAL))
+"""What a commit fails with when somebody else has changed the table meanwhile."""
+PAUSE = 0.001
+"""Seconds between two commits while another writer, one that takes no lock, keeps changing the table."""
 
 
 ANYWHERE = {4: "0.0.0.0/0.0.0.0", 6: "::/0"}
@@ -67,9 +71,10 @@ class _Tables:
             raise DetourError("firewall", reason, iptc_loader.PACKAGES) from None
 
     def apply(self, name: str, rules: tuple[Rule, ...], patience: float) -> tuple[Rule, ...]:
+        give_up = time.monotonic() + patience
         with tables_lock(patience):
             before = self._read(self._table(name))
-            self._make(name, rules)
+            self._make(name, rules, give_up)
         return tuple(found.rule for found in before if found.rule is not None)
 
     def installed(self) -> tuple[Installed, ...]:
@@ -80,23 +85,23 @@ class _Tables:
         table.refresh()  # the object is shared and may be older than the kernel's state
         return table
 
-    def _make(self, name: str, wanted: tuple[Rule, ...]) -> None:
+    def _make(self, name: str, wanted: tuple[Rule, ...], give_up: float) -> None:
         """Make ``wanted`` the rules of ours in one table; none means that our chain goes as well."""
         failure = "the rules read back are not the ones written"
-        for attempt in range(ATTEMPTS):
+        for attempt in count(1):
             table = self._table(name)
             if self._stands(table, name, wanted):
                 return
+            # EAGAIN: somebody changed the table since we read it. EINVAL may come after a commit that worked.
+            final = failure.startswith("can't commit") and not failure.endswith(CONTENDED)
+            if attempt > 1 and (final or time.monotonic() > give_up):
+                raise DetourError("firewall", f"iptables refused our rules in table {name}: {failure}")
             self._change(table, name, wanted)
             try:
                 table.commit()
             except self._iptc.IPTCError as error:
-                # EAGAIN: somebody changed the table since we read it. EINVAL may come after a commit that worked.
                 failure = re.sub(r"b'(.*)'", r"\1", str(error))  # it formats bytes as they are
-                time.sleep(0.001 * attempt)
-        if self._stands(self._table(name), name, wanted):
-            return
-        raise DetourError("firewall", f"iptables refused our rules in table {name} {ATTEMPTS} times; last: {failure}")
+                time.sleep(PAUSE)
 
     def _stands(self, table: Any, name: str, wanted: tuple[Rule, ...]) -> bool:  # noqa: ANN401  (as above)
         if not wanted:

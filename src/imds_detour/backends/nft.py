@@ -31,7 +31,7 @@ TABLE_ATTRIBUTE = TABLE.encode() + b"\0"
 NETLINK_NETFILTER = 12  # linux/netlink.h
 SUBSYSTEM, BATCH_BEGIN, BATCH_END = 10, 16, 17  # linux/netfilter/nfnetlink.h: NFNL_SUBSYS_NFTABLES, NFNL_MSG_BATCH_*
 # linux/netfilter/nf_tables.h
-NEWTABLE, DELTABLE, NEWCHAIN, NEWRULE, GETRULE, GETGEN = 0, 2, 3, 6, 7, 16
+NEWTABLE, DELTABLE, NEWCHAIN, DELCHAIN, NEWRULE, GETRULE, DELRULE, GETGEN = 0, 2, 3, 5, 6, 7, 8, 16
 TABLE_NAME, RULE_TABLE, RULE_CHAIN = 1, 1, 2
 CHAIN_TABLE, CHAIN_NAME, CHAIN_HOOK, CHAIN_POLICY, CHAIN_TYPE = 1, 3, 4, 5, 7
 HOOK_NUM, HOOK_PRIORITY = 1, 2
@@ -75,7 +75,7 @@ class NftFirewall:
             before = tuple(rule for rule in ours if rule is not None and rule.table == table)
             others = tuple(rule for rule in ours if rule is not None and rule.table != table)
             if before != rules or None in ours:
-                self._replace((*others, *rules))
+                self._replace((*others, *rules), anew=None in ours)
                 if _ordered(found.rule for found in self.installed()) != _ordered((*others, *rules)):
                     raise DetourError("firewall", "the nftables rules read back are not the ones written")
         return before
@@ -95,20 +95,30 @@ class NftFirewall:
     def close(self) -> None:
         """Do nothing: there is no helper process."""
 
-    def _replace(self, rules: tuple[Rule, ...]) -> None:
-        """Put tables with these rules in the place of those that stand, in one transaction."""
+    def _replace(self, rules: tuple[Rule, ...], *, anew: bool) -> None:
+        """Make these the rules of our tables, in one transaction.
+
+        The chains stay where they are, and only their rules change: a packet that is on its way through a chain that is
+        taken away would find it empty. Only tables that somebody else wrote to are made ``anew``.
+        """
         messages = []
         for version, family in NFPROTO.items():
             wanted = [rule for rule in rules if rule.version == version]
             if not wanted and version == 6 and not os.path.exists("/proc/net/if_inet6"):
                 continue  # a kernel without IPv6 has no such tables, and none to take away
-            # To create it first makes the removal valid, whether it was there or not.
-            messages.append(_message(NEWTABLE, family, NLM_F_CREATE, attribute(TABLE_NAME, TABLE_ATTRIBUTE)))
-            messages.append(_message(DELTABLE, family, 0, attribute(TABLE_NAME, TABLE_ATTRIBUTE)))
-            if wanted:
-                messages.append(_message(NEWTABLE, family, NLM_F_CREATE, attribute(TABLE_NAME, TABLE_ATTRIBUTE)))
-            messages += [_chain(family, chain) for chain in TABLES if any(rule.chain == chain for rule in wanted)]
-            messages += [_rule(family, rule) for rule in wanted]
+            # What is made first can be taken away in any case, whether it was there or not.
+            messages.append(_table(NEWTABLE, family))
+            if anew or not wanted:
+                messages.append(_table(DELTABLE, family))
+            if not wanted:
+                continue
+            messages.append(_table(NEWTABLE, family))
+            for chain in TABLES:
+                messages += [_chain(family, chain), _chain_rules(DELRULE, 0, family, chain)]
+                ours = [rule for rule in wanted if rule.chain == chain]
+                messages += [_rule(family, rule) for rule in ours]
+                if not ours:
+                    messages.append(_message(DELCHAIN, family, 0, *_chain_name(chain)))
         begin = Message(BATCH_BEGIN, 0, struct.pack("!BBH", socket.AF_UNSPEC, 0, SUBSYSTEM))
         end = Message(BATCH_END, 0, begin.body)
         try:
@@ -128,6 +138,14 @@ def _message(kind: int, family: int, flags: int, *parts: bytes) -> Message:
     return Message(SUBSYSTEM << 8 | kind, flags, header + b"".join(parts))
 
 
+def _table(kind: int, family: int) -> Message:
+    return _message(kind, family, NLM_F_CREATE if kind == NEWTABLE else 0, attribute(TABLE_NAME, TABLE_ATTRIBUTE))
+
+
+def _chain_name(chain: str) -> tuple[bytes, bytes]:
+    return attribute(CHAIN_TABLE, TABLE_ATTRIBUTE), attribute(CHAIN_NAME, chain.encode() + b"\0")
+
+
 def _chain(family: int, chain: str) -> Message:
     table = TABLES[chain]
     priority = attribute(HOOK_PRIORITY, struct.pack("!i", NFT_PRIORITIES[table]))
@@ -135,17 +153,21 @@ def _chain(family: int, chain: str) -> Message:
         NEWCHAIN,
         family,
         NLM_F_CREATE,
-        attribute(CHAIN_TABLE, TABLE_ATTRIBUTE),
-        attribute(CHAIN_NAME, chain.encode() + b"\0"),
+        *_chain_name(chain),
         nested(CHAIN_HOOK, attribute(HOOK_NUM, struct.pack("!I", LOCAL_OUT)), priority),
         attribute(CHAIN_POLICY, struct.pack("!I", ACCEPT)),
         attribute(CHAIN_TYPE, table.encode() + b"\0"),
     )
 
 
+def _chain_rules(kind: int, flags: int, family: int, chain: str, *rule: bytes) -> Message:
+    """Return a message about a rule of a chain, or about all of them where none is given."""
+    where = attribute(RULE_TABLE, TABLE_ATTRIBUTE) + attribute(RULE_CHAIN, chain.encode() + b"\0")
+    return _message(kind, family, flags, where, *rule)
+
+
 def _rule(family: int, rule: Rule) -> Message:
-    where = attribute(RULE_TABLE, TABLE_ATTRIBUTE) + attribute(RULE_CHAIN, rule.chain.encode() + b"\0")
-    return _message(NEWRULE, family, NLM_F_CREATE | NLM_F_APPEND, where, encode(rule))
+    return _chain_rules(NEWRULE, NLM_F_CREATE | NLM_F_APPEND, family, rule.chain, encode(rule))
 
 
 def _translated(error: OSError, what: str) -> DetourError:
