@@ -109,7 +109,7 @@ def test_a_mock_behind_a_gateway(world: World, *, default: bool) -> None:
     with Host() as far:
         link(far, world.mock, "eth1", f"{BEYOND}/24", "10.77.0.1/24")
         far.ip("route", "add", "default", "via", "10.77.0.1")
-        world.mock.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        world.mock.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
         if not default:
             world.app.ip("route", "del", "default")
             world.app.ip("route", "add", "10.77.0.0/24", "via", MOCK)
