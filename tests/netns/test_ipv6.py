@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -131,6 +132,29 @@ def test_a_failed_start_leaves_nothing(dual: World) -> None:
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
     assert dual.detour("true", MOCK_TIMEOUT="0.3").returncode == 125
     assert "imds" not in dump(dual).lower()
+
+
+HALF = """
+from imds_detour import rules
+from imds_detour.backends.legacy import LegacyFirewall
+from imds_detour.endpoints import AWS
+from imds_detour.errors import DetourError
+
+firewall = LegacyFirewall((4, 6))
+refused = rules.Rule("filter", rules.LEGACY.guard, rules.Reject("no-such-reply"), version=6)
+try:
+    firewall.apply("filter", (*rules.guard([AWS.endpoints[0].address], rules.LEGACY), refused), 1)
+except DetourError as error:
+    print("refused")
+firewall.close()
+"""
+
+
+def test_what_fails_for_one_ip_version_is_undone_for_the_other(dual: World) -> None:
+    """Legacy iptables commits them one by one: a refusal of the second leaves nothing of the first."""
+    dual.start_mock()
+    assert dual.app.run(sys.executable, "-c", HALF).stdout == "refused\n"
+    assert dual.ours() == ""
 
 
 @BACKENDS

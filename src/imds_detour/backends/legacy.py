@@ -41,11 +41,19 @@ class LegacyFirewall:
         beyond = {rule.version for rule in rules} - set(self._children)
         if beyond:
             raise DetourError("firewall", f"no IPv{beyond.pop()} in this network namespace")
-        before: list[Rule] = []
-        for version, child in self._children.items():
-            ours = tuple(rule for rule in rules if rule.version == version)
-            before += child.call("apply", table, ours, patience)
-        return tuple(before)
+        before: dict[int, tuple[Rule, ...]] = {}
+        try:
+            for version, child in self._children.items():
+                ours = tuple(rule for rule in rules if rule.version == version)
+                before[version] = child.call("apply", table, ours, patience)
+        except DetourError:
+            for (
+                version,
+                stood,
+            ) in before.items():  # each version has a commit of its own: none stands without the others
+                self._children[version].call("apply", table, stood, patience)
+            raise
+        return tuple(rule for stood in before.values() for rule in stood)
 
     def installed(self) -> tuple[Installed, ...]:
         """Return the rules of ours as the kernel holds them."""
