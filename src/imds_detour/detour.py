@@ -1,4 +1,4 @@
-"""The way through, step by step: guard, find the mock, redirect, verify, give up NET_ADMIN. What fails is undone."""
+"""The way through, step by step: guard, find the mocks, redirect, verify, give up NET_ADMIN. What fails is undone."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imds_detour import backends, capabilities, discovery, namespaces, routes, rules, verification
+from imds_detour import backends, capabilities, discovery, hosts, namespaces, routes, rules, verification
 from imds_detour.errors import DetourError
-from imds_detour.probe import Question
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from imds_detour.backends import Firewall
+    from imds_detour.discovery import Mock
     from imds_detour.endpoints import Address, Endpoint
     from imds_detour.probe import Identity
     from imds_detour.report import Report
     from imds_detour.rules import Redirect, Rule
+    from imds_detour.services import Service
     from imds_detour.settings import Settings
 
 LOCK_PATIENCE = 4.0
@@ -24,33 +27,77 @@ together are less than what the legacy helper has for one answer. An iptables co
 
 
 @dataclass(frozen=True, slots=True)
+class Ground:
+    """What there is to work on in this network namespace.
+
+    Attributes:
+        versions: its IP versions, 4 and perhaps 6.
+        services: what is to be redirected.
+        addresses: the metadata addresses of all of them, over these IP versions.
+
+    """
+
+    versions: tuple[int, ...]
+    services: tuple[Service, ...]
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One service, and where it leads now.
+
+    Attributes:
+        service: whose metadata addresses.
+        mocks: where its mock answers, one for each IP version.
+        redirects: the same as rules have it, in the same order.
+
+    """
+
+    service: Service
+    mocks: tuple[Mock, ...]
+    redirects: tuple[Redirect, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Detour:
     """What has been done, and stands.
 
     Attributes:
-        mock: its name, as the user wrote it.
-        redirects: one for each IP version over which the mock answers.
+        passages: the services, in the user's order.
         backend: the firewall's name.
         because: why this firewall.
-        verified: who answers at the metadata address; None when nobody was asked.
+        verified: who answers at each metadata address, in the same order; empty when nobody was asked.
 
     """
 
-    mock: str
-    redirects: tuple[Redirect, ...]
+    passages: tuple[Passage, ...]
     backend: str
     because: str
-    verified: Identity | None
+    verified: tuple[Identity, ...]
 
     def facts(self) -> dict[str, str | None]:
         """Return what a person or a program wants to know of it, as text."""
+        redirects = [redirect for passage in self.passages for redirect in passage.redirects]
         return {
-            "endpoint": ", ".join(str(redirect.endpoint) for redirect in self.redirects),
-            "mock": self.mock,
-            "address": ", ".join(str(redirect.mock) for redirect in self.redirects),
+            "endpoint": _listed(redirect.endpoint for redirect in redirects),
+            "mock": _listed(mock.name for passage in self.passages for mock in passage.mocks),
+            "address": _listed(redirect.mock for redirect in redirects),
             "backend": self.backend,
-            "verified": str(self.verified) if self.verified else None,
+            "verified": _listed(self.verified) or None,
         }
+
+    def __str__(self) -> str:
+        """Return the same as a line for people."""
+        ways: dict[str, list[Redirect]] = {}
+        for passage in self.passages:
+            ways.setdefault(passage.mocks[0].name, []).extend(passage.redirects)
+        led = []
+        for name, redirects in ways.items():
+            at = _listed(redirect.mock for redirect in redirects)
+            where = at if name == str(redirects[0].mock.address) else f"{name} ({at})"
+            led.append(f"{_listed(redirect.endpoint for redirect in redirects)} -> {where}")
+        proof = f"verified {_listed(self.verified)}" if self.verified else "not verified (MOCK_PROBE=off)"
+        return f"{', '.join(led)}, {self.backend}, {proof}"
 
 
 def take(chosen: Settings, report: Report, *, host: bool = False) -> Detour:
@@ -62,57 +109,62 @@ def take(chosen: Settings, report: Report, *, host: bool = False) -> Detour:
         DetourError: when a step fails; what had been done is undone by then.
 
     """
+    ground = survey(chosen, host=host)
+    firewall = backends.start(chosen.backend, ground.versions)
+    names = discovery.Names((service.mock.host for service in ground.services), report)
+    with ExitStack() as always, ExitStack() as undo:
+        always.callback(firewall.close)
+        if chosen.guard:
+            close(firewall, ground.addresses, undo, report)
+        passages = tuple(
+            passage(service, discovery.find(service, ground.versions, names, report, probe=chosen.probe), ground)
+            for service in ground.services
+        )
+        lead(firewall, passages, undo, report)
+        verified = prove(firewall, passages, report)
+        if not chosen.keep_net_admin:
+            give_up_net_admin(report)
+        undo.pop_all()
+    for one in passages:
+        _warn_of_the_rest(one, ground, report, closed=chosen.guard)
+    return Detour(passages, firewall.name, firewall.because, verified)
+
+
+def survey(chosen: Settings, *, host: bool = False) -> Ground:
+    """Look at the network namespace that we are in; nothing is changed.
+
+    Raises:
+        DetourError: when it is the host's own and ``host`` does not say that it is meant, or a service has no place in
+            it.
+
+    """
     if not host and namespaces.is_the_hosts():
         raise DetourError(
             "namespace",
             "this is the host's own network namespace: a redirect here would hold for the whole machine",
             "run it in a container with a network of its own, or `imds-detourctl init --host` if you mean it",
         )
-    (preset,) = chosen.presets
     versions = routes.ip_versions()
-    endpoints: dict[int, Endpoint] = {
-        at.address.version: at for at in preset.endpoints if at.address.version in versions
-    }
-    path = chosen.path or preset.path
-    questions: dict[int, Question] = {
-        version: Question(endpoint.host, path, word=chosen.path is None) for version, endpoint in endpoints.items()
-    }
-    firewall = backends.start(chosen.backend, versions)
-    with ExitStack() as always, ExitStack() as undo:
-        always.callback(firewall.close)
-        guarded = [endpoint.address for endpoint in endpoints.values()] if chosen.guard else []
-        _guard(firewall, guarded, undo, report)
-        if guarded:
-            report.step(f"guard: whatever goes to {' or '.join(map(str, guarded))} is refused from here on")
-        mocks = discovery.find(chosen, questions, report)
-        redirects = tuple(rules.Redirect(endpoints[mock.endpoint.address.version], mock.endpoint) for mock in mocks)
-        for redirect in redirects:
-            _route(redirect, undo, report)
-        _install(firewall, "nat", rules.redirects(redirects, firewall.layout), undo, report)
-        verified: Identity | None = None
-        for mock, redirect in zip(mocks, redirects, strict=True):
-            report.step(f"redirect: {redirect.endpoint} -> {redirect.mock}, {firewall.name}")
-            if mock.identity is not None:
-                question = questions[mock.endpoint.address.version]
-                verified = verification.verify(redirect, mock.identity, question, firewall, report)
-                report.step(f"verified: {verified} answers at {redirect.endpoint}, by our rule")
-        if not chosen.keep_net_admin:
-            _give_up_net_admin(report)
-        undo.pop_all()
-    if redirects[0].endpoint != endpoints[4]:
-        state = "closed" if guarded else "as it was"
-        report.warning(f"{mocks[0].name} answers over IPv6 only: {endpoints[4].address} stays {state}")
-    return Detour(mocks[0].name, redirects, firewall.name, firewall.because, verified)
+    addresses: list[Address] = []
+    for service in chosen.services:
+        here = [at.address for at in service.preset.endpoints if at.address.version in versions]
+        if not here:
+            raise DetourError(
+                "settings",
+                f"{service.preset.name} is at an IPv6 address, and there is no IPv6 in this network namespace",
+                "enable IPv6 on the network, or take it out of MOCK_ENDPOINTS",
+            )
+        addresses += here
+    return Ground(versions, chosen.services, tuple(dict.fromkeys(addresses)))
 
 
-def _route(redirect: Redirect, undo: ExitStack, report: Report) -> None:
-    if route := routes.needed(redirect.endpoint.address, redirect.mock.address):
-        undo.callback(routes.remove, route)
-        routes.add(route)
-        report.step(f"route: {route.to} over lo with source {route.source}; there was none that leads to the mock")
+def close(firewall: Firewall, addresses: Sequence[Address], undo: ExitStack, report: Report) -> None:
+    """Refuse whatever goes to these addresses, from here on.
 
+    Raises:
+        DetourError: when the firewall does not take the rules.
 
-def _guard(firewall: Firewall, addresses: list[Address], undo: ExitStack, report: Report) -> None:
+    """
     try:
         _install(firewall, "filter", rules.guard(addresses, firewall.layout), undo, report)
     except DetourError as refusal:
@@ -122,10 +174,92 @@ def _guard(firewall: Firewall, addresses: list[Address], undo: ExitStack, report
         except DetourError:
             raise refusal from None
         report.warning(f"the guard drops instead of rejecting, so that SDKs wait for a timeout: {refusal.reason}")
+    report.step(f"guard: whatever goes to {' or '.join(map(str, addresses))} is refused from here on")
+
+
+def passage(service: Service, mocks: tuple[Mock, ...], ground: Ground) -> Passage:
+    """Return where a service leads, now that its mock is found.
+
+    Raises:
+        DetourError: when the mock is at an address that is to be redirected itself.
+
+    """
+    at = {endpoint.address.version: endpoint for endpoint in service.preset.endpoints}
+    for mock in mocks:
+        if mock.endpoint.address in ground.addresses:
+            raise DetourError(
+                "lookup",
+                f"{mock} is at an address that MOCK_ENDPOINTS redirects, so the redirect would lead back to it",
+                "take that address out of MOCK_ENDPOINTS, or look at who answers for the mock's name",
+            )
+    redirects = (rules.Redirect(at[mock.endpoint.address.version], mock.endpoint) for mock in mocks)
+    return Passage(service, mocks, tuple(redirects))
+
+
+def lead(firewall: Firewall, passages: tuple[Passage, ...], undo: ExitStack, report: Report) -> None:
+    """Make routes, redirects and host names lead to the mocks.
+
+    Raises:
+        DetourError: when the kernel or a file does not take them, or two mocks answer for one endpoint.
+
+    """
+    redirects = dict.fromkeys(redirect for one in passages for redirect in one.redirects)
+    mocks: dict[Endpoint, Endpoint] = {}
+    for redirect in redirects:
+        if mocks.setdefault(redirect.endpoint, redirect.mock) != redirect.mock:
+            raise DetourError(
+                "probe",
+                f"{redirect.endpoint} has two mocks, at {mocks[redirect.endpoint]} and at {redirect.mock}",
+                "let one mock answer for all that is asked at that address",
+            )
+        if route := routes.needed(redirect.endpoint.address, redirect.mock.address):
+            undo.callback(routes.remove, route)
+            routes.add(route)
+            report.step(f"route: {route.to} over lo with source {route.source}; there was none that leads to the mock")
+    _install(firewall, "nat", rules.redirects(redirects, firewall.layout), undo, report)
+    for redirect in redirects:
+        report.step(f"redirect: {redirect.endpoint} -> {redirect.mock}, {firewall.name}")
+    lines = [hosts.Line(one.redirects[0].endpoint.address, one.service.preset.names) for one in passages]
+    hosts.add([line for line in lines if line.names], undo, report.step)
+
+
+def prove(firewall: Firewall, passages: tuple[Passage, ...], report: Report) -> tuple[Identity, ...]:
+    """Return who answers at each metadata address, once it is its mock, by our rule; nobody where none was asked.
+
+    Raises:
+        DetourError: when it is somebody else or nobody, or the answer did not come by our rule.
+
+    """
+    proven = []
+    for one in passages:
+        for mock, redirect in zip(one.mocks, one.redirects, strict=True):
+            if mock.identity is not None:
+                identity = verification.verify(redirect, mock.identity, mock.question, firewall, report)
+                report.step(f"verified: {identity} answers at {redirect.endpoint}, by our rule")
+                proven.append(identity)
+    return tuple(proven)
+
+
+def give_up_net_admin(report: Report) -> None:
+    """Take NET_ADMIN out of reach of the app.
+
+    Raises:
+        DetourError: when it would still be within reach.
+
+    """
+    if not capabilities.within_reach(capabilities.NET_ADMIN):
+        return
+    from imds_detour import privileges  # noqa: PLC0415  (ctypes, 5 ms that MOCK_KEEP_NET_ADMIN=1 does not pay)
+
+    if privileges.drop_net_admin():
+        report.warning("NET_ADMIN given up by no_new_privs, for want of SETPCAP: set-uid programs have no effect")
+    report.step("NET_ADMIN is given up")
 
 
 def _install(firewall: Firewall, table: str, wanted: tuple[Rule, ...], undo: ExitStack, report: Report) -> None:
     """Make these our rules in a table; should a later step fail, what they took the place of comes back."""
+    for rule in wanted:
+        report.step(f"rule: {rule.table} {rule.spec}")
     before = firewall.apply(table, wanted, report.deadline.within(LOCK_PATIENCE))
     if before != wanted:
         undo.callback(_put_back, firewall, table, before, report)
@@ -141,11 +275,13 @@ def _put_back(firewall: Firewall, table: str, before: tuple[Rule, ...], report: 
         report.warning(f"our firewall rules could not be taken out: {error.reason}")
 
 
-def _give_up_net_admin(report: Report) -> None:
-    if not capabilities.within_reach(capabilities.NET_ADMIN):
-        return
-    from imds_detour import privileges  # noqa: PLC0415  (ctypes, 5 ms that MOCK_KEEP_NET_ADMIN=1 does not pay)
+def _warn_of_the_rest(one: Passage, ground: Ground, report: Report, *, closed: bool) -> None:
+    """Say so when a mock answers over IPv6 alone: most SDKs ask over IPv4 unless told otherwise."""
+    first = one.service.preset.endpoints[0]
+    if first.address in ground.addresses and first not in [redirect.endpoint for redirect in one.redirects]:
+        state = "closed" if closed else "as it was"
+        report.warning(f"{one.mocks[0].name} answers over IPv6 only: {first.address} stays {state}")
 
-    if privileges.drop_net_admin():
-        report.warning("NET_ADMIN given up by no_new_privs, for want of SETPCAP: set-uid programs have no effect")
-    report.step("NET_ADMIN is given up")
+
+def _listed(items: Iterable[object]) -> str:
+    return ", ".join(dict.fromkeys(map(str, items)))

@@ -1,4 +1,4 @@
-"""Find the mock: look its name up, and take the first address at which something answers as a metadata service."""
+"""Find the mocks: look their names up, and take the first address at which the service in question is answered for."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, NoReturn
 from imds_detour.endpoints import Endpoint
 from imds_detour.errors import DetourError, NotYetError
 from imds_detour.lookup import Lookup, Resolution
-from imds_detour.probe import Identity, identify
-from imds_detour.waiting import Deadline, until_ready
+from imds_detour.probe import Identity, Question, identify
+from imds_detour.waiting import LEAST_ATTEMPT, Deadline, until_ready
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
     from imds_detour.endpoints import Address
-    from imds_detour.probe import Question
     from imds_detour.report import Report
-    from imds_detour.settings import Settings
+    from imds_detour.services import Service
 
 FIRST_PATIENCE, LONGEST_PATIENCE = 1.0, 10.0
 """Seconds for one address to answer: twice as long each time they run out, since some mocks load for seconds."""
@@ -29,30 +28,82 @@ FRESH = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Mock:
-    """The mock as found.
+    """A mock as found, over one IP version.
 
     Attributes:
         name: as the user wrote it.
         endpoint: where it answers.
+        question: what it was asked, and what to ask through the metadata address.
         identity: who it says it is; None when it was not asked.
 
     """
 
     name: str
     endpoint: Endpoint
+    question: Question
     identity: Identity | None
 
     def __str__(self) -> str:
-        return str(self.endpoint) if self.name == str(self.endpoint.address) else f"{self.name} ({self.endpoint})"
+        return _named(self.name, self.endpoint)
 
 
-def find(settings: Settings, questions: Mapping[int, Question], report: Report) -> tuple[Mock, ...]:
-    """Wait until the mock is there, by name and by answer.
+class Names:
+    """The names of all mocks, looked up at once and side by side, and again while nobody answers where they lead."""
+
+    def __init__(self, hosts: Iterable[str | Address], report: Report) -> None:
+        """Set out. Whoever forks does so before: a look-up is a thread."""
+        self._report = report
+        self._known = {host: _Name(Lookup(host)) for host in dict.fromkeys(hosts)}
+
+    def resolve(self, host: str | Address) -> Resolution:
+        """Return where a host is.
+
+        Raises:
+            DetourError: when no mock can be there.
+            NotYetError: when nobody has an answer.
+
+        """
+        name = self._known[host]
+        if name.resolution is not None and self._report.deadline.elapsed() < name.fresh_until:
+            return name.resolution
+        if name.resolution is not None and name.answered:
+            # One that has answered would repeat itself; one that has not keeps trying, and keeps its threads few.
+            name.lookup, name.answered = Lookup(host), False
+        try:
+            found = name.lookup.attempt(self._report.deadline, self._report.step)
+        except NotYetError as error:
+            raise NotYetError(error.step, f"cannot resolve {host}: {error.reason}") from None
+        name.answered = True
+        if found != name.resolution and isinstance(host, str):
+            addresses = ", ".join(map(str, found.addresses))
+            self._report.step(f"{found.name} is at {addresses}, says the {found.source}")
+        name.resolution, name.fresh_until = found, self._report.deadline.elapsed() + FRESH
+        return found
+
+    def doubt(self, host: str | Address) -> None:
+        """Look a host up again at the next attempt: what was found was of no use."""
+        self._known[host].fresh_until = 0.0
+
+
+@dataclass(slots=True)
+class _Name:
+    lookup: Lookup
+    resolution: Resolution | None = None
+    fresh_until: float = 0.0
+    answered: bool = False
+
+
+def find(
+    service: Service, versions: tuple[int, ...], names: Names, report: Report, *, probe: bool = True
+) -> tuple[Mock, ...]:
+    """Wait until a service's mock is there, by name and by answer.
 
     Args:
-        settings: where to look.
-        questions: what to ask over each IP version; the others are of no use.
-        report: told what is being waited for.
+        service: whose mock.
+        versions: the IP versions that are of use, 4 and perhaps 6.
+        names: where its host is.
+        report: told what is being waited for; its deadline is ours.
+        probe: whether to ask the mock anything at all.
 
     Returns:
         Where it answers, at most once over each IP version: over IPv4, if it has such an address at all, and over
@@ -62,31 +113,45 @@ def find(settings: Settings, questions: Mapping[int, Question], report: Report) 
         DetourError: when it cannot be there, or is not by the deadline; says what was seen last.
 
     """
-    search = _Search(settings, questions, report)
+    search = Search(service, versions, names, report, probe=probe)
     try:
         return until_ready(search.attempt, report.deadline, on_failure=report.waiting)
     except NotYetError as error:
+        # MOCK_ENDPOINTS says where a mock is that MOCK_HOSTNAME does not speak of.
         where = "start it, or correct MOCK_HOSTNAME" if error.step == "lookup" else "start it, or correct MOCK_PORT"
         reason = f"no mock after {report.deadline.limit:g} s: {error.reason}"
         raise DetourError(error.step, reason, f"{where}; MOCK_TIMEOUT is how long to wait") from None
 
 
-class _Search:
-    """The attempts of one search, and what they have learnt so far."""
+class Search:
+    """The attempts to find one service's mock, and what they have learnt so far."""
 
-    def __init__(self, settings: Settings, questions: Mapping[int, Question], report: Report) -> None:
-        self._settings = settings
-        self._questions = questions
+    def __init__(
+        self, service: Service, versions: tuple[int, ...], names: Names, report: Report, *, probe: bool = True
+    ) -> None:
+        """Take the same as find()."""
+        self._service = service
+        self._questions: dict[int, Question] = {
+            at.address.version: Question(service.preset.name, at.host, service.proof)
+            for at in service.preset.endpoints
+            if at.address.version in versions
+        }
+        self._names = names
         self._report = report
-        self._lookup = Lookup(settings.host)
-        self._resolution: Resolution | None = None
-        self._fresh_until = 0.0
-        self._answered = False
+        self._probe = probe
         self._patience = FIRST_PATIENCE
 
     def attempt(self) -> tuple[Mock, ...]:
-        resolution = self._resolve()
-        by_version = {
+        """Look once; as find(), which does so until its deadline.
+
+        Raises:
+            DetourError: when no mock can be there.
+            NotYetError: when there is none now.
+
+        """
+        host = self._service.mock.host
+        resolution = self._names.resolve(host)
+        by_version: dict[int, list[Address]] = {
             version: [address for address in resolution.addresses if address.version == version]
             for version in self._questions
         }
@@ -94,7 +159,7 @@ class _Search:
         if first is None:
             self._of_no_use(resolution)
         if first == 6:
-            self._fresh_until = 0.0  # should nobody answer, its IPv4 address may be known by the next attempt
+            self._names.doubt(host)  # should nobody answer, its IPv4 address may be known by the next attempt
         found = self._first_to_answer(resolution.name, by_version[first], self._patience)
         if first == 6 or not by_version.get(6):
             return (found,)
@@ -107,48 +172,44 @@ class _Search:
     def _first_to_answer(self, name: str, addresses: list[Address], limit: float) -> Mock:
         failures, stalled = [], False
         for position, address in enumerate(addresses):
-            endpoint = Endpoint(address, self._settings.port)
-            if not self._settings.probe:
-                return Mock(name, endpoint, None)
+            endpoint = Endpoint(address, self._service.mock.port)
+            question = self._questions[address.version]
+            if not self._probe:
+                return Mock(name, endpoint, question, None)
             # A share of what is left, so that a silent first address leaves time for the next.
             share = self._report.deadline.remaining() / (len(addresses) - position)
-            patience = Deadline(min(limit, share))
+            patience = Deadline(max(LEAST_ATTEMPT, min(limit, share)))
             try:
-                identity = identify(endpoint, self._questions[address.version], patience)
+                identity = identify(endpoint, question, patience, self._report.step)
             except NotYetError as error:
                 stalled = stalled or patience.remaining() <= 0
-                failures.append(f"{Mock(name, endpoint, None)}: {error.reason}")
+                failures.append(f"{_named(name, endpoint)}: {error.reason}")
             else:
                 self._report.step(f"the mock answers: {identity}, asked at {endpoint}")
-                return Mock(name, endpoint, identity)
+                return Mock(name, endpoint, question, identity)
         if stalled:
             self._patience = min(self._patience * 2, LONGEST_PATIENCE)
         raise NotYetError("probe", "; ".join(failures))
 
     def _of_no_use(self, resolution: Resolution) -> NoReturn:
-        if not isinstance(self._settings.host, str):
+        first, preset = resolution.addresses[0], self._service.preset
+        lacking = first.version == 6 and any(at.address.version == 6 for at in preset.endpoints)
+        other = 4 if first.version == 6 else 6
+        if not isinstance(self._service.mock.host, str):
+            why = (
+                "there is no IPv6 in this network namespace"
+                if lacking
+                else f"{preset.name} is at an IPv{other} address"
+            )
             raise DetourError(
                 "lookup",
-                f"{resolution.name} is an IPv6 address, and there is no IPv6 in this network namespace",
-                "set MOCK_HOSTNAME to an IPv4 one, or enable IPv6 on the network",
+                f"{resolution.name} is an IPv{first.version} address, and {why}",
+                f"give the mock by an IPv{other} one" + (", or enable IPv6 on the network" if lacking else ""),
             )
-        self._fresh_until = 0.0  # this answer is of no use: look again at once
-        first = resolution.addresses[0]
-        raise NotYetError("lookup", f"{resolution.name} has IPv6 addresses only ({first}), and there is no IPv6 here")
+        why = "there is no IPv6 here" if lacking else f"{preset.name} is at an IPv{other} address"
+        self._names.doubt(self._service.mock.host)  # this answer is of no use: look again at once
+        raise NotYetError("lookup", f"{resolution.name} has IPv{first.version} addresses only ({first}), and {why}")
 
-    def _resolve(self) -> Resolution:
-        if self._resolution is not None and self._report.deadline.elapsed() < self._fresh_until:
-            return self._resolution
-        if self._answered:
-            # One that has answered would repeat itself; one that has not keeps trying, and keeps its threads few.
-            self._lookup, self._answered = Lookup(self._settings.host), False
-        try:
-            found = self._lookup.attempt(self._report.deadline)
-        except NotYetError as error:
-            raise NotYetError(error.step, f"cannot resolve {self._settings.host}: {error.reason}") from None
-        self._answered = True
-        if found != self._resolution and isinstance(self._settings.host, str):
-            addresses = ", ".join(map(str, found.addresses))
-            self._report.step(f"{found.name} is at {addresses}, says the {found.source}")
-        self._resolution, self._fresh_until = found, self._report.deadline.elapsed() + FRESH
-        return found
+
+def _named(name: str, endpoint: Endpoint) -> str:
+    return str(endpoint) if name == str(endpoint.address) else f"{name} ({endpoint})"

@@ -13,7 +13,7 @@ import sys  # noqa: E402
 from math import inf  # noqa: E402
 from typing import NoReturn  # noqa: E402
 
-from imds_detour import __version__, command, detour, settings, usage  # noqa: E402
+from imds_detour import __version__, app_environment, command, detour, endpoint_variables, settings, usage  # noqa: E402
 from imds_detour.errors import STATUS_WRAPPER_FAILED, DetourError  # noqa: E402
 from imds_detour.report import Report  # noqa: E402
 from imds_detour.waiting import Deadline  # noqa: E402
@@ -33,8 +33,13 @@ def main() -> NoReturn:
         report.deadline = Deadline(chosen.timeout, start=report.deadline.start)
         for name in settings.unknown(os.environ):
             report.warning(f"{name} is not a setting of ours{settings.similar(name)}; `imds-detour --help` lists them")
-        _announce(detour.take(chosen, report), report, program=app.argv[0].decode(errors="replace"))
-        handover.become(app, HANDLED, language)
+        done = (endpoint_variables if chosen.backend == "env" else detour).take(chosen, report)
+        changes, told = app_environment.changes(chosen, done, os.environ)
+        for line in told:
+            report.warning(line)
+        _announce(done, report, program=app.argv[0].decode(errors="replace"))
+        ours = {os.fsencode(name): os.fsencode(value) for name, value in changes.items()}
+        handover.become(app, HANDLED, {b"LC_CTYPE": language, **ours})
     except DetourError as error:
         report.failure(error)
         os._exit(error.status)
@@ -45,15 +50,10 @@ def main() -> NoReturn:
 
 def _announce(done: detour.Detour, report: Report, program: str) -> None:
     milliseconds = report.deadline.elapsed() * 1000
-    facts = done.facts()
-    where = (
-        facts["address"] if done.mock == str(done.redirects[0].mock.address) else f"{done.mock} ({facts['address']})"
-    )
-    backend = f"{done.backend} ({done.because})" if report.log == "debug" else done.backend
-    proof = f"verified {done.verified}" if done.verified else "not verified (MOCK_PROBE=off)"
+    because = f" ({done.because})" if report.log == "debug" else ""
     report.success(
-        f"{facts['endpoint']} -> {where}, {backend}, {proof}, {milliseconds:.0f} ms; exec {program}",
-        {**facts, "milliseconds": round(milliseconds, 1), "exec": program},
+        f"{done}{because}, {milliseconds:.0f} ms; exec {program}",
+        {**done.facts(), "milliseconds": round(milliseconds, 1), "exec": program},
     )
 
 

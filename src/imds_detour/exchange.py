@@ -33,13 +33,13 @@ class Reply:
 
     Attributes:
         status: 200 to 999.
-        location: the Location header, empty without one.
+        headers: values by name in lower case; of several the last.
         body: at most LARGEST_REPLY bytes.
 
     """
 
     status: int
-    location: str
+    headers: Mapping[str, str]
     body: bytes
 
 
@@ -73,25 +73,26 @@ def parse(data: bytes, *, ended: bool) -> Reply | None:
     status = re.fullmatch(rb"HTTP/1\.[01] ([2-9][0-9][0-9])( .*)?", lines[0])
     if not status:
         raise GarbageError("its status line makes no sense")
-    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines[1:])}
+    fields = (line.decode("latin-1").partition(":") for line in lines[1:])
+    headers = {name.strip().lower(): value.strip() for name, _, value in fields}
     body = _body(int(status[1]), headers, rest, ended=ended)
     if body is None:
         if ended:
             raise GarbageError("it closed the connection in the middle of its reply")
         return None
-    return Reply(int(status[1]), headers.get(b"location", b"").decode("latin-1"), body)
+    return Reply(int(status[1]), headers, body)
 
 
-def _body(status: int, headers: Mapping[bytes, bytes], rest: bytes, *, ended: bool) -> bytes | None:
+def _body(status: int, headers: Mapping[str, str], rest: bytes, *, ended: bool) -> bytes | None:
     """Return the body by the rules of RFC 9112 section 6.3, or None while it is not complete."""
     if status in (204, 304):
         return b""
-    if headers.get(b"transfer-encoding", b"").lower() == b"chunked":
+    if headers.get("transfer-encoding", "").lower() == "chunked":
         return _dechunk(rest)
-    length = headers.get(b"content-length")
+    length = headers.get("content-length")
     if length is None:
         return rest if ended else None
-    if not re.fullmatch(rb"[0-9]{1,18}", length):
+    if not re.fullmatch("[0-9]{1,18}", length):
         raise GarbageError("its Content-Length makes no sense")
     return rest[: int(length)] if len(rest) >= int(length) else None
 

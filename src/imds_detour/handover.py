@@ -11,7 +11,7 @@ import signal
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import FrameType
 
     from imds_detour.command import Command
@@ -55,13 +55,13 @@ def _stop(number: int, _frame: FrameType | None) -> NoReturn:
     os._exit(128 + number)
 
 
-def become(app: Command, handled: Sequence[int], language: bytes | None) -> NoReturn:
+def become(app: Command, handled: Sequence[int], changes: Mapping[bytes, bytes | None]) -> NoReturn:
     """Replace this process by the app. Nothing of ours is left: no handler, no mask, no descriptor, no variable.
 
     Args:
         app: what to run.
         handled: the signals that honour_stops() took.
-        language: LC_CTYPE as we were started with; the interpreter may have set its own.
+        changes: the only variables that differ from those that we were started with; None is one that is not set.
 
     Raises:
         DetourError: status 126 or 127, when the kernel does not take the program.
@@ -70,10 +70,11 @@ def become(app: Command, handled: Sequence[int], language: bytes | None) -> NoRe
     blocked_by_us = set(STOPS) - signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     for number in (*handled, *IGNORED_BY_PYTHON):
         signal.signal(number, signal.SIG_DFL)
-    if language is None:
-        os.unsetenv(b"LC_CTYPE")
-    elif language != os.environb.get(b"LC_CTYPE"):
-        os.putenv(b"LC_CTYPE", language)
+    for name, value in changes.items():
+        if value is None:
+            os.unsetenv(name)
+        elif value != os.environb.get(name):
+            os.putenv(name, value)
     _take_back_sigchld()
     # A stop that came before the block has been acted on by now; one that waits behind it is acted on here, as late as
     # can be: as PID 1, with the default action back, the next line would lose it. What had been blocked before us may

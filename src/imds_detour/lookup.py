@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from imds_detour.endpoints import unfit_for_mock
 from imds_detour.errors import DetourError
+from imds_detour.locations import unfit_for_mock
 from imds_detour.system_resolver import SystemResolver
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from imds_detour.endpoints import Address
     from imds_detour.waiting import Deadline
@@ -52,8 +52,8 @@ class Lookup:
         self._system = SystemResolver(host) if isinstance(host, str) else None
         self._patience = SYSTEM_PATIENCE
 
-    def attempt(self, deadline: Deadline) -> Resolution:
-        """Ask once, everyone who may know.
+    def attempt(self, deadline: Deadline, trace: Callable[[str], None] = lambda _line: None) -> Resolution:
+        """Ask once, everyone who may know; ``trace`` is told what each says.
 
         Raises:
             DetourError: when no mock can be at any of the addresses.
@@ -66,11 +66,12 @@ class Lookup:
         found = self._system.answer(deadline.within(self._patience))
         if found:
             return _resolution(name, found, "system resolver")
+        trace(f"the system resolver has no address for {name} within {self._patience * 1000:.0f} ms")
         self._patience = LATER_PATIENCE
         # Imported when the system resolver has no answer: 100 ms that a start with everything in place does not pay.
         from imds_detour import nameservers  # noqa: PLC0415  (see above)
 
-        found, server = nameservers.ask(name, deadline)
+        found, server = nameservers.ask(name, deadline, trace)
         return _resolution(name, found, f"DNS server {server}")
 
 

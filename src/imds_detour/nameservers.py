@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from io import StringIO
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ import dns.resolver
 from imds_detour.errors import NotYetError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from imds_detour.endpoints import Address
     from imds_detour.waiting import Deadline
 
@@ -27,8 +30,10 @@ DAWDLING = 0.1
 """Seconds that dnspython sleeps after a silence, before it looks whether its time is up."""
 
 
-def ask(name: str, deadline: Deadline) -> tuple[tuple[Address, ...], str]:
+def ask(name: str, deadline: Deadline, trace: Callable[[str], None]) -> tuple[tuple[Address, ...], str]:
     """Ask each server in turn until one is definite, and return the addresses and the server that gave them.
+
+    ``trace`` is told each query and what came of it.
 
     As in libc, a definite "no" ends the round; silence and failures lead on to the next server.
 
@@ -45,7 +50,7 @@ def ask(name: str, deadline: Deadline) -> tuple[tuple[Address, ...], str]:
         resolver.timeout = max(deadline.within(PATIENCE), LEAST_PATIENCE)
         resolver.lifetime = resolver.timeout + DAWDLING
         try:
-            if found := _both(resolver, name):
+            if found := _both(resolver, name, partial(_tell, trace, server)):
                 return found, server
             raise NotYetError("lookup", f"{server} knows the name and no address for it (empty answer)")
         except dns.resolver.NXDOMAIN:
@@ -79,20 +84,35 @@ def _configured() -> tuple[dns.resolver.Resolver, list[str]]:
     return resolver, servers
 
 
-def _both(resolver: dns.resolver.Resolver, name: str) -> tuple[Address, ...]:
+def _tell(trace: Callable[[str], None], server: str, kind: str, name: str, said: str) -> None:
+    trace(f"DNS {server}: {kind} {name}: {said}")
+
+
+def _both(resolver: dns.resolver.Resolver, name: str, tell: Callable[[str, str, str], None]) -> tuple[Address, ...]:
     """Return the IPv4 and IPv6 addresses; some servers never answer for IPv6, and that does not take IPv4 away."""
-    found = _query(resolver, name, "A")
+    found = _query(resolver, name, "A", tell)
     try:
-        return found + _query(resolver, name, "AAAA")
+        return found + _query(resolver, name, "AAAA", tell)
     except (dns.exception.DNSException, OSError):
         if not found:
             raise
         return found
 
 
-def _query(resolver: dns.resolver.Resolver, name: str, kind: str) -> tuple[Address, ...]:
-    answer = resolver.resolve(name, kind, search=True, raise_on_no_answer=False)
-    return tuple(ip_address(record.address) for record in answer.rrset or ())
+def _query(
+    resolver: dns.resolver.Resolver, name: str, kind: str, tell: Callable[[str, str, str], None]
+) -> tuple[Address, ...]:
+    try:
+        answer = resolver.resolve(name, kind, search=True, raise_on_no_answer=False)
+    except dns.resolver.NXDOMAIN:
+        tell(kind, name, "NXDOMAIN")
+        raise
+    except dns.exception.DNSException as error:
+        tell(kind, name, _complaint(error))
+        raise
+    found = tuple(ip_address(record.address) for record in answer.rrset or ())
+    tell(kind, str(answer.qname), ", ".join(map(str, found)) or "no address")
+    return found
 
 
 def _complaint(error: dns.exception.DNSException) -> str:

@@ -1,4 +1,4 @@
-"""Who answers? The identity of a metadata service, and the proof that the mock is the one at the metadata address."""
+"""Who answers? A metadata service is asked for its proof, and names itself."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from imds_detour.errors import NotYetError
 from imds_detour.exchange import exchange, request
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from imds_detour.endpoints import Endpoint
     from imds_detour.exchange import Reply
+    from imds_detour.presets import Proof, Token
     from imds_detour.waiting import Deadline
-
-TOKEN_PATH = "/latest/api/token"  # noqa: S105  (a path of the EC2 user guide, "Use IMDSv2", not a secret)
-TOKEN_TTL = "60"  # noqa: S105  (seconds, as the header wants them)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +23,15 @@ class Question:
     """What to ask a metadata service.
 
     Attributes:
+        service: the preset's name.
         host: the Host header, as an SDK would send it: the metadata address. Some mocks choose by it.
-        path: what to GET.
-        word: whether the answer must be one printable word, as an instance id is; a catch-all web page is not.
+        proof: the request, and what its answer must look like.
 
     """
 
+    service: str
     host: str
-    path: str
-    word: bool
+    proof: Proof
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class Identity:
     """Who answered, as far as a client can tell; two that are equal are taken for the same service.
 
     Attributes:
-        version: ``IMDSv2`` when a session token was given, else ``IMDSv1``.
-        body: the answer's body.
+        version: ``IMDSv2`` or ``IMDSv1`` by whether AWS gave a session token; for others the preset's name.
+        body: what tells it from others: the answer's body, or the part of it that counts.
 
     """
 
@@ -52,27 +52,83 @@ class Identity:
         return f"{self.version} {text[:64] if text[:64].isprintable() else repr(text[:64])}"
 
 
-def identify(at: Endpoint, question: Question, deadline: Deadline) -> Identity:
-    """Ask a metadata service who it is: a token first, as SDKs do, and without one where it has none.
+def identify(
+    at: Endpoint, question: Question, deadline: Deadline, trace: Callable[[str], None] = lambda _line: None
+) -> Identity:
+    """Ask a metadata service who it is: for a token first, where SDKs do, and without one where it has none.
+
+    ``trace`` is told each request and the status of its reply, never what is in it.
 
     Raises:
         NotYetError: when nobody answers properly; its reason starts with a verb's subject, "it ...".
 
     """
-    token_headers = {"Host": question.host, "X-aws-ec2-metadata-token-ttl-seconds": TOKEN_TTL}
-    token = exchange(at, request("PUT", TOKEN_PATH, token_headers), deadline)
-    headers = {"Host": question.host}
-    if token.status == 200 and re.fullmatch(rb"[!-~]{1,4096}", token.body.strip()):
-        headers["X-aws-ec2-metadata-token"] = token.body.strip().decode("ascii")
-    reply = exchange(at, request("GET", question.path, headers), deadline)
+    proof = question.proof
+
+    def ask(method: str, path: str, headers: dict[str, str]) -> Reply:
+        reply = exchange(at, request(method, path, {"Host": question.host, **headers}), deadline)
+        trace(f"{method} {path} at {at} (Host: {question.host}): {reply.status}, {len(reply.body)} bytes")
+        return reply
+
+    headers = dict(proof.headers)
+    if proof.token and (given := _token(proof.token, ask("PUT", proof.token.path, dict([proof.token.ask])))):
+        headers[proof.token.give] = proof.token.prefix + given
+    reply = ask("GET", proof.path, headers)
+    version = question.service
+    if question.service == "aws":
+        version = "IMDSv2" if len(headers) > len(proof.headers) else "IMDSv1"
+    return Identity(version, _proven(proof, reply))
+
+
+def _token(token: Token, reply: Reply) -> str:
+    """Return the token in a reply, or an empty string where there is none."""
+    text = reply.body.strip()
+    if token.member:
+        text = str(_member(text, token.member) or "").encode()
+    return text.decode("ascii") if reply.status == 200 and re.fullmatch(rb"[!-~]{1,4096}", text) else ""
+
+
+def _proven(proof: Proof, reply: Reply) -> bytes:
+    """Return what counts of a reply.
+
+    Raises:
+        NotYetError: when it is not the answer that the proof asks for.
+
+    """
+    if proof.answer == "reply" and reply.status < 500:
+        return b"%d %s" % (reply.status, reply.body)
     if reply.status != 200:
-        raise NotYetError("probe", f"it answers {_status(reply)} to GET {question.path}")
+        raise NotYetError("probe", f"it answers {_status(reply)} to GET {proof.path}")
     if not reply.body.strip():
-        raise NotYetError("probe", f"it answers GET {question.path} with nothing")
-    if question.word and not re.fullmatch(rb"[!-;=-~]{1,256}", reply.body.strip()):  # all but the blank and "<"
-        raise NotYetError("probe", f"it answers GET {question.path} with {reply.body[:40]!r}, which is no instance id")
-    return Identity("IMDSv2" if len(headers) > 1 else "IMDSv1", reply.body)
+        raise NotYetError("probe", f"it answers GET {proof.path} with nothing")
+    if proof.answer == "word" and not re.fullmatch(
+        rb"[!-;=-~]{1,256}", reply.body.strip()
+    ):  # all but the blank and "<"
+        raise NotYetError("probe", f"it answers GET {proof.path} with {reply.body[:40]!r}, which is no instance id")
+    if proof.flavor and reply.headers.get(proof.flavor[0].lower()) != proof.flavor[1]:
+        raise NotYetError("probe", f"its answer to GET {proof.path} lacks the header {': '.join(proof.flavor)}")
+    if proof.answer == "json" and (value := _member(reply.body, proof.member)):
+        return str(value).encode()
+    if proof.answer == "credentials":
+        if not _member(reply.body, "AccessKeyId"):  # the body stays out of every message: it may be somebody's keys
+            raise NotYetError("probe", f"it answers GET {proof.path} with no AccessKeyId")
+        return f"credentials {_member(reply.body, 'RoleArn') or ''}".strip().encode()
+    return reply.body
+
+
+def _member(body: bytes, path: str) -> object:
+    """Return a member of a JSON document, or None where it is none or has not got it."""
+    import json  # noqa: PLC0415  (3 ms that the presets without JSON do not pay)
+
+    try:
+        found: object = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, str | int) else None
 
 
 def _status(reply: Reply) -> str:
-    return f"{reply.status} (to {reply.location[:80]!r})" if reply.location else str(reply.status)
+    location = reply.headers.get("location", "")
+    return f"{reply.status} (to {location[:80]!r})" if location else str(reply.status)

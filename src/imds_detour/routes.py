@@ -16,15 +16,16 @@ from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING
 
 from imds_detour.errors import DetourError
-from imds_detour.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, Message, attribute, talk
+from imds_detour.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Message, attribute, attributes, talk
 
 if TYPE_CHECKING:
     from imds_detour.endpoints import Address
 
 # linux/rtnetlink.h
-RTM_NEWROUTE, RTM_DELROUTE = 24, 25
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RT_TABLE_MAIN, RT_SCOPE_LINK, RTN_UNICAST = 254, 253, 1
 RTA_DST, RTA_OIF, RTA_PREFSRC = 1, 4, 7
+RTMSG_SIZE, RTM_PROTOCOL = 12, 5  # struct rtmsg, and where rtm_protocol is in it
 
 PROTOCOL = 169
 """Who installed the route (rtm_protocol); free in iproute2's rt_protos. It marks ours, and only those are removed."""
@@ -102,6 +103,18 @@ def add(route: Route) -> None:
 def remove(route: Route) -> None:
     """Remove our route to an address; none there is fine."""
     _change(RTM_DELROUTE, 0, route)
+
+
+def ours() -> tuple[Route, ...]:
+    """Return the routes in this network namespace that we have added."""
+    found = []
+    for family in (socket.AF_INET, socket.AF_INET6):
+        question = Message(RTM_GETROUTE, NLM_F_DUMP, bytes([family]) + bytes(RTMSG_SIZE - 1))
+        for body in talk(socket.NETLINK_ROUTE, [question]):
+            told = attributes(body[RTMSG_SIZE:])
+            if body[0] == family and body[RTM_PROTOCOL] == PROTOCOL and {RTA_DST, RTA_PREFSRC} <= told.keys():
+                found.append(Route(ip_address(told[RTA_DST]), ip_address(told[RTA_PREFSRC])))
+    return tuple(found)
 
 
 def _change(kind: int, flags: int, route: Route) -> int:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, TypeVar
 
-from imds_detour.endpoints import PRESETS, Address, Preset, unfit_for_mock
+from imds_detour import locations, services
 from imds_detour.errors import DetourError
+from imds_detour.locations import BadValueError
 from imds_detour.report import quoted
 from imds_detour.variables import BY_NAME, VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from imds_detour.locations import Location
+    from imds_detour.services import Service
 
 Value = TypeVar("Value")
 
@@ -27,33 +30,25 @@ class Settings:
     """A run's settings, all of them valid.
 
     Attributes:
-        host: the mock's name, or its address where the user gave one.
-        port: the mock's TCP port.
-        presets: the metadata services to redirect.
+        services: the metadata services to redirect, each with its mock and what to ask it.
         timeout: seconds for the whole of it; infinite when the user waits for ever.
-        backend: ``auto``, ``legacy`` or ``nft``.
+        backend: ``auto``, ``legacy``, ``nft`` or ``env``.
         probe: whether to prove that the mock answers.
-        path: what the probe asks for; None for the preset's own, whose answer has a known shape.
         guard: whether to reject what is not redirected.
         keep_net_admin: whether the app keeps NET_ADMIN.
+        no_proxy: whether to keep metadata requests away from HTTP proxies.
         log: ``text``, ``json``, ``quiet`` or ``debug``.
 
     """
 
-    host: str | Address
-    port: int
-    presets: tuple[Preset, ...]
+    services: tuple[Service, ...]
     timeout: float
     backend: str
     probe: bool
-    path: str | None
     guard: bool
     keep_net_admin: bool
+    no_proxy: bool
     log: str
-
-
-class _BadValueError(ValueError):
-    """A value is not allowed; the text says more where the table's words do not suffice."""
 
 
 def parse(environ: Mapping[str, str]) -> Settings:
@@ -70,21 +65,30 @@ def parse(environ: Mapping[str, str]) -> Settings:
                 f"{variable.name} is not implemented in this version",
                 "unset it; it is refused because ignoring it would surprise you later",
             )
-    host, port_of_host = _read(environ, "MOCK_HOSTNAME", _host)
-    port = _read(environ, "MOCK_PORT", _port)
     probe = _read(environ, "MOCK_PROBE", _probe)
+    path = probe if probe.startswith("/") else None
     return Settings(
-        host=host,
-        port=port if port_of_host is None else port_of_host,
-        presets=_read(environ, "MOCK_ENDPOINTS", _presets),
+        services=tuple(services.asked(service, path, environ) for service in _services(environ)),
         timeout=_read(environ, "MOCK_TIMEOUT", _timeout),
-        backend=_read(environ, "MOCK_BACKEND", _one_of("auto", "legacy", "nft")),
+        backend=_read(environ, "MOCK_BACKEND", _one_of("auto", "legacy", "nft", "env")),
         probe=probe != "off",
-        path=probe if probe.startswith("/") else None,
         guard=_read(environ, "MOCK_GUARD", _one_of("on", "off")) == "on",
         keep_net_admin=_read(environ, "MOCK_KEEP_NET_ADMIN", _one_of("0", "1")) == "1",
+        no_proxy=_read(environ, "MOCK_NO_PROXY", _one_of("extend", "keep")) == "extend",
         log=log_of(environ),
     )
+
+
+def _services(environ: Mapping[str, str]) -> tuple[Service, ...]:
+    """Return the services, each with its mock; MOCK_HOSTNAME is needed unless each has one of its own."""
+    port = _read(environ, "MOCK_PORT", locations.port)
+
+    def mock() -> Location:
+        return _read(environ, "MOCK_HOSTNAME", lambda text: locations.location(text, port))
+
+    if "MOCK_HOSTNAME" in environ:
+        mock()  # a bad value is an error, also where no service turns out to need it
+    return _read(environ, "MOCK_ENDPOINTS", lambda text: services.parse(text, mock))
 
 
 def log_of(environ: Mapping[str, str]) -> str:
@@ -122,7 +126,7 @@ def _read(environ: Mapping[str, str], name: str, convert: Callable[[str], Value]
     value = variable.default if text is None else text
     try:
         return convert(value)
-    except _BadValueError as error:
+    except BadValueError as error:
         detail = f" ({error})" if str(error) else ""
         raise DetourError(
             "settings", f"{name}={quoted(value)} is not valid{detail}", f"allowed: {variable.allowed}"
@@ -132,79 +136,20 @@ def _read(environ: Mapping[str, str], name: str, convert: Callable[[str], Value]
 def _one_of(*words: str) -> Callable[[str], str]:
     def convert(text: str) -> str:
         if text not in words:
-            raise _BadValueError
+            raise BadValueError
         return text
 
     return convert
 
 
-def _port(text: str) -> int:
-    # int() would also take "+80", " 80", "8_0" and other scripts' digits.
-    if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
-        raise _BadValueError
-    return int(text)
-
-
 def _timeout(text: str) -> float:
     if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) or float(text) > LONGEST_TIMEOUT:
-        raise _BadValueError
+        raise BadValueError
     return float(text) or math.inf
 
 
 def _probe(text: str) -> str:
     # Printable ASCII only: the path goes into a request line as it is.
     if text not in ("on", "off") and not re.fullmatch("/[!-~]*", text):
-        raise _BadValueError
-    return text
-
-
-def _presets(text: str) -> tuple[Preset, ...]:
-    names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in PRESETS:
-            raise _BadValueError(f"{quoted(name)} is not implemented in this version" if name else "an empty entry")
-    return tuple(PRESETS[name] for name in dict.fromkeys(names))
-
-
-def _host(text: str) -> tuple[str | Address, int | None]:
-    """Split ``name``, ``name:port``, ``IPv4[:port]``, ``IPv6`` or ``[IPv6][:port]``."""
-    bracketed = re.fullmatch(r"\[([^]]*)\](?::(.*))?", text)
-    if bracketed:
-        host: str | Address = _ipv6(bracketed[1])
-        port = bracketed[2]
-    elif text.count(":") > 1:
-        host, port = _ipv6(text), None
-    else:
-        name, colon, port = text.partition(":")
-        host, port = _name(name), port if colon else None
-    if not isinstance(host, str) and (why := unfit_for_mock(host)):
-        raise _BadValueError(why)
-    try:
-        return host, None if port is None else _port(port)
-    except _BadValueError:
-        raise _BadValueError(f"the port {quoted(port or '')} is not 1 to 65535") from None
-
-
-def _ipv6(text: str) -> IPv6Address:
-    try:
-        address = IPv6Address(text)
-    except AddressValueError as error:
-        raise _BadValueError(str(error)) from None
-    if address.scope_id:
-        raise _BadValueError("an IPv6 zone (%) means something on one machine only")
-    return address
-
-
-def _name(text: str) -> str | IPv4Address:
-    # A last label of digits (or 0x...) is an IPv4 address or a mistake, never a name: libc would read "127.1" or
-    # "0x7f000001" as numbers where DNS would not. The URL standard ("ends in a number") draws the same line.
-    if re.search(r"(^|\.)([0-9]+|0[xX][0-9a-fA-F]*)\.?$", text):
-        try:
-            return IPv4Address(text)
-        except AddressValueError as error:
-            raise _BadValueError(str(error)) from None
-    # RFC 1123 labels, and the underscore that Compose service names carry.
-    label = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-    if len(text) > 253 or not re.fullmatch(rf"{label}(\.{label})*\.?", text):  # 253: RFC 1035 section 3.1, as text
-        raise _BadValueError
+        raise BadValueError
     return text

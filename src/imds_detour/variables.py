@@ -41,8 +41,9 @@ VARIABLES = (
     Variable(
         "MOCK_ENDPOINTS",
         default="aws",
-        meaning="which metadata services to redirect, comma separated",
-        allowed="aws",
+        meaning="which metadata services to redirect, each perhaps to a mock of its own: aws,ecs=creds:80",
+        allowed="aws, ecs, eks, gcp, azure, oci, alibaba, digitalocean, hetzner, scaleway, akamai, openstack, ibm,"
+        " IP:PORT, with commas between, each perhaps with =MOCK[:PORT]",
     ),
     Variable(
         "MOCK_TIMEOUT",
@@ -53,8 +54,8 @@ VARIABLES = (
     Variable(
         "MOCK_BACKEND",
         default="auto",
-        meaning="how to redirect: legacy (iptables), nft, or auto, which takes legacy where it can work",
-        allowed="auto, legacy, nft",
+        meaning="how to redirect: legacy (iptables), nft, auto (the first that works), or env (SDK variables alone)",
+        allowed="auto, legacy, nft, env",
     ),
     Variable(
         "MOCK_PROBE",
@@ -83,10 +84,9 @@ VARIABLES = (
     ),
     Variable(
         "MOCK_NO_PROXY",
-        default="",
-        meaning="keep metadata requests away from an HTTP proxy",
-        allowed="nothing yet",
-        ready=False,
+        default="extend",
+        meaning="where a proxy is set, add the metadata addresses to NO_PROXY and no_proxy: extend or keep",
+        allowed="extend, keep",
     ),
     Variable(
         "MOCK_LOG",

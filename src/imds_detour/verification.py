@@ -50,7 +50,9 @@ def _ask(redirect: Redirect, question: Question, deadline: Deadline, report: Rep
         report.waiting(NotYetError(error.step, f"{redirect.mock} through {redirect.endpoint}: {error.reason}"))
 
     try:
-        return until_ready(lambda: identify(redirect.endpoint, question, deadline), deadline, on_failure=waiting)
+        return until_ready(
+            lambda: identify(redirect.endpoint, question, deadline, report.step), deadline, on_failure=waiting
+        )
     except NotYetError as error:
         raise DetourError(
             "probe",
@@ -74,9 +76,10 @@ def _blame(redirect: Redirect, seen: Identity, expected: Identity, question: Que
     if now.body == seen.body:
         return
     if now.body != expected.body:
+        asked = f"GET {question.proof.path}"
         raise DetourError(
             "probe",
-            f"the mock at {redirect.mock} answers GET {question.path} with something new each time: {expected}, {now}",
+            f"the mock at {redirect.mock} answers {asked} with something new each time: {expected}, {now}",
             "let MOCK_PROBE name a path whose answer stays the same",
         )
     raise DetourError(

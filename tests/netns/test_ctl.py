@@ -110,7 +110,7 @@ def test_init_redirects_verifies_and_ends(world: World, backend: str) -> None:
     world.start_mock()
     done = ctl(world, "init", MOCK_BACKEND=backend)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"{METADATA}:80 -> {MOCK} ({MOCK}:{PORT}), ")
+    assert done.stdout.startswith(f"{METADATA}:80 -> {MOCK}:{PORT}, ")
     assert done.stdout.endswith(f"verified IMDSv2 {INSTANCE}\n")
     assert world.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
 

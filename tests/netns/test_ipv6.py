@@ -137,13 +137,13 @@ def test_a_failed_start_leaves_nothing(dual: World) -> None:
 HALF = """
 from imds_detour import rules
 from imds_detour.backends.legacy import LegacyFirewall
-from imds_detour.endpoints import AWS
+from imds_detour.presets import PRESETS
 from imds_detour.errors import DetourError
 
 firewall = LegacyFirewall((4, 6))
 refused = rules.Rule("filter", rules.LEGACY.guard, rules.Reject("no-such-reply"), version=6)
 try:
-    firewall.apply("filter", (*rules.guard([AWS.endpoints[0].address], rules.LEGACY), refused), 1)
+    firewall.apply("filter", (*rules.guard([PRESETS["aws"].endpoints[0].address], rules.LEGACY), refused), 1)
 except DetourError as error:
     print("refused")
 firewall.close()

@@ -8,10 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_detour import settings
-from imds_detour.endpoints import AWS
 from imds_detour.errors import STATUS_WRAPPER_FAILED, DetourError
+from imds_detour.locations import Location
+from imds_detour.presets import PRESETS, Proof
+from imds_detour.services import Service
 from imds_detour.variables import BY_NAME, VARIABLES, Variable
 
+AWS = PRESETS["aws"]
 READY = [variable for variable in VARIABLES if variable.ready]
 DEFAULTS = {variable.name: variable.default for variable in READY if variable.default}
 
@@ -20,15 +23,13 @@ def test_the_defaults_are_the_tables() -> None:
     """Leaving everything out is the same as writing every default of the table down."""
     assert settings.parse({"MOCK_HOSTNAME": "mock"}) == settings.parse({"MOCK_HOSTNAME": "mock", **DEFAULTS})
     assert settings.parse({"MOCK_HOSTNAME": "mock"}) == settings.Settings(
-        host="mock",
-        port=80,
-        presets=(AWS,),
+        services=(Service(AWS, Location("mock", 80), AWS.proof),),
         timeout=30.0,
         backend="auto",
         probe=True,
-        path=None,
         guard=True,
         keep_net_admin=False,
+        no_proxy=True,
         log="text",
     )
 
@@ -54,8 +55,8 @@ def test_the_defaults_are_the_tables() -> None:
 )
 def test_a_host_is_a_name_or_an_address_with_or_without_a_port(text: str, host: object, port: int) -> None:
     """Its own port comes before MOCK_PORT."""
-    parsed = settings.parse({"MOCK_HOSTNAME": text})
-    assert (parsed.host, parsed.port) == (host, port)
+    (service,) = settings.parse({"MOCK_HOSTNAME": text}).services
+    assert service.mock == Location(host, port)  # type: ignore[arg-type]  # object: names and addresses in one table
 
 
 @pytest.mark.parametrize(
@@ -69,10 +70,10 @@ def test_a_timeout_is_seconds_and_0_is_for_ever(text: str, seconds: float) -> No
 def test_a_probe_is_on_off_or_a_path() -> None:
     """A path stands for on."""
     probes = {text: settings.parse({"MOCK_HOSTNAME": "mock", "MOCK_PROBE": text}) for text in ("on", "off", "/a?b=c")}
-    assert {text: (parsed.probe, parsed.path) for text, parsed in probes.items()} == {
-        "on": (True, None),
-        "off": (False, None),
-        "/a?b=c": (True, "/a?b=c"),
+    assert {text: (parsed.probe, parsed.services[0].proof) for text, parsed in probes.items()} == {
+        "on": (True, AWS.proof),
+        "off": (False, AWS.proof),
+        "/a?b=c": (True, Proof("/a?b=c", token=AWS.proof.token)),
     }
 
 

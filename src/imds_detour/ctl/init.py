@@ -33,7 +33,5 @@ def run(arguments: argparse.Namespace) -> int:
     """
     chosen = dataclasses.replace(settings.parse(os.environ), keep_net_admin=True)  # there is no app to keep it from
     done = detour.take(chosen, Report(chosen.log, Deadline(chosen.timeout)), host=arguments.host)
-    facts = done.facts()
-    proof = f"verified {done.verified}" if done.verified else "not verified (MOCK_PROBE=off)"
-    sys.stdout.write(f"{facts['endpoint']} -> {facts['mock']} ({facts['address']}), {done.backend}, {proof}\n")
+    sys.stdout.write(f"{done}\n")
     return 0

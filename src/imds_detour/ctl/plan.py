@@ -30,14 +30,17 @@ def run(_arguments: argparse.Namespace) -> int:
 
     """
     chosen = settings.parse(os.environ)
-    addresses = Lookup(chosen.host).attempt(Deadline(PATIENCE)).addresses
-    mocks = {address.version: Endpoint(address, chosen.port) for address in reversed(addresses)}
-    endpoints = [endpoint for preset in chosen.presets for endpoint in preset.endpoints]
-    wanted = [rules.Redirect(at, mocks[at.address.version]) for at in endpoints if at.address.version in mocks]
-    guarded = [endpoint.address for endpoint in endpoints] if chosen.guard else []
+    wanted: dict[Endpoint, Endpoint] = {}
+    guarded = [at.address for service in chosen.services for at in service.preset.endpoints] if chosen.guard else []
+    for service in chosen.services:
+        addresses = Lookup(service.mock.host).attempt(Deadline(PATIENCE)).addresses
+        mocks = {address.version: Endpoint(address, service.mock.port) for address in reversed(addresses)}
+        wanted |= {at: mocks[at.address.version] for at in service.preset.endpoints if at.address.version in mocks}
+    redirects = [rules.Redirect(endpoint, mock) for endpoint, mock in wanted.items()]
 
     legacy, nft = (
-        (*rules.guard(guarded, layout), *rules.redirects(wanted, layout)) for layout in (rules.LEGACY, rules.NFT)
+        (*rules.guard(dict.fromkeys(guarded), layout), *rules.redirects(redirects, layout))
+        for layout in (rules.LEGACY, rules.NFT)
     )
     for version, command in ((4, "iptables-legacy-restore"), (6, "ip6tables-legacy-restore")):
         sys.stdout.write(f"# {command} --noflush\n{rules_text.restore(legacy, version)}\n")

@@ -1,0 +1,89 @@
+"""MOCK_BACKEND=env: no NET_ADMIN to be had, so SDKs are led to the mock by the variables that some of them honour.
+
+For Fargate, gVisor and rootless engines. The mock is asked directly; there is no redirect, and no guard either: a
+client that does not listen reaches whoever answers at the metadata address. So it is never chosen but by the user.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from imds_detour import detour, discovery
+from imds_detour.errors import DetourError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from imds_detour.report import Report
+    from imds_detour.services import Service
+    from imds_detour.settings import Settings
+
+NAME = "endpoint variables"
+
+
+def take(chosen: Settings, report: Report) -> detour.Detour:
+    """Find the mocks and prove that they answer; changes() then says what leads SDKs there.
+
+    Raises:
+        DetourError: when a service has no such variable, two want the same one, or a mock is not there.
+
+    """
+    _require(chosen.services)
+    ground = detour.survey(chosen, host=True)  # nothing of the namespace is changed, whosever it is
+    names = discovery.Names((service.mock.host for service in ground.services), report)
+    passages = []
+    for service in ground.services:
+        mocks = discovery.find(service, ground.versions, names, report, probe=chosen.probe)[:1]
+        if service.preset.loopback and not mocks[0].endpoint.address.is_loopback:
+            raise DetourError(
+                "settings",
+                f"MOCK_BACKEND=env: SDKs follow {service.preset.variables[0][0]} to a loopback address only, not to"
+                f" {mocks[0]}",
+                "run that mock in the app's network namespace, or redirect: with NET_ADMIN, or by the sidecar",
+            )
+        passages.append(detour.passage(service, mocks, ground))
+    if not chosen.keep_net_admin:
+        detour.give_up_net_admin(report)
+    verified = tuple(mock.identity for one in passages for mock in one.mocks if mock.identity)
+    return detour.Detour(tuple(passages), NAME, "MOCK_BACKEND=env", verified)
+
+
+def changes(done: detour.Detour) -> dict[str, str]:
+    """Return the variables that lead SDKs to the mocks; none where a redirect does."""
+    if done.backend != NAME:
+        return {}
+    return {
+        name: template.format(url=f"http://{mock.endpoint}", host=str(mock.endpoint), path=one.service.proof.path)
+        for one in done.passages
+        for mock in one.mocks
+        for name, template in one.service.preset.variables
+    }
+
+
+def caveat(done: detour.Detour, variables: Mapping[str, str]) -> str:
+    """Return what a user must know of this way: who does not listen, and that nothing stands in their way."""
+    deaf = "; ".join(one.service.preset.deaf for one in done.passages if one.service.preset.deaf)
+    known = f" (known: {deaf})" if deaf else ""
+    return (
+        f"MOCK_BACKEND=env: only {', '.join(variables)} lead to the mock; SDKs that ignore them{known} reach whoever"
+        " answers at the metadata address, for there is no redirect and no guard"
+    )
+
+
+def _require(services: tuple[Service, ...]) -> None:
+    taken: dict[str, str] = {}
+    for service in services:
+        name = service.preset.name
+        if not service.preset.variables:
+            raise DetourError(
+                "settings",
+                f"MOCK_BACKEND=env cannot lead anyone to a mock of {name}: its SDKs have no variable for that",
+                f"redirect: with NET_ADMIN, or by the sidecar; or take {name} out of MOCK_ENDPOINTS",
+            )
+        for variable, _ in service.preset.variables:
+            if taken.setdefault(variable, name) != name:
+                raise DetourError(
+                    "settings",
+                    f"MOCK_BACKEND=env cannot serve {taken[variable]} and {name} at once: both need {variable}",
+                    "take one of them out of MOCK_ENDPOINTS",
+                )
