@@ -271,7 +271,7 @@ def test_a_signal_stops_it_at_once(mock: Mock, number: signal.Signals) -> None:
         took = mock.stop(number)
     assert mock.process.returncode == 0
     assert took < 0.5
-    assert mock.rest() == ["imds-detourctl mock: 127.0.0.1 GET /latest/meta-data/instance-id 200 19\n"]
+    assert mock.rest() == ["imds-detourctl mock: 127.0.0.1 GET /latest/meta-data/instance-id 200 19 aws\n"]
 
 
 def test_each_request_is_logged_in_one_line(mock: Mock) -> None:

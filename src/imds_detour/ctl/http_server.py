@@ -1,4 +1,4 @@
-"""HTTP/1.x for the development mock: an asyncio protocol, one write per answer, taken from `metadata`."""
+"""HTTP/1.x for the development mock: an asyncio protocol, one write per answer, taken from `clouds`."""
 
 import asyncio
 import re
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import cast
 
-from imds_detour.ctl.metadata import Answer, Reply
+from imds_detour.ctl.clouds.messages import Answer, Reply
 
 HEAD_LIMIT = 64 * 1024  # bytes of request line and headers
 BODY_LIMIT = 64 * 1024  # bytes of a request's body, which is read and ignored
@@ -122,7 +122,7 @@ class Connection(asyncio.Protocol):
 
     def _send(self, reply: Reply, what: str, last: bool, head: bool = False) -> None:
         self.transport.write(encode(reply, last=last, head=head))
-        self._server.log(f"{self._peer} {what} {reply.status} {len(reply.body)}")
+        self._server.log(f"{self._peer} {what} {reply.status} {len(reply.body)} {reply.cloud}")
         if last:
             # Closing with unread input would reset the connection and could take the answer away from the client.
             self._done = True

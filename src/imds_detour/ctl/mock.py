@@ -10,8 +10,8 @@ import re
 import signal
 import sys
 
+from imds_detour.ctl.clouds.dispatch import clouds
 from imds_detour.ctl.http_server import Connection, Server
-from imds_detour.ctl.metadata import Instance
 from imds_detour.ctl.mock_values import DataError, Json, load
 
 DEFAULT_LISTEN = "[::]:1338"
@@ -52,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT, then return 0; return 2 after one line on stderr if that cannot start."""
     try:
         addresses = [_address(text) for text in args.listen or [DEFAULT_LISTEN]]
-        instance = Instance(_data(args.data), require_token=args.imdsv2 == "required")
-        asyncio.run(_serve(Server(instance.answer, _say if args.log else _ignore), addresses))
+        mock = clouds(_data(args.data), require_token=args.imdsv2 == "required")
+        asyncio.run(_serve(Server(mock.answer, _say if args.log else _ignore), addresses))
     except _StartError as error:
         _say(str(error))
         return 2

@@ -5,7 +5,11 @@ from typing import TypeAlias
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
-_ROOTS = frozenset({"meta-data", "user-data", "dynamic"})
+AWS_ROOTS = ("meta-data", "user-data", "dynamic")
+"""EC2's directories, at the outermost level because they were there first."""
+DOCUMENT_ROOTS = ("azure", "ecs", "eks", "gcp")
+"""The other clouds, a document each."""
+
 _MAX_DEPTH = 50  # keeps a broken file far from the interpreter's recursion limit
 _TOO_DEEP = f"nested too deeply; use at most {_MAX_DEPTH} levels"
 _MAX_OFFSET = 10**9  # seconds, some 31 years: such a time still fits a four-digit year
@@ -18,23 +22,35 @@ class DataError(ValueError):
 def load(defaults: str, override: str | None = None) -> dict[str, Json]:
     """Read the default values and a user's, both JSON text, and merge the second over the first.
 
-    An object is a directory, `{"$json": ...}` a document, and in a document `{"$now": N}` is the time N seconds after
-    the request. `null` in the user's text removes a value; inside a document it is a value.
+    Of EC2, an object is a directory, `{"$json": ...}` a document, and in a document `{"$now": N}` is the time N seconds
+    after the request. Every other cloud is one document. `null` in the user's text removes a value, or a whole cloud;
+    inside a document it is a value.
 
     Raises `DataError` if a text is not JSON or holds something that cannot be served.
     """
     try:
-        data: Json = json.loads(defaults)
-        if override is not None:
-            data = _merge(data, json.loads(override))
+        before: Json = json.loads(defaults)
+        data = before if override is None else _merge(before, json.loads(override))
         _check(data, "")
     except json.JSONDecodeError as error:
         raise DataError(f"not JSON: {error}; correct that place") from error
     except RecursionError as error:
         raise DataError(_TOO_DEEP) from error
-    if not isinstance(data, dict) or not data.keys() <= _ROOTS:
-        raise DataError('the outermost level must be an object of "meta-data", "user-data" and "dynamic", nothing else')
+    if not isinstance(data, dict):
+        raise DataError('the outermost level must be an object, such as {"meta-data": {"instance-id": "i-1"}}')
+    roots = (*AWS_ROOTS, *DOCUMENT_ROOTS)
+    if unknown := data.keys() - roots:
+        raise DataError(f"the outermost level takes no {min(unknown)[:40]!r}, only {', '.join(roots)}")
+    for name in DOCUMENT_ROOTS:
+        if name in data:
+            _check_shape(document_of(before, name), document_of(data, name), f"/{name}")
     return data
+
+
+def document_of(data: Json, root: str) -> Json:
+    """Return a cloud's document, or None where the data has none."""
+    cloud = data.get(root) if isinstance(data, dict) else None
+    return cloud.get("$json") if isinstance(cloud, dict) else None
 
 
 def _merge(base: Json, over: Json, *, in_document: bool = False) -> Json:
@@ -78,3 +94,16 @@ def _check_document(node: Json, where: str, depth: int) -> None:
     elif isinstance(node, dict | list):
         for child in node.values() if isinstance(node, dict) else node:
             _check_document(child, where, depth + 1)
+
+
+def _check_shape(default: Json, node: Json, where: str) -> None:
+    """Hold a document against the built-in one: what is read by name keeps its kind, or is null."""
+    if isinstance(default, dict) and "$now" not in default:
+        if not isinstance(node, dict):
+            if node is None and where.count("/") > 1:
+                return
+            raise DataError(f"{where}: this must be an object of {', '.join(default)}"[:160])
+        for name in default.keys() & node.keys():
+            _check_shape(default[name], node[name], f"{where}/{name}")
+    elif isinstance(default, int) and not isinstance(default, bool) and type(node) not in {int, type(None)}:
+        raise DataError(f"{where}: this must be a whole number, such as {default}")

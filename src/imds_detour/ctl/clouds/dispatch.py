@@ -1,0 +1,84 @@
+"""One port for every cloud: which of them a request means, by its path and headers."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from urllib.parse import parse_qsl, unquote
+
+from imds_detour.ctl.clouds.aws import Instance
+from imds_detour.ctl.clouds.azure import Azure
+from imds_detour.ctl.clouds.credentials import Rotation
+from imds_detour.ctl.clouds.ecs import Ecs, Eks
+from imds_detour.ctl.clouds.gcp import FLAVOR, Gcp
+from imds_detour.ctl.clouds.messages import Cloud, Reply, Request, refuse
+from imds_detour.ctl.clouds.notices import Notices
+from imds_detour.ctl.mock_values import AWS_ROOTS, Json, document_of
+
+_BY_FIRST_SEGMENT = {
+    "computeMetadata": "gcp",
+    "creds": "ecs",
+    "role": "ecs",
+    "v2": "ecs",
+    "v3": "ecs",
+    "v4": "ecs",
+}
+_SIMPLE: dict[str, Callable[[Json, Rotation | None], Cloud]] = {
+    "azure": lambda data, rotation: Azure(data, rotation).answer,
+    "ecs": lambda data, rotation: Ecs(data, rotation).answer,
+    "eks": lambda data, rotation: Eks(data, rotation).answer,
+    "gcp": lambda data, rotation: Gcp(data, rotation).answer,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Clouds:
+    """Every cloud's metadata service in one."""
+
+    by_name: Mapping[str, Cloud]
+    """Those that answer; a request for another is 404."""
+
+    def answer(self, method: str, target: str, headers: Mapping[str, str], now: float) -> Reply:
+        """Answer one request; an `Answer`. It never redirects: empty path segments, wherever they are, do not count."""
+        path, _, query = target.partition("?")
+        parts = tuple(unquote(part) for part in path.split("/") if part)
+        pairs = dict(parse_qsl(query, keep_blank_values=True)) if query else {}
+        request = Request(method, parts, pairs, headers, now)
+        name = choose(request)
+        cloud = self.by_name.get(name)
+        reply = cloud(request) if cloud else refuse(404, f"the data has no {name}")
+        if not parts and name != "gcp" and "gcp" in self.by_name:
+            # Go's client asks for / without any header of Google's, and looks for this one in the answer.
+            return replace(reply, cloud=name, headers=(*reply.headers, FLAVOR))
+        return replace(reply, cloud=name)
+
+
+def clouds(
+    data: dict[str, Json],
+    *,
+    require_token: bool = False,
+    rotation: Rotation | None = None,
+    notices: Notices | None = None,
+) -> Clouds:
+    """Return the clouds that `data`, as `load` returns it, has values for."""
+    aws = {name: value for name, value in data.items() if name in AWS_ROOTS}
+    by_name: dict[str, Cloud] = {
+        name: make(document_of(data, name), rotation) for name, make in _SIMPLE.items() if name in data
+    }
+    if aws:
+        by_name["aws"] = Instance(
+            aws, require_token=require_token, rotation=rotation, notices=notices or Notices()
+        ).answer
+    return Clouds(by_name)
+
+
+def choose(request: Request) -> str:
+    """Return the name of the cloud that a request means; what fits none is EC2's, whose paths are the oldest."""
+    first, second = (*request.parts, "", "")[:2]
+    host = request.headers.get("host", "")
+    if not first:
+        google = request.headers.get("metadata-flavor", "").lower() == "google" or host.startswith("metadata.google.")
+        return "gcp" if google else "aws"
+    if first == "metadata":
+        return "azure"
+    if first == "v1" and second == "credentials":
+        return "eks"
+    return _BY_FIRST_SEGMENT.get(first, "aws")
