@@ -92,6 +92,20 @@ class Connection(asyncio.Protocol):
         if not self._paused:
             self.transport.resume_reading()
 
+    @property
+    def stuck(self) -> bool:
+        """Whether the client does not take its answers."""
+        return self._paused
+
+    def log(self, line: str) -> None:
+        """Log a line about this client."""
+        self._server.log(f"{self._peer} {line}")
+
+    def finish(self) -> None:
+        """Take no further request."""
+        self._done = True
+        self._buffer.clear()
+
     def _serve(self) -> None:
         try:
             while not (self._paused or self._done or self.transport.is_closing()):
@@ -102,9 +116,9 @@ class Connection(asyncio.Protocol):
                 del self._buffer[: request.size]
                 self._searched = 0
                 reply = self._server.answer(request.method, request.target, request.headers, self._server.clock())
-                self._send(reply, f"{request.method} {request.target}", request.last, request.method == "HEAD")
+                self.send(reply, f"{request.method} {request.target}", request.last, request.method == "HEAD")
         except _RequestError as error:
-            self._send(error.reply, "-", last=True)
+            self.send(error.reply, "-", last=True)
 
     def _next_head(self) -> _Request | None:
         if self._buffer.startswith((b"\r", b"\n")):
@@ -120,13 +134,13 @@ class Connection(asyncio.Protocol):
             raise _RequestError(400, "this is not HTTP")  # TLS, say: it would wait for an answer for ever
         return None
 
-    def _send(self, reply: Reply, what: str, last: bool, head: bool = False) -> None:
+    def send(self, reply: Reply, what: str, last: bool, head: bool = False) -> None:
+        """Write and log one answer; `what` names the request in the log, `last` ends the connection."""
         self.transport.write(encode(reply, last=last, head=head))
-        self._server.log(f"{self._peer} {what} {reply.status} {len(reply.body)} {reply.cloud}")
+        self.log(f"{what} {reply.status} {len(reply.body)} {reply.cloud}")
         if last:
             # Closing with unread input would reset the connection and could take the answer away from the client.
-            self._done = True
-            self._buffer.clear()
+            self.finish()
             self.transport.write_eof()
             asyncio.get_running_loop().call_later(LINGER, self.transport.close)
 

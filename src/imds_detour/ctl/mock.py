@@ -1,63 +1,114 @@
-"""imds-detourctl mock: a small metadata service for development."""
+"""imds-detourctl mock: a small metadata service of every cloud, for development."""
 
 import argparse
 import asyncio
 import contextlib
-import errno
+import http
 import importlib.resources
-import ipaddress
 import re
-import signal
 import sys
+import time
 
+from imds_detour.ctl.clouds.credentials import Rotation
 from imds_detour.ctl.clouds.dispatch import clouds
-from imds_detour.ctl.http_server import Connection, Server
+from imds_detour.ctl.clouds.messages import Answer
+from imds_detour.ctl.clouds.notices import Notices
+from imds_detour.ctl.faults import Failing, connections
+from imds_detour.ctl.http_server import Server
+from imds_detour.ctl.listening import StartError, address, serve
 from imds_detour.ctl.mock_values import DataError, Json, load
 
 DEFAULT_LISTEN = "[::]:1338"
 
 _NAME = "imds-detourctl mock"
-_ADDRESS = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<v4>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
-_FAMILY_OFF = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, None}  # None: newer asyncio says so without a number
-_REMEDIES = {
-    errno.EADDRINUSE: "it is in use; stop what listens there, or give another port with --listen",
-    errno.EACCES: "not permitted; ports below 1024 are root's: give another port with --listen",
-}
-
-
-class _StartError(Exception):
-    """The server cannot start; the message is one line with the remedy."""
+_LONGEST = 10**6  # seconds that a flag may name, some eleven days
+_FAIL = re.compile(r"([45][0-9]{2})(?::([1-9][0-9]{0,5}))?")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `imds-detourctl mock`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _EPILOG
     parser.add_argument(
         "--listen",
         action="append",
         metavar="ADDR:PORT",
         help=f"where to listen, repeatable; [::] means IPv4 too, port 0 a free one (default {DEFAULT_LISTEN})",
     )
-    parser.add_argument("--data", metavar="FILE", help="JSON values, merged over the built-in ones; null removes one")
+    parser.add_argument(
+        "--data", metavar="FILE", help="JSON values, merged over the built-in ones; null removes one, or a whole cloud"
+    )
     parser.add_argument(
         "--imdsv2",
         choices=["optional", "required"],
         default="optional",
-        help="whether reads need a session token (default optional)",
+        help="whether reads on EC2 need a session token (default optional)",
     )
     parser.add_argument("--log", action="store_true", default=True, help="one line per request on stderr (default)")
     parser.add_argument("--quiet", dest="log", action="store_false", help="no line per request")
+    events = parser.add_argument_group("what happens to the instance")
+    events.add_argument(
+        "--credentials-ttl",
+        metavar="SECONDS",
+        help="credentials and access tokens expire and rotate: new ones 300 s before the old expire, or at half time",
+    )
+    events.add_argument("--spot-in", metavar="SECONDS", help="EC2 announces a Spot interruption after so long")
+    events.add_argument("--rebalance-in", metavar="SECONDS", help="EC2 recommends to rebalance after so long")
+    faults = parser.add_argument_group("faults, to try an app's retries and time-outs")
+    faults.add_argument("--delay", metavar="SECONDS", help="answer so much later")
+    faults.add_argument("--fail", metavar="STATUS[:N]", help="answer each request, or each Nth, with this HTTP status")
+    faults.add_argument("--hang", action="store_true", help="take connections and requests, and never answer")
+
+
+_EPILOG = """\
+One port speaks for EC2, ECS, EKS Pod Identity, Google Cloud and Azure, told apart by path and header.
+The built-in values are the example to copy for --data: python3 -c
+"import importlib.resources as r; print((r.files('imds_detour.ctl') / 'mock_data.json').read_text())"
+
+This is for development and tests. For real work take amazon-ec2-metadata-mock (AEMM) or moto:
+they know far more of AWS, and other people keep them up to date.
+"""
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT, then return 0; return 2 after one line on stderr if that cannot start."""
     try:
-        addresses = [_address(text) for text in args.listen or [DEFAULT_LISTEN]]
-        mock = clouds(_data(args.data), require_token=args.imdsv2 == "required")
-        asyncio.run(_serve(Server(mock.answer, _say if args.log else _ignore), addresses))
-    except _StartError as error:
+        addresses = [address(text) for text in args.listen or [DEFAULT_LISTEN]]
+        server = Server(_answer(args, time.time()), _say if args.log else _ignore)
+        connect = connections(server, delay=_seconds("--delay", args.delay) or 0, hang=args.hang)
+        asyncio.run(serve(server, connect, addresses, _say))
+    except StartError as error:
         _say(str(error))
         return 2
     return 0
+
+
+def _answer(args: argparse.Namespace, start: float) -> Answer:
+    ttl = _seconds("--credentials-ttl", args.credentials_ttl, least=2)  # written in whole seconds: 1 could be over
+    spot, rebalance = _seconds("--spot-in", args.spot_in), _seconds("--rebalance-in", args.rebalance_in)
+    answer = clouds(
+        _data(args.data),
+        require_token=args.imdsv2 == "required",
+        rotation=None if ttl is None else Rotation(ttl, start),
+        notices=Notices(
+            spot=None if spot is None else start + spot, rebalance=None if rebalance is None else start + rebalance
+        ),
+    ).answer
+    if args.fail is None:
+        return answer
+    match = _FAIL.fullmatch(args.fail)
+    if not match or int(match[1]) not in set(http.HTTPStatus):
+        raise StartError(f"--fail {args.fail!r}: write an HTTP error such as 503, or 503:3 for each third request")
+    return Failing(answer, int(match[1]), int(match[2] or 1))
+
+
+def _seconds(flag: str, text: str | None, least: float = 0) -> float | None:
+    if text is None:
+        return None
+    with contextlib.suppress(ValueError):  # float's word for no number
+        if least <= float(text) <= _LONGEST:  # NaN is neither
+            return float(text)
+    raise StartError(f"{flag} {text!r}: write a number of seconds from {least} to {_LONGEST}")
 
 
 def _say(line: str) -> None:
@@ -77,61 +128,11 @@ def _data(path: str | None) -> dict[str, Json]:
         with open(path, encoding="utf-8-sig") as file:
             return load(defaults, file.read())
     except OSError as error:
-        raise _StartError(f"cannot read {path}: {error.strerror}; give --data a file of JSON") from error
+        raise StartError(f"cannot read {path}: {error.strerror}; give --data a file of JSON") from error
     except UnicodeDecodeError as error:
-        raise _StartError(f"{path}: not UTF-8 text; save it as UTF-8") from error
+        raise StartError(f"{path}: not UTF-8 text; save it as UTF-8") from error
     except DataError as error:
-        raise _StartError(f"{path}: {error}") from error
-
-
-def _address(text: str) -> tuple[str, int]:
-    match = _ADDRESS.fullmatch(text)
-    with contextlib.suppress(ValueError):  # ipaddress's word for no address
-        if match and int(match["port"]) <= 65535:
-            v6 = match["v6"]
-            return str(ipaddress.IPv6Address(v6) if v6 else ipaddress.IPv4Address(match["v4"])), int(match["port"])
-    raise _StartError(f"cannot listen on {text!r}; write it like 127.0.0.1:1338 or [::1]:1338")
-
-
-async def _serve(server: Server, addresses: list[tuple[str, int]]) -> None:
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    listening: list[str] = []
-    with contextlib.ExitStack() as stack:
-        for host, port in dict.fromkeys(addresses):
-            listening += await _listen(server, host, port, stack)
-        _say(f"listening on {', '.join(listening)}")
-        await stop.wait()
-    for connection in tuple(server.connections):
-        connection.transport.abort()
-    await asyncio.sleep(0)  # the loop closes the aborted sockets in its next round
-
-
-async def _listen(server: Server, host: str, port: int, stack: contextlib.ExitStack) -> list[str]:
-    """Listen until `stack` ends; return the real addresses, of both families for `::` where the machine has both."""
-    hosts = (host, "0.0.0.0") if host == "::" else (host,)  # noqa: S104 - containers ask from other network namespaces
-    listening = []
-    code: int | None = None
-    for each in hosts:
-        try:
-            listener = await asyncio.get_running_loop().create_server(
-                lambda: Connection(server), each, port, backlog=1024
-            )
-        except OSError as error:
-            code = error.errno
-            if code not in _FAMILY_OFF:
-                break
-        else:
-            stack.callback(listener.close)
-            for bound in listener.sockets:  # none where asyncio found the family off and said nothing
-                port = bound.getsockname()[1]  # the second family gets the port the first one was given
-                listening.append(f"[{each}]:{port}" if ":" in each else f"{each}:{port}")
-    if code not in _FAMILY_OFF or not listening:
-        remedy = _REMEDIES.get(code or 0, "give another address with --listen")
-        raise _StartError(f"cannot listen on {host} port {port}: {remedy}")
-    return listening
+        raise StartError(f"{path}: {error}") from error
 
 
 if __name__ == "__main__":
