@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import http
 import importlib.resources
+import json
 import re
 import sys
 import time
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", metavar="FILE", help="JSON values, merged over the built-in ones; null removes one, or a whole cloud"
     )
+    parser.add_argument("--print-data", action="store_true", help="print the values as JSON, to copy from, and end")
     parser.add_argument(
         "--imdsv2",
         choices=["optional", "required"],
@@ -61,18 +63,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 _EPILOG = """\
-One port speaks for EC2, ECS, EKS Pod Identity, Google Cloud and Azure, told apart by path and header.
-The built-in values are the example to copy for --data: python3 -c
-"import importlib.resources as r; print((r.files('imds_detour.ctl') / 'mock_data.json').read_text())"
+One port speaks for all: EC2, ECS, EKS Pod Identity, Google Cloud, Azure, Oracle, Alibaba, DigitalOcean, Hetzner,
+OpenStack, Scaleway, Akamai and IBM are told apart by path and header. Each log line ends with the one that answered.
 
-This is for development and tests. For real work take amazon-ec2-metadata-mock (AEMM) or moto:
-they know far more of AWS, and other people keep them up to date.
+This is for development and tests. For real work take amazon-ec2-metadata-mock (AEMM) or moto: they know far
+more of AWS, and other people keep them up to date.
 """
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT, then return 0; return 2 after one line on stderr if that cannot start."""
     try:
+        if args.print_data:
+            sys.stdout.write(json.dumps(_data(args.data), indent=2) + "\n")
+            return 0
         addresses = [address(text) for text in args.listen or [DEFAULT_LISTEN]]
         server = Server(_answer(args, time.time()), _say if args.log else _ignore)
         connect = connections(server, delay=_seconds("--delay", args.delay) or 0, hang=args.hang)

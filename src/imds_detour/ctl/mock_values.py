@@ -7,8 +7,10 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 
 AWS_ROOTS = ("meta-data", "user-data", "dynamic")
 """EC2's directories, at the outermost level because they were there first."""
-DOCUMENT_ROOTS = ("azure", "ecs", "eks", "gcp")
-"""The other clouds, a document each."""
+DOCUMENT_ROOTS = (
+    *("akamai", "azure", "digitalocean", "ecs", "eks", "gcp", "hetzner", "ibm", "oci", "openstack", "scaleway"),
+)
+"""Clouds that are a document each. Alibaba is a directory like EC2, with the same three below it."""
 
 _MAX_DEPTH = 50  # keeps a broken file far from the interpreter's recursion limit
 _TOO_DEEP = f"nested too deeply; use at most {_MAX_DEPTH} levels"
@@ -23,7 +25,7 @@ def load(defaults: str, override: str | None = None) -> dict[str, Json]:
     """Read the default values and a user's, both JSON text, and merge the second over the first.
 
     Of EC2, an object is a directory, `{"$json": ...}` a document, and in a document `{"$now": N}` is the time N seconds
-    after the request. Every other cloud is one document. `null` in the user's text removes a value, or a whole cloud;
+    after the request. Other clouds are one document each. `null` in the user's text removes a value, or a whole cloud;
     inside a document it is a value.
 
     Raises `DataError` if a text is not JSON or holds something that cannot be served.
@@ -38,9 +40,11 @@ def load(defaults: str, override: str | None = None) -> dict[str, Json]:
         raise DataError(_TOO_DEEP) from error
     if not isinstance(data, dict):
         raise DataError('the outermost level must be an object, such as {"meta-data": {"instance-id": "i-1"}}')
-    roots = (*AWS_ROOTS, *DOCUMENT_ROOTS)
+    roots = (*AWS_ROOTS, "alibaba", *DOCUMENT_ROOTS)
     if unknown := data.keys() - roots:
         raise DataError(f"the outermost level takes no {min(unknown)[:40]!r}, only {', '.join(roots)}")
+    if not isinstance(data.get("alibaba", {}), dict):
+        raise DataError(f"/alibaba: this must be an object of {', '.join(AWS_ROOTS)}")
     for name in DOCUMENT_ROOTS:
         if name in data:
             _check_shape(document_of(before, name), document_of(data, name), f"/{name}")

@@ -4,28 +4,47 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, unquote
 
-from imds_detour.ctl.clouds.aws import Instance
+from imds_detour.ctl.clouds.akamai import Akamai
+from imds_detour.ctl.clouds.aws import ALIBABA, Instance
 from imds_detour.ctl.clouds.azure import Azure
 from imds_detour.ctl.clouds.credentials import Rotation
 from imds_detour.ctl.clouds.ecs import Ecs, Eks
 from imds_detour.ctl.clouds.gcp import FLAVOR, Gcp
+from imds_detour.ctl.clouds.ibm import Ibm
 from imds_detour.ctl.clouds.messages import Cloud, Reply, Request, refuse
 from imds_detour.ctl.clouds.notices import Notices
+from imds_detour.ctl.clouds.oci import Oci
+from imds_detour.ctl.clouds.tokenless import DigitalOcean, Hetzner, OpenStack, Scaleway
 from imds_detour.ctl.mock_values import AWS_ROOTS, Json, document_of
 
 _BY_FIRST_SEGMENT = {
     "computeMetadata": "gcp",
+    "conf": "scaleway",
     "creds": "ecs",
+    "hetzner": "hetzner",
+    "instance_identity": "ibm",
+    "opc": "oci",
+    "openstack": "openstack",
     "role": "ecs",
+    "user_data": "scaleway",
     "v2": "ecs",
     "v3": "ecs",
     "v4": "ecs",
 }
-_SIMPLE: dict[str, Callable[[Json, Rotation | None], Cloud]] = {
+_BY_HOST = {"metadata.google.internal": "gcp", "100.100.100.200": "alibaba"}  # where path and headers leave it open
+_ALIBABA_HEADERS = {ALIBABA.ttl_header.lower(), ALIBABA.session_header.lower()}
+_BY_DOCUMENT: dict[str, Callable[[Json, Rotation | None], Cloud]] = {
+    "akamai": lambda data, _: Akamai(data).answer,
     "azure": lambda data, rotation: Azure(data, rotation).answer,
+    "digitalocean": lambda data, _: DigitalOcean(data).answer,
     "ecs": lambda data, rotation: Ecs(data, rotation).answer,
     "eks": lambda data, rotation: Eks(data, rotation).answer,
     "gcp": lambda data, rotation: Gcp(data, rotation).answer,
+    "hetzner": lambda data, _: Hetzner(data).answer,
+    "ibm": lambda data, rotation: Ibm(data, rotation).answer,
+    "oci": lambda data, _: Oci(data).answer,
+    "openstack": lambda data, _: OpenStack(data).answer,
+    "scaleway": lambda data, _: Scaleway(data).answer,
 }
 
 
@@ -61,24 +80,36 @@ def clouds(
     """Return the clouds that `data`, as `load` returns it, has values for."""
     aws = {name: value for name, value in data.items() if name in AWS_ROOTS}
     by_name: dict[str, Cloud] = {
-        name: make(document_of(data, name), rotation) for name, make in _SIMPLE.items() if name in data
+        name: make(document_of(data, name), rotation) for name, make in _BY_DOCUMENT.items() if name in data
     }
     if aws:
         by_name["aws"] = Instance(
             aws, require_token=require_token, rotation=rotation, notices=notices or Notices()
         ).answer
+    if isinstance(alibaba := data.get("alibaba"), dict):
+        by_name["alibaba"] = Instance(alibaba, dialect=ALIBABA, rotation=rotation).answer
     return Clouds(by_name)
 
 
 def choose(request: Request) -> str:
     """Return the name of the cloud that a request means; what fits none is EC2's, whose paths are the oldest."""
     first, second = (*request.parts, "", "")[:2]
-    host = request.headers.get("host", "")
-    if not first:
-        google = request.headers.get("metadata-flavor", "").lower() == "google" or host.startswith("metadata.google.")
-        return "gcp" if google else "aws"
+    if first in _BY_FIRST_SEGMENT:
+        return _BY_FIRST_SEGMENT[first]
+    if first == "v1":
+        return "eks" if second == "credentials" else "akamai"
     if first == "metadata":
+        return _of_metadata(request, second)
+    if not first and request.headers.get("metadata-flavor", "").lower() == "google":
+        return "gcp"
+    if _ALIBABA_HEADERS & request.headers.keys():
+        return "alibaba"
+    return _BY_HOST.get(request.headers.get("host", "").partition(":")[0], "aws")
+
+
+def _of_metadata(request: Request, second: str) -> str:
+    if second == "v1.json":
+        return "digitalocean"
+    if second != "v1":
         return "azure"
-    if first == "v1" and second == "credentials":
-        return "eks"
-    return _BY_FIRST_SEGMENT.get(first, "aws")
+    return "ibm" if "version" in request.query else "digitalocean"

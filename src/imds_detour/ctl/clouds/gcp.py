@@ -55,9 +55,10 @@ class Gcp:
         node = fill(find(tree, path), request.now)
         if node is None:
             return refuse(404, "no such value")
-        as_json = request.query.get("alt") == "json"
+        alt = request.query.get("alt", "json" if path == ("instance", "tags") else "")  # the one leaf that is JSON
+        as_json = alt == "json"
         if request.query.get("recursive", "").lower() == "true":
-            if as_json or "alt" not in request.query:
+            if as_json or not alt:
                 return document(_camel(node, path))
             return text("".join(f"{'/'.join(name)} {value}\n" for name, value in flat(node)))
         names = listing(node)

@@ -1,10 +1,11 @@
 """A request as a cloud gets to see it, and the reply that a cloud gives."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from imds_detour.ctl.clouds.documents import fill, find, listing, scalar
 from imds_detour.ctl.mock_values import Json
 
 TEXT = ("Content-Type", "text/plain")
@@ -72,3 +73,12 @@ def refuse(status: int, message: str, *headers: tuple[str, str]) -> Reply:
 def only(methods: str) -> Reply:
     """Return the refusal of every method but those named, such as ``GET, HEAD``."""
     return refuse(405, f"this path takes {methods}", ("Allow", methods))
+
+
+def browse(data: Json, path: Iterable[str], now: float) -> Reply:
+    """Return what stands at a path of a document: a level as a list of names, a single value as text."""
+    node = fill(find(data, path), now)
+    if node is None:
+        return refuse(404, "no such value")
+    names = listing(node)
+    return text(scalar(node) if names is None else "\n".join(names))
