@@ -283,7 +283,8 @@ def injected(world: World, what: str, **settings: str) -> subprocess.CompletedPr
 def test_no_net_admin_says_how_to_add_it(world: World) -> None:
     """The usual first mistake: Compose's cap_add is missing."""
     assert without(world, "--bounding-set", "-net_admin", "--inh-caps", "-net_admin") == (
-        "no NET_ADMIN capability; add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`"
+        "no NET_ADMIN capability; add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`; "
+        "where none can be had: MOCK_BACKEND=env leads SDKs by the variables that some of them honour"
     )
 
 
@@ -301,7 +302,8 @@ def test_another_user_than_root_is_told_to_start_as_root(world: World) -> None:
     assert without(world, "--reuid", "65534", "--clear-groups") == (
         "no NET_ADMIN capability (uid 65534: a container gives added capabilities to root only); "
         "add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`, "
-        "and start as root: no `USER` in the Dockerfile, no `user:` in Compose"
+        "and start as root: no `USER` in the Dockerfile, no `user:` in Compose; "
+        "where none can be had: MOCK_BACKEND=env leads SDKs by the variables that some of them honour"
     )
 
 

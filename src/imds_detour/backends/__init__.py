@@ -84,10 +84,12 @@ def _instead(nft: NftFirewall, refusal: DetourError) -> Firewall:
         nft.require()
     except DetourError as error:
         if error.reason == NO_NET_ADMIN:
-            raise refusal from None  # the same, told with more detail
+            # The same, told with more detail.
+            raise DetourError(refusal.step, refusal.reason, f"{refusal.remedy}; {_WITHOUT}") from None
         raise DetourError("firewall", f"{refusal.reason}; {error.reason}", error.remedy) from None
     nft.because = refusal.reason
     return nft
 
 
+_WITHOUT = "where none can be had: MOCK_BACKEND=env leads SDKs by the variables that some of them honour"
 _NFT_STANDS = "MOCK_BACKEND=nft, or take them out: `nft delete table ip imds_detour`"
