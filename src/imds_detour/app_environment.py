@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 AWS_DISABLED = "AWS_EC2_METADATA_DISABLED"
 
 
-def changes(chosen: Settings, done: Detour, environ: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return the variables to set for the app, and what to tell the user."""
+def changes(
+    chosen: Settings, done: Detour, environ: Mapping[str, str]
+) -> tuple[dict[str, str | None], tuple[str, ...]]:
+    """Return the variables to set for the app, None for one to unset, and what to tell the user."""
     wanted = endpoint_variables.changes(done)
     told = [endpoint_variables.caveat(done, wanted)] if wanted else []
     exemption = no_proxy.needed(environ, _hosts(done))

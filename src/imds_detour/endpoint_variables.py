@@ -48,11 +48,13 @@ def take(chosen: Settings, report: Report) -> detour.Detour:
     return detour.Detour(tuple(passages), NAME, "MOCK_BACKEND=env", verified)
 
 
-def changes(done: detour.Detour) -> dict[str, str]:
-    """Return the variables that lead SDKs to the mocks; none where a redirect does."""
+def changes(done: detour.Detour) -> dict[str, str | None]:
+    """Return the variables that lead SDKs to the mocks; none where a redirect does. None unsets one."""
     if done.backend != NAME:
         return {}
-    return {
+    # Most SDKs take the variable that says the path before the one that says the whole URL.
+    unset: dict[str, str | None] = {one.service.preset.path: None for one in done.passages if one.service.preset.path}
+    return unset | {
         name: template.format(url=f"http://{mock.endpoint}", host=str(mock.endpoint), path=one.service.proof.path)
         for one in done.passages
         for mock in one.mocks
@@ -60,13 +62,14 @@ def changes(done: detour.Detour) -> dict[str, str]:
     }
 
 
-def caveat(done: detour.Detour, variables: Mapping[str, str]) -> str:
+def caveat(done: detour.Detour, variables: Mapping[str, str | None]) -> str:
     """Return what a user must know of this way: who does not listen, and that nothing stands in their way."""
     deaf = "; ".join(one.service.preset.deaf for one in done.passages if one.service.preset.deaf)
     known = f" (known: {deaf})" if deaf else ""
+    names = ", ".join(name for name, value in variables.items() if value is not None)
     return (
-        f"MOCK_BACKEND=env: only {', '.join(variables)} lead to the mock; SDKs that ignore them{known} reach whoever"
-        " answers at the metadata address, for there is no redirect and no guard"
+        f"MOCK_BACKEND=env: only {names} lead to the mock; SDKs that ignore them{known} reach whoever answers at the"
+        " metadata address, for there is no redirect and no guard"
     )
 
 

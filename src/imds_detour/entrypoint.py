@@ -38,7 +38,7 @@ def main() -> NoReturn:
         for line in told:
             report.warning(line)
         _announce(done, report, program=app.argv[0].decode(errors="replace"))
-        ours = {os.fsencode(name): os.fsencode(value) for name, value in changes.items()}
+        ours = {os.fsencode(name): None if value is None else os.fsencode(value) for name, value in changes.items()}
         handover.become(app, HANDLED, {b"LC_CTYPE": language, **ours})
     except DetourError as error:
         report.failure(error)

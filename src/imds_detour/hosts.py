@@ -32,6 +32,11 @@ class Line:
     address: Address
     names: tuple[str, ...]
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The names without those that are spelt with the dot of a complete one: SDKs have another way beside them."""
+        return tuple(name for name in self.names if not name.endswith("."))
+
     def __str__(self) -> str:
         return f"{self.address}\t{' '.join(self.names)}\t{MARK}"
 
@@ -60,7 +65,7 @@ def add(wanted: Sequence[Line], undo: ExitStack, trace: Callable[[str], None]) -
     try:
         _rewrite(lambda text: with_lines(text, wanted))
     except OSError as error:
-        entries = ", ".join(f'"{name}:{line.address}"' for line in wanted for name in line.names)
+        entries = ", ".join(f'"{name}:{line.address}"' for line in wanted for name in line.needed)
         raise DetourError(
             "hosts",
             f"cannot write {PATH}, and SDKs go by name to {wanted[0].names[0]}: {error.strerror}",
@@ -80,7 +85,7 @@ def remove() -> bool:
 
 def _says(text: str, line: Line) -> bool:
     """Whether a hosts file already leads each name to the address, and does so first."""
-    for name in line.names:
+    for name in line.needed:
         found = next((entry[0] for entry in map(_entry, text.splitlines()) if name in entry[1:]), "")
         if found != str(line.address):
             return False

@@ -99,7 +99,7 @@ _ALL = (
             answer="word",
         ),
         variables=(("AWS_EC2_METADATA_SERVICE_ENDPOINT", "{url}"),),
-        deaf="ec2-metadata for Python, the AWS SDK for Go v1, cloud-init",
+        deaf="ec2-metadata for Python, cloud-init",
     ),
     Preset(
         # ECS developer guide, "Task IAM role"; /creds is what amazon-ecs-local-container-endpoints serves to all
@@ -123,7 +123,8 @@ _ALL = (
         name="gcp",
         endpoints=_at(LINK_LOCAL),
         proof=Proof("/computeMetadata/v1/", (("Metadata-Flavor", "Google"),), flavor=("Metadata-Flavor", "Google")),
-        names=("metadata.google.internal",),
+        # Google's libraries for Node write the dot of a complete name, and glibc compares /etc/hosts to the letter.
+        names=("metadata.google.internal", "metadata.google.internal."),
         variables=(("GCE_METADATA_HOST", "{host}"), ("GCE_METADATA_IP", "{host}")),
     ),
     Preset(

@@ -135,7 +135,7 @@ def test_the_names_that_sdks_go_by_resolve_and_are_taken_out_again(world: World)
         done = start(world, "gcp", *f"{GET} -H Metadata-Flavor:Google http://metadata.google.internal/".split())
         assert done.returncode == 0, done.stderr
         assert "computeMetadata" in done.stdout
-    assert world.app.run("cat", "/etc/hosts").stdout.count("imds-detour") == 1
+    assert world.app.run("cat", "/etc/hosts").stdout.count("# imds-detour") == 1
     removed = world.app.run(CTL, "remove")
     assert "removed" in removed.stdout
     assert world.app.run("cat", "/etc/hosts").stdout == before
