@@ -102,8 +102,15 @@ def log_of(environ: Mapping[str, str]) -> str:
 
 
 def unknown(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the names of MOCK_* variables that mean nothing here: typos, or somebody else's."""
-    return tuple(sorted(name for name in environ if name.startswith("MOCK_") and name not in BY_NAME))
+    """Return the names of MOCK_* variables that mean nothing here: typos, or somebody else's.
+
+    Without those that Kubernetes derives from a Service: one called mock-metadata gives every pod beside it
+    MOCK_METADATA_SERVICE_HOST, MOCK_METADATA_PORT_1338_TCP_ADDR and more (Kubernetes, "Accessing the Service").
+    """
+    mine = [name for name in environ if name.startswith("MOCK_") and name not in BY_NAME]
+    services = [name.removesuffix("_SERVICE_HOST") for name in mine if name.endswith("_SERVICE_HOST")]
+    links = tuple(f"{service}_{kind}" for service in services for kind in ("SERVICE_", "PORT"))
+    return tuple(sorted(name for name in mine if not name.startswith(links)))
 
 
 def similar(name: str) -> str:

@@ -107,6 +107,23 @@ def test_unknown_variables_are_those_that_begin_like_ours() -> None:
     assert settings.unknown(environ) == ("MOCK_A", "MOCK_Z")
 
 
+def test_what_kubernetes_derives_from_a_service_is_no_typo() -> None:
+    """A Service called mock-metadata gives seven variables to each pod beside it; a typo among them is still found."""
+    environ = {
+        "MOCK_HOSTNAME": "mock-metadata",
+        "MOCK_METADATA_SERVICE_HOST": "10.96.12.34",
+        "MOCK_METADATA_SERVICE_PORT": "1338",
+        "MOCK_METADATA_SERVICE_PORT_IMDS": "1338",
+        "MOCK_METADATA_PORT": "tcp://10.96.12.34:1338",
+        "MOCK_METADATA_PORT_1338_TCP": "tcp://10.96.12.34:1338",
+        "MOCK_METADATA_PORT_1338_TCP_ADDR": "10.96.12.34",
+    }
+    assert settings.unknown(environ) == ()
+    del environ["MOCK_METADATA_SERVICE_HOST"]
+    assert len(settings.unknown(environ)) == 5
+    assert settings.unknown({"MOCK_METADATA_SERVICE_HOST": "10.96.12.34", "MOCK_PROT": "1338"}) == ("MOCK_PROT",)
+
+
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
