@@ -1,4 +1,4 @@
-"""What Kubernetes would make of deploy/kubernetes, without a cluster: kubectl renders, official schemas judge, CEL runs.
+"""What Kubernetes would make of deploy/kubernetes: kubectl renders, official schemas judge, CEL runs.
 
 Not a cluster: the CEL here is cel-python, not the API server's, and selectors, parameters and the order of admission
 plugins are not acted out. Type names with dots are flattened for cel-python, which cannot hold types within types.
@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 import os
 import re
 import subprocess
 import sys
 from typing import Any
 
-import celpy
 import celpy.celtypes
 import jsonpatch
 import kubernetes_validate
 import yaml
+from celpy.adapter import json_to_cel
+from celpy.evaluation import CELEvalError
 
 Manifest = dict[str, Any]
 
@@ -27,7 +29,11 @@ DEPLOY = f"{ROOT}/deploy/kubernetes"
 FIRST_WITH_SIDECARS = (1, 29)
 """Native sidecars are on by default from here on (KEP-753)."""
 VERSIONS = sorted(
-    {version for text in kubernetes_validate.utils.all_versions() if (version := tuple(map(int, text.split(".")[:2]))) >= FIRST_WITH_SIDECARS}
+    {
+        version
+        for text in kubernetes_validate.utils.all_versions()
+        if (version := tuple(map(int, text.split(".")[:2]))) >= FIRST_WITH_SIDECARS
+    }
 )
 """Those with native sidecars whose official schemas are installed."""
 
@@ -65,8 +71,13 @@ def complaints(manifest: Manifest, version: tuple[int, ...]) -> str:
 
     Strict: a field that the schema does not know is a fault, as with ``kubectl apply --validate=strict``.
     """
+    return _complaints(json.dumps(manifest), name_of(version))
+
+
+@functools.cache  # each look reads megabytes of schema
+def _complaints(manifest: str, version: str) -> str:
     try:
-        kubernetes_validate.validate(manifest, name_of(version), strict=True)
+        kubernetes_validate.validate(json.loads(manifest), version, strict=True)
     except kubernetes_validate.ValidationError as error:
         return f"{list(error.path)}: {error.message}"
     except kubernetes_validate.SchemaNotFoundError as error:
@@ -97,7 +108,7 @@ class Policy:
         """Return the pod as it is after the policy; the same when a match condition is false.
 
         Raises:
-            celpy.CELEvalError: when an expression fails; with ``failurePolicy: Fail`` the pod is then not created.
+            CELEvalError: when an expression fails; with ``failurePolicy: Fail`` the pod is then not created.
 
         """
         known = {"object": pod, "namespaceObject": namespace, "params": self._params}
@@ -113,15 +124,15 @@ class Policy:
 
 def _evaluate(expression: str, known: dict[str, Any]) -> Any:  # noqa: ANN401  (whatever the expression makes)
     flat = re.sub(r"\bObject(?:\.\w+)*(?=\{)", lambda name: name[0].replace(".", "_"), expression)
-    types = {name: _Message for name in re.findall(r"\b((?:Object|JSONPatch)\w*)\{", flat)}
-    environment = celpy.Environment(annotations=types)
+    types = dict.fromkeys(re.findall(r"\b((?:Object|JSONPatch)\w*)\{", flat), _Message)
+    environment = celpy.Environment(annotations=types)  # type: ignore[arg-type]  # its annotation forgets MessageType
     program = environment.program(environment.compile(flat))
-    return _plain(program.evaluate({name: celpy.json_to_cel(value) for name, value in known.items()}))
+    return _plain(program.evaluate({name: json_to_cel(value) for name, value in known.items()}))
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  (any CEL value, as JSON has it)
     match value:
-        case celpy.CELEvalError():
+        case CELEvalError():
             raise value
         case dict():
             return {str(key): _plain(held) for key, held in value.items()}
