@@ -65,7 +65,7 @@ class Cluster(World):
         return self.start_mock(*flags, host=self.backend)
 
     def container(
-        self, container: Manifest, shared: Manifest | None = None, timeout: float = 30, **environ: str
+        self, container: Manifest, shared: Manifest | None = None, **environ: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a container of the pod to its end, with user, capabilities and root file system as its manifest says.
 
@@ -75,7 +75,6 @@ class Cluster(World):
         return self.pod.run(
             *as_the_runtime(container, shared or {}),
             environ={"PATH": PATH, **LINKS, **settings, **environ},
-            timeout=timeout,
             check=False,
         )
 
