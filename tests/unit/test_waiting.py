@@ -159,3 +159,31 @@ def test_a_deadline_may_have_started_before() -> None:
     """A start given counts, so that start-up time is part of the user's seconds."""
     clock = Clock()
     assert Deadline(10, clock, start=clock.now - 4).remaining() == 6
+
+
+def fullest(window: float, waiters: int, appears: float) -> float:
+    """Let so many begin at one moment; return the share that comes within the fullest window once the mock is there."""
+    arrivals = []
+    for _ in range(waiters):
+        clock = Clock()
+        there = clock.now + appears
+
+        def ask(clock: Clock = clock, there: float = there) -> float:
+            if clock.now < there:
+                raise NotYetError("probe", "refused")
+            return clock.now
+
+        arrivals.append(until_ready(ask, Deadline(600, clock), sleep=clock.sleep))
+    return max(sum(start <= other < start + window for other in arrivals) for start in arrivals) / waiters
+
+
+@pytest.mark.parametrize(("appears", "share"), [(5, 0.5), (20, 0.3), (60, 0.2)])
+def test_who_began_in_step_is_spread_by_the_jitter(appears: float, share: float) -> None:
+    """The longer they wait, the wider; the control is jitter taken away, and then all of them come at once."""
+    assert fullest(0.02, 200, appears) < share
+
+
+def test_without_jitter_all_come_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control to the above."""
+    monkeypatch.setattr("imds_detour.waiting.JITTER", 0.0)
+    assert fullest(0.02, 200, 20) == 1.0

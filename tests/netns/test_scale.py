@@ -1,0 +1,35 @@
+"""Many pods starting at once against one mock. ``LONG=1`` takes the sizes of docs/scale.md."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.crowd import Crowd
+from tests.stage import LONG
+
+SMALL, LARGE = (50, 200) if LONG else (6, 18)
+LATE = 20.0 if LONG else 3.0
+"""Seconds until the mock appears to those who wait for it."""
+
+
+def test_a_crowd_is_verified_and_costs_as_much_each_as_a_few() -> None:
+    """Everyone's app runs; two DNS queries and four requests each; processor time grows with the number alone."""
+    outcomes = {}
+    for size in (SMALL, LARGE):
+        with Crowd(size) as crowd:
+            outcomes[size] = crowd.start(MOCK_BACKEND="nft")
+    for size, seen in outcomes.items():
+        assert seen.verified == size
+        assert seen.requests == pytest.approx(4, abs=0.5)
+        # Two, unless a look-up took so long on this machine that the servers were asked beside it.
+        assert seen.queries <= 4
+    assert outcomes[LARGE].cpu < 2 * outcomes[SMALL].cpu
+
+
+def test_a_crowd_that_waits_does_not_come_in_step() -> None:
+    """All started at one moment; when the mock appears, they come spread over the half second of their pauses."""
+    with Crowd(LARGE) as crowd:
+        seen = crowd.start(LATE, MOCK_BACKEND="nft")
+    assert seen.verified == LARGE
+    assert len(seen.arrivals) == LARGE
+    assert seen.busiest(0.02) < 0.5
