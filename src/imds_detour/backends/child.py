@@ -19,8 +19,9 @@ from imds_detour.errors import DetourError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATIENCE = 10.0
-"""Seconds that one call may take. A commit takes about 1 ms; waiting for another writer's lock takes longest."""
+PATIENCE = 60.0
+"""Seconds that one call may take. A commit takes about 1 ms, waiting for another writer's lock some seconds; but where
+hundreds of containers start at once, the first call waits for a library that gets a hundredth of a processor to load."""
 LARGEST_MESSAGE = 131_072
 """Bytes. A list of our rules is some hundreds; 128 KiB fit in the default socket buffer (net.core.wmem_default)."""
 EARLY_END = "look for what ended it (memory limit? a library's complaint?) and start again"
