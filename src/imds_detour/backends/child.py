@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PATIENCE = 60.0
-"""Seconds that one call may take. A commit takes about 1 ms, waiting for another writer's lock some seconds; but where
-hundreds of containers start at once, the first call waits for a library that gets a hundredth of a processor to load."""
+"""Seconds that one call may take. A commit takes about 1 ms, waiting for another writer's lock some seconds; where a
+hundred containers start at once, the first call waits for a library that loads on a hundredth of a processor."""
 LARGEST_MESSAGE = 131_072
 """Bytes. A list of our rules is some hundreds; 128 KiB fit in the default socket buffer (net.core.wmem_default)."""
 EARLY_END = "look for what ended it (memory limit? a library's complaint?) and start again"
