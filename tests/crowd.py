@@ -165,10 +165,8 @@ def main(say: Callable[[str], object] = sys.stdout.write) -> None:
     """Start a crowd whose mock is late, then crowds of the sizes on the command line with each backend."""
     sizes = [int(size) for size in sys.argv[1:]] or [50, 100, 200]
     say("pods  backend  mock    verified  seconds  CPU ms each  peak MB  DNS each  HTTP each  in the fullest 50 ms\n")
-    cases: list[tuple[int, str, float | None]] = [
-        (size, backend, None) for backend in ("legacy", "nft") for size in sizes
-    ]
-    for size, backend, late in [*cases, (sizes[-1], "nft", 20.0)]:
+    there = [(size, backend, None) for backend in ("nft", "legacy") for size in sizes]
+    for size, backend, late in [(sizes[-1], "nft", LATE), *there]:
         with Crowd(size) as crowd:
             seen = crowd.start(late, MOCK_BACKEND=backend)
         when = "there" if late is None else f"{late:g} s"
