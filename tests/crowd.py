@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 from typing import TYPE_CHECKING, Self
@@ -153,8 +153,9 @@ class Crowd:
         return Listener(self._server(CTL, "mock", "--listen", f"0.0.0.0:{PORT}"))
 
     def _server(self, *command: str) -> subprocess.Popen[str]:
-        # On machines of their own they would not have to share two processors with the crowd.
-        server = self.hub.popen("nice", "-n", "-15", *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        server = self.hub.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        with suppress(PermissionError):  # as root: on a machine of its own it would not share processors with the crowd
+            os.setpriority(os.PRIO_PROCESS, server.pid, -15)
         assert server.stdout is not None
         line = server.stdout.readline()
         assert line, f"{command} did not start"
