@@ -97,8 +97,8 @@ class Instance:
         if "$json" in node:
             value = node["$json"]
             if isinstance(value, dict) and "AccessKeyId" in value:
-                return document(current(value, self.rotation, now))
-            return document(fill(value, now))
+                return document(current(value, self.rotation, now), indent=2)
+            return document(fill(value, now), indent=2)
         return text("\n".join(f"{name}/" if _is_directory(name, node[name]) else name for name in sorted(node)))
 
 

@@ -1,6 +1,7 @@
 """Google Compute Engine's metadata server, version 1."""
 
 import base64
+import functools
 import json
 import re
 from dataclasses import dataclass, replace
@@ -116,7 +117,9 @@ def _camel(node: Json, path: tuple[str, ...]) -> Json:
     if level is None:
         return node
     given = path[-1:] == ("attributes",) or path == _ACCOUNTS
-    return {
-        name if given else re.sub("-(.)", lambda match: match[1].upper(), name): _camel(child, (*path, name))
-        for name, child in level
-    }
+    return {name if given else _camel_name(name): _camel(child, (*path, name)) for name, child in level}
+
+
+@functools.lru_cache(maxsize=1024)
+def _camel_name(name: str) -> str:
+    return re.sub("-(.)", lambda match: match[1].upper(), name)
