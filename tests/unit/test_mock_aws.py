@@ -1,31 +1,24 @@
-"""The development mock's answers, without a server: every time is an argument."""
+"""What the development mock answers as EC2's metadata service."""
 
-import importlib.resources
 import json
 
 import pytest
 
 from imds_detour.ctl.clouds.aws import VERSIONS
-from imds_detour.ctl.clouds.dispatch import Clouds, clouds
+from imds_detour.ctl.clouds.dispatch import Clouds
 from imds_detour.ctl.clouds.messages import Reply
 from imds_detour.ctl.clouds.tokens import Tokens
 from imds_detour.ctl.mock_values import DataError, Json, load
+from tests.clouds import DEFAULTS, NOW, mock
 
-DEFAULTS = importlib.resources.files("imds_detour.ctl").joinpath("mock_data.json").read_text(encoding="utf-8")
-NOW = 1_700_000_000.0  # 2023-11-14T22:13:20Z
 TTL = "x-aws-ec2-metadata-token-ttl-seconds"
 SESSION = "x-aws-ec2-metadata-token"
 ROLE = "/latest/meta-data/iam/security-credentials/imds-detour-mock-role"
 
 
-def instance(override: Json = None, *, required: bool = False) -> Clouds:
-    """Return the mock with the default instance and `override` merged over it."""
-    return clouds(load(DEFAULTS, None if override is None else json.dumps(override)), require_token=required)
-
-
 def get(path: str, override: Json = None) -> Reply:
     """Read one path without a token."""
-    return instance(override).answer("GET", path, {}, NOW)
+    return mock(override).answer("GET", path, {}, NOW)
 
 
 def text(path: str, override: Json = None) -> str:
@@ -106,7 +99,7 @@ def test_credentials_are_a_document_with_times_of_the_request() -> None:
         (NOW, "2023-11-14T22:13:20Z", "2023-11-15T04:13:20Z"),
         (NOW + 86400, "2023-11-15T22:13:20Z", "2023-11-16T04:13:20Z"),
     ):
-        reply = instance().answer("GET", ROLE, {}, now)
+        reply = mock().answer("GET", ROLE, {}, now)
         document = json.loads(reply.body)
         assert reply.headers == (("Content-Type", "application/json"),)
         assert document["Code"] == "Success"
@@ -142,7 +135,7 @@ def token(of: Clouds, ttl: str = "60", now: float = NOW) -> str:
 @pytest.mark.parametrize("path", ["/latest/api/token", "//latest/api/token/"])
 def test_a_token_is_text_and_its_ttl_is_echoed(ttl: str, path: str) -> None:
     """A token request answers text, with the granted seconds in the header it was asked with."""
-    reply = instance().answer("PUT", path, {TTL: ttl}, NOW)
+    reply = mock().answer("PUT", path, {TTL: ttl}, NOW)
     assert reply.status == 200
     assert reply.headers == (("Content-Type", "text/plain"), ("X-aws-ec2-metadata-token-ttl-seconds", ttl))
     assert reply.body.isascii()
@@ -154,13 +147,13 @@ def test_a_token_is_text_and_its_ttl_is_echoed(ttl: str, path: str) -> None:
 )
 def test_a_missing_or_wrong_ttl_is_400(ttl: str | None) -> None:
     """A token request without a number of seconds from 1 to 21600 is refused."""
-    assert instance().answer("PUT", "/latest/api/token", {} if ttl is None else {TTL: ttl}, NOW).status == 400
+    assert mock().answer("PUT", "/latest/api/token", {} if ttl is None else {TTL: ttl}, NOW).status == 400
 
 
 def test_a_forwarded_token_request_is_403() -> None:
     """A token request that came through a proxy is refused, as the real service does."""
     headers = {TTL: "60", "x-forwarded-for": "192.0.2.1"}
-    assert instance().answer("PUT", "/latest/api/token", headers, NOW).status == 403
+    assert mock().answer("PUT", "/latest/api/token", headers, NOW).status == 403
 
 
 @pytest.mark.parametrize(
@@ -177,22 +170,22 @@ def test_a_forwarded_token_request_is_403() -> None:
 @pytest.mark.parametrize("required", [False, True])
 def test_other_methods_are_405(method: str, path: str, allow: str, required: bool) -> None:
     """A method that does not fit the path is refused with those that do, whatever the token rule."""
-    reply = instance(required=required).answer(method, path, {}, NOW)
+    reply = mock(required=required).answer(method, path, {}, NOW)
     assert reply.status == 405
     assert ("Allow", allow) in reply.headers
 
 
 def test_head_answers_as_get() -> None:
     """HEAD gives what GET gives; leaving the body out is the server's business."""
-    assert instance().answer("HEAD", "/latest/user-data", {}, NOW) == get("/latest/user-data")
+    assert mock().answer("HEAD", "/latest/user-data", {}, NOW) == get("/latest/user-data")
 
 
 @pytest.mark.parametrize("required", [False, True])
 def test_a_token_opens_reads_until_its_time_is_over(required: bool) -> None:
     """A token is good until just before its TTL has passed, and then answers 401."""
-    mock = instance(required=required)
-    headers = {SESSION: token(mock, "60")}
-    statuses = [mock.answer("GET", "/latest/user-data", headers, NOW + age).status for age in (0, 59.9, 60, 1e6)]
+    of = mock(required=required)
+    headers = {SESSION: token(of, "60")}
+    statuses = [of.answer("GET", "/latest/user-data", headers, NOW + age).status for age in (0, 59.9, 60, 1e6)]
     assert statuses == [200, 200, 401, 401]
 
 
@@ -200,25 +193,25 @@ def test_a_token_opens_reads_until_its_time_is_over(required: bool) -> None:
 @pytest.mark.parametrize("required", [False, True])
 def test_an_unknown_token_is_401(bad: str, required: bool) -> None:
     """A token that was never issued is refused, even where none is needed."""
-    assert instance(required=required).answer("GET", "/latest/user-data", {SESSION: bad}, NOW).status == 401
+    assert mock(required=required).answer("GET", "/latest/user-data", {SESSION: bad}, NOW).status == 401
 
 
 def test_a_token_of_another_mock_or_with_one_letter_changed_is_401() -> None:
     """Only the mock that issued a token takes it, and only unchanged."""
-    mock, other = instance(), instance()
-    good = token(mock)
-    assert mock.answer("GET", "/", {SESSION: good}, NOW).status == 200
+    one, other = mock(), mock()
+    good = token(one)
+    assert one.answer("GET", "/", {SESSION: good}, NOW).status == 200
     assert other.answer("GET", "/", {SESSION: good}, NOW).status == 401
     for place in range(len(good)):
         changed = good[:place] + ("A" if good[place] != "A" else "B") + good[place + 1 :]
-        assert mock.answer("GET", "/", {SESSION: changed}, NOW).status == 401, place
+        assert one.answer("GET", "/", {SESSION: changed}, NOW).status == 401, place
 
 
 def test_imdsv2_required_refuses_reads_without_a_token() -> None:
     """With IMDSv2 required a read without a token is 401, whether or not the path exists."""
-    mock = instance(required=True)
-    assert [mock.answer("GET", path, {}, NOW).status for path in ("/", "/latest/user-data", "/no")] == [401] * 3
-    assert mock.answer("GET", "/latest/user-data", {SESSION: token(mock)}, NOW).status == 200
+    of = mock(required=True)
+    assert [of.answer("GET", path, {}, NOW).status for path in ("/", "/latest/user-data", "/no")] == [401] * 3
+    assert of.answer("GET", "/latest/user-data", {SESSION: token(of)}, NOW).status == 200
 
 
 def test_tokens_differ_and_none_is_stored() -> None:

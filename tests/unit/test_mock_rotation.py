@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from imds_detour.ctl.clouds.credentials import Rotation
 from imds_detour.ctl.clouds.notices import Notices
-from imds_detour.ctl.mock_values import Json
 from tests.clouds import NOW, get, mock, value
 
 ROLE = "/latest/meta-data/iam/security-credentials/imds-detour-mock-role"
@@ -90,8 +89,9 @@ def test_without_rotation_credentials_stay() -> None:
 
 def test_a_users_own_credentials_rotate_as_well() -> None:
     """A fixed expiry in the user's values gives way to rotation, and what is not there is not invented."""
-    over: Json = {"ecs": {"credentials": {"AccessKeyId": "AKIA", "Expiration": "2030-01-01T00:00:00Z", "Token": None}}}
-    document = value(get("/creds", of=mock(over, rotation=Rotation(60, NOW))))
+    mine: dict[str, str | None] = {"AccessKeyId": "AKIA", "Expiration": "2030-01-01T00:00:00Z", "Token": None}
+    of = mock({"ecs": {"credentials": {**mine}}}, rotation=Rotation(60, NOW))
+    document = value(get("/creds", of=of))
     assert document["AccessKeyId"] == "000000"
     assert document["Token"] is None
     assert seconds(document["Expiration"]) == NOW + 60
