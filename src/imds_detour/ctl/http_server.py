@@ -62,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._request: _Request | None = None  # its head is read, its body perhaps not
         self._paused = False
         self._done = False
+        self._closing: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember the connection, so that stopping can end it."""
@@ -73,6 +74,8 @@ class Connection(asyncio.Protocol):
         """Forget the connection."""
         self._done = True
         self._server.connections.discard(self)
+        if self._closing:
+            self._closing.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Answer every request that is complete."""
@@ -142,7 +145,7 @@ class Connection(asyncio.Protocol):
             # Closing with unread input would reset the connection and could take the answer away from the client.
             self.finish()
             self.transport.write_eof()
-            asyncio.get_running_loop().call_later(LINGER, self.transport.close)
+            self._closing = asyncio.get_running_loop().call_later(LINGER, self.transport.close)
 
 
 def parse(head: bytes, end: int) -> _Request:
