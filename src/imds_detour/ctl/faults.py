@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from imds_detour.ctl.clouds.messages import Answer, Reply, refuse
 from imds_detour.ctl.http_server import Connection, Server
@@ -24,9 +24,10 @@ class Failing:
 
     def __call__(self, method: str, target: str, headers: Mapping[str, str], now: float) -> Reply:
         """Answer one request; an `Answer`."""
-        if next(self.count) % self.every == 0:
-            return refuse(self.status, "failed on purpose (--fail)")
-        return self.answer(method, target, headers, now)
+        reply = self.answer(method, target, headers, now)
+        if next(self.count) % self.every:
+            return reply
+        return replace(refuse(self.status, "failed on purpose (--fail)"), cloud=reply.cloud)
 
 
 class Slow(Connection):

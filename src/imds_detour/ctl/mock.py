@@ -57,9 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     events.add_argument("--spot-in", metavar="SECONDS", help="EC2 announces a Spot interruption after so long")
     events.add_argument("--rebalance-in", metavar="SECONDS", help="EC2 recommends to rebalance after so long")
     faults = parser.add_argument_group("faults, to try an app's retries and time-outs")
-    faults.add_argument("--delay", metavar="SECONDS", help="answer so much later")
+    silent = faults.add_mutually_exclusive_group()
+    silent.add_argument("--delay", metavar="SECONDS", help="answer so much later")
     faults.add_argument("--fail", metavar="STATUS[:N]", help="answer each request, or each Nth, with this HTTP status")
-    faults.add_argument("--hang", action="store_true", help="take connections and requests, and never answer")
+    silent.add_argument("--hang", action="store_true", help="take connections and requests, and never answer")
 
 
 _EPILOG = """\

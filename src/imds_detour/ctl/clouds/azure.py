@@ -16,6 +16,7 @@ VERSIONS = (
     "2024-07-17",
 )
 """Listed at `/metadata/versions`. A request may name any date: SDKs are ahead of every list."""
+TTL = 86400  # seconds an access token lasts where the data do not say
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _VERSIONS_PATH = ("metadata", "versions")
@@ -50,7 +51,7 @@ class Azure:
         if not token:
             return _bad("Identity not found", token=True)
         served = current(token, self.rotation, request.now)
-        lasts = int(scalar(served.get("expires_in", 86400)))
+        lasts = value if isinstance(value := served.get("expires_in"), int) else TTL
         # The real service writes numbers as strings here; SDKs read both.
         served |= {
             "client_id": request.query.get("client_id", served.get("client_id")),

@@ -26,7 +26,7 @@ def find(node: Json, path: Iterable[str]) -> Json:
     """Return what stands at a path, list items by their number, or None where nothing does."""
     for name in path:
         if isinstance(node, dict):
-            node = node.get(name)
+            node = None if "$now" in node else node.get(name)  # a time is a single value
         elif (
             isinstance(node, list) and name.isdecimal() and name.isascii() and len(name) < 6
         ):  # int() takes no millions

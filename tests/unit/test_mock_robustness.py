@@ -1,0 +1,106 @@
+"""The development mock under requests and values that nobody thought of."""
+
+import contextlib
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imds_detour.ctl.clouds.aws import ALIBABA
+from imds_detour.ctl.clouds.credentials import Rotation
+from imds_detour.ctl.mock_values import DOCUMENT_ROOTS, DataError, Json
+from tests.clouds import DEFAULTS, NOW, mock
+
+MOCK = mock()
+ECS_TTL, ECS_SESSION = ALIBABA.ttl_header.lower(), ALIBABA.session_header.lower()
+SEGMENTS = st.sampled_from(
+    [
+        *("latest", "meta-data", "api", "token", "v1", "v2", "v3", "v4", "creds", "role", "credentials", "task", "x"),
+        *("computeMetadata", "instance", "service-accounts", "default", "identity", "0", "-1", "9" * 9, "\u0661"),
+        *("metadata", "oauth2", "versions", "scheduledevents", "compute", "v1.json", "interfaces", "public", "opc"),
+        *("hetzner", "userdata", "openstack", "conf", "user_data", "instance_identity", "iam_token", "$now", "$json"),
+        *("%2F", "%00", "..", ".", "%ff", "", "network", "dynamic", "instance-identity", "document"),
+    ]
+)
+QUERIES = st.sampled_from(
+    [
+        *("", "recursive=true", "alt=json", "recursive=true&alt=text", "audience=x&format=full", "format=text", "&&=&"),
+        *("api-version=2021-02-01", "api-version=2021-02-01&resource=r", "version=1", "format=json", "%zz=%"),
+    ]
+)
+HEADERS = st.dictionaries(
+    st.sampled_from(
+        [
+            *("metadata", "metadata-flavor", "authorization", "host", "metadata-token", "accept", "x-forwarded-for"),
+            *(ECS_TTL, ECS_SESSION, "x-aws-ec2-metadata-token", "metadata-token-expiry-seconds"),
+        ]
+    ),
+    st.sampled_from(["true", "Google", "ibm", "Bearer Oracle", "60", "", "application/json", "100.100.100.200"]),
+)
+METHODS = st.sampled_from(["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"])
+
+
+@given(method=METHODS, path=st.lists(SEGMENTS, max_size=6), query=QUERIES, headers=HEADERS)
+def test_every_request_is_answered_and_none_redirected(
+    method: str, path: list[str], query: str, headers: dict[str, str]
+) -> None:
+    """Whatever is asked, there is an answer of a status that HTTP knows, without a redirect or an error of ours."""
+    reply = MOCK.answer(method, f"/{'/'.join(path)}?{query}", headers, NOW)
+    assert reply.status in {200, 400, 401, 403, 404, 405}
+    assert reply.cloud != "-"
+    assert "Location" not in dict(reply.headers)
+
+
+def places(node: Json, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Return every place in the documents where a user could write something else."""
+    if not isinstance(node, dict) or "$now" in node:
+        return [path]
+    return [path, *(place for name, child in node.items() for place in places(child, (*path, name)))]
+
+
+PLACES = [
+    place
+    for root, cloud in json.loads(DEFAULTS).items()
+    if root in DOCUMENT_ROOTS
+    for place in places(cloud["$json"], (root,))
+]
+ODD = st.sampled_from([None, 0, -1, 1.5, True, "", "\ud800", [], [None], [[1], {"a": None}], {"a": 1}, {"$now": 5}])
+EVERYTHING = (
+    *(("PUT", path, headers) for path, headers in (("/latest/api/token", {ECS_TTL: "60"}), ("/v1/token", {}))),
+    *(("GET", path, {}) for path in ("/creds", "/role/x", "/v4", "/v4/task", "/conf", "/conf?format=json")),
+    *(("GET", path, {}) for path in ("/user_data", "/user_data/cloud-init", "/openstack", "/openstack/latest")),
+    *(("GET", path, {}) for path in ("/openstack/latest/user_data", "/metadata/v1.json", "/metadata/v1/interfaces")),
+    *(("GET", path, {}) for path in ("/hetzner/v1/metadata", "/opc/v1/instance", "/opc/v1/vnics", "/opc/v1/vnics/0")),
+    ("GET", "/v1/credentials", {"authorization": "x"}),
+    *(
+        ("GET", f"/computeMetadata/v1/{path}", {"metadata-flavor": "Google"})
+        for path in (
+            *(
+                "?recursive=true",
+                "?recursive=true&alt=text",
+                "instance/tags",
+                "instance/",
+                "instance/network-interfaces",
+            ),
+            *(f"instance/service-accounts/default/{leaf}" for leaf in ("", "token", "identity?audience=x&format=full")),
+        )
+    ),
+    *(
+        ("GET", f"/metadata/{path}api-version=2021-02-01", {"metadata": "true"})
+        for path in ("instance?", "instance?format=text&", "identity/oauth2/token?resource=r&", "scheduledevents?")
+    ),
+)
+
+
+@pytest.mark.parametrize("rotation", [None, Rotation(60, NOW)])
+@given(place=st.sampled_from(PLACES), odd=ODD)
+def test_odd_values_are_refused_or_served(rotation: Rotation | None, place: tuple[str, ...], odd: Json) -> None:
+    """Whatever a user writes anywhere into the documents is refused before the start, or no obstacle afterwards."""
+    override = odd
+    for name in reversed(place):
+        override = {name: override}
+    with contextlib.suppress(DataError):
+        of = mock(override, rotation=rotation)
+        for method, target, headers in EVERYTHING:
+            assert of.answer(method, target, headers, NOW).status in {200, 400, 401, 404}, target
