@@ -5,17 +5,30 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
-from tests.mock_process import COMMAND, GET, ID, PATIENCE, fails, reply, running
+from imds_detour.endpoints import Endpoint
+from imds_detour.presets import PRESETS, Preset
+from imds_detour.probe import Question, identify
+from imds_detour.waiting import Deadline
+from tests.mock_process import COMMAND, GET, ID, PATIENCE, Mock, fails, reply, running
 
 
 def ask(stream: socket.socket, path: str, *headers: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
     """Ask one question on an open connection."""
     stream.sendall("\r\n".join([f"{method} {path} HTTP/1.1", "Host: mock", *headers, "\r\n"]).encode())
     return reply(stream)
+
+
+@pytest.fixture(scope="module")
+def every() -> Iterator[Mock]:
+    """Return one mock for all presets, as a multi-cloud user has it."""
+    with running() as started:
+        yield started
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -32,6 +45,18 @@ def test_one_port_answers_for_every_cloud(host: str) -> None:
         assert ask(stream, "/metadata/instance?api-version=2021-02-01")[0] == 400
         assert ask(stream, "/v1/credentials", "Authorization: x")[0] == 200
         assert ask(stream, "/v1/credentials")[0] == 401
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_every_preset_takes_it_for_its_service(preset: Preset, every: Mock) -> None:
+    """The mock passes the proof that imds-detour asks of each service, twice alike, and the log says for which."""
+    at = Endpoint(IPv4Address("127.0.0.1"), every.port)
+    question = Question(preset.name, preset.endpoints[0].host, preset.proof)
+    first, second = (identify(at, question, Deadline(PATIENCE)) for _ in range(2))
+    assert first == second
+    assert first.version == ("IMDSv2" if preset.name == "aws" else preset.name)
+    for _ in range(2 * (2 if preset.proof.token else 1)):
+        assert every.lines.get(timeout=PATIENCE).split()[-1] == preset.name
 
 
 def test_the_log_names_the_cloud_and_gives_no_secret_away() -> None:
