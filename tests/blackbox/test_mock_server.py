@@ -172,14 +172,14 @@ def test_imdsv2_required_needs_the_token() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it_at_once(mock: Mock, number: signal.Signals) -> None:
-    """SIGTERM and SIGINT end the mock within half a second with exit code 0, whatever is open, and in silence."""
+    """SIGTERM and SIGINT end the mock without waiting for open connections, with exit code 0 and in silence."""
     with mock.connect() as idle, mock.connect() as halfway:
         idle.sendall(GET)
         reply(idle)
         halfway.sendall(GET[:20])
         took = mock.stop(number)
     assert mock.process.returncode == 0
-    assert took < 0.5
+    assert took < PATIENCE / 2  # it takes milliseconds; a busy machine may not have them to give
     assert mock.rest() == ["imds-detourctl mock: 127.0.0.1 GET /latest/meta-data/instance-id 200 19 aws\n"]
 
 
