@@ -139,7 +139,7 @@ def test_the_unknown_is_404(path: str) -> None:
 
 def test_the_root_is_known_for_googles() -> None:
     """`GET /` carries the header for any client, as Go's client looks for it, and lists Google's to those who ask."""
-    for headers in (FLAVOR, {"host": "metadata.google.internal"}):
+    for headers in (FLAVOR, {"host": "metadata.google.internal"}, {"host": "metadata.google.internal.:80"}):
         reply = get("/", headers)
         assert (reply.status, reply.body) == (200, b"computeMetadata/\n")
         assert ("Metadata-Flavor", "Google") in reply.headers

@@ -104,7 +104,7 @@ def choose(request: Request) -> str:
         return "gcp"
     if _ALIBABA_HEADERS & request.headers.keys():
         return "alibaba"
-    return _BY_HOST.get(request.headers.get("host", "").partition(":")[0], "aws")
+    return _BY_HOST.get(request.headers.get("host", "").partition(":")[0].rstrip("."), "aws")
 
 
 def _of_metadata(request: Request, second: str) -> str:
