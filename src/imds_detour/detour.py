@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imds_detour import backends, capabilities, discovery, hosts, namespaces, routes, rules, verification
+from imds_detour import backends, capabilities, discovery, hosts, namespaces, resolver_file, routes, rules, verification
 from imds_detour.errors import DetourError
 
 if TYPE_CHECKING:
@@ -175,6 +175,11 @@ def close(firewall: Firewall, addresses: Sequence[Address], undo: ExitStack, rep
             raise refusal from None
         report.warning(f"the guard drops instead of rejecting, so that SDKs wait for a timeout: {refusal.reason}")
     report.step(f"guard: whatever goes to {' or '.join(map(str, addresses))} is refused from here on")
+    if server := resolver_file.server_among(addresses, resolver_file.read()):
+        report.warning(
+            f"{server} is this container's DNS server too, and the guard closes it: give it another, in Compose"
+            " `dns: [1.1.1.1]`, or set MOCK_GUARD=off"
+        )
 
 
 def passage(service: Service, mocks: tuple[Mock, ...], ground: Ground) -> Passage:

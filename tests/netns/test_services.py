@@ -181,3 +181,13 @@ def test_ecs_is_asked_what_sdks_will_ask_there(world: World) -> None:
     assert done.returncode == 0, done.stderr
     assert server.stdout is not None
     assert server.stdout.readline() == "GET /v2/credentials/task no token\n"
+
+
+def test_a_dns_server_at_the_metadata_address_is_warned_of(world: World) -> None:
+    """As on Google Cloud: the guard closes it with all else, and the line says what to do instead."""
+    world.start_mock()
+    world.app.write("resolv.conf", f"nameserver {METADATA}\n")
+    done = start(world, "aws")
+    assert done.returncode == 0, done.stderr
+    assert f"{METADATA} is this container's DNS server too, and the guard closes it" in done.stderr
+    assert "dns: [1.1.1.1]" in done.stderr

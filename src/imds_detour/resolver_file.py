@@ -1,0 +1,42 @@
+"""/etc/resolv.conf, read for one question only: whether the guard closes the container's own DNS server.
+
+On Google Cloud 169.254.169.254 is the DNS server too. A container has it there itself, or Docker's embedded server asks
+it on the container's behalf, from within its network namespace.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from imds_detour.endpoints import Address
+
+PATH = "/etc/resolv.conf"
+SERVERS = re.compile(r"^\s*nameserver\s+(\S+)|^# ExtServers: \[(.*)\]", re.MULTILINE)
+"""resolv.conf(5), and the comment in which Docker (libnetwork, since Engine 25) lists whom its own server asks."""
+
+
+def server_among(addresses: Iterable[Address], text: str) -> Address | None:
+    """Return the first of these addresses that a resolv.conf's text names as a DNS server."""
+    named = {word for match in SERVERS.findall(text) for word in re.findall(r"[0-9A-Fa-f.:]{3,}", " ".join(match))}
+    return next((address for address in addresses if any(_is(word, address) for word in named)), None)
+
+
+def read() -> str:
+    """Return the file's text; nothing where there is none."""
+    try:
+        with open(PATH, encoding="utf-8", errors="replace") as file:
+            return file.read(65_536)  # a larger one is none
+    except OSError:
+        return ""
+
+
+def _is(word: str, address: Address) -> bool:
+    try:
+        return ip_address(word) == address
+    except ValueError:
+        return False
