@@ -1,0 +1,66 @@
+"""Measure everything, print the table, and write it down: ``make bench``, or ``make bench QUICK=1`` for a first look."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from bench import crowd, datapath, footprint, plots, reaction, startup, subjects, table
+from imds_detour.ctl import sandbox
+
+if TYPE_CHECKING:
+    from bench.rows import Row
+
+QUICK = os.getenv("QUICK", "") not in ("", "0")
+RESULTS = os.path.join(subjects.HERE, "results.json")
+
+
+def main() -> int:
+    """Prepare outside, measure in a sandbox; names after ``python -m bench`` choose among the measurements."""
+    if not sandbox.inside():
+        if why := sandbox.missing():
+            sys.stderr.write(f"bench: {why}\n")
+            return 2
+        missing = subjects.prepare()
+        os.environ["BENCH_MISSING"] = json.dumps(missing)
+        return sandbox.run([sys.executable, "-m", "bench", *sys.argv[1:]], os.environ)
+    wanted = sys.argv[1:]
+    rows: list[Row] = []
+    stages: dict[str, list[tuple[str, float]]] = {}
+    measurements = {
+        "startup": lambda: startup.measure(10 if QUICK else 60),
+        "reaction": lambda: reaction.measure(5 if QUICK else 50),
+        "stop": lambda: reaction.stop(3 if QUICK else 20),
+        "datapath": lambda: datapath.measure(worlds=1 if QUICK else 6, quick=QUICK),
+        "footprint": footprint.measure,
+        "crowd": lambda: crowd.measure((10, 20, 40) if QUICK else (50, 100, 200)),
+    }
+    for name, measure in measurements.items():
+        if not wanted or name in wanted:
+            began = time.monotonic()
+            rows += measure()
+            sys.stderr.write(f"bench: {name} took {time.monotonic() - began:.0f} s\n")
+    if not wanted or "startup" in wanted:
+        stages = startup.stages(10 if QUICK else 40)
+    missing = json.loads(os.environ.get("BENCH_MISSING", "[]"))
+    sys.stdout.write(table.text(rows, missing))
+    results = {
+        "machine": table.machine(),
+        "quick": QUICK,
+        "rows": [each.plain() for each in rows],
+        "stages": stages,
+        "missing": missing,
+    }
+    if not wanted:
+        with open(RESULTS, "w") as file:
+            json.dump(results, file, indent=1)
+            file.write("\n")
+        plots.draw(results)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

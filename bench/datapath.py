@@ -1,0 +1,91 @@
+"""What the redirect costs each request: kernel work alone, a load generator, and a client like an SDK's."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections import defaultdict
+
+from bench import subjects
+from bench.figures import ratio
+from bench.ground import HERE
+from bench.paths import PORT, Path, Paths
+from bench.rows import Row, row
+
+MODES = {"keep": "keep-alive", "connect": "a connection per request"}
+URL = "/latest/meta-data/instance-id"
+
+
+def measure(worlds: int, *, quick: bool) -> list[Row]:
+    """Return the rows, from so many fresh worlds."""
+    detour = subjects.installed().argv[0]
+    kernel: dict[tuple[str, Path], list[float]] = defaultdict(list)
+    rates: dict[tuple[str, str, Path], list[float]] = defaultdict(list)
+    for _ in range(worlds):
+        for mode in MODES:
+            # A fresh world a mode: no connection of an earlier run is left to collide with.
+            with Paths(detour) as paths:
+                rounds = {"keep": 1000, "connect": 200}[mode]
+                columns = paths.cost(subjects.tool("pathcost"), mode, rounds, 10 if quick else 25)
+                for path, column in zip(paths.paths, columns, strict=True):
+                    kernel[mode, path] += column
+            with Paths(detour) as paths:
+                paths.serve(sys.executable, "-m", "imds_detour.ctl.mock", "--listen", f"0.0.0.0:{PORT}", "--quiet")
+                clients = {"SDK-like client": _sdk, **({"wrk": _wrk} if shutil.which("wrk") else {})}
+                for turn in range(3 if quick else 8):
+                    for client, rate in clients.items():
+                        for number in _rotated(len(paths.paths), turn):
+                            rates[client, mode, paths.paths[number]].append(rate(paths, number, mode))
+    return [*_requests(rates), *_kernel(kernel)]
+
+
+def _requests(rates: dict[tuple[str, str, Path], list[float]]) -> list[Row]:
+    rows = []
+    for (client, mode, path), samples in rates.items():
+        group = f"data path, {client}, {MODES[mode]}{', Docker network' if path.docker else ''}"
+        if not path.backend:
+            rows.append(row(group, "direct", "/s", samples))
+        else:
+            against = rates[client, mode, path.straight]
+            rows.append(row(group, path.backend, "/s", samples, baseline=against, ratio_at_least=0.95))
+    return sorted(rows, key=lambda each: each.group)
+
+
+def _kernel(kernel: dict[tuple[str, Path], list[float]]) -> list[Row]:
+    rows = []
+    for (mode, path), samples in kernel.items():
+        group = f"kernel's work for a request, {MODES[mode]}{', Docker network' if path.docker else ''}"
+        microseconds = [nanoseconds / 1000 for nanoseconds in samples]
+        against = [nanoseconds / 1000 for nanoseconds in kernel[mode, path.straight]] if path.backend else None
+        rows.append(row(group, path.backend or "direct", "us", microseconds, baseline=against))
+    return sorted(rows, key=lambda each: each.group)
+
+
+def worst(columns: list[list[float]]) -> float:
+    """Return how many times the kernel's work of the first path the costliest of the others takes."""
+    return max(ratio(column, columns[0]).middle for column in columns[1:])
+
+
+def _rotated(count: int, turn: int) -> list[int]:
+    return [(number + turn) % count for number in range(count)]
+
+
+def _wrk(paths: Paths, number: int, mode: str) -> float:
+    address, port = paths.to(number)
+    close = ["-H", "Connection: close"] if mode == "connect" else []
+    command = ["wrk", "-t", "1", "-c", "4", "-d", "1", *close, f"http://{address}:{port}{URL}"]
+    said = paths.clients[number].run(*command).stdout
+    found = re.search(r"Requests/sec:\s+([\d.]+)", said)
+    if not found or "Non-2xx" in said:
+        raise RuntimeError(said)
+    return float(found[1])
+
+
+def _sdk(paths: Paths, number: int, mode: str) -> float:
+    address, port = paths.to(number)
+    count = 600
+    script = os.path.join(HERE, "sdkclient.py")
+    said = paths.clients[number].run(sys.executable, script, address, str(port), mode, str(count)).stdout
+    return count / (int(said) / 1e9)

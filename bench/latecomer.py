@@ -1,0 +1,83 @@
+"""A DNS server and a mock that are there when told: ``python bench/latecomer.py ADDRESS NAME PORT``.
+
+Commands, one a line; each is answered by a line with the nanoseconds of the monotonic clock at which it took effect:
+
+    dns on | off | silent    know the name; answer NXDOMAIN; answer nothing
+    http on | off            listen on PORT; refuse
+    count                    answered by the number of DNS questions since the last count instead
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from functools import partial
+from importlib.resources import files
+from typing import cast
+
+import dns.message
+
+from imds_detour.ctl.http_server import Connection, Server
+from imds_detour.ctl.metadata import Instance
+from imds_detour.ctl.mock_values import load
+from imds_detour.ctl.nameserver import addresses, refusal
+
+
+class Names(asyncio.DatagramProtocol):
+    """A DNS server with one name."""
+
+    def __init__(self, name: str, address: str) -> None:
+        self._name, self._address = name, address
+        self.state = "on"
+        self.asked = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember where to send replies."""
+        self._transport = cast("asyncio.DatagramTransport", transport)  # Python 3.11's own has no such base class
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        """Answer as told."""
+        self.asked += 1
+        if self.state == "silent":
+            return
+        question = dns.message.from_wire(data)
+        assert isinstance(question, dns.message.QueryMessage)
+        known = self.state == "on"
+        reply = addresses(question, self._name, [self._address]) if known else refusal(question, "NXDOMAIN")
+        self._transport.sendto(reply, addr)
+
+
+async def serve(address: str, name: str, port: int) -> None:
+    """Follow commands until there are no more."""
+    loop = asyncio.get_running_loop()
+    _, names = await loop.create_datagram_endpoint(lambda: Names(name, address), (address, 53))
+    text = files("imds_detour.ctl").joinpath("mock_data.json").read_text(encoding="utf-8")
+    mock = Server(Instance(load(text), require_token=False).answer, lambda _line: None)
+    listen = partial(loop.create_server, lambda: Connection(mock), address, port, backlog=1024)
+    listener: asyncio.Server | None = await listen()
+    commands = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
+    _say("ready")
+    while command := (await commands.readline()).decode().split():
+        now = time.monotonic_ns()
+        match command:
+            case ["dns", state]:
+                names.state = state
+            case ["http", "on"] if listener is None:
+                listener = await listen()
+            case ["http", "off"] if listener is not None:
+                listener.close()
+                listener = None
+            case ["count"]:
+                now, names.asked = names.asked, 0
+        _say(str(now))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(sys.argv[1], sys.argv[2], int(sys.argv[3])))

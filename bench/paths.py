@@ -1,0 +1,114 @@
+"""Paths from an app to the mock, side by side: straight, and through our rules; with conntrack idle, and at work."""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from bench.ground import end
+from imds_detour.ctl.lab import Host, environ, link
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+METADATA = "169.254.169.254"
+PORT = 1338
+
+# As Docker writes them for the DNS server of its networks. Whoever is on such a network has conntrack at work already.
+DOCKER_DNS = """\
+*nat
+:DOCKER_OUTPUT - [0:0]
+:DOCKER_POSTROUTING - [0:0]
+-A OUTPUT -d 127.0.0.11/32 -j DOCKER_OUTPUT
+-A POSTROUTING -d 127.0.0.11/32 -j DOCKER_POSTROUTING
+-A DOCKER_OUTPUT -d 127.0.0.11/32 -p tcp -m tcp --dport 53 -j DNAT --to-destination 127.0.0.11:40001
+-A DOCKER_OUTPUT -d 127.0.0.11/32 -p udp -m udp --dport 53 -j DNAT --to-destination 127.0.0.11:40002
+-A DOCKER_POSTROUTING -s 127.0.0.11/32 -p tcp -m tcp --sport 40001 -j SNAT --to-source :53
+-A DOCKER_POSTROUTING -s 127.0.0.11/32 -p udp -m udp --sport 40002 -j SNAT --to-source :53
+COMMIT
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One way from an app to the mock.
+
+    Attributes:
+        backend: whose rules lead there; empty for straight.
+        docker: whether Docker's rules are there too.
+
+    """
+
+    backend: str
+    docker: bool
+
+    @property
+    def straight(self) -> Path:
+        """The path that this one is compared to."""
+        return Path("", self.docker)
+
+
+PATHS = [Path(backend, docker) for docker in (False, True) for backend in ("", "legacy", "nft")]
+
+
+class Paths:
+    """A server's host and, for each path, a client's host with a cable of its own to it. Always fresh."""
+
+    def __init__(self, detour: str, paths: Sequence[Path] = tuple(PATHS)) -> None:
+        """Make them; ``detour`` is the installed imds-detour, which writes the rules."""
+        self._stack = ExitStack()
+        self.paths = list(paths)
+        self.server = self._stack.enter_context(Host())
+        self.clients: list[Host] = []
+        for number, path in enumerate(self.paths):
+            client = self._stack.enter_context(Host())
+            link(self.server, client, f"eth{number}", f"{self._server(number)}/24", f"10.90.{number}.2/24")
+            client.ip("route", "add", "default", "via", self._server(number))
+            client.run("sh", "-c", "echo 1024 65000 > /proc/sys/net/ipv4/ip_local_port_range")
+            if path.docker:
+                subprocess.run(
+                    client.inside("iptables-legacy-restore", "--noflush"), input=DOCKER_DNS, text=True, check=True
+                )
+            if path.backend:
+                settings = environ(MOCK_HOSTNAME=f"{self._server(number)}:{PORT}", MOCK_PROBE="off", MOCK_LOG="quiet")
+                client.run(detour, "true", environ={**settings, "MOCK_BACKEND": path.backend})
+            self.clients.append(client)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stack.close()
+
+    @staticmethod
+    def _server(number: int) -> str:
+        return f"10.90.{number}.1"
+
+    def to(self, number: int) -> tuple[str, int]:
+        """Return address and port that the client of a path connects to."""
+        return (METADATA, 80) if self.paths[number].backend else (self._server(number), PORT)
+
+    def serve(self, *command: str) -> subprocess.Popen[str]:
+        """Start a server on the server's host; its first line says that it listens."""
+        process = self.server.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self._stack.callback(end, process)
+        assert process.stdout is not None
+        process.stdout.readline()
+        return process
+
+    def cost(self, program: str, mode: str, rounds: int, batches: int) -> list[list[float]]:
+        """Return nanoseconds of processor time for one round trip, a list for each path (pathcost.c)."""
+        ends = [
+            f"{client.pid}={':'.join(map(str, self.to(number)))}={self._server(number)}"
+            for number, client in enumerate(self.clients)
+        ]
+        done = subprocess.run(
+            [program, mode, str(rounds), str(batches), str(self.server.pid), str(PORT), *ends],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        lines = [list(map(float, line.split())) for line in done.stdout.splitlines()]
+        return [list(column) for column in zip(*lines, strict=True)]

@@ -1,0 +1,39 @@
+"""Asks like an SDK, a session token and then a value: ``python bench/sdkclient.py ADDRESS PORT keep|connect COUNT``.
+
+Prints the nanoseconds of the monotonic clock that COUNT requests took.
+"""
+
+from __future__ import annotations
+
+import http.client
+import sys
+import time
+
+TOKEN, VALUE = "/latest/api/token", "/latest/meta-data/iam/security-credentials/"  # noqa: S105  (a path)
+
+
+def ask(address: str, port: int, count: int, *, keep: bool) -> None:
+    """Send so many requests, all over one connection or each over its own."""
+    connection: http.client.HTTPConnection | None = None
+    token = ""
+    for number in range(count):
+        connection = connection or http.client.HTTPConnection(address, port, timeout=5)
+        if number % 2 == 0:
+            connection.request("PUT", TOKEN, headers={"X-aws-ec2-metadata-token-ttl-seconds": "60"})
+            token = connection.getresponse().read().decode()
+        else:
+            connection.request("GET", VALUE, headers={"X-aws-ec2-metadata-token": token})
+            reply = connection.getresponse()
+            assert reply.status == 200, reply.status
+            reply.read()
+        if not keep:
+            connection.close()
+            connection = None
+
+
+if __name__ == "__main__":
+    where, keeps = (sys.argv[1], int(sys.argv[2])), sys.argv[3] == "keep"
+    ask(*where, 20, keep=keeps)
+    began = time.monotonic_ns()
+    ask(*where, int(sys.argv[4]), keep=keeps)
+    sys.stdout.write(f"{time.monotonic_ns() - began}\n")

@@ -1,0 +1,139 @@
+"""What is measured: the script, ours as pip installs it and as the bundle brings it, and the peers beside us."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+HERE = os.path.join(ROOT, "bench")
+BUILD = os.path.join(ROOT, "build", "bench")
+BUNDLE = os.path.join(ROOT, "build", "imds-detour")
+TOOLS = ("stamp", "pathcost")
+TARGET = "{host}:{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A program that starts an app once something is there.
+
+    Attributes:
+        name: as the table calls it.
+        argv: its command line; the app's follows.
+        settings: environment variables that it needs besides those that all get.
+        waits_for_name: whether it waits while the name does not resolve.
+
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    settings: tuple[tuple[str, str], ...] = ()
+    waits_for_name: bool = True
+
+    def command(self, app: Sequence[str]) -> list[str]:
+        """Return the command line for an app."""
+        return [*self.argv, *app]
+
+    def using(self, name: str, **settings: str) -> Subject:
+        """Return the same program with other settings."""
+        return Subject(name, self.argv, (*self.settings, *settings.items()), self.waits_for_name)
+
+
+def tool(name: str) -> str:
+    """Return the path of a compiled helper of ours."""
+    return os.path.join(BUILD, name)
+
+
+def script() -> Subject:
+    """Return the baseline."""
+    return Subject("script", ("/bin/bash", os.path.join(HERE, "baseline.sh")))
+
+
+def installed() -> Subject:
+    """Return ours as ``pip install`` under the distribution's Python lays it down: no editable paths, no shims."""
+    return Subject("pip install", (os.path.join(BUILD, "venv", "bin", "imds-detour"),))
+
+
+def bundle() -> Subject | None:
+    """Return ours as the bundle brings it; None when it has not been built (``make bundle``)."""
+    program = os.path.join(BUNDLE, "bin", "imds-detour")
+    return Subject("bundle", (program,)) if os.access(program, os.X_OK) else None
+
+
+def ours() -> list[Subject]:
+    """Return every form of ours that is here."""
+    return [installed(), *filter(None, [bundle()])]
+
+
+def peers(host: str, port: int) -> list[Subject]:
+    """Return the programs beside us that are here; each waits for the port, or for an answer there."""
+    at = f"{host}:{port}"
+    url = f"http://{at}/latest/meta-data/instance-id"
+    loop = Subject("curl; sleep 1", (os.path.join(HERE, "loop.sh"), url))
+    found = [loop] if shutil.which("curl") else []
+    if shutil.which("wait-for-it"):
+        found.append(Subject("wait-for-it (Debian)", ("wait-for-it", "-q", "-t", "30", at, "--")))
+    python = os.path.join(BUILD, "peers", "bin", "wait-for-it")
+    if os.path.exists(python):
+        found.append(Subject("wait-for-it (PyPI)", (python, "-q", "-t", "30", "-s", at, "--")))
+    node = os.path.join(BUILD, "node", "node_modules", ".bin", "wait-on")
+    if os.path.exists(node):
+        shell = f'{node} -t 30s tcp:{at} >/dev/null && exec "$@"'
+        found.append(Subject("wait-on (npm)", ("/bin/sh", "-c", shell, "sh")))
+    return found
+
+
+def prepare() -> list[str]:
+    """Build and install what is measured, outside the sandbox, and return what could not be had and why."""
+    os.makedirs(BUILD, exist_ok=True)
+    for name in TOOLS:
+        subprocess.run(["cc", "-O2", "-o", tool(name), os.path.join(HERE, f"{name}.c")], check=True)
+    python = "/usr/bin/python3" if _new_enough("/usr/bin/python3") else sys.executable
+    missing = [] if bundle() else ["the bundle: not built yet (`make bundle`)"]
+    venv = os.path.join(BUILD, "venv")
+    _venv(python, venv, ROOT)
+    if not _tried("peers"):
+        _attempt(lambda: _venv(python, os.path.join(BUILD, "peers"), "wait-for-it"))
+    if shutil.which("npm") and not _tried("node"):
+        prefix = os.path.join(BUILD, "node")
+        _attempt(lambda: _quiet(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", prefix, "wait-on"]))
+    known = {peer.name for peer in peers("host", 1)}
+    wanted = ("wait-for-it (Debian)", "wait-for-it (PyPI)", "wait-on (npm)")
+    missing += [f"{name}: could not be installed here" for name in wanted if name not in known]
+    return missing
+
+
+def _tried(name: str) -> bool:
+    return os.path.isdir(os.path.join(BUILD, name))
+
+
+def _attempt(install: object) -> None:
+    try:
+        install()  # type: ignore[operator]  # a callable without arguments
+    except subprocess.CalledProcessError as error:
+        sys.stderr.write(f"bench: {error}\n")
+
+
+def _venv(python: str, where: str, what: str) -> None:
+    if not os.path.exists(os.path.join(where, "bin", "python")):
+        _quiet([python, "-m", "venv", where])
+    pip = [os.path.join(where, "bin", "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--use-pep517"]
+    _quiet([*pip, what])
+    if what == ROOT:  # the version stays the same while the code changes
+        _quiet([*pip, "--no-deps", "--force-reinstall", what])
+
+
+def _quiet(command: list[str]) -> None:
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def _new_enough(python: str) -> bool:
+    check = "import sys, ensurepip; sys.exit(sys.version_info < (3, 11))"
+    return os.path.exists(python) and subprocess.run([python, "-c", check], check=False).returncode == 0

@@ -1,0 +1,40 @@
+"""The table as text."""
+
+from __future__ import annotations
+
+import os
+import platform
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.rows import Row
+
+SIDECAR = "sidecar: memory, idle processor time, changed address to traffic: no such program yet"
+
+
+def text(rows: Sequence[Row], missing: Sequence[str]) -> str:
+    """Return the table, and what is not in it."""
+    lines = [machine(), f"{'':44} {'median':>10}  {'quartiles':>17}  {'ratio':>5} {'95 % interval':>14}   to reach"]
+    for group, members in groupby(rows, key=lambda each: each.group):
+        lines += ["", group, *map(_line, members)]
+    return "\n".join([*lines, "", *(f"not measured: {what}" for what in (*missing, SIDECAR)), ""])
+
+
+def machine() -> str:
+    """Say on what it was measured; the load tells how far to trust it."""
+    load = os.getloadavg()
+    return f"{os.cpu_count()} processors, Linux {platform.release()}, load {load[0]:.1f}"
+
+
+def _line(row: Row) -> str:
+    quartiles = f"{row.value.low:.4g} .. {row.value.high:.4g}" if row.samples > 1 else ""
+    compared, interval = "", ""
+    if row.ratio is not None:
+        compared = f"{row.ratio.middle:.2f}"
+        interval = f"{row.ratio.low:.2f} .. {row.ratio.high:.2f}"
+    verdict = "" if row.reached is None else f"{row.reach}: {'reached' if row.reached else 'MISSED'}"
+    value = f"{row.value.middle:.4g} {row.unit}".strip()
+    return f"  {row.subject:42} {value:>10}  {quartiles:>17}  {compared:>5} {interval:>14}   {verdict}".rstrip()
