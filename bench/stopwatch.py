@@ -22,6 +22,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 NOTHING = "*filter\nCOMMIT\n*nat\nCOMMIT\n"
@@ -63,7 +64,8 @@ class Run:
             while ready.get_map():
                 over = self._stopped is not None and time.monotonic_ns() > self._stopped + GRACE * 1e9
                 if over:
-                    os.kill(self._first, signal.SIGKILL)
+                    with suppress(ProcessLookupError):
+                        os.kill(self._first, signal.SIGKILL)
                 for key, _ in ready.select(0.05 if self._stopped else None):
                     data = os.read(key.fd, 65_536)
                     said[key.fd].append((time.monotonic_ns(), data))
