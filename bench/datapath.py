@@ -7,9 +7,9 @@ import re
 import shutil
 import sys
 from collections import defaultdict
+from dataclasses import dataclass
 
 from bench import subjects
-from bench.figures import ratio
 from bench.ground import HERE
 from bench.paths import PORT, Path, Paths
 from bench.rows import Row, row
@@ -18,11 +18,25 @@ MODES = {"keep": "keep-alive", "connect": "a connection per request"}
 URL = "/latest/meta-data/instance-id"
 
 
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Requests per second.
+
+    Attributes:
+        wall: of the clock; it depends on what else the machine does.
+        cpu: of processor time, client and mock together; it does not.
+
+    """
+
+    wall: float
+    cpu: float
+
+
 def measure(worlds: int, *, quick: bool) -> list[Row]:
     """Return the rows, from so many fresh worlds."""
     detour = subjects.installed().argv[0]
     kernel: dict[tuple[str, Path], list[float]] = defaultdict(list)
-    rates: dict[tuple[str, str, Path], list[float]] = defaultdict(list)
+    rates: dict[tuple[str, str, Path], list[Rate]] = defaultdict(list)
     for _ in range(worlds):
         for mode in MODES:
             # A fresh world a mode: no connection of an earlier run is left to collide with.
@@ -41,15 +55,18 @@ def measure(worlds: int, *, quick: bool) -> list[Row]:
     return [*_requests(rates), *_kernel(kernel)]
 
 
-def _requests(rates: dict[tuple[str, str, Path], list[float]]) -> list[Row]:
+def _requests(rates: dict[tuple[str, str, Path], list[Rate]]) -> list[Row]:
     rows = []
     for (client, mode, path), samples in rates.items():
-        group = f"data path, {client}, {MODES[mode]}{', Docker network' if path.docker else ''}"
-        if not path.backend:
-            rows.append(row(group, "direct", "/s", samples))
-        else:
-            against = rates[client, mode, path.straight]
-            rows.append(row(group, path.backend, "/s", samples, baseline=against, ratio_at_least=0.95))
+        name = f"data path, {client}, {MODES[mode]}{', Docker network' if path.docker else ''}"
+        against = rates[client, mode, path.straight] if path.backend else None
+        for group, unit, figure, least in (
+            (name, "/s of CPU", lambda each: each.cpu, 0.95),
+            (f"{name}, by the clock", "/s", lambda each: each.wall, None),
+        ):
+            baseline = [figure(each) for each in against] if against else None
+            values = [figure(each) for each in samples]
+            rows.append(row(group, path.backend or "direct", unit, values, baseline=baseline, ratio_at_least=least))
     return sorted(rows, key=lambda each: each.group)
 
 
@@ -63,29 +80,24 @@ def _kernel(kernel: dict[tuple[str, Path], list[float]]) -> list[Row]:
     return sorted(rows, key=lambda each: each.group)
 
 
-def worst(columns: list[list[float]]) -> float:
-    """Return how many times the kernel's work of the first path the costliest of the others takes."""
-    return max(ratio(column, columns[0]).middle for column in columns[1:])
-
-
 def _rotated(count: int, turn: int) -> list[int]:
     return [(number + turn) % count for number in range(count)]
 
 
-def _wrk(paths: Paths, number: int, mode: str) -> float:
-    address, port = paths.to(number)
+def _wrk(paths: Paths, number: int, mode: str) -> Rate:
     close = ["-H", "Connection: close"] if mode == "connect" else []
-    command = ["wrk", "-t", "1", "-c", "4", "-d", "1", *close, f"http://{address}:{port}{URL}"]
-    said = paths.clients[number].run(*command).stdout
-    found = re.search(r"Requests/sec:\s+([\d.]+)", said)
+    address, port = paths.to(number)
+    said, cpu = paths.work(number, "wrk", "-t", "1", "-c", "4", "-d", "1", *close, f"http://{address}:{port}{URL}")
+    found = re.search(r"(\d+) requests in ([\d.]+)s", said)
     if not found or "Non-2xx" in said:
         raise RuntimeError(said)
-    return float(found[1])
+    return Rate(int(found[1]) / float(found[2]), int(found[1]) / cpu)
 
 
-def _sdk(paths: Paths, number: int, mode: str) -> float:
+def _sdk(paths: Paths, number: int, mode: str) -> Rate:
     address, port = paths.to(number)
     count = 600
     script = os.path.join(HERE, "sdkclient.py")
-    said = paths.clients[number].run(sys.executable, script, address, str(port), mode, str(count)).stdout
-    return count / (int(said) / 1e9)
+    said, cpu = paths.work(number, sys.executable, script, address, str(port), mode, str(count))
+    took, before = map(int, said.split())
+    return Rate(count / (took / 1e9), count / (cpu - before / 1e9))

@@ -6,10 +6,14 @@ import io
 import os
 import tarfile
 import time
+from typing import TYPE_CHECKING
 
 from bench import subjects
 from bench.ground import Ground
 from bench.rows import Row, row
+
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 
 def measure() -> list[Row]:
@@ -21,9 +25,9 @@ def measure() -> list[Row]:
             ground.tell("count")
             before = _processes(ground)
             ground.start(subject, [subjects.tool("stamp"), "3"])
-            while not any(name == "stamp" for name, _ in (_processes(ground) - before)):
+            while "stamp" not in (after := _processes(ground, before)).values():
                 time.sleep(0.02)
-            left = [memory for name, memory in _processes(ground) - before if name != "stamp"]
+            left = [_memory(pid) for pid, name in after.items() if name != "stamp"]
             rows.append(row("left behind after exec", subject.name, "processes", [float(len(left))], at_most=0))
             rows.append(row("left behind after exec", subject.name, "KiB", [float(sum(left))], at_most=0))
             ground.wait()
@@ -34,19 +38,24 @@ def measure() -> list[Row]:
     return rows
 
 
-def _processes(ground: Ground) -> set[tuple[str, int]]:
-    """Return name and memory in KiB of each process in the app's network namespace."""
+def _processes(ground: Ground, known: Container[str] = ()) -> dict[str, str]:
+    """Return the processes in the app's network namespace, but for those known: their names, by process id."""
     here = os.readlink(f"/proc/{ground.app.pid}/ns/net")
-    found = set()
+    found = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            if os.readlink(f"/proc/{pid}/ns/net") == here:
-                with open(f"/proc/{pid}/status") as status:
-                    fields = dict(line.split(":", 1) for line in status)
-                found.add((fields["Name"].strip(), int(fields.get("VmRSS", "0 kB").split()[0])))
+            if pid not in known and os.readlink(f"/proc/{pid}/ns/net") == here:
+                with open(f"/proc/{pid}/comm") as comm:
+                    found[pid] = comm.read().strip()
         except OSError:
             continue  # it has ended meanwhile
     return found
+
+
+def _memory(pid: str) -> int:
+    """Return the KiB that a process holds in memory."""
+    with open(f"/proc/{pid}/status") as status:
+        return next((int(line.split()[1]) for line in status if line.startswith("VmRSS")), 0)
 
 
 def _compressed(folder: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -96,7 +97,21 @@ class Paths:
         self._stack.callback(end, process)
         assert process.stdout is not None
         process.stdout.readline()
+        self._serving = process.pid
         return process
+
+    def work(self, number: int, *command: str) -> tuple[str, float]:
+        """Run a client on its path; return what it said, and seconds of processor time, its own and the server's."""
+        before = _on_processor(self._serving)
+        client = self.clients[number].popen(*command, stdout=subprocess.PIPE)
+        assert client.stdout is not None
+        said = client.stdout.read()
+        _, status, used = os.wait4(client.pid, 0)
+        client.returncode = os.waitstatus_to_exitcode(status)
+        client.stdout.close()
+        if client.returncode:
+            raise subprocess.CalledProcessError(client.returncode, command, said)
+        return said, used.ru_utime + used.ru_stime + _on_processor(self._serving) - before
 
     def cost(self, program: str, mode: str, rounds: int, batches: int) -> list[list[float]]:
         """Return nanoseconds of processor time for one round trip, a list for each path (pathcost.c)."""
@@ -112,3 +127,9 @@ class Paths:
         )
         lines = [list(map(float, line.split())) for line in done.stdout.splitlines()]
         return [list(column) for column in zip(*lines, strict=True)]
+
+
+def _on_processor(pid: int) -> float:
+    """Return the seconds that a process of one thread has run (proc(5), schedstat)."""
+    with open(f"/proc/{pid}/schedstat") as spent:
+        return int(spent.read().split()[0]) / 1e9

@@ -1,6 +1,6 @@
 """Asks like an SDK, a session token and then a value: ``python bench/sdkclient.py ADDRESS PORT keep|connect COUNT``.
 
-Prints the nanoseconds of the monotonic clock that COUNT requests took.
+Prints the nanoseconds that COUNT requests took, and those of processor time that had passed before the first one.
 """
 
 from __future__ import annotations
@@ -34,6 +34,6 @@ def ask(address: str, port: int, count: int, *, keep: bool) -> None:
 if __name__ == "__main__":
     where, keeps = (sys.argv[1], int(sys.argv[2])), sys.argv[3] == "keep"
     ask(*where, 20, keep=keeps)
-    began = time.monotonic_ns()
+    before, began = time.process_time_ns(), time.monotonic_ns()
     ask(*where, int(sys.argv[4]), keep=keeps)
-    sys.stdout.write(f"{time.monotonic_ns() - began}\n")
+    sys.stdout.write(f"{time.monotonic_ns() - began} {before}\n")
