@@ -1,0 +1,118 @@
+"""A start does little, counted in modules, system calls, processes and DNS questions; and leaves no step out.
+
+Counts are the same on a busy machine as on an idle one, but for one thing: where an answer of DNS takes a quarter of a
+second, more is done to get it. So a start may try again, and the least that it did counts. A ceiling is some 10 % above
+what was counted when it was written: lower it when a start gets leaner.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.traced import STRACE, Work, missing_steps, work
+from tests.world import DETOUR, MOCK, NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.world import World
+
+CEILINGS = {
+    "legacy": Work(modules=72, syscalls=3150, processes=1, programs=0, threads=1),
+    "nft": Work(modules=42, syscalls=1750, processes=0, programs=0, threads=1),
+}
+"""Over those of an interpreter that does nothing, in a namespace without IPv6, as Docker's networks are."""
+QUESTIONS = 2
+"""Of DNS: one for each kind of address."""
+TRIES = 5
+APP = "true"
+HALF_THE_LIBRARY = "import argparse, asyncio, email.message, http.client, json, logging, ssl, unittest, urllib.request"
+WASTEFUL = (sys.executable, "-c", f"{HALF_THE_LIBRARY}; from imds_detour.entrypoint import main; main()")
+
+
+def traced(world: World, *command: str, **settings: str) -> str:
+    """Run a command on the app's host under strace and return what strace saw."""
+    world.app.run("sh", "-c", "printf '*filter\\nCOMMIT\\n*nat\\nCOMMIT\\n' | iptables-legacy-restore; nft flush ruleset")
+    file = "/run/trace"
+    environ = world.settings(MOCK_TIMEOUT="25", **settings)
+    done = world.app.run(*STRACE, "--output", file, *command, environ=environ, check=False)
+    assert done.returncode == 0, done.stderr
+    return world.app.run("cat", file).stdout
+
+
+def least(world: World, command: Sequence[str], ceilings: Work, **settings: str) -> Work:
+    """Return the work of a start over that of a bare interpreter; try again while it is above the ceilings."""
+    bare = work(traced(world, sys.executable, "-c", f"import os; os.execlp('{APP}', '{APP}')"), APP)
+    for _ in range(TRIES):
+        done = work(traced(world, *command, APP, **settings), APP).without(bare)
+        if not done.beyond(ceilings):
+            break
+    return done
+
+
+@pytest.fixture
+def docker_like(world: World) -> World:
+    """Give a world with mock and DNS server, and without IPv6."""
+    world.without_ipv6()
+    world.start_dns()
+    world.start_mock("--quiet")
+    return world
+
+
+@pytest.mark.parametrize("backend", CEILINGS)
+def test_a_start_does_no_more_than_it_did(docker_like: World, backend: str) -> None:
+    """Modules, system calls, processes, programs and threads of a start with everything in place have ceilings."""
+    ceilings = CEILINGS[backend]
+    done = least(docker_like, [DETOUR], ceilings, MOCK_BACKEND=backend)
+    assert not done.beyond(ceilings), done
+
+
+def test_half_the_standard_library_breaks_through_the_ceilings(docker_like: World) -> None:
+    """The control: a start that imports what it does not need is caught by modules and by system calls."""
+    ceilings = CEILINGS["legacy"]
+    done = least(docker_like, WASTEFUL, ceilings, MOCK_BACKEND="legacy")
+    assert {"modules", "syscalls"} <= set(done.beyond(ceilings)), done
+
+
+def questions(world: World, *plan: str) -> int:
+    """Return the number of DNS questions of a start."""
+    server = world.start_dns(*plan)
+    assert world.detour(APP, MOCK_TIMEOUT="25").returncode == 0
+    server.kill()
+    return len(server.communicate()[0].splitlines())
+
+
+def test_a_start_asks_dns_twice(world: World) -> None:
+    """One question for each kind of address; more only where the answer takes long."""
+    world.without_ipv6()
+    world.start_mock("--quiet")
+    assert any(questions(world) <= QUESTIONS for _ in range(TRIES))
+
+
+def test_more_questions_than_two_are_seen(world: World) -> None:
+    """The control: a name that is not there at first is asked for again."""
+    world.without_ipv6()
+    world.start_mock("--quiet")
+    assert questions(world, "NXDOMAIN", f"{NAME}={MOCK}") > QUESTIONS
+
+
+def test_no_step_is_left_out_to_be_fast(docker_like: World) -> None:
+    """Guard, route check, redirect, comparison of two answers, counter before and after, and NET_ADMIN given up."""
+    assert missing_steps(traced(docker_like, DETOUR, APP, MOCK_BACKEND="legacy"), APP) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "steps"),
+    [
+        ({"MOCK_GUARD": "off"}, ["guard", "order"]),
+        ({"MOCK_PROBE": "off"}, ["comparison", "counter", "order"]),
+        ({"MOCK_KEEP_NET_ADMIN": "1"}, ["NET_ADMIN", "order"]),
+    ],
+)
+def test_a_step_that_is_left_out_is_seen(docker_like: World, setting: dict[str, str], steps: list[str]) -> None:
+    """The control: with a setting that turns a step off, that step is missing."""
+    trace = traced(docker_like, DETOUR, APP, MOCK_BACKEND="legacy", **setting)
+    assert missing_steps(trace, APP) == steps
