@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test lint bench format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,10 @@ test: ## lint, format, types, and the unit, blackbox and netns tests
 lint: ## lint, format check and strict types alone
 	@scripts/setup test
 	@scripts/test lint
+
+bench: ## measure, print the table, write bench/results.json and bench/plots; QUICK=1 for a first look
+	@scripts/setup bench
+	@$(BIN)/python -m bench
 
 format: ## format the code
 	@scripts/setup test

@@ -1,4 +1,4 @@
-"""Measure everything, print the table, and write it down: ``make bench``, or ``make bench QUICK=1`` for a first look."""
+"""Measure everything, print the table, write it down: ``make bench``, or ``make bench QUICK=1`` for a first look."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from bench import crowd, datapath, footprint, plots, reaction, startup, subjects
 from imds_detour.ctl import sandbox
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bench.rows import Row
 
 QUICK = os.getenv("QUICK", "") not in ("", "0")
@@ -30,7 +32,7 @@ def main() -> int:
     wanted = sys.argv[1:]
     rows: list[Row] = []
     stages: dict[str, list[tuple[str, float]]] = {}
-    measurements = {
+    measurements: dict[str, Callable[[], list[Row]]] = {
         "startup": lambda: startup.measure(10 if QUICK else 60),
         "reaction": lambda: reaction.measure(5 if QUICK else 50),
         "stop": lambda: reaction.stop(3 if QUICK else 20),

@@ -27,7 +27,13 @@ def measure(sizes: tuple[int, ...]) -> list[Row]:
         mock.ip("address", "add", f"{SERVER}/16", "dev", "bridge")
         mock.ip("link", "set", "bridge", "up")
         server = mock.popen(
-            sys.executable, f"{HERE}/latecomer.py", SERVER, NAME, str(PORT), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            sys.executable,
+            f"{HERE}/latecomer.py",
+            SERVER,
+            NAME,
+            str(PORT),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         stack.callback(end, server)
         assert server.stdout is not None
@@ -72,9 +78,7 @@ def _start(apps: list[Host], subject: subjects.Subject) -> tuple[float, int]:
     """Return the seconds from the word go to the last app, and how many never started."""
     settings = environ(MOCK_HOSTNAME=NAME, MOCK_PORT=str(PORT), MOCK_TIMEOUT="120", MOCK_LOG="quiet")
     command = ["sh", "-c", GATE, "gate", *subject.command([subjects.tool("stamp")])]
-    waiting = [
-        app.popen(*command, environ=settings, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for app in apps
-    ]
+    waiting = [app.popen(*command, environ=settings, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for app in apps]
     time.sleep(0.5)  # every shell is at its gate by then; one that is late is only later
     go = time.monotonic_ns()
     for start in waiting:

@@ -60,12 +60,11 @@ def _requests(rates: dict[tuple[str, str, Path], list[Rate]]) -> list[Row]:
     for (client, mode, path), samples in rates.items():
         name = f"data path, {client}, {MODES[mode]}{', Docker network' if path.docker else ''}"
         against = rates[client, mode, path.straight] if path.backend else None
-        for group, unit, figure, least in (
-            (name, "/s of CPU", lambda each: each.cpu, 0.95),
-            (f"{name}, by the clock", "/s", lambda each: each.wall, None),
-        ):
-            baseline = [figure(each) for each in against] if against else None
-            values = [figure(each) for each in samples]
+        for by_clock in (False, True):
+            group, unit = (f"{name}, by the clock", "/s") if by_clock else (name, "/s of CPU")
+            values = [each.wall if by_clock else each.cpu for each in samples]
+            baseline = [each.wall if by_clock else each.cpu for each in against] if against else None
+            least = None if by_clock else 0.95
             rows.append(row(group, path.backend or "direct", unit, values, baseline=baseline, ratio_at_least=least))
     return sorted(rows, key=lambda each: each.group)
 

@@ -41,7 +41,7 @@ class Row:
         return asdict(self)
 
 
-def row(
+def row(  # noqa: PLR0913  (keywords that say what they are, one kind of limit a call)
     group: str,
     subject: str,
     unit: str,

@@ -9,7 +9,7 @@ import http.client
 import sys
 import time
 
-TOKEN, VALUE = "/latest/api/token", "/latest/meta-data/iam/security-credentials/"  # noqa: S105  (a path)
+TOKEN, VALUE = "/latest/api/token", "/latest/meta-data/iam/security-credentials/"
 
 
 def ask(address: str, port: int, count: int, *, keep: bool) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import random
 import statistics
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bench import subjects
-from bench.ground import Ground
+from bench.ground import Ground, Outcome
 from bench.rows import Row, row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.ground import Outcome
     from bench.subjects import Subject
 
 STAGES = {
@@ -30,23 +30,25 @@ STAGES = {
 """What ends each stage: the first line on stderr that has these words. The last stage ends when the app starts."""
 
 
+FIGURES: tuple[tuple[str, str, Callable[[Outcome], float]], ...] = (
+    ("start to exec, verified", "ms", Outcome.to_exec),
+    ("processor time of a start", "ms", lambda outcome: outcome.cpu / 1e6),
+    ("largest process of a start", "MiB", lambda outcome: outcome.rss / 1024),
+)
+"""The groups of rows: what is taken from each run, and in which unit."""
+
+
 def measure(rounds: int) -> list[Row]:
     """Return the rows, from so many interleaved rounds."""
     script, ours = subjects.script(), subjects.ours()
-    forced = [
-        each.using(f"{each.name}, {name}", MOCK_BACKEND=name) for each in ours for name in ("legacy", "nft")
-    ]
+    forced = [each.using(f"{each.name}, {name}", MOCK_BACKEND=name) for each in ours for name in ("legacy", "nft")]
     with Ground() as ground:
         plain = _rounds(ground, [script, *ours, *forced], rounds)
     with Ground(ipv6=True) as ground:
         six = [each.using(f"{each.name}, with IPv6") for each in ours]
         both = _rounds(ground, [script, *six], rounds)
     rows = []
-    for group, unit, figure in (
-        ("start to exec, verified", "ms", lambda outcome: outcome.to_exec()),
-        ("processor time of a start", "ms", lambda outcome: outcome.cpu / 1e6),
-        ("largest process of a start", "MiB", lambda outcome: outcome.rss / 1024),
-    ):
+    for group, unit, figure in FIGURES:
         for outcomes in (plain, both):
             baseline = [figure(outcome) for outcome in outcomes[script.name]]
             for name, runs in outcomes.items():

@@ -9,8 +9,8 @@ It lives in there, so that no nsenter is part of what it measures. A command is 
     {"do": "reset"}                                  take every firewall rule and every route of ours out
 
 What came of it: ``started`` and ``ended`` (nanoseconds, monotonic), ``app`` (when the app started, or null), ``cpu``
-(nanoseconds of it and its children), ``rss`` (KiB, of its largest process), ``status``, ``lines`` (its stderr, each line
-with the time of its arrival), ``stopped`` (when SIGTERM was sent).
+(nanoseconds of it and its children), ``rss`` (KiB, of its largest process), ``status``, ``lines`` (its stderr, each
+line with the time of its arrival), ``stopped`` (when SIGTERM was sent).
 """
 
 from __future__ import annotations

@@ -103,7 +103,9 @@ def prepare() -> list[str]:
         _attempt(lambda: _venv(python, os.path.join(BUILD, "peers"), "wait-for-it"))
     if shutil.which("npm") and not _tried("node"):
         prefix = os.path.join(BUILD, "node")
-        _attempt(lambda: _quiet(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", prefix, "wait-on"]))
+        _attempt(
+            lambda: _quiet(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", prefix, "wait-on"])
+        )
     known = {peer.name for peer in peers("host", 1)}
     wanted = ("wait-for-it (Debian)", "wait-for-it (PyPI)", "wait-on (npm)")
     missing += [f"{name}: could not be installed here" for name in wanted if name not in known]
@@ -124,7 +126,15 @@ def _attempt(install: object) -> None:
 def _venv(python: str, where: str, what: str) -> None:
     if not os.path.exists(os.path.join(where, "bin", "python")):
         _quiet([python, "-m", "venv", where])
-    pip = [os.path.join(where, "bin", "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--use-pep517"]
+    pip = [
+        os.path.join(where, "bin", "python"),
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+        "--use-pep517",
+    ]
     _quiet([*pip, what])
     if what == ROOT:  # the version stays the same while the code changes
         _quiet([*pip, "--no-deps", "--force-reinstall", what])

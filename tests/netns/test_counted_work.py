@@ -35,9 +35,11 @@ WASTEFUL = (sys.executable, "-c", f"{HALF_THE_LIBRARY}; from imds_detour.entrypo
 
 def traced(world: World, *command: str, **settings: str) -> str:
     """Run a command on the app's host under strace and return what strace saw."""
-    world.app.run("sh", "-c", "printf '*filter\\nCOMMIT\\n*nat\\nCOMMIT\\n' | iptables-legacy-restore; nft flush ruleset")
+    world.app.run(
+        "sh", "-c", "printf '*filter\\nCOMMIT\\n*nat\\nCOMMIT\\n' | iptables-legacy-restore; nft flush ruleset"
+    )
     file = "/run/trace"
-    environ = world.settings(MOCK_TIMEOUT="25", **settings)
+    environ = world.settings(None, MOCK_TIMEOUT="25", **settings)
     done = world.app.run(*STRACE, "--output", file, *command, environ=environ, check=False)
     assert done.returncode == 0, done.stderr
     return world.app.run("cat", file).stdout

@@ -3,7 +3,7 @@
 One thread holds both ends of each connection, so that processor time is all that passes; straight and redirected paths
 take turns, batch by batch; and the median of the ratios counts (bench/pathcost.c). What remains is noise of some
 percent, where `make bench` counts for more: about 1.25 times the kernel's work of a request over a connection that is
-kept, 1.35 times that of a connection a request. Most of it is conntrack's, which is at work on Docker's networks anyway.
+kept, 1.35 times that of a connection a request. Half of it is conntrack's, at work on Docker's networks anyway.
 """
 
 from __future__ import annotations
@@ -11,16 +11,12 @@ from __future__ import annotations
 import os
 import statistics
 import subprocess
-from typing import TYPE_CHECKING
 
 import pytest
-
 from bench.paths import Path, Paths
 from bench.subjects import HERE
-from tests.world import DETOUR
 
-if TYPE_CHECKING:
-    import pathlib
+from tests.world import DETOUR
 
 MOST = 2.0
 """How many times the kernel's work of a straight request one may take that is redirected."""
@@ -42,9 +38,7 @@ def pathcost(tmp_path_factory: pytest.TempPathFactory) -> str:
 def times(paths: Paths, pathcost: str, mode: str) -> float:
     """Return how many times the work of the first path the costliest of the others takes."""
     straight, *others = paths.cost(pathcost, mode, ROUNDS[mode], BATCHES)
-    return max(
-        statistics.median(one / other for one, other in zip(column, straight, strict=True)) for column in others
-    )
+    return max(statistics.median(one / other for one, other in zip(column, straight, strict=True)) for column in others)
 
 
 @pytest.mark.parametrize("mode", ROUNDS)
