@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bench import subjects
@@ -12,7 +11,7 @@ from bench.ground import Ground, Outcome
 from bench.rows import Row, row
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from bench.subjects import Subject
 
