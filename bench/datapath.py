@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import statistics
 import sys
 from collections import defaultdict
 from dataclasses import dataclass
 
 from bench import subjects
+from bench.figures import Spread, quartiles
 from bench.ground import HERE
 from bench.paths import PORT, Path, Paths
 from bench.rows import Row, row
@@ -52,7 +54,27 @@ def measure(worlds: int, *, quick: bool) -> list[Row]:
                     for client, rate in clients.items():
                         for number in _rotated(len(paths.paths), turn):
                             rates[client, mode, paths.paths[number]].append(rate(paths, number, mode))
-    return [*_requests(rates), *_kernel(kernel)]
+    return [*_computed(rates, kernel), *_requests(rates), *_kernel(kernel)]
+
+
+def _computed(rates: dict[tuple[str, str, Path], list[Rate]], kernel: dict[tuple[str, Path], list[float]]) -> list[Row]:
+    """Return the ratio of throughputs as it follows from the kernel's added work and from what a request takes.
+
+    What the redirect adds is some microseconds of some hundred: in the throughput itself it drowns in noise, while
+    both numbers that it is computed from stand still.
+    """
+    rows = []
+    for (client, mode, path), samples in rates.items():
+        if path.backend:
+            request = 1e6 / statistics.median(each.cpu for each in rates[client, mode, path.straight])
+            paired = zip(kernel[mode, path], kernel[mode, path.straight], strict=True)
+            added = quartiles([(redirected - straight) / 1000 for redirected, straight in paired])
+            ends = [request / (request + microseconds) for microseconds in (added.middle, added.high, added.low)]
+            group = f"data path, DNAT over direct, {MODES[mode]}{', Docker network' if path.docker else ''}"
+            subject = f"{path.backend}, {client}"
+            reached = round(ends[0], 2) >= 0.95
+            rows.append(Row(group, subject, "us more", len(samples), added, Spread(*ends), "ratio >= 0.95", reached))
+    return sorted(rows, key=lambda each: each.group)
 
 
 def _requests(rates: dict[tuple[str, str, Path], list[Rate]]) -> list[Row]:
@@ -64,8 +86,7 @@ def _requests(rates: dict[tuple[str, str, Path], list[Rate]]) -> list[Row]:
             group, unit = (f"{name}, by the clock", "/s") if by_clock else (name, "/s of CPU")
             values = [each.wall if by_clock else each.cpu for each in samples]
             baseline = [each.wall if by_clock else each.cpu for each in against] if against else None
-            least = None if by_clock else 0.95
-            rows.append(row(group, path.backend or "direct", unit, values, baseline=baseline, ratio_at_least=least))
+            rows.append(row(group, path.backend or "direct", unit, values, baseline=baseline))
     return sorted(rows, key=lambda each: each.group)
 
 

@@ -43,6 +43,7 @@ def draw(results: dict[str, Any]) -> None:
 
 def _startup(stages: dict[str, list[tuple[str, float]]]) -> None:
     import matplotlib.pyplot as plt  # noqa: PLC0415  (as above)
+    from matplotlib.patches import Patch  # noqa: PLC0415  (as above)
 
     labels = list(dict.fromkeys(label for split in stages.values() for label, _ in split))
     colours = dict(zip(labels, STAGES * 2, strict=False))
@@ -56,7 +57,7 @@ def _startup(stages: dict[str, list[tuple[str, float]]]) -> None:
         axes.text(-0.01, position, name, va="center", ha="right", transform=axes.get_yaxis_transform())
     axes.set_yticks([])
     axes.set_xlabel("milliseconds from start to the app; the script verifies nothing")
-    handles = [plt.Rectangle((0, 0), 1, 1, color=colours[label]) for label in labels]
+    handles = [Patch(color=colours[label]) for label in labels]
     figure.legend(handles, labels, loc="upper center", ncols=4, frameon=False, fontsize=9)
     figure.subplots_adjust(left=0.14, right=0.92, top=0.68, bottom=0.22)
     _save(figure, "startup")

@@ -50,7 +50,6 @@ def row(  # noqa: PLR0913  (keywords that say what they are, one kind of limit a
     at_most: float | None = None,
     baseline: Sequence[float] | None = None,
     ratio_at_most: float | None = None,
-    ratio_at_least: float | None = None,
 ) -> Row:
     """Return a row made of samples, judged by its median or by its ratio to the baseline."""
     value = quartiles(samples)
@@ -60,6 +59,4 @@ def row(  # noqa: PLR0913  (keywords that say what they are, one kind of limit a
         reach, reached = f"<= {at_most:g} {unit}".rstrip(), value.middle <= at_most
     if ratio_at_most is not None and compared is not None:
         reach, reached = f"ratio <= {ratio_at_most:g}", round(compared.middle, 2) <= ratio_at_most
-    if ratio_at_least is not None and compared is not None:
-        reach, reached = f"ratio >= {ratio_at_least:g}", round(compared.middle, 2) >= ratio_at_least
     return Row(group, subject, unit, len(samples), value, compared, reach, reached)
