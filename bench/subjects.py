@@ -94,7 +94,9 @@ def prepare() -> list[str]:
     """Build and install what is measured, outside the sandbox, and return what could not be had and why."""
     os.makedirs(BUILD, exist_ok=True)
     for name in TOOLS:
-        subprocess.run(["cc", "-O2", "-o", tool(name), os.path.join(HERE, f"{name}.c")], check=True)
+        source = os.path.join(HERE, f"{name}.c")
+        if not os.path.exists(tool(name)) or os.path.getmtime(tool(name)) < os.path.getmtime(source):
+            subprocess.run(["cc", "-O2", "-o", tool(name), source], check=True)
     python = "/usr/bin/python3" if _new_enough("/usr/bin/python3") else sys.executable
     missing = [] if bundle() else ["the bundle: not built yet (`make bundle`)"]
     venv = os.path.join(BUILD, "venv")
