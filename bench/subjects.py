@@ -137,9 +137,23 @@ def _venv(python: str, where: str, what: str) -> None:
         "--disable-pip-version-check",
         "--use-pep517",
     ]
-    _quiet([*pip, what])
-    if what == ROOT:  # the version stays the same while the code changes
+    done = os.path.join(where, ".done")
+    if what != ROOT:
+        _quiet([*pip, what])
+    elif not os.path.exists(done):
+        _quiet([*pip, what])
+        open(done, "w").close()
+    elif _changed() > os.path.getmtime(done):  # the version stays the same while the code changes
         _quiet([*pip, "--no-deps", "--force-reinstall", what])
+        os.utime(done)
+
+
+def _changed() -> float:
+    """Return when the newest of our sources was last changed."""
+    found = [os.path.join(ROOT, "pyproject.toml")]
+    for folder, _, names in os.walk(os.path.join(ROOT, "src")):
+        found += [os.path.join(folder, name) for name in names if name.endswith((".py", ".json"))]
+    return max(map(os.path.getmtime, found))
 
 
 def _quiet(command: list[str]) -> None:
