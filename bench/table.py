@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,8 +17,8 @@ SIDECAR = "sidecar: memory, idle processor time, changed address to traffic: no 
 def text(rows: Sequence[Row], missing: Sequence[str]) -> str:
     """Return the table, and what is not in it."""
     lines = [machine(), f"{'':44} {'median':>10}  {'quartiles':>17}  {'ratio':>5} {'95 % interval':>14}   to reach"]
-    for group, members in groupby(rows, key=lambda each: each.group):
-        lines += ["", group, *map(_line, members)]
+    for group in dict.fromkeys(each.group for each in rows):
+        lines += ["", group, *(_line(each) for each in rows if each.group == group)]
     return "\n".join([*lines, "", *(f"not measured: {what}" for what in (*missing, SIDECAR)), ""])
 
 
