@@ -17,6 +17,7 @@ from bench.paths import PORT, Path, Paths
 from bench.rows import Row, row
 
 MODES = {"keep": "keep-alive", "connect": "a connection per request"}
+MOCK = os.path.join(os.path.dirname(sys.executable), "imds-detourctl")
 URL = "/latest/meta-data/instance-id"
 
 
@@ -48,7 +49,7 @@ def measure(worlds: int, *, quick: bool) -> list[Row]:
                 for path, column in zip(paths.paths, columns, strict=True):
                     kernel[mode, path] += column
             with Paths(detour) as paths:
-                paths.serve(sys.executable, "-m", "imds_detour.ctl.mock", "--listen", f"0.0.0.0:{PORT}", "--quiet")
+                paths.serve(MOCK, "mock", "--listen", f"0.0.0.0:{PORT}", "--quiet")
                 clients = {"SDK-like client": _sdk, **({"wrk": _wrk} if shutil.which("wrk") else {})}
                 for turn in range(3 if quick else 8):
                     for client, rate in clients.items():

@@ -13,15 +13,13 @@ import asyncio
 import sys
 import time
 from functools import partial
-from importlib.resources import files
 from typing import cast
 
 import dns.message
 
-from imds_detour.ctl.http_server import Connection, Server
-from imds_detour.ctl.metadata import Instance
-from imds_detour.ctl.mock_values import load
 from imds_detour.ctl.nameserver import addresses, refusal
+
+TOKEN, INSTANCE = b"token-of-the-benchmark", b"i-1234567890abcdef0"
 
 
 class Names(asyncio.DatagramProtocol):
@@ -48,13 +46,32 @@ class Names(asyncio.DatagramProtocol):
         self._transport.sendto(reply, addr)
 
 
+class Mock(asyncio.Protocol):
+    """A metadata service that knows a token and an instance id: what a start asks for, and as little work as can be."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember where to send replies."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._request = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Answer when the request's head is there; nobody here sends a body."""
+        self._request += data
+        if self._request.endswith(b"\r\n\r\n"):
+            body = TOKEN if self._request.startswith(b"PUT ") else INSTANCE
+            close = b"\nconnection: close" in self._request.lower()
+            self._request = b""
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n%s\r\n"
+            self._transport.write(head % (len(body), b"Connection: close\r\n" if close else b"") + body)
+            if close:
+                self._transport.close()
+
+
 async def serve(address: str, name: str, port: int) -> None:
     """Follow commands until there are no more."""
     loop = asyncio.get_running_loop()
     _, names = await loop.create_datagram_endpoint(lambda: Names(name, address), (address, 53))
-    text = files("imds_detour.ctl").joinpath("mock_data.json").read_text(encoding="utf-8")
-    mock = Server(Instance(load(text), require_token=False).answer, lambda _line: None)
-    listen = partial(loop.create_server, lambda: Connection(mock), address, port, backlog=1024)
+    listen = partial(loop.create_server, Mock, address, port, backlog=1024)
     listener: asyncio.Server | None = await listen()
     commands = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
