@@ -62,6 +62,30 @@ def ask(name: str, deadline: Deadline, trace: Callable[[str], None]) -> tuple[tu
     raise failure or NotYetError("lookup", f"{CONFIGURATION} names no DNS server")
 
 
+def complaints(name: str, deadline: Deadline) -> dict[str, str]:
+    """Ask each server for a name's IPv4 address, and return what is wrong with it; nothing where it answers, be it no.
+
+    Raises:
+        NotYetError: when the servers are not known.
+
+    """
+    resolver, servers = _configured()
+    found = dict.fromkeys(servers, "")
+    for server in servers:
+        resolver.nameservers = [server]
+        resolver.timeout = max(deadline.within(PATIENCE), LEAST_PATIENCE)
+        resolver.lifetime = resolver.timeout + DAWDLING
+        try:
+            resolver.resolve(name, "A", search=True, raise_on_no_answer=False)
+        except dns.resolver.NXDOMAIN:
+            continue  # it has answered
+        except dns.exception.DNSException as error:
+            found[server] = _complaint(error)
+        except OSError as error:
+            found[server] = f"cannot be asked: {error.strerror or error}"
+    return found
+
+
 def _configured() -> tuple[dns.resolver.Resolver, list[str]]:
     """Return a resolver with the search list, and the servers. The file is read anew: it may have changed.
 

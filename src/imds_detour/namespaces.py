@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ INITIAL_NET = 0xEFFFFFF9
 """linux/nsfs.h: NET_NS_INIT_INO, the inode number of the first network namespace, fixed since Linux 6.18."""
 INITIAL_PID = 0xEFFFFFFC
 """linux/proc_ns.h: PROC_PID_INIT_INO, that of the first PID namespace."""
+NS_GET_USERNS = 0xB701
+"""linux/nsfs.h: _IO(0xb7, 1), the user namespace that owns another namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,21 @@ def is_the_hosts(signs: Signs | None = None) -> bool:
     if signs.fixed:
         return signs.net == INITIAL_NET
     return signs.hardware or (signs.pid == INITIAL_PID and signs.net == signs.net_of_init)
+
+
+def is_another_users() -> bool:
+    """Whether another user namespace than ours owns our network namespace: capabilities are worth nothing then."""
+    import fcntl  # noqa: PLC0415  (the doctor alone asks this)
+
+    try:
+        with open("/proc/self/ns/net", "rb") as net:
+            owner = fcntl.ioctl(net, NS_GET_USERNS)
+    except OSError as error:
+        return error.errno == errno.EPERM  # its owner is out of our sight (ioctl_ns(2)); other errors tell nothing
+    try:
+        return os.fstat(owner).st_ino != _inode("/proc/self/ns/user")
+    finally:
+        os.close(owner)
 
 
 def look() -> Signs:

@@ -33,9 +33,7 @@ def verify(redirect: Redirect, expected: Identity, question: Question, firewall:
     rule = translation(redirect, firewall.layout)
     for _ in range(READINGS):
         before = _packets(firewall, rule)
-        seen = _ask(redirect, question, deadline, report)
-        if seen.body != expected.body:
-            _blame(redirect, seen, expected, question, deadline)
+        seen = compare(redirect, expected, question, deadline, report)
         if _packets(firewall, rule) > before:
             return seen
     raise DetourError(
@@ -43,6 +41,19 @@ def verify(redirect: Redirect, expected: Identity, question: Question, firewall:
         f"{redirect.endpoint} answers like the mock, but not by our rule: its counter stands still",
         "another rule redirects that address already (`nft list ruleset`, `iptables-save`): remove one of the two",
     )
+
+
+def compare(redirect: Redirect, expected: Identity, question: Question, deadline: Deadline, report: Report) -> Identity:
+    """Return what the mock says at the metadata address; whether it came there by our rule is not looked at.
+
+    Raises:
+        DetourError: when somebody else or nobody answers there.
+
+    """
+    seen = _ask(redirect, question, deadline, report)
+    if seen.body != expected.body:
+        _blame(redirect, seen, expected, question, deadline)
+    return seen
 
 
 def _ask(redirect: Redirect, question: Question, deadline: Deadline, report: Report) -> Identity:
