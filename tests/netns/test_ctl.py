@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,20 @@ if TYPE_CHECKING:
 
 BACKENDS = pytest.mark.parametrize("backend", ["legacy", "nft"])
 HOST6 = "fd00:88::3"
+SIDECAR = """
+import socket, sys, time
+from imds_detour.ctl.last_probe import ADDRESS, LastProbe
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(ADDRESS)
+listener.listen()
+print("listening", flush=True)
+said = LastProbe(True, sys.argv[1], time.time() - 60).encode() if sys.argv[1] else b"[nonsense"
+while True:
+    connection, _ = listener.accept()
+    connection.sendall(said)
+    connection.close()
+"""
+"""What the sidecar does on its socket, and no more of it; told nothing, it answers nonsense."""
 
 
 def ctl(world: World, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -45,42 +60,119 @@ def test_what_is_planned_is_what_is_installed(world: World, backend: str) -> Non
     world.app.write("hosts", f"{MOCK} both\n{HOST6} both\n")
     world.start(world.mock, CTL, "mock", "--listen", f"[::]:{PORT}", "--quiet")
     before = everything(world)
-    planned = world.app.run(CTL, "plan", environ=world.settings(None, MOCK_HOSTNAME="both")).stdout
+    planned = world.app.run(
+        CTL, "plan", "--mock", "both", "--backend", backend, environ=world.settings(None, MOCK_HOSTNAME="unset")
+    ).stdout
     assert everything(world) == before, "plan changes nothing"
-    legacy, legacy6, nft = re.split(r"^# .*\n", planned, flags=re.MULTILINE)[1:]
-    loads = (
-        [("iptables-legacy-restore", "--noflush", legacy), ("ip6tables-legacy-restore", "--noflush", legacy6)]
-        if backend == "legacy"
-        else [("nft", "-f", nft)]
-    )
-    for *command, text in loads:
-        world.app.run("sh", "-c", f"{' '.join(command)} {'/dev/stdin' if backend == 'nft' else ''} <<'E'\n{text}E")
+    assert f"# redirect 169.254.169.254:80 -> {MOCK}:{PORT}\n# redirect [fd00:ec2::254]:80 -> [{HOST6}]:" in planned
+    texts = re.split(r"^# (nft|ip6?tables-legacy-restore) .*\n", planned, flags=re.MULTILINE)[1:]
+    commands = {"legacy": ["iptables-legacy-restore", "ip6tables-legacy-restore"], "nft": ["nft"]}[backend]
+    assert texts[::2] == commands
+    for command, text in zip(commands, texts[1::2], strict=True):
+        flags = "-f /dev/stdin" if command == "nft" else "--noflush"
+        world.app.run("sh", "-c", f"{command} {flags} <<'E'\n{text}E")
     loaded = everything(world)
     assert loaded != before
     # Our own reader finds nothing to mend in what was loaded, and neither does a start.
-    assert json.loads(ctl(world, "status", "--json").stdout)
+    assert json.loads(ctl(world, "status", "--json").stdout)["faults"] == []
     assert world.detour("true", MOCK_HOSTNAME="both", MOCK_BACKEND=backend).returncode == 0
     assert everything(world) == loaded
 
 
+def test_a_plan_for_nftables_can_be_piped_into_nft(world: World) -> None:
+    """As its --help says; the comments are comments to nft as well."""
+    world.app.run("sh", "-euc", f"{CTL} plan --mock {MOCK} --port {PORT} --backend nft | nft -f -")
+    assert json.loads(ctl(world, "status", "--json").stdout)["redirects"][0]["mock"] == f"{MOCK}:{PORT}"
+
+
+def test_a_plan_says_what_else_would_be_done(world: World) -> None:
+    """A route where there is none, a name in /etc/hosts, and that there is no IPv6 to guard."""
+    world.without_ipv6()
+    world.app.ip("route", "del", "default")
+    planned = ctl(world, "plan", MOCK_ENDPOINTS="gcp").stdout
+    assert f"\n# /etc/hosts: {METADATA} metadata.google.internal" in planned
+    assert f"\n# ip route add {METADATA} dev lo src 10.88.0.2 proto 169\n" in planned
+    assert "\n# there is no IPv6 in this network namespace: nothing to do for it\n" in planned
+    assert "ip6" not in planned
+
+
 @BACKENDS
-def test_status_says_what_stands_and_how_often_it_matched(world: World, backend: str) -> None:
-    """Nothing at first, with exit status 1; then the rules, the backend and the counters, as text and as JSON."""
+def test_status_says_what_stands_and_how_often_it_was_used(world: World, backend: str) -> None:
+    """Nothing at first, with exit status 1; then redirect, guard, route and counters, as text and as JSON."""
+    world.app.ip("route", "del", "default")
     world.start_mock()
     nothing = ctl(world, "status")
     assert (nothing.returncode, nothing.stdout) == (1, "nothing of imds-detour's stands in this network namespace\n")
     assert world.detour("curl", "-sS", ID_URL, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
+    world.app.run("curl", "-sS", f"http://{METADATA}:8080", check=False)  # the guard refuses it
     name = {"legacy": "legacy iptables", "nft": "nftables"}[backend]
+    facts = json.loads(ctl(world, "status", "--json").stdout)
+    (redirect,) = facts["redirects"]
+    used = redirect.pop("connections")
+    assert redirect == {"endpoint": f"{METADATA}:80", "mock": f"{MOCK}:{PORT}", "backend": name}
+    assert facts["guard"] == [
+        {"address": METADATA, "backend": name, "how": "reject", "refused": 1},
+        {"address": "fd00:ec2::254", "backend": name, "how": "reject", "refused": 0},
+    ]
+    assert facts["routes"] == [{"to": METADATA, "source": "10.88.0.2"}]
+    assert (facts["schema"], facts["faults"], facts["probe"], facts["unseen"]) == (1, [], None, {})
+    world.app.run("curl", "-sS", ID_URL)
+    assert json.loads(ctl(world, "status", "--json").stdout)["redirects"][0]["connections"] == used + 1
     text = ctl(world, "status")
     assert text.returncode == 0
-    assert text.stdout.startswith(f"{name} (`")
-    assert f"-j DNAT --to-destination {MOCK}:{PORT}\n" in text.stdout
+    lines = [line.split() for line in text.stdout.splitlines()]
+    assert [f"{METADATA}:80", f"{MOCK}:{PORT}", *name.split(), str(used + 1)] in lines
+    assert [METADATA, "rejects", *name.split(), "1"] in lines
+    assert [METADATA, "lo", "10.88.0.2"] in lines
+    assert lines[-1][-3:] == ["shows", "the", "rules"]
+
+
+@BACKENDS
+def test_status_shows_what_is_not_as_we_left_it(world: World, backend: str) -> None:
+    """A redirect whose guard has lost a rule, and a rule that somebody else wrote into our chain."""
+    world.start_mock()
+    assert world.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
+    if backend == "legacy":
+        world.app.run("iptables-legacy", "-D", "IMDS_DETOUR_GUARD", "1")
+        world.app.run("iptables-legacy", "-t", "nat", "-A", "IMDS_DETOUR", "-p", "udp", "-j", "ACCEPT")
+    else:
+        listed = world.app.run("nft", "-a", "list", "chain", "ip", "imds_detour", "guard_output").stdout
+        (first, *_) = re.findall(r"reject.*# handle (\d+)", listed)
+        world.app.run("nft", "delete", "rule", "ip", "imds_detour", "guard_output", "handle", first)
+        world.app.run("nft", "add", "rule", "ip", "imds_detour", "nat_output", "udp", "dport", "1", "accept")
     facts = json.loads(ctl(world, "status", "--json").stdout)
-    (redirect,) = [rule for rule in facts[name] if "DNAT" in rule["rule"]]
-    used = redirect["packets"]
-    world.app.run("curl", "-sS", ID_URL)
-    (redirect,) = [rule for rule in json.loads(ctl(world, "status", "--json").stdout)[name] if "DNAT" in rule["rule"]]
-    assert redirect["packets"] == used + 1
+    assert len(facts["redirects"]) == 1
+    assert [guard["address"] for guard in facts["guard"]] == ["fd00:ec2::254"]
+    missing, foreign = facts["faults"]
+    assert missing.startswith("missing: -A ")
+    assert missing.endswith("-j REJECT --reject-with tcp-reset")
+    assert foreign == "not ours: 1 rules in our chains"
+    assert missing in ctl(world, "status").stdout
+
+
+def test_status_says_what_the_sidecar_saw_last(world: World) -> None:
+    """It is asked on an abstract socket of the network namespace; one that answers nonsense counts for none."""
+    world.start_mock()
+    assert world.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
+    sidecar = world.start(world.app, sys.executable, "-c", SIDECAR, "IMDSv2 i-1")
+    probe = json.loads(ctl(world, "status", "--json").stdout)["probe"]
+    assert (probe["verified"], probe["text"]) == (True, "IMDSv2 i-1")
+    assert 60 <= probe["age"] < 600
+    assert re.search(
+        r"^last probe of the sidecar: verified [0-9.]+ s ago, IMDSv2 i-1$", ctl(world, "status").stdout, re.MULTILINE
+    )
+    sidecar.kill()
+    sidecar.wait()
+    assert json.loads(ctl(world, "status", "--json").stdout)["probe"] is None
+    world.start(world.app, sys.executable, "-c", SIDECAR, "")
+    assert json.loads(ctl(world, "status", "--json").stdout)["probe"] is None
+
+
+def test_what_cannot_be_looked_at_is_named(world: World) -> None:
+    """Without NET_RAW rules in legacy iptables may stand and not be seen."""
+    fewer = ("setpriv", "--bounding-set", "-net_raw", "--inh-caps", "-net_raw")
+    done = world.app.run(*fewer, CTL, "status", check=False)
+    assert "legacy iptables could not be looked at: no NET_RAW capability" in done.stdout
 
 
 @BACKENDS
@@ -99,7 +191,8 @@ def test_remove_leaves_everybody_elses_rules_and_routes_as_they_were(world: Worl
     assert world.our_routes() != ""
     removed = ctl(world, "remove")
     assert removed.returncode == 0
-    assert removed.stdout.endswith(" rules removed\n")
+    name = {"legacy": "legacy iptables", "nft": "nftables"}[backend]
+    assert re.fullmatch(rf"{name}: \d rules removed\nroutes: 1 route removed\n", removed.stdout)
     assert everything(world) == before
     assert ctl(world, "remove").stdout == "there was nothing of ours\n"
 
@@ -113,6 +206,25 @@ def test_init_redirects_verifies_and_ends(world: World, backend: str) -> None:
     assert done.stdout.startswith(f"{METADATA}:80 -> {MOCK}:{PORT}, ")
     assert done.stdout.endswith(f"verified IMDSv2 {INSTANCE}\n")
     assert world.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
+
+
+def test_a_flag_wins_over_its_variable(world: World) -> None:
+    """For init, as for every verb that has settings; a bad value is named by the flag."""
+    world.start_mock()
+    done = ctl(world, "init", "--mock", MOCK, "--port", PORT, MOCK_HOSTNAME="nobody", MOCK_PORT="1")
+    assert done.returncode == 0, done.stderr
+    bad = ctl(world, "init", "--port", "http")
+    assert (bad.returncode, bad.stderr) == (125, "imds-detour: --port 'http' is not valid; allowed: 1 to 65535\n")
+    unknown = ctl(world, "init", "--backend", "pf")
+    assert unknown.returncode == 2
+    assert "argument --backend: invalid choice: 'pf'" in unknown.stderr
+
+
+def test_init_has_no_app_for_endpoint_variables(world: World) -> None:
+    """MOCK_BACKEND=env says how an app is started."""
+    done = ctl(world, "init", MOCK_BACKEND="env")
+    assert done.returncode == 125
+    assert "init starts none" in done.stderr
 
 
 def test_init_fails_as_the_entrypoint_does(world: World) -> None:

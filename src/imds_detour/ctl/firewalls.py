@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from imds_detour import routes
@@ -11,13 +12,27 @@ from imds_detour.backends.nft import NftFirewall
 from imds_detour.errors import DetourError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from imds_detour.backends import Firewall
 
 
+@dataclass(frozen=True, slots=True)
+class Usable:
+    """What can be looked at, and what cannot.
+
+    Attributes:
+        working: the firewalls that can.
+        refused: why the others cannot, by their names.
+
+    """
+
+    working: tuple[Firewall, ...]
+    refused: Mapping[str, DetourError]
+
+
 @contextmanager
-def usable() -> Iterator[list[Firewall]]:
+def usable() -> Iterator[Usable]:
     """Give the firewalls that work here.
 
     Raises:
@@ -25,18 +40,18 @@ def usable() -> Iterator[list[Firewall]]:
 
     """
     legacy, nft = LegacyFirewall(routes.ip_versions()), NftFirewall()
-    refusal: DetourError | None = None
     working: list[Firewall] = []
+    refused: dict[str, DetourError] = {}
     try:
         for firewall in (legacy, nft):
             try:
                 firewall.require()
             except DetourError as error:
-                refusal = error
+                refused[firewall.name] = error
             else:
                 working.append(firewall)
-        if not working and refusal:
-            raise refusal
-        yield working
+        if not working:
+            raise refused[nft.name]
+        yield Usable(tuple(working), refused)
     finally:
         legacy.close()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from typing import TYPE_CHECKING
 
-from imds_detour import detour, settings
-from imds_detour.report import Report
+from imds_detour import detour
+from imds_detour.ctl import flags
+from imds_detour.ctl.terminal import Progress, Spinner, Style, Terminal
+from imds_detour.errors import DetourError
 from imds_detour.waiting import Deadline
 
 if TYPE_CHECKING:
@@ -17,21 +18,36 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the verb."""
+    parser.epilog = (
+        "For init containers, and for a network that is not a container's. Needs root\n"
+        "and NET_ADMIN.\n\n"
+        "exit status: 0 when the redirect stands and is verified, 125 when a step failed;\n"
+        "nothing of this run stands then.\n"
+    )
     parser.add_argument(
         "--host",
         action="store_true",
         help="work in the host's own network namespace too: the redirect then holds for the whole machine",
     )
+    flags.add(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Take the detour with the settings of the environment, and say what stands now.
+    """Take the detour with these settings, and say what stands now.
 
     Raises:
         DetourError: when a step fails; nothing of this run stands then.
 
     """
-    chosen = dataclasses.replace(settings.parse(os.environ), keep_net_admin=True)  # there is no app to keep it from
-    done = detour.take(chosen, Report(chosen.log, Deadline(chosen.timeout)), host=arguments.host)
-    sys.stdout.write(f"{done}\n")
+    chosen = dataclasses.replace(flags.parse(arguments), keep_net_admin=True)  # there is no app to keep it from
+    if chosen.backend == "env":
+        raise DetourError(
+            "settings",
+            "MOCK_BACKEND=env sets variables for an app, and init starts none",
+            "leave it out, or use imds-detour",
+        )
+    spinner = Spinner(Terminal.of(sys.stderr), "redirecting", wanted=chosen.log == "text")
+    with spinner:
+        done = detour.take(chosen, Progress(chosen.log, Deadline(chosen.timeout), spinner), host=arguments.host)
+    Terminal.of(sys.stdout).line(str(done), Style.GREEN if done.verified else Style.YELLOW)
     return 0

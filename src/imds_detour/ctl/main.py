@@ -1,44 +1,117 @@
-"""The main of imds-detourctl: one verb, one module."""
+"""The main of imds-detourctl: one verb, one module, and only the module of the verb that was asked for is loaded."""
 
 from __future__ import annotations
 
-import argparse
+import errno
+import os
 import sys
+from importlib import import_module
+from math import inf
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Protocol, cast
 
 from imds_detour import __version__
-from imds_detour.ctl import demo, init, mock, plan, remove, status
-from imds_detour.errors import DetourError
+from imds_detour.errors import STATUS_WRAPPER_FAILED, DetourError
 from imds_detour.report import Report
 from imds_detour.waiting import Deadline
 
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Collection
+
 VERBS = {
-    "demo": (demo, "show the main job on this machine, without Docker"),
-    "init": (init, "redirect once, verify, and end: no app is started"),
-    "mock": (mock, "serve a small metadata mock, for development; for real work take amazon-ec2-metadata-mock or moto"),
-    "plan": (plan, "print the rules that imds-detour would install, and change nothing"),
-    "remove": (remove, "take out every rule and route of ours, and nothing else"),
-    "status": (status, "say which rules of ours stand here, and how often they matched"),
+    "status": "say what of ours stands in this network namespace, and how often it was used",
+    "init": "redirect once, verify, and end: no app is started",
+    "plan": "print the rules that would be installed, and change nothing",
+    "remove": "take out every rule and route of ours, and nothing else",
+    "mock": "serve a small metadata mock, for development; for real work take amazon-ec2-metadata-mock or moto",
+    "demo": "show the main job on this machine, without Docker",
+    "completion": "print the completion script of a shell",
 }
+"""Each verb, a module of this package, and what it does."""
+
+EPILOG = """\
+`imds-detourctl VERB --help` tells more. The settings are those of imds-detour, by
+environment (MOCK_HOSTNAME and so on) or by flag (--hostname and so on); a flag wins.
+"""
+
+
+class Verb(Protocol):
+    """What a verb's module has."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the flags of the verb, and what more its --help shall say."""
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Do it and return the exit status."""
 
 
 def main() -> int:
     """Run the verb on the command line and return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="imds-detourctl",
-        description="The tool beside imds-detour, for people. The settings are the same: `imds-detour --help`.",
-    )
-    parser.add_argument("--version", action="version", version=f"imds-detourctl {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for name, (module, summary) in VERBS.items():
-        module.add_arguments(verbs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + "."))
-    arguments = parser.parse_args()
-    module, _ = VERBS[arguments.verb]
     try:
-        outcome: int = module.run(arguments)
+        status = _run(sys.argv[1:])
+        sys.stdout.flush()
     except DetourError as error:
-        Report("text", Deadline(0)).failure(error)
+        Report("text", Deadline(inf)).failure(error)
         return error.status
-    return outcome
+    except KeyboardInterrupt:
+        return 130  # 128 + SIGINT, as a shell has it
+    except OSError as error:
+        # What is left in the buffer goes nowhere, or the interpreter would complain when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if error.errno == errno.EPIPE:
+            return 141  # 128 + SIGPIPE: the reader has seen enough, as in `| head -1`
+        Report("text", Deadline(inf)).failure(DetourError("output", f"cannot write to stdout: {error.strerror}"))
+        return STATUS_WRAPPER_FAILED
+    except Exception as error:  # a fault of ours is one line as well
+        Report("text", Deadline(inf)).failure(
+            DetourError("internal", f"unexpected {type(error).__name__}: {error}", "please report it")
+        )
+        return STATUS_WRAPPER_FAILED
+    return status
+
+
+def parser(load: Collection[str]) -> argparse.ArgumentParser:
+    """Return the command line's parser, with the flags of the verbs in ``load``; the others are known by name."""
+    import argparse  # noqa: PLC0415  (15 ms that a health check does not pay)
+
+    whole = argparse.ArgumentParser(
+        prog="imds-detourctl",
+        usage="%(prog)s VERB [FLAG...]",
+        description="The tool beside imds-detour: see, check, prepare and undo what it does to the metadata address.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    whole.add_argument("--version", action="version", version=f"imds-detourctl {__version__}")
+    verbs = whole.add_subparsers(
+        dest="verb", metavar="VERB [FLAG...]", required=True, title="verbs", prog="imds-detourctl"
+    )
+    for name, summary in VERBS.items():
+        one = verbs.add_parser(
+            name,
+            usage="%(prog)s [FLAG...]",
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name in load:
+            verb(name).add_arguments(one)
+    return whole
+
+
+def verb(name: str) -> Verb:
+    """Load the module of a verb."""
+    return cast("Verb", import_module(f"imds_detour.ctl.{name}"))
+
+
+def _run(words: list[str]) -> int:
+    if words == ["check"]:  # what a container's HEALTHCHECK runs every few seconds: there is nothing to parse
+        return verb("check").run(cast("argparse.Namespace", SimpleNamespace()))
+    try:
+        arguments = parser(words[:1]).parse_args(words)  # only --help and --version can come before the verb
+    except SystemExit as end:  # it has said what there was to say
+        return int(end.code or 0)
+    return verb(arguments.verb).run(arguments)
 
 
 if __name__ == "__main__":

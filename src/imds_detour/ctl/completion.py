@@ -1,0 +1,45 @@
+"""imds-detourctl completion: the script that teaches a shell our verbs and flags."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from imds_detour.errors import DetourError
+
+if TYPE_CHECKING:
+    import argparse
+
+WHERE = {
+    "bash": "source <(imds-detourctl completion bash)",
+    "zsh": 'eval "$(imds-detourctl completion zsh)"',
+    "fish": "imds-detourctl completion fish | source",
+}
+"""How each shell takes its script; behind compinit in zsh."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of the verb."""
+    lines = "".join(f"  {shell:5} {line}\n" for shell, line in WHERE.items())
+    parser.usage = "%(prog)s SHELL"
+    parser.epilog = f"In the shell's start-up file:\n{lines}"
+    parser.add_argument("shell", metavar="SHELL", choices=tuple(WHERE), help="bash, zsh or fish")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the script.
+
+    Raises:
+        DetourError: when the library that writes it is not installed.
+
+    """
+    try:
+        import shtab  # noqa: PLC0415  (an optional dependency)
+    except ModuleNotFoundError:
+        raise DetourError(
+            "completion", "the library shtab, which writes it, is not installed", "pip install 'imds-detour[ctl]'"
+        ) from None
+    from imds_detour.ctl import main  # noqa: PLC0415  (it is main that loads this module)
+
+    sys.stdout.write(shtab.complete(main.parser(main.VERBS), shell=arguments.shell) + "\n")
+    return 0

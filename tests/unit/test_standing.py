@@ -1,0 +1,59 @@
+"""What stands, made sense of: complete, with something missing, and with something of somebody else's."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+
+from imds_detour import rules
+from imds_detour.ctl.standing import standing
+from imds_detour.endpoints import Endpoint
+from imds_detour.rules import LEGACY, NFT, Installed, Layout, Redirect
+
+AWS, ECS = ip_address("169.254.169.254"), ip_address("169.254.170.2")
+TO_AWS = Redirect(Endpoint(AWS, 80), Endpoint(ip_address("10.0.0.3"), 1338))
+TO_ECS = Redirect(Endpoint(ECS, 80), Endpoint(ip_address("10.0.0.4"), 80))
+LAYOUTS = pytest.mark.parametrize("layout", [LEGACY, NFT], ids=["legacy", "nft"])
+
+
+def installed(layout: Layout, *, reject: bool = True) -> list[Installed]:
+    """Return all that a start leaves for two services, each rule with a packet."""
+    wanted = (*rules.guard([AWS, ECS], layout, reject=reject), *rules.redirects([TO_AWS, TO_ECS], layout))
+    return [Installed(rule, 1) for rule in wanted]
+
+
+@LAYOUTS
+@pytest.mark.parametrize("reject", [True, False], ids=["reject", "drop"])
+def test_what_a_start_leaves_is_whole(layout: Layout, reject: bool) -> None:
+    """Both redirects with their counters, both guards with theirs, and nothing to complain of."""
+    found = standing("x", layout, tuple(installed(layout, reject=reject)))
+    assert [(used.redirect, used.connections) for used in found.redirects] == [(TO_AWS, 1), (TO_ECS, 1)]
+    assert [(guarded.address, guarded.drops) for guarded in found.guarded] == [(AWS, not reject), (ECS, not reject)]
+    # Of legacy iptables the jump counts, which every refused packet takes; of nftables the rules of the address.
+    assert {guarded.refused for guarded in found.guarded} == {2 if layout is NFT and reject else 1}
+    assert found.faults == ()
+
+
+@LAYOUTS
+def test_each_rule_is_missed(layout: Layout) -> None:
+    """Whichever is taken out, it is named, or what it served is not said to stand."""
+    whole = installed(layout)
+    for position, gone in enumerate(whole):
+        found = standing("x", layout, tuple(whole[:position] + whole[position + 1 :]))
+        said = len(found.redirects) + len(found.guarded)
+        assert found.faults or said < 4, gone
+
+
+@LAYOUTS
+def test_a_rule_that_is_not_ours_is_counted(layout: Layout) -> None:
+    """It stands in our chain, and nobody knows what it does."""
+    found = standing("x", layout, (*installed(layout), Installed(None, 7)))
+    assert found.faults == ("not ours: 1 rules in our chains",)
+    assert len(found.redirects) == 2
+
+
+def test_nothing_is_nothing() -> None:
+    """An empty firewall has no faults either."""
+    found = standing("x", LEGACY, ())
+    assert (found.rules, found.redirects, found.guarded, found.faults) == ((), (), (), ())
