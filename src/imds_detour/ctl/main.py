@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 VERBS = {
+    "check": "ask through the metadata address now, and exit 0 if it is the mock that answers, else 1",
     "status": "say what of ours stands in this network namespace, and how often it was used",
     "init": "redirect once, verify, and end: no app is started",
     "plan": "print the rules that would be installed, and change nothing",

@@ -1,0 +1,60 @@
+"""Which redirects of ours stand, and their counters, for a health check: with as little as it takes to see them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from imds_detour import capabilities, routes
+from imds_detour.backends.nft import NftFirewall
+from imds_detour.errors import DetourError
+from imds_detour.rules import Dnat
+
+if TYPE_CHECKING:
+    from imds_detour.backends import Firewall
+    from imds_detour.endpoints import Endpoint
+
+
+class Looker:
+    """Sees our redirects and their counters, as far as this process may."""
+
+    def __init__(self) -> None:
+        """Set out, with a helper process for legacy iptables where it may be needed; so come before any thread."""
+        self.firewall: Firewall | None = None
+        self.sure = False
+        have = capabilities.effective()
+        if have & capabilities.NET_ADMIN:
+            nft = NftFirewall()
+            if nft.stands() or not have & capabilities.NET_RAW:
+                self.firewall = nft  # without NET_RAW legacy iptables cannot be looked at
+            else:
+                from imds_detour.backends.legacy import LegacyFirewall  # noqa: PLC0415  (nftables does not need it)
+
+                self.firewall = LegacyFirewall(routes.ip_versions())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self.firewall is not None:
+            self.firewall.close()
+
+    def mock_of(self, endpoint: Endpoint) -> Endpoint | None:
+        """Return where an endpoint's connections go by a rule of ours; None where none is seen.
+
+        Afterwards ``sure`` says whether none is seen because there is none.
+        """
+        if self.firewall is None:
+            return None
+        try:
+            found = [installed.rule for installed in self.firewall.installed()]
+        except DetourError:
+            return None  # a library of legacy iptables is missing: then the answers alone must do
+        self.sure = bool(found) or self.firewall.name != NftFirewall.name
+        for rule in found:
+            if (
+                rule
+                and isinstance(rule.target, Dnat)
+                and (rule.destination, rule.port) == (endpoint.address, endpoint.port)
+            ):
+                return rule.target.to
+        return None
