@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 VERBS = {
     "check": "ask through the metadata address now, and exit 0 if it is the mock that answers, else 1",
     "status": "say what of ours stands in this network namespace, and how often it was used",
+    "doctor": "go through everything that a redirect needs, and end with the one thing to change",
     "init": "redirect once, verify, and end: no app is started",
     "plan": "print the rules that would be installed, and change nothing",
     "remove": "take out every rule and route of ours, and nothing else",

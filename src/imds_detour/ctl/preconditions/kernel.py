@@ -1,0 +1,92 @@
+"""Whether this kernel can redirect, and the libraries are there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from imds_detour.backends.iptc_loader import PACKAGES
+from imds_detour.backends.preflight import require_legacy
+from imds_detour.capabilities import NET_ADMIN
+from imds_detour.ctl.preconditions.finding import Finding, fail, ok, skipped, warn
+from imds_detour.errors import DetourError
+
+if TYPE_CHECKING:
+    from imds_detour.ctl.preconditions.case import Case
+
+OTHER = "; nftables takes its place"
+UNASKED = "cannot be asked for without NET_ADMIN"
+
+
+def legacy_kernel(case: Case) -> Finding:
+    """Look for the tables of legacy iptables, for each IP version that there is."""
+    name = "legacy iptables"
+    if case.backend in ("nft", "env"):
+        return skipped(name, f"MOCK_BACKEND={case.backend} does without")
+    if not case.capabilities & NET_ADMIN:
+        return skipped(name, UNASKED)
+    for version in case.versions:
+        try:
+            require_legacy(version)
+        except DetourError as error:
+            return _without_legacy(case, name, error.reason, error.remedy)
+    return ok(name, "in the kernel, for " + " and ".join(f"IPv{version}" for version in case.versions))
+
+
+def libraries(case: Case) -> Finding:
+    """Load python-iptables, the libraries of iptables, and their extensions."""
+    name = "libraries"
+    if case.backend in ("nft", "env"):
+        return skipped(name, f"MOCK_BACKEND={case.backend} needs none")
+    error = case.legacy_refusal
+    if error is None:
+        return ok(name, "python-iptables and the libraries of iptables load")
+    try:
+        for version in case.versions:
+            require_legacy(version)
+    except DetourError:
+        return skipped(name, "legacy iptables cannot work here anyway")
+    remedy = error.remedy
+    if remedy == PACKAGES:
+        remedy = "in the Dockerfile `RUN apt-get update && apt-get install -y iptables` (Alpine: `apk add iptables`)"
+    return _without_legacy(case, name, error.reason, remedy)
+
+
+def nftables(case: Case) -> Finding:
+    """Look for the nf_tables of the kernel."""
+    name = "nftables"
+    if case.backend in ("legacy", "env"):
+        return skipped(name, f"MOCK_BACKEND={case.backend} does without")
+    if not case.capabilities & NET_ADMIN:
+        return skipped(name, UNASKED)
+    error = case.nft_refusal
+    if error is None:
+        return ok(name, "in the kernel")
+    if case.backend == "nft" or case.legacy_refusal is not None:
+        return fail(name, error.reason, error.remedy or "load it on the host: `modprobe nf_tables nft_nat nft_reject`")
+    return ok(name, f"{error.reason}; not needed, legacy iptables works")
+
+
+def firewall(case: Case) -> Finding:
+    """Say which one would be taken."""
+    name = "firewall"
+    if case.backend == "env":
+        return skipped(name, "MOCK_BACKEND=env changes no rules")
+    if case.nft_refusal is None and case.backend == "legacy" and case.nft.stands():
+        return fail(
+            name,
+            "rules of ours stand in nftables since an earlier start, and come before those of legacy iptables",
+            "take them out: `imds-detourctl remove`; or MOCK_BACKEND=auto",
+        )
+    if case.backend != "nft" and case.legacy_refusal is None and not case.nft.stands():
+        return ok(name, "legacy iptables would be taken")
+    if case.backend != "legacy" and case.nft_refusal is None:
+        return ok(name, "nftables would be taken")
+    return skipped(name, "none can be used; see above")
+
+
+def _without_legacy(case: Case, name: str, reason: str, remedy: str) -> Finding:
+    if case.backend == "legacy":
+        return fail(name, reason, remedy)
+    if case.nft_refusal is None:
+        return ok(name, reason + OTHER)
+    return warn(name, reason, remedy)
