@@ -13,6 +13,7 @@ The steps are taken in turn, one for each question of type A; the last one stays
     truncated:NAME=ADDRESS      truncated over UDP, whole over TCP
     truncated                   truncated over UDP, hung up over TCP
     garbage                     16 bytes that are no DNS message
+    file:PATH                   answer as the ZONE in a file says by now; SERVFAIL without the file
     wrong-id:NAME=ADDRESS       an answer to another question's id
 
 and ``STEP*N`` takes a step N times; ``STEP@S`` stays with it until S seconds after the first question.
@@ -23,6 +24,7 @@ from __future__ import annotations
 import sys
 import time
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import dns.flags
 import dns.message
@@ -31,6 +33,9 @@ import dns.rdatatype
 import dns.rrset
 
 from imds_detour.ctl.nameserver import addresses, refusal, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Plan:
@@ -66,37 +71,35 @@ class Plan:
 
 
 def _reply(step: str, question: dns.message.QueryMessage, transport: str) -> bytes | None:
-    prefixed = step.startswith(("cname:", "truncated:", "wrong-id:", "half:"))
+    prefixed = step.startswith(("file:", "cname:", "truncated:", "wrong-id:", "half:"))
     kind, _, zone = step.partition(":") if prefixed else (step, "", "")
+    plain: dict[str, Callable[[], bytes | None]] = {
+        "silent": lambda: None,
+        "garbage": lambda: b"\xff" * 16,
+        "empty": lambda: dns.message.make_response(question).to_wire(),
+        "dangling": lambda: _chain("nowhere=", question),
+        "loop": lambda: _loop(question),
+        "cname": lambda: _chain(zone, question),
+        "file": lambda: _filed(zone, question),
+        # questions of type A alone
+        "half": lambda: _known(zone, question) if question.question[0].rdtype == dns.rdatatype.A else None,
+    }
+    if kind in plain:
+        return plain[kind]()
     match kind:
         case "NXDOMAIN" | "SERVFAIL" | "REFUSED":
-            wire: bytes | None = refusal(question, kind)
-        case "silent":
-            wire = None
-        case "garbage":
-            wire = b"\xff" * 16
-        case "empty":
-            wire = dns.message.make_response(question).to_wire()
-        case "dangling":
-            wire = _chain("nowhere=", question)
-        case "loop":
-            wire = _loop(question)
-        case "half":
-            wire = _known(zone, question) if question.question[0].rdtype == dns.rdatatype.A else None
+            return refusal(question, kind)
         case "truncated" if transport == "udp":
             reply = dns.message.make_response(question)
             reply.flags |= dns.flags.TC
-            wire = reply.to_wire()
+            return reply.to_wire()
         case "truncated":
-            wire = _known(zone, question) if zone else None
+            return _known(zone, question) if zone else None
         case "wrong-id":
             known = _known(zone, question)
-            wire = bytes([known[0] ^ 0xFF]) + known[1:]
-        case "cname":
-            wire = _chain(zone, question)
+            return bytes([known[0] ^ 0xFF]) + known[1:]
         case _:
-            wire = _known(step, question)
-    return wire
+            return _known(step, question)
 
 
 def _known(zone: str, question: dns.message.QueryMessage) -> bytes:
@@ -107,6 +110,14 @@ def _known(zone: str, question: dns.message.QueryMessage) -> bytes:
         if question.question[0].name == dns.name.from_text(name):
             break
     return reply
+
+
+def _filed(path: str, question: dns.message.QueryMessage) -> bytes:
+    try:
+        with open(path) as file:
+            return _known(file.read().strip(), question)
+    except OSError:
+        return refusal(question, "SERVFAIL")
 
 
 def _loop(question: dns.message.QueryMessage) -> bytes:

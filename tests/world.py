@@ -65,9 +65,11 @@ class World:
         assert line, f"{command} did not start"
         return server
 
-    def start_mock(self, *flags: str, port: str = PORT, host: Host | None = None) -> subprocess.Popen[str]:
+    def start_mock(
+        self, *flags: str, port: str = PORT, host: Host | None = None, at: str = "0.0.0.0"
+    ) -> subprocess.Popen[str]:
         """Start our mock; every request is logged on its stdout."""
-        return self.start(host or self.mock, CTL, "mock", "--listen", f"0.0.0.0:{port}", *flags)
+        return self.start(host or self.mock, CTL, "mock", "--listen", f"{at}:{port}", *flags)
 
     def start_real_service(self, host: Host, port: str = "80", instance: str = "i-0real0real0real00") -> None:
         """Start somebody else's metadata service, one that an app must never reach."""

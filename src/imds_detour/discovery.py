@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from imds_detour.endpoints import Endpoint
 from imds_detour.errors import DetourError, NotYetError
@@ -45,6 +45,16 @@ class Mock:
 
     def __str__(self) -> str:
         return _named(self.name, self.endpoint)
+
+
+class Whereabouts(Protocol):
+    """Whoever knows where a host is."""
+
+    def resolve(self, host: str | Address) -> Resolution:
+        """Return where it is; raises DetourError when no mock can be there, NotYetError when nobody knows."""
+
+    def doubt(self, host: str | Address) -> None:
+        """Look it up again at the next attempt: what was found was of no use."""
 
 
 class Names:
@@ -127,7 +137,7 @@ class Search:
     """The attempts to find one service's mock, and what they have learnt so far."""
 
     def __init__(
-        self, service: Service, versions: tuple[int, ...], names: Names, report: Report, *, probe: bool = True
+        self, service: Service, versions: tuple[int, ...], names: Whereabouts, report: Report, *, probe: bool = True
     ) -> None:
         """Take the same as find()."""
         self._service = service

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from imds_detour.errors import DetourError
@@ -39,6 +41,21 @@ class Line:
 
     def __str__(self) -> str:
         return f"{self.address}\t{' '.join(self.names)}\t{MARK}"
+
+
+def addresses_of(name: str) -> tuple[Address, ...]:
+    """Return the addresses that the file has for a name, none where it cannot be read."""
+    try:
+        with open(PATH, encoding="utf-8", errors="replace") as file:
+            entries = [_entry(line) for line in file]
+    except OSError:
+        return ()
+    found = []
+    for entry in entries:
+        if name.lower().rstrip(".") in (word.lower() for word in entry[1:]):
+            with suppress(ValueError):
+                found.append(ip_address(entry[0]))
+    return tuple(found)
 
 
 def with_lines(text: str, wanted: Iterable[Line]) -> str:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import ip_address
+from math import inf
 from typing import TYPE_CHECKING
 
+from imds_detour import hosts
 from imds_detour.errors import DetourError
 from imds_detour.locations import unfit_for_mock
 from imds_detour.system_resolver import SystemResolver
@@ -35,12 +37,14 @@ class Resolution:
         name: as the user wrote it.
         addresses: at least one, in the order in which to try them: the same on every start.
         source: who said so: ``literal``, ``system resolver``, or ``DNS server`` and its address.
+        ttl: seconds for which it holds; None where nobody says.
 
     """
 
     name: str
     addresses: tuple[Address, ...]
     source: str
+    ttl: float | None = None
 
 
 class Lookup:
@@ -71,11 +75,31 @@ class Lookup:
         # Imported when the system resolver has no answer: 100 ms that a start with everything in place does not pay.
         from imds_detour import nameservers  # noqa: PLC0415  (see above)
 
-        found, server = nameservers.ask(name, deadline, trace)
-        return _resolution(name, found, f"DNS server {server}")
+        answer = nameservers.ask(name, deadline, trace)
+        return _resolution(name, answer.addresses, f"DNS server {answer.server}", answer.ttl)
 
 
-def _resolution(name: str, addresses: Iterable[Address], source: str) -> Resolution:
+def dated(host: str | Address, deadline: Deadline, trace: Callable[[str], None]) -> Resolution:
+    """Ask once, in a way that tells for how long the answer holds: /etc/hosts, then the DNS servers themselves.
+
+    For one who comes back and must not wait: libc keeps TTLs to itself.
+
+    Raises:
+        DetourError: when no mock can be at any of the addresses.
+        NotYetError: when nobody has an answer.
+
+    """
+    if not isinstance(host, str):
+        return Resolution(str(host), (host,), "literal", inf)
+    if known := hosts.addresses_of(host):
+        return _resolution(host, known, hosts.PATH)
+    from imds_detour import nameservers  # noqa: PLC0415  (as above)
+
+    answer = nameservers.ask(host, deadline, trace)
+    return _resolution(host, answer.addresses, f"DNS server {answer.server}", answer.ttl)
+
+
+def _resolution(name: str, addresses: Iterable[Address], source: str, ttl: float | None = None) -> Resolution:
     # Sorted, because servers rotate their answers; IPv4 before IPv6.
     found = sorted(set(addresses), key=lambda address: (address.version, int(address)))
     fit = tuple(address for address in found if not unfit_for_mock(address))
@@ -84,4 +108,4 @@ def _resolution(name: str, addresses: Iterable[Address], source: str) -> Resolut
         raise DetourError(
             "lookup", f"{reason} (said the {source})", "look at who answers for that name, and at /etc/hosts"
         )
-    return Resolution(name, fit, source)
+    return Resolution(name, fit, source, ttl)

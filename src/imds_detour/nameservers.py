@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from io import StringIO
 from ipaddress import ip_address
@@ -30,8 +31,24 @@ DAWDLING = 0.1
 """Seconds that dnspython sleeps after a silence, before it looks whether its time is up."""
 
 
-def ask(name: str, deadline: Deadline, trace: Callable[[str], None]) -> tuple[tuple[Address, ...], str]:
-    """Ask each server in turn until one is definite, and return the addresses and the server that gave them.
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server says.
+
+    Attributes:
+        addresses: IPv4 and IPv6, in its order.
+        server: which one.
+        ttl: seconds for which it holds.
+
+    """
+
+    addresses: tuple[Address, ...]
+    server: str
+    ttl: float
+
+
+def ask(name: str, deadline: Deadline, trace: Callable[[str], None]) -> Answer:
+    """Ask each server in turn until one is definite, and return what it says.
 
     ``trace`` is told each query and what came of it.
 
@@ -50,8 +67,9 @@ def ask(name: str, deadline: Deadline, trace: Callable[[str], None]) -> tuple[tu
         resolver.timeout = max(deadline.within(PATIENCE), LEAST_PATIENCE)
         resolver.lifetime = resolver.timeout + DAWDLING
         try:
-            if found := _both(resolver, name, partial(_tell, trace, server)):
-                return found, server
+            found = _both(resolver, name, partial(_tell, trace, server))
+            if found.addresses:
+                return found
             raise NotYetError("lookup", f"{server} knows the name and no address for it (empty answer)")
         except dns.resolver.NXDOMAIN:
             raise NotYetError("lookup", f"{server} says there is no such name (NXDOMAIN)") from None
@@ -112,20 +130,20 @@ def _tell(trace: Callable[[str], None], server: str, kind: str, name: str, said:
     trace(f"DNS {server}: {kind} {name}: {said}")
 
 
-def _both(resolver: dns.resolver.Resolver, name: str, tell: Callable[[str, str, str], None]) -> tuple[Address, ...]:
+def _both(resolver: dns.resolver.Resolver, name: str, tell: Callable[[str, str, str], None]) -> Answer:
     """Return the IPv4 and IPv6 addresses; some servers never answer for IPv6, and that does not take IPv4 away."""
     found = _query(resolver, name, "A", tell)
     try:
-        return found + _query(resolver, name, "AAAA", tell)
+        more = _query(resolver, name, "AAAA", tell)
     except (dns.exception.DNSException, OSError):
-        if not found:
+        if not found.addresses:
             raise
         return found
+    ttls = [answer.ttl for answer in (found, more) if answer.addresses]
+    return Answer(found.addresses + more.addresses, found.server, min(ttls, default=0.0))
 
 
-def _query(
-    resolver: dns.resolver.Resolver, name: str, kind: str, tell: Callable[[str, str, str], None]
-) -> tuple[Address, ...]:
+def _query(resolver: dns.resolver.Resolver, name: str, kind: str, tell: Callable[[str, str, str], None]) -> Answer:
     try:
         answer = resolver.resolve(name, kind, search=True, raise_on_no_answer=False)
     except dns.resolver.NXDOMAIN:
@@ -136,7 +154,8 @@ def _query(
         raise
     found = tuple(ip_address(record.address) for record in answer.rrset or ())
     tell(kind, str(answer.qname), ", ".join(map(str, found)) or "no address")
-    return found
+    # The least TTL of a chain of aliases is the one that counts.
+    return Answer(found, str(resolver.nameservers[0]), float(answer.chaining_result.minimum_ttl))
 
 
 def _complaint(error: dns.exception.DNSException) -> str:

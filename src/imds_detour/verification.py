@@ -10,6 +10,8 @@ from imds_detour.rules import translation
 from imds_detour.waiting import Deadline, until_ready
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from imds_detour.backends import Firewall
     from imds_detour.probe import Identity, Question
     from imds_detour.report import Report
@@ -30,10 +32,35 @@ def verify(redirect: Redirect, expected: Identity, question: Question, firewall:
 
     """
     deadline = Deadline(report.deadline.within(PATIENCE))
+    return _counted(redirect, firewall, lambda: compare(redirect, expected, question, deadline, report))
+
+
+def verify_now(
+    redirect: Redirect, expected: Identity, question: Question, firewall: Firewall, report: Report
+) -> Identity:
+    """Return the same at the first attempt, for one who comes back anyway.
+
+    Raises:
+        NotYetError: when nobody answers at the metadata address now.
+        DetourError: as verify().
+
+    """
+
+    def ask() -> Identity:
+        seen = identify(redirect.endpoint, question, report.deadline, report.step)
+        if seen.body != expected.body:
+            _blame(redirect, seen, expected, question, report.deadline)
+        return seen
+
+    return _counted(redirect, firewall, ask)
+
+
+def _counted(redirect: Redirect, firewall: Firewall, ask: Callable[[], Identity]) -> Identity:
+    """Return what is answered at the metadata address, once the counter of our rule has risen with the question."""
     rule = translation(redirect, firewall.layout)
     for _ in range(READINGS):
         before = _packets(firewall, rule)
-        seen = compare(redirect, expected, question, deadline, report)
+        seen = ask()
         if _packets(firewall, rule) > before:
             return seen
     raise DetourError(

@@ -24,6 +24,7 @@ VERBS = {
     "status": "say what of ours stands in this network namespace, and how often it was used",
     "doctor": "go through everything that a redirect needs, and end with the one thing to change",
     "init": "redirect once, verify, and end: no app is started",
+    "sidecar": "redirect, and go on: follow the mock, close without it; for a container beside the app's",
     "plan": "print the rules that would be installed, and change nothing",
     "remove": "take out every rule and route of ours, and nothing else",
     "mock": "serve a small metadata mock, for development; for real work take amazon-ec2-metadata-mock or moto",

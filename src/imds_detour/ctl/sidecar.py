@@ -1,0 +1,153 @@
+"""imds-detourctl sidecar: guard, wait, redirect, verify, and go on: follow the mock, and close without it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from contextlib import suppress
+from math import inf
+from typing import TYPE_CHECKING
+
+from imds_detour import backends, detour, hosts, routes
+from imds_detour.ctl import flags
+from imds_detour.ctl.following.follower import EVERY, Follower, Habits
+from imds_detour.ctl.following.names import FollowedNames
+from imds_detour.ctl.following.server import Server
+from imds_detour.endpoints import Endpoint
+from imds_detour.errors import DetourError
+from imds_detour.locations import BadValueError, split
+from imds_detour.report import Report, quoted
+from imds_detour.waiting import Deadline
+
+if TYPE_CHECKING:
+    import argparse
+
+    from imds_detour.backends import Firewall
+
+STOPS = (signal.SIGTERM, signal.SIGINT)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of the verb."""
+    parser.epilog = (
+        "The metadata addresses are closed at once, then redirected as soon as their mocks\n"
+        "answer. It goes on until SIGTERM: looks the names up when their answers run out (1 to\n"
+        "60 s), probes, swaps in one commit when a mock moves, closes when it is gone. SIGHUP:\n"
+        "look again now. MOCK_TIMEOUT does not count: it waits for ever.\n\n"
+        "With --listen: /healthz (the process), /readyz (every redirect is verified now),\n"
+        "/metrics (Prometheus), /status.json, and / for people.\n\n"
+        "exit status: 0 after SIGTERM or SIGINT, 125 when it cannot start.\n"
+    )
+    parser.add_argument(
+        "--listen", metavar="ADDRESS:PORT", help="serve health, metrics and a page there; off by default"
+    )
+    parser.add_argument(
+        "--every", type=float, default=EVERY, metavar="SECONDS", help="between probes (default %(default)g)"
+    )
+    parser.add_argument("--keep", action="store_true", help="leave rules and routes in place at the end")
+    parser.add_argument(
+        "--host", action="store_true", help="work in the host's own network namespace too, for the whole machine"
+    )
+    flags.add(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Follow the mocks until told to stop.
+
+    Raises:
+        DetourError: when a setting is bad, the firewall cannot be used, or an address to listen on is taken.
+
+    """
+    wake = _Wake()
+    chosen = flags.parse(arguments)
+    report = Report(chosen.log, Deadline(inf))
+    listen = _listen(arguments.listen)
+    if not 0.1 <= arguments.every <= 3600:
+        raise DetourError("settings", f"--every {arguments.every:g} is not valid", "allowed: 0.1 to 3600 seconds")
+    if chosen.backend == "env":
+        raise DetourError(
+            "settings", "MOCK_BACKEND=env sets variables for an app, and the sidecar starts none", "leave it out"
+        )
+    ground = detour.survey(chosen, host=arguments.host)
+    firewall = _firewall(chosen.backend, ground.versions)
+    names = FollowedNames((service.mock.host for service in ground.services), time.monotonic, report.step)
+    follower = Follower(ground, firewall, names, report, Habits(arguments.every, chosen.guard))
+    try:
+        follower.close()
+        latest = [follower.state()]
+        Server(listen, lambda: latest[0])
+        while not wake.stopped:
+            pause = follower.step()
+            latest[0] = follower.state()
+            if wake.wait(pause):
+                follower.look_again()
+        if not arguments.keep:
+            _clear(firewall)
+    finally:
+        firewall.close()
+    return 0
+
+
+class _Wake:
+    """Signals, as something to wait for; none comes too early or is lost."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._again = False
+        self._reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for number in (*STOPS, signal.SIGHUP):
+            signal.signal(number, self._note)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for a signal, at most so long; return whether it says to look again."""
+        if not self.stopped:
+            select.select([self._reader], [], [], seconds)
+        with suppress(BlockingIOError):
+            os.read(self._reader, 4096)
+        again, self._again = self._again, False
+        return again
+
+    def _note(self, number: int, _frame: object) -> None:
+        if number == signal.SIGHUP:
+            self._again = True
+        else:
+            self.stopped = True
+
+
+def _firewall(choice: str, versions: tuple[int, ...]) -> Firewall:
+    """Return nftables before legacy iptables, unless told otherwise: no helper process to keep for a lifetime."""
+    if choice == "auto":
+        try:
+            nft = backends.start("nft", versions)
+        except DetourError:
+            pass  # what it is that lacks, `auto` says for both
+        else:
+            nft.because = "it needs no helper process"
+            return nft
+    return backends.start(choice, versions)
+
+
+def _clear(firewall: Firewall) -> None:
+    """Take everything of ours out: the redirects first, so that what is half cleared is closed."""
+    for table in ("nat", "filter"):
+        firewall.apply(table, (), detour.LOCK_PATIENCE)
+    hosts.remove()
+    for route in routes.ours():
+        routes.remove(route)
+
+
+def _listen(text: str | None) -> Endpoint | None:
+    if text is None:
+        return None
+    try:
+        address, port = split(text)
+    except BadValueError:
+        address, port = "", None
+    if isinstance(address, str) or port is None:
+        raise DetourError(
+            "settings", f"--listen {quoted(text)} is not valid", "write it like 127.0.0.1:9138 or [::]:9138"
+        )
+    return Endpoint(address, port)

@@ -1,0 +1,330 @@
+"""The sidecar: it closes at once, redirects when the mock is there, follows it, and closes again when it is gone."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.world import CTL, ID_URL, INSTANCE, METADATA, MOCK, NAME, PORT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.world import World
+
+SECOND = "10.88.0.4"
+"""Another address of the mock's host, for a mock that moves."""
+Seen = TypeVar("Seen")
+LISTEN = "127.0.0.1:9138"
+ASK = ("curl", "-sS", "--max-time", "5", "--fail", ID_URL)
+
+
+class Sidecar:
+    """The installed sidecar at work on the app's host; what it says is read line by line."""
+
+    def __init__(self, world: World, *flags: str, **settings: str) -> None:
+        self.world = world
+        self.process = world.app.popen(
+            CTL,
+            "sidecar",
+            *flags,
+            environ=world.settings(None, **{"MOCK_TIMEOUT": "unset", **settings}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def says(self, pattern: str) -> str:
+        """Wait for a line that has this in it, and return it."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if re.search(pattern, line):
+                return line
+        raise AssertionError(f"it ended with {self.process.wait()} and never said {pattern}")
+
+    def ends(self) -> int:
+        """Wait for its end and return its exit status."""
+        return self.process.wait(timeout=20)
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Ask it over HTTP, and return status and body."""
+        done = self.world.app.run("curl", "-sS", "--max-time", "5", "-w", "\n%{http_code}", f"http://{LISTEN}{path}")
+        body, _, status = done.stdout.rpartition("\n")
+        return int(status), body
+
+
+@pytest.fixture
+def sidecars(world: World) -> Iterator[list[Sidecar]]:
+    """Give a list; what is in it at the end is killed."""
+    started: list[Sidecar] = []
+    yield started
+    for sidecar in started:
+        sidecar.process.kill()
+        sidecar.process.communicate()
+    assert world
+
+
+@pytest.fixture
+def zone(world: World) -> str:
+    """Give the path of a file with the mock's address, which the DNS server reads at each question, TTL 1."""
+    world.mock.ip("address", "add", f"{SECOND}/24", "dev", "eth0")
+    move(world, MOCK)
+    world.start_dns("file:/run/zone")
+    return "/run/zone"
+
+
+def move(world: World, address: str) -> None:
+    """Let the mock's name lead there."""
+    world.mock.run("sh", "-c", f"echo {NAME}={address} > /run/zone.new; mv /run/zone.new /run/zone")
+
+
+def asked(world: World) -> str:
+    """Return what an app reads at the metadata address; or curl's complaint."""
+    done = world.app.run(*ASK, check=False)
+    return done.stdout or done.stderr
+
+
+@pytest.mark.parametrize("backend", ["auto", "legacy", "nft"])
+def test_it_closes_at_once_and_opens_when_the_mock_answers(world: World, sidecars: list[Sidecar], backend: str) -> None:
+    """Before there is a mock, even before its name is known, nobody gets out; then the app reads from the mock."""
+    world.start_dns()
+    sidecars.append(sidecar := Sidecar(world, MOCK_BACKEND=backend))
+    sidecar.says("aws is closed while there is no mock: .*connection refused")
+    assert "Connection refused" in asked(world) or "Failed to connect" in asked(world)
+    world.start_mock()
+    line = sidecar.says(f"{METADATA}:80 -> ")
+    name = "legacy iptables" if backend == "legacy" else "nftables"
+    assert f"-> {NAME} ({MOCK}:{PORT}), {name}, verified IMDSv2" in line
+    assert asked(world) == INSTANCE
+
+
+@pytest.mark.parametrize("backend", ["legacy", "nft"])
+def test_it_follows_the_mock_to_another_address(world: World, sidecars: list[Sidecar], zone: str, backend: str) -> None:
+    """The name leads elsewhere: soon after, so does the redirect, and the old mock hears no more."""
+    assert zone
+    world.start_mock("--data", data(world, "i-00000000000000001"), at=MOCK)
+    world.start_mock("--data", data(world, "i-00000000000000002"), at=SECOND)
+    sidecars.append(sidecar := Sidecar(world, MOCK_BACKEND=backend))
+    sidecar.says("verified IMDSv2 i-00000000000000001")
+    for address, instance in ((SECOND, "i-00000000000000002"), (MOCK, "i-00000000000000001")) * 2:
+        move(world, address)
+        changed = time.monotonic()
+        sidecar.says(f"verified IMDSv2 {instance}")
+        assert time.monotonic() - changed < 5, "1 s for the TTL, and some for a busy machine"
+        assert asked(world) == instance
+    assert len(translations(world, backend)) == 1
+
+
+def test_it_closes_when_the_mock_is_gone_and_opens_when_it_is_back(world: World, sidecars: list[Sidecar]) -> None:
+    """The container is stopped and started: between the two, the app is refused at once."""
+    world.start_dns()
+    mock = world.start_mock()
+    sidecars.append(sidecar := Sidecar(world, "--every", "0.5"))
+    sidecar.says("verified")
+    mock.kill()
+    sidecar.says("aws is closed while there is no mock")
+    assert INSTANCE not in asked(world)
+    assert translations(world, "nft") == []
+    world.start_mock()
+    sidecar.says("verified")
+    assert asked(world) == INSTANCE
+
+
+def test_dns_that_fails_closes_nothing_while_the_mock_answers(world: World, sidecars: list[Sidecar], zone: str) -> None:
+    """It is the probe that decides, not a name server that is restarted."""
+    assert zone
+    world.start_mock()
+    sidecars.append(sidecar := Sidecar(world, "--listen", LISTEN, "--every", "0.5"))
+    sidecar.says("verified")
+    world.mock.run("rm", "/run/zone")
+    failures = until(lambda: count(sidecar, "lookup_failures"), lambda value: value >= 2)
+    assert failures >= 2
+    assert (sidecar.get("/readyz")[0], asked(world)) == (200, INSTANCE)
+
+
+def test_somebody_else_at_the_mocks_address_is_not_taken_for_it(world: World, sidecars: list[Sidecar]) -> None:
+    """The address is given to another container, which answers everything: the redirect closes."""
+    world.start_dns()
+    mock = world.start_mock()
+    sidecars.append(sidecar := Sidecar(world, "--every", "0.5"))
+    sidecar.says("verified")
+    mock.kill()
+    mock.wait()
+    world.start_faulty("GET=body:<html>hello</html>")
+    sidecar.says("aws is closed while there is no mock: .*which is no instance id")
+    assert "hello" not in asked(world)
+
+
+@pytest.mark.parametrize("backend", ["legacy", "nft"])
+def test_sigterm_takes_everything_out_and_ends_with_0(world: World, sidecars: list[Sidecar], backend: str) -> None:
+    """Within a second on a quiet machine; what others have there stays."""
+    world.start_dns()
+    world.start_mock()
+    before = world.foreign()
+    sidecars.append(sidecar := Sidecar(world, MOCK_BACKEND=backend))
+    sidecar.says("verified")
+    asked_to = time.monotonic()
+    sidecar.process.send_signal(signal.SIGTERM)
+    assert sidecar.ends() == 0
+    assert time.monotonic() - asked_to < 5
+    assert (world.ours(), world.our_routes(), world.foreign()) == ("", "", before)
+
+
+def test_sigterm_is_heard_before_there_is_a_mock(world: World, sidecars: list[Sidecar]) -> None:
+    """While the name server is silent, too."""
+    world.start_dns("silent")
+    sidecars.append(sidecar := Sidecar(world))
+    sidecar.says("aws is closed while there is no mock")
+    sidecar.process.send_signal(signal.SIGTERM)
+    assert sidecar.ends() == 0
+    assert world.app.run("nft", "list", "ruleset").stdout == ""
+
+
+def test_with_keep_the_redirect_outlives_it_and_the_next_one_takes_over(world: World, sidecars: list[Sidecar]) -> None:
+    """For a restart under load: the app sees nothing of it."""
+    world.start_dns()
+    world.start_mock()
+    for _ in range(2):
+        sidecars.append(sidecar := Sidecar(world, "--keep"))
+        sidecar.says("verified")
+        sidecar.process.send_signal(signal.SIGTERM)
+        assert sidecar.ends() == 0
+        assert asked(world) == INSTANCE
+    assert len(translations(world, "nft")) == 1
+
+
+def test_rules_that_somebody_takes_out_are_put_back(world: World, sidecars: list[Sidecar]) -> None:
+    """A firewall that is flushed, as by a script that knows only itself; said once."""
+    world.start_dns()
+    world.start_mock()
+    sidecars.append(sidecar := Sidecar(world, "--every", "0.5"))
+    sidecar.says("verified")
+    standing = listed(world)
+    world.app.run("nft", "flush", "ruleset")
+    sidecar.says("somebody has changed our firewall rules: they are put back")
+    until(lambda: listed(world), lambda now: now == standing)
+    assert asked(world) == INSTANCE
+
+
+def test_sighup_looks_again_at_once(world: World, sidecars: list[Sidecar], zone: str) -> None:
+    """With an hour between probes, somebody who knows that the mock is gone need not wait."""
+    assert zone
+    mock = world.start_mock()
+    sidecars.append(sidecar := Sidecar(world, "--every", "3600"))
+    sidecar.says("verified")
+    mock.kill()
+    mock.wait()
+    sidecar.process.send_signal(signal.SIGHUP)
+    sidecar.says("aws is closed while there is no mock")
+
+
+def test_a_second_one_in_the_same_namespace_is_refused(world: World, sidecars: list[Sidecar]) -> None:
+    """Two would take turns in undoing each other's work; the first one goes on."""
+    world.start_dns()
+    world.start_mock()
+    sidecars.append(first := Sidecar(world))
+    first.says("verified")
+    sidecars.append(second := Sidecar(world))
+    second.says("another imds-detour sidecar is at work in this network namespace")
+    assert second.ends() == 125
+    assert asked(world) == INSTANCE
+
+
+def test_status_knows_what_the_sidecar_saw_last(world: World, sidecars: list[Sidecar]) -> None:
+    """Through a socket that belongs to the network namespace: no file, no port."""
+    world.start_dns()
+    world.start_mock()
+    sidecars.append(sidecar := Sidecar(world))
+    sidecar.says("verified")
+    probe = json.loads(world.app.run(CTL, "status", "--json").stdout)["probe"]
+    assert (probe["verified"], probe["text"]) == (True, f"aws: IMDSv2 {INSTANCE}")
+    assert world.app.run(CTL, "check", environ=world.settings()).returncode == 0
+
+
+def test_health_readiness_metrics_and_a_page(world: World, sidecars: list[Sidecar]) -> None:
+    """Ready means verified now, healthy is the process; the metrics are read by Prometheus' own parser."""
+    world.start_dns()
+    sidecars.append(sidecar := Sidecar(world, "--listen", LISTEN))
+    sidecar.says("closed")
+    assert sidecar.get("/healthz") == (200, "ok\n")
+    assert sidecar.get("/readyz")[0] == 503
+    world.start_mock()
+    sidecar.says("verified")
+    assert sidecar.get("/readyz") == (200, "ok\n")
+    families = {family.name: family for family in text_string_to_metric_families(sidecar.get("/metrics")[1])}
+    ready = families["imds_detour_ready"].samples[0]
+    assert (ready.labels, ready.value) == ({"service": "aws"}, 1.0)
+    assert families["imds_detour_probes"].type == "counter"
+    status, page = sidecar.get("/")
+    assert status == 200
+    assert f"{NAME} ({MOCK}:{PORT})" in page
+    assert json.loads(sidecar.get("/status.json")[1])["ready"] is True
+    assert sidecar.get("/else")[0] == 404
+
+
+def test_a_client_that_says_nothing_holds_nobody_up_for_long(world: World, sidecars: list[Sidecar]) -> None:
+    """A connection that stays silent is dropped, and the next one is served."""
+    world.start_dns()
+    world.start_mock()
+    sidecars.append(sidecar := Sidecar(world, "--listen", LISTEN))
+    sidecar.says("verified")
+    host, port = LISTEN.split(":")
+    silent = world.app.popen("sh", "-c", f"exec 3<>/dev/tcp/{host}/{port}; cat", stdin=subprocess.PIPE)
+    assert sidecar.get("/healthz") == (200, "ok\n")
+    silent.kill()
+    silent.communicate()
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (("--listen", "nowhere"), "--listen 'nowhere' is not valid"),
+        (("--listen", "192.0.2.1:80"), "cannot listen on 192.0.2.1:80"),
+        (("--every", "0"), "--every 0 is not valid"),
+        (("--backend", "env"), "MOCK_BACKEND=env sets variables for an app"),
+    ],
+)
+def test_what_keeps_it_from_starting_is_one_line(
+    world: World, sidecars: list[Sidecar], flags: tuple[str, ...], reason: str
+) -> None:
+    """Status 125, as for everything that cannot be begun."""
+    sidecars.append(sidecar := Sidecar(world, *flags))
+    sidecar.says(re.escape(reason))
+    assert sidecar.ends() == 125
+
+
+def data(world: World, instance: str) -> str:
+    """Write the mock's values with another instance id to a file of its host, and return the path."""
+    path = f"/run/{instance}.json"
+    world.mock.run("sh", "-c", f"cat > {path} <<'E'\n{json.dumps({'meta-data': {'instance-id': instance}})}\nE")
+    return path
+
+
+def listed(world: World) -> str:
+    """Return the rules in nftables, without counters and handles."""
+    return world.app.run("nft", "--stateless", "list", "ruleset").stdout
+
+
+def translations(world: World, backend: str) -> list[str]:
+    """Return the rules that send the IPv4 metadata address elsewhere."""
+    text = world.ours() if backend == "legacy" else listed(world)
+    return [line for line in text.splitlines() if re.search(r"DNAT|dnat to", line)]
+
+
+def count(sidecar: Sidecar, name: str) -> int:
+    """Return one of the sidecar's counts."""
+    return int(json.loads(sidecar.get("/status.json")[1])["counts"][name])
+
+
+def until(look: Callable[[], Seen], good: Callable[[Seen], bool]) -> Seen:
+    """Look until it is good, for ten seconds at most, and return what was seen last."""
+    give_up = time.monotonic() + 10
+    while not good(seen := look()) and time.monotonic() < give_up:
+        time.sleep(0.05)
+    return seen
