@@ -26,7 +26,7 @@ def text() -> str:
     """Return the whole help text, settings table and defaults included."""
     width = max(len(variable.name) for variable in VARIABLES)
     lines = [
-        f"  {variable.name:{width}}  {variable.default or '-':5} {variable.meaning}"
+        f"  {variable.name:{width}}  {variable.default or '-':6} {variable.meaning}"
         for variable in VARIABLES
         if variable.ready
     ]

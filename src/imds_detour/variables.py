@@ -41,7 +41,7 @@ VARIABLES = (
     Variable(
         "MOCK_ENDPOINTS",
         default="aws",
-        meaning="which metadata services to redirect, each perhaps to a mock of its own: aws,ecs=creds:80",
+        meaning="which services to redirect, each perhaps to a mock of its own: aws,gcp,ecs=creds:80",
         allowed="aws, ecs, eks, gcp, azure, oci, alibaba, digitalocean, hetzner, scaleway, akamai, openstack, ibm,"
         " IP:PORT, with commas between, each perhaps with =MOCK[:PORT]",
     ),
@@ -54,7 +54,7 @@ VARIABLES = (
     Variable(
         "MOCK_BACKEND",
         default="auto",
-        meaning="how to redirect: legacy (iptables), nft, auto (the first that works), or env (SDK variables alone)",
+        meaning="how to redirect: legacy (iptables), nft, auto (whichever works), env (SDK variables only)",
         allowed="auto, legacy, nft, env",
     ),
     Variable(
@@ -85,7 +85,7 @@ VARIABLES = (
     Variable(
         "MOCK_NO_PROXY",
         default="extend",
-        meaning="where a proxy is set, add the metadata addresses to NO_PROXY and no_proxy: extend or keep",
+        meaning="extend NO_PROXY by the metadata addresses where a proxy is set, or keep it as it is",
         allowed="extend, keep",
     ),
     Variable(
