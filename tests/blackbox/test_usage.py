@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 README = os.path.join(os.path.dirname(__file__), "..", "..", "README.md")
 READY = [variable for variable in VARIABLES if variable.ready]
-ROWS = "".join(f"  {variable.name:19}  {variable.default or '-':5} {variable.meaning}\n" for variable in READY)
+ROWS = "".join(f"  {variable.name:19}  {variable.default or '-':6} {variable.meaning}\n" for variable in READY)
 HELP = f"""\
 imds-detour {__version__}: send the cloud metadata address (169.254.169.254) to your mock, prove it, exec your app
 
