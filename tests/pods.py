@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,6 @@ from imds_detour.ctl.lab import Host, link
 from tests.world import BIN, NANODNS, PORT, World
 
 if TYPE_CHECKING:
-    import subprocess
-
     from tests.kubernetes import Manifest
 
 BACKEND = "10.244.1.5"
@@ -71,12 +70,26 @@ class Cluster(World):
 
         ``shared`` is the pod's own securityContext; ``environ`` wins over the manifest's.
         """
-        settings = {each["name"]: each["value"] for each in container.get("env", ())}
         return self.pod.run(
-            *as_the_runtime(container, shared or {}),
-            environ={"PATH": PATH, **LINKS, **settings, **environ},
-            check=False,
+            *as_the_runtime(container, shared or {}), environ={**_settings(container), **environ}, check=False
         )
+
+    def start_container(self, container: Manifest, shared: Manifest) -> subprocess.Popen[str]:
+        """Start a container of the pod in the same way; it ends with the cluster at the latest."""
+        process = self.pod.popen(
+            *as_the_runtime(container, shared), environ=_settings(container), stderr=subprocess.PIPE
+        )
+        self._stack.callback(_end, process)
+        return process
+
+
+def _settings(container: Manifest) -> dict[str, str]:
+    return {"PATH": PATH, **LINKS, **{each["name"]: each["value"] for each in container.get("env", ())}}
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
 
 
 def as_the_runtime(container: Manifest, shared: Manifest) -> list[str]:

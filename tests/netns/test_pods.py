@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -47,6 +48,33 @@ def pod() -> Manifest:
 def init(cluster: Cluster, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run the init container as its manifest says."""
     return cluster.container(pod()["initContainers"][0], pod()["securityContext"], **environ)
+
+
+class Sidecar:
+    """The example's sidecar at work, started and asked by its startup probe as the kubelet does it."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        """Start the container."""
+        deployment = kubernetes.one(kubernetes.render("example/sidecar"), "Deployment", "app")
+        spec = kubernetes.pod_of(deployment)["spec"]
+        self._cluster, self._shared = cluster, spec["securityContext"]
+        self._container: Manifest = spec["initContainers"][0]
+        assert self._container["restartPolicy"] == "Always", "this makes it a sidecar"
+        self.process = cluster.start_container(self._container, self._shared)
+
+    def probe(self) -> bool:
+        """Run the startup probe once, in the container: with its user and capabilities."""
+        command = self._container["startupProbe"]["exec"]["command"]
+        return self._cluster.container({**self._container, "command": command}, self._shared).returncode == 0
+
+    def started(self) -> bool:
+        """Probe until it succeeds, as often as the manifest allows."""
+        return any(self.probe() for _ in range(self._container["startupProbe"]["failureThreshold"]))
+
+    def end(self, number: int) -> None:
+        """Send it a signal and wait for its end."""
+        self.process.send_signal(number)
+        self.process.communicate(timeout=30)
 
 
 def app(cluster: Cluster) -> str:
@@ -127,6 +155,33 @@ def test_a_mock_that_is_rescheduled_is_followed_by_its_service(running: Cluster)
     running.backend.run("nft", f"add rule ip moved pre {to_the_other}")
     running.serve(CLUSTER_IP, OTHER_BACKEND)
     assert app(running) == OTHER
+
+
+def test_the_app_starts_when_the_sidecars_probe_succeeds(cluster: Cluster) -> None:
+    """Closed from the start, not ready while there is no mock; then the app reads from it."""
+    cluster.start_cluster_dns()
+    sidecar = Sidecar(cluster)
+    assert sidecar.process.stderr is not None
+    assert "aws is closed while there is no mock" in sidecar.process.stderr.readline()
+    assert not sidecar.probe()
+    cluster.start_backend()
+    cluster.serve(CLUSTER_IP, BACKEND)
+    assert sidecar.started()
+    assert app(cluster) == INSTANCE
+    sidecar.end(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+def test_a_sidecar_that_is_restarted_leaves_no_gap(running: Cluster, number: int) -> None:
+    """The rules belong to the pod's network and stay; the next one takes them over. The real service hears nothing."""
+    running.node.ip("address", "add", f"{METADATA}/32", "dev", "lo")
+    running.start_real_service(running.node)
+    for _ in range(2):
+        sidecar = Sidecar(running)
+        assert sidecar.started()
+        assert app(running) == INSTANCE
+        sidecar.end(number)
+        assert app(running) == INSTANCE
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,8 @@ def test_sidecar_and_init_container_differ_in_role_alone() -> None:
     sidecar, init = ours("sidecar"), ours("init")
     assert sidecar.pop("restartPolicy") == "Always"
     assert sidecar.pop("startupProbe")["exec"]["command"] == ["imds-detourctl", "check"]
-    assert (sidecar.pop("command"), init.pop("command")) == (["imds-detourctl", "sidecar"], ["imds-detourctl", "init"])
+    assert sidecar.pop("command") == ["imds-detourctl", "sidecar", "--keep"]
+    assert init.pop("command") == ["imds-detourctl", "init"]
     assert sidecar == init
 
 
