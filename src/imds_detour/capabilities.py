@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+SETGID = 1 << 6
+"""linux/capability.h: CAP_SETGID."""
+SETUID = 1 << 7
+"""linux/capability.h: CAP_SETUID."""
 NET_ADMIN = 1 << 12
 """linux/capability.h: CAP_NET_ADMIN."""
 NET_RAW = 1 << 13

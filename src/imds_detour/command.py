@@ -108,7 +108,8 @@ def _shown(path: bytes) -> str:
 
 
 def _cannot_execute(program: bytes, why: str) -> DetourError:
-    return DetourError("command", f"cannot execute {_shown(program)}: {why}", status=STATUS_CANNOT_EXECUTE)
+    who = "" if os.geteuid() == 0 else f" (as uid {os.geteuid()})"
+    return DetourError("command", f"cannot execute {_shown(program)}: {why}{who}", status=STATUS_CANNOT_EXECUTE)
 
 
 def is_text(program: bytes) -> bool:

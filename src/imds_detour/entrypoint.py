@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from imds_detour import handover
+import os
+import sys
+from math import inf
+from typing import TYPE_CHECKING, NoReturn
 
-# First of all: PID 1 has no default actions, so a stop that comes before this line is lost.
-HANDLED = handover.honour_stops()
-handover.hold_closed_streams()
+from imds_detour import __version__, app_environment, command, detour, endpoint_variables, handover, settings, usage
+from imds_detour.errors import STATUS_WRAPPER_FAILED, DetourError
+from imds_detour.report import Report
+from imds_detour.waiting import Deadline
 
-import os  # noqa: E402  (see above)
-import sys  # noqa: E402
-from math import inf  # noqa: E402
-from typing import NoReturn  # noqa: E402
-
-from imds_detour import __version__, app_environment, command, detour, endpoint_variables, settings, usage  # noqa: E402
-from imds_detour.errors import STATUS_WRAPPER_FAILED, DetourError  # noqa: E402
-from imds_detour.report import Report  # noqa: E402
-from imds_detour.waiting import Deadline  # noqa: E402
+if TYPE_CHECKING:
+    from imds_detour.accounts import Account
+    from imds_detour.settings import Settings
 
 
-def main() -> NoReturn:
-    """Run the app behind the detour; returns never, by exec or with the wrapper's own exit status."""
-    language = _language()
+def main(inherited: handover.Inherited, changes: dict[bytes, bytes | None]) -> NoReturn:
+    """Run the app behind the detour; returns never, by exec or with the wrapper's own exit status.
+
+    Whoever calls honours stop signals already (handover.honour_stops): importing this module takes its time.
+
+    Args:
+        inherited: the signal masks that the app shall find.
+        changes: what takes back what starting this interpreter did to the environment.
+
+    """
+    handover.hold_closed_streams()
     arguments = sys.argv[1:]
     if arguments in (["--help"], ["--version"]):
         _tell(usage.text() if arguments == ["--help"] else f"imds-detour {__version__}\n")
@@ -30,16 +36,20 @@ def main() -> NoReturn:
         report.log = settings.log_of(os.environ)
         chosen = settings.parse(os.environ)
         app = command.find(arguments, os.environ.get("PATH"))
+        account, home = _account(chosen)
         report.deadline = Deadline(chosen.timeout, start=report.deadline.start)
         for name in settings.unknown(os.environ):
             report.warning(f"{name} is not a setting of ours{settings.similar(name)}; `imds-detour --help` lists them")
         done = (endpoint_variables if chosen.backend == "env" else detour).take(chosen, report)
-        changes, told = app_environment.changes(chosen, done, os.environ)
+        ours, told = app_environment.changes(chosen, done, os.environ)
+        changes = {**changes, **home, **{os.fsencode(name): _encoded(value) for name, value in ours.items()}}
         for line in told:
             report.warning(line)
-        _announce(done, report, program=app.argv[0].decode(errors="replace"))
-        ours = {os.fsencode(name): None if value is None else os.fsencode(value) for name, value in changes.items()}
-        handover.become(app, HANDLED, {b"LC_CTYPE": language, **ours})
+        if account is not None:
+            _switch(account, report)
+            app = command.find(arguments, os.environ.get("PATH"))  # what root may execute, the user may not
+        _announce(done, report, app.argv[0].decode(errors="replace"), account)
+        handover.become(app, inherited, changes)
     except DetourError as error:
         report.failure(error)
         os._exit(error.status)
@@ -48,12 +58,41 @@ def main() -> NoReturn:
         os._exit(STATUS_WRAPPER_FAILED)
 
 
-def _announce(done: detour.Detour, report: Report, program: str) -> None:
+def _encoded(value: str | None) -> bytes | None:
+    return None if value is None else os.fsencode(value)
+
+
+def _account(chosen: Settings) -> tuple[Account | None, dict[bytes, bytes | None]]:
+    """Find whom the app shall run as, and the HOME that goes with it."""
+    if chosen.user is None:
+        return None, {}
+    from imds_detour import users  # noqa: PLC0415  (1 ms that only MOCK_USER pays)
+
+    account = users.prepare(chosen.user)
+    return account, users.home_change(account, os.environ.get("HOME"))
+
+
+def _switch(account: Account, report: Report) -> None:
+    from imds_detour import users  # noqa: PLC0415  (it is loaded)
+
+    if report.log == "json":
+        import json  # noqa: F401, PLC0415  (its file may be out of the user's reach once we have switched)
+    for stream in users.switch(account):
+        report.warning(f"descriptor {stream} stays root's: /dev/stdout and the like may fail; add CHOWN")
+
+
+def _announce(done: detour.Detour, report: Report, program: str, account: Account | None) -> None:
     milliseconds = report.deadline.elapsed() * 1000
     because = f" ({done.because})" if report.log == "debug" else ""
+    user = f" as {account}" if account else ""
     report.success(
-        f"{done}{because}, {milliseconds:.0f} ms; exec {program}",
-        {**done.facts(), "milliseconds": round(milliseconds, 1), "exec": program},
+        f"{done}{because}, {milliseconds:.0f} ms; exec {program}{user}",
+        {
+            **done.facts(),
+            "milliseconds": round(milliseconds, 1),
+            "exec": program,
+            **({"user": str(account)} if user else {}),
+        },
     )
 
 
@@ -63,13 +102,3 @@ def _tell(text: str) -> NoReturn:
     except OSError:  # stdout is closed or full
         sys.exit(STATUS_WRAPPER_FAILED)
     sys.exit()
-
-
-def _language() -> bytes | None:
-    """Return LC_CTYPE as we were started with it: under the C locale the interpreter sets its own (PEP 538)."""
-    try:
-        with open("/proc/self/environ", "rb") as start:
-            entries = start.read().split(b"\0")
-    except OSError:
-        return os.environb.get(b"LC_CTYPE")
-    return next((entry[9:] for entry in entries if entry.startswith(b"LC_CTYPE=")), None)

@@ -8,27 +8,86 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from typing import TYPE_CHECKING, NoReturn
 
+TYPE_CHECKING = False  # importing typing for it would cost as much as all of the above
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from types import FrameType
+    from typing import NoReturn
 
     from imds_detour.command import Command
 
-STOPS = (
-    signal.SIGHUP,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGTERM,
-    *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
+STOPS = frozenset(
+    {
+        signal.SIGHUP,
+        signal.SIGINT,
+        signal.SIGQUIT,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGTERM,
+        *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
+    }
 )
 """Signals that end a process by default and that people send. PID 1 without handlers does not even notice them."""
 
-IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+IGNORED_BY_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 """What the interpreter sets to ignored at its start, and an app would inherit."""
+
+LAUNCHED = "--launched="
+"""How whoever blocked the stop signals before this interpreter began says what it had found; see Inherited."""
+
+
+class Inherited:
+    """The signal masks that this process was started with, which are the app's to have.
+
+    Attributes:
+        blocked: the numbers of the blocked signals.
+        ignored: the numbers of the ignored signals.
+
+    """
+
+    __slots__ = ("blocked", "ignored")
+
+    def __init__(self, blocked: Iterable[int], ignored: Iterable[int]) -> None:
+        self.blocked = frozenset(blocked)
+        self.ignored = frozenset(ignored)
+
+    @classmethod
+    def from_argument(cls, argument: str) -> Inherited:
+        """Read ``--launched=BLOCKED:IGNORED``, both as /proc/self/status writes masks: 16 digits, signal n is bit n-1.
+
+        Raises:
+            ValueError: when it is not of that form.
+
+        """
+        blocked, ignored = argument.removeprefix(LAUNCHED).split(":")
+        return cls(_numbers(blocked), _numbers(ignored))
+
+    @classmethod
+    def here(cls) -> Inherited:
+        """Look at this process. Whether SIGPIPE and SIGXFSZ were ignored before Python ignored them, nobody knows."""
+        ignored = {number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN}
+        return cls(signal.pthread_sigmask(signal.SIG_BLOCK, ()), ignored - IGNORED_BY_PYTHON)
+
+    def argument(self) -> str:
+        """Return what from_argument() reads."""
+        blocked, ignored = (sum(1 << number - 1 for number in mask) for mask in (self.blocked, self.ignored))
+        return f"{LAUNCHED}{blocked:016x}:{ignored:016x}"
+
+
+def _numbers(mask: str) -> list[int]:
+    return [number for number in range(1, 65) if int(mask, 16) >> number - 1 & 1]
+
+
+def honour_stops(inherited: Inherited) -> None:
+    """End at once, with status 128+n, on a stop signal, also one that waits already. Signals ignored so far stay so."""
+    for number in STOPS - inherited.ignored:
+        signal.signal(number, _stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS - inherited.blocked)
+
+
+def _stop(number: int, _frame: FrameType | None) -> NoReturn:
+    os._exit(128 + number)
 
 
 def hold_closed_streams() -> None:
@@ -41,59 +100,64 @@ def hold_closed_streams() -> None:
             os.open("/", os.O_PATH | os.O_CLOEXEC)
 
 
-def honour_stops() -> tuple[int, ...]:
-    """End at once, with status 128+n, on a stop signal; return those that now do so. Signals ignored so far stay so."""
-    handled = tuple(
-        number for number in STOPS if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
-    )
-    for number in handled:
-        signal.signal(number, _stop)
-    return handled
+def changed_by_python() -> dict[bytes, bytes | None]:
+    """Return what takes back the LC_CTYPE that the interpreter sets for itself under the C locale (PEP 538)."""
+    now = os.environb.get(b"LC_CTYPE")
+    try:
+        with open("/proc/self/environ", "rb") as start:
+            entries = start.read().split(b"\0")
+    except OSError:
+        return {}
+    before = next((entry[9:] for entry in entries if entry.startswith(b"LC_CTYPE=")), None)
+    return {} if before == now else {b"LC_CTYPE": before}
 
 
-def _stop(number: int, _frame: FrameType | None) -> NoReturn:
-    os._exit(128 + number)
+def relaunch(interpreter: str, *words: str) -> NoReturn:
+    """Start another interpreter in this one's place, to which no stop signal is lost; the rest is the app's.
+
+    It gets ``words[0]``, ``words[1]``, our ``--launched=`` argument, and the further words.
+    """
+    inherited = Inherited.here()
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    _apply(changed_by_python())
+    option, script, *command = words
+    os.execv(interpreter, (interpreter, option, script, inherited.argument(), *command))  # noqa: S606  (no shell)
 
 
-def become(app: Command, handled: Sequence[int], changes: Mapping[bytes, bytes | None]) -> NoReturn:
+def become(app: Command, inherited: Inherited, changes: Mapping[bytes, bytes | None]) -> NoReturn:
     """Replace this process by the app. Nothing of ours is left: no handler, no mask, no descriptor, no variable.
 
     Args:
         app: what to run.
-        handled: the signals that honour_stops() took.
-        changes: the only variables that differ from those that we were started with; None is one that is not set.
+        inherited: the masks that it shall find.
+        changes: the variables that it shall find other than we did; None is for none. All other entries of the
+            environment stay byte by byte, also those that no dictionary can hold.
 
     Raises:
         DetourError: status 126 or 127, when the kernel does not take the program.
 
     """
-    blocked_by_us = set(STOPS) - signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
-    for number in (*handled, *IGNORED_BY_PYTHON):
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    _apply(changes)
+    for number in (STOPS | IGNORED_BY_PYTHON) - inherited.ignored:
         signal.signal(number, signal.SIG_DFL)
-    for name, value in changes.items():
-        if value is None:
-            os.unsetenv(name)
-        elif value != os.environb.get(name):
-            os.putenv(name, value)
     _take_back_sigchld()
     # A stop that came before the block has been acted on by now; one that waits behind it is acted on here, as late as
     # can be: as PID 1, with the default action back, the next line would lose it. What had been blocked before us may
     # wait for the app.
-    for number in signal.sigpending() & blocked_by_us & set(handled):
+    ours = STOPS - inherited.blocked
+    for number in signal.sigpending() & ours - inherited.ignored:
         _stop(number, None)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked_by_us)
-    try:
-        os.execv(app.program, app.argv)  # noqa: S606  (no shell is the point)
-    except OSError as error:
-        failure = error
-    from imds_detour import command  # noqa: PLC0415  (it is loaded: app came from there)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ours)
+    _execute(app.program, app.argv)
 
-    if failure.errno == errno.ENOEXEC and command.is_text(app.program):
-        try:
-            os.execv(b"/bin/sh", (b"/bin/sh", app.program, *app.argv[1:]))  # noqa: S606  (as execvp(3) does)
-        except OSError as error:
-            raise command.explain(app.program, error, by_shell=True) from None
-    raise command.explain(app.program, failure)
+
+def _apply(changes: Mapping[bytes, bytes | None]) -> None:
+    for name, value in changes.items():
+        if value is None:
+            os.unsetenv(name)
+        else:
+            os.putenv(name, value)  # behind os.environ's back: it is a copy, and exec takes what the C library has
 
 
 def _take_back_sigchld() -> None:
@@ -103,3 +167,18 @@ def _take_back_sigchld() -> None:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             signal.sigtimedwait([signal.SIGCHLD], 0)
+
+
+def _execute(program: bytes, argv: tuple[bytes, ...]) -> NoReturn:
+    try:
+        os.execv(program, argv)  # noqa: S606  (no shell is the point)
+    except OSError as error:
+        failure = error
+    from imds_detour import command  # noqa: PLC0415  (it is loaded: the program was found by it)
+
+    if failure.errno == errno.ENOEXEC and command.is_text(program):
+        try:
+            os.execv(b"/bin/sh", (b"/bin/sh", program, *argv[1:]))  # noqa: S606  (as execvp(3) does)
+        except OSError as error:
+            raise command.explain(program, error, by_shell=True) from None
+    raise command.explain(program, failure)

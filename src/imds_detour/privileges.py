@@ -11,7 +11,7 @@ from imds_detour.errors import DetourError
 # linux/prctl.h
 PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
-PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER = 47, 3
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, PR_CAP_AMBIENT_CLEAR_ALL = 47, 3, 4
 CAPABILITY_VERSION_3 = 0x20080522
 """linux/capability.h: two 32-bit words a set."""
 NET_ADMIN_NUMBER = NET_ADMIN.bit_length() - 1
@@ -41,18 +41,34 @@ def drop_net_admin() -> bool:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, NET_ADMIN_NUMBER, 0, 0)
     bounded = libc.prctl(PR_CAPBSET_DROP, NET_ADMIN_NUMBER, 0, 0, 0) == 0 or not sets()["CapBnd"] & NET_ADMIN
-    header = _Header(CAPABILITY_VERSION_3, 0)
-    data = (_Data * 2)()
-    if libc.capget(ctypes.byref(header), data) == 0:
-        for name, _ in _Data._fields_:
-            setattr(data[0], name, getattr(data[0], name) & ~NET_ADMIN)
-        libc.capset(ctypes.byref(header), data)
+    _lower(libc, ~NET_ADMIN, "effective", "permitted", "inheritable")
     if not bounded and libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise DetourError("privileges", f"cannot give up NET_ADMIN: {os.strerror(ctypes.get_errno())}", _REMEDY)
     left = [name for name, mask in sets().items() if mask & NET_ADMIN and (bounded or name != "CapBnd")]
     if left:
         raise DetourError("privileges", f"NET_ADMIN is still in {', '.join(left)} after giving it up", _REMEDY)
     return not bounded
+
+
+def drop_own_capabilities() -> None:
+    """Take every capability out of the effective, permitted and ambient sets: what has no user but root.
+
+    The bounding set stays, so that set-uid programs work as they do for any user, and the inheritable one.
+    """
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    _lower(libc, 0, "effective", "permitted")
+
+
+def _lower(libc: ctypes.CDLL, mask: int, *names: str) -> None:
+    """Leave in these sets only what is in a mask. What comes of it is for the caller to look at."""
+    header = _Header(CAPABILITY_VERSION_3, 0)
+    data = (_Data * 2)()
+    if libc.capget(ctypes.byref(header), data) == 0:
+        for number, half in enumerate(data):
+            for name in names:
+                setattr(half, name, getattr(half, name) & mask >> 32 * number & 0xFFFFFFFF)
+        libc.capset(ctypes.byref(header), data)
 
 
 _REMEDY = (

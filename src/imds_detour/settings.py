@@ -11,11 +11,12 @@ from imds_detour import locations, services
 from imds_detour.errors import DetourError
 from imds_detour.locations import BadValueError
 from imds_detour.report import quoted
-from imds_detour.variables import BY_NAME, VARIABLES
+from imds_detour.variables import BY_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from imds_detour.accounts import Wanted
     from imds_detour.locations import Location
     from imds_detour.services import Service
 
@@ -35,6 +36,7 @@ class Settings:
         backend: ``auto``, ``legacy``, ``nft`` or ``env``.
         probe: whether to prove that the mock answers.
         guard: whether to reject what is not redirected.
+        user: whom the app shall run as; None for whoever started us.
         keep_net_admin: whether the app keeps NET_ADMIN.
         no_proxy: whether to keep metadata requests away from HTTP proxies.
         log: ``text``, ``json``, ``quiet`` or ``debug``.
@@ -46,6 +48,7 @@ class Settings:
     backend: str
     probe: bool
     guard: bool
+    user: Wanted | None
     keep_net_admin: bool
     no_proxy: bool
     log: str
@@ -58,13 +61,6 @@ def parse(environ: Mapping[str, str]) -> Settings:
         DetourError: for the first bad value, naming the variable, the value and what is allowed.
 
     """
-    for variable in VARIABLES:
-        if not variable.ready and variable.name in environ:
-            raise DetourError(
-                "settings",
-                f"{variable.name} is not implemented in this version",
-                "unset it; it is refused because ignoring it would surprise you later",
-            )
     probe = _read(environ, "MOCK_PROBE", _probe)
     path = probe if probe.startswith("/") else None
     return Settings(
@@ -73,6 +69,7 @@ def parse(environ: Mapping[str, str]) -> Settings:
         backend=_read(environ, "MOCK_BACKEND", _one_of("auto", "legacy", "nft", "env")),
         probe=probe != "off",
         guard=_read(environ, "MOCK_GUARD", _one_of("on", "off")) == "on",
+        user=_read(environ, "MOCK_USER", _user) if "MOCK_USER" in environ else None,
         keep_net_admin=_read(environ, "MOCK_KEEP_NET_ADMIN", _one_of("0", "1")) == "1",
         no_proxy=_read(environ, "MOCK_NO_PROXY", _one_of("extend", "keep")) == "extend",
         log=log_of(environ),
@@ -160,3 +157,12 @@ def _probe(text: str) -> str:
     if text not in ("on", "off") and not re.fullmatch("/[!-~]*", text):
         raise BadValueError
     return text
+
+
+def _user(text: str) -> Wanted:
+    from imds_detour import accounts  # noqa: PLC0415  (1 ms that only MOCK_USER pays)
+
+    try:
+        return accounts.wanted(text)
+    except ValueError as error:
+        raise BadValueError(str(error)) from None

@@ -25,9 +25,5 @@ exit status: COMMAND's own; 125 when a step failed, 126 when COMMAND cannot be e
 def text() -> str:
     """Return the whole help text, settings table and defaults included."""
     width = max(len(variable.name) for variable in VARIABLES)
-    lines = [
-        f"  {variable.name:{width}}  {variable.default or '-':6} {variable.meaning}"
-        for variable in VARIABLES
-        if variable.ready
-    ]
+    lines = [f"  {variable.name:{width}}  {variable.default or '-':6} {variable.meaning}" for variable in VARIABLES]
     return _HEAD + "\n".join(lines) + "\n" + _TAIL

@@ -14,7 +14,6 @@ class Variable:
         default: what holds when it is unset, as text; empty where it is required or absent by nature.
         meaning: one line for ``--help`` and the README.
         allowed: what it may be, in words that end an error message.
-        ready: false where a later version will implement it; setting it is refused until then.
 
     """
 
@@ -22,7 +21,6 @@ class Variable:
     default: str
     meaning: str
     allowed: str
-    ready: bool = True
 
 
 VARIABLES = (
@@ -72,9 +70,8 @@ VARIABLES = (
     Variable(
         "MOCK_USER",
         default="",
-        meaning="run the app as user[:group] or uid[:gid]",
-        allowed="nothing yet",
-        ready=False,
+        meaning="run the app as this user: user, uid, user:group or uid:gid, as Dockerfile's USER",
+        allowed="user, uid, user:group or uid:gid",
     ),
     Variable(
         "MOCK_KEEP_NET_ADMIN",

@@ -60,7 +60,7 @@ def test_two_commands(wheel: zipfile.ZipFile) -> None:
     """The entrypoint, and the one for people."""
     assert wheel.read(f"{INFO}/entry_points.txt").decode().split("\n") == [
         "[console_scripts]",
-        "imds-detour = imds_detour.entrypoint:main",
+        "imds-detour = imds_detour.console:main",
         "imds-detourctl = imds_detour.ctl.main:main",
         "",
     ]

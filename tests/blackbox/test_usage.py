@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from tests.world import World
 
 README = os.path.join(os.path.dirname(__file__), "..", "..", "README.md")
-READY = [variable for variable in VARIABLES if variable.ready]
-ROWS = "".join(f"  {variable.name:19}  {variable.default or '-':6} {variable.meaning}\n" for variable in READY)
+ROWS = "".join(f"  {variable.name:19}  {variable.default or '-':6} {variable.meaning}\n" for variable in VARIABLES)
 HELP = f"""\
 imds-detour {__version__}: send the cloud metadata address (169.254.169.254) to your mock, prove it, exec your app
 
@@ -74,8 +73,8 @@ def test_the_readmes_settings_table_is_the_codes() -> None:
             for line in file
             if line.startswith("| `MOCK_")
         ]
-    assert [row[0] for row in rows] == [f"`{variable.name}`" for variable in READY]
-    for row, variable in zip(rows, READY, strict=True):
+    assert [row[0] for row in rows] == [f"`{variable.name}`" for variable in VARIABLES]
+    for row, variable in zip(rows, VARIABLES, strict=True):
         assert row[1] == f"`{variable.default}`" if variable.default else row[1] in ("-", "required")
         assert len(row) == 3
         assert row[2]

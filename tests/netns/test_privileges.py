@@ -137,6 +137,75 @@ def test_a_set_uid_root_program_does_not_bring_it_back_without_setpcap(running: 
     assert capabilities(ours)["CapPrm"] == 0
 
 
+DOCKERS = "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setpcap,net_bind_service,net_raw,sys_chroot,mknod"
+DOCKERS += ",audit_write,setfcap"
+"""What Docker gives a container (moby, oci/caps/defaults.go)."""
+PODMANS = "chown,dac_override,fowner,fsetid,kill,net_bind_service,setfcap,setgid,setpcap,setuid,sys_chroot"
+"""What Podman gives one (containers/common, pkg/config/default.go): no NET_RAW."""
+
+
+def only(names: str) -> tuple[str, ...]:
+    """Start with these capabilities alone, as ``cap_drop: [ALL]`` and ``cap_add`` make it."""
+    return ("setpriv", "--bounding-set", f"-all,+{names.replace(',', ',+')}", "--inh-caps", "-all")
+
+
+def as_nobody(names: str) -> tuple[str, ...]:
+    """Start as another user than root, with these capabilities in the ambient set."""
+    sets = f"-all,+{names.replace(',', ',+')}"
+    who = ("--reuid", "65534", "--regid", "65534", "--clear-groups")
+    return ("setpriv", *who, "--inh-caps", sets, "--ambient-caps", sets)
+
+
+MATRIX = {
+    "everything": AS_ROOT,
+    "Docker's and NET_ADMIN": only(f"{DOCKERS},net_admin"),
+    "Podman's and NET_ADMIN": only(f"{PODMANS},net_admin"),
+    "NET_ADMIN alone": only("net_admin"),
+    "NET_ADMIN and NET_RAW": only("net_admin,net_raw"),
+    "NET_ADMIN and SETPCAP": only("net_admin,setpcap"),
+    "NET_ADMIN, NET_RAW and SETPCAP": only("net_admin,net_raw,setpcap"),
+    "Docker's and NET_ADMIN, no new privileges": (*only(f"{DOCKERS},net_admin"), "--nnp"),
+    "NET_ADMIN alone, no new privileges": (*only("net_admin"), "--nnp"),
+    "another user, ambient NET_ADMIN": as_nobody("net_admin"),
+    "another user, ambient NET_ADMIN and NET_RAW": as_nobody("net_admin,net_raw"),
+    "another user, ambient NET_ADMIN and SETPCAP": as_nobody("net_admin,setpcap,kill"),
+}
+
+
+@pytest.mark.usefixtures("other_users")
+@pytest.mark.parametrize("row", MATRIX)
+def test_every_way_of_being_started_loses_net_admin_alone_and_for_good(running: World, row: str) -> None:
+    """Every set loses that one bit; where the bounding set cannot, no_new_privs keeps what is in there away."""
+    start = MATRIX[row]
+    before, after = status(running, *start, *LOOK), status(running, *start, DETOUR, *LOOK)
+    assert capabilities(before)["CapEff"] & NET_ADMIN
+    bounded = capabilities(before)["CapEff"] & SETPCAP
+    wanted = {
+        name: mask if name == "CapBnd" and not bounded else mask & ~NET_ADMIN
+        for name, mask in capabilities(before).items()
+    }
+    assert (capabilities(after), after["Uid"]) == (wanted, before["Uid"])
+    assert after["NoNewPrivs"] == ("0" if bounded and before["NoNewPrivs"] == "0" else "1")
+    # A set-uid root program, run by the app, gets whatever it gets without us, but not that.
+    plain, ours = (status(running, *start, *wrap, "/run/root-cat", "/proc/self/status") for wrap in ((), (DETOUR,)))
+    assert not capabilities(ours)["CapEff"] & NET_ADMIN
+    if bounded:
+        assert capabilities(ours)["CapEff"] == capabilities(plain)["CapEff"] & ~NET_ADMIN
+    for what in UNDO.values():
+        tried = running.raw(*start, DETOUR, "sh", "-c", what, environ=SETTINGS)
+        assert tried.returncode not in (0, 125), what
+
+
+@pytest.mark.usefixtures("other_users")
+@pytest.mark.parametrize("row", ["everything", "NET_ADMIN alone", "another user, ambient NET_ADMIN"])
+def test_without_us_each_of_them_could_undo_it(running: World, row: str) -> None:
+    """Negative control: of every kind one, with the one thing that needs NET_ADMIN and nothing else."""
+    assert (
+        running.raw(*MATRIX[row], "sh", "-c", UNDO["device"].replace("eth0 down", "lo up"), environ=SETTINGS).returncode
+        == 0
+    )
+
+
 def test_the_app_cannot_raise_it_again(running: World) -> None:
     """Not by the inheritable and ambient sets either, which a process may raise from its permitted set."""
     for start in (AS_ROOT, WITHOUT_SETPCAP):

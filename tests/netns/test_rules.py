@@ -298,11 +298,11 @@ def test_no_net_raw_says_how_to_add_it(world: World) -> None:
 
 @pytest.mark.usefixtures("other_users")
 def test_another_user_than_root_is_told_to_start_as_root(world: World) -> None:
-    """A USER in the Dockerfile leaves added capabilities out of reach."""
+    """A USER in the Dockerfile leaves added capabilities out of reach; there are two ways out."""
     assert without(world, "--reuid", "65534", "--clear-groups") == (
-        "no NET_ADMIN capability (uid 65534: a container gives added capabilities to root only); "
-        "add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`, "
-        "and start as root: no `USER` in the Dockerfile, no `user:` in Compose; "
+        "no NET_ADMIN capability (uid 65534 is not root); "
+        "start as root with `cap_add: [NET_ADMIN]` (no `USER` in the Dockerfile, no `user:` in Compose) and let "
+        "MOCK_USER=65534 make the app that user; or use the sidecar, which needs no change to the app; "
         "where none can be had: MOCK_BACKEND=env leads SDKs by the variables that some of them honour"
     )
 

@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING, Protocol
 from imds_detour.errors import DetourError
 
 NO_NET_ADMIN = "no NET_ADMIN capability"
+ADD_NET_ADMIN = "add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`"
+TWO_WAYS_OUT = (
+    "start as root with `cap_add: [NET_ADMIN]` (no `USER` in the Dockerfile, no `user:` in Compose) and let MOCK_USER="
+    "{uid} make the app that user; or use the sidecar, which needs no change to the app"
+)
+"""What a user other than root can do: a container engine gives added capabilities to root only."""
 
 if TYPE_CHECKING:
     from imds_detour.backends.nft import NftFirewall
@@ -79,12 +85,18 @@ def start(choice: str, versions: tuple[int, ...]) -> Firewall:
     return _instead(nft, refusal)
 
 
+def no_net_admin(uid: int) -> DetourError:
+    """Return what to tell a user without the capability."""
+    if uid == 0:
+        return DetourError("firewall", NO_NET_ADMIN, ADD_NET_ADMIN)
+    return DetourError("firewall", f"{NO_NET_ADMIN} (uid {uid} is not root)", TWO_WAYS_OUT.format(uid=uid))
+
+
 def _instead(nft: NftFirewall, refusal: DetourError) -> Firewall:
     try:
         nft.require()
     except DetourError as error:
-        if error.reason == NO_NET_ADMIN:
-            # The same, told with more detail.
+        if error.reason == refusal.reason:
             raise DetourError(refusal.step, refusal.reason, f"{refusal.remedy}; {_WITHOUT}") from None
         raise DetourError("firewall", f"{refusal.reason}; {error.reason}", error.remedy) from None
     nft.because = refusal.reason

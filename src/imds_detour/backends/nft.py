@@ -13,7 +13,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from imds_detour.backends import NO_NET_ADMIN
+from imds_detour.backends import no_net_admin
 from imds_detour.backends.lock import tables_lock
 from imds_detour.backends.nft_codec import NFPROTO, decode, encode
 from imds_detour.errors import DetourError
@@ -172,11 +172,7 @@ def _rule(family: int, rule: Rule) -> Message:
 
 def _translated(error: OSError, what: str) -> DetourError:
     if error.errno == errno.EPERM:
-        return DetourError(
-            "firewall",
-            NO_NET_ADMIN,
-            "add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`",
-        )
+        return no_net_admin(os.geteuid())
     if error.errno in (errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP):
         return DetourError(
             "firewall",

@@ -7,7 +7,7 @@ import errno
 import os
 import socket
 
-from imds_detour.backends import NO_NET_ADMIN
+from imds_detour.backends import no_net_admin
 from imds_detour.capabilities import NET_ADMIN, NET_RAW, effective
 from imds_detour.errors import DetourError
 
@@ -28,13 +28,7 @@ def require_legacy(version: int) -> None:
     """
     have = effective()
     if not have & NET_ADMIN:
-        who = "" if os.geteuid() == 0 else f" (uid {os.geteuid()}: a container gives added capabilities to root only)"
-        raise DetourError(
-            "firewall",
-            f"{NO_NET_ADMIN}{who}",
-            "add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`"
-            + ("" if os.geteuid() == 0 else ", and start as root: no `USER` in the Dockerfile, no `user:` in Compose"),
-        )
+        raise no_net_admin(os.geteuid())
     if not have & NET_RAW:
         raise DetourError(
             "firewall",

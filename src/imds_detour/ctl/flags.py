@@ -29,7 +29,7 @@ def add(parser: argparse.ArgumentParser, names: Collection[str] | None = None) -
         "settings", "Each flag stands for a variable of the environment, and wins over it."
     )
     for variable in VARIABLES:
-        if variable.ready and (variable.name not in ABOUT_THE_APP if names is None else variable.name in names):
+        if variable.name not in ABOUT_THE_APP if names is None else variable.name in names:
             default = f", default {variable.default}" if variable.default else ""
             group.add_argument(
                 *flags(variable),

@@ -1,0 +1,229 @@
+"""The app's PYTHON* variables and modules do not reach the wrapper, and reach the app as they were."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+import imds_detour
+from tests.blackbox.test_handover import joined, with_environ
+from tests.world import DETOUR, MOCK, PORT, SETTINGS
+
+if TYPE_CHECKING:
+    import subprocess
+    from pathlib import Path
+
+    from tests.world import World
+
+CONSOLE = os.path.join(os.path.dirname(imds_detour.__file__), "console.py")
+NAMES = (
+    "socket",
+    "signal",
+    "errno",
+    "iptc",
+    "dns",
+    "tenacity",
+    "dataclasses",
+    "json",
+    "ctypes",
+    "typing",
+)
+"""Modules that the wrapper imports, or might; not those that pip's own script imports before it, as re."""
+HOSTILE = 'import os; os.write(2, b"hostile {0}\\n"); os._exit(77)\n'
+ENVIRON = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": PORT, "PATH": SETTINGS["PATH"]}
+
+
+def hostile(folder: Path, *names: str) -> str:
+    """Put modules into a folder that end whoever imports them."""
+    for name in names:
+        (folder / f"{name}.py").write_text(HOSTILE.format(name))
+    return str(folder)
+
+
+def test_modules_in_pythonpath_do_not_reach_us(running: World, tmp_path: Path) -> None:
+    """Whatever they are called, and also where PYTHONPATH means the working directory."""
+    folder = hostile(tmp_path, *NAMES)
+    for path in (folder, f"/nowhere:{folder}", ".", f":{folder}:"):
+        script = f'cd {folder} && exec {DETOUR} sh -c "echo started with \\$PYTHONPATH"'
+        done = running.raw("sh", "-c", script, environ={**ENVIRON, "PYTHONPATH": path})
+        assert (done.returncode, done.stdout) == (0, f"started with {path}\n".encode()), done.stderr
+        assert done.stderr.count(b"\n") == 1
+
+
+def test_they_would_reach_a_naive_wrapper(running: World, tmp_path: Path) -> None:
+    """Negative control: plain Python imports them, and ends."""
+    path = {"PYTHONPATH": hostile(tmp_path, *NAMES)}
+    done = running.raw(sys.executable, "-c", "import socket", environ={**ENVIRON, **path})
+    assert (done.returncode, done.stderr) == (77, b"hostile socket\n")
+
+
+def test_they_reach_the_app(running: World, tmp_path: Path) -> None:
+    """The app is a Python of its own, to which PYTHONPATH means what its user wanted."""
+    path = {"PYTHONPATH": hostile(tmp_path, *NAMES)}
+    done = running.raw(DETOUR, sys.executable, "-c", "import socket", environ={**ENVIRON, **path})
+    assert done.returncode == 77
+    assert done.stderr.endswith(b"hostile socket\n")
+
+
+@pytest.mark.parametrize("name", ["sitecustomize", "usercustomize"])
+def test_customisation_of_the_interpreter_does_not_reach_us(running: World, tmp_path: Path, name: str) -> None:
+    """Tracing agents begin so: a thread, patched modules. They begin with the app, not with us."""
+    (tmp_path / f"{name}.py").write_text(
+        "import os, signal, socket, sys, threading\n"
+        "signal.signal(signal.SIGTERM, print)\n"
+        "socket.socket = sys.modules['dns'] = None\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    )
+    environ = {**ENVIRON, "PYTHONPATH": str(tmp_path)}
+    with_agent = running.raw(DETOUR, "grep", "^Sig[BIC]\\|^Threads", "/proc/self/status", environ=environ)
+    without = running.raw("grep", "^Sig[BIC]\\|^Threads", "/proc/self/status", environ=environ)
+    assert (with_agent.returncode, with_agent.stdout) == (0, without.stdout), with_agent.stderr
+
+
+def test_a_module_beside_pips_script_does_not_reach_us(running: World, tmp_path: Path) -> None:
+    """Python looks in the script's own folder first, say /usr/local/bin."""
+    shutil.copy(DETOUR, tmp_path / "imds-detour")
+    hostile(tmp_path, *NAMES)
+    done = running.raw(str(tmp_path / "imds-detour"), "echo", "started", environ=ENVIRON)
+    assert (done.returncode, done.stdout) == (0, b"started\n"), done.stderr
+
+
+VARIABLES = {
+    "PYTHONASYNCIODEBUG": "1",
+    "PYTHONBREAKPOINT": "no.where",
+    "PYTHONDEVMODE": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONFAULTHANDLER": "1",
+    "PYTHONHASHSEED": "0",
+    "PYTHONINSPECT": "1",
+    "PYTHONIOENCODING": "utf-16",
+    "PYTHONMALLOC": "debug",
+    "PYTHONNOUSERSITE": "1",
+    "PYTHONOPTIMIZE": "2",
+    "PYTHONPYCACHEPREFIX": "/nowhere",
+    "PYTHONSAFEPATH": "1",
+    "PYTHONSTARTUP": "/etc/passwd",
+    "PYTHONTRACEMALLOC": "5",
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONUSERBASE": "/nowhere",
+    "PYTHONUTF8": "0",
+    "PYTHONWARNINGS": "error",
+    "PYTHON_VERSION": "3.11.0",
+}
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_a_variable_of_the_interpreter_changes_nothing(running: World, name: str) -> None:
+    """One line on stderr as ever, the same signals and limits, and an environment byte by byte as it was."""
+    ours = (b"TWICE=1", b"=x", b"NO_EQUALS", *(f"{key}={value}".encode() for key, value in ENVIRON.items()), b"TWICE=2")
+    entries = (f"{name}={VARIABLES[name]}".encode(), *ours)
+    command = ("/bin/cat", "/proc/self/environ", "/proc/self/limits")
+    assert with_environ(running, entries, DETOUR, *command) == with_environ(running, entries, *command)
+    environ = {**ENVIRON, name: VARIABLES[name]}
+    done = running.raw(DETOUR, "true", environ=environ)
+    assert (done.returncode, done.stderr.count(b"\n")) == (0, 1), done.stderr
+
+
+@pytest.mark.parametrize("locale", [(), (b"LC_ALL=C",), (b"LC_CTYPE=POSIX", b"LC_CTYPE=C.UTF-8"), (b"LC_CTYPE",)])
+def test_the_locale_stays_through_both_interpreters(running: World, locale: tuple[bytes, ...]) -> None:
+    """The first one sets LC_CTYPE, and the second one must not take that for the app's."""
+    ours = tuple(f"{key}={value}".encode() for key, value in ENVIRON.items())
+    entries = (b"PYTHONPATH=/nowhere", *locale, *ours)
+    assert with_environ(running, entries, DETOUR, "/bin/cat", "/proc/self/environ") == joined(entries)
+
+
+def test_inspection_does_not_keep_help_from_ending(running: World) -> None:
+    """PYTHONINSPECT would turn the end of any Python program into a prompt."""
+    done = running.raw(DETOUR, "--version", environ={"PYTHONINSPECT": "1"}, stdin=b"print(1)\n")
+    assert (done.returncode, done.stdout) == (0, f"imds-detour {imds_detour.__version__}\n".encode())
+
+
+@pytest.mark.parametrize(
+    ("environ", "interpreters"),
+    [
+        ({}, 1),
+        ({"PYTHON_VERSION": "3.11.0", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": ""}, 1),
+        ({"PYTHONPATH": "/app"}, 2),
+    ],
+)
+def test_a_second_interpreter_is_started_only_where_it_matters(
+    running: World, environ: dict[str, str], interpreters: int
+) -> None:
+    """It costs some 10 ms, and the variables of Python's own images are no reason for one."""
+    trace = ("strace", "-e", "trace=execve", "-e", "status=successful", "-o", "/run/execs")
+    running.raw(*trace, DETOUR, "true", environ={**ENVIRON, **environ})
+    calls = [line for line in running.app.run("cat", "/run/execs").stdout.splitlines() if line.startswith("execve")]
+    assert len(calls) == interpreters + 1
+
+
+@pytest.mark.parametrize("environ", [{}, {"PYTHONPATH": "/nowhere"}], ids=["plain", "PYTHONPATH"])
+def test_a_command_that_looks_like_our_own_argument_is_a_command(running: World, environ: dict[str, str]) -> None:
+    """--launched= is between a launcher and console.py alone."""
+    done = running.raw(DETOUR, "--launched=0:0", "true", environ={**ENVIRON, **environ})
+    assert done.returncode == 127
+    assert done.stderr.startswith(b"imds-detour: command not found in PATH: '--launched=0:0'")
+
+
+MASKS = {"nothing": ((), ()), "some": ((signal.SIGUSR1, signal.SIGRTMIN + 3), (signal.SIGHUP, signal.SIGPIPE))}
+LAUNCHER = """
+import os, signal, sys
+blocked, ignored = ([int(number) for number in words.split()] for words in sys.argv[1:3])
+for number in ignored:
+    signal.signal(number, signal.SIG_IGN)
+for number in {signal.SIGPIPE, signal.SIGXFSZ}.difference(ignored):
+    signal.signal(number, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+if sys.argv[3] != "-":
+    stops = {1, 2, 3, 10, 12, 15, *range(signal.SIGRTMIN, signal.SIGRTMAX + 1)}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stops)
+    masks = (sum(1 << number - 1 for number in numbers) for numbers in (blocked, ignored))
+    sys.argv[7:7] = ["--launched=" + ":".join(f"{mask:016x}" for mask in masks)]
+    for number in filter(None, sys.argv[3].split(",")):
+        os.kill(os.getpid(), int(number))
+os.execv(sys.argv[4], sys.argv[4:])
+"""
+"""Does in Python what the relocatable bundle's launcher does in C; with "-", only sets the masks up and execs."""
+
+
+def launched(world: World, masks: str, pending: str, *command: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a command with signal masks, behind console.py as a launcher starts it, or alone."""
+    blocked, ignored = (" ".join(str(int(number)) for number in numbers) for numbers in MASKS[masks])
+    return world.raw(sys.executable, "-c", LAUNCHER, blocked, ignored, pending, *command, environ=ENVIRON)
+
+
+SHOW = ("/bin/grep", "^Sig[BI]\\|^ShdPnd\\|^SigPnd", "/proc/self/status")
+
+
+@pytest.mark.parametrize("masks", MASKS)
+def test_behind_a_launcher_the_app_has_the_masks_that_the_launcher_found(running: World, masks: str) -> None:
+    """To the bit, SIGPIPE included, which without a launcher nobody could tell from Python's own doing."""
+    done = launched(running, masks, "", sys.executable, "-I", CONSOLE, *SHOW)
+    assert (done.returncode, done.stdout) == (0, launched(running, masks, "-", *SHOW).stdout), done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGRTMIN + 5])
+def test_a_stop_that_came_before_the_interpreter_is_honoured(running: World, number: int) -> None:
+    """It waits behind the launcher's mask, and ends us as soon as there is a handler."""
+    done = launched(running, "nothing", str(int(number)), sys.executable, "-I", CONSOLE, "/bin/echo", "started")
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, b"", b"")
+
+
+def test_a_pending_stop_that_was_blocked_before_us_is_the_apps(running: World) -> None:
+    """Whoever blocked it wanted the app to find it; an ignored one is gone, as it would be without us."""
+    ours = launched(running, "some", "10,1", sys.executable, "-I", CONSOLE, *SHOW)
+    assert ours.returncode == 0, ours.stderr
+    pending = next(line for line in ours.stdout.splitlines() if line.startswith(b"ShdPnd"))
+    assert int(pending.split()[1], 16) == 1 << signal.SIGUSR1 - 1
+
+
+@pytest.mark.parametrize("path", [None, "", "/nowhere"])
+def test_hardly_any_environment_is_needed(running: World, path: str | None) -> None:
+    """No PATH or an empty one, no HOME, no language, no terminal."""
+    environ = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": PORT, **({} if path is None else {"PATH": path})}
+    done = running.raw(DETOUR, "/bin/cat", "/proc/self/environ", environ=environ)
+    assert done.stdout == joined([f"{name}={value}".encode() for name, value in environ.items()]), done.stderr

@@ -1,0 +1,150 @@
+"""An app that looks at all of itself sees the same with the wrapper as without it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import termios
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from imds_detour.capabilities import NET_ADMIN
+from tests.stage import HERE
+from tests.world import DETOUR, SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.world import World
+
+INSPECTOR = (sys.executable, "-I", "-S", f"{HERE}/inspector.py", "", "two words", "-x", "$HOME")
+SETUP = """
+import ctypes, os, resource, signal, sys
+libc = ctypes.CDLL(None)
+PR_SET_PDEATHSIG, PR_SET_TIMERSLACK, PR_SET_CHILD_SUBREAPER, PR_SET_THP_DISABLE = 1, 29, 36, 41
+libc.prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
+libc.prctl(PR_SET_TIMERSLACK, 70_000)
+libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+libc.prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
+libc.personality(0x0040000)  # ADDR_NO_RANDOMIZE
+libc.syscall(251 if os.uname().machine == "x86_64" else 30, 1, 0, 2 << 13 | 6)  # ioprio_set: best effort, 6
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+os.nice(2)
+os.umask(0o037)
+with open("/proc/self/oom_score_adj", "w") as file:
+    file.write("500")
+with open("/proc/self/coredump_filter", "w") as file:
+    file.write("0x1")
+resource.setrlimit(resource.RLIMIT_NOFILE, (120, 130))
+resource.setrlimit(resource.RLIMIT_STACK, (4 << 20, 64 << 20))
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30, 2 << 30))
+signal.setitimer(signal.ITIMER_REAL, 10_000)
+signal.setitimer(signal.ITIMER_PROF, 10_000)
+for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGTTOU):
+    signal.signal(number, signal.SIG_IGN)
+for number in (signal.SIGPIPE, signal.SIGXFSZ):
+    signal.signal(number, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGALRM, signal.SIGRTMIN + 7])
+os.kill(os.getpid(), signal.SIGRTMIN + 7)
+os.setpgid(0, 0)
+os.chdir("/usr/share")
+os.dup2(os.open("/etc/hostname", os.O_RDONLY), 9)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+"""Set up whatever a process hands on through exec."""
+CARELESS = """
+import os, signal, sys
+os.set_inheritable(os.open("/etc/passwd", os.O_RDONLY), True)
+signal.setitimer(signal.ITIMER_REAL, 5)
+os.set_blocking(0, False)
+os.fork() or os._exit(0)
+os.umask(0o077)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+"""A wrapper with every bad habit: the negative control."""
+
+
+def inspected(
+    world: World, *wrapper: str, setup: bool = True, environ: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return what the app sees of itself."""
+    start = (sys.executable, "-c", SETUP) if setup else ()
+    done = world.raw(*start, *wrapper, *INSPECTOR, environ=environ or SETTINGS, stdin=b"x")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def without_net_admin(found: dict[str, Any]) -> dict[str, Any]:
+    """Take out of what was seen what the wrapper takes out."""
+    status = found["status"]
+    sets = {name: f"\t{int(mask, 16) & ~NET_ADMIN:016x}" for name, mask in status.items() if name.startswith("Cap")}
+    return {**found, "status": {**status, **sets}}
+
+
+@pytest.mark.parametrize("setup", [False, True], ids=["plain", "set up"])
+@pytest.mark.parametrize("backend", ["legacy", "nft"])
+def test_an_app_sees_nothing_of_the_wrapper(running: World, backend: str, setup: bool) -> None:
+    """Arguments, environment, files, signals, limits, timers, scheduling, children, memory: all as without."""
+    environ = {**SETTINGS, "MOCK_BACKEND": backend, "PYTHONPATH": "/nowhere"}
+    plain = inspected(running, setup=setup, environ=environ)
+    assert inspected(running, DETOUR, setup=setup, environ=environ) == without_net_admin(plain)
+    kept = environ | {"MOCK_KEEP_NET_ADMIN": "1"}
+    assert inspected(running, DETOUR, setup=setup, environ=kept) == inspected(running, setup=setup, environ=kept)
+
+
+def test_the_set_up_shows(running: World) -> None:
+    """Negative control: what is compared holds what was set up, so that losing it would be seen."""
+    found, plain = inspected(running), inspected(running, setup=False)
+    assert found["prctl"] | {"pdeathsig": 10, "subreaper": 1, "thp": 1, "timerslack": 70_000} == found["prctl"]
+    assert found["timers"] == [True, False, True]
+    assert found["descriptors"]["9"][0] == "/etc/hostname"
+    same = {"argv", "environ", "children", "terminal", "namespaces", "mapped"}
+    assert {name for name in found if found[name] == plain[name]} <= same
+
+
+def test_careless_handover_is_seen(running: World) -> None:
+    """Negative control: a descriptor, a timer, a flag, a zombie and an umask of a wrapper's own."""
+    plain, careless = inspected(running, setup=False), inspected(running, sys.executable, "-c", CARELESS, setup=False)
+    assert {name for name in plain if plain[name] != careless[name]} >= {"descriptors", "timers", "children", "status"}
+
+
+def test_a_terminal_stays_as_it_is(running: World) -> None:
+    """Its settings, and the foreground group; Ctrl-C and Ctrl-Z reach the app as without us."""
+    reader, terminal = pty.openpty()
+    before = termios.tcgetattr(terminal)
+    command = (DETOUR, "bash", "--norc", "-i")
+    environ = {**SETTINGS, "MOCK_LOG": "quiet", "PS1": "> ", "TERM": "dumb"}
+    streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
+    setsid = ("setsid", "--ctty", "--wait")
+    inside = running.app.inside(*setsid, *command)
+    with subprocess.Popen(inside, env=environ, executable="/usr/bin/nsenter", **streams) as app:  # type: ignore[call-overload]  # streams
+        said = read_to(reader, b"> ")
+        assert b"no job control" not in said
+        for send, answer in (
+            (b"sleep 1000\n", b"sleep 1000"),
+            (b"\x1a", b"Stopped"),
+            (b"jobs -r; kill -CONT %1; fg\n", b"fg"),
+            (b"\x03", b"> "),
+            (b"echo status $?\n", b"status 130"),
+            (b"stty -a | md5sum; exit 7\n", b"exit"),
+        ):
+            os.write(reader, send)
+            read_to(reader, answer)
+        assert app.wait(timeout=30) == 7
+    assert termios.tcgetattr(terminal) == before
+    os.close(reader)
+    os.close(terminal)
+
+
+def read_to(terminal: int, end: bytes) -> bytes:
+    """Read what a terminal shows up to a text."""
+    said = b""
+    while end not in said:
+        said += os.read(terminal, 4096)
+    return said

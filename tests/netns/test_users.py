@@ -1,0 +1,306 @@
+"""MOCK_USER: the app is another user, for good, as if the image's Dockerfile had said USER."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from imds_detour.capabilities import NET_ADMIN
+from tests.world import DETOUR, SETTINGS, World
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.usefixtures("other_users")
+
+ACCOUNTS = """\
+root:x:0:0:root:/root:/bin/sh
+app:x:1000:1000::/home/app:/bin/sh
+joiner:x:1001:1001::/home/joiner:/bin/sh
+"""
+GROUP = """\
+root:x:0:
+app:x:1000:
+joiner:x:1001:
+staff:x:50:other,app
+audio:x:29:app
+""" + "".join(f"group{number}:x:{number}:joiner\n" for number in range(2000, 2300))
+LOOK = ("cat", "/proc/self/status")
+CHOWN, SETGID, SETUID = 1 << 0, 1 << 6, 1 << 7
+"""linux/capability.h."""
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[World]:
+    """Give a world whose mock runs, with users of its own, and a set-uid root program that shows its own process."""
+    with World() as made:
+        made.start_mock()
+        made.app.run("install", "-m", "4755", "/bin/cat", "/run/root-cat")
+        for name, text in (("passwd", ACCOUNTS), ("group", GROUP)):
+            script = f"cat > /run/{name} <<'E'\n{text}E\nmount --bind /run/{name} /etc/{name}"
+            made.app.run("sh", "-euc", script)
+        yield made
+
+
+def as_user(world: World, user: str, *command: str, **settings: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a command as the app of a user."""
+    done = world.raw(DETOUR, *command, environ={**SETTINGS, "MOCK_USER": user, **settings})
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def fields(status: bytes) -> dict[str, str]:
+    """Return what a /proc/pid/status says, by name."""
+    pairs = (line.partition(":") for line in status.decode().splitlines())
+    return {name: " ".join(value.split()) for name, _, value in pairs}
+
+
+@pytest.mark.parametrize(
+    ("user", "uid", "gid", "groups"),
+    [
+        ("app", 1000, 1000, [29, 50, 1000]),
+        ("1000", 1000, 1000, [29, 50, 1000]),
+        ("app:staff", 1000, 50, [50]),
+        ("app:50", 1000, 50, [50]),
+        ("1000:1000", 1000, 1000, [1000]),
+        ("4711", 4711, 0, [0]),
+        ("4711:4712", 4711, 4712, [4712]),
+        ("joiner", 1001, 1001, [1001, *range(2000, 2300)]),
+        ("4294967294:4294967294", 4294967294, 4294967294, [4294967294]),
+    ],
+)
+def test_the_app_is_that_user_in_every_way(running: World, user: str, uid: int, gid: int, groups: list[int]) -> None:
+    """Real, effective, saved and file system numbers, and the supplementary groups; no capability is left."""
+    seen = fields(as_user(running, user, *LOOK).stdout)
+    assert (seen["Uid"], seen["Gid"]) == (" ".join([str(uid)] * 4), " ".join([str(gid)] * 4))
+    assert sorted(map(int, seen["Groups"].split())) == groups
+    assert [int(seen[name], 16) for name in ("CapPrm", "CapEff", "CapAmb")] == [0, 0, 0]
+
+
+def test_the_groups_are_those_that_the_system_would_give(running: World) -> None:
+    """The C library, which reads the same files, counts the same ones."""
+    for name in ("app", "joiner", "root"):
+        ours = as_user(running, name, "id", "-G").stdout.split()
+        assert sorted(ours) == sorted(running.app.run("id", "-G", name).stdout.encode().split())
+
+
+@pytest.mark.parametrize("user", ["root", "0", "root:root", "0:0"])
+def test_root_by_name_is_root_without_net_admin(running: World, user: str) -> None:
+    """Asked for in so many words; every other capability stays."""
+    plain, seen = fields(running.raw(*LOOK, environ=SETTINGS).stdout), fields(as_user(running, user, *LOOK).stdout)
+    assert seen["Uid"] == "0 0 0 0"
+    assert int(seen["CapEff"], 16) == int(plain["CapEff"], 16) & ~NET_ADMIN
+
+
+@pytest.mark.parametrize(
+    ("user", "reason"),
+    [
+        ("nobody-here", "no user 'nobody-here' in /etc/passwd"),
+        ("App", "no user 'App' in /etc/passwd"),
+        ("root:nobody-here", "no group 'nobody-here' in /etc/group"),
+        ("nobody-here:0", "no user 'nobody-here' in /etc/passwd"),
+    ],
+)
+def test_an_unknown_name_ends_with_125_before_anything_is_touched(world: World, user: str, reason: str) -> None:
+    """Never root instead; there is no mock in this world, so that a later step would say something else."""
+    done = world.raw(DETOUR, "echo", "started", environ={**SETTINGS, "MOCK_USER": user})
+    assert (done.returncode, done.stdout, world.ours()) == (125, b"", "")
+    assert done.stderr.decode().startswith(f"imds-detour: MOCK_USER: {reason}; add it to the image")
+    assert done.stderr.count(b"\n") == 1
+
+
+EMPTY_ETC = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /etc && exec "$@"', "sh")
+
+
+def test_an_image_without_passwd_takes_numbers(running: World) -> None:
+    """As one made from scratch; a name is refused there, with the way out."""
+    environ = {**SETTINGS, "HOME": "/root"}
+    numbers = running.raw(
+        *EMPTY_ETC, DETOUR, "sh", "-c", "id -u; id -g; echo $HOME", environ=environ | {"MOCK_USER": "7:8"}
+    )
+    assert numbers.stdout == b"7\n8\n/\n", numbers.stderr
+    name = running.raw(*EMPTY_ETC, DETOUR, "echo", "started", environ=environ | {"MOCK_USER": "app"})
+    assert (name.returncode, name.stdout) == (125, b"")
+    assert name.stderr == (
+        b"imds-detour: MOCK_USER: no user 'app': there is no /etc/passwd here;"
+        b" give numbers, which need no entry: MOCK_USER=uid:gid\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("user", "before", "after"),
+    [
+        ("app", "/root", "/home/app"),
+        ("app", "/srv", "/srv"),
+        ("app", None, None),
+        ("app", "", ""),
+        ("4711", "/root", "/"),
+        ("root", "/root", "/root"),
+    ],
+)
+def test_home_is_the_users_where_it_was_roots(running: World, user: str, before: str | None, after: str | None) -> None:
+    """And nothing else in the environment changes."""
+    environ = {**SETTINGS, "MOCK_USER": user, **({} if before is None else {"HOME": before})}
+    shown = running.raw(DETOUR, "cat", "/proc/self/environ", environ=environ).stdout
+    expected = environ | ({} if after is None else {"HOME": after})
+    assert dict(entry.split("=", 1) for entry in shown.decode().split("\0")[:-1]) == expected
+
+
+OPEN_ANEW = "echo 1 > /dev/stdout; echo 2 > /proc/self/fd/1; echo 3 > /dev/stderr; read line < /dev/stdin; echo $line"
+ROOTS_STREAMS = ("setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups")
+"""What a switch without care comes to: the negative control."""
+
+
+def test_the_user_can_open_its_standard_streams_anew(running: World) -> None:
+    """``> /dev/stdout`` in scripts and logging set-ups; a pipe of root's would refuse it."""
+    environ = {**SETTINGS, "MOCK_USER": "app", "MOCK_LOG": "quiet"}
+    done = running.raw(DETOUR, "sh", "-c", OPEN_ANEW, environ=environ, stdin=b"4\n")
+    assert (done.stdout, done.stderr) == (b"1\n2\n4\n", b"3\n")
+    naive = running.raw(*ROOTS_STREAMS, "sh", "-c", OPEN_ANEW, environ=SETTINGS, stdin=b"4\n")
+    assert b"1\n" not in naive.stdout
+    assert b"denied" in naive.stderr
+
+
+def test_the_users_terminal_is_its_own(running: World) -> None:
+    """As with docker run -t: the terminal is the user's, its group stays, and it can be opened by name."""
+    controller, terminal = pty.openpty()
+    os.fchown(terminal, 0, 5)
+    environ = {**SETTINGS, "MOCK_USER": "app", "MOCK_LOG": "quiet"}
+    streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
+    with running.app.popen(DETOUR, "sh", "-c", "echo said > /dev/stdout", environ=environ, **streams) as app:
+        assert os.read(controller, 100) == b"said\r\n"
+        assert app.wait() == 0
+    found = os.fstat(terminal)
+    assert (found.st_uid, found.st_gid) == (1000, 5)
+    os.close(controller)
+    os.close(terminal)
+
+
+def test_files_devices_and_other_peoples_pipes_keep_their_owners(running: World, tmp_path: str) -> None:
+    """What lies in a volume, or is shared with others, is not given away; the app writes to it all the same."""
+    ours, theirs = f"{tmp_path}/log", os.pipe()
+    os.fchown(theirs[1], 7, 7)
+    null = running.app.run("stat", "-c", "%u:%g", "/dev/null").stdout
+    environ = {**SETTINGS, "MOCK_USER": "app", "MOCK_LOG": "quiet"}
+    with open(ours, "wb") as log, open("/dev/null", "rb") as nothing:
+        streams = {"stdin": nothing, "stdout": log, "stderr": theirs[1]}
+        with running.app.popen(DETOUR, "sh", "-c", "echo out; echo err >&2", environ=environ, **streams) as app:
+            assert app.wait() == 0
+    with open(ours) as log:
+        assert log.read() == "out\n"
+    assert os.read(theirs[0], 100) == b"err\n"
+    assert (os.stat(ours).st_uid, os.fstat(theirs[0]).st_uid) == (0, 7)
+    assert running.app.run("stat", "-c", "%u:%g", "/dev/null").stdout == null
+    assert stat.S_ISFIFO(os.fstat(theirs[0]).st_mode)
+    for end in theirs:
+        os.close(end)
+
+
+def test_the_switch_cannot_be_undone(running: World) -> None:
+    """Not by the numbers of old, nor by a capability."""
+    for attempt in (
+        ("--reuid", "0"),
+        ("--regid", "0", "--keep-groups"),
+        ("--groups", "0"),
+        ("--inh-caps", "+setuid", "--ambient-caps", "+setuid"),
+    ):
+        command = ("setpriv", *attempt, "true")
+        done = running.raw(DETOUR, *command, environ={**SETTINGS, "MOCK_USER": "app"})
+        assert done.returncode not in (0, 125), attempt
+        assert as_user(running, "root", *command).returncode == 0  # negative control: root itself may
+
+
+def test_a_set_uid_root_program_is_root_without_net_admin(running: World) -> None:
+    """Programs like sudo work as for any user; what they get is the bounding set, and NET_ADMIN is not in it."""
+    plain = fields(running.raw(*ROOTS_STREAMS, "/run/root-cat", "/proc/self/status", environ=SETTINGS).stdout)
+    ours = fields(as_user(running, "app", "/run/root-cat", "/proc/self/status").stdout)
+    assert ours["Uid"] == "1000 0 0 0"
+    for name in ("CapEff", "CapBnd"):
+        assert int(ours[name], 16) == int(plain[name], 16) & ~NET_ADMIN
+
+
+def test_with_mock_keep_net_admin_set_uid_programs_have_it(running: World) -> None:
+    """The user itself has no capability, and the bounding set is as it was."""
+    kept = fields(as_user(running, "app", *LOOK, MOCK_KEEP_NET_ADMIN="1").stdout)
+    assert (int(kept["CapEff"], 16), int(kept["CapBnd"], 16) & NET_ADMIN) == (0, NET_ADMIN)
+    assert (
+        int(
+            fields(as_user(running, "app", "/run/root-cat", "/proc/self/status", MOCK_KEEP_NET_ADMIN="1").stdout)[
+                "CapEff"
+            ],
+            16,
+        )
+        & NET_ADMIN
+    )
+
+
+def only(*names: str) -> tuple[str, ...]:
+    """Return a start with these capabilities alone, as ``cap_drop: [ALL]`` and ``cap_add`` make it."""
+    return ("setpriv", "--bounding-set", ",".join(("-all", *(f"+{name}" for name in names))), "--inh-caps", "-all")
+
+
+def test_dropped_capabilities_are_asked_for_before_anything_is_touched(world: World) -> None:
+    """SETUID and SETGID; there is no mock in this world, so that a later step would say something else."""
+    for start in (only("net_admin", "setuid"), only("net_admin", "setgid")):
+        done = world.raw(*start, DETOUR, "echo", "started", environ={**SETTINGS, "MOCK_USER": "1:1"})
+        assert (done.returncode, done.stdout, world.ours()) == (125, b"", "")
+        assert done.stderr == (
+            b"imds-detour: MOCK_USER=1:1: this process may not become 1:1;"
+            b" add SETUID and SETGID: in Compose `cap_add: [NET_ADMIN, SETGID, SETUID]`, and start as root\n"
+        )
+
+
+@pytest.mark.parametrize("names", [("setuid", "setgid"), ("setuid", "setgid", "chown", "setpcap")])
+def test_the_exact_capabilities_are_enough(running: World, names: tuple[str, ...]) -> None:
+    """NET_ADMIN and these; without CHOWN the streams stay root's, and one line a stream says so."""
+    done = running.raw(*only("net_admin", *names), DETOUR, *LOOK, environ={**SETTINGS, "MOCK_USER": "app"})
+    assert done.returncode == 0, done.stderr
+    seen = fields(done.stdout)
+    assert (seen["Uid"], int(seen["CapPrm"], 16)) == ("1000 1000 1000 1000", 0)
+    warnings = [line for line in done.stderr.decode().splitlines() if "stays root's" in line]
+    assert len(warnings) == (0 if "chown" in names else 3)
+
+
+def test_no_new_privileges_is_no_hindrance(running: World) -> None:
+    """security_opt: no-new-privileges."""
+    done = running.raw("setpriv", "--nnp", DETOUR, *LOOK, environ={**SETTINGS, "MOCK_USER": "app"})
+    seen = fields(done.stdout)
+    assert (seen["Uid"], seen["NoNewPrivs"]) == ("1000 1000 1000 1000", "1")
+
+
+def test_ambient_capabilities_do_not_reach_the_user(running: World) -> None:
+    """Nor what securebits would let it keep."""
+    start = ("setpriv", "--inh-caps", "+net_raw,+net_admin", "--ambient-caps", "+net_raw,+net_admin")
+    bits = ("setpriv", "--securebits", "+no_setuid_fixup")
+    for before in (start, bits, (*start, *bits)):
+        done = running.raw(*before, DETOUR, *LOOK, environ={**SETTINGS, "MOCK_USER": "app"})
+        assert done.returncode == 0, done.stderr
+        seen = fields(done.stdout)
+        assert [int(seen[name], 16) for name in ("CapPrm", "CapEff", "CapAmb")] == [0, 0, 0]
+
+
+def test_a_program_for_root_alone_is_126_and_says_for_whom(running: World) -> None:
+    """And a folder in PATH that the user cannot enter is passed over, as execvp(3) does for that user."""
+    script = "mkdir -p -m 700 /run/roots && printf '#!/bin/sh\necho roots\n' > /run/roots/id && chmod 755 /run/roots/id"
+    running.app.run("sh", "-c", script)
+    environ = {**SETTINGS, "MOCK_USER": "app"}
+    done = running.raw(DETOUR, "/run/roots/id", environ=environ)
+    assert (done.returncode, done.stdout) == (126, b"")
+    assert done.stderr.endswith(b"cannot execute '/run/roots/id': permission denied (as uid 1000)\n")
+    path = {"PATH": f"/run/roots:{SETTINGS['PATH']}"}
+    assert running.raw(DETOUR, "id", "-u", environ=environ | path).stdout == b"1000\n"
+    assert running.raw(DETOUR, "id", "-u", environ=SETTINGS | path).stdout == b"roots\n"
+
+
+def test_the_line_before_the_app_says_who_it_is(running: World) -> None:
+    """In text and in JSON, also where the wrapper's own files are out of the user's reach by then."""
+    done = running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_USER": "app"})
+    assert done.stderr.endswith(b"; exec true as 1000:1000\n")
+    done = running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_USER": "app", "MOCK_LOG": "json"})
+    assert json.loads(done.stderr)["user"] == "1000:1000"

@@ -1,0 +1,130 @@
+"""MOCK_USER as a value, and who it is by the texts of passwd(5) and group(5)."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imds_detour import accounts
+from imds_detour.accounts import LARGEST_ID, Account, Wanted
+from imds_detour.errors import DetourError
+
+ACCOUNTS = """\
+root:x:0:0:root:/root:/bin/bash
+# a comment:x:1:1::/:
+short:x:7
+letters:x:abc:1::/:
+minus:x:-1:-1::/:
+beyond:x:4294967295:0::/:
+app:x:1000:1001:An app,,,:/home/app:/bin/sh
+app:x:2000:2000:the second line of a name:/home/second:/bin/sh
+1000:x:3000:3000::/home/digits:
+homeless:x:1003:1003:::
++nis:x:1004:1004::/:
+
+last:x:1005:1005::/home/last:/bin/sh"""
+GROUP = """\
+root:x:0:
+app:x:1001:
+staff:x:50:other,app
+audio:x:29:app
+apps:x:60:application,appx
+gids:x:70:1000
+broken:x:no:app
+root2:x:0:nobody
+1:x:61:
+last:x:1005:app"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("app", Account(1000, 1001, (29, 50, 1001, 1005), "/home/app")),
+        ("root", Account(0, 0, (0,), "/root")),
+        ("0", Account(0, 0, (0,), "/root")),
+        ("3000", Account(3000, 3000, (70, 3000), "/home/digits")),
+        ("1000", Account(3000, 3000, (70, 3000), "/home/digits")),
+        ("2000", Account(2000, 2000, (29, 50, 1005, 2000), "/home/second")),
+        ("4711", Account(4711, 0, (0,), "/")),
+        ("04711", Account(4711, 0, (0,), "/")),
+        (str(LARGEST_ID), Account(LARGEST_ID, 0, (0,), "/")),
+        ("app:staff", Account(1000, 50, (50,), "/home/app")),
+        ("app:4712", Account(1000, 4712, (4712,), "/home/app")),
+        ("app:1", Account(1000, 61, (61,), "/home/app")),
+        ("4711:staff", Account(4711, 50, (50,), "/")),
+        ("4711:4712", Account(4711, 4712, (4712,), "/")),
+        ("homeless", Account(1003, 1003, (1003,), "/")),
+        ("last", Account(1005, 1005, (1005,), "/home/last")),
+    ],
+)
+def test_an_account_is_found_as_dockerfiles_user_finds_it(text: str, expected: Account) -> None:
+    """Names before numbers, the first line of a name, numbers without an entry, and a given group instead of all."""
+    assert accounts.find(accounts.wanted(text), ACCOUNTS, GROUP) == expected
+
+
+@pytest.mark.parametrize(
+    "name", ["nobody", "App", "ap", "short", "letters", "minus", "beyond", "+nis", "nis", "-1", "#"]
+)
+def test_an_unknown_user_is_an_error_and_never_root(name: str) -> None:
+    """Lines that are no entries define nobody."""
+    with pytest.raises(DetourError, match=r"no user '.*' in /etc/passwd"):
+        accounts.find(Wanted(name, None), ACCOUNTS, GROUP)
+
+
+@pytest.mark.parametrize("name", ["nogroup", "broken", "Staff"])
+def test_an_unknown_group_is_an_error(name: str) -> None:
+    """Likewise."""
+    with pytest.raises(DetourError, match=f"no group '{name}' in /etc/group"):
+        accounts.find(Wanted("app", name), ACCOUNTS, GROUP)
+
+
+def test_an_image_without_the_files_knows_numbers_only() -> None:
+    """As in an image made from scratch; the error says that there is no file, and what to write instead."""
+    assert accounts.find(Wanted("1000", None), None, None) == Account(1000, 0, (0,), "/")
+    assert accounts.find(Wanted("1000", "1001"), None, None) == Account(1000, 1001, (1001,), "/")
+    for who in (Wanted("app", None), Wanted("1000", "app")):
+        with pytest.raises(DetourError, match="there is no /etc/") as caught:
+            accounts.find(who, None, None)
+        assert caught.value.remedy == "give numbers, which need no entry: MOCK_USER=uid:gid"
+
+
+def test_a_member_of_every_group_is_in_every_group() -> None:
+    """However many, and however long the lines are."""
+    crowd = ",".join(f"user{number}" for number in range(1000))
+    groups = "\n".join(f"g{number}:x:{number}:{crowd},app" for number in range(2000, 3000))
+    assert accounts.find(Wanted("app", None), ACCOUNTS, groups).groups == (1001, *range(2000, 3000))
+
+
+@pytest.mark.parametrize(
+    ("home", "expected"),
+    [
+        ("/root", {b"HOME": b"/home/app"}),
+        ("/home/someone", {}),
+        ("", {}),
+        ("/root/", {}),
+        (None, {}),
+    ],
+)
+def test_home_changes_only_where_it_is_still_roots(home: str | None, expected: dict[bytes, bytes]) -> None:
+    """A HOME that somebody chose is kept, and none is made up."""
+    account = accounts.find(Wanted("app", None), ACCOUNTS, GROUP)
+    assert accounts.home_change(account, ACCOUNTS, home) == expected
+
+
+def test_roots_home_is_what_passwd_says_it_is() -> None:
+    """Elsewhere than /root in some images; and root itself keeps its own."""
+    passwd = ACCOUNTS.replace(":/root:", ":/var/root:")
+    app, root = (accounts.find(Wanted(name, None), passwd, GROUP) for name in ("app", "root"))
+    assert accounts.home_change(app, passwd, "/var/root") == {b"HOME": b"/home/app"}
+    assert accounts.home_change(root, passwd, "/var/root") == {}
+
+
+@given(st.text(max_size=200), st.text(max_size=200), st.text(min_size=1, max_size=20))
+def test_whatever_the_files_hold_the_outcome_is_an_account_or_an_error(passwd: str, group: str, user: str) -> None:
+    """No text makes it fall over, and nobody becomes root who did not ask for 0 or have it in the file."""
+    try:
+        account = accounts.find(accounts.wanted(user), passwd, group)
+    except (ValueError, DetourError):
+        return
+    assert account.uid != 0 or ":0:" in passwd or int(user) == 0
+    assert 0 <= account.uid <= LARGEST_ID
+    assert account.gid in account.groups
