@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -38,6 +39,13 @@ def pytest_runtest_makereport() -> Iterator[None]:
     if report.skipped and os.getenv("CI") == "true":
         report.outcome = "failed"
         report.longrepr = f"skipped in CI: {report.longrepr}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stops_as_they_come() -> None:
+    """Hand on no ignored SIGINT or SIGQUIT: a shell that runs the tests in the background ignores both."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.fixture

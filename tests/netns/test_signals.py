@@ -67,9 +67,7 @@ def started(
     """Start a command on the app's host and give it, with the number of the process to signal."""
     environ = {**SETTINGS, **settings}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    # Whoever runs the tests in the background has SIGINT and SIGQUIT ignored, and would hand that on. To write a core
-    # file takes seconds.
-    start = (*(PID_1 if as_pid_1 else ()), "prlimit", "--core=0", "env", "--default-signal", *command)
+    start = (*(PID_1 if as_pid_1 else ()), "prlimit", "--core=0", *command)  # to write a core file takes seconds
     with world.app.popen(*start, environ=environ, **pipes) as process:
         try:
             yield process, _first_child(process.pid) if as_pid_1 else process.pid
