@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench format clean
+.PHONY: help setup demo bundle test lint bench format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,6 +14,9 @@ setup: ## prepare .venv and the Debian packages that the demo needs
 
 demo: setup ## the main job on any Linux, without Docker; CMD='...' runs your own command as the app
 	@$(BIN)/imds-detourctl demo $(if $(CMD),--command '$(subst ','\'',$(CMD))')
+
+bundle: ## build/imds-detour: a folder that runs in any image, with a Python and libraries of its own
+	@scripts/bundle
 
 test: ## lint, format, types, and the unit, blackbox and netns tests
 	@scripts/setup test

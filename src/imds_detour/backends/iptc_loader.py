@@ -26,6 +26,8 @@ SONAMES = {
 }
 """What python-iptables asks ctypes for, and the name under which the dynamic loader has it."""
 
+BUNDLED = f"{sys.prefix}/xtables"
+"""Where the bundle, which has an interpreter of its own, keeps the extensions; anywhere else there is no such folder."""
 PACKAGES = (
     "install the package that brings libxtables, libip4tc and the extensions: `iptables` on Debian, Ubuntu and Alpine"
 )
@@ -39,7 +41,9 @@ def load() -> ModuleType:
 
     """
     os.environ["PYTHON_IPTABLES_XTABLES_VERSION"] = "12"
-    if "XTABLES_LIBDIR" not in os.environ:
+    if os.path.isdir(BUNDLED):
+        os.environ["XTABLES_LIBDIR"] = BUNDLED  # whatever the image says: its extensions are of another version
+    elif "XTABLES_LIBDIR" not in os.environ:
         os.environ["XTABLES_LIBDIR"] = _extensions()
     ctypes.util.find_library = _soname
     # Its import of distutils is optional, and through setuptools' shim it costs 145 ms; None makes it fail at once.

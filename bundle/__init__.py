@@ -1,0 +1,1 @@
+"""Build the relocatable bundle: `scripts/bundle` runs this, and says what it needs and makes."""

@@ -1,0 +1,207 @@
+"""Build the bundle, step by step: python3 -m bundle FOLDER (scripts/bundle prepares what it needs)."""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tarfile
+import tomllib
+
+from bundle import documents, modules, native
+from bundle.contents import EXTRAS
+from bundle.packages import (
+    LICENCES,
+    BundleError,
+    Package,
+    debian_owners,
+    debian_package,
+    python_distribution,
+    python_owners,
+)
+
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+EPOCH = int(os.environ.get("SOURCE_DATE_EPOCH", "0"))
+"""Seconds since 1970 to which every file is dated (reproducible-builds.org/specs/source-date-epoch)."""
+FLAGS = {"CFLAGS": "-g0 -O2", "LDFLAGS": "-Wl,--build-id=none -s"}
+"""For python-iptables' wrapper: nothing of this machine in it."""
+
+
+class Bundle:
+    """A folder that fills, and whose file is whose."""
+
+    def __init__(self, root: str) -> None:
+        """Begin with an empty folder."""
+        shutil.rmtree(root, ignore_errors=True)
+        self.root = root
+        self.owners: dict[str, Package] = {}
+
+    def path(self, place: str, owner: Package) -> str:
+        """Return where a file goes, its folder made."""
+        self.owners[place] = owner
+        path = os.path.join(self.root, place)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return path
+
+    def copy(self, origin: str, place: str, owner: Package) -> None:
+        """Take a file in as it is."""
+        shutil.copyfile(origin, self.path(place, owner))
+
+    def write(self, place: str, text: str, owner: Package) -> None:
+        """Make a file."""
+        with open(self.path(place, owner), "w") as file:
+            file.write(text)
+
+
+def main() -> int:
+    """Build what the command line asks for."""
+    target = os.path.abspath(sys.argv[1])
+    try:
+        build(target)
+    except BundleError as error:
+        sys.stderr.write(f"bundle: {error}\n")
+        return 1
+    archive = f"{target}.tar.gz"
+    pack(target, archive)
+    files = sum(len(names) for _, _, names in os.walk(target))
+    size = int(subprocess.run(["du", "-sb", target], capture_output=True, text=True, check=True).stdout.split()[0])
+    sys.stderr.write(
+        f"bundle: {os.path.relpath(target)}: {files} files, {size / 1e6:.1f} MB;"
+        f" {os.path.relpath(archive)}: {os.path.getsize(archive) / 1e6:.2f} MB\n"
+    )
+    return 0
+
+
+def build(target: str) -> None:
+    """Build the bundle into a folder; the one that was there goes when the new one is whole."""
+    dependencies = install_dependencies(f"{target}.dependencies")
+    with open(os.path.join(HERE, "src/imds_detour/__init__.py")) as file:
+        version = file.read().split('__version__ = "')[1].split('"')[0]
+    own = Package(
+        "imds-detour",
+        version,
+        LICENCES["imds-detour"],
+        f"pkg:pypi/imds-detour@{version}",
+        f"imds-detour {version}",
+        (os.path.join(HERE, "LICENSE"),),
+    )
+    bundle = Bundle(f"{target}.new")
+    take_modules(bundle, dependencies, own)
+    take_machine_code(bundle, dependencies, own)
+    packages = sorted({*bundle.owners.values(), debian_package("musl")})
+    for place, text in documents.licence_texts(packages).items():
+        bundle.copy(text, place, own)
+    bundle.write("NOTICE", documents.notice(packages, version), own)
+    moment = datetime.datetime.fromtimestamp(EPOCH, datetime.UTC).isoformat().replace("+00:00", "Z")
+    bundle.write(documents.SBOM, documents.bill_of_materials(bundle.owners, bundle.root, own, moment), own)
+    settle(bundle.root)
+    shutil.rmtree(target, ignore_errors=True)
+    os.rename(bundle.root, target)
+
+
+def install_dependencies(folder: str) -> str:
+    """Install what pyproject.toml declares, in a virtual environment of its own, and return where the modules are."""
+    with open(os.path.join(HERE, "pyproject.toml"), "rb") as file:
+        project = tomllib.load(file)["project"]
+    optional = project.get("optional-dependencies", {})
+    wanted = [*project["dependencies"], *(line for extra in EXTRAS for line in optional[extra])]
+    stamp, contents = os.path.join(folder, "installed"), "\n".join((sys.version, *wanted))
+    place = os.path.join(folder, "lib", modules.python_name(), "site-packages")
+    try:
+        with open(stamp) as file:
+            if file.read() == contents:
+                return place
+    except FileNotFoundError:
+        pass
+    shutil.rmtree(folder, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    pip = [f"{folder}/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+    subprocess.run([*pip, *wanted], check=True, env={**os.environ, **FLAGS})
+    with open(stamp, "w") as file:
+        file.write(contents)
+    return place
+
+
+def take_modules(bundle: Bundle, dependencies: str, own: Package) -> None:
+    """Compile the Python modules into lib/python3.x, all in one folder: the fewer there are, the fewer are searched."""
+    found = modules.find(dependencies)
+    distributions = python_owners(dependencies)
+    debian = debian_owners(module.origin for module in found if module.folder not in (*modules.OURS, dependencies))
+    for module in found:
+        if module.folder in modules.OURS:
+            owner = own
+        elif module.folder == dependencies:
+            owner = python_distribution(distributions[module.origin.removeprefix(f"{dependencies}/")], dependencies)
+        else:
+            owner = debian[module.origin]
+        place = f"lib/{modules.python_name()}/{module.place}"
+        modules.write(module, bundle.path(place, owner))
+    # Where Python looks for its own extension modules; without the folder it complains.
+    os.makedirs(os.path.join(bundle.root, "lib", modules.python_name(), "lib-dynload"))
+
+
+def take_machine_code(bundle: Bundle, dependencies: str, own: Package) -> None:
+    """Copy interpreter, libraries and iptables extensions, and compile the launchers."""
+    wrapper = next(name for name in os.listdir(dependencies) if name.startswith("libxtwrapper"))
+    wrapper_place = f"lib/{modules.python_name()}/{wrapper}"
+    bundle.copy(f"{dependencies}/{wrapper}", wrapper_place, python_distribution("python-iptables", dependencies))
+    extensions = native.extensions()
+    linked = [
+        native.interpreter(),
+        *extensions.values(),
+        *(os.path.join(bundle.root, place) for place in bundle.owners if place.endswith(".so")),
+    ]
+    libraries = native.libraries(linked)
+    owners = debian_owners([native.interpreter(), *extensions.values(), *libraries.values()])
+    for name, path in libraries.items():
+        bundle.copy(path, f"lib/{name}", owners[path])
+    for name, path in extensions.items():
+        real = os.path.basename(os.path.realpath(path))
+        if name != real and real in extensions:
+            os.symlink(real, bundle.path(f"xtables/{name}", owners[path]))
+        else:
+            bundle.copy(path, f"xtables/{name}", owners[path])
+    interpreter = f"libexec/{os.path.basename(native.interpreter())}"
+    bundle.copy(native.interpreter(), interpreter, owners[native.interpreter()])
+    for program in ("bin/imds-detour", "bin/imds-detourctl"):
+        native.compile_launcher(bundle.path(program, own))
+        os.chmod(os.path.join(bundle.root, program), 0o755)
+    for program in (interpreter, f"lib/{native.loader()}"):
+        os.chmod(os.path.join(bundle.root, program), 0o755)
+
+
+def settle(root: str) -> None:
+    """Give every file its mode and its date, so that the same contents are the same bytes in an archive."""
+    for folder, _, names in os.walk(root, topdown=False):
+        for path in (*(os.path.join(folder, name) for name in names), folder):
+            if os.path.isdir(path) or os.access(path, os.X_OK):
+                mode = 0o755
+            else:
+                mode = 0o644
+            if not os.path.islink(path):
+                os.chmod(path, mode)
+            os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
+
+
+def pack(root: str, archive: str) -> None:
+    """Write the folder as a .tar.gz, as an image layer holds it: sorted, nobody's, dated."""
+
+    def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+        entry.uid = entry.gid = 0
+        entry.uname = entry.gname = ""
+        return entry
+
+    with (
+        open(archive, "wb") as raw,
+        gzip.GzipFile("", "wb", compresslevel=9, fileobj=raw, mtime=EPOCH) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar,
+    ):
+        tar.add(root, os.path.basename(root), filter=plain)  # sorts by itself
+
+
+if __name__ == "__main__":
+    sys.exit(main())

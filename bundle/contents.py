@@ -1,0 +1,119 @@
+"""What the bundle is made of, each line with its reason."""
+
+from __future__ import annotations
+
+EXTRAS: tuple[str, ...] = ()
+"""Which optional dependencies of pyproject.toml go in, by the name of the extra; all the required ones do anyway."""
+
+ROOTS = (
+    "imds_detour.boot",
+    "imds_detour.entrypoint",
+    "imds_detour.ctl.main",
+    "iptc",  # imported by name at run time, in the firewall's child
+    "dns.rdtypes.IN.A",  # dnspython imports the types of records by name
+    "dns.rdtypes.IN.AAAA",
+    "dns.rdtypes.ANY.CNAME",
+    "dns.rdtypes.ANY.OPT",
+    "dns.rdtypes.ANY.SOA",
+    "encodings.ascii",  # codecs are imported by name, too
+    "encodings.idna",
+    "encodings.latin_1",
+    "encodings.utf_8",
+)
+"""Whatever these import goes in, and what that imports, and so on."""
+
+STAND_INS = {"importlib.metadata": "importlib/metadata", "sysconfig": "sysconfig"}
+"""Modules of ours in place of larger ones; each says why."""
+
+LEFT_OUT = (
+    "_aix_support",  # other operating systems
+    "_bootsubprocess",  # for building Python itself
+    "_decimal",
+    "_hashlib",  # hashes by OpenSSL, 3 MB; hashlib has its own
+    "_osx_support",
+    "_pydecimal",
+    "_ssl",  # OpenSSL: mocks speak plain HTTP, as the real service does; dnspython and asyncio live without
+    "_testcapi",
+    "_testinternalcapi",
+    "asyncio.proactor_events",  # Windows
+    "asyncio.windows_events",
+    "asyncio.windows_utils",
+    "bz2",  # shutil packs archives, if asked
+    "ctypes._aix",
+    "ctypes.wintypes",
+    "decimal",  # wanted by statistics
+    "difflib",  # Python suggests names by it at the command line of argparse 3.14
+    "distutils",  # iptc_loader keeps it out of python-iptables
+    "dns._asyncio_backend",  # asynchronous, encrypted and dynamic DNS: we ask for addresses, over UDP and TCP
+    "dns._trio_backend",
+    "dns.asyncquery",
+    "dns.asyncresolver",
+    "dns.dnssec",
+    "dns.quic",
+    "dns.update",
+    "dns.win32util",
+    "dns.zone",
+    "doctest",  # run by modules that test themselves
+    "encodings.mbcs",  # Windows
+    "fractions",  # wanted by statistics
+    "idna",  # optional in dnspython; names of ours are ASCII
+    "lib2to3",
+    "lzma",
+    "multiprocessing",  # for process pools
+    "nturl2path",
+    "pdb",
+    "py_compile",  # a command of its own
+    "pydoc",
+    "ssl",
+    "statistics",  # of random numbers, for a test
+    "tarfile",  # shutil packs archives, if asked
+    "tenacity.tornadoweb",
+    "test",
+    "tornado",
+    "tracemalloc",
+    "typing_extensions",  # for Pythons before 3.11
+    "unittest",
+    "xml",
+    "zipfile",
+)
+"""Modules, with all below them, that an import statement names and that no way of ours through the code reaches."""
+
+EXTENSIONS = (
+    "libxt_comment.so",
+    "libxt_standard.so",
+    "libxt_tcp.so",
+    "libxt_NAT.so",
+    "libxt_DNAT.so",
+    "libipt_REJECT.so",
+    "libip6t_REJECT.so",
+)
+"""What our rules need of iptables; libxt_DNAT.so is a link where it is part of libxt_NAT.so."""
+
+LOADED_BY_NAME = (
+    "libxtables.so.12",  # see SONAMES in backends/iptc_loader.py
+    "libip4tc.so.2",
+    "libip6tc.so.2",
+    "libgcc_s.so.1",  # libc asks for it when a thread is ended from outside, and aborts without
+)
+"""Libraries that no other file names as needed."""
+
+LICENCES = {
+    "iptables": "GPL-2.0-or-later",
+    "libc6": "LGPL-2.1-or-later",
+    "libexpat1": "MIT",
+    "libffi8": "MIT",
+    "libgcc-s1": "GPL-3.0-or-later WITH GCC-exception-3.1",
+    "libip4tc2": "GPL-2.0-or-later",
+    "libip6tc2": "GPL-2.0-or-later",
+    "libpython3-minimal": "Python-2.0.1",
+    "libpython3-stdlib": "Python-2.0.1",
+    "libxtables12": "GPL-2.0-or-later",
+    "musl": "MIT",
+    "python3-minimal": "Python-2.0.1",
+    "zlib1g": "Zlib",
+    "dnspython": "ISC",
+    "imds-detour": "MIT",
+    "python-iptables": "Apache-2.0",
+    "tenacity": "Apache-2.0",
+}
+"""SPDX expressions, by Debian package (without the minor version of Python in its name) and Python distribution."""

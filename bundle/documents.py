@@ -1,0 +1,109 @@
+"""What lies in the bundle for people and scanners: NOTICE, licence texts, and a bill of materials."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import uuid
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bundle.packages import Package
+
+SBOM = "imds-detour.cdx.json"
+"""CycloneDX 1.5; scanners look for files of that ending in an image."""
+COMMON = "/usr/share/common-licenses"
+"""What Debian's copyright files refer to instead of quoting it."""
+NOTICE = """\
+imds-detour {version}, relocatable bundle for Linux on {machine}
+
+imds-detour itself is under the MIT licence. This folder holds other people's programs beside it, unchanged but for the
+choice of files, and Python modules compiled to bytecode without their source. They keep their own licences, whose texts
+are in share/licences. Which file is whose: {sbom}.
+
+The source of everything is to be had where the binary came from: `apt-get source PACKAGE=VERSION` for what is Debian's
+(old versions: the archive of snapshots that Debian keeps), `pip download --no-binary :all: NAME==VERSION` for the rest.
+
+{table}
+"""
+
+
+def notice(packages: list[Package], version: str) -> str:
+    """Return the text of NOTICE."""
+    width = max(len(f"{package.name} {package.version}") for package in packages)
+    licence_width = max(len(package.licence) for package in packages)
+    rows = [
+        f"{f'{package.name} {package.version}':{width}}  {package.licence:{licence_width}}  {package.source}"
+        for package in packages
+    ]
+    return NOTICE.format(version=version, machine=os.uname().machine, sbom=SBOM, table="\n".join(rows))
+
+
+def licence_texts(packages: list[Package]) -> dict[str, str]:
+    """Return which files with terms go in, by their place in the bundle."""
+    found = {
+        f"share/licences/{package.name}/{os.path.basename(text)}": text
+        for package in packages
+        for text in package.texts
+    }
+    common = {name for package in packages for name in _common(package.licence)}
+    return {**found, **{f"share/licences/{name}": f"{COMMON}/{name}" for name in sorted(common)}}
+
+
+def _common(licence: str) -> list[str]:
+    """Return the names of the texts that Debian's copyright files refer to: GPL-2 for GPL-2.0-or-later."""
+    return [name.removesuffix(".0") for name in re.findall(r"L?GPL-\d\.\d", licence)]
+
+
+def bill_of_materials(files: Mapping[str, Package], root: str, own: Package, moment: str) -> str:
+    """Return the bill of materials: packages, and below each the files that it brought.
+
+    Args:
+        files: which package each file of the bundle is from; paths are relative to ``root``.
+        root: where the bundle lies now.
+        own: the package that is this project.
+        moment: when it was built, as ISO 8601 has it.
+
+    """
+    components = [
+        {
+            "type": "application" if package == own else "library",
+            "bom-ref": package.url,
+            "name": package.name,
+            "version": package.version,
+            "purl": package.url,
+            "licenses": [{"expression": package.licence}],
+            "components": [
+                {
+                    "type": "file",
+                    "name": name,
+                    "hashes": [{"alg": "SHA-256", "content": _sha256(os.path.join(root, name))}],
+                }
+                for name, owner in sorted(files.items())
+                if owner == package
+            ],
+        }
+        for package in sorted(set(files.values()))
+    ]
+    serial = uuid.uuid5(uuid.NAMESPACE_URL, json.dumps(components))  # of the contents, so that it can be repeated
+    document = {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "serialNumber": f"urn:uuid:{serial}",
+        "version": 1,
+        "metadata": {
+            "timestamp": moment,
+            "component": {"type": "application", "name": "imds-detour-bundle", "version": own.version},
+        },
+        "components": components,
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()

@@ -1,0 +1,91 @@
+"""Which Python modules go in, and how: all that the roots import, as bytecode without source."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import os
+import py_compile
+import shutil
+import sys
+import sysconfig
+from dataclasses import dataclass
+from modulefinder import ModuleFinder
+
+from bundle.contents import LEFT_OUT, ROOTS, STAND_INS
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+SOURCE = os.path.join(os.path.dirname(_HERE), "src")
+STAND_IN_SOURCE = os.path.join(_HERE, "stand_ins")
+OURS = (SOURCE, STAND_IN_SOURCE)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Module:
+    """A file of a Python module.
+
+    Attributes:
+        origin: the file: source, or a library for an extension module.
+        place: where it goes, below lib/python3.x.
+        folder: where on the search path it was found.
+
+    """
+
+    place: str
+    origin: str
+    folder: str
+
+
+def find(dependencies: str) -> list[Module]:
+    """Return what the roots import, and what that imports, and so on: from src, the dependencies, and the stdlib."""
+    standard = sysconfig.get_path("stdlib")
+    path = [SOURCE, dependencies, standard, f"{standard}/lib-dynload"]
+    finder = ModuleFinder(path, excludes=[*LEFT_OUT, *STAND_INS])
+    for root in ROOTS:
+        finder.import_hook(root)
+    found = {
+        file
+        for name, module in finder.modules.items()
+        if (file := module.__file__) and not _in_the_interpreter(name)
+    }
+    data = {
+        os.path.join(folder, name)
+        for folder, _, names in os.walk(f"{SOURCE}/imds_detour")
+        for name in names
+        if name.endswith(".json")
+    }
+    stand_ins = {f"{STAND_IN_SOURCE}/{place}.py" for place in STAND_INS.values()}
+    return sorted(_module(os.path.abspath(file), (*path, STAND_IN_SOURCE)) for file in found | data | stand_ins)
+
+
+def _in_the_interpreter(name: str) -> bool:
+    """Whether a module is frozen in it, so that no file is ever looked at; but by os.pyc, Python knows its folder."""
+    frozen = importlib.machinery.FrozenImporter.find_spec(name) is not None
+    return name != "os" and (frozen or name.startswith("importlib._bootstrap"))
+
+
+def _module(file: str, path: tuple[str, ...]) -> Module:
+    folder = next(folder for folder in reversed(path) if file.startswith(f"{folder}/"))
+    place = file.removeprefix(f"{folder}/")
+    return Module(f"{place.removesuffix('.py')}.pyc" if place.endswith(".py") else place, file, folder)
+
+
+def write(module: Module, target: str) -> None:
+    """Copy a module, or compile it, without assertions and docstrings, into a file that Python takes without looking at a source."""
+    if not module.origin.endswith(".py"):
+        shutil.copyfile(module.origin, target)
+        return
+    # The name that tracebacks show is not one of this machine, so that two machines make the same bytes.
+    shown = module.origin.removeprefix(f"{module.folder}/")
+    py_compile.compile(
+        module.origin,
+        target,
+        shown,
+        doraise=True,
+        optimize=2,
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    )
+
+
+def python_name() -> str:
+    """Return the name of the folder of modules: python3.11."""
+    return f"python{sys.version_info.major}.{sys.version_info.minor}"

@@ -1,0 +1,133 @@
+"""Whose file is it? Debian packages and Python distributions, with version and licence."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import Distribution, distributions
+from typing import TYPE_CHECKING
+
+from bundle.contents import LICENCES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+class BundleError(Exception):
+    """What keeps the bundle from being built, in words for whoever builds it."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Package:
+    """Where a file of the bundle comes from.
+
+    Attributes:
+        name: of the Debian package or Python distribution.
+        version: in the words of Debian or PyPI.
+        licence: an SPDX expression.
+        url: purl, the name under which scanners know it (github.com/package-url/purl-spec).
+        source: where its source is, for people.
+        texts: files with its terms.
+
+    """
+
+    name: str
+    version: str
+    licence: str
+    url: str
+    source: str
+    texts: tuple[str, ...]
+
+
+@cache
+def debian_package(name: str) -> Package:
+    """Return an installed Debian package."""
+    fields = "${Package}|${Version}|${Architecture}|${source:Package}|${source:Version}"
+    shown = _run("dpkg-query", "--show", f"--showformat={fields}", name)
+    package, version, architecture, source, source_version = shown.split("|")
+    vendor = _vendor()
+    return Package(
+        package,
+        version,
+        _licence(re.sub(r"python3\.\d+", "python3", package)),
+        f"pkg:deb/{vendor}/{package}@{version.replace('+', '%2B').replace(':', '%3A')}?arch={architecture}",
+        f"{vendor} source package {source} {source_version}",
+        (f"/usr/share/doc/{package}/copyright",),
+    )
+
+
+def debian_owners(paths: Iterable[str]) -> dict[str, Package]:
+    """Return the Debian package that each of these files belongs to."""
+    # Where /lib is a link to /usr/lib, dpkg may know a file under either name; and links may be made at set-up.
+    names = {path: _names(path) for path in paths}
+    asked = [name for several in names.values() for name in several]
+    shown = subprocess.run(["dpkg-query", "--search", *asked], capture_output=True, text=True, check=False).stdout
+    owners = {}
+    for line in shown.splitlines():
+        package, _, name = line.rpartition(": ")
+        owners[name] = package.split(",")[0]
+    found = {path: next((owners[name] for name in several if name in owners), "") for path, several in names.items()}
+    if strangers := [path for path, owner in found.items() if not owner]:
+        raise BundleError(f"no Debian package brings {', '.join(strangers)}")
+    return {path: debian_package(owner) for path, owner in found.items()}
+
+
+def _names(path: str) -> tuple[str, ...]:
+    real = os.path.realpath(path)
+    return tuple(dict.fromkeys((path, real, real.removeprefix("/usr"), path.removeprefix("/usr"))))
+
+
+def python_distribution(name: str, folder: str) -> Package:
+    """Return a Python distribution installed in a folder."""
+    wanted = _canonical(name)
+    for found in distributions(path=[folder]):
+        if _canonical(found.metadata["Name"]) == wanted:
+            version = found.version
+            return Package(
+                wanted,
+                version,
+                _licence(wanted),
+                f"pkg:pypi/{wanted}@{version}",
+                f"PyPI distribution {wanted} {version}",
+                tuple(_texts(found)),
+            )
+    raise BundleError(f"{name} is not installed in {folder}")
+
+
+def python_owners(folder: str) -> dict[str, str]:
+    """Return which distribution each file below a folder belongs to; paths are relative to it."""
+    return {
+        str(file): _canonical(found.metadata["Name"])
+        for found in distributions(path=[folder])
+        for file in found.files or ()
+    }
+
+
+def _texts(found: Distribution) -> Iterator[str]:
+    for file in found.files or ():
+        if ".dist-info" in str(file) and re.match(r"(?i)licen[cs]e|notice|copying", file.name):
+            yield str(found.locate_file(file))
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _licence(name: str) -> str:
+    if name not in LICENCES:
+        raise BundleError(f"what is the licence of {name}? Add it to LICENCES in bundle/contents.py")
+    return LICENCES[name]
+
+
+@cache
+def _vendor() -> str:
+    with open("/etc/os-release") as file:
+        names = dict(line.strip().split("=", 1) for line in file if "=" in line)
+    return names["ID"].strip('"')
+
+
+def _run(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,74 @@
+"""The first lines of Python in the bundle: take over from bundle/launcher.c, and become the program that was asked for.
+
+The launcher has started the interpreter with an empty environment and all stop signals blocked. Here the environment
+gets back to what it was, entry by entry, before anything of ours reads it; the signals are let through as soon as there
+is somebody to act on them. Nothing is imported until then: the interpreter has these modules in it.
+"""
+
+from __future__ import annotations
+
+import posix
+import sys
+
+MANY = 500
+"""Entries; putenv(3) looks through all that there are, so that thousands of them would take a second."""
+
+
+def main() -> None:
+    """Run the program that the launcher names, as if it had been started in the ordinary way."""
+    program, launched, environ = sys.argv[1:4]
+    sys.argv = [program, *sys.argv[5:]]
+    _restore_environ(_read(int(environ.removeprefix("--environ="))).split(b"\0")[:-1])
+    came_blocked = int(launched.removeprefix("--launched=").split(":")[0], 16)
+    import signal  # noqa: PLC0415  (whatever it imports may look at the environment)
+
+    names = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
+    stops = (*names, *range(signal.SIGRTMIN, signal.SIGRTMAX + 1))  # as in the launcher
+    held = [number for number in stops if not came_blocked >> (number - 1) & 1]
+    if program == "imds-detourctl":
+        from imds_detour.ctl import main as ctl  # noqa: PLC0415  (one of the two programs)
+
+        for number in signal.sigpending() & set(held):  # as PID 1, letting a stop through would lose it
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                posix._exit(128 + number)  # noqa: SLF001  (as os._exit(), which is for this)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
+        sys.exit(ctl.main())
+    from imds_detour import entrypoint  # noqa: PLC0415  (the other; first of all it sets handlers for stop signals)
+
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
+    entrypoint.main()
+
+
+def _read(file: int) -> bytes:
+    text = posix.pread(file, posix.fstat(file).st_size, 0)
+    posix.close(file)
+    return text
+
+
+def _restore_environ(entries: list[bytes]) -> None:
+    """Make these entries the environment, for Python and for the C library, which hands it on to the app."""
+    posix.unsetenv(b"LC_ALL")  # the launcher's one entry
+    pairs = [entry.partition(b"=") for entry in entries]
+    environ: dict[bytes, bytes] = {}
+    for name, equals, value in pairs:
+        if equals:
+            environ.setdefault(name, value)  # the first one counts, as for getenv(3)
+    posix.environ.clear()  # what os.environ is made of, when os is imported
+    posix.environ.update(environ)
+    if len(environ) == len(entries) <= MANY and b"" not in environ:
+        for name, value in environ.items():
+            posix.putenv(name, value)
+    else:
+        _replace_environ(entries)
+
+
+def _replace_environ(entries: list[bytes]) -> None:
+    """Set the C library's environ as a whole: twins, and entries without a name or "=", cannot be put one by one."""
+    import ctypes  # noqa: PLC0415  (3 ms that an ordinary environment does not pay)
+
+    vector = (ctypes.c_char_p * (len(entries) + 1))(*entries, None)
+    ctypes.c_void_p.in_dll(ctypes.CDLL(None), "environ").value = ctypes.addressof(vector)
+    globals()["_kept"] = vector  # for as long as the process lives
+
+
+main()
