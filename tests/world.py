@@ -15,7 +15,8 @@ from imds_detour.ctl.lab import Host, environ, link
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-BIN = os.path.dirname(sys.executable)
+BIN = os.environ.get("IMDS_DETOUR_BIN") or os.path.dirname(sys.executable)
+"""Where the programs under test are: beside this Python, or in the bundle (scripts/test runs some layers against both)."""
 DETOUR = f"{BIN}/imds-detour"
 CTL = f"{BIN}/imds-detourctl"
 NANODNS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "nanodns.py")

@@ -19,6 +19,7 @@ def main() -> None:
     program, launched, environ = sys.argv[1:4]
     sys.argv = [program, *sys.argv[5:]]
     _restore_environ(_read(int(environ.removeprefix("--environ="))).split(b"\0")[:-1])
+    sys.path[:] = [__file__.rpartition("/imds_detour/")[0]]  # all modules are in one folder: look nowhere else
     came_blocked = int(launched.removeprefix("--launched=").split(":")[0], 16)
     import signal  # noqa: PLC0415  (whatever it imports may look at the environment)
 

@@ -42,7 +42,9 @@ def load() -> ModuleType:
     """
     os.environ["PYTHON_IPTABLES_XTABLES_VERSION"] = "12"
     if os.path.isdir(BUNDLED):
-        os.environ["XTABLES_LIBDIR"] = BUNDLED  # whatever the image says: its extensions are of another version
+        # Whatever the image says: its libraries and extensions are of another version.
+        os.environ.pop("IPTABLES_LIBDIR", None)
+        os.environ["XTABLES_LIBDIR"] = BUNDLED
     elif "XTABLES_LIBDIR" not in os.environ:
         os.environ["XTABLES_LIBDIR"] = _extensions()
     ctypes.util.find_library = _soname
