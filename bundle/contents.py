@@ -39,17 +39,19 @@ LEFT_OUT = (
     "asyncio.windows_events",
     "asyncio.windows_utils",
     "bz2",  # shutil packs archives, if asked
+    "concurrent.futures.process",  # wants multiprocessing
     "ctypes._aix",
     "ctypes.wintypes",
     "decimal",  # wanted by statistics
     "difflib",  # Python suggests names by it at the command line of argparse 3.14
     "distutils",  # iptc_loader keeps it out of python-iptables
-    "dns._asyncio_backend",  # asynchronous, encrypted and dynamic DNS: we ask for addresses, over UDP and TCP
+    "dns._asyncio_backend",  # asynchronous and dynamic DNS: we ask for addresses, and wait
     "dns._trio_backend",
-    "dns.asyncquery",
-    "dns.asyncresolver",
     "dns.dnssec",
-    "dns.quic",
+    "dns.quic._asyncio",
+    "dns.quic._common",
+    "dns.quic._sync",
+    "dns.quic._trio",
     "dns.update",
     "dns.win32util",
     "dns.zone",
@@ -74,7 +76,6 @@ LEFT_OUT = (
     "typing_extensions",  # for Pythons before 3.11
     "unittest",
     "xml",
-    "zipfile",
 )
 """Modules, with all below them, that an import statement names and that no way of ours through the code reaches."""
 

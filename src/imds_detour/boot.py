@@ -37,6 +37,8 @@ def main() -> None:
     from imds_detour import entrypoint  # noqa: PLC0415  (the other; first of all it sets handlers for stop signals)
 
     signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
+    # It looks for what Python has changed in the environment, and that has been taken back already.
+    entrypoint._language = lambda: posix.environ.get(b"LC_CTYPE")  # noqa: SLF001
     entrypoint.main()
 
 

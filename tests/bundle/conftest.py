@@ -1,0 +1,110 @@
+"""The bundle, built once for all tests, and roots of images to run it in."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.world import METADATA, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILT = f"{PROJECT}/build/imds-detour"
+INPUTS = ("src", "bundle", "scripts/bundle", "pyproject.toml", "LICENSE")
+HERE = os.path.dirname(os.path.abspath(__file__))
+PLACE = "opt/imds-detour"
+"""Where README puts the bundle in an image."""
+ENTER = """
+mount --bind "$0" "$0"
+cd "$0"
+mount -t proc proc proc
+for file in dev/null etc/resolv.conf etc/hosts; do mount --bind /$file $file; done
+[ "$1" = writable ] || mount -o remount,ro,bind "$PWD"
+shift
+exec chroot . "$@"
+"""
+"""Enter a root as a container engine does: /proc, /dev and the files of the resolver are put into it."""
+
+
+def _newest(path: str) -> float:
+    below = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names if name[-4:] != ".pyc")
+    return max((os.stat(file).st_mtime for file in below), default=os.stat(path).st_mtime)
+
+
+@pytest.fixture(scope="session")
+def bundle() -> str:
+    """Give the folder of the bundle; it is built anew when something that it is made of is newer."""
+    os.makedirs(f"{PROJECT}/build", exist_ok=True)
+    with open(f"{PROJECT}/build/lock", "w") as lock:  # pytest-xdist: the first one builds
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        archive = f"{BUILT}.tar.gz"
+        inputs = max(_newest(f"{PROJECT}/{name}") for name in INPUTS)
+        if not os.path.exists(archive) or os.stat(archive).st_mtime < inputs:
+            done = subprocess.run([f"{PROJECT}/scripts/bundle"], capture_output=True, text=True, check=False)
+            if done.returncode:
+                pytest.skip(f"the bundle cannot be built here; `make bundle` says: {done.stderr.strip()[-300:]}")
+    return BUILT
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A root file system, the bundle in it."""
+
+    path: Path
+    writable: bool = True
+
+    def command(self, *words: str) -> list[str]:
+        """Return the command line that runs a command in there, with mounts that end with it."""
+        state = "writable" if self.writable else "read-only"
+        return ["unshare", "--mount", "--", "sh", "-eu", "-c", ENTER, str(self.path), state, *words]
+
+
+def make_root(path: Path, bundle: str, *, place: str = PLACE) -> Root:
+    """Make a root that has nothing in it but what engines put into every one, the bundle, and /app."""
+    for folder in ("proc", "dev", "etc"):
+        (path / folder).mkdir(parents=True)
+    for file in ("dev/null", "etc/resolv.conf", "etc/hosts"):
+        (path / file).touch()
+    shutil.copytree(bundle, path / place, symlinks=True)
+    compile_c("app.c", path / "app", "-static")
+    return Root(path)
+
+
+def compile_c(source: str, target: Path, *flags: str, compiler: str = "gcc") -> None:
+    """Compile a C file of this folder."""
+    subprocess.run([compiler, "-Os", *flags, "-o", str(target), f"{HERE}/{source}"], check=True)
+
+
+def add_busybox(root: Root) -> None:
+    """Put a static busybox, and a shell by its name, into a root."""
+    busybox = shutil.which("busybox") or pytest.skip("no busybox: apt-get install busybox-static")
+    (root.path / "bin").mkdir()
+    shutil.copy(busybox, root.path / "bin/busybox")
+    (root.path / "bin/sh").symlink_to("busybox")
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[World]:
+    """Give a world whose mock and DNS server run; only for tests that need nothing else of it."""
+    with World() as made:
+        made.start_dns()
+        made.start_mock()
+        yield made
+
+
+@pytest.fixture
+def clean(running: World, bundle: str) -> Iterator[World]:
+    """Give the world without rules of ours, before and after a test."""
+    running.app.run(f"{bundle}/bin/imds-detourctl", "remove")
+    assert METADATA not in running.rules()
+    yield running
+    running.app.run(f"{bundle}/bin/imds-detourctl", "remove")
