@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import gzip
 import os
 import shutil
-import stat
 import subprocess
 import sys
 import tarfile
 import tomllib
 
 from bundle import documents, modules, native
-from bundle.contents import EXTRAS
+from bundle.contents import EXTRAS, LICENCES
 from bundle.packages import (
-    LICENCES,
     BundleError,
     Package,
     debian_owners,
@@ -39,6 +37,7 @@ class Bundle:
         shutil.rmtree(root, ignore_errors=True)
         self.root = root
         self.owners: dict[str, Package] = {}
+        self.programs: set[str] = set()
 
     def path(self, place: str, owner: Package) -> str:
         """Return where a file goes, its folder made."""
@@ -96,9 +95,9 @@ def build(target: str) -> None:
     for place, text in documents.licence_texts(packages).items():
         bundle.copy(text, place, own)
     bundle.write("NOTICE", documents.notice(packages, version), own)
-    moment = datetime.datetime.fromtimestamp(EPOCH, datetime.UTC).isoformat().replace("+00:00", "Z")
+    moment = dt.datetime.fromtimestamp(EPOCH, dt.UTC).isoformat().replace("+00:00", "Z")
     bundle.write(documents.SBOM, documents.bill_of_materials(bundle.owners, bundle.root, own, moment), own)
-    settle(bundle.root)
+    settle(bundle)
     shutil.rmtree(target, ignore_errors=True)
     os.rename(bundle.root, target)
 
@@ -169,21 +168,17 @@ def take_machine_code(bundle: Bundle, dependencies: str, own: Package) -> None:
     bundle.copy(native.interpreter(), interpreter, owners[native.interpreter()])
     for program in ("bin/imds-detour", "bin/imds-detourctl"):
         native.compile_launcher(bundle.path(program, own))
-        os.chmod(os.path.join(bundle.root, program), 0o755)
-    for program in (interpreter, f"lib/{native.loader()}"):
-        os.chmod(os.path.join(bundle.root, program), 0o755)
+        bundle.programs.add(program)
+    bundle.programs |= {interpreter, f"lib/{native.loader()}"}
 
 
-def settle(root: str) -> None:
+def settle(bundle: Bundle) -> None:
     """Give every file its mode and its date, so that the same contents are the same bytes in an archive."""
-    for folder, _, names in os.walk(root, topdown=False):
+    for folder, _, names in os.walk(bundle.root, topdown=False):
         for path in (*(os.path.join(folder, name) for name in names), folder):
-            if os.path.isdir(path) or os.access(path, os.X_OK):
-                mode = 0o755
-            else:
-                mode = 0o644
+            program = path == folder or os.path.relpath(path, bundle.root) in bundle.programs
             if not os.path.islink(path):
-                os.chmod(path, mode)
+                os.chmod(path, 0o755 if program else 0o644)  # noqa: S103  (an image is for every user)
             os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
 
 

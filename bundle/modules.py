@@ -42,11 +42,8 @@ def find(dependencies: str) -> list[Module]:
     finder = ModuleFinder(path, excludes=[*LEFT_OUT, *STAND_INS])
     for root in ROOTS:
         finder.import_hook(root)
-    found = {
-        file
-        for name, module in finder.modules.items()
-        if (file := module.__file__) and not _in_the_interpreter(name)
-    }
+    files = {name: getattr(module, "__file__", None) for name, module in finder.modules.items()}
+    found = {file for name, file in files.items() if file and not _in_the_interpreter(name)}
     data = {
         os.path.join(folder, name)
         for folder, _, names in os.walk(f"{SOURCE}/imds_detour")
@@ -70,7 +67,7 @@ def _module(file: str, path: tuple[str, ...]) -> Module:
 
 
 def write(module: Module, target: str) -> None:
-    """Copy a module, or compile it, without assertions and docstrings, into a file that Python takes without looking at a source."""
+    """Copy a module, or compile it without assertions and docstrings; Python then looks for no source."""
     if not module.origin.endswith(".py"):
         shutil.copyfile(module.origin, target)
         return

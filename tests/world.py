@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 BIN = os.environ.get("IMDS_DETOUR_BIN") or os.path.dirname(sys.executable)
-"""Where the programs under test are: beside this Python, or in the bundle (scripts/test runs some layers against both)."""
+"""Where the programs under test are: beside this Python, or in the bundle (scripts/test tries some with both)."""
 DETOUR = f"{BIN}/imds-detour"
 CTL = f"{BIN}/imds-detourctl"
 NANODNS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "nanodns.py")

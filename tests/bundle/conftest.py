@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
 import shutil
 import subprocess
@@ -53,6 +54,13 @@ def bundle() -> str:
             if done.returncode:
                 pytest.skip(f"the bundle cannot be built here; `make bundle` says: {done.stderr.strip()[-300:]}")
     return BUILT
+
+
+def python(bundle: str) -> list[str]:
+    """Return the command line of the interpreter in there, as the launcher has it but for what that does before."""
+    (loader,) = glob.glob(f"{bundle}/lib/ld-*")
+    (interpreter,) = glob.glob(f"{bundle}/libexec/python*")
+    return [loader, "--inhibit-cache", "--library-path", f"{bundle}/lib", interpreter, "-I", "-S"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,24 +23,24 @@ BACKENDS = ("legacy", "nft")
 
 def run(world: World, root: Root, *words: str, place: str = PLACE, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run a command behind the bundle in a root on the app's host; the mock is found by its name, in DNS."""
-    environ = world.settings(**settings)
+    environ = world.settings(None, **settings)
     return world.app.run(*root.command(f"/{place}/bin/imds-detour", *words), environ=environ, check=False)
 
 
 def empty(path: Path, bundle: str) -> Root:
-    """FROM scratch, and a static program."""
+    """Make an image FROM scratch, with a static program."""
     return make_root(path, bundle)
 
 
 def busybox(path: Path, bundle: str) -> Root:
-    """A static busybox."""
+    """Make one with a static busybox."""
     root = make_root(path, bundle)
     add_busybox(root)
     return root
 
 
 def musl(path: Path, bundle: str) -> Root:
-    """An app that is linked to musl, as in Alpine; the directory of its libraries is named as in images that do so."""
+    """Make one in which the app is linked to musl, as in Alpine."""
     root = make_root(path, bundle)
     add_busybox(root)
     os.unlink(root.path / "app")
@@ -53,14 +53,14 @@ def musl(path: Path, bundle: str) -> Root:
 
 
 def read_only(path: Path, bundle: str) -> Root:
-    """docker run --read-only."""
+    """Make one that nobody can write to, as by ``docker run --read-only``."""
     return Root(make_root(path, bundle).path, writable=False)
 
 
 def services(path: Path, bundle: str) -> Root:
-    """An nsswitch.conf that names services which the bundle has no library of, as on desktops."""
+    """Make one whose nsswitch.conf names services that the bundle has no library of, as on desktops."""
     root = make_root(path, bundle)
-    (root.path / "etc/nsswitch.conf").write_text("hosts: mymachines mdns4_minimal [NOTFOUND=return] resolve files dns\n")
+    (root.path / "etc/nsswitch.conf").write_text("hosts: mymachines mdns4_minimal [NOTFOUND=return] files dns\n")
     return root
 
 
@@ -122,9 +122,7 @@ def test_the_name_may_stand_in_etc_hosts(clean: World, bundle: str, tmp_path: Pa
 def test_the_tool_runs_in_an_empty_root(clean: World, bundle: str, tmp_path: Path, words: tuple[str, ...]) -> None:
     """Each verb that needs nothing but the kernel."""
     root = make_root(tmp_path / "root", bundle)
-    done = clean.app.run(
-        *root.command(f"/{PLACE}/bin/imds-detourctl", *words), environ=clean.settings(), check=False
-    )
+    done = clean.app.run(*root.command(f"/{PLACE}/bin/imds-detourctl", *words), environ=clean.settings(), check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -27,7 +27,7 @@ SONAMES = {
 """What python-iptables asks ctypes for, and the name under which the dynamic loader has it."""
 
 BUNDLED = f"{sys.prefix}/xtables"
-"""Where the bundle, which has an interpreter of its own, keeps the extensions; anywhere else there is no such folder."""
+"""Where the bundle, which has an interpreter of its own, keeps the extensions; elsewhere there is no such folder."""
 PACKAGES = (
     "install the package that brings libxtables, libip4tc and the extensions: `iptables` on Debian, Ubuntu and Alpine"
 )

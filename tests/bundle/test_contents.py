@@ -1,0 +1,149 @@
+"""What is in the bundle: all that is needed and no more, every file accounted for, nothing of this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.bundle.conftest import PROJECT, python
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CEILING = 6_000_000
+"""Bytes of the .tar.gz, which is what a registry holds and an engine pulls."""
+STATIC = ("bin/imds-detour", "bin/imds-detourctl")
+
+
+def files(folder: str) -> dict[str, str]:
+    """Return path and path on disk of every file of the bundle, links included."""
+    found = (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
+    return {os.path.relpath(path, folder): path for path in sorted(found)}
+
+
+@pytest.fixture(scope="module")
+def sbom(bundle: str) -> dict[str, Any]:
+    """Give the bill of materials."""
+    with open(f"{bundle}/imds-detour.cdx.json") as file:
+        document: dict[str, Any] = json.load(file)
+    return document
+
+
+def test_it_is_small(bundle: str) -> None:
+    """As a layer of an image."""
+    assert os.stat(f"{bundle}.tar.gz").st_size <= CEILING
+
+
+def test_two_builds_are_the_same_bytes(bundle: str, tmp_path: Path) -> None:
+    """Another folder, another time, another order of hashes: the archive is the same."""
+    shutil.copytree(f"{bundle}.dependencies", tmp_path / "imds-detour.dependencies", symlinks=True)
+    environ = {**os.environ, "TZ": "Asia/Kathmandu", "LC_ALL": "C", "COLUMNS": "40"}
+    subprocess.run(
+        [f"{PROJECT}/scripts/bundle", str(tmp_path / "imds-detour")], check=True, env=environ, capture_output=True
+    )
+    different = [name for name, path in files(bundle).items() if not _same(path, f"{tmp_path}/imds-detour/{name}")]
+    assert not different
+    assert _same(f"{bundle}.tar.gz", f"{tmp_path}/imds-detour.tar.gz")
+
+
+def output(*command: str) -> str:
+    """Return what a command prints."""
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def _same(one: str, other: str) -> bool:
+    with open(one, "rb") as first, open(other, "rb") as second:
+        return first.read() == second.read()
+
+
+def test_the_bill_of_materials_lists_every_file_with_its_package(bundle: str, sbom: dict[str, Any]) -> None:
+    """With name, version, licence and the address that scanners look them up by; and the files are the listed ones."""
+    listed = {file["name"]: file["hashes"][0]["content"] for part in sbom["components"] for file in part["components"]}
+    there = files(bundle)
+    del there["imds-detour.cdx.json"]  # it cannot hold its own hash
+    assert sorted(listed) == sorted(there)
+    for name, path in there.items():
+        with open(path, "rb") as file:
+            assert hashlib.sha256(file.read()).hexdigest() == listed[name], name
+    for part in sbom["components"]:
+        assert re.fullmatch(r"pkg:(deb|pypi)/\S+@\S+", part["purl"])
+        assert part["version"]
+        assert part["licenses"][0]["expression"]
+
+
+def test_the_notice_names_every_package_and_its_terms_are_there(bundle: str, sbom: dict[str, Any]) -> None:
+    """For people."""
+    with open(f"{bundle}/NOTICE") as file:
+        notice = file.read()
+    for part in sbom["components"]:
+        assert f"{part['name']} {part['version']}" in notice
+        assert os.listdir(f"{bundle}/share/licences/{part['name']}")
+
+
+def test_nothing_of_this_machine_is_in_it(bundle: str) -> None:
+    """No path of the build, in whatever file."""
+    named = []
+    for name, path in files(bundle).items():
+        with open(path, "rb") as file:
+            if PROJECT.encode() in file.read():
+                named.append(name)
+    assert not named
+
+
+def test_everyone_may_read_it_and_nobody_may_change_it(bundle: str) -> None:
+    """Modes do not depend on the umask of whoever built it; and programs are programs."""
+    modes = {name: oct(os.stat(path).st_mode & 0o7777) for name, path in files(bundle).items()}
+    programs = {name for name, mode in modes.items() if mode == "0o755"}
+    assert programs == {*STATIC, *(name for name in modes if re.match(r"libexec/python|lib/ld-", name))}
+    assert {mode for name, mode in modes.items() if name not in programs} == {"0o644"}
+
+
+def test_every_library_that_is_needed_is_there(bundle: str) -> None:
+    """Nothing is left for the image to bring."""
+    there = {os.path.basename(name) for name in files(bundle)}
+    for name, path in files(bundle).items():
+        if ".so" in name or name.startswith("libexec"):
+            assert set(re.findall(r"\(NEEDED\).*\[(.*)\]", output("readelf", "-d", path))) <= there, name
+
+
+def test_the_launcher_needs_nothing(bundle: str) -> None:
+    """It is static, and both programs are the same."""
+    for name in STATIC:
+        assert "INTERP" not in output("readelf", "-lW", f"{bundle}/{name}")
+    assert _same(f"{bundle}/{STATIC[0]}", f"{bundle}/{STATIC[1]}")
+
+
+IMPORT_ALL = """
+import os, sys
+(folder,) = [folder for folder in sys.path if os.path.isdir(folder) and "encodings" in os.listdir(folder)]
+for place, _, names in os.walk(folder):
+    for name in names:
+        if name.endswith(".pyc") and name != "boot.pyc":
+            path = os.path.relpath(os.path.join(place, name), folder)
+            module = path.removesuffix(".pyc").replace("/", ".").removesuffix(".__init__")
+            try:
+                __import__(module)
+            except ImportError as error:
+                print(module, error)
+"""
+
+
+def test_every_module_in_it_finds_what_it_imports(bundle: str) -> None:
+    """What was left out is missed by nobody: a module imported late must not be what fails late."""
+    done = subprocess.run([*python(bundle), "-c", IMPORT_ALL], capture_output=True, text=True, check=False, env={})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_nothing_in_it_is_of_another_version(bundle: str) -> None:
+    """The two programs say the version of the checkout."""
+    for name, words in ((STATIC[0], "imds-detour"), (STATIC[1], "imds-detourctl")):
+        shown = output(f"{bundle}/{name}", "--version")
+        with open(f"{PROJECT}/src/imds_detour/__init__.py") as file:
+            assert f'"{shown.removeprefix(words).strip()}"' in file.read()

@@ -1,0 +1,106 @@
+"""What an image sets up for its own programs does not reach ours, and reaches the app as it is."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.bundle.conftest import compile_c, python
+from tests.world import INSTANCE, SETTINGS
+
+if TYPE_CHECKING:
+    import subprocess
+    from pathlib import Path
+
+    from tests.world import World
+
+HOSTILE = {
+    "LD_LIBRARY_PATH": "{folder}",
+    "LD_PRELOAD": "{folder}/preload.so",
+    "LD_AUDIT": "{folder}/preload.so",
+    "LD_TRACE_LOADED_OBJECTS": "1",  # the loader lists libraries and runs nothing
+    "LD_DEBUG": "all",
+    "LD_SHOW_AUXV": "1",
+    "LD_BIND_NOW": "1",
+    "GLIBC_TUNABLES": "glibc.malloc.check=3:glibc.rtld.nns=1",
+    "LOCPATH": "{folder}",
+    "GCONV_PATH": "{folder}",
+    "LC_ALL": "de_DE.ISO-8859-1",
+    "LC_CTYPE": "C",
+    "LANG": "zh_CN.GB18030",
+    "PYTHONHOME": "{folder}",
+    "PYTHONPATH": "{folder}",
+    "PYTHONSTARTUP": "{folder}/socket.py",
+    "PYTHONIOENCODING": "no-such-encoding",
+    "PYTHONMALLOC": "no-such-allocator",
+    "PYTHONDEVMODE": "1",
+    "PYTHONINSPECT": "1",
+    "PYTHONPLATLIBDIR": "nowhere",
+    "XTABLES_LIBDIR": "{folder}",
+    "IPTABLES_LIBDIR": "{folder}",
+    "TZ": ":{folder}/socket.py",
+    "HOME": "{folder}",
+}
+"""Variables that change what a loader, a libc, a Python or an iptables does."""
+SHADOWS = ("socket", "signal", "encodings/__init__", "imds_detour/__init__", "iptc/__init__", "sitecustomize", "os")
+"""Modules of the app that are called like ours."""
+LIBRARIES = ("libc.so.6", "libm.so.6", "libz.so.1", "libffi.so.8", "libxtables.so.12", "libnss_files.so.2")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder of libraries and modules that nobody of ours must touch, with a static and a linked app."""
+    made = tmp_path_factory.mktemp("hostile")
+    compile_c("preload.c", made / "preload.so", "-shared", "-fPIC")
+    for name in LIBRARIES:
+        (made / name).write_text("no library")
+    for name in SHADOWS:
+        (made / f"{name}.py").parent.mkdir(exist_ok=True)
+        (made / f"{name}.py").write_text("raise SystemExit('a module of the app was imported')\n")
+    compile_c("app.c", made / "app", "-static")
+    compile_c("app.c", made / "linked")
+    return made
+
+
+def run(world: World, folder: Path, environ: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command on the app's host with exactly this environment; no tool of the test has it before."""
+    busybox = shutil.which("busybox") or pytest.skip("no busybox: apt-get install busybox-static")
+    pairs = [f"{name}={value}" for name, value in environ.items()]
+    command = ["sh", "-c", 'cd "$0" && exec "$@"', str(folder), busybox, "env", "-i", *pairs, *words]
+    return world.app.run(*command, environ=SETTINGS, check=False)
+
+
+@pytest.mark.parametrize("backend", ["legacy", "nft"])
+@pytest.mark.parametrize("name", [*HOSTILE, "everything"])
+def test_nothing_of_the_image_reaches_us_and_all_of_it_reaches_the_app(
+    clean: World, bundle: str, folder: Path, name: str, backend: str
+) -> None:
+    """Each variable alone, and all together, from a working directory full of traps: the app's are the image's."""
+    chosen = HOSTILE if name == "everything" else {name: HOSTILE[name]}
+    environ = {
+        **{name: value.format(folder=folder) for name, value in chosen.items()},
+        **SETTINGS,
+        "MOCK_BACKEND": backend,
+    }
+    done = run(clean, folder, environ, f"{bundle}/bin/imds-detour", "./app", "word")
+    shown = "".join(f"{word}\0" for word in ("./app", "word", *(f"{name}={value}" for name, value in environ.items())))
+    assert (done.returncode, done.stdout) == (0, f"{INSTANCE}\n{shown}"), done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_preloaded_library_is_the_apps_alone(clean: World, bundle: str, folder: Path) -> None:
+    """It is loaded once, into the app."""
+    environ = {"LD_PRELOAD": f"{folder}/preload.so", **SETTINGS}
+    done = run(clean, folder, environ, f"{bundle}/bin/imds-detour", "./linked")
+    assert done.stderr.count("preloaded into") == 1
+    assert f"preloaded into {folder}/linked\n" in done.stderr
+
+
+def test_without_the_launcher_the_library_is_loaded_into_the_interpreter(
+    clean: World, bundle: str, folder: Path
+) -> None:
+    """Negative control: the same loader and Python, started without the launcher."""
+    done = run(clean, folder, {"LD_PRELOAD": f"{folder}/preload.so"}, *python(bundle), "-c", "pass")
+    assert "preloaded into" in done.stderr

@@ -1,0 +1,104 @@
+"""A stop signal that comes while the interpreter starts, when nobody can act on it yet, is kept for whoever can."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.world import MOCK, SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.world import World
+
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGRTMIN + 3)
+PID_1 = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
+WAITING = {**SETTINGS, "MOCK_HOSTNAME": MOCK, "MOCK_PORT": "7", "MOCK_LOG": "debug", "MOCK_TIMEOUT": "60"}
+"""Nobody listens at that port: it waits until it is stopped."""
+INSTALLED = f"{os.path.dirname(sys.executable)}/imds-detour"
+
+
+@contextmanager
+def as_pid_1(world: World, *command: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Start a command as the first process of a pid namespace, and give the number by which we know it."""
+    with world.app.popen(*PID_1, *command, environ=WAITING, stderr=subprocess.PIPE) as process:
+        try:
+            yield process, _child(process.pid)
+        finally:
+            process.kill()
+
+
+def _child(parent: int) -> int:
+    path = f"/proc/{parent}/task/{parent}/children"
+    while True:
+        with open(path) as file:
+            if numbers := file.read().split():
+                return int(numbers[0])
+
+
+def masks(number: int) -> dict[str, int]:
+    """Return a process's signal masks: SigBlk, SigIgn, SigCgt."""
+    with open(f"/proc/{number}/status") as file:
+        return {line[:6]: int(line[7:], 16) for line in file if line.startswith("Sig") and line[6] == ":"}
+
+
+def wait_for(number: int, reached: Callable[[dict[str, int]], bool]) -> None:
+    """Watch a process's signal masks, without a pause, until they are as wanted."""
+    while not reached(masks(number)):
+        pass
+
+
+def launched(found: dict[str, int]) -> bool:
+    """Whether the launcher has begun. It blocks all stops at once; unshare, before it, those of a terminal only."""
+    return bool((found["SigBlk"] | found["SigCgt"]) & bit(signal.SIGUSR1))
+
+
+def bit(number: int) -> int:
+    """Return a signal's place in a mask."""
+    return 1 << (number - 1)
+
+
+@pytest.mark.parametrize("milliseconds", [0, 1, 2, 4, 8, 16])
+@pytest.mark.parametrize("number", STOPS, ids=lambda number: f"signal {number:d}")
+def test_a_stop_during_the_start_is_honoured_by_pid_1(
+    running: World, bundle: str, number: int, milliseconds: int
+) -> None:
+    """From the launcher's first act on, a stop ends it with 128+n."""
+    with as_pid_1(running, f"{bundle}/bin/imds-detour", "true") as (process, target):
+        wait_for(target, launched)
+        time.sleep(milliseconds / 1000)
+        os.kill(target, number)
+        assert process.wait(timeout=30) == 128 + number
+
+
+def test_the_tool_honours_it_as_well(running: World, bundle: str) -> None:
+    """The sidecar and the mock are first processes, too."""
+    with as_pid_1(running, f"{bundle}/bin/imds-detourctl", "mock", "--listen", "127.0.0.1:8338") as (process, target):
+        wait_for(target, launched)
+        os.kill(target, signal.SIGTERM)
+        assert process.wait(timeout=30) == 128 + signal.SIGTERM
+
+
+def test_without_the_launcher_it_is_lost(running: World) -> None:
+    """Negative control: installed by pip, Python starts with nobody in front of it, and PID 1 goes on regardless."""
+    for _ in range(20):
+        with as_pid_1(running, INSTALLED, "true") as (process, target):
+            while os.readlink(f"/proc/{target}/exe").endswith("/unshare"):
+                pass
+            os.kill(target, signal.SIGTERM)
+            early = not masks(target)["SigCgt"] & bit(signal.SIGTERM)
+            if not early:
+                continue  # this machine was too slow to be early
+            assert process.stderr is not None
+            assert "guard: " in process.stderr.readline()
+            assert process.poll() is None
+            return
+    pytest.fail("never early enough")
