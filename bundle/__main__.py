@@ -178,7 +178,7 @@ def settle(bundle: Bundle) -> None:
         for path in (*(os.path.join(folder, name) for name in names), folder):
             program = path == folder or os.path.relpath(path, bundle.root) in bundle.programs
             if not os.path.islink(path):
-                os.chmod(path, 0o755 if program else 0o644)  # noqa: S103  (an image is for every user)
+                os.chmod(path, 0o755 if program else 0o644)  # an image is for every user
             os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
 
 
