@@ -72,8 +72,9 @@ def run(world: World, folder: Path, environ: dict[str, str], *words: str) -> sub
     return world.app.run(*command, environ=SETTINGS, check=False)
 
 
-@pytest.mark.parametrize("backend", ["legacy", "nft"])
-@pytest.mark.parametrize("name", [*HOSTILE, "everything"])
+@pytest.mark.parametrize(
+    ("name", "backend"), [*((name, "auto") for name in HOSTILE), ("everything", "legacy"), ("everything", "nft")]
+)
 def test_nothing_of_the_image_reaches_us_and_all_of_it_reaches_the_app(
     clean: World, bundle: str, folder: Path, name: str, backend: str
 ) -> None:

@@ -114,16 +114,21 @@ def test_the_name_may_stand_in_etc_hosts(clean: World, bundle: str, tmp_path: Pa
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    "words",
-    [("--help",), ("--version",), ("plan",), ("status",), ("remove",), ("init",)],
-    ids=lambda words: words[0].removeprefix("--"),
-)
-def test_the_tool_runs_in_an_empty_root(clean: World, bundle: str, tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_the_tool_runs_in_an_empty_root(clean: World, bundle: str, tmp_path: Path) -> None:
     """Each verb that needs nothing but the kernel."""
     root = make_root(tmp_path / "root", bundle)
-    done = clean.app.run(*root.command(f"/{PLACE}/bin/imds-detourctl", *words), environ=clean.settings(), check=False)
-    assert done.returncode == 0, done.stderr
+    for word, says in {
+        "--help": "usage: imds-detourctl",
+        "--version": "imds-detourctl ",
+        "plan": "10.88.0.3:1338",
+        "init": "",
+        "status": "packets",
+        "remove": " removed\n",
+    }.items():
+        command = root.command(f"/{PLACE}/bin/imds-detourctl", word)
+        done = clean.app.run(*command, environ=clean.settings(), check=False)
+        assert done.returncode == 0, done.stderr
+        assert says in done.stdout
 
 
 def test_the_mock_runs_in_an_empty_root(clean: World, bundle: str, tmp_path: Path) -> None:
