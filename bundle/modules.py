@@ -78,7 +78,7 @@ def write(module: Module, target: str) -> None:
         target,
         shown,
         doraise=True,
-        optimize=2,
+        optimize=1 if module.folder == SOURCE else 2,
         invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
     )
 
