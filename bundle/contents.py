@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-EXTRAS: tuple[str, ...] = ()
+EXTRAS: tuple[str, ...] = ("ctl",)
 """Which optional dependencies of pyproject.toml go in, by the name of the extra; all the required ones do anyway."""
 
 ROOTS = (
-    "imds_detour.boot",
-    "imds_detour.entrypoint",
-    "imds_detour.ctl.main",
     "iptc",  # imported by name at run time, in the firewall's child
     "dns.rdtypes.IN.A",  # dnspython imports the types of records by name
     "dns.rdtypes.IN.AAAA",
@@ -20,7 +17,7 @@ ROOTS = (
     "encodings.latin_1",
     "encodings.utf_8",
 )
-"""Whatever these import goes in, and what that imports, and so on."""
+"""All of src/imds_detour goes in, and these; whatever they import, and what that imports, and so on."""
 
 STAND_INS = {"importlib.metadata": "importlib/metadata", "sysconfig": "sysconfig"}
 """Modules of ours in place of larger ones; each says why."""
@@ -115,6 +112,7 @@ LICENCES = {
     "dnspython": "ISC",
     "imds-detour": "MIT",
     "python-iptables": "Apache-2.0",
+    "shtab": "Apache-2.0",
     "tenacity": "Apache-2.0",
 }
 """SPDX expressions, by Debian package (without the minor version of Python in its name) and Python distribution."""

@@ -36,11 +36,11 @@ class Module:
 
 
 def find(dependencies: str) -> list[Module]:
-    """Return what the roots import, and what that imports, and so on: from src, the dependencies, and the stdlib."""
+    """Return our modules, what they import, what that imports, and so on: dependencies and standard library."""
     standard = sysconfig.get_path("stdlib")
     path = [SOURCE, dependencies, standard, f"{standard}/lib-dynload"]
     finder = ModuleFinder(path, excludes=[*LEFT_OUT, *STAND_INS])
-    for root in ROOTS:
+    for root in (*_ours(), *ROOTS):
         finder.import_hook(root)
     files = {name: getattr(module, "__file__", None) for name, module in finder.modules.items()}
     found = {file for name, file in files.items() if file and not _in_the_interpreter(name)}
@@ -52,6 +52,17 @@ def find(dependencies: str) -> list[Module]:
     }
     stand_ins = {f"{STAND_IN_SOURCE}/{place}.py" for place in STAND_INS.values()}
     return sorted(_module(os.path.abspath(file), (*path, STAND_IN_SOURCE)) for file in found | data | stand_ins)
+
+
+def _ours() -> list[str]:
+    """Return the names of all modules of ours: verbs and backends are imported by name."""
+    places = (
+        os.path.relpath(os.path.join(folder, name), SOURCE)
+        for folder, _, names in os.walk(f"{SOURCE}/imds_detour")
+        for name in names
+        if name.endswith(".py")
+    )
+    return sorted(place.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for place in places)
 
 
 def _in_the_interpreter(name: str) -> bool:
