@@ -20,26 +20,18 @@ def main() -> None:
     sys.argv = [program, *sys.argv[5:]]
     _restore_environ(_read(int(environ.removeprefix("--environ="))).split(b"\0")[:-1])
     sys.path[:] = [__file__.rpartition("/imds_detour/")[0]]  # all modules are in one folder: look nowhere else
-    came_blocked = int(launched.removeprefix("--launched=").split(":")[0], 16)
-    import signal  # noqa: PLC0415  (whatever it imports may look at the environment)
+    from imds_detour import handover  # noqa: PLC0415  (whatever it imports may look at the environment)
 
-    names = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
-    stops = (*names, *range(signal.SIGRTMIN, signal.SIGRTMAX + 1))  # as in the launcher
-    held = [number for number in stops if not came_blocked >> (number - 1) & 1]
+    inherited = handover.Inherited.from_argument(launched)
     if program == "imds-detourctl":
         from imds_detour.ctl import main as ctl  # noqa: PLC0415  (one of the two programs)
 
-        for number in signal.sigpending() & set(held):  # as PID 1, letting a stop through would lose it
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                posix._exit(128 + number)  # noqa: SLF001  (as os._exit(), which is for this)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
+        handover.let_stops_through(inherited)
         sys.exit(ctl.main())
-    from imds_detour import entrypoint  # noqa: PLC0415  (the other; first of all it sets handlers for stop signals)
+    handover.honour_stops(inherited)
+    from imds_detour import entrypoint  # noqa: PLC0415  (the other; from here on a stop is acted on)
 
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
-    # It looks for what Python has changed in the environment, and that has been taken back already.
-    entrypoint._language = lambda: posix.environ.get(b"LC_CTYPE")  # noqa: SLF001
-    entrypoint.main()
+    entrypoint.main(inherited, {})  # what Python has changed in the environment has been taken back already
 
 
 def _read(file: int) -> bytes:
