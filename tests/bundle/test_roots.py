@@ -122,8 +122,8 @@ def test_the_tool_runs_in_an_empty_root(clean: World, bundle: str, tmp_path: Pat
         "--version": "imds-detourctl ",
         "plan": "10.88.0.3:1338",
         "init": "",
-        "status": "packets",
-        "remove": " removed\n",
+        "status": "169.254.169.254",
+        "remove": "removed",
     }.items():
         command = root.command(f"/{PLACE}/bin/imds-detourctl", word)
         done = clean.app.run(*command, environ=clean.settings(), check=False)
