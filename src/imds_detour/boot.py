@@ -23,12 +23,15 @@ def main() -> None:
     from imds_detour import handover  # noqa: PLC0415  (whatever it imports may look at the environment)
 
     inherited = handover.Inherited.from_argument(launched)
+    handover.honour_stops(inherited)
     if program == "imds-detourctl":
+        import signal  # noqa: PLC0415  (loaded: handover has it)
+
         from imds_detour.ctl import main as ctl  # noqa: PLC0415  (one of the two programs)
 
-        handover.let_stops_through(inherited)
+        if signal.SIGINT not in inherited.ignored:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # verbs end tidily at Ctrl-C
         sys.exit(ctl.main())
-    handover.honour_stops(inherited)
     from imds_detour import entrypoint  # noqa: PLC0415  (the other; from here on a stop is acted on)
 
     entrypoint.main(inherited, {})  # what Python has changed in the environment has been taken back already

@@ -86,14 +86,6 @@ def honour_stops(inherited: Inherited) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS - inherited.blocked)
 
 
-def let_stops_through(inherited: Inherited) -> None:
-    """End at once on a stop signal that waits already, and leave those to come to their default actions."""
-    held = STOPS - inherited.blocked
-    for number in signal.sigpending() & held - inherited.ignored:  # as PID 1, letting it through would lose it
-        _stop(number, None)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
-
-
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:
     os._exit(128 + number)
 
