@@ -18,7 +18,7 @@ from imds_detour.backends.nft import NftFirewall
 from imds_detour.endpoints import Endpoint
 
 if TYPE_CHECKING:
-    from imds_detour.backends import Firewall
+    from imds_detour.backends.firewall import Firewall
 
 PATIENCE = 60.0
 """Seconds to wait for the other writers."""

@@ -6,12 +6,12 @@ The files are read here and not by the C library, whose name service plug-ins ma
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from imds_detour.errors import DetourError
 from imds_detour.report import quoted
+from imds_detour.values import Value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -22,8 +22,7 @@ USER_FIELDS, GROUP_FIELDS = 7, 4
 ROOTS_HOME = "/root"
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Value):
     """A user and perhaps a group, each a name or a number, as the user of this program wrote them."""
 
     user: str
@@ -33,8 +32,7 @@ class Wanted:
         return self.user if self.group is None else f"{self.user}:{self.group}"
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(Value):
     """What a process of a user has.
 
     Attributes:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from imds_detour.errors import STATUS_CANNOT_EXECUTE, STATUS_NOT_FOUND, DetourError
 from imds_detour.report import quoted
+from imds_detour.values import Value
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -20,8 +21,7 @@ BINPRM_BUF_SIZE = 256
 """linux/binfmts.h: the bytes of a file that the kernel looks at."""
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Value):
     """A command whose program is there.
 
     Attributes:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from imds_detour import backends, capabilities, discovery, hosts, namespaces, resolver_file, routes, rules, verification
 from imds_detour.errors import DetourError
+from imds_detour.values import Value
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from imds_detour.backends import Firewall
+    from imds_detour.backends.firewall import Firewall
     from imds_detour.discovery import Mock
     from imds_detour.endpoints import Address, Endpoint
     from imds_detour.probe import Identity
@@ -26,8 +27,7 @@ LOCK_PATIENCE = 4.0
 together are less than what the legacy helper has for one answer. An iptables command takes some milliseconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ground:
+class Ground(Value):
     """What there is to work on in this network namespace.
 
     Attributes:
@@ -42,8 +42,7 @@ class Ground:
     addresses: tuple[Address, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Passage:
+class Passage(Value):
     """One service, and where it leads now.
 
     Attributes:
@@ -58,8 +57,7 @@ class Passage:
     redirects: tuple[Redirect, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Detour:
+class Detour(Value):
     """What has been done, and stands.
 
     Attributes:

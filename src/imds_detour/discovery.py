@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn, Protocol
-
 from imds_detour.endpoints import Endpoint
 from imds_detour.errors import DetourError, NotYetError
 from imds_detour.lookup import Lookup, Resolution
 from imds_detour.probe import Identity, Question, identify
+from imds_detour.values import Value
 from imds_detour.waiting import LEAST_ATTEMPT, Deadline, until_ready
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import NoReturn, Protocol
 
     from imds_detour.endpoints import Address
     from imds_detour.report import Report
     from imds_detour.services import Service
+
+    class Whereabouts(Protocol):
+        """Whoever knows where a host is."""
+
+        def resolve(self, host: str | Address) -> Resolution:
+            """Return where it is; raises DetourError when no mock can be there, NotYetError when nobody knows."""
+
+        def doubt(self, host: str | Address) -> None:
+            """Look it up again at the next attempt: what was found was of no use."""
+
 
 FIRST_PATIENCE, LONGEST_PATIENCE = 1.0, 10.0
 """Seconds for one address to answer: twice as long each time they run out, since some mocks load for seconds."""
@@ -26,8 +37,7 @@ FRESH = 2.0
 """Seconds for which an answer of DNS is used; then, while nobody answers there, the name is looked up again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mock:
+class Mock(Value):
     """A mock as found, over one IP version.
 
     Attributes:
@@ -47,23 +57,13 @@ class Mock:
         return _named(self.name, self.endpoint)
 
 
-class Whereabouts(Protocol):
-    """Whoever knows where a host is."""
-
-    def resolve(self, host: str | Address) -> Resolution:
-        """Return where it is; raises DetourError when no mock can be there, NotYetError when nobody knows."""
-
-    def doubt(self, host: str | Address) -> None:
-        """Look it up again at the next attempt: what was found was of no use."""
-
-
 class Names:
     """The names of all mocks, looked up at once and side by side, and again while nobody answers where they lead."""
 
     def __init__(self, hosts: Iterable[str | Address], report: Report) -> None:
         """Set out. Whoever forks does so before: a look-up is a thread."""
         self._report = report
-        self._known = {host: _Name(Lookup(host)) for host in dict.fromkeys(hosts)}
+        self._known = {host: _Name(host) for host in dict.fromkeys(hosts)}
 
     def resolve(self, host: str | Address) -> Resolution:
         """Return where a host is.
@@ -95,12 +95,12 @@ class Names:
         self._known[host].fresh_until = 0.0
 
 
-@dataclass(slots=True)
 class _Name:
-    lookup: Lookup
-    resolution: Resolution | None = None
-    fresh_until: float = 0.0
-    answered: bool = False
+    def __init__(self, host: str | Address) -> None:
+        self.lookup = Lookup(host)
+        self.resolution: Resolution | None = None
+        self.fresh_until = 0.0
+        self.answered = False
 
 
 def find(

@@ -6,11 +6,11 @@ client that does not listen reaches whoever answers at the metadata address. So 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from imds_detour import detour, discovery
 from imds_detour.errors import DetourError
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+
+from imds_detour.values import Value
 
 Address = IPv4Address | IPv6Address
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Endpoint:
+class Endpoint(Value):
     """An address and a TCP port.
 
     Attributes:

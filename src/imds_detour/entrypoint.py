@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from math import inf
-from typing import TYPE_CHECKING, NoReturn
 
 from imds_detour import __version__, app_environment, command, detour, endpoint_variables, handover, settings, usage
 from imds_detour.errors import STATUS_WRAPPER_FAILED, DetourError
 from imds_detour.report import Report
 from imds_detour.waiting import Deadline
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from imds_detour.accounts import Account
     from imds_detour.settings import Settings
 

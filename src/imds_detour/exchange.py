@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 import socket
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from imds_detour.errors import NotYetError
+from imds_detour.values import Value
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -27,8 +28,7 @@ class GarbageError(ValueError):
     """What came back is not an HTTP reply."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Value):
     """A complete reply.
 
     Attributes:

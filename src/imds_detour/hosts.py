@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
 
 from imds_detour.errors import DetourError
+from imds_detour.values import Value
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from contextlib import ExitStack
@@ -21,8 +22,7 @@ MARK = "# imds-detour"
 """What ends every line of ours; hosts(5) lets a comment follow."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Value):
     """What one line says.
 
     Attributes:

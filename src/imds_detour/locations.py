@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address
-from typing import TYPE_CHECKING
 
 from imds_detour.presets import METADATA_ADDRESSES
 from imds_detour.report import quoted
+from imds_detour.values import Value
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from imds_detour.endpoints import Address
 
@@ -20,8 +21,7 @@ class BadValueError(ValueError):
     """A value is not allowed; the text says more where the settings table's words do not suffice."""
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(Value):
     """Where a mock is.
 
     Attributes:

@@ -7,16 +7,17 @@ again and again and can tell "no such name" from "no reply". The thread stays in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import ip_address
 from math import inf
-from typing import TYPE_CHECKING
 
 from imds_detour import hosts
 from imds_detour.errors import DetourError
 from imds_detour.locations import unfit_for_mock
 from imds_detour.system_resolver import SystemResolver
+from imds_detour.values import Value
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -29,8 +30,7 @@ LATER_PATIENCE = 0.02
 """The same from the second time on: enough to hear what /etc/hosts says, and a server next door."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolution(Value):
     """Where the mock may be.
 
     Attributes:

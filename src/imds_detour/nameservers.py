@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from io import StringIO
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
 
 import dns.exception
 import dns.inet
 import dns.resolver
 
 from imds_detour.errors import NotYetError
+from imds_detour.values import Value
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -31,8 +32,7 @@ DAWDLING = 0.1
 """Seconds that dnspython sleeps after a silence, before it looks whether its time is up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Value):
     """What a server says.
 
     Attributes:

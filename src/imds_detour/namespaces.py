@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+
+from imds_detour.values import Value
 
 INITIAL_NET = 0xEFFFFFF9
 """linux/nsfs.h: NET_NS_INIT_INO, the inode number of the first network namespace, fixed since Linux 6.18."""
@@ -14,8 +15,7 @@ NS_GET_USERNS = 0xB701
 """linux/nsfs.h: _IO(0xb7, 1), the user namespace that owns another namespace."""
 
 
-@dataclass(frozen=True, slots=True)
-class Signs:
+class Signs(Value):
     """What tells the host's network namespace from a container's.
 
     Attributes:

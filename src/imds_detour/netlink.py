@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from imds_detour.values import Value
+
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -23,8 +25,7 @@ PATIENCE = 10.0
 """Seconds for the kernel to answer; an nftables commit takes 16-35 ms."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Value):
     """One message.
 
     Attributes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from imds_detour.values import Value
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -14,8 +15,7 @@ EXEMPTIONS = ("no_proxy", "NO_PROXY")
 """Some read only one of them, and where both are set, which counts differs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Exemption:
+class Exemption(Value):
     """What to change, so that metadata requests do not go to a proxy.
 
     Attributes:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from imds_detour.endpoints import Endpoint
+from imds_detour.values import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Value):
     """A session token that a service wants before it answers. Where it has none to give, it is asked without.
 
     Attributes:
@@ -28,8 +27,7 @@ class Token:
     member: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(Value):
     """What to ask a service for, and what its answer must look like. The answer is the same each time.
 
     Attributes:
@@ -52,8 +50,7 @@ class Proof:
     flavor: tuple[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
+class Preset(Value):
     """One kind of metadata service.
 
     Attributes:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from imds_detour.errors import NotYetError
 from imds_detour.exchange import exchange, request
+from imds_detour.values import Value
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from imds_detour.waiting import Deadline
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Value):
     """What to ask a metadata service.
 
     Attributes:
@@ -34,8 +34,7 @@ class Question:
     proof: Proof
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Value):
     """Who answered, as far as a client can tell; two that are equal are taken for the same service.
 
     Attributes:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -29,13 +29,15 @@ def quoted(text: str, limit: int = 80) -> str:
     return f"'{printable(text if len(text) <= limit else text[:limit] + '...')}'"
 
 
-@dataclass(slots=True)
 class Report:
     """Writes lines in the way that MOCK_LOG asks for: ``text``, ``json``, ``quiet`` or ``debug``."""
 
-    log: str
-    deadline: Deadline
-    _waited: float | None = field(default=None, init=False)
+    __slots__ = ("_waited", "deadline", "log")
+
+    def __init__(self, log: str, deadline: Deadline) -> None:
+        self.log = log
+        self.deadline = deadline
+        self._waited: float | None = None
 
     def step(self, text: str) -> None:
         """Say what has just been done; for ``debug`` only."""

@@ -11,13 +11,14 @@ import errno
 import os
 import socket
 import struct
-from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
-from typing import TYPE_CHECKING
 
 from imds_detour.errors import DetourError
 from imds_detour.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Message, attribute, attributes, talk
+from imds_detour.values import Value
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from imds_detour.endpoints import Address
 
@@ -31,8 +32,7 @@ PROTOCOL = 169
 """Who installed the route (rtm_protocol); free in iproute2's rt_protos. It marks ours, and only those are removed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Value):
     """A route to one address over the loopback device.
 
     Attributes:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from imds_detour.values import Value
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import TypeVar
 
     from imds_detour.endpoints import Address, Endpoint
+
+    Item = TypeVar("Item")
 
 COMMENT = "imds-detour"
 """What every rule of ours says about where it comes from."""
 
 
-Item = TypeVar("Item")
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Value):
     """Where a backend keeps our rules.
 
     Attributes:
@@ -39,37 +39,32 @@ NFT = Layout("nat_output", "guard_output", shared=False)
 """Base chains of a table of our own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Jump:
+class Jump(Value):
     """Go on in a chain of ours."""
 
     chain: str
 
 
-@dataclass(frozen=True, slots=True)
-class Dnat:
+class Dnat(Value):
     """Send the connection to the mock instead."""
 
     to: Endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(Value):
     """Refuse at once, in the way of the protocol, so that an SDK moves on instead of hanging."""
 
     reply: str
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(Value):
     """Refuse without a word, where the kernel cannot reject: as safe, and an SDK waits for its own timeout."""
 
 
 Target = Jump | Dnat | Reject | Drop
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Value):
     """One rule of a chain.
 
     Attributes:
@@ -114,16 +109,14 @@ class Rule:
         return " ".join(words)
 
 
-@dataclass(frozen=True, slots=True)
-class Redirect:
+class Redirect(Value):
     """An endpoint and the mock that answers for it."""
 
     endpoint: Endpoint
     mock: Endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
+class Installed(Value):
     """A rule as the kernel holds it.
 
     Attributes:

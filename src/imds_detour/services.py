@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from imds_detour.endpoints import Endpoint
 from imds_detour.locations import BadValueError, Location, location, split
 from imds_detour.presets import PRESETS, Preset, Proof
 from imds_detour.report import quoted
+from imds_detour.values import Value
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from imds_detour.endpoints import Address
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class Service(Value):
     """A metadata service and the mock that shall answer for it.
 
     Attributes:
@@ -64,9 +64,15 @@ def asked(service: Service, path: str | None, environ: Mapping[str, str]) -> Ser
     """Return the service with another question: a path of the user's, or else the one that SDKs will GET here."""
     proof = service.proof
     if path:
-        return replace(service, proof=replace(proof, path=path, answer="text", member="", flavor=None))
+        return Service(service.preset, service.mock, Proof(path, proof.headers, proof.token))
     told = environ.get(service.preset.path, "")
-    return replace(service, proof=replace(proof, path=told)) if re.fullmatch("/[!-~]*", told) else service
+    if not re.fullmatch("/[!-~]*", told):
+        return service
+    return Service(
+        service.preset,
+        service.mock,
+        Proof(told, proof.headers, proof.token, proof.answer, proof.member, proof.flavor),
+    )
 
 
 def _service(entry: str, default: Callable[[], Location]) -> Service:

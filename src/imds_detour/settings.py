@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
 
 from imds_detour import locations, services
 from imds_detour.errors import DetourError
 from imds_detour.locations import BadValueError
 from imds_detour.report import quoted
+from imds_detour.values import Value
 from imds_detour.variables import BY_NAME
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import TypeVar
 
     from imds_detour.accounts import Wanted
     from imds_detour.locations import Location
     from imds_detour.services import Service
 
-Value = TypeVar("Value")
+    Chosen = TypeVar("Chosen")
 
 LONGEST_TIMEOUT = 86_400
 """Seconds. Whoever wants to wait more than a day wants to wait for ever, and says 0."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Value):
     """A run's settings, all of them valid.
 
     Attributes:
@@ -118,7 +119,7 @@ def similar(name: str) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def _read(environ: Mapping[str, str], name: str, convert: Callable[[str], Value]) -> Value:
+def _read(environ: Mapping[str, str], name: str, convert: Callable[[str], Chosen]) -> Chosen:
     variable = BY_NAME[name]
     text = environ.get(name)
     if text is None and not variable.default:

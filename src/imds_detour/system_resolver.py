@@ -7,8 +7,9 @@ import signal
 import socket
 import time
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from imds_detour.endpoints import Address
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from imds_detour import accounts, capabilities
 from imds_detour.errors import DetourError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from imds_detour.accounts import Account, Wanted
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from imds_detour.values import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
+class Variable(Value):
     """One line of the settings table.
 
     Attributes:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from imds_detour.errors import DetourError, NotYetError
 from imds_detour.probe import identify
 from imds_detour.rules import translation
 from imds_detour.waiting import Deadline, until_ready
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from imds_detour.backends import Firewall
+    from imds_detour.backends.firewall import Firewall
     from imds_detour.probe import Identity, Question
     from imds_detour.report import Report
     from imds_detour.rules import Redirect, Rule

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
 
 from imds_detour.errors import NotYetError
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeVar
 
-Outcome = TypeVar("Outcome")
+    Outcome = TypeVar("Outcome")
 
 FIRST_PAUSE = 0.02
 """Seconds before the second attempt, at least. A mock on the same host needs no more, and it costs one datagram."""
@@ -25,7 +26,6 @@ LEAST_ATTEMPT = 0.05
 """Seconds that an attempt needs to see anything; with less before the deadline, it is not begun."""
 
 
-@dataclass(frozen=True, slots=True)
 class Deadline:
     """A point on the monotonic clock by which everything must be done.
 
@@ -36,13 +36,12 @@ class Deadline:
 
     """
 
-    limit: float
-    clock: Callable[[], float] = time.monotonic
-    start: float = field(default=-1.0)
+    __slots__ = ("clock", "limit", "start")
 
-    def __post_init__(self) -> None:
-        if self.start < 0:
-            object.__setattr__(self, "start", self.clock())
+    def __init__(self, limit: float, clock: Callable[[], float] = time.monotonic, start: float | None = None) -> None:
+        self.limit = limit
+        self.clock = clock
+        self.start = clock() if start is None else start
 
     def elapsed(self) -> float:
         """Return the seconds since the start."""

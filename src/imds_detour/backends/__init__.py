@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
-
 from imds_detour.errors import DetourError
 
 NO_NET_ADMIN = "no NET_ADMIN capability"
@@ -14,36 +12,11 @@ TWO_WAYS_OUT = (
 )
 """What a user other than root can do: a container engine gives added capabilities to root only."""
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from imds_detour.backends.firewall import Firewall
     from imds_detour.backends.nft import NftFirewall
-    from imds_detour.rules import Installed, Layout, Rule
-
-
-class Firewall(Protocol):
-    """What the way through needs of a firewall.
-
-    Every method raises DetourError with step ``firewall`` when the kernel or a library refuses.
-    """
-
-    name: str
-    """How messages call it."""
-    because: str
-    """Why it was taken."""
-    layout: Layout
-    """Where it keeps our rules."""
-
-    def apply(self, table: str, rules: tuple[Rule, ...], patience: float) -> tuple[Rule, ...]:
-        """Make these the rules of ours in a table, all or nothing, read them back, and return those that stood before.
-
-        Without rules, nothing of ours stays in the table. Other people's rules stay as they are. ``patience`` is for
-        how many seconds to wait while somebody else writes.
-        """
-
-    def installed(self) -> tuple[Installed, ...]:
-        """Return the rules of ours as the kernel holds them."""
-
-    def close(self) -> None:
-        """End the firewall's helper process, if any; the rules stay."""
 
 
 def start(choice: str, versions: tuple[int, ...]) -> Firewall:

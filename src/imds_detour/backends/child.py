@@ -12,12 +12,14 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn
 
 from imds_detour.errors import DetourError
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, NoReturn
 
 PATIENCE = 60.0
 """Seconds that one call may take. A commit takes about 1 ms, waiting for another writer's lock some seconds; where a

@@ -11,10 +11,11 @@ import os
 import sys
 import sysconfig
 import warnings
-from typing import TYPE_CHECKING
 
 from imds_detour.errors import DetourError
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
 

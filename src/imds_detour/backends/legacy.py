@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 from imds_detour.backends.child import Child
 from imds_detour.errors import DetourError
 from imds_detour.rules import LEGACY
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -12,7 +12,6 @@ import re
 import time
 from ipaddress import ip_address, ip_interface
 from itertools import count
-from typing import TYPE_CHECKING, Any
 
 from imds_detour.backends import iptc_loader, preflight
 from imds_detour.backends.lock import tables_lock
@@ -20,9 +19,12 @@ from imds_detour.endpoints import Endpoint
 from imds_detour.errors import DetourError
 from imds_detour.rules import COMMENT, LEGACY, Dnat, Drop, Installed, Jump, Redirect, Reject, Rule, redirects
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
+    from typing import Any
 
     from imds_detour.rules import Target
 

@@ -11,7 +11,6 @@ import errno
 import os
 import socket
 import struct
-from typing import TYPE_CHECKING
 
 from imds_detour.backends import no_net_admin
 from imds_detour.backends.lock import tables_lock
@@ -21,6 +20,8 @@ from imds_detour.netlink import NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUM
 from imds_detour.rules import NFT
 from imds_detour.rules_text import NFT_PRIORITIES, TABLE
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import struct
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import TYPE_CHECKING
 
 from imds_detour.endpoints import Endpoint
 from imds_detour.netlink import attribute, attributes, each_attribute, nested
 from imds_detour.rules import COMMENT, Dnat, Drop, Installed, Reject, Rule
 
+TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from imds_detour.endpoints import Address
     from imds_detour.rules import Target

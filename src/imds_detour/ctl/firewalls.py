@@ -14,7 +14,7 @@ from imds_detour.errors import DetourError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from imds_detour.backends import Firewall
+    from imds_detour.backends.firewall import Firewall
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from imds_detour.errors import DetourError
 from imds_detour.rules import Dnat
 
 if TYPE_CHECKING:
-    from imds_detour.backends import Firewall
+    from imds_detour.backends.firewall import Firewall
     from imds_detour.endpoints import Endpoint
 
 

@@ -24,7 +24,7 @@ from imds_detour.waiting import Deadline
 if TYPE_CHECKING:
     import argparse
 
-    from imds_detour.backends import Firewall
+    from imds_detour.backends.firewall import Firewall
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 

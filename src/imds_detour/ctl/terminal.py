@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
     from imds_detour.errors import DetourError
+    from imds_detour.waiting import Deadline
 
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 PLAIN_FRAMES = "|/-\\"
@@ -145,11 +146,12 @@ class Spinner:
             os.write(self._terminal.stream.fileno(), text.encode(self._terminal.stream.encoding or "ascii", "replace"))
 
 
-@dataclass(slots=True)
 class Progress(Report):
     """A report whose waiting shows in a spinner where there is one to see; its other lines come as ever."""
 
-    spinner: Spinner
+    def __init__(self, log: str, deadline: Deadline, spinner: Spinner) -> None:
+        super().__init__(log, deadline)
+        self.spinner = spinner
 
     def warning(self, text: str) -> None:
         """Say what the user should know though it stops nothing."""

@@ -16,7 +16,7 @@ from imds_detour.waiting import Deadline
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from imds_detour.backends import Firewall
+    from imds_detour.backends.firewall import Firewall
     from imds_detour.ctl.following.names import FollowedNames
     from imds_detour.detour import Ground, Passage
     from imds_detour.rules import Rule
