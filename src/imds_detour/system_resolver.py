@@ -11,11 +11,16 @@ from ipaddress import ip_address
 TYPE_CHECKING = False
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from imds_detour.endpoints import Address
 
 PAUSE = 1.0
 """Seconds from one look-up to the next, also while the first still hangs: /etc/hosts may have the name by then. The
 more of them hang, the longer: they are threads, four after ten seconds."""
+PIECE = 0.025
+"""Seconds. Patience is counted in pieces of it: where the processor is busy with others, a piece takes longer, and so
+does the answer. By the clock alone, 200 starts at once would each ask the servers as well, which takes more of it."""
 
 
 class SystemResolver:
@@ -33,7 +38,7 @@ class SystemResolver:
         self._under_way = [back for back in self._under_way if back.locked()]
         if not self._found and time.monotonic() >= self._begun + PAUSE * max(1, len(self._under_way)):
             self._latest = self._begin()
-        if not self._found and self._latest.acquire(timeout=patience):
+        if not self._found and any(self._latest.acquire(timeout=piece) for piece in _pieces(patience)):
             self._latest.release()
         return self._found
 
@@ -60,3 +65,8 @@ class SystemResolver:
             pass  # what exactly went wrong, nameservers.py finds out
         finally:
             back.release()
+
+
+def _pieces(patience: float) -> Iterator[float]:
+    for begin in range(int(patience / PIECE) + 1):
+        yield min(PIECE, patience - begin * PIECE)

@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     Outcome = TypeVar("Outcome")
 
 FIRST_PAUSE = 0.02
-"""Seconds before the second attempt, at least. A mock on the same host needs no more, and it costs one datagram."""
-JITTER = 0.03
-"""Seconds added at random to each pause, at most, so that many waiters do not ask in step."""
-GROWTH = 1.5
-"""Each pause over the one before it."""
+"""Seconds between the starts of two attempts at first, on average. A mock next door needs no more, and it costs two
+packets: a question of DNS and its answer, or a connection and its refusal."""
+PATIENCE_SHARE = 0.01
+"""Of what has been waited already: who has waited for ten seconds does not mind a tenth of one more."""
 LONGEST_PAUSE = 0.5
-"""Seconds between the starts of two attempts, at most; one that takes longer itself is followed by FIRST_PAUSE."""
+"""The same on average, once a minute has been waited; an attempt that takes longer is followed by LEAST_PAUSE."""
+LEAST_PAUSE = 0.01
+"""Seconds of peace between two attempts, however long they take."""
+JITTER = 0.5
+"""By how much of itself a pause is longer or shorter, at random, so that many waiters do not ask in step."""
 LEAST_ATTEMPT = 0.05
 """Seconds that an attempt needs to see anything; with less before the deadline, it is not begun."""
 
@@ -92,17 +95,19 @@ def until_ready(
     try:
         return once()
     except NotYetError:
-        sleep(deadline.within(FIRST_PAUSE))
+        pass
 
-    # Imported when something is late: 25 ms that a start with everything in place does not pay.
+    # Imported when something is late: 25 ms that a start with everything in place does not pay; here they are a part of
+    # the first pause.
+    import random  # noqa: PLC0415  (see above)
+
     import tenacity  # noqa: PLC0415  (see above)
 
-    backoff = tenacity.wait_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE - JITTER, exp_base=GROWTH)
-    jittered = backoff + tenacity.wait_random(0, JITTER)
-
-    def pause(state: tenacity.RetryCallState) -> float:
+    def pause(_state: object = None) -> float:
         # Counted from the start of the attempt: who has listened to silence for half a second asks again soon.
-        seconds = max(FIRST_PAUSE, jittered(state) - (deadline.elapsed() - began))
+        mean = min(max(FIRST_PAUSE, PATIENCE_SHARE * deadline.elapsed()), LONGEST_PAUSE)
+        due = began + mean * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  (chance, no secret)
+        seconds = max(LEAST_PAUSE, due - deadline.elapsed())
         return seconds if deadline.remaining() - seconds >= LEAST_ATTEMPT else deadline.remaining()
 
     late = tenacity.Retrying(
@@ -112,4 +117,5 @@ def until_ready(
         sleep=sleep,
         reraise=True,
     )
+    sleep(pause())
     return late(once)
