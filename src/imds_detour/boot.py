@@ -25,7 +25,7 @@ def main() -> None:
     inherited = handover.Inherited.from_argument(launched)
     handover.honour_stops(inherited)
     if program == "imds-detourctl":
-        import signal  # noqa: PLC0415  (loaded: handover has it)
+        import signal  # noqa: PLC0415  (2 ms that only the tool pays)
 
         from imds_detour.ctl import main as ctl  # noqa: PLC0415  (one of the two programs)
 

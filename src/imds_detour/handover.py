@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 
 TYPE_CHECKING = False  # importing typing for it would cost as much as all of the above
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Iterable, Mapping
     from types import FrameType
     from typing import NoReturn
 
     from imds_detour.command import Command
+else:
+    import _signal as signal  # without the enums of signal, which take 2 ms to load: plain numbers do here
 
 STOPS = frozenset(
     {
@@ -66,7 +68,7 @@ class Inherited:
     @classmethod
     def here(cls) -> Inherited:
         """Look at this process. Whether SIGPIPE and SIGXFSZ were ignored before Python ignored them, nobody knows."""
-        ignored = {number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN}
+        ignored = {number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN}
         return cls(signal.pthread_sigmask(signal.SIG_BLOCK, ()), ignored - IGNORED_BY_PYTHON)
 
     def argument(self) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address
 
+from imds_detour.characters import DIGITS, HEX_DIGITS, only
 from imds_detour.presets import METADATA_ADDRESSES
 from imds_detour.report import quoted
 from imds_detour.values import Value
@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from imds_detour.endpoints import Address
 
+LABEL = DIGITS | frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-")
 THIS_NETWORK = IPv4Network("0.0.0.0/8")
 
 
@@ -42,7 +43,7 @@ def port(text: str) -> int:
 
     """
     # int() would also take "+80", " 80", "8_0" and other scripts' digits.
-    if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
+    if not only(DIGITS, text, 5) or not 1 <= int(text) <= 65535:
         raise BadValueError
     return int(text)
 
@@ -67,10 +68,11 @@ def split(text: str) -> tuple[str | Address, int | None]:
         BadValueError: when either makes no sense.
 
     """
-    bracketed = re.fullmatch(r"\[([^]]*)\](?::(.*))?", text)
-    if bracketed:
-        host: str | Address = _ipv6(bracketed[1])
-        written = bracketed[2]
+    inside, bracket, rest = text.removeprefix("[").partition("]")
+    written: str | None
+    if text.startswith("[") and bracket and rest[:1] in ("", ":"):
+        host: str | Address = _ipv6(inside)
+        written = rest[1:] if rest else None
     elif text.count(":") > 1:
         host, written = _ipv6(text), None
     else:
@@ -111,13 +113,15 @@ def _ipv6(text: str) -> IPv6Address:
 def _name(text: str) -> str | IPv4Address:
     # A last label of digits (or 0x...) is an IPv4 address or a mistake, never a name: libc would read "127.1" or
     # "0x7f000001" as numbers where DNS would not. The URL standard ("ends in a number") draws the same line.
-    if re.search(r"(^|\.)([0-9]+|0[xX][0-9a-fA-F]*)\.?$", text):
+    labels = text.removesuffix(".").split(".")
+    last = labels[-1]
+    if only(DIGITS, last, len(text)) or (last[:2].lower() == "0x" and HEX_DIGITS.issuperset(last[2:])):
         try:
             return IPv4Address(text)
         except AddressValueError as error:
             raise BadValueError(str(error)) from None
     # RFC 1123 labels, and the underscore that Compose service names carry.
-    label = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-    if len(text) > 253 or not re.fullmatch(rf"{label}(\.{label})*\.?", text):  # 253: RFC 1035 section 3.1, as text
+    sound = (only(LABEL, label, 63) and not label.startswith("-") and not label.endswith("-") for label in labels)
+    if len(text) > 253 or not all(sound):  # 253: RFC 1035 section 3.1, as text
         raise BadValueError
     return text

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
+from imds_detour.characters import VISIBLE, only
 from imds_detour.errors import NotYetError
 from imds_detour.exchange import exchange, request
 from imds_detour.values import Value
@@ -84,7 +83,7 @@ def _token(token: Token, reply: Reply) -> str:
     text = reply.body.strip()
     if token.member:
         text = str(_member(text, token.member) or "").encode()
-    return text.decode("ascii") if reply.status == 200 and re.fullmatch(rb"[!-~]{1,4096}", text) else ""
+    return text.decode("ascii") if reply.status == 200 and only(VISIBLE, text, 4096) else ""
 
 
 def _proven(proof: Proof, reply: Reply) -> bytes:
@@ -100,9 +99,7 @@ def _proven(proof: Proof, reply: Reply) -> bytes:
         raise NotYetError("probe", f"it answers {_status(reply)} to GET {proof.path}")
     if not reply.body.strip():
         raise NotYetError("probe", f"it answers GET {proof.path} with nothing")
-    if proof.answer == "word" and not re.fullmatch(
-        rb"[!-;=-~]{1,256}", reply.body.strip()
-    ):  # all but the blank and "<"
+    if proof.answer == "word" and not only(VISIBLE - {"<"}, reply.body.strip(), 256):
         raise NotYetError("probe", f"it answers GET {proof.path} with {reply.body[:40]!r}, which is no instance id")
     if proof.flavor and reply.headers.get(proof.flavor[0].lower()) != proof.flavor[1]:
         raise NotYetError("probe", f"its answer to GET {proof.path} lacks the header {': '.join(proof.flavor)}")

@@ -6,8 +6,9 @@ it on the container's behalf, from within its network namespace.
 
 from __future__ import annotations
 
-import re
 from ipaddress import ip_address
+
+from imds_detour.characters import HEX_DIGITS
 
 TYPE_CHECKING = False
 TYPE_CHECKING = False
@@ -17,14 +18,25 @@ if TYPE_CHECKING:
     from imds_detour.endpoints import Address
 
 PATH = "/etc/resolv.conf"
-SERVERS = re.compile(r"^\s*nameserver\s+(\S+)|^# ExtServers: \[(.*)\]", re.MULTILINE)
-"""resolv.conf(5), and the comment in which Docker (libnetwork, since Engine 25) lists whom its own server asks."""
+DOCKERS = "# ExtServers: ["
+"""The comment in which Docker (libnetwork, since Engine 25) lists whom its own server asks."""
+OF_ADDRESSES = HEX_DIGITS | {".", ":"}
 
 
 def server_among(addresses: Iterable[Address], text: str) -> Address | None:
     """Return the first of these addresses that a resolv.conf's text names as a DNS server."""
-    named = {word for match in SERVERS.findall(text) for word in re.findall(r"[0-9A-Fa-f.:]{3,}", " ".join(match))}
+    named = {word for line in text.splitlines() for word in _servers(line)}
     return next((address for address in addresses if any(_is(word, address) for word in named)), None)
+
+
+def _servers(line: str) -> list[str]:
+    words = line.split()
+    if words[:1] == ["nameserver"]:  # resolv.conf(5)
+        return words[1:2]
+    if line.startswith(DOCKERS):
+        listed = line.removeprefix(DOCKERS).partition("]")[0]
+        return "".join(sign if sign in OF_ADDRESSES else " " for sign in listed).split()
+    return []
 
 
 def read() -> str:

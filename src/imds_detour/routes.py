@@ -7,10 +7,11 @@ A /32 route over the loopback device with the right source cures both, and lets 
 
 from __future__ import annotations
 
+import _socket as socket  # without the enums and selectors of socket, which take 3 ms to load
 import errno
 import os
-import socket
 import struct
+from contextlib import closing
 from ipaddress import IPv4Address, ip_address
 
 from imds_detour.errors import DetourError
@@ -57,7 +58,7 @@ def ip_versions() -> tuple[int, ...]:
 def source_toward(address: Address) -> Address | None:
     """Return the source address that a connection to ``address`` would take, or None without a route. Sends nothing."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+    with closing(socket.socket(family, socket.SOCK_DGRAM)) as probe:
         try:
             probe.connect((str(address), 9))  # any port: connecting a datagram socket is a look into the routing table
         except OSError:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
+from imds_detour.characters import DIGITS, is_path
 from imds_detour.endpoints import Endpoint
 from imds_detour.locations import BadValueError, Location, location, split
 from imds_detour.presets import PRESETS, Preset, Proof
@@ -33,6 +32,8 @@ class Service(Value):
     proof: Proof
 
 
+NUMERIC = DIGITS | {".", ":"}
+"""What an address has, and no preset's name."""
 MOCKS_PORT = 80
 """The port of a mock that stands in MOCK_ENDPOINTS without one: MOCK_PORT goes with MOCK_HOSTNAME."""
 
@@ -66,7 +67,7 @@ def asked(service: Service, path: str | None, environ: Mapping[str, str]) -> Ser
     if path:
         return Service(service.preset, service.mock, Proof(path, proof.headers, proof.token))
     told = environ.get(service.preset.path, "")
-    if not re.fullmatch("/[!-~]*", told):
+    if not is_path(told):
         return service
     return Service(
         service.preset,
@@ -85,7 +86,7 @@ def _made_up(what: str) -> Preset:
     """Return a preset for an address and port that none of ours is for."""
     if not what:
         raise BadValueError("an empty entry")
-    if not re.search("[0-9.:]", what):
+    if NUMERIC.isdisjoint(what):
         raise BadValueError(f"{quoted(what)} is none of them")
     address, port = split(what)
     if isinstance(address, str) or port is None:

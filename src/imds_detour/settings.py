@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 
 from imds_detour import locations, services
+from imds_detour.characters import DIGITS, is_path, only
 from imds_detour.errors import DetourError
 from imds_detour.locations import BadValueError
 from imds_detour.report import quoted
@@ -148,14 +148,16 @@ def _one_of(*words: str) -> Callable[[str], str]:
 
 
 def _timeout(text: str) -> float:
-    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) or float(text) > LONGEST_TIMEOUT:
+    whole, point, fraction = text.partition(".")
+    parts = (whole, fraction) if point else (whole,)
+    if not all(only(DIGITS, part, 99) for part in parts) or float(text) > LONGEST_TIMEOUT:
         raise BadValueError
     return float(text) or math.inf
 
 
 def _probe(text: str) -> str:
     # Printable ASCII only: the path goes into a request line as it is.
-    if text not in ("on", "off") and not re.fullmatch("/[!-~]*", text):
+    if text not in ("on", "off") and not is_path(text):
         raise BadValueError
     return text
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import _socket as socket  # without the enums and selectors of socket, which take 3 ms to load
 import _thread
-import signal
-import socket
 import time
 from ipaddress import ip_address
 
 TYPE_CHECKING = False
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Iterator
 
     from imds_detour.endpoints import Address
+else:
+    import _signal as signal  # as in handover.py
 
 PAUSE = 1.0
 """Seconds from one look-up to the next, also while the first still hangs: /etc/hosts may have the name by then. The

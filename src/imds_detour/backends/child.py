@@ -6,10 +6,9 @@ address family only. A child has all that to itself, and it loads while the pare
 
 from __future__ import annotations
 
+import _pickle as pickle  # its C half: the other one takes 1 ms to load, and is for what cannot be had here
+import _socket as socket  # without the enums and selectors of socket, which take 3 ms to load
 import os
-import pickle
-import signal
-import socket
 import sys
 from contextlib import suppress
 
@@ -18,8 +17,11 @@ from imds_detour.errors import DetourError
 TYPE_CHECKING = False
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
     from typing import Any, NoReturn
+else:
+    import _signal as signal  # as in handover.py
 
 PATIENCE = 60.0
 """Seconds that one call may take. A commit takes about 1 ms, waiting for another writer's lock some seconds; where a
@@ -64,7 +66,7 @@ class Child:
         if not answer:
             raise DetourError("firewall", f"the firewall helper ended early{self._last_words()}", EARLY_END)
         # Safe to unpickle: the other end is our own fork, on a socket that nobody else holds.
-        outcome, error = pickle.loads(answer)  # noqa: S301  (see above)
+        outcome, error = pickle.loads(answer)
         if error is not None:
             raise DetourError(*error)
         return outcome
@@ -105,7 +107,7 @@ def _serve(calls: socket.socket, words: int, load: Callable[[], dict[str, Callab
         except Exception as error:
             failure = _translated(error)
         while message := calls.recv(LARGEST_MESSAGE):
-            function, arguments = pickle.loads(message)  # noqa: S301  (from our own parent)
+            function, arguments = pickle.loads(message)
             calls.sendall(pickle.dumps(_answer(functions, failure, function, arguments)))
     finally:
         os._exit(0)  # never the parent's clean-up, and never a traceback of a child that nobody asked for

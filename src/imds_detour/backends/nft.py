@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import struct
 
 from imds_detour.backends import no_net_admin
@@ -120,7 +119,7 @@ class NftFirewall:
                 messages += [_rule(family, rule) for rule in ours]
                 if not ours:
                     messages.append(_message(DELCHAIN, family, 0, *_chain_name(chain)))
-        begin = Message(BATCH_BEGIN, 0, struct.pack("!BBH", socket.AF_UNSPEC, 0, SUBSYSTEM))
+        begin = Message(BATCH_BEGIN, 0, struct.pack("!BBH", 0, 0, SUBSYSTEM))
         end = Message(BATCH_END, 0, begin.body)
         try:
             acknowledged = (Message(message.kind, message.flags | NLM_F_ACK, message.body) for message in messages)

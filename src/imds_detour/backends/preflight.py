@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import _socket as socket  # without the enums and selectors of socket, which take 3 ms to load
 import ctypes
 import errno
 import os
-import socket
+from contextlib import closing
 
 from imds_detour.backends import no_net_admin
 from imds_detour.capabilities import NET_ADMIN, NET_RAW, effective
@@ -61,6 +62,6 @@ def _info_errno(version: int, table: str) -> int:
         raw = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
     except OSError as error:
         return error.errno or errno.EIO
-    with raw:  # socket.getsockopt() cannot pass the table's name in, hence libc
+    with closing(raw):  # socket.getsockopt() cannot pass the table's name in, hence libc
         failed = libc.getsockopt(raw.fileno(), level, SO_GET_INFO, info, ctypes.byref(size))
         return ctypes.get_errno() if failed else 0
