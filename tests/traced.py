@@ -13,7 +13,7 @@ class Work:
     """Counted work of a start, up to the app.
 
     Attributes:
-        modules: files of Python code that were loaded, in every process.
+        modules: files of Python code that were loaded, in every process, compiled before or not.
         syscalls: system calls, in every process.
         processes: processes started besides the first one.
         programs: programs executed besides the first one.
@@ -45,7 +45,7 @@ def work(trace: str, app: str) -> Work:
     clones = [line for line in calls if re.match(r"\d+ +(clone3?|v?fork)\(", line)]
     threads = [line for line in clones if "CLONE_THREAD" in line]
     return Work(
-        modules=sum(bool(re.search(r'open(at)?\(.*\.pyc", .*= \d', line)) for line in calls),
+        modules=sum(bool(re.search(r'open(at)?\(.*\.pyc?", .*= \d', line)) for line in calls),
         syscalls=len(calls),
         processes=len(clones) - len(threads),
         programs=sum(" execve(" in line and line.endswith(" = 0") for line in calls) - 1,

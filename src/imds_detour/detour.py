@@ -9,10 +9,10 @@ from imds_detour.errors import DetourError
 from imds_detour.values import Value
 
 TYPE_CHECKING = False
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from imds_detour.backends import Candidates
     from imds_detour.backends.firewall import Firewall
     from imds_detour.discovery import Mock
     from imds_detour.endpoints import Address, Endpoint
@@ -98,18 +98,22 @@ class Detour(Value):
         return f"{', '.join(led)}, {self.backend}, {proof}"
 
 
-def take(chosen: Settings, report: Report, *, host: bool = False) -> Detour:
+def take(chosen: Settings, report: Report, *, host: bool = False, candidates: Candidates | None = None) -> Detour:
     """Do everything that comes before the app.
 
-    ``host`` is the user's word that it is the machine's own network namespace that shall be redirected.
+    ``host`` is the user's word that it is the machine's own network namespace that shall be redirected; ``candidates``
+    are the firewalls where they are getting ready already.
 
     Raises:
         DetourError: when a step fails; what had been done is undone by then.
 
     """
     ground = survey(chosen, host=host)
-    firewall = backends.start(chosen.backend, ground.versions)
+    candidates = candidates or backends.Candidates(chosen.backend, ground.versions)
     names = discovery.Names((service.mock.host for service in ground.services), report)
+    if not chosen.keep_net_admin:
+        from imds_detour import privileges  # noqa: F401, PLC0415  (2 ms of ctypes, now that others are at work)
+    firewall = candidates.first_that_works()
     with ExitStack() as always, ExitStack() as undo:
         always.callback(firewall.close)
         if chosen.guard:
@@ -252,7 +256,7 @@ def give_up_net_admin(report: Report) -> None:
     """
     if not capabilities.within_reach(capabilities.NET_ADMIN):
         return
-    from imds_detour import privileges  # noqa: PLC0415  (ctypes, 5 ms that MOCK_KEEP_NET_ADMIN=1 does not pay)
+    from imds_detour import privileges  # noqa: PLC0415  (it is loaded, by take())
 
     if privileges.drop_net_admin():
         report.warning("NET_ADMIN given up by no_new_privs, for want of SETPCAP: set-uid programs have no effect")

@@ -10,7 +10,6 @@ from imds_detour.values import Value
 from imds_detour.waiting import LEAST_ATTEMPT, Deadline, until_ready
 
 TYPE_CHECKING = False
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import NoReturn, Protocol

@@ -10,7 +10,6 @@ from imds_detour import detour, discovery
 from imds_detour.errors import DetourError
 
 TYPE_CHECKING = False
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

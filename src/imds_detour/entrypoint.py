@@ -6,17 +6,17 @@ import os
 import sys
 from math import inf
 
-from imds_detour import __version__, app_environment, command, detour, endpoint_variables, handover, settings, usage
+from imds_detour import __version__, backends, command, handover, routes, settings
 from imds_detour.errors import STATUS_WRAPPER_FAILED, DetourError
 from imds_detour.report import Report
 from imds_detour.waiting import Deadline
 
 TYPE_CHECKING = False
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
     from imds_detour.accounts import Account
+    from imds_detour.detour import Detour
     from imds_detour.settings import Settings
 
 
@@ -33,6 +33,8 @@ def main(inherited: handover.Inherited, changes: dict[bytes, bytes | None]) -> N
     handover.hold_closed_streams()
     arguments = sys.argv[1:]
     if arguments in (["--help"], ["--version"]):
+        from imds_detour import usage  # noqa: PLC0415  (0.2 ms that an app does not pay)
+
         _tell(usage.text() if arguments == ["--help"] else f"imds-detour {__version__}\n")
     report = Report("text", Deadline(inf))
     try:
@@ -43,7 +45,9 @@ def main(inherited: handover.Inherited, changes: dict[bytes, bytes | None]) -> N
         report.deadline = Deadline(chosen.timeout, start=report.deadline.start)
         for name in settings.unknown(os.environ):
             report.warning(f"{name} is not a setting of ours{settings.similar(name)}; `imds-detour --help` lists them")
-        done = (endpoint_variables if chosen.backend == "env" else detour).take(chosen, report)
+        done = _take(chosen, report)
+        from imds_detour import app_environment  # noqa: PLC0415  (it imports what _take() imports late)
+
         ours, told = app_environment.changes(chosen, done, os.environ)
         changes = {**changes, **home, **{os.fsencode(name): _encoded(value) for name, value in ours.items()}}
         for line in told:
@@ -65,6 +69,18 @@ def _encoded(value: str | None) -> bytes | None:
     return None if value is None else os.fsencode(value)
 
 
+def _take(chosen: Settings, report: Report) -> Detour:
+    if chosen.backend == "env":
+        from imds_detour import endpoint_variables  # noqa: PLC0415  (as below)
+
+        return endpoint_variables.take(chosen, report)
+    candidates = backends.Candidates(chosen.backend, routes.ip_versions())
+    # Not before python-iptables is loading, which takes as long as this and all that it does until then.
+    from imds_detour import detour  # noqa: PLC0415  (see above)
+
+    return detour.take(chosen, report, candidates=candidates)
+
+
 def _account(chosen: Settings) -> tuple[Account | None, dict[bytes, bytes | None]]:
     """Find whom the app shall run as, and the HOME that goes with it."""
     if chosen.user is None:
@@ -84,7 +100,7 @@ def _switch(account: Account, report: Report) -> None:
         report.warning(f"descriptor {stream} stays root's: /dev/stdout and the like may fail; add CHOWN")
 
 
-def _announce(done: detour.Detour, report: Report, program: str, account: Account | None) -> None:
+def _announce(done: Detour, report: Report, program: str, account: Account | None) -> None:
     milliseconds = report.deadline.elapsed() * 1000
     because = f" ({done.because})" if report.log == "debug" else ""
     user = f" as {account}" if account else ""

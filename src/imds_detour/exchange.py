@@ -14,7 +14,6 @@ from imds_detour.errors import NotYetError
 from imds_detour.values import Value
 
 TYPE_CHECKING = False
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

@@ -10,7 +10,6 @@ from imds_detour.report import quoted
 from imds_detour.values import Value
 
 TYPE_CHECKING = False
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from imds_detour.endpoints import Address
 

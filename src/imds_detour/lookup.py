@@ -17,7 +17,6 @@ from imds_detour.system_resolver import SystemResolver
 from imds_detour.values import Value
 
 TYPE_CHECKING = False
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 

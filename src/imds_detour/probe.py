@@ -8,7 +8,6 @@ from imds_detour.exchange import exchange, request
 from imds_detour.values import Value
 
 TYPE_CHECKING = False
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

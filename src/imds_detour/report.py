@@ -6,7 +6,6 @@ import os
 from contextlib import suppress
 
 TYPE_CHECKING = False
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

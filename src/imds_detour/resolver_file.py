@@ -11,7 +11,6 @@ from ipaddress import ip_address
 from imds_detour.characters import HEX_DIGITS
 
 TYPE_CHECKING = False
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

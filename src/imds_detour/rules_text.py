@@ -5,7 +5,6 @@ from __future__ import annotations
 from imds_detour.rules import COMMENT, LEGACY, NFT, Dnat, Drop, Reject
 
 TYPE_CHECKING = False
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

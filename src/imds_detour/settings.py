@@ -13,7 +13,6 @@ from imds_detour.values import Value
 from imds_detour.variables import BY_NAME
 
 TYPE_CHECKING = False
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import TypeVar

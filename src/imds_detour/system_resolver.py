@@ -8,7 +8,6 @@ import time
 from ipaddress import ip_address
 
 TYPE_CHECKING = False
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     from collections.abc import Iterator

@@ -8,7 +8,6 @@ from imds_detour.rules import translation
 from imds_detour.waiting import Deadline, until_ready
 
 TYPE_CHECKING = False
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -7,7 +7,6 @@ import time
 from imds_detour.errors import NotYetError
 
 TYPE_CHECKING = False
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar

@@ -220,15 +220,7 @@ def stop_after(world: World, number: int, seconds: float, *, as_pid_1: bool, **s
         again = False
         if as_pid_1 and announced:
             # From exec to the app's trap, PID 1 is deaf once more, as it would be without us.
-            said = ""
-            while process.poll() is None and "got" not in said:
-                line = process.stdout.readline()
-                said += line
-                if line == "ready\n" and not select.select([process.stdout], [], [], 0.1)[0]:
-                    again = True
-                    with suppress(ProcessLookupError):
-                        os.kill(target, number)
-            out = said
+            out, again = _app_says(process, target, number)
         try:
             status = process.wait(timeout=HANGS)
         except subprocess.TimeoutExpired:
@@ -249,6 +241,24 @@ def stop_after(world: World, number: int, seconds: float, *, as_pid_1: bool, **s
             return (AGAIN if again else IN_APP), delay
         case _:
             return f"status {status}, {out!r}", delay
+
+
+def _app_says(process: subprocess.Popen[str], target: int, number: int) -> tuple[str, bool]:
+    """Return what the app says, until it has got the signal, and whether it took a second one."""
+    assert process.stdout is not None
+    out, again, until = "", False, time.monotonic() + HANGS
+    while "got" not in out and time.monotonic() < until:
+        if select.select([process.stdout], [], [], 0.1)[0]:
+            # Not by lines: of two that have come at once, the second would lie where select() does not look.
+            data = os.read(process.stdout.fileno(), 4096)
+            if not data:
+                break
+            out += data.decode()
+        elif out and not again:
+            again = True
+            with suppress(ProcessLookupError):
+                os.kill(target, number)
+    return out, again
 
 
 def _hears(number: int) -> bool:

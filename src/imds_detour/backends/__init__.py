@@ -13,49 +13,61 @@ TWO_WAYS_OUT = (
 """What a user other than root can do: a container engine gives added capabilities to root only."""
 
 TYPE_CHECKING = False
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from imds_detour.backends.firewall import Firewall
+    from imds_detour.backends.legacy import LegacyFirewall
     from imds_detour.backends.nft import NftFirewall
 
 
-def start(choice: str, versions: tuple[int, ...]) -> Firewall:
-    """Return the firewall for this namespace: the one chosen, or for ``auto`` the first that can work here.
+class Candidates:
+    """The firewalls that may be the one for this namespace, getting ready: python-iptables loads in the background."""
 
-    ``versions`` are the IP versions that it must handle, 4 and perhaps 6.
+    def __init__(self, choice: str, versions: tuple[int, ...]) -> None:
+        """Set out for the one chosen, or for ``auto`` the first that can work here.
 
-    Call it before the first thread is started: it forks.
+        ``versions`` are the IP versions that it must handle, 4 and perhaps 6.
 
-    Raises:
-        DetourError: when none can, with what is missing and the line that adds it.
+        Do it before the first thread is started, for it forks, and early, for loading takes as long as all else does.
+        """
+        self._choice = choice
+        self._legacy: LegacyFirewall | None = None
+        if choice != "nft":
+            from imds_detour.backends.legacy import LegacyFirewall  # noqa: PLC0415  (imported when chosen)
 
-    """
-    # A backend is imported when chosen. Python-iptables loads in the background while nftables is looked at.
-    legacy = None
-    if choice != "nft":
-        from imds_detour.backends.legacy import LegacyFirewall  # noqa: PLC0415  (see above)
+            self._legacy = LegacyFirewall(versions)
 
-        legacy = LegacyFirewall(versions)
-    from imds_detour.backends.nft import NftFirewall  # noqa: PLC0415  (see above)
+    def first_that_works(self) -> Firewall:
+        """Return the firewall; once, for the others are closed.
 
-    nft = NftFirewall()
-    if legacy is None:
-        nft.require()
-        return nft
-    if nft.stands():
-        # Its rules come before those of legacy iptables: a redirect there would never be used.
-        refusal = DetourError("firewall", "rules of ours stand in nftables since an earlier start", _NFT_STANDS)
-    else:
-        try:
-            legacy.require()
-        except DetourError as error:
-            refusal = error
+        Raises:
+            DetourError: when none can work, with what is missing and the line that adds it.
+
+        """
+        from imds_detour.backends.nft import NftFirewall  # noqa: PLC0415  (python-iptables loads meanwhile)
+
+        nft = NftFirewall()
+        if self._legacy is None:
+            nft.require()
+            return nft
+        if nft.stands():
+            # Its rules come before those of legacy iptables: a redirect there would never be used.
+            refusal = DetourError("firewall", "rules of ours stand in nftables since an earlier start", _NFT_STANDS)
         else:
-            return legacy
-    legacy.close()
-    if choice == "legacy":
-        raise refusal
-    return _instead(nft, refusal)
+            try:
+                self._legacy.require()
+            except DetourError as error:
+                refusal = error
+            else:
+                return self._legacy
+        self._legacy.close()
+        if self._choice == "legacy":
+            raise refusal
+        return _instead(nft, refusal)
+
+
+def start(choice: str, versions: tuple[int, ...]) -> Firewall:
+    """Return the firewall for this namespace, as Candidates do, without anything to do meanwhile."""
+    return Candidates(choice, versions).first_that_works()
 
 
 def no_net_admin(uid: int) -> DetourError:

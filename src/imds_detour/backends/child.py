@@ -15,7 +15,6 @@ from contextlib import suppress
 from imds_detour.errors import DetourError
 
 TYPE_CHECKING = False
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     from collections.abc import Callable

@@ -9,7 +9,6 @@ from imds_detour.errors import DetourError
 from imds_detour.rules import LEGACY
 
 TYPE_CHECKING = False
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -20,7 +20,6 @@ from imds_detour.errors import DetourError
 from imds_detour.rules import COMMENT, LEGACY, Dnat, Drop, Installed, Jump, Redirect, Reject, Rule, redirects
 
 TYPE_CHECKING = False
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType

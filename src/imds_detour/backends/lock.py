@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from imds_detour.errors import DetourError
 
 TYPE_CHECKING = False
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 

@@ -20,7 +20,6 @@ from imds_detour.rules import NFT
 from imds_detour.rules_text import NFT_PRIORITIES, TABLE
 
 TYPE_CHECKING = False
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

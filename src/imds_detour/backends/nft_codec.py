@@ -10,7 +10,6 @@ from imds_detour.netlink import attribute, attributes, each_attribute, nested
 from imds_detour.rules import COMMENT, Dnat, Drop, Installed, Reject, Rule
 
 TYPE_CHECKING = False
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from imds_detour.endpoints import Address
     from imds_detour.rules import Target
