@@ -64,15 +64,9 @@ def asked(service: Service, path: str | None, environ: Mapping[str, str]) -> Ser
     """Return the service with another question: a path of the user's, or else the one that SDKs will GET here."""
     proof = service.proof
     if path:
-        return Service(service.preset, service.mock, Proof(path, proof.headers, proof.token))
+        return service.but(proof=proof.but(path=path, answer="text", member="", flavor=None))
     told = environ.get(service.preset.path, "")
-    if not is_path(told):
-        return service
-    return Service(
-        service.preset,
-        service.mock,
-        Proof(told, proof.headers, proof.token, proof.answer, proof.member, proof.flavor),
-    )
+    return service.but(proof=proof.but(path=told)) if is_path(told) else service
 
 
 def _service(entry: str, default: Callable[[], Location]) -> Service:

@@ -19,9 +19,11 @@ else:
 PAUSE = 1.0
 """Seconds from one look-up to the next, also while the first still hangs: /etc/hosts may have the name by then. The
 more of them hang, the longer: they are threads, four after ten seconds."""
-PIECE = 0.025
+PIECE = 0.1
 """Seconds. Patience is counted in pieces of it: where the processor is busy with others, a piece takes longer, and so
 does the answer. By the clock alone, 200 starts at once would each ask the servers as well, which takes more of it."""
+STRETCH = 2.0
+"""How much longer than its patience a wait may take for that."""
 
 
 class SystemResolver:
@@ -69,5 +71,8 @@ class SystemResolver:
 
 
 def _pieces(patience: float) -> Iterator[float]:
-    for begin in range(int(patience / PIECE) + 1):
-        yield min(PIECE, patience - begin * PIECE)
+    until = time.monotonic() + STRETCH * patience
+    left = patience
+    while left > 0 and time.monotonic() < until:
+        yield min(PIECE, left)
+        left -= PIECE

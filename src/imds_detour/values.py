@@ -9,7 +9,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # importing typing for it would cost 21 million instructions
 if TYPE_CHECKING:
-    from typing import Any, ClassVar, NoReturn, dataclass_transform
+    from typing import Any, ClassVar, NoReturn, Self, dataclass_transform
 else:
 
     def dataclass_transform(**_options: bool) -> object:
@@ -33,6 +33,9 @@ class Value(metaclass=_Parts):
 
     if TYPE_CHECKING:
         __match_args__: ClassVar[tuple[str, ...]]
+
+        def but(self, **changes: object) -> Self:
+            """Return the same value with other parts, as dataclasses.replace() does."""
     else:  # type checkers read the parts of each class instead
 
         def __init__(self, *given: object, **named: object) -> None:
@@ -48,6 +51,10 @@ class Value(metaclass=_Parts):
                 raise TypeError(f"{type(self).__name__} takes {', '.join(names)}")
             for name in names:
                 object.__setattr__(self, name, parts[name])
+
+        def but(self, **changes: object) -> Value:
+            """Return the same value with other parts, as dataclasses.replace() does."""
+            return type(self)(**{**dict(zip(self.__slots__, self._parts(), strict=True)), **changes})
 
         def __setattr__(self, name: str, _value: object) -> NoReturn:
             raise AttributeError(f"{type(self).__name__} is frozen: {name}")

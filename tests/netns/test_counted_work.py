@@ -30,7 +30,7 @@ QUESTIONS = 2
 TRIES = 5
 APP = "true"
 HALF_THE_LIBRARY = "import argparse, asyncio, email.message, http.client, json, logging, ssl, unittest, urllib.request"
-WASTEFUL = (sys.executable, "-c", f"{HALF_THE_LIBRARY}; from imds_detour.entrypoint import main; main()")
+WASTEFUL = (sys.executable, "-c", f"{HALF_THE_LIBRARY}; from imds_detour.console import main; main()")
 
 
 def traced(world: World, *command: str, **settings: str) -> str:

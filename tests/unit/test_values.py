@@ -69,3 +69,11 @@ def test_values_match_by_position_and_show_their_parts() -> None:
         case Point(x, y):
             assert (x, y) == (1, 3)
     assert repr(Point(1, 3)) == "Point(x=1, y=3)"
+
+
+def test_a_value_with_other_parts_is_another_value() -> None:
+    """What is not named stays; what is no part is refused."""
+    point = Point(1, 3)
+    assert (point.but(y=4), point) == (Point(1, 4), Point(1, 3))
+    with pytest.raises(TypeError, match="Point takes x, y"):
+        point.but(z=1)

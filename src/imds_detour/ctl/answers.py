@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from imds_detour import detour, discovery, verification
@@ -123,7 +123,7 @@ def _moved(mock: Mock, redirect: Redirect, leads_to: Endpoint, addresses: tuple[
 
     """
     if leads_to.port == mock.endpoint.port and leads_to.address in addresses:
-        return replace(mock, endpoint=leads_to, identity=identify(leads_to, mock.question, report.deadline))
+        return mock.but(endpoint=leads_to, identity=identify(leads_to, mock.question, report.deadline))
     raise DetourError(
         "firewall",
         f"{redirect.endpoint} leads to {leads_to}, and the mock is {mock} now",
