@@ -4,10 +4,10 @@ BIN := .venv/bin
 export PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bundle test lint bench format clean
+.PHONY: help setup demo bundle test test-clients lint bench format clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: ## prepare .venv and the Debian packages that the demo needs
 	@scripts/setup demo
@@ -22,6 +22,10 @@ test: ## lint, format, types, and the unit, blackbox and netns tests
 	@scripts/setup test
 	@scripts/test
 
+test-clients: ## real SDKs from their registries behind imds-detour; installs them into .cache/clients, once
+	@scripts/setup test
+	@scripts/test-clients
+
 lint: ## lint, format check and strict types alone
 	@scripts/setup test
 	@scripts/test lint
@@ -35,4 +39,4 @@ format: ## format the code
 	@$(BIN)/ruff format && $(BIN)/ruff check --fix
 
 clean: ## remove everything that the other targets made
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
