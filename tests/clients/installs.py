@@ -193,6 +193,8 @@ PARTS = {
 
 def main() -> None:
     """Install every part that can be, two at a time, and say on stderr what came of each."""
+    if new := [part.name for part in PARTS.values() if part.missing()]:
+        sys.stderr.write(f"clients: installing into .cache/clients, a minute or two: {', '.join(new)}\n")
     with ThreadPoolExecutor(2) as pool:
         for line in pool.map(Part.install, PARTS.values()):
             sys.stderr.write(f"clients: {line}\n")
