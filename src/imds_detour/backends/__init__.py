@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from imds_detour.errors import DetourError
@@ -15,6 +16,8 @@ TWO_WAYS_OUT = (
 """What a user other than root can do: a container engine gives added capabilities to root only."""
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from imds_detour.backends.nft import NftFirewall
     from imds_detour.rules import Installed, Layout, Rule
 
@@ -46,10 +49,11 @@ class Firewall(Protocol):
         """End the firewall's helper process, if any; the rules stay."""
 
 
-def start(choice: str, versions: tuple[int, ...]) -> Firewall:
+def start(choice: str, versions: tuple[int, ...], left: Callable[[], float] = lambda: inf) -> Firewall:
     """Return the firewall for this namespace: the one chosen, or for ``auto`` the first that can work here.
 
-    ``versions`` are the IP versions that it must handle, 4 and perhaps 6.
+    ``versions`` are the IP versions that it must handle, 4 and perhaps 6. ``left`` says how many seconds are left
+    before the deadline of the whole start.
 
     Call it before the first thread is started: it forks.
 
@@ -58,14 +62,21 @@ def start(choice: str, versions: tuple[int, ...]) -> Firewall:
 
     """
     # A backend is imported when chosen. Python-iptables loads in the background while nftables is looked at.
-    legacy = None
+    legacy, no_helper = None, None
     if choice != "nft":
         from imds_detour.backends.legacy import LegacyFirewall  # noqa: PLC0415  (see above)
 
-        legacy = LegacyFirewall(versions)
+        try:
+            legacy = LegacyFirewall(versions, left)
+        except DetourError as error:
+            if choice == "legacy":
+                raise
+            no_helper = error
     from imds_detour.backends.nft import NftFirewall  # noqa: PLC0415  (see above)
 
     nft = NftFirewall()
+    if no_helper is not None:
+        return _instead(nft, no_helper)
     if legacy is None:
         nft.require()
         return nft
