@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bundle test test-clients lint bench format clean
+.PHONY: help setup demo bundle test test-clients chaos lint bench format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,10 @@ test: ## lint, format, types, and the unit, blackbox and netns tests
 test-clients: ## real SDKs from their registries behind imds-detour; installs them into .cache/clients, once
 	@scripts/setup test
 	@scripts/test-clients
+
+chaos: ## the fault campaign in full, half an hour; a part of it is in `make test`
+	@scripts/setup test
+	@LONG=1 $(BIN)/python -m imds_detour.ctl.sandbox $(BIN)/python -m pytest -n 2 tests/chaos tests/netns/test_crashes.py
 
 lint: ## lint, format check and strict types alone
 	@scripts/setup test
