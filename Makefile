@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bundle test test-clients chaos lint bench format clean
+.PHONY: help setup demo bundle images engine engine-stop test test-clients chaos lint bench format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,7 +18,19 @@ demo: setup ## the main job on any Linux, without Docker; CMD='...' runs your ow
 bundle: ## build/imds-detour: a folder that runs in any image, with a Python and libraries of its own
 	@scripts/bundle
 
-test: ## lint, format, types, and the unit, blackbox and netns tests
+images: ## imds-detour (to copy from), imds-detour-ctl and imds-detour-mock, with Docker
+	@for target in bundle ctl mock; do \
+	    docker build --file docker/Dockerfile --target $$target \
+	        --tag imds-detour$$(echo -$$target | sed 's/-bundle//') . || exit; \
+	done
+
+engine: ## a Docker engine for the tests, in namespaces of its own (root, Debian); `make engine-stop` ends it
+	@scripts/engine start
+
+engine-stop:
+	@scripts/engine stop
+
+test: ## lint, format, types, and the unit, blackbox, netns and, where an engine is reachable, docker tests
 	@scripts/setup test
 	@scripts/test
 
@@ -43,4 +55,5 @@ format: ## format the code
 	@$(BIN)/ruff format && $(BIN)/ruff check --fix
 
 clean: ## remove everything that the other targets made
+	@scripts/engine stop
 	rm -rf .venv .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
