@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bundle images engine engine-stop test test-clients chaos lint bench format clean
+.PHONY: help setup demo bundle images engine engine-stop test test-clients chaos lint bench format clean picture
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,10 @@ lint: ## lint, format check and strict types alone
 bench: ## measure, print the table, write bench/results.json and bench/plots; QUICK=1 for a first look
 	@scripts/setup bench
 	@$(BIN)/python -m bench
+
+picture: ## draw the README's terminal pictures, docs/start.svg and docs/doctor.svg, from a run here
+	@scripts/setup docs
+	@$(BIN)/python -m pictures
 
 format: ## format the code
 	@scripts/setup test
