@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRAMS = f"{HERE}/programs"
 CACHE = os.path.join(os.path.dirname(os.path.dirname(HERE)), ".cache", "clients")
-GO_PROGRAMS = ("aws-go-v1", "aws-go-v2", "gcp-go")
+GO_PROGRAMS = {
+    **{name: f"programs/{name}" for name in ("aws-go-v1", "aws-go-v2", "gcp-go")},
+    "example": "../../examples/go",
+}
+"""What is built, and where its main.go is, as seen from here."""
 NODE = 20
 """The oldest major version of Node.js that the pinned packages run on (their "engines")."""
 
@@ -174,16 +178,18 @@ def _unpack(folder: str) -> None:
     os.rename(f"{root}/usr/lib/python3/dist-packages/cloudinit", f"{folder}/cloudinit")
     go = f"{root}/usr/lib/go-{version}"
     variables = {"GOROOT": go, "GOPATH": f"{root}/usr/share/gocode", "GOCACHE": f"{root}/cache", "GO111MODULE": "off"}
-    for program in GO_PROGRAMS:
+    for program, source in GO_PROGRAMS.items():
         build = (f"{go}/bin/go", "build", "-o", f"{folder}/bin/{program}", ".")
-        _run(*build, cwd=f"{PROGRAMS}/{program}", CGO_ENABLED="0", GOFLAGS="", **variables)
+        _run(*build, cwd=f"{HERE}/{source}", CGO_ENABLED="0", GOFLAGS="", **variables)
     _run("rm", "-rf", "--", root)
 
 
 PARTS = {
     part.name: part
     for part in (
-        Part("debian", ("pins/debian.txt", *(f"programs/{name}/main.go" for name in GO_PROGRAMS)), _debian, _unpack),
+        Part(
+            "debian", ("pins/debian.txt", *(f"{source}/main.go" for source in GO_PROGRAMS.values())), _debian, _unpack
+        ),
         Part("moto", ("pins/moto.txt",), _python, functools.partial(_venv, pins="moto.txt")),
         Part("python", ("pins/python.txt",), _python, functools.partial(_venv, pins="python.txt")),
         Part("node", ("pins/package.json",), _node, _packages),
