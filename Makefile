@@ -4,10 +4,10 @@ BIN := .venv/bin
 export PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bundle test lint bench format clean
+.PHONY: help setup demo bundle images engine engine-stop test test-clients chaos lint bench format clean picture
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: ## prepare .venv and the Debian packages that the demo needs
 	@scripts/setup demo
@@ -18,9 +18,29 @@ demo: setup ## the main job on any Linux, without Docker; CMD='...' runs your ow
 bundle: ## build/imds-detour: a folder that runs in any image, with a Python and libraries of its own
 	@scripts/bundle
 
-test: ## lint, format, types, and the unit, blackbox and netns tests
+images: ## imds-detour (to copy from), imds-detour-ctl and imds-detour-mock, with Docker
+	@for target in bundle ctl mock; do \
+	    docker build --file docker/Dockerfile --target $$target \
+	        --tag imds-detour$$(echo -$$target | sed 's/-bundle//') . || exit; \
+	done
+
+engine: ## a Docker engine for the tests, in namespaces of its own (root, Debian); `make engine-stop` ends it
+	@scripts/engine start
+
+engine-stop:
+	@scripts/engine stop
+
+test: ## lint, format, types, and the unit, blackbox, netns and, where an engine is reachable, docker tests
 	@scripts/setup test
 	@scripts/test
+
+test-clients: ## real SDKs from their registries behind imds-detour; installs them into .cache/clients, once
+	@scripts/setup test
+	@scripts/test-clients
+
+chaos: ## the fault campaign in full, half an hour; a part of it is in `make test`
+	@scripts/setup test
+	@LONG=1 $(BIN)/python -m imds_detour.ctl.sandbox $(BIN)/python -m pytest -n 2 tests/chaos tests/netns/test_crashes.py
 
 lint: ## lint, format check and strict types alone
 	@scripts/setup test
@@ -30,9 +50,14 @@ bench: ## measure, print the table, write bench/results.json and bench/plots; QU
 	@scripts/setup bench
 	@$(BIN)/python -m bench
 
+picture: ## draw the README's terminal pictures, docs/start.svg and docs/doctor.svg, from a run here
+	@scripts/setup docs
+	@$(BIN)/python -m pictures
+
 format: ## format the code
 	@scripts/setup test
 	@$(BIN)/ruff format && $(BIN)/ruff check --fix
 
 clean: ## remove everything that the other targets made
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@scripts/engine stop
+	rm -rf .venv .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

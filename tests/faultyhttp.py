@@ -18,12 +18,22 @@ stays. Without any for PUT, that is 404: no tokens. WHAT is
     close            HTTP/1.1 without a length, the body ends with the connection
     chunked          in three chunks, with an extension and a trailer
     count            200 and a number that grows with each request
+    turns:ONE|OTHER  each in its turn
+    headers:N        the right reply behind so many headers
+    length:N         a Content-Length of N, and a body without an end
+    dribble          a body in chunks of one byte, as fast as they go, without an end
+    gzip             the right answer, compressed, as nobody has asked for
+    http2            what an HTTP/2 server says first
+    early            100 Continue without an end
+    deep             JSON, as deep as fits
+    half-pair        JSON with half a surrogate pair in every member that a proof looks at
 
 and ``WHAT*N`` takes a step N times. Each request is a line on stdout: method, path, and the token that it carries.
 """
 
 from __future__ import annotations
 
+import gzip
 import re
 import socket
 import struct
@@ -50,10 +60,12 @@ class Plan:
             self._steps[method] += [what] * count
         self._steps["PUT"] = self._steps["PUT"] or ["404"]
         self.asked = 0
+        self.turn = 0
 
     def next(self, method: str) -> str:
         """Take the next step for a request of this method."""
         self.asked += 1
+        self.turn += method == "GET"
         steps = self._steps[method]
         return steps.pop(0) if len(steps) > 1 else steps[0]
 
@@ -82,7 +94,7 @@ def _answer(connection: socket.socket, plan: Plan) -> None:
             return  # the client has had enough
 
 
-def _send(connection: socket.socket, what: str, plan: Plan) -> None:
+def _send(connection: socket.socket, what: str, plan: Plan) -> None:  # noqa: PLR0912  (a table)
     kind, _, text = what.partition(":")
     match kind:
         case "stall":
@@ -94,6 +106,25 @@ def _send(connection: socket.socket, what: str, plan: Plan) -> None:
         case "reset":
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close() resets
+        case "turns":
+            ways = text.split("|")
+            _send(connection, ways[plan.turn % len(ways)], plan)
+        case "headers":
+            connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            connection.sendall(b"".join(b"X-%x: 1\r\n" % number for number in range(int(text))))
+            connection.sendall(_reply("200 OK", INSTANCE).partition(b"\r\n")[2])
+        case "length":
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % int(text))
+            while True:
+                connection.sendall(b"i" * 65_536)
+        case "dribble":
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            while True:
+                connection.sendall(b"1\r\ni\r\n")
+        case "early":
+            while True:
+                connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         case "endless-body" | "endless-head":
             connection.sendall(b"HTTP/1.1 200 OK\r\n" + (b"\r\n" if kind == "endless-body" else b""))
             while True:
@@ -109,6 +140,10 @@ def _whole(kind: str, text: str, plan: Plan) -> bytes:
         "cut": _reply("200 OK", INSTANCE)[:-9],
         "garbage": b"\xff\x00\xfe\n" * 64,
         "tls": ALERT,
+        "gzip": _reply("200 OK", gzip.compress(INSTANCE), b"Content-Encoding: gzip\r\n"),
+        "http2": b"\x00\x00\x00\x04\x00\x00\x00\x00\x00",  # RFC 9113 section 3.4: an empty SETTINGS frame
+        "deep": _reply("200 OK", b"[" * 60_000),
+        "half-pair": _reply("200 OK", b'{"id": "\\ud800", "AccessKeyId": "\\ud800", "RoleArn": "\\ud800"}'),
         "http10": b"HTTP/1.0 200 OK\r\nServer: old\r\n\r\n" + INSTANCE,
         "close": b"HTTP/1.1 200\r\nConnection: close\r\n\r\n" + INSTANCE,
         "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n" + CHUNKED,

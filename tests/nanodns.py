@@ -15,14 +15,20 @@ The steps are taken in turn, one for each question of type A; the last one stays
     garbage                     16 bytes that are no DNS message
     file:PATH                   answer as the ZONE in a file says by now; SERVFAIL without the file
     wrong-id:NAME=ADDRESS       an answer to another question's id
+    wrong-question:NAME=ADDRESS an answer to a question for another name
+    late:ZONE                   the right answer after LATE seconds; too-late: after TOO_LATE
+    flip:NAME=ADDRESS,ADDRESS   one of these addresses, another one at each question
+    huge:NAME=ADDRESS           an answer of 64 KiB, the most that there can be: truncated over UDP, whole over TCP
 
 and ``STEP*N`` takes a step N times; ``STEP@S`` stays with it until S seconds after the first question.
 """
 
 from __future__ import annotations
 
+import struct
 import sys
 import time
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -36,6 +42,22 @@ from imds_detour.ctl.nameserver import addresses, refusal, serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+LATE, TOO_LATE = 0.3, 1.0
+"""Seconds: less, and more, than what imds-detour gives one server before it asks the next."""
+PREFIXES = (
+    "file:",
+    "cname:",
+    "truncated:",
+    "wrong-id:",
+    "half:",
+    "wrong-question:",
+    "late:",
+    "too-late:",
+    "flip:",
+    "huge:",
+)
 
 
 class Plan:
@@ -59,7 +81,7 @@ class Plan:
         sys.stdout.flush()
         if transport == "udp" and asked.rdtype == dns.rdatatype.A:
             self._asked += 1
-        return _reply(self._step(now), question, transport)
+        return _reply(self._step(now), question, transport, self._asked)
 
     def _step(self, now: float) -> str:
         before = 0
@@ -70,8 +92,8 @@ class Plan:
         return self._steps[-1][0]
 
 
-def _reply(step: str, question: dns.message.QueryMessage, transport: str) -> bytes | None:
-    prefixed = step.startswith(("file:", "cname:", "truncated:", "wrong-id:", "half:"))
+def _reply(step: str, question: dns.message.QueryMessage, transport: str, asked: int) -> bytes | None:
+    prefixed = step.startswith(PREFIXES)
     kind, _, zone = step.partition(":") if prefixed else (step, "", "")
     plain: dict[str, Callable[[], bytes | None]] = {
         "silent": lambda: None,
@@ -80,6 +102,11 @@ def _reply(step: str, question: dns.message.QueryMessage, transport: str) -> byt
         "dangling": lambda: _chain("nowhere=", question),
         "loop": lambda: _loop(question),
         "cname": lambda: _chain(zone, question),
+        "wrong-question": lambda: _astray(zone, question),
+        "flip": lambda: _flipped(zone, question, asked),
+        "huge": lambda: _huge(zone, question, transport),
+        "late": lambda: _late(LATE, zone, question),
+        "too-late": lambda: _late(TOO_LATE, zone, question),
         "file": lambda: _filed(zone, question),
         # questions of type A alone
         "half": lambda: _known(zone, question) if question.question[0].rdtype == dns.rdatatype.A else None,
@@ -90,9 +117,7 @@ def _reply(step: str, question: dns.message.QueryMessage, transport: str) -> byt
         case "NXDOMAIN" | "SERVFAIL" | "REFUSED":
             return refusal(question, kind)
         case "truncated" if transport == "udp":
-            reply = dns.message.make_response(question)
-            reply.flags |= dns.flags.TC
-            return reply.to_wire()
+            return _truncated(question)
         case "truncated":
             return _known(zone, question) if zone else None
         case "wrong-id":
@@ -110,6 +135,43 @@ def _known(zone: str, question: dns.message.QueryMessage) -> bytes:
         if question.question[0].name == dns.name.from_text(name):
             break
     return reply
+
+
+def _truncated(question: dns.message.QueryMessage) -> bytes:
+    reply = dns.message.make_response(question)
+    reply.flags |= dns.flags.TC
+    return reply.to_wire()
+
+
+def _late(seconds: float, zone: str, question: dns.message.QueryMessage) -> bytes:
+    time.sleep(seconds)
+    return _known(zone, question)
+
+
+def _astray(zone: str, question: dns.message.QueryMessage) -> bytes:
+    other = dns.message.make_query(f"not-{question.question[0].name}", question.question[0].rdtype)
+    other.id = question.id
+    return addresses(other, f"not-{question.question[0].name}", zone.partition("=")[2].split(","))
+
+
+def _flipped(zone: str, question: dns.message.QueryMessage, asked: int) -> bytes:
+    name, _, known = zone.partition("=")
+    turns = known.split(",")
+    return addresses(question, name, [turns[asked % len(turns)]])
+
+
+def _huge(zone: str, question: dns.message.QueryMessage, transport: str) -> bytes:
+    whole = _thousands(zone, question.question[0].to_text())
+    return _truncated(question) if transport == "udp" else struct.pack("!H", question.id) + whole[2:]
+
+
+@cache
+def _thousands(zone: str, asked: str) -> bytes:
+    """Build it once: it takes a while, and a slow server is another fault."""
+    name, _, known = zone.partition("=")
+    beside = [f"198.18.{number // 250}.{number % 250 + 1}" for number in range(4000)]  # RFC 2544, nobody's
+    host, _, kind = asked.split()
+    return addresses(dns.message.make_query(host, kind), name, [known, *beside])
 
 
 def _filed(path: str, question: dns.message.QueryMessage) -> bytes:

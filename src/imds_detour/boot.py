@@ -32,6 +32,9 @@ def main() -> None:
         if signal.SIGINT not in inherited.ignored:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # verbs end tidily at Ctrl-C
         sys.exit(ctl.main())
+    from imds_detour import last_resort  # noqa: PLC0415  (see above)
+
+    last_resort.no_tracebacks()
     from imds_detour import entrypoint  # noqa: PLC0415  (the other; from here on a stop is acted on)
 
     entrypoint.main(inherited, {})  # what Python has changed in the environment has been taken back already

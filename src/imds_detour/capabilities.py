@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from imds_detour.errors import DetourError
+
+STATUS = "/proc/self/status"
+
 SETGID = 1 << 6
 """linux/capability.h: CAP_SETGID."""
 SETUID = 1 << 7
@@ -16,7 +20,7 @@ def effective() -> int:
     """Return the effective set as a bit mask (proc(5), CapEff).
 
     Raises:
-        OSError: when /proc is not there.
+        DetourError: when /proc is not there.
 
     """
     return sets()["CapEff"]
@@ -26,7 +30,7 @@ def within_reach(capability: int) -> bool:
     """Whether this process, or a program that it executes, can have the capability.
 
     Raises:
-        OSError: when /proc is not there.
+        DetourError: when /proc is not there.
 
     """
     return any(mask & capability for mask in sets().values())
@@ -36,11 +40,15 @@ def sets() -> dict[str, int]:
     """Return the five sets, CapInh, CapPrm, CapEff, CapBnd and CapAmb, as bit masks.
 
     Raises:
-        OSError: when /proc is not there.
+        DetourError: when /proc is not there.
 
     """
-    with open("/proc/self/status", "rb") as status:
-        lines = status.read().decode("ascii", "replace").splitlines()
+    try:
+        with open(STATUS, "rb") as status:
+            lines = status.read().decode("ascii", "replace").splitlines()
+    except OSError as error:
+        reason = f"cannot see this process's capabilities: {STATUS}: {(error.strerror or str(error)).lower()}"
+        raise DetourError("privileges", reason, "let the container have a /proc of its own") from None
     return {
         name: int(mask, 16) for name, _, mask in (line.partition(":\t") for line in lines) if name.startswith("Cap")
     }

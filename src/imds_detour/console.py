@@ -58,6 +58,9 @@ def _run(launched: str | None) -> "NoReturn":
     # First of all: PID 1 has no default actions, so a stop that comes before this is lost, unless it was blocked.
     inherited = handover.Inherited.here() if launched is None else handover.Inherited.from_argument(launched)
     handover.honour_stops(inherited)
+    from imds_detour import last_resort  # noqa: PLC0415  (see above)
+
+    last_resort.no_tracebacks()
     from imds_detour import entrypoint  # noqa: PLC0415  (see above)
 
     entrypoint.main(inherited, handover.changed_by_python())

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from imds_detour.settings import Settings
 
 LOCK_PATIENCE = 4.0
-"""Seconds to wait for other writers of the firewall, once for their lock and once for those that take none: both
-together are less than what the legacy helper has for one answer. An iptables command takes some milliseconds."""
+"""Seconds to wait for other writers of the firewall, where the deadline leaves as much. An iptables command takes some
+milliseconds."""
+UNDO_PATIENCE = 0.1
+"""The same when something is taken out again behind the deadline: less than the helper then has for its answer."""
 
 
 class Ground(Value):
@@ -109,7 +111,7 @@ def take(chosen: Settings, report: Report, *, host: bool = False, candidates: Ca
 
     """
     ground = survey(chosen, host=host)
-    candidates = candidates or backends.Candidates(chosen.backend, ground.versions)
+    candidates = candidates or backends.Candidates(chosen.backend, ground.versions, report.deadline.remaining)
     names = discovery.Names((service.mock.host for service in ground.services), report)
     if not chosen.keep_net_admin:
         from imds_detour import privileges  # noqa: F401, PLC0415  (2 ms of ctypes, now that others are at work)
@@ -276,7 +278,7 @@ def _put_back(firewall: Firewall, table: str, before: tuple[Rule, ...], report: 
     try:
         if table == "filter" and any(found.rule and found.rule.table == "nat" for found in firewall.installed()):
             return  # another start in this namespace has succeeded meanwhile: its app lives behind this guard too
-        firewall.apply(table, before, LOCK_PATIENCE)
+        firewall.apply(table, before, max(UNDO_PATIENCE, report.deadline.within(LOCK_PATIENCE)))
     except DetourError as error:
         # The guard, which came first, is what stands when nothing can be taken out: closed, not open.
         report.warning(f"our firewall rules could not be taken out: {error.reason}")

@@ -32,6 +32,8 @@ FIRST_PATIENCE, LONGEST_PATIENCE = 1.0, 10.0
 """Seconds for one address to answer: twice as long each time they run out, since some mocks load for seconds."""
 BESIDE_PATIENCE = 0.25
 """Seconds for the mock to answer over IPv6 as well, once it has answered over IPv4."""
+MOST_TOLD = 4
+"""How many addresses of one name a line speaks of."""
 FRESH = 2.0
 """Seconds for which an answer of DNS is used; then, while nobody answers there, the name is looked up again."""
 
@@ -179,8 +181,11 @@ class Search:
             return (found,)
 
     def _first_to_answer(self, name: str, addresses: list[Address], limit: float) -> Mock:
-        failures, stalled = [], False
+        failures: list[str] = []
+        stalled = False
         for position, address in enumerate(addresses):
+            if failures and self._report.deadline.remaining() < LEAST_ATTEMPT:
+                break  # a name may have thousands of addresses
             endpoint = Endpoint(address, self._service.mock.port)
             question = self._questions[address.version]
             if not self._probe:
@@ -198,7 +203,8 @@ class Search:
                 return Mock(name, endpoint, question, identity)
         if stalled:
             self._patience = min(self._patience * 2, LONGEST_PATIENCE)
-        raise NotYetError("probe", "; ".join(failures))
+        more = f"; and {len(failures) - MOST_TOLD} more" if len(failures) > MOST_TOLD else ""
+        raise NotYetError("probe", "; ".join(failures[:MOST_TOLD]) + more)
 
     def _of_no_use(self, resolution: Resolution) -> NoReturn:
         first, preset = resolution.addresses[0], self._service.preset

@@ -60,6 +60,14 @@ def main(inherited: handover.Inherited, changes: dict[bytes, bytes | None]) -> N
     except DetourError as error:
         report.failure(error)
         os._exit(error.status)
+    except (
+        OSError,
+        MemoryError,
+        ImportError,
+    ) as error:  # what is refused here, every program is refused sooner or later
+        reason = f"the system refuses what every start needs: {error or type(error).__name__}"
+        report.failure(DetourError("system", reason, "look at the container's limits on memory, files and processes"))
+        os._exit(STATUS_WRAPPER_FAILED)
     except Exception as error:  # a fault of ours must not look like the app's, nor let the app start
         report.failure(DetourError("internal", f"unexpected {type(error).__name__}: {error}", "please report it"))
         os._exit(STATUS_WRAPPER_FAILED)
@@ -74,7 +82,7 @@ def _take(chosen: Settings, report: Report) -> Detour:
         from imds_detour import endpoint_variables  # noqa: PLC0415  (as below)
 
         return endpoint_variables.take(chosen, report)
-    candidates = backends.Candidates(chosen.backend, routes.ip_versions())
+    candidates = backends.Candidates(chosen.backend, routes.ip_versions(), report.deadline.remaining)
     # Not before python-iptables is loading, which takes as long as this and all that it does until then.
     from imds_detour import detour  # noqa: PLC0415  (see above)
 

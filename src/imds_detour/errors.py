@@ -13,7 +13,7 @@ class DetourError(Exception):
 
     Attributes:
         step: the step in a word: ``settings``, ``command``, ``lookup``, ``firewall``, ``route``, ``probe``,
-            ``privileges``, ``user``.
+            ``privileges``, ``user``, ``system``.
         reason: what failed and what was seen.
         remedy: what the user can do about it; may be empty where the reason says it.
         status: the exit status of the wrapper.

@@ -24,6 +24,10 @@ LARGEST_REPLY = 65_536
 """Bytes of a reply, head included. An instance id is 19, a token 56."""
 
 
+MOST_HEADERS = 256
+"""Lines of a reply's head. Real services send about ten; each of them costs some hundred bytes of memory."""
+
+
 class GarbageError(ValueError):
     """What came back is not an HTTP reply."""
 
@@ -69,6 +73,8 @@ def parse(data: bytes, *, ended: bool) -> Reply | None:
         if ended:
             raise GarbageError("it closed the connection before the end of its reply's head")
         return None
+    if head.count(b"\r\n") > MOST_HEADERS:
+        raise GarbageError(f"its reply has more than {MOST_HEADERS} headers")
     lines = head.split(b"\r\n")
     status = _status(lines[0])
     fields = (line.decode("latin-1").partition(":") for line in lines[1:])
@@ -106,20 +112,20 @@ def _body(status: int, headers: Mapping[str, str], rest: bytes, *, ended: bool) 
 
 
 def _dechunk(rest: bytes) -> bytes | None:
-    body = b""
-    while True:
-        line, separator, rest = rest.partition(b"\r\n")
-        if not separator:
-            return None
+    body, at = bytearray(), 0
+    while (end := rest.find(b"\r\n", at)) >= 0:
+        line = rest[at:end]
         size = line.partition(b";")[0].rstrip(b" \t")
         if not only(HEX_DIGITS, size, 8) or b"\n" in line:
             raise GarbageError("its chunks make no sense")
         length = int(size, 16)
         if length == 0:
-            return body
-        if len(rest) < length + 2:
+            return bytes(body)
+        at = end + 2 + length + 2
+        if len(rest) < at:
             return None
-        body, rest = body + rest[:length], rest[length + 2 :]
+        body += rest[end + 2 : end + 2 + length]
+    return None
 
 
 def exchange(to: Endpoint, message: bytes, deadline: Deadline) -> Reply:

@@ -81,7 +81,7 @@ def _token(token: Token, reply: Reply) -> str:
     """Return the token in a reply, or an empty string where there is none."""
     text = reply.body.strip()
     if token.member:
-        text = str(_member(text, token.member) or "").encode()
+        text = _bytes(_member(text, token.member) or "")
     return text.decode("ascii") if reply.status == 200 and only(VISIBLE, text, 4096) else ""
 
 
@@ -103,11 +103,11 @@ def _proven(proof: Proof, reply: Reply) -> bytes:
     if proof.flavor and reply.headers.get(proof.flavor[0].lower()) != proof.flavor[1]:
         raise NotYetError("probe", f"its answer to GET {proof.path} lacks the header {': '.join(proof.flavor)}")
     if proof.answer == "json" and (value := _member(reply.body, proof.member)):
-        return str(value).encode()
+        return _bytes(value)
     if proof.answer == "credentials":
         if not _member(reply.body, "AccessKeyId"):  # the body stays out of every message: it may be somebody's keys
             raise NotYetError("probe", f"it answers GET {proof.path} with no AccessKeyId")
-        return f"credentials {_member(reply.body, 'RoleArn') or ''}".strip().encode()
+        return _bytes(f"credentials {_member(reply.body, 'RoleArn') or ''}".strip())
     return reply.body
 
 
@@ -122,6 +122,11 @@ def _member(body: bytes, path: str) -> object:
     for name in path.split("."):
         found = found.get(name) if isinstance(found, dict) else None
     return found if isinstance(found, str | int) else None
+
+
+def _bytes(value: object) -> bytes:
+    """Return a member as bytes; JSON may have half a surrogate pair in it, which is no text."""
+    return str(value).encode("utf-8", "backslashreplace")
 
 
 def _status(reply: Reply) -> str:

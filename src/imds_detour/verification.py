@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 PATIENCE = 10.0
 """Seconds. The mock has just answered directly; if it does not do so through the redirect soon, it never will."""
 
+LEAST_PATIENCE = 0.1
+"""Seconds that it has for that though the deadline be nearer: with none, nobody at all would seem to answer."""
+
 READINGS = 5
 """How often to look for the counter to rise. Another writer of a legacy table sets its counters to 0 for a moment."""
 
@@ -30,7 +33,7 @@ def verify(redirect: Redirect, expected: Identity, question: Question, firewall:
         DetourError: when somebody else or nobody answers there, or the answer did not come by our rule.
 
     """
-    deadline = Deadline(report.deadline.within(PATIENCE))
+    deadline = Deadline(max(LEAST_PATIENCE, report.deadline.within(PATIENCE)))
     return _counted(redirect, firewall, lambda: compare(redirect, expected, question, deadline, report))
 
 

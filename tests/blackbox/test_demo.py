@@ -72,6 +72,13 @@ def test_any_command_runs_as_the_app_and_its_status_is_the_demos() -> None:
     assert (done.returncode, done.stdout) == (7, f"typed\n{INSTANCE}")
 
 
+def test_a_command_runs_in_the_folder_that_it_was_called_in(tmp_path: pathlib.Path) -> None:
+    """As in ``make demo CMD='python app.py'``."""
+    call = (CTL, "demo", "--command", "pwd")
+    done = subprocess.run(call, cwd=tmp_path, env=environ(), capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout == f"{tmp_path}\n", done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 @pytest.mark.parametrize(("moment", "word"), [("the app runs", "started"), ("the wrapper waits", "waiting")])
 def test_nothing_is_left_however_it_is_stopped(

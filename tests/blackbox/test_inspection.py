@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
 import termios
@@ -114,6 +115,10 @@ def test_careless_handover_is_seen(running: World) -> None:
     assert {name for name in plain if plain[name] != careless[name]} >= {"descriptors", "timers", "children", "status"}
 
 
+JOB = b"""sh -c 'trap "echo go\\"\\"ing on" CONT; echo r""unning; while :; do sleep 0.1; done'\n"""
+"""What is typed is shown as well: the quotes in the words tell its output from that."""
+
+
 def test_a_terminal_stays_as_it_is(running: World) -> None:
     """Its settings, and the foreground group; Ctrl-C and Ctrl-Z reach the app as without us."""
     reader, terminal = pty.openpty()
@@ -124,19 +129,21 @@ def test_a_terminal_stays_as_it_is(running: World) -> None:
     setsid = ("setsid", "--ctty", "--wait")
     inside = running.app.inside(*setsid, *command)
     with subprocess.Popen(inside, env=environ, executable="/usr/bin/nsenter", **streams) as app:  # type: ignore[call-overload]  # streams
-        said = read_to(reader, b"> ")
-        assert b"no job control" not in said
-        for send, answer in (
-            (b"sleep 1000\n", b"sleep 1000"),
-            (b"\x1a", b"Stopped"),
-            (b"jobs -r; kill -CONT %1; fg\n", b"fg"),
-            (b"\x03", b"> "),
-            (b"echo status $?\n", b"status 130"),
-            (b"stty -a | md5sum; exit 7\n", b"exit"),
-        ):
-            os.write(reader, send)
-            read_to(reader, answer)
-        assert app.wait(timeout=30) == 7
+        try:
+            assert b"no job control" not in read_to(reader, b"> ")
+            for send, answer in (
+                (JOB, b"running"),
+                (b"\x1a", b"Stopped"),
+                (b"fg\n", b"going on"),  # said when it is in the foreground again, and not before
+                (b"\x03", b"> "),
+                (b"echo status $?\n", b"status 130"),
+                (b"stty -a | md5sum; exit 7\n", b"exit"),
+            ):
+                os.write(reader, send)
+                read_to(reader, answer)
+            assert app.wait(timeout=30) == 7
+        finally:
+            app.kill()
     assert termios.tcgetattr(terminal) == before
     os.close(reader)
     os.close(terminal)
@@ -146,5 +153,6 @@ def read_to(terminal: int, end: bytes) -> bytes:
     """Read what a terminal shows up to a text."""
     said = b""
     while end not in said:
+        assert select.select([terminal], [], [], 30)[0], said
         said += os.read(terminal, 4096)
     return said

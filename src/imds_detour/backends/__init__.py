@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from imds_detour.errors import DetourError
 
 NO_NET_ADMIN = "no NET_ADMIN capability"
@@ -14,6 +16,8 @@ TWO_WAYS_OUT = (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from imds_detour.backends.firewall import Firewall
     from imds_detour.backends.legacy import LegacyFirewall
     from imds_detour.backends.nft import NftFirewall
@@ -22,19 +26,30 @@ if TYPE_CHECKING:
 class Candidates:
     """The firewalls that may be the one for this namespace, getting ready: python-iptables loads in the background."""
 
-    def __init__(self, choice: str, versions: tuple[int, ...]) -> None:
+    def __init__(self, choice: str, versions: tuple[int, ...], left: Callable[[], float] = lambda: inf) -> None:
         """Set out for the one chosen, or for ``auto`` the first that can work here.
 
-        ``versions`` are the IP versions that it must handle, 4 and perhaps 6.
+        ``versions`` are the IP versions that it must handle, 4 and perhaps 6. ``left`` says how many seconds are left
+        before the deadline of the whole start.
 
         Do it before the first thread is started, for it forks, and early, for loading takes as long as all else does.
+
+        Raises:
+            DetourError: when legacy iptables is the user's choice and its helper cannot start.
+
         """
         self._choice = choice
         self._legacy: LegacyFirewall | None = None
+        self._no_helper: DetourError | None = None
         if choice != "nft":
             from imds_detour.backends.legacy import LegacyFirewall  # noqa: PLC0415  (imported when chosen)
 
-            self._legacy = LegacyFirewall(versions)
+            try:
+                self._legacy = LegacyFirewall(versions, left)
+            except DetourError as error:
+                if choice == "legacy":
+                    raise
+                self._no_helper = error
 
     def first_that_works(self) -> Firewall:
         """Return the firewall; once, for the others are closed.
@@ -46,6 +61,8 @@ class Candidates:
         from imds_detour.backends.nft import NftFirewall  # noqa: PLC0415  (python-iptables loads meanwhile)
 
         nft = NftFirewall()
+        if self._no_helper is not None:
+            return _instead(nft, self._no_helper)
         if self._legacy is None:
             nft.require()
             return nft
@@ -65,9 +82,9 @@ class Candidates:
         return _instead(nft, refusal)
 
 
-def start(choice: str, versions: tuple[int, ...]) -> Firewall:
+def start(choice: str, versions: tuple[int, ...], left: Callable[[], float] = lambda: inf) -> Firewall:
     """Return the firewall for this namespace, as Candidates do, without anything to do meanwhile."""
-    return Candidates(choice, versions).first_that_works()
+    return Candidates(choice, versions, left).first_that_works()
 
 
 def no_net_admin(uid: int) -> DetourError:

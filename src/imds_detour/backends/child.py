@@ -10,7 +10,8 @@ import _pickle as pickle  # its C half: the other one takes 1 ms to load, and is
 import _socket as socket  # without the enums and selectors of socket, which take 3 ms to load
 import os
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from math import inf
 
 from imds_detour.errors import DetourError
 
@@ -23,28 +24,56 @@ else:
     import _signal as signal  # as in handover.py
 
 PATIENCE = 60.0
-"""Seconds that one call may take. A commit takes about 1 ms, waiting for another writer's lock some seconds; where a
-hundred containers start at once, the first call waits for a library that loads on a hundredth of a processor."""
+"""Seconds that one call may take, where the deadline leaves as much. A commit takes about 1 ms, waiting for another
+writer's lock some seconds; where a hundred containers start at once, the first call waits for a library that loads on
+a hundredth of a processor."""
+GRACE = 0.15
+"""Seconds for a call beyond what the deadline leaves: what has been put in is taken out again even then, and the child
+can say itself that it has waited in vain for somebody's lock. A commit takes 1 ms."""
 LARGEST_MESSAGE = 131_072
 """Bytes. A list of our rules is some hundreds; 128 KiB fit in the default socket buffer (net.core.wmem_default)."""
 EARLY_END = "look for what ended it (memory limit? a library's complaint?) and start again"
 """What to do when the child is gone."""
+BUSY = "is the machine short of processor time? MOCK_TIMEOUT is how long to wait, MOCK_BACKEND=nft needs no helper"
+"""What to do when the child does not answer."""
+NO_HELPER = "cannot start the firewall helper"
+MORE = "raise the limit (`pids_limit`, `ulimits`, memory), or MOCK_BACKEND=nft, which needs no helper"
+"""What to do when there can be no child."""
 
 
 class Child:
     """A process that answers calls of named functions, one at a time."""
 
-    def __init__(self, load: Callable[[], dict[str, Callable[..., object]]]) -> None:
-        """Fork; the child runs ``load`` for its functions and then waits for calls."""
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # What the libraries have to say goes to a file without a name, read only when the child dies.
-        self._words = os.memfd_create("imds-detour-firewall")
-        self._pid = os.fork()
+    def __init__(
+        self, load: Callable[[], dict[str, Callable[..., object]]], left: Callable[[], float] = lambda: inf
+    ) -> None:
+        """Fork; the child runs ``load`` for its functions and then waits for calls.
+
+        ``left`` says how many seconds are left before the deadline of the whole start: a child that hangs does not
+        hold it for longer.
+
+        Raises:
+            DetourError: when the kernel has no process or no descriptor to give.
+
+        """
+        self._left = left
+        self._lost: DetourError | None = None
+        with ExitStack() as undo:
+            try:
+                self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                undo.callback(self._socket.close)
+                undo.callback(theirs.close)
+                # What the libraries have to say goes to a file without a name, read only when the child dies.
+                self._words = os.memfd_create("imds-detour-firewall")
+                undo.callback(os.close, self._words)
+                self._pid = os.fork()
+            except OSError as error:
+                raise DetourError("firewall", f"{NO_HELPER}: {(error.strerror or str(error)).lower()}", MORE) from None
+            undo.pop_all()
         if self._pid == 0:
             self._socket.close()  # with a copy of the parent's end, the child would never see the end of its input
             _serve(theirs, self._words, load)
         theirs.close()
-        self._socket.settimeout(PATIENCE)
 
     def call(self, function: str, *arguments: object) -> Any:  # noqa: ANN401  (whatever the named function returns)
         """Call a function in the child and return what it returns.
@@ -53,31 +82,51 @@ class Child:
             DetourError: the function's own, or one that says how the child ended.
 
         """
+        if self._lost is not None:
+            raise self._lost
+        patience = min(PATIENCE, self._left()) + GRACE
         try:
+            self._socket.settimeout(patience)
             self._socket.sendall(pickle.dumps((function, arguments)))
             answer = self._socket.recv(LARGEST_MESSAGE)
         except TimeoutError:
-            # A late answer would pass for the next call's, and a child that hangs would never be reaped.
-            os.kill(self._pid, signal.SIGKILL)
-            raise DetourError("firewall", f"the firewall helper did not answer within {PATIENCE:.0f} s") from None
-        except OSError:
+            raise self._give_up(f"did not answer within {patience:.3g} s", BUSY) from None
+        except (BrokenPipeError, ConnectionResetError):
             answer = b""
+        except OSError as error:
+            raise self._give_up(f"cannot be asked: {error.strerror or error}", EARLY_END) from None
         if not answer:
             raise DetourError("firewall", f"the firewall helper ended early{self._last_words()}", EARLY_END)
         # Safe to unpickle: the other end is our own fork, on a socket that nobody else holds.
-        outcome, error = pickle.loads(answer)
-        if error is not None:
-            raise DetourError(*error)
+        outcome, refusal = pickle.loads(answer)
+        if refusal is not None:
+            raise DetourError(*refusal)
         return outcome
 
     def close(self) -> None:
-        """End the child and reap it."""
-        with suppress(OSError):  # the child is gone already
-            self._socket.shutdown(socket.SHUT_RDWR)  # closing is not enough: a child forked later has a copy
+        """End the child and reap it; one that hangs is killed."""
+        self._socket.settimeout(GRACE)
+        try:
+            self._socket.shutdown(socket.SHUT_WR)  # closing is not enough: a child forked later has a copy
+            while self._socket.recv(LARGEST_MESSAGE):
+                pass  # until its end of the socket is gone, and so is it
+        except TimeoutError:
+            os.kill(self._pid, signal.SIGKILL)
+        except OSError:
+            pass  # the child is gone already
         self._socket.close()
         with suppress(ChildProcessError):  # SIGCHLD is ignored by inheritance, and the kernel has reaped the child
             os.waitpid(self._pid, 0)
         os.close(self._words)
+
+    def _give_up(self, why: str, remedy: str) -> DetourError:
+        """Kill the child and return what is to be raised, now and at each later call.
+
+        An answer that is still on its way would pass for the next call's, and a child that hangs never be reaped.
+        """
+        os.kill(self._pid, signal.SIGKILL)
+        self._lost = DetourError("firewall", f"the firewall helper {why}", remedy)
+        return self._lost
 
     def _last_words(self) -> str:
         words = os.pread(self._words, 4096, 0).decode(errors="replace").split("\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from math import inf
 
 from imds_detour.backends.child import Child
 from imds_detour.errors import DetourError
@@ -22,9 +23,22 @@ class LegacyFirewall:
     because = "it works here"
     layout = LEGACY
 
-    def __init__(self, versions: tuple[int, ...]) -> None:
-        """Set out to load python-iptables: a child for each IP version, for one can build one version's rules only."""
-        self._children = {version: Child(partial(_load, version)) for version in versions}
+    def __init__(self, versions: tuple[int, ...], left: Callable[[], float] = lambda: inf) -> None:
+        """Set out to load python-iptables: a child for each IP version, for one can build one version's rules only.
+
+        ``left`` says how many seconds are left before the deadline of the whole start.
+
+        Raises:
+            DetourError: when a child cannot be started.
+
+        """
+        self._children: dict[int, Child] = {}
+        try:
+            for version in versions:
+                self._children[version] = Child(partial(_load, version), left)
+        except DetourError:
+            self.close()
+            raise
 
     def require(self) -> None:
         """Return when it can be used here; nothing is changed for that.

@@ -28,19 +28,20 @@ def tables_lock(patience: float) -> Iterator[None]:
     leave none behind.
 
     Raises:
-        DetourError: when another writer holds a lock for longer than ``patience`` seconds.
+        DetourError: when another writer holds a lock for longer than ``patience`` seconds, which are for both.
 
     """
+    give_up = time.monotonic() + patience
     ours = socket.socket(socket.AF_UNIX)
     theirs = -1
     try:
-        _take(lambda: ours.bind("\0imds-detour-tables"), "another imds-detour", patience)
+        _take(lambda: ours.bind("\0imds-detour-tables"), "another imds-detour", patience, give_up)
         try:
             theirs = os.open(os.getenv("XTABLES_LOCKFILE", "/run/xtables.lock"), os.O_RDONLY)
         except OSError:
             pass  # no such file, or not for us to open: then an iptables that runs as somebody else cannot write here
         else:
-            _take(lambda: fcntl.flock(theirs, fcntl.LOCK_EX | fcntl.LOCK_NB), "an iptables command", patience)
+            _take(lambda: fcntl.flock(theirs, fcntl.LOCK_EX | fcntl.LOCK_NB), "an iptables command", patience, give_up)
         yield
     finally:
         if theirs >= 0:
@@ -48,8 +49,7 @@ def tables_lock(patience: float) -> Iterator[None]:
         ours.close()
 
 
-def _take(attempt: Callable[[], object], holder: str, patience: float) -> None:
-    give_up = time.monotonic() + patience
+def _take(attempt: Callable[[], object], holder: str, patience: float, give_up: float) -> None:
     while True:
         try:
             attempt()

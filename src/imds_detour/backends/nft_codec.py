@@ -121,10 +121,11 @@ def decode(message: bytes, tables: dict[str, str]) -> Installed:
 
     """
     parts = attributes(message)
-    chain = parts[RULE_CHAIN].rstrip(b"\0").decode("ascii", "replace")
-    expressions = [_open(value) for _, value in each_attribute(parts.get(RULE_EXPRESSIONS, b""))]
-    packets = next((_packets(data) for name, data in expressions if name == "counter"), 0)
+    packets = 0
     try:
+        chain = parts[RULE_CHAIN].rstrip(b"\0").decode("ascii", "replace")
+        expressions = [_open(value) for _, value in each_attribute(parts.get(RULE_EXPRESSIONS, b""))]
+        packets = next((_packets(data) for name, data in expressions if name == "counter"), 0)
         rule = _rule(tables[chain], chain, [item for item in expressions if item[0] != "counter"])
     except (KeyError, ValueError, IndexError, struct.error):
         return Installed(None, packets)

@@ -99,7 +99,8 @@ def _show(app: Host) -> int:
 
 def _app(app: Host, command: str, log: str) -> int:
     settings = environ(MOCK_HOSTNAME=NAME, MOCK_PORT=PORT, MOCK_LOG=log)
-    return subprocess.call(app.inside(_installed("imds-detour"), "sh", "-c", command), env=settings)
+    here = ("env", "--chdir", os.getcwd())  # entering the host's mounts leads to its /
+    return subprocess.call(app.inside(*here, _installed("imds-detour"), "sh", "-c", command), env=settings)
 
 
 def _start(stack: ExitStack, host: Host, *command: str) -> None:

@@ -4,8 +4,8 @@ import argparse
 import asyncio
 import contextlib
 import http
-import importlib.resources
 import json
+import os
 import re
 import sys
 import time
@@ -126,8 +126,10 @@ def _ignore(line: str) -> None:
 
 
 def _data(path: str | None) -> dict[str, Json]:
-    defaults = importlib.resources.files("imds_detour.ctl").joinpath("mock_data.json").read_text(encoding="utf-8")
     try:
+        # A file beside this one: importlib.resources would bring zipfile into the bundle.
+        with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "mock_data.json"), encoding="utf-8") as file:
+            defaults = file.read()
         if path is None:
             return load(defaults)
         with open(path, encoding="utf-8-sig") as file:

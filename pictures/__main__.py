@@ -1,0 +1,88 @@
+"""Run what the README's pictures show, and draw them into docs/: ``make picture``.
+
+Two network namespaces stand in for two containers, as in the demo. Every line of a picture is what the commands wrote.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+
+from imds_detour.ctl import sandbox
+from imds_detour.ctl.lab import Host, environ, link
+from pictures.screen import shown
+from pictures.svg import draw
+
+DOCS = os.path.join(os.path.dirname(__file__), os.pardir, "docs")
+BIN = os.path.dirname(sys.executable)
+NAME, MOCK, APP, PORT = "mock_metadata", "172.20.0.2", "172.20.0.3", "1338"
+URL = "http://169.254.169.254/latest/meta-data/instance-id"
+
+NAMESERVER = f"""
+from imds_detour.ctl.nameserver import addresses, serve
+serve({MOCK!r}, lambda question, _transport: addresses(question, {NAME!r}, [{MOCK!r}]))
+"""
+SHELL = r"""
+for command in "$@"; do
+    printf '\033[32m$\033[0m \033[1m%s\033[0m\n' "$command"
+    eval "$command"
+    case $command in export*|URL=*) ;; *) echo ;; esac
+done
+"""
+"""Show each command after a prompt, and run it; an empty line after those that say something."""
+
+TITLES = {
+    "start": "A terminal: without imds-detour, curl times out; behind it, curl prints the mock's instance id;"
+    " with the mock's name mistyped, curl is not started and the status is 125",
+    "doctor": "A terminal: imds-detourctl doctor goes through what a redirect needs, finds that port 80 is refused, and"
+    " says what to change",
+}
+STORIES = {
+    "start": (
+        f"URL={URL}",
+        "curl --max-time 2 $URL",
+        f"export MOCK_HOSTNAME={NAME} MOCK_PORT={PORT}",
+        "imds-detour curl -sw '\\n' $URL",
+        "MOCK_HOSTNAME=mock_metdata MOCK_TIMEOUT=1 imds-detour curl -s $URL; echo $?",
+    ),
+    "doctor": (f"MOCK_HOSTNAME={NAME} imds-detourctl doctor",),
+}
+
+
+def main() -> int:
+    """Draw all pictures."""
+    if not sandbox.inside():
+        if why := sandbox.missing():
+            sys.stderr.write(f"picture: {why}\n")
+            return 2
+        return sandbox.run([sys.executable, "-m", "pictures"], environ())
+    settings = environ(PATH=f"{BIN}:{os.environ['PATH']}", LANG="C.UTF-8")
+    for name, commands in STORIES.items():
+        with ExitStack() as stack:
+            mock = stack.enter_context(Host())
+            app = stack.enter_context(Host(nameservers=(MOCK,)))
+            link(mock, app, "eth0", f"{MOCK}/16", f"{APP}/16")
+            app.ip("route", "add", "default", "via", MOCK)  # as in a container; here it leads nowhere
+            _start(stack, mock, sys.executable, "-c", NAMESERVER)
+            _start(stack, mock, f"{BIN}/imds-detourctl", "mock", "--listen", f"0.0.0.0:{PORT}", "--quiet")
+            rows = shown(app.inside("sh", "-c", SHELL, "sh", *commands), settings)
+        with open(f"{DOCS}/{name}.svg", "w", encoding="utf-8") as file:
+            file.write(draw(rows, TITLES[name]))
+        sys.stdout.write(f"docs/{name}.svg\n")
+    return 0
+
+
+def _start(stack: ExitStack, host: Host, *command: str) -> None:
+    """Start a server and wait for its first line, which says that it listens."""
+    server = stack.enter_context(host.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+    stack.callback(server.kill)
+    assert server.stdout is not None  # noqa: S101  (a pipe was asked for)
+    line = server.stdout.readline()
+    if "ready" not in line and "listen" not in line:
+        raise RuntimeError(f"{command[0]} did not start: {line}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

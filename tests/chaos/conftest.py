@@ -1,0 +1,22 @@
+"""The stage on which all of the campaign's cases are played, and what a start takes on this machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.chaos.contract import Judge, start_up
+from tests.family import V4
+from tests.stage import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def judge() -> Iterator[Judge]:
+    """Give a fake real service behind the default route, two witnesses at its door, and a mock that does all right."""
+    with Stage(V4) as stage:
+        stage.start_mock_everywhere()
+        yield Judge(stage, start_up())

@@ -1,0 +1,222 @@
+"""What every start promises, whatever happens to it: one function that judges how a start ended."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tests.family import V4, V6
+from tests.world import DETOUR, METADATA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from imds_detour.ctl.lab import Host
+    from tests.chaos.cases import Case
+    from tests.stage import Seen, Stage
+
+PROMISE = 0.5
+"""Seconds behind the deadline by which all is over."""
+APP = f"""\
+import http.client
+wire = http.client.HTTPConnection("{METADATA}", timeout=20)
+wire.request("GET", "/latest/meta-data/instance-id")
+print("app", wire.getresponse().read().decode().strip(), flush=True)
+"""
+"""An app that says who answered it. Without verification, that could be the real service: then it says R."""
+PLAYS = 4
+LATE, MUTE = "over too late", "the final line does not say"
+NEVER = re.compile(
+    "Traceback|Exception ignored|Fatal Python error|please report it|Error in sys.excepthook|^  File ", re.MULTILINE
+)
+"""What no user must see."""
+OURS = re.compile("imds[-_]detour(: |/.*[.]py)")
+"""Signs that our first line has been reached."""
+STOPPED = {128 + number for number in signal.valid_signals()} | {-number for number in signal.valid_signals()}
+BEFORE_THE_END = re.compile(
+    r"waiting: |NET_ADMIN given up by no_new_privs|the guard drops instead of rejecting|"
+    r"our firewall rules could not be taken out|.* is not a setting of ours"
+)
+"""Lines that may come before the final one."""
+LISTED = """
+ip route show table all proto 169; ip -6 route show table all proto 169
+cat /etc/hosts | grep imds-detour
+for i in iptables ip6tables; do
+    for t in nat filter; do $i-legacy -w -t $t -S | grep IMDS_DETOUR; done
+done
+nft list ruleset | grep -A 9 'table ip6* imds_detour' | grep -e chain -e dnat -e reject -e drop
+true
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a start ended, and what it left.
+
+    Attributes:
+        status: its exit status.
+        out: what the app, if it ran, has said.
+        err: what we have said.
+        seconds: how long it took.
+        left: the routes, rules and lines of ours that stand now, as the system's own commands list them.
+        leaked: whether anything has reached the fake real service.
+        alive: the processes that it has left.
+        limit: its MOCK_TIMEOUT in seconds.
+
+    """
+
+    status: int
+    out: str
+    err: str
+    seconds: float
+    left: str = ""
+    leaked: bool = False
+    alive: tuple[str, ...] = ()
+    limit: float = 30.0
+
+
+def broken(
+    end: Ended, *, start_up: float = 0.0, slack: float = 0.0, says: str = "", deaf: bool = False, bare: bool = False
+) -> list[str]:
+    """Return what of the contract an end breaks; empty when it keeps all of it.
+
+    Args:
+        end: the end.
+        start_up: seconds that a start needs on this machine before its deadline runs, and to end.
+        slack: seconds that the case itself adds (strace, a slow app).
+        says: a regular expression for what the final line must say.
+        bare: whether the interpreter may have failed before our first line ran.
+        deaf: whether no line can be heard, so that the status alone tells.
+
+    """
+    if bare and end.status not in (0, 125) and not OURS.search(end.err):
+        return [what for what, bad in {"out": end.out, "left": end.left, "leaked": end.leaked}.items() if bad]
+    lines = end.err.splitlines()
+    final = lines[-1] if lines else ""
+    guarded = "DNAT" not in end.left.upper() or bool(re.search("reject|drop", end.left, re.IGNORECASE))
+    checks = {
+        "a traceback, or words that no user must see": not NEVER.search(end.err),
+        "something reached the real service": not end.leaked,
+        "a process is left": not end.alive,
+        "a redirect stands without a guard": guarded,
+    }
+    if end.status == 0:
+        checks |= {
+            "started, and no line says that it was verified": deaf or ", verified " in final,
+            "started, and it is not the mock that answered": end.out.startswith("app ") and end.out != "app R\n",
+            "started, and no redirect stands": "DNAT" in end.left.upper(),
+        }
+    else:
+        checks |= {
+            f"status {end.status}": end.status == 125 or end.status in STOPPED,
+            "the app ran": not end.out,
+            LATE: end.seconds <= end.limit + PROMISE + start_up + slack,
+        }
+    if end.status == 125 and not deaf:
+        ours = [line for line in lines if line.startswith("imds-detour: ")]
+        finals = [line for line in ours if not BEFORE_THE_END.match(line.removeprefix("imds-detour: "))]
+        taken_out = not end.left or "could not be taken out" in end.err or "firewall helper" in final
+        checks |= {
+            f"{len(finals)} final lines": len(finals) == 1 and finals == lines[-1:],
+            "a line that is not ours": ours == lines,
+            "failed, and something is left that no line speaks of": taken_out,
+            "failed, and a redirect is left": guarded,
+        }
+    if says and not deaf:
+        checks[f"{MUTE} {says!r}"] = bool(re.search(says, final))
+    return [what for what, kept in checks.items() if not kept]
+
+
+def start_up() -> float:
+    """Return the seconds that a start needs before its deadline begins and after it, twice the longest of three."""
+    spent = []
+    for _ in range(3):
+        began = time.monotonic()
+        subprocess.run([DETOUR, "--version"], check=True, capture_output=True)
+        spent.append(time.monotonic() - began)
+    return 2 * max(spent)
+
+
+@dataclass(slots=True)
+class Judge:
+    """Starts in one world, each judged by the contract."""
+
+    stage: Stage
+    start_up: float
+    seen: Seen = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.seen = self.stage.seen()
+
+    def kept(self, play: Callable[[float], Ended], case: Case, what: str = "") -> Ended:
+        """Play until an end keeps the contract, and return it.
+
+        A busy machine is no fault: for being late, or too early at its deadline to have seen what it was to see, there
+        is another chance, with a longer deadline and what a start takes here and now measured anew. ``play`` is told by
+        how much longer.
+        """
+        for attempt in range(PLAYS):
+            end = play(2.0**attempt)
+            faults = broken(
+                end, start_up=self.start_up, slack=case.slack, says=case.says, deaf=case.deaf, bare=case.bare
+            )
+            if not all(fault.startswith((LATE, MUTE)) for fault in faults) or not faults:
+                break
+            self.start_up = max(self.start_up, start_up())
+        assert not faults, f"{what} {faults} {end}"
+        return end
+
+    def clean(self) -> None:
+        """Make the app's host as a new container has it."""
+        script = "ip route flush table main proto 169; ip -6 route flush table main proto 169"
+        for family in (V4, V6):
+            script += f"\nnft delete table {family.nft} imds_detour 2>/dev/null"
+            script += f"\nfor t in nat filter; do {family.iptables} -w -t $t -F; {family.iptables} -w -t $t -X; done"
+        self.stage.app.run("sh", "-c", script, check=False)
+        self.stage.app.write("resolv.conf", f"nameserver {V4.mock}\n")
+        self.stage.app.write("hosts", "127.0.0.1 localhost\n")
+
+    def start(self, *prefix: str, **settings: str) -> Ended:
+        """Start the app behind imds-detour, itself behind a command of the case's, and return how that ended."""
+        environ = self.stage.settings(None, **settings)
+        limit = float(environ["MOCK_TIMEOUT"])
+        began = time.monotonic()
+        try:
+            done = self.stage.app.run(
+                *prefix, DETOUR, sys.executable, "-c", APP, environ=environ, check=False, timeout=limit + 60
+            )
+        except subprocess.TimeoutExpired as hung:
+            return Ended(99, "", f"hung: {hung.stderr!r}", limit + 60, limit=limit)
+        return self.ended(done.returncode, done.stdout, done.stderr, time.monotonic() - began, limit)
+
+    def ended(self, status: int, out: str, err: str, seconds: float, limit: float) -> Ended:
+        """Look at what a start has left."""
+        left = self.stage.app.run("sh", "-c", LISTED).stdout
+        leaked, self.seen = self.seen, self.stage.seen()
+        return Ended(status, out, err, seconds, left, leaked != self.seen, self._alive(), limit)
+
+    def _alive(self) -> tuple[str, ...]:
+        """Return what still lives in the app's host a second later; a helper sees its parent's end within moments."""
+        end = time.monotonic() + 1
+        while (found := _inhabitants(self.stage.app)) and time.monotonic() < end:
+            time.sleep(0.01)
+        return found
+
+
+def _inhabitants(host: Host) -> tuple[str, ...]:
+    """Return the command lines in a host's network namespace, but for the process that holds it."""
+    home = os.readlink(f"/proc/{host.pid}/ns/net")
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):  # it has ended
+            if os.readlink(f"/proc/{pid}/ns/net") == home and int(pid) != host.pid:
+                with open(f"/proc/{pid}/cmdline", "rb") as line:
+                    found.append(line.read().replace(b"\0", b" ").decode(errors="replace"))
+    return tuple(found)

@@ -1,0 +1,103 @@
+"""The judge itself: each thing that the contract forbids is seen when it happens, on paper and in a real world."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.chaos.cases import Case
+from tests.chaos.contract import LATE, Ended, broken
+from tests.family import V4
+from tests.world import INSTANCE, METADATA, MOCK
+
+if TYPE_CHECKING:
+    from tests.chaos.contract import Judge
+
+FAILED = Ended(125, "", "imds-detour: waiting: a (0.1 of 1 s)\nimds-detour: b; c\n", 1.2, limit=1.0)
+STANDS = "-A IMDS_DETOUR -j DNAT --to-destination 10.88.0.3:1338\n-A IMDS_DETOUR_GUARD -j REJECT"
+STARTED = Ended(0, f"app {INSTANCE}\n", "imds-detour: x -> y, verified IMDSv2 i-1, 3 ms; exec app\n", 99.0, left=STANDS)
+
+
+@pytest.mark.parametrize("end", [FAILED, STARTED, replace(FAILED, status=143, err="")])
+def test_what_keeps_the_contract_is_let_through(end: Ended) -> None:
+    """An app that starts may run for as long as it likes."""
+    assert broken(end) == []
+
+
+BROKEN = {
+    "another status": replace(FAILED, status=1),
+    "the app's status": replace(FAILED, status=0),
+    "late": replace(FAILED, seconds=1.6),
+    "the app ran and we failed": replace(FAILED, out="app R\n"),
+    "no line": replace(FAILED, err=""),
+    "two final lines": replace(FAILED, err=FAILED.err + "imds-detour: d\n"),
+    "a line behind the final one": replace(FAILED, err=FAILED.err + "imds-detour: waiting: e (0.2 of 1 s)\n"),
+    "somebody else's line": replace(FAILED, err="malloc failed\n" + FAILED.err),
+    "a traceback": replace(FAILED, err=f"Traceback (most recent call last):\n{FAILED.err}"),
+    "a fault of ours": replace(FAILED, err="imds-detour: unexpected KeyError: 1; please report it\n"),
+    "something leaked": replace(FAILED, leaked=True),
+    "a process is left": replace(FAILED, alive=("helper",)),
+    "rules are left without a word": replace(FAILED, left="-A IMDS_DETOUR_GUARD -j REJECT"),
+    "a redirect without a guard": replace(FAILED, status=137, left="-j DNAT"),
+    "started unverified": replace(STARTED, err="imds-detour: x -> y, not verified; exec app\n"),
+    "started, the real service answers": replace(STARTED, out="app R\n"),
+    "started, nothing stands": replace(STARTED, left=""),
+}
+
+
+@pytest.mark.parametrize("end", BROKEN.values(), ids=BROKEN.keys())
+def test_what_breaks_the_contract_is_seen(end: Ended) -> None:
+    """One line for each thing that is wrong."""
+    assert broken(end)
+
+
+def test_a_leak_is_seen_by_the_witnesses(judge: Judge) -> None:
+    """Negative control in a real world: a wrapper that does nothing lets the app through to the real service."""
+    judge.clean()
+    app = judge.stage.app.run("curl", "-sS", "--http0.9", f"http://{METADATA}/", check=False)
+    end = judge.ended(0, f"app {app.stdout}", "imds-detour: x, verified y; exec app\n", 0.1, 1.0)
+    assert end.leaked
+    assert "something reached the real service" in broken(end)
+
+
+def test_what_is_left_is_seen(judge: Judge) -> None:
+    """Negative control: rules, and a process, that a start has left behind."""
+    judge.clean()
+    assert judge.start(MOCK_HOSTNAME=MOCK, MOCK_TIMEOUT="20").status == 0
+    with judge.stage.app.popen(
+        "sh", "-c", "echo there; exec cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as one:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "there\n"
+        end = judge.ended(125, "", "imds-detour: a; b\n", 0.1, 1.0)
+        one.kill()
+    assert {"a process is left", "failed, and something is left that no line speaks of"} <= set(broken(end))
+    judge.clean()
+    assert judge.ended(125, "", "imds-detour: a; b\n", 0.1, 1.0).left == ""
+
+
+@pytest.mark.parametrize("backend", ["legacy", "nft"])
+def test_a_lock_that_somebody_holds_does_not_hold_a_start(judge: Judge, backend: str) -> None:
+    """Another writer has the lock for longer than the deadline: the line says so, in time."""
+    judge.clean()
+    with judge.stage.app.popen(
+        *("sh", "-c", "touch /run/xtables.lock; exec flock /run/xtables.lock sh -c 'echo held; exec cat'"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        wait = {"MOCK_HOSTNAME": V4.mock, "MOCK_BACKEND": backend}
+
+        def play(longer: float) -> Ended:
+            end = judge.start(**wait, MOCK_TIMEOUT=f"{longer:g}")
+            return replace(end, alive=())  # the holder is one of them
+
+        end = judge.kept(play, Case(says="an iptables command holds the firewall's lock"))
+        assert end.status == 125
+        assert end.left == ""
+        holder.kill()
+    assert LATE not in broken(end, start_up=judge.start_up)

@@ -1,0 +1,137 @@
+"""Killed, or its helper killed or stopped, at every step that a start reports: each named point is hit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.chaos.cases import Case
+from tests.chaos.contract import APP, Ended
+from tests.stage import BACKENDS, LONG
+from tests.world import DETOUR, MOCK
+
+if TYPE_CHECKING:
+    from tests.chaos.contract import Judge
+
+POINTS = {
+    "rule: filter": "before the guard",
+    "guard: ": "behind the guard",
+    "the mock answers: ": "the mock is found",
+    "route: ": "the route is there",
+    "rule: nat": "before the redirect",
+    "redirect: ": "behind the redirect",
+    "/etc/hosts: ": "the names are there",
+    "verified: ": "it is verified",
+    "NET_ADMIN is given up": "the last before the app",
+}
+"""What a line of MOCK_LOG=debug says there, and where that is."""
+LIMIT = 2.0
+SETTINGS = {"MOCK_HOSTNAME": MOCK, "MOCK_LOG": "debug", "MOCK_ENDPOINTS": "aws,gcp"}
+STOPPING = ("strace", "-o", "/dev/null", "-e", "trace=write", "-e", "inject=write:signal=STOP")
+"""Stops a process, though not its children, at each line that it writes."""
+
+
+def played(judge: Judge, point: str, backend: str, *, whom: str, how: signal.Signals, limit: float) -> Ended | None:
+    """Start, do that to the wrapper or to its helper at a point, and return how it ended; None without a helper."""
+    judge.clean()
+    judge.stage.app.ip("route", "del", "default")
+    environ = judge.stage.settings(None, **SETTINGS, MOCK_BACKEND=backend, MOCK_TIMEOUT=f"{limit:g}")
+    began = time.monotonic()
+    try:
+        with judge.stage.app.popen(
+            *(*STOPPING, DETOUR, sys.executable, "-c", APP),
+            environ=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as strace:
+            assert strace.stderr is not None
+            target, said, hit = 0, "", False
+            for line in strace.stderr:
+                said += line
+                target = target or _child(strace.pid)
+                if not hit and line.partition(" ms  ")[2].startswith(point):
+                    hit = True
+                    helpers = _children(target)
+                    if whom == "helper" and not helpers:
+                        strace.kill()
+                        os.kill(target, signal.SIGKILL)
+                        return None
+                    for pid in [target] if whom == "wrapper" else helpers:
+                        os.kill(pid, how)
+                _go_on(target)
+            assert hit, said
+            out = strace.stdout.read() if strace.stdout else ""
+            status = strace.wait()
+    finally:
+        judge.stage.app.ip("route", "add", "default", "via", MOCK)
+    lines = [line for line in said.splitlines(keepends=True) if " ms  " not in line]
+    if status == -signal.SIGKILL:
+        lines = []
+    return judge.ended(status, out, "".join(lines), time.monotonic() - began, limit)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as children:
+            return [int(child) for child in children.read().split()]
+    except OSError:
+        return []  # it has ended
+
+
+def _child(pid: int) -> int:
+    """Return what strace runs."""
+    while not (found := _children(pid)):
+        time.sleep(0.001)
+    return found[0]
+
+
+def _go_on(pid: int) -> None:
+    """Let a process go on once it has stopped, or find that it has ended or become the app."""
+    for _ in range(2000):
+        try:
+            with open(f"/proc/{pid}/stat") as stat:
+                state = stat.read().rpartition(") ")[2][0]
+        except OSError:
+            return
+        if state in "ZX":
+            return
+        if state in "tT":
+            os.kill(pid, signal.SIGCONT)
+            return
+        time.sleep(0.001)
+
+
+HOW = {
+    "the wrapper is killed": ("wrapper", signal.SIGKILL),
+    "the helper is killed": ("helper", signal.SIGKILL),
+    "the helper hangs": ("helper", signal.SIGSTOP),
+}
+
+
+def _chosen() -> list[tuple[str, str, str]]:
+    every = [(how, point, backend) for how in HOW for backend in BACKENDS for point in POINTS]
+    every = [case for case in every if case[2] == "legacy" or HOW[case[0]][0] == "wrapper"]  # nft has no helper
+    return every if LONG else every[::8]
+
+
+@pytest.mark.parametrize(("how", "point", "backend"), _chosen())
+def test_at_a_named_point(judge: Judge, how: str, point: str, backend: str) -> None:
+    """The contract holds; a helper that hangs does not hold the start beyond its deadline; the next start is whole."""
+    whom, what = HOW[how]
+
+    def play(longer: float) -> Ended:
+        end = played(judge, point, backend, whom=whom, how=what, limit=LIMIT * longer)
+        assert end is not None, "the helper was not there"
+        return end
+
+    end = judge.kept(play, Case())
+    # Once it is verified, the helper is not needed any more.
+    assert end.status != 0 or whom == "helper"
+    after = judge.start(MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend, MOCK_TIMEOUT="20")
+    assert after.status == 0, f"{after}"

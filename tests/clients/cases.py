@@ -1,0 +1,264 @@
+"""Which client asks which service for what: the rows of the tests, and what the README's table is made from."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tests.clients.installs import PARTS, PROGRAMS
+from tests.world import INSTANCE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PLACE = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One client that asks one service for one thing.
+
+    In ``command`` and ``environ``, the name of a part in braces stands for the folder where it is installed.
+
+    Attributes:
+        client: its name, a row of the table.
+        what: it asks for; tells the cases of one client and preset apart.
+        preset: the service, as MOCK_ENDPOINTS spells it; a column of the table.
+        command: the program.
+        printed: what it must print.
+        asked: what the mock's log must have of it, in this order; other requests may come in between.
+        environ: its environment, but for what the place gives to all.
+        deaf: why the endpoint variables do not lead it to the mock; empty where they do.
+        proxied: whether it sends these requests to a proxy that the environment names.
+
+    """
+
+    client: str
+    what: str
+    preset: str
+    command: tuple[str, ...]
+    printed: Mapping[str, Any]
+    asked: tuple[str, ...]
+    environ: Mapping[str, str] = field(default_factory=dict)
+    deaf: str = ""
+    proxied: bool = True
+
+    @property
+    def id(self) -> str:
+        """How a test's name has it."""
+        return f"{self.client}-{self.what}-{self.preset}"
+
+    @property
+    def parts(self) -> set[str]:
+        """What must be installed."""
+        return set(PLACE.findall(" ".join((*self.command, *self.environ.values()))))
+
+    @property
+    def line(self) -> list[str]:
+        """The command line; its parts are installed."""
+        return [_filled(word) for word in self.command]
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment; its parts are installed."""
+        return {name: _filled(value) for name, value in self.environ.items()}
+
+
+def _filled(text: str) -> str:
+    return PLACE.sub(lambda found: PARTS[found[1]].folder, text)
+
+
+# What src/imds_detour/ctl/mock_data.json has.
+KEY = "MOCKMOCKMOCKMOCKMOCK"
+KEYS = {"key": KEY, "token": "mock-session-token-opens-nothing"}
+ACCESS = {"token": "mock-access-token-opens-nothing"}
+IDENTITY = {"instance": INSTANCE, "region": "us-east-1"}
+MAC = "02:00:00:00:13:38"
+
+TOKEN = "PUT /latest/api/token 200"
+ROLES = (
+    TOKEN,
+    "GET /latest/meta-data/iam/security-credentials/ 200",
+    "GET /latest/meta-data/iam/security-credentials/imds-detour-mock-role 200",
+)
+ZONE = (TOKEN, "GET /latest/meta-data/placement/availability-zone/ 200")
+DOCUMENT = "GET /latest/dynamic/instance-identity/document 200"
+INSTANCE_ID = "GET /latest/meta-data/instance-id 200"
+TASK, POD = ("GET /v2/credentials/0a1b2c3d 200",), ("GET /v1/credentials 200",)
+PROJECT = "GET /computeMetadata/v1/project/project-id 200"
+ACCOUNT = "GET /computeMetadata/v1/instance/service-accounts/default/"
+MANAGED = "GET /metadata/identity/oauth2/token"
+
+IPV6 = {"AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE": "IPv6"}
+ECS = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials/0a1b2c3d"}
+EKS = {
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://169.254.170.23/v1/credentials",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": f"{PROGRAMS}/eks-token",
+}
+EKS6 = {**EKS, "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://[fd00:ec2::23]/v1/credentials"}
+
+ADDRESS_ONLY = "goes to the address, whatever the variables say"
+NODE = {"NODE_PATH": "{node}/node_modules"}
+CLOUD_INIT = {"PYTHONPATH": "{debian}"}
+
+
+def _python(script: str) -> tuple[str, ...]:
+    return ("{python}/bin/python", f"{PROGRAMS}/{script}")
+
+
+def _node(script: str) -> tuple[str, ...]:
+    return ("node", f"{PROGRAMS}/{script}")
+
+
+def _curl(url: str, *headers: str) -> tuple[str, ...]:
+    return ("curl", "-sS", "--fail", "--globoff", *(word for header in headers for word in ("-H", header)), url)
+
+
+def _wget(url: str, *headers: str) -> tuple[str, ...]:
+    return ("wget", "-q", "-O-", "--tries=1", "--timeout=10", *(f"--header={header}" for header in headers), url)
+
+
+DOCUMENT_URL = "http://169.254.169.254/latest/dynamic/instance-identity/document"
+DOCUMENT_URL6 = "http://[fd00:ec2::254]/latest/dynamic/instance-identity/document"
+DOCUMENTED = {"instanceId": INSTANCE, "region": "us-east-1"}
+GCP_TOKEN_URL = "http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/token"
+AZURE_TOKEN_URL = (
+    "http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https://vault.azure.net"
+)
+
+BOTO, CLI, JS = (
+    _python("boto3_credentials.py"),
+    ("sh", f"{PROGRAMS}/aws_cli_list.sh", "{python}/bin/aws"),
+    _node("aws_js_chain.cjs"),
+)
+GO1, GO2 = "{debian}/bin/aws-go-v1", "{debian}/bin/aws-go-v2"
+
+CASES = (
+    Case("boto3", "credentials", "aws", BOTO, {**KEYS, "method": "iam-role"}, ROLES),
+    Case("boto3", "credentials-ipv6", "aws", BOTO, {**KEYS, "method": "iam-role"}, ROLES, IPV6),
+    Case("boto3", "region", "aws", _python("boto3_region.py"), {"region": "us-east-1"}, ZONE),
+    Case("boto3", "region-ipv6", "aws", _python("boto3_region.py"), {"region": "us-east-1"}, ZONE, IPV6),
+    Case("boto3", "credentials", "ecs", BOTO, {**KEYS, "method": "container-role"}, TASK, ECS),
+    Case("boto3", "credentials", "eks", BOTO, {**KEYS, "method": "container-role"}, POD, EKS),
+    Case("boto3", "credentials-ipv6", "eks", BOTO, {**KEYS, "method": "container-role"}, POD, EKS6),
+    Case("aws-cli", "credentials", "aws", CLI, {"key": KEY[-4:], "method": "iam-role"}, ROLES),
+    Case("aws-cli", "credentials", "ecs", CLI, {"key": KEY[-4:], "method": "container-role"}, TASK, ECS),
+    Case("aws-cli", "credentials", "eks", CLI, {"key": KEY[-4:], "method": "container-role"}, POD, EKS),
+    Case(
+        "ec2-metadata",
+        "identity",
+        "aws",
+        _python("ec2_metadata_instance.py"),
+        {**IDENTITY, "account": "123456789012", "type": "t3.micro", "keys": True, "networks": [MAC]},
+        (TOKEN, INSTANCE_ID, DOCUMENT, "GET /latest/meta-data/network/interfaces/macs/ 200"),
+        deaf=ADDRESS_ONLY,
+        proxied=False,
+    ),
+    Case("aws-sdk-js", "credentials", "aws", _node("aws_js_instance.cjs"), KEYS, ROLES, NODE, proxied=False),
+    Case(
+        "aws-sdk-js",
+        "credentials-ipv6",
+        "aws",
+        _node("aws_js_instance.cjs"),
+        KEYS,
+        ROLES,
+        {**NODE, **IPV6},
+        proxied=False,
+    ),
+    Case("aws-sdk-js", "chain", "aws", JS, KEYS, ROLES, NODE, proxied=False),
+    Case(
+        "aws-sdk-js",
+        "metadata",
+        "aws",
+        _node("aws_js_metadata.cjs"),
+        {"instance": INSTANCE},
+        (TOKEN, "GET //latest/meta-data/instance-id 200"),  # two slashes: a mock that redirects them is no good
+        NODE,
+        proxied=False,
+    ),
+    Case("aws-sdk-js", "credentials", "ecs", JS, KEYS, TASK, {**NODE, **ECS}, proxied=False),
+    Case("aws-sdk-js", "credentials", "eks", JS, KEYS, POD, {**NODE, **EKS}, proxied=False),
+    Case("aws-sdk-js", "credentials-ipv6", "eks", JS, KEYS, POD, {**NODE, **EKS6}, proxied=False),
+    Case("aws-sdk-go-v1", "identity", "aws", (GO1, "identity"), {**KEYS, **IDENTITY}, (*ROLES, DOCUMENT)),
+    Case("aws-sdk-go-v1", "identity-ipv6", "aws", (GO1, "identity"), {**KEYS, **IDENTITY}, (*ROLES, DOCUMENT), IPV6),
+    Case("aws-sdk-go-v1", "credentials", "ecs", (GO1,), KEYS, TASK, ECS),
+    Case("aws-sdk-go-v2", "identity", "aws", (GO2, "identity"), {**KEYS, **IDENTITY}, (*ROLES, DOCUMENT)),
+    Case("aws-sdk-go-v2", "identity-ipv6", "aws", (GO2, "identity"), {**KEYS, **IDENTITY}, (*ROLES, DOCUMENT), IPV6),
+    Case("aws-sdk-go-v2", "credentials", "ecs", (GO2,), KEYS, TASK, ECS),
+    Case(
+        "cloud-init",
+        "crawl",
+        "aws",
+        _python("cloud_init_crawl.py"),
+        {"instance": INSTANCE, "document": INSTANCE, "macs": [MAC], "user-data": "#cloud-config\n{}\n"},
+        (
+            TOKEN,
+            "GET /2021-03-23/user-data 200",
+            "GET /2021-03-23/meta-data/ 200",
+            DOCUMENT.replace("latest", "2021-03-23"),
+        ),
+        CLOUD_INIT,
+        deaf=ADDRESS_ONLY,
+    ),
+    Case(
+        "google-auth",
+        "token",
+        "gcp",
+        _python("google_auth_token.py"),
+        {**ACCESS, "project": "imds-detour-mock"},
+        (PROJECT, f"{ACCOUNT}?recursive=true 200", f"{ACCOUNT}token?scopes="),
+    ),
+    Case(
+        "gcp-metadata",
+        "token",
+        "gcp",
+        _node("gcp_metadata_project.cjs"),
+        {**ACCESS, "project": "imds-detour-mock", "available": True},
+        (PROJECT, f"{ACCOUNT}token 200"),
+        NODE,
+    ),
+    Case(
+        "google-auth-library",
+        "token",
+        "gcp",
+        _node("google_auth_js_token.cjs"),
+        {**ACCESS, "project": "imds-detour-mock"},
+        (PROJECT, f"{ACCOUNT}token?scopes="),
+        NODE,
+    ),
+    Case(
+        "compute-metadata-go",
+        "project",
+        "gcp",
+        ("{debian}/bin/gcp-go",),
+        {"project": "imds-detour-mock", "available": True},
+        (PROJECT,),
+        proxied=False,
+    ),
+    Case("azure-identity", "token", "azure", _python("azure_identity_token.py"), ACCESS, (MANAGED,)),
+    Case("azure-identity-js", "token", "azure", _node("azure_identity_token.cjs"), ACCESS, (MANAGED,), NODE),
+    Case("curl", "document", "aws", _curl(DOCUMENT_URL), DOCUMENTED, (DOCUMENT,), deaf=ADDRESS_ONLY),
+    Case("curl", "document-ipv6", "aws", _curl(DOCUMENT_URL6), DOCUMENTED, (DOCUMENT,), deaf=ADDRESS_ONLY),
+    Case(
+        "curl",
+        "token",
+        "gcp",
+        _curl(GCP_TOKEN_URL, "Metadata-Flavor: Google"),
+        {},
+        (f"{ACCOUNT}token 200",),
+        deaf=ADDRESS_ONLY,
+    ),
+    Case("curl", "token", "azure", _curl(AZURE_TOKEN_URL, "Metadata: true"), {}, (MANAGED,), deaf=ADDRESS_ONLY),
+    Case("wget", "document", "aws", _wget(DOCUMENT_URL), DOCUMENTED, (DOCUMENT,), deaf=ADDRESS_ONLY),
+    Case("wget", "document-ipv6", "aws", _wget(DOCUMENT_URL6), DOCUMENTED, (DOCUMENT,), deaf=ADDRESS_ONLY),
+    Case(
+        "wget",
+        "token",
+        "gcp",
+        _wget(GCP_TOKEN_URL, "Metadata-Flavor: Google"),
+        {},
+        (f"{ACCOUNT}token 200",),
+        deaf=ADDRESS_ONLY,
+    ),
+)

@@ -1,0 +1,248 @@
+"""A Docker engine, through its command line: what the tests say to it, and what they read from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+HOME = os.getenv("ENGINE_HOME") or f"{ROOT}/.cache/engine"
+"""The folder of the engine that `make engine` starts (scripts/engine)."""
+OURS = f"{HOME}/docker.sock"
+LABEL = f"imds-detour-test={os.getpid()}"
+"""On every container and network that this run makes."""
+PATIENCE = 60
+"""Seconds after which a container is taken for hung; the machine may be busy."""
+
+_numbers = count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An engine that answers.
+
+    Attributes:
+        host: for DOCKER_HOST; empty for the command's own choice.
+
+    """
+
+    host: str
+
+    def environ(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return the environment of a client of this engine."""
+        base = {name: value for name, value in os.environ.items() if not name.startswith(("MOCK_", "COMPOSE_"))}
+        return {**base, **({"DOCKER_HOST": self.host} if self.host else {}), **(more or {})}
+
+    def run(
+        self, *arguments: str, check: bool = True, stdin: str | None = None, timeout: float = PATIENCE
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the docker command, and fail with what it said unless its failure is asked for."""
+        return _run(("docker", *arguments), self.environ(), check=check, stdin=stdin, timeout=timeout)
+
+    def says(self, *arguments: str) -> str:
+        """Return what the docker command prints."""
+        return self.run(*arguments).stdout.strip()
+
+    def version(self) -> tuple[int, ...]:
+        """Return the engine's version, such as (20, 10)."""
+        major, minor, *_ = self.says("version", "--format", "{{.Server.Version}}").split(".")
+        return int(major), int(minor)
+
+
+def find() -> Engine | None:
+    """Return the engine that DOCKER_HOST names, or that `make engine` started, or the machine's own; None is none."""
+    if not shutil.which("docker"):
+        return None
+    host = os.getenv("DOCKER_HOST") or (f"unix://{OURS}" if os.path.exists(OURS) else "")
+    engine = Engine(host)
+    return engine if engine.run("version", check=False).returncode == 0 else None
+
+
+class Container:
+    """A container, removed when its network is closed."""
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self.engine = engine
+        self.name = name
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command inside, beside the app; it has the container's capabilities, not the app's."""
+        return self.engine.run("exec", self.name, *command, check=check)
+
+    def reads(self, path: str) -> str:
+        """Return a file's content as seen inside."""
+        return self.engine.says("exec", self.name, *("cat", path))
+
+    def logs(self) -> str:
+        """Return what was written to stdout and stderr so far, by all of its starts."""
+        done = self.engine.run("logs", self.name)
+        return done.stdout + done.stderr
+
+    def says(self, text: str, times: int = 1) -> str:
+        """Wait until a text stands in the logs so many times, and return the last line that has it."""
+        for _ in _rounds():
+            found = [line for line in self.logs().splitlines() if text in line]
+            if len(found) >= times:
+                return found[-1]
+        raise AssertionError(f"{self.name} never said {text!r}:\n{self.logs()}")
+
+    def inspect(self, template: str) -> Any:  # noqa: ANN401  (whatever the engine knows)
+        """Return something that the engine knows of it, by a template without the braces."""
+        return json.loads(self.engine.says("inspect", "--format", f"{{{{json {template}}}}}", self.name))
+
+    def wait(self) -> int:
+        """Wait until it ends, and return its exit status."""
+        return int(self.engine.says("wait", self.name))
+
+    def address(self) -> str:
+        """Return its address on the one network that it is on."""
+        (network,) = self.inspect(".NetworkSettings.Networks").values()
+        return str(network["IPAddress"])
+
+    def processes(self) -> list[str]:
+        """Return the command of every process inside."""
+        listed = self.engine.says("top", self.name, "-o", "pid,args").splitlines()[1:]
+        return [line.split(maxsplit=1)[1] for line in listed]
+
+    def seconds_to_stop(self) -> float:
+        """Stop it as `docker stop` does, and return the time from the signal to the end of its process.
+
+        By the engine's own clock: the command itself may take longer, while engine 20.10 waits for its DNS forwarding.
+        """
+        self.engine.run("stop", self.name)
+        ended = self.inspect(".State.FinishedAt")
+        for _ in _rounds():  # events are handed on by a process of their own
+            if events := self._events("kill"):
+                break
+        signalled = json.loads(events[-1])["timeNano"] / 1e9
+        return float(datetime.fromisoformat(ended).timestamp() - signalled)
+
+    def _events(self, kind: str) -> list[str]:
+        return self.engine.says(
+            "events", "--since", "5m", "--until", "0s", "--format", "{{json .}}",
+            "--filter", f"container={self.name}", "--filter", f"event={kind}",
+        ).splitlines()  # fmt: skip
+
+
+class Lan:
+    """A network without a way out, and whatever runs on it; removed together."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.name = f"imds-detour-test-{os.getpid()}-{next(_numbers)}"
+        engine.run("network", "create", "--internal", "--label", LABEL, self.name)
+        self._containers: list[str] = []
+
+    def start(self, *arguments: str, on: str | None = None) -> Container:
+        """Start a container in the background: options of docker run, image, command."""
+        made = self._named()
+        self.engine.run("run", "--detach", *self._options(made, on), *arguments)
+        return made
+
+    def create(self, *arguments: str, on: str | None = None) -> Container:
+        """Make a container without starting it."""
+        made = self._named()
+        self.engine.run("create", *self._options(made, on), *arguments)
+        return made
+
+    def run(self, *arguments: str, stdin: str | None = None, on: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a container to its end, and return what came of it: stdout and stderr are the container's own."""
+        made = self._named()
+        return self.engine.run("run", *self._options(made, on), *arguments, check=False, stdin=stdin)
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the whole docker run command, for a test that starts it by itself."""
+        return ["docker", "run", *self._options(self._named(), None), *arguments]
+
+    def remove(self, container: Container) -> None:
+        """Remove a container now."""
+        self.engine.run("rm", "--force", "--volumes", container.name)
+        self._containers.remove(container.name)
+
+    def close(self) -> None:
+        """Remove everything."""
+        if self._containers:
+            self.engine.run("rm", "--force", "--volumes", *self._containers)
+        self.engine.run("network", "rm", self.name)
+
+    def _named(self) -> Container:
+        self._containers.append(f"{self.name}-{next(_numbers)}")
+        return Container(self.engine, self._containers[-1])
+
+    def _options(self, made: Container, on: str | None) -> tuple[str, ...]:
+        return "--pull", "never", "--name", made.name, "--label", LABEL, "--network", on or self.name
+
+
+class Project:
+    """A Compose project, by either Compose; taken down when it is closed."""
+
+    def __init__(self, tool: tuple[str, ...], engine: Engine, files: tuple[str, ...], environ: dict[str, str]) -> None:
+        self.engine = engine
+        self.name = f"imds-detour-test-{os.getpid()}-{next(_numbers)}"
+        self._command = (*tool, "--project-name", self.name, *(part for file in files for part in ("--file", file)))
+        self._environ = engine.environ(environ)
+
+    def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run the Compose command on this project."""
+        return _run((*self._command, *arguments), self._environ, check=check, timeout=2 * PATIENCE)
+
+    def containers(self, service: str) -> list[Container]:
+        """Return the containers of a service."""
+        names = self.engine.says(
+            "ps", "--all", "--format", "{{.Names}}",
+            "--filter", f"label=com.docker.compose.project={self.name}",
+            "--filter", f"label=com.docker.compose.service={service}",
+        )  # fmt: skip
+        return [Container(self.engine, name) for name in sorted(names.splitlines())]
+
+    def container(self, service: str) -> Container:
+        """Return the one container of a service."""
+        (only,) = self.containers(service)
+        return only
+
+    def eventually(self, holds: Callable[[], bool]) -> bool:
+        """Wait until something holds; false when it never does."""
+        return any(holds() for _ in _rounds())
+
+    def close(self) -> None:
+        """Take it down: containers, networks, volumes."""
+        self.run("down", "--timeout", "0", "--volumes", "--remove-orphans")
+
+
+def _rounds() -> Iterator[None]:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        yield
+        time.sleep(0.1)
+
+
+def _run(
+    command: tuple[str, ...], environ: dict[str, str], *, check: bool, timeout: float, stdin: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        command,
+        env=environ,
+        cwd=ROOT,
+        input=stdin or "",
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert not check or done.returncode == 0, f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}"
+    return done
+
+
+if __name__ == "__main__":
+    sys.exit(find() is None)

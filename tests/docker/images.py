@@ -1,0 +1,110 @@
+"""The images of the tests: ours, from the Dockerfiles that users get, on bases that scripts/test-bases made."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+from tests.docker.engine import OURS, ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.docker.engine import Engine
+
+PREFIX = "imds-detour-test"
+BASES = ("debian", "busybox", "empty")
+"""What stands for glibc images, for Alpine, and for scratch and distroless ones."""
+TARGETS = ("bundle", "ctl", "mock", "debug")
+"""Those of docker/Dockerfile."""
+BUILD_SECONDS = 900
+
+
+class Images:
+    """Builds an image when a test first asks for it; what another process has built, the engine has in its cache."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._built: set[str] = set()
+
+    def target(self, name: str) -> str:
+        """Return the image of one of TARGETS."""
+        if name != "bundle":
+            self.target("bundle")
+        return self._build(
+            name,
+            *("--file", "docker/Dockerfile", "--target", name),
+            *("--build-arg", f"BASE={PREFIX}/debian", "--build-arg", f"APP={PREFIX}/debian"),
+            ".",
+        )
+
+    def app(self, base: str) -> str:
+        """Return the image of docker/app.Dockerfile on one of BASES, or on another image of these tests."""
+        if base == "moto":
+            self.moto()
+        with open(f"{ROOT}/docker/app.Dockerfile") as file:
+            example = file.read()
+        ours = example.replace("--from=imds-detour ", f"--from={self.target('bundle')} ")
+        assert ours != example, "docker/app.Dockerfile copies from the image imds-detour"
+        return self._build(
+            f"app-{base}", "--file", "-", "--build-arg", f"BASE={PREFIX}/{base}", "tests/docker", stdin=ours
+        )
+
+    def moto(self) -> str:
+        """Return an image with moto's server and boto3, from PyPI."""
+        return self._build("moto", "--file", "tests/docker/moto.Dockerfile", "tests/docker")
+
+    def _build(self, name: str, *arguments: str, stdin: str | None = None) -> str:
+        image = f"{PREFIX}/{name}"
+        if image not in self._built:
+            command = ("build", "--network", "host", "--tag", image, *arguments)
+            with _one_at_a_time():
+                self._engine.run(*command, stdin=stdin, timeout=BUILD_SECONDS)
+            self._built.add(image)
+        return image
+
+
+def make_bases(engine: Engine) -> str:
+    """Make the base images where they are missing; return why that cannot be done, or nothing."""
+    with _one_at_a_time():
+        done = subprocess.run(
+            [f"{ROOT}/scripts/test-bases"],
+            env=engine.environ(),
+            capture_output=True,
+            text=True,
+            timeout=BUILD_SECONDS,
+            check=False,
+        )
+    return done.stderr.strip() if done.returncode else ""
+
+
+def remove_all(engine: Engine) -> None:
+    """Remove what any process has built here; `make engine`'s own engine keeps it, as a cache for the next run."""
+    if engine.host == f"unix://{OURS}":
+        return
+    with contextlib.suppress(AssertionError):  # one that another run uses
+        names = engine.says("images", "--format", "{{.Repository}}", f"{PREFIX}/*").split()
+        engine.run("rmi", "--force", *names)
+
+
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    os.makedirs(f"{ROOT}/.cache/docker", exist_ok=True)
+    with open(f"{ROOT}/.cache/docker/lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def fetch(image: str, url: str) -> tuple[str, ...]:
+    """Return the command that GETs a URL in an app image, and prints what comes."""
+    if image.endswith(("debian", "moto", "debug")):
+        return "curl", "-sS", "--max-time", "5", url
+    return ("/get" if image.endswith("empty") else "get"), url
+
+
+def nothing(image: str) -> tuple[str, ...]:
+    """Return the command that does nothing for an hour in an app image."""
+    return ("/busybox",) * image.endswith("empty") + ("sleep", "3600")

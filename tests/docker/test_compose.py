@@ -1,0 +1,131 @@
+"""compose.yaml and compose.moto.yaml, brought up by both Composes and looked into from inside."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from tests.docker.images import fetch
+from tests.world import ID_URL, INSTANCE, METADATA
+
+if TYPE_CHECKING:
+    from tests.docker.conftest import Composer
+    from tests.docker.engine import Container, Project
+    from tests.docker.images import Images
+
+CLOSED: dict[str, Any] = {"default": {"internal": True}}
+GET = fetch("debug", ID_URL)
+MOTO_INSTANCE = "i-fake"
+AS_THE_APP = "1000"
+
+
+def main(composer: Composer, images: Images) -> Project:
+    """Make the project of compose.yaml, with our mock in the place of amazon-ec2-metadata-mock."""
+    changes = {"services": {"debug": {"image": images.target("debug")}}, "networks": CLOSED}
+    return composer.project("compose.yaml", changes, MOCK_IMAGE=images.target("mock"))
+
+
+def test_the_readmes_commands(composer: Composer, images: Images) -> None:
+    """`up`, `logs`, and `exec curl` give what the README shows."""
+    project = main(composer, images)
+    project.run("up", "--detach")
+    debug = project.container("debug")
+    line = debug.says("; exec sleep")
+    assert f"{METADATA}:80 -> mock_metadata (" in line
+    assert f":1338), legacy iptables, verified IMDSv2 {INSTANCE}" in line
+    assert "verified" in project.run("logs", "debug").stdout
+    assert project.run("exec", "-T", "debug", *GET).stdout == INSTANCE
+    assert debug.processes() == ["sleep 3600"]
+    status = debug.reads("/proc/1/status")
+    assert not int(status.split("CapEff:")[1].split()[0], 16) >> 12 & 1
+
+
+def test_the_app_image_holds_nothing_for_our_sake(composer: Composer, images: Images) -> None:
+    """What the original needed in every image (bash apart, which the base has) is not in it."""
+    project = main(composer, images)
+    project.run("up", "--detach")
+    debug = project.container("debug")
+    debug.says("; exec sleep")
+    for program in ("dig", "iptables", "iptables-legacy", "nft", "ip", "gcc", "pip"):
+        assert debug.run("sh", "-c", f"command -v {program}", check=False).returncode, program
+
+
+def test_down_is_quick_and_leaves_nothing(composer: Composer, images: Images) -> None:
+    """The file's own grace is short: sleep, as PID 1, heeds no stop."""
+    project = main(composer, images)
+    project.run("up", "--detach")
+    project.container("debug").says("; exec sleep")
+    start = time.monotonic()
+    project.run("down")
+    assert time.monotonic() - start < 9, "the ten seconds of Docker's own grace"
+    assert project.containers("debug") == []
+
+
+def with_moto(composer: Composer, images: Images, **app: Any) -> Project:  # noqa: ANN401  (a service's own keys)
+    """Make the project of compose.moto.yaml, with moto and an app that has boto3."""
+    changes = {"services": {"app": {"image": images.app("moto"), **app}}}
+    return composer.project("docker/compose.moto.yaml", changes, MOTO_IMAGE=images.moto())
+
+
+def test_moto_gives_metadata_and_aws_apis(composer: Composer, images: Images) -> None:
+    """boto3 as it is, in an app that is not root: its credentials come from 169.254.169.254, its buckets from moto."""
+    project = with_moto(composer, images)
+    project.run("up", "--detach")
+    app = project.container("app")
+    assert "verified" in app.says("; exec sleep")
+    assert app.reads("/proc/1/status").split("Uid:")[1].split()[:4] == [AS_THE_APP] * 4
+    script = (
+        "import boto3, json; s = boto3.Session(); s3 = boto3.client('s3'); s3.create_bucket(Bucket='ours');"
+        "print(json.dumps([s.get_credentials().method, [b['Name'] for b in s3.list_buckets()['Buckets']]]))"
+    )
+    method, buckets = json.loads(app.run("python3", "-c", script).stdout)
+    assert method == "iam-role"
+    assert buckets == ["ours"]
+    assert app.run(*fetch("moto", ID_URL)).stdout == MOTO_INSTANCE
+
+
+def test_two_apps_and_a_mock_that_starts_ten_seconds_late(composer: Composer, images: Images) -> None:
+    """Its name does not resolve until then. Both apps wait, start, and read the same mock, on a closed network."""
+    project = with_moto(composer, images)
+    project.run("up", "--detach", "--no-deps", "--scale", "app=2", "app")
+    apps = project.containers("app")
+    assert len(apps) == 2
+    time.sleep(10)  # what is tested
+    for app in apps:
+        assert "; exec" not in app.logs()
+        assert app.says("waiting")
+    project.run("up", "--detach", "--scale", "app=2")
+    for app in apps:
+        app.says("; exec sleep")
+        assert app.run(*fetch("moto", ID_URL)).stdout == MOTO_INSTANCE
+    assert project.engine.says("network", "inspect", "--format", "{{.Internal}}", f"{project.name}_default") == "true"
+
+
+def test_scaling_while_it_runs(composer: Composer, images: Images) -> None:
+    """`up --scale` later adds an app to the one that runs, and leaves that alone."""
+    project = main(composer, images)
+    project.run("up", "--detach")
+    first = project.container("debug")
+    first.says("; exec sleep")
+    project.run("up", "--detach", "--scale", "debug=3")
+    apps: list[Container] = project.containers("debug")
+    assert len(apps) == 3
+    for app in apps:
+        app.says("; exec sleep")
+        assert app.run(*GET).stdout == INSTANCE
+    assert first.logs().count("; exec sleep") == 1
+
+
+def test_a_mock_recreated_by_compose(composer: Composer, images: Images) -> None:
+    """The app of the entrypoint does not follow a mock that moves; `restart` makes it look again."""
+    project = main(composer, images)
+    project.run("up", "--detach")
+    debug = project.container("debug")
+    debug.says("; exec sleep")
+    project.run("rm", "--stop", "--force", "mock_metadata")  # up --force-recreate is broken in 1.29 from engine 25 on
+    project.run("up", "--detach", "--no-deps", "mock_metadata")
+    project.container("mock_metadata").says("listening")
+    project.run("restart", "--timeout", "0", "debug")
+    debug.says("; exec sleep", times=2)
+    assert debug.run(*GET).stdout == INSTANCE

@@ -1,0 +1,95 @@
+"""scripts/engine: an engine comes and goes, and the machine is as it was."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.docker.engine import HOME, ROOT, Engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SCRIPT = f"{ROOT}/scripts/engine"
+COMMANDS = (
+    ("iptables-legacy-save",),
+    ("ip6tables-legacy-save",),
+    ("nft", "--stateless", "list", "ruleset"),
+    ("ip", "-brief", "link"),
+    ("ip", "address"),
+    ("ip", "route", "show", "table", "all"),
+    ("ip", "-6", "route", "show", "table", "all"),
+    ("ip", "rule"),
+    ("sysctl", "--all", "--pattern", r"^net\.|^kernel\.keys"),
+)
+COUNTERS = re.compile(
+    r"^(#.*|net\.netfilter\.nf_conntrack_count.*|.*random.*|net\.ipv4\.tcp_fastopen_key.*)$|\[\d+:\d+\]| *valid_lft.*"
+    r"| expires \d+sec| hoplimit \d+",
+    re.MULTILINE,
+)
+
+
+def machine() -> list[str]:
+    """Return the firewall, interfaces, routes and sysctls of the machine's own namespace, without what counts up."""
+    shown = [subprocess.run(command, capture_output=True, text=True, check=False).stdout for command in COMMANDS]
+    assert all(shown[3:]), "the machine can be looked at"
+    return [COUNTERS.sub("", each) for each in shown]
+
+
+def leftovers(home: str) -> list[str]:
+    """Return processes, mounts and control groups that tell of an engine."""
+    processes = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    with open("/proc/self/mounts") as file:
+        mounts = file.read().splitlines()
+    key = subprocess.run(["cksum"], input=home, capture_output=True, text=True, check=True).stdout.split()[0]
+    groups = [folder for folder, _, _ in os.walk("/sys/fs/cgroup") if folder.endswith(f"imds-detour-engine-{key}")]
+    return [line for line in (*processes, *mounts) if home in line] + groups
+
+
+@pytest.fixture
+def home(engine: Engine, tmp_path: Path) -> Iterator[str]:
+    """Give the folder of a second engine, which is stopped in any case; its programs are those of the first."""
+    del engine  # one must be reachable: a machine on which nobody asked for an engine is given none
+    if os.getuid():
+        pytest.skip("only root can start an engine")
+    os.symlink(f"{HOME}/debian13", tmp_path / "debian13")
+    yield str(tmp_path)
+    subprocess.run([SCRIPT, "stop"], env={**os.environ, "ENGINE_HOME": str(tmp_path)}, check=True)
+
+
+def test_an_engine_leaves_the_machine_as_it_was(home: str) -> None:
+    """Neither while it runs, with a network of its own and rules for it, nor afterwards does anything differ."""
+    environ = {**os.environ, "ENGINE_HOME": home}
+    before = machine()
+    subprocess.run([SCRIPT, "start"], env=environ, check=True, timeout=120)
+    engine = Engine(f"unix://{home}/docker.sock")
+    engine.run("network", "create", "--internal", "--subnet", "169.254.169.0/24", "metadata")
+    assert machine() == before
+    assert leftovers(home)
+    subprocess.run([SCRIPT, "start"], env=environ, check=True, timeout=60)
+    assert engine.says("network", "ls", "--quiet", "--filter", "name=metadata"), "a second start changes nothing"
+    subprocess.run([SCRIPT, "stop"], env=environ, check=True, timeout=60)
+    assert machine() == before
+    assert leftovers(home) == []
+
+
+def test_the_comparison_sees_a_change() -> None:
+    """The control, in a namespace of its own: a rule, an interface and a sysctl each make a difference."""
+    script = (
+        "from tests.docker.test_engine import machine; import subprocess, sys\n"
+        "before = machine()\n"
+        "for change in (['iptables-legacy', '-t', 'nat', '-N', 'X'], ['nft', 'add', 'table', 'ip', 'x'],"
+        " ['ip', 'link', 'add', 'br0', 'type', 'bridge'], ['sysctl', '-q', 'net.ipv4.ip_forward=1']):\n"
+        "    subprocess.run(change, check=True)\n"
+        "    after = machine()\n"
+        "    assert after != before, change\n"
+        "    before = after\n"
+    )
+    command = [f"{ROOT}/.venv/bin/python", "-m", "imds_detour.ctl.sandbox", f"{ROOT}/.venv/bin/python", "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,53 @@
+"""Dockerfiles and Compose files, read by the tools that judge them."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.docker.engine import ROOT
+
+DOCKERFILES = sorted(glob.glob(f"{ROOT}/docker/*Dockerfile") + glob.glob(f"{ROOT}/tests/docker/*Dockerfile"))
+COMPOSE_FILES = sorted([*glob.glob(f"{ROOT}/docker/compose*.yaml"), f"{ROOT}/compose.yaml"])
+
+
+@pytest.mark.parametrize("file", DOCKERFILES, ids=os.path.basename)
+def test_hadolint_has_nothing_to_say(file: str) -> None:
+    """At its strictest, every exception named where it is made."""
+    hadolint = shutil.which("hadolint", path=f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
+    assert hadolint, "the extra `dev` brings it: make setup"
+    done = subprocess.run([hadolint, "--failure-threshold", "style", file], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("file", COMPOSE_FILES, ids=os.path.basename)
+def test_both_composes_read_it(compose: tuple[str, ...], file: str) -> None:
+    """Without a word: no key is unknown, and none has gone out of use."""
+    done = subprocess.run([*compose, "--file", file, "config"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+@pytest.mark.parametrize("file", COMPOSE_FILES, ids=os.path.basename)
+def test_images_are_pinned(compose: tuple[str, ...], file: str) -> None:
+    """Each image that is pulled names its version."""
+    done = subprocess.run([*compose, "--file", file, "config"], capture_output=True, text=True, check=True)
+    built_here = {"ec2-metadata-debug", "ec2-metadata-app", "imds-detour-ctl"}
+    pulled = set(re.findall(r"^ *image: (\S+)$", done.stdout, re.MULTILINE)) - built_here
+    assert pulled
+    assert [image for image in pulled if ":" not in image.rpartition("/")[2] or image.endswith(":latest")] == []
+
+
+def test_a_compose_file_with_a_mistake_is_noticed(compose: tuple[str, ...], tmp_path: object) -> None:
+    """The control: an unknown key is an error."""
+    broken = os.path.join(str(tmp_path), "compose.yaml")
+    with open(broken, "w") as file:
+        json.dump({"services": {"app": {"image": "x:1", "cap_adds": ["NET_ADMIN"]}}}, file)
+    done = subprocess.run([*compose, "--file", broken, "config"], capture_output=True, text=True, check=False)
+    assert done.returncode

@@ -1,0 +1,97 @@
+"""What is in our images, what they say of themselves, and as whom they run."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.docker.engine import ROOT
+from tests.docker.images import fetch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.docker.conftest import Scene
+    from tests.docker.engine import Engine, Lan
+    from tests.docker.images import Images
+
+OURS = ("bundle", "ctl", "mock")
+
+
+def config(engine: Engine, image: str) -> dict[str, Any]:
+    """Return the configuration of an image."""
+    value: dict[str, Any] = json.loads(engine.says("image", "inspect", "--format", "{{json .Config}}", image))
+    return value
+
+
+def files(engine: Engine, lan: Lan, image: str, folder: Path) -> list[str]:
+    """Return the path of every file in an image, without those that Docker puts into a container."""
+    made = lan.create(image)
+    engine.run("export", "--output", str(folder / "root.tar"), made.name)
+    with tarfile.open(folder / "root.tar") as archive:
+        names = [member.name for member in archive if not member.isdir()]
+    docker = {".dockerenv", "dev/console", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf"}
+    return [name for name in names if name not in docker]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_nothing_but_the_folder_is_in_our_images(
+    engine: Engine, images: Images, lan: Lan, tmp_path: Path, name: str
+) -> None:
+    """No shell, no package manager, no compiler and no pip."""
+    found = files(engine, lan, images.target(name), tmp_path)
+    assert "opt/imds-detour/bin/imds-detour" in found
+    assert [path for path in found if not path.startswith("opt/imds-detour/")] == []
+    assert [path for path in found if "/pip/" in path or "setuptools" in path] == []
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_images_say_what_they_are(engine: Engine, images: Images, name: str) -> None:
+    """By OCI's labels, each by its own title."""
+    labels = config(engine, images.target(name))["Labels"]
+    prefix = "org.opencontainers.image"
+    assert labels[f"{prefix}.title"] == {"bundle": "imds-detour"}.get(name, f"imds-detour-{name}")
+    assert labels[f"{prefix}.licenses"] == "MIT"
+    assert labels[f"{prefix}.description"]
+
+
+def test_the_mock_is_nobody(scene: Scene) -> None:
+    """It runs without root, on a read-only root and with no capability at all."""
+    hardened = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
+    mock = scene.lan.start(*hardened, scene.images.target("mock"))
+    mock.says("listening on")
+    owners = scene.lan.engine.says("top", mock.name, "-o", "pid,uid,gid").splitlines()[1:]
+    assert [line.split()[1:] for line in owners] == [["65534", "65534"]]
+    url = f"http://{mock.address()}:1338/latest/meta-data/instance-id"
+    done = scene.lan.run("imds-detour-test/debian", *fetch("debian", url))
+    assert done.stdout == "i-1234567890abcdef0", done.stderr
+
+
+def test_the_mock_stops_at_once(scene: Scene) -> None:
+    """As PID 1 it heeds the signal of `docker stop`, and ends well."""
+    mock = scene.lan.start(scene.images.target("mock"))
+    mock.says("listening on")
+    assert mock.seconds_to_stop() < 5, "Docker's own grace is ten seconds"
+    assert mock.inspect(".State.ExitCode") == 0
+
+
+def test_the_sidecars_health_is_checked(engine: Engine, images: Images) -> None:
+    """By our own program, since there is no shell."""
+    check = config(engine, images.target("ctl"))["Healthcheck"]
+    assert check["Test"] == ["CMD", "/opt/imds-detour/bin/imds-detourctl", "check"]
+
+
+def test_the_image_alone_says_its_version(images: Images, lan: Lan) -> None:
+    """`docker run imds-detour` is a look at it; `docker run imds-detour-ctl --help` is the tool's help."""
+    assert lan.run(images.target("bundle")).stdout.startswith("imds-detour ")
+    assert "usage: imds-detourctl" in lan.run(images.target("ctl"), "--help").stdout
+
+
+def test_the_build_context_holds_no_more_than_it_needs() -> None:
+    """A new file in the root stays out of the images until .dockerignore names it."""
+    with open(f"{ROOT}/.dockerignore") as file:
+        lines = [line.strip() for line in file if line.strip() and not line.startswith("#")]
+    assert lines[0] == "*"
