@@ -7,6 +7,11 @@ from dataclasses import dataclass, fields
 
 STRACE = ("strace", "--follow-forks", "--string-limit=64", "--quiet=attach,exit,path-resolution,personality,superseded")
 
+MODULE = re.compile(
+    r'(\d+) +open(?:at)?\(.*?"([^"]*?)(?:__pycache__/)?([^"/.]*)(?:\.cpython-\d+)?\.pyc?", .*= \d'
+).match
+"""Process, folder and name; a module whose compiled form is out of date is opened twice, and is one all the same."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -45,7 +50,7 @@ def work(trace: str, app: str) -> Work:
     clones = [line for line in calls if re.match(r"\d+ +(clone3?|v?fork)\(", line)]
     threads = [line for line in clones if "CLONE_THREAD" in line]
     return Work(
-        modules=sum(bool(re.search(r'open(at)?\(.*\.pyc?", .*= \d', line)) for line in calls),
+        modules=len({found.groups() for found in map(MODULE, calls) if found}),
         syscalls=len(calls),
         processes=len(clones) - len(threads),
         programs=sum(" execve(" in line and line.endswith(" = 0") for line in calls) - 1,
