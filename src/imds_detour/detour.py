@@ -87,7 +87,10 @@ class Detour(Value):
         }
 
     def __str__(self) -> str:
-        """Return the same as a line for people."""
+        return self.line()
+
+    def line(self, *, why: bool = False) -> str:
+        """Return the same as a line for people, ``why`` with the reason for this firewall."""
         ways: dict[str, list[Redirect]] = {}
         for passage in self.passages:
             ways.setdefault(passage.mocks[0].name, []).extend(passage.redirects)
@@ -97,7 +100,8 @@ class Detour(Value):
             where = at if name == str(redirects[0].mock.address) else f"{name} ({at})"
             led.append(f"{_listed(redirect.endpoint for redirect in redirects)} -> {where}")
         proof = f"verified {_listed(self.verified)}" if self.verified else "not verified (MOCK_PROBE=off)"
-        return f"{', '.join(led)}, {self.backend}, {proof}"
+        backend = f"{self.backend} ({self.because})" if why else self.backend
+        return f"{', '.join(led)}, {backend}, {proof}"
 
 
 def take(chosen: Settings, report: Report, *, host: bool = False, candidates: Candidates | None = None) -> Detour:
@@ -118,8 +122,7 @@ def take(chosen: Settings, report: Report, *, host: bool = False, candidates: Ca
     firewall = candidates.first_that_works()
     with ExitStack() as always, ExitStack() as undo:
         always.callback(firewall.close)
-        if chosen.guard:
-            close(firewall, ground.addresses, undo, report)
+        close(firewall, ground.addresses if chosen.guard else (), undo, report)
         passages = tuple(
             passage(service, discovery.find(service, ground.versions, names, report, probe=chosen.probe), ground)
             for service in ground.services
@@ -163,7 +166,7 @@ def survey(chosen: Settings, *, host: bool = False) -> Ground:
 
 
 def close(firewall: Firewall, addresses: Sequence[Address], undo: ExitStack, report: Report) -> None:
-    """Refuse whatever goes to these addresses, from here on.
+    """Refuse whatever goes to these addresses, and to no others, from here on.
 
     Raises:
         DetourError: when the firewall does not take the rules.
@@ -178,7 +181,8 @@ def close(firewall: Firewall, addresses: Sequence[Address], undo: ExitStack, rep
         except DetourError:
             raise refusal from None
         report.warning(f"the guard drops instead of rejecting, so that SDKs wait for a timeout: {refusal.reason}")
-    report.step(f"guard: whatever goes to {' or '.join(map(str, addresses))} is refused from here on")
+    if addresses:
+        report.step(f"guard: whatever goes to {' or '.join(map(str, addresses))} is refused from here on")
     if server := resolver_file.server_among(addresses, resolver_file.read()):
         report.warning(
             f"{server} is this container's DNS server too, and the guard closes it: give it another, in Compose"

@@ -110,10 +110,9 @@ def _switch(account: Account, report: Report) -> None:
 
 def _announce(done: Detour, report: Report, program: str, account: Account | None) -> None:
     milliseconds = report.deadline.elapsed() * 1000
-    because = f" ({done.because})" if report.log == "debug" else ""
     user = f" as {account}" if account else ""
     report.success(
-        f"{done}{because}, {milliseconds:.0f} ms; exec {program}{user}",
+        f"{done.line(why=report.log == 'debug')}, {milliseconds:.0f} ms; exec {program}{user}",
         {
             **done.facts(),
             "milliseconds": round(milliseconds, 1),

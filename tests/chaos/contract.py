@@ -49,7 +49,7 @@ LISTED = """
 ip route show table all proto 169; ip -6 route show table all proto 169
 cat /etc/hosts | grep imds-detour
 for i in iptables ip6tables; do
-    for t in nat filter; do $i-legacy -w -t $t -S | grep IMDS_DETOUR; done
+    for t in nat filter; do $i-legacy-save -t $t | grep "^[:-].*IMDS_DETOUR"; done
 done
 nft list ruleset | grep -A 9 'table ip6* imds_detour' | grep -e chain -e dnat -e reject -e drop
 true

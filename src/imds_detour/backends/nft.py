@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+from contextlib import suppress
 
 from imds_detour.backends import no_net_admin
 from imds_detour.backends.lock import tables_lock
@@ -74,9 +75,14 @@ class NftFirewall:
             before = tuple(rule for rule in ours if rule is not None and rule.table == table)
             others = tuple(rule for rule in ours if rule is not None and rule.table != table)
             if before != rules or None in ours:
-                self._replace((*others, *rules), anew=None in ours)
-                if _ordered(found.rule for found in self.installed()) != _ordered((*others, *rules)):
-                    raise DetourError("firewall", "the nftables rules read back are not the ones written")
+                try:
+                    self._replace((*others, *rules), anew=None in ours)
+                    if _ordered(found.rule for found in self.installed()) != _ordered((*others, *rules)):
+                        raise DetourError("firewall", "the nftables rules read back are not the ones written")
+                except DetourError:
+                    with suppress(DetourError):  # the answer may have been lost, and not the transaction
+                        self._replace((*others, *before), anew=True)
+                    raise
         return before
 
     def installed(self) -> tuple[Installed, ...]:
