@@ -76,9 +76,7 @@ class NftFirewall:
             others = tuple(rule for rule in ours if rule is not None and rule.table != table)
             if before != rules or None in ours:
                 try:
-                    self._replace((*others, *rules), anew=None in ours)
-                    if _ordered(found.rule for found in self.installed()) != _ordered((*others, *rules)):
-                        raise DetourError("firewall", "the nftables rules read back are not the ones written")
+                    self._write((*others, *rules), anew=None in ours)
                 except DetourError:
                     with suppress(DetourError):  # the answer may have been lost, and not the transaction
                         self._replace((*others, *before), anew=True)
@@ -96,6 +94,12 @@ class NftFirewall:
                 if error.errno != errno.ENOENT:
                     raise _translated(error, "cannot be read") from None
         return tuple(found)
+
+    def _write(self, rules: tuple[Rule, ...], *, anew: bool) -> None:
+        """Make these the rules of our tables, and read them back."""
+        self._replace(rules, anew=anew)
+        if _ordered(found.rule for found in self.installed()) != _ordered(rules):
+            raise DetourError("firewall", "the nftables rules read back are not the ones written")
 
     def close(self) -> None:
         """Do nothing: there is no helper process."""
