@@ -25,8 +25,41 @@ hypothesis.settings.register_profile("here", deadline=None, database=None)
 hypothesis.settings.load_profile("here")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse to run anything but unit tests in the network namespace that the machine itself lives in."""
+ALL = os.getenv("CI") == "true" or os.getenv("ALL") == "1"
+THOROUGH = (
+    "tests/chaos/",
+    "tests/bundle/",
+    *(
+        f"tests/netns/test_{name}.py"
+        for name in (
+            *(
+                "check",
+                "concurrency",
+                "counted_work",
+                "crashes",
+                "data_path",
+                "doctor",
+                "leaks",
+                "lookup",
+                "pods",
+                "scale",
+            ),
+            *("sidecar_long", "signals", "swaps", "verification"),
+        )
+    ),
+)
+"""What takes more than half of the time: for CI, for ``make test ALL=1``, and for whoever names them."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long half to CI where nobody asked for it, and keep out of the machine's own network namespace.
+
+    Only unit tests and, by their engine, the Docker tests may run there.
+    """
+    if not ALL and config.args == ["tests"]:
+        left = [item for item in items if any(part in str(item.path) for part in THOROUGH)]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in set(left)]
     outside = [item for item in items if not any(layer in str(item.path) for layer in ("/unit/", "/tests/docker/"))]
     if outside and not sandbox.inside():
         raise pytest.UsageError(

@@ -115,8 +115,12 @@ def test_careless_handover_is_seen(running: World) -> None:
     assert {name for name in plain if plain[name] != careless[name]} >= {"descriptors", "timers", "children", "status"}
 
 
-JOB = b"""sh -c 'trap "echo go\\"\\"ing on" CONT; echo r""unning; while :; do sleep 0.1; done'\n"""
-"""What is typed is shown as well: the quotes in the words tell its output from that."""
+JOB = (
+    f"""{sys.executable} -c 'import signal; say = lambda *_: print("go" + "ing on", flush=True)\n"""
+    """signal.signal(signal.SIGCONT, say); print("run" + "ning", flush=True)\n"""
+    """while True: signal.pause()'\n"""
+).encode()
+"""What is typed is shown as well: the words in halves tell its output from that."""
 
 
 def test_a_terminal_stays_as_it_is(running: World) -> None:
