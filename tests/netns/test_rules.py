@@ -74,7 +74,7 @@ def tables(world: World) -> str:
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
     """Check that the app was not started and that there is one line for it; return it."""
-    assert done.returncode == 125, done
+    assert done.returncode == 125, done.stderr
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1, done.stderr
     return done.stderr.removeprefix("imds-detour: ").rstrip("\n")
