@@ -58,6 +58,12 @@ def test_our_images_say_what_they_are(engine: Engine, images: Images, name: str)
     assert labels[f"{prefix}.description"]
 
 
+def test_the_tool_is_found_by_its_name(scene: Scene) -> None:
+    """Kubernetes manifests write `command: [imds-detourctl, sidecar]`: the image's PATH has it."""
+    done = scene.lan.run("--entrypoint", "imds-detourctl", scene.images.target("ctl"), "--version")
+    assert done.stdout.startswith("imds-detourctl "), done.stderr
+
+
 def test_the_mock_is_nobody(scene: Scene) -> None:
     """It runs without root, on a read-only root and with no capability at all."""
     hardened = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
