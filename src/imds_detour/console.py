@@ -32,10 +32,11 @@ HARMLESS = frozenset(
 def heeded(names: "Iterable[str]") -> bool:
     """Whether the interpreter heeds one of these variables in a way that matters to us: PYTHONPATH, PYTHONWARNINGS, ...
 
-    Python's images set PYTHON_VERSION and others, which are not the interpreter's; those few of its own that begin with
-    PYTHON_ change nothing here.
+    Makefiles set PYTHON, Python's images PYTHON_VERSION and others, which are not the interpreter's; those few of its
+    own that begin with PYTHON_ change nothing here.
     """
-    return any(name.startswith("PYTHON") and not name.startswith("PYTHON_") and name not in HARMLESS for name in names)
+    ours = (name for name in names if name.startswith("PYTHON") and name != "PYTHON")
+    return any(not name.startswith("PYTHON_") and name not in HARMLESS for name in ours)
 
 
 def main() -> "NoReturn":
@@ -44,8 +45,9 @@ def main() -> "NoReturn":
         # 10 ms for an interpreter that does not look at them (-I); the app gets them as they were. What has been
         # imported so far may be anybody's (sitecustomize), what comes now is the standard library's.
         sys.path[:] = [os.path.dirname(os.__file__)]
-        from imds_detour import handover  # noqa: PLC0415  (see above)
+        from imds_detour import handover, last_resort  # noqa: PLC0415  (see above)
 
+        last_resort.no_tracebacks()
         handover.relaunch(sys.executable, "-I", os.path.abspath(__file__), *sys.argv[1:])
     if not sys.flags.safe_path:
         del sys.path[0]  # the folder of pip's script, where a socket.py may stand

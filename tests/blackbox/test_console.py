@@ -147,7 +147,16 @@ def test_inspection_does_not_keep_help_from_ending(running: World) -> None:
     ("environ", "interpreters"),
     [
         ({}, 1),
-        ({"PYTHON_VERSION": "3.11.0", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": ""}, 1),
+        (
+            {
+                "PYTHON": "python3",
+                "PYTHON_VERSION": "3.11.0",
+                "PYTHONUNBUFFERED": "1",
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "PYTHONPATH": "",
+            },
+            1,
+        ),
         ({"PYTHONPATH": "/app"}, 2),
     ],
 )

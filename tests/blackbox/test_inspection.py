@@ -116,8 +116,8 @@ def test_careless_handover_is_seen(running: World) -> None:
 
 
 JOB = (
-    f"""{sys.executable} -c 'import signal; say = lambda *_: print("go" + "ing on", flush=True)\n"""
-    """signal.signal(signal.SIGCONT, say); print("run" + "ning", flush=True)\n"""
+    f"""{sys.executable} -c 'import os, signal; say = lambda *_: os.write(1, b"go" + b"ing on")\n"""
+    """signal.signal(signal.SIGCONT, say); os.write(1, b"run" + b"ning")\n"""
     """while True: signal.pause()'\n"""
 ).encode()
 """What is typed is shown as well: the words in halves tell its output from that."""
