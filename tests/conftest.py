@@ -42,6 +42,8 @@ THOROUGH = (
                 "leaks",
                 "lookup",
                 "pods",
+                "rules",
+                "sidecar",
                 "scale",
             ),
             *("sidecar_long", "signals", "swaps", "verification"),
