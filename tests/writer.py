@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from imds_detour import rules
+from imds_detour.backends import helpers
 from imds_detour.backends.legacy import LegacyFirewall
 from imds_detour.backends.nft import NftFirewall
 from imds_detour.endpoints import Endpoint
@@ -33,7 +34,8 @@ def endpoint(text: str) -> Endpoint:
 def main() -> None:
     """Install until told to stop."""
     enough, metadata = int(sys.argv[2]), endpoint(sys.argv[3])
-    firewall: Firewall = NftFirewall() if sys.argv[1] == "nft" else LegacyFirewall((metadata.address.version,))
+    legacy, version = sys.argv[1] != "nft", metadata.address.version
+    firewall: Firewall = LegacyFirewall(helpers.start((version,))) if legacy else NftFirewall()
     mocks = [endpoint(text) for text in sys.argv[4:]]
     count = 0
 

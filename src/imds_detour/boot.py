@@ -20,7 +20,13 @@ def main() -> None:
     sys.argv = [program, *sys.argv[5:]]
     _restore_environ(_read(int(environ.removeprefix("--environ="))).split(b"\0")[:-1])
     sys.path[:] = [__file__.rpartition("/imds_detour/")[0]]  # all modules are in one folder: look nowhere else
-    from imds_detour import handover  # noqa: PLC0415  (whatever it imports may look at the environment)
+    from imds_detour import bundled  # noqa: PLC0415  (whatever it imports may look at the environment)
+
+    # Before Python's own finder, behind that of what the interpreter has in it.
+    sys.meta_path.insert(-1, bundled.Bundled(sys.path[0]))
+    import os  # noqa: PLC0415  (see above)
+
+    from imds_detour import handover  # noqa: PLC0415  (see above)
 
     inherited = handover.Inherited.from_argument(launched)
     handover.honour_stops(inherited)
@@ -34,10 +40,15 @@ def main() -> None:
         sys.exit(ctl.main())
     from imds_detour import last_resort  # noqa: PLC0415  (see above)
 
+    handover.tidy_up_later()
     last_resort.no_tracebacks()
+    from imds_detour.backends import helpers  # noqa: PLC0415  (before all the rest, which takes its time)
+
+    handover.hold_closed_streams()
+    head_start = helpers.HeadStart(sys.argv[1:], os.environ)
     from imds_detour import entrypoint  # noqa: PLC0415  (the other; from here on a stop is acted on)
 
-    entrypoint.main(inherited, {})  # what Python has changed in the environment has been taken back already
+    entrypoint.main(inherited, {}, head_start)  # Python's changes of the environment have been taken back already
 
 
 def _read(file: int) -> bytes:

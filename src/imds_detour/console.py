@@ -62,10 +62,15 @@ def _run(launched: str | None) -> "NoReturn":
     handover.honour_stops(inherited)
     from imds_detour import last_resort  # noqa: PLC0415  (see above)
 
+    handover.tidy_up_later()
     last_resort.no_tracebacks()
+    from imds_detour.backends import helpers  # noqa: PLC0415  (before all the rest, which takes its time)
+
+    handover.hold_closed_streams()
+    head_start = helpers.HeadStart(sys.argv[1:], os.environ)
     from imds_detour import entrypoint  # noqa: PLC0415  (see above)
 
-    entrypoint.main(inherited, handover.changed_by_python())
+    entrypoint.main(inherited, handover.changed_by_python(), head_start)
 
 
 if __name__ == "__main__":  # by relaunch(): the first argument is its

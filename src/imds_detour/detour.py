@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from imds_detour import backends, capabilities, discovery, hosts, namespaces, resolver_file, routes, rules, verification
+from imds_detour import (
+    backends,
+    capabilities,
+    discovery,
+    hosts,
+    ip_versions,
+    namespaces,
+    resolver_file,
+    routes,
+    rules,
+    verification,
+)
 from imds_detour.errors import DetourError
 from imds_detour.values import Value
 
@@ -151,7 +162,7 @@ def survey(chosen: Settings, *, host: bool = False) -> Ground:
             "this is the host's own network namespace: a redirect here would hold for the whole machine",
             "run it in a container with a network of its own, or `imds-detourctl init --host` if you mean it",
         )
-    versions = routes.ip_versions()
+    versions = ip_versions.here()
     addresses: list[Address] = []
     for service in chosen.services:
         here = [at.address for at in service.preset.endpoints if at.address.version in versions]

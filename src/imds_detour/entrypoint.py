@@ -6,7 +6,7 @@ import os
 import sys
 from math import inf
 
-from imds_detour import __version__, backends, command, handover, routes, settings
+from imds_detour import __version__, backends, command, handover, ip_versions, settings
 from imds_detour.errors import STATUS_WRAPPER_FAILED, DetourError
 from imds_detour.report import Report
 from imds_detour.waiting import Deadline
@@ -16,21 +16,22 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from imds_detour.accounts import Account
+    from imds_detour.backends.helpers import HeadStart
     from imds_detour.detour import Detour
     from imds_detour.settings import Settings
 
 
-def main(inherited: handover.Inherited, changes: dict[bytes, bytes | None]) -> NoReturn:
+def main(inherited: handover.Inherited, changes: dict[bytes, bytes | None], head_start: HeadStart) -> NoReturn:
     """Run the app behind the detour; returns never, by exec or with the wrapper's own exit status.
 
-    Whoever calls honours stop signals already (handover.honour_stops): importing this module takes its time.
+    Whoever calls honours stop signals and holds closed streams already: importing this module takes its time.
 
     Args:
         inherited: the signal masks that the app shall find.
         changes: what takes back what starting this interpreter did to the environment.
+        head_start: the helpers of legacy iptables, which are loading already.
 
     """
-    handover.hold_closed_streams()
     arguments = sys.argv[1:]
     if arguments in (["--help"], ["--version"]):
         from imds_detour import usage  # noqa: PLC0415  (0.2 ms that an app does not pay)
@@ -45,7 +46,7 @@ def main(inherited: handover.Inherited, changes: dict[bytes, bytes | None]) -> N
         report.deadline = Deadline(chosen.timeout, start=report.deadline.start)
         for name in settings.unknown(os.environ):
             report.warning(f"{name} is not a setting of ours{settings.similar(name)}; `imds-detour --help` lists them")
-        done = _take(chosen, report)
+        done = _take(chosen, report, head_start)
         from imds_detour import app_environment  # noqa: PLC0415  (it imports what _take() imports late)
 
         ours, told = app_environment.changes(chosen, done, os.environ)
@@ -58,33 +59,37 @@ def main(inherited: handover.Inherited, changes: dict[bytes, bytes | None]) -> N
         _announce(done, report, app.argv[0].decode(errors="replace"), account)
         handover.become(app, inherited, changes)
     except DetourError as error:
-        report.failure(error)
-        os._exit(error.status)
+        _fail(error, report, head_start)
     except (
         OSError,
         MemoryError,
         ImportError,
     ) as error:  # what is refused here, every program is refused sooner or later
         reason = f"the system refuses what every start needs: {error or type(error).__name__}"
-        report.failure(DetourError("system", reason, "look at the container's limits on memory, files and processes"))
-        os._exit(STATUS_WRAPPER_FAILED)
+        remedy = "look at the container's limits on memory, files and processes"
+        _fail(DetourError("system", reason, remedy), report, head_start)
     except Exception as error:  # a fault of ours must not look like the app's, nor let the app start
-        report.failure(DetourError("internal", f"unexpected {type(error).__name__}: {error}", "please report it"))
-        os._exit(STATUS_WRAPPER_FAILED)
+        reason = f"unexpected {type(error).__name__}: {error}"
+        _fail(DetourError("internal", reason, "please report it"), report, head_start)
+
+
+def _fail(error: DetourError, report: Report, head_start: HeadStart) -> NoReturn:
+    report.failure(error)
+    head_start.give_up()
+    os._exit(error.status)
 
 
 def _encoded(value: str | None) -> bytes | None:
     return None if value is None else os.fsencode(value)
 
 
-def _take(chosen: Settings, report: Report) -> Detour:
+def _take(chosen: Settings, report: Report, head_start: HeadStart) -> Detour:
     if chosen.backend == "env":
         from imds_detour import endpoint_variables  # noqa: PLC0415  (as below)
 
         return endpoint_variables.take(chosen, report)
-    candidates = backends.Candidates(chosen.backend, routes.ip_versions(), report.deadline.remaining)
-    # Not before python-iptables is loading, which takes as long as this and all that it does until then.
-    from imds_detour import detour  # noqa: PLC0415  (see above)
+    candidates = backends.Candidates(chosen.backend, ip_versions.here(), report.deadline.remaining, head_start)
+    from imds_detour import detour  # noqa: PLC0415  (MOCK_BACKEND=env goes without)
 
     return detour.take(chosen, report, candidates=candidates)
 

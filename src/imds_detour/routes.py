@@ -45,23 +45,6 @@ class Route(Value):
     source: Address
 
 
-def ip_versions() -> tuple[int, ...]:
-    """Return the IP versions of this network namespace: 4, and 6 where a device has an address (proc(5), if_inet6).
-
-    Where /proc is hidden and the kernel has IPv6, it counts as in use: closed rather than open.
-    """
-    try:
-        with open("/proc/net/if_inet6", "rb") as addresses:
-            return (4, 6) if addresses.read(1) else (4,)
-    except OSError:
-        pass
-    try:
-        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).close()
-    except OSError:
-        return (4,)
-    return (4, 6)
-
-
 def source_toward(address: Address) -> Address | None:
     """Return the source address that a connection to ``address`` would take, or None without a route. Sends nothing."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6

@@ -130,4 +130,4 @@ def _blame(redirect: Redirect, seen: Identity, expected: Identity, question: Que
 
 
 def _packets(firewall: Firewall, rule: Rule) -> int:
-    return sum(found.packets for found in firewall.installed() if found.rule == rule)
+    return sum(found.packets for found in firewall.installed(rule.table) if found.rule == rule)

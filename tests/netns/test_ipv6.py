@@ -136,11 +136,12 @@ def test_a_failed_start_leaves_nothing(dual: World) -> None:
 
 HALF = """
 from imds_detour import rules
+from imds_detour.backends import helpers
 from imds_detour.backends.legacy import LegacyFirewall
 from imds_detour.presets import PRESETS
 from imds_detour.errors import DetourError
 
-firewall = LegacyFirewall((4, 6))
+firewall = LegacyFirewall(helpers.start((4, 6)))
 refused = rules.Rule("filter", rules.LEGACY.guard, rules.Reject("no-such-reply"), version=6)
 try:
     firewall.apply("filter", (*rules.guard([PRESETS["aws"].endpoints[0].address], rules.LEGACY), refused), 1)

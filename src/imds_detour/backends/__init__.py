@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from imds_detour.backends.firewall import Firewall
+    from imds_detour.backends.helpers import HeadStart
     from imds_detour.backends.legacy import LegacyFirewall
     from imds_detour.backends.nft import NftFirewall
 
@@ -26,13 +27,18 @@ if TYPE_CHECKING:
 class Candidates:
     """The firewalls that may be the one for this namespace, getting ready: python-iptables loads in the background."""
 
-    def __init__(self, choice: str, versions: tuple[int, ...], left: Callable[[], float] = lambda: inf) -> None:
+    def __init__(
+        self,
+        choice: str,
+        versions: tuple[int, ...],
+        left: Callable[[], float] = lambda: inf,
+        head_start: HeadStart | None = None,
+    ) -> None:
         """Set out for the one chosen, or for ``auto`` the first that can work here.
 
         ``versions`` are the IP versions that it must handle, 4 and perhaps 6. ``left`` says how many seconds are left
-        before the deadline of the whole start.
-
-        Do it before the first thread is started, for it forks, and early, for loading takes as long as all else does.
+        before the deadline of the whole start. ``head_start`` has the helpers where they were forked for these
+        versions already; else do it before the first thread is started, for it forks.
 
         Raises:
             DetourError: when legacy iptables is the user's choice and its helper cannot start.
@@ -42,10 +48,11 @@ class Candidates:
         self._legacy: LegacyFirewall | None = None
         self._no_helper: DetourError | None = None
         if choice != "nft":
-            from imds_detour.backends.legacy import LegacyFirewall  # noqa: PLC0415  (imported when chosen)
+            from imds_detour.backends import helpers  # noqa: PLC0415  (imported when chosen)
+            from imds_detour.backends.legacy import LegacyFirewall  # noqa: PLC0415  (the same)
 
             try:
-                self._legacy = LegacyFirewall(versions, left)
+                self._legacy = LegacyFirewall(head_start.take() if head_start else helpers.start(versions), left)
             except DetourError as error:
                 if choice == "legacy":
                     raise

@@ -1,7 +1,9 @@
 """A forked child that holds the firewall library, so that neither its exit() nor its stdout tricks can reach us.
 
 libxtables may end its process, its read-back borrows file descriptor 1, and one process can build the rules of one
-address family only. A child has all that to itself, and it loads while the parent looks the mock's name up.
+address family only. A child has all that to itself, and it loads while the parent loads the rest of us.
+
+Imports next to nothing: the sooner there is a child, the sooner python-iptables has loaded (head_start.py).
 """
 
 from __future__ import annotations
@@ -10,8 +12,6 @@ import _pickle as pickle  # its C half: the other one takes 1 ms to load, and is
 import _socket as socket  # without the enums and selectors of socket, which take 3 ms to load
 import os
 import sys
-from contextlib import ExitStack, suppress
-from math import inf
 
 from imds_detour.errors import DetourError
 
@@ -41,35 +41,40 @@ MORE = "raise the limit (`pids_limit`, `ulimits`, memory), or MOCK_BACKEND=nft, 
 """What to do when there can be no child."""
 
 
+def _without_end() -> float:
+    return float("inf")
+
+
 class Child:
-    """A process that answers calls of named functions, one at a time."""
+    """A process that answers calls of named functions, one at a time.
 
-    def __init__(
-        self, load: Callable[[], dict[str, Callable[..., object]]], left: Callable[[], float] = lambda: inf
-    ) -> None:
+    Attributes:
+        left: says how many seconds are left before the deadline of the whole start: a child that hangs does not hold
+            it for longer. Without end, until somebody sets it.
+
+    """
+
+    def __init__(self, load: Callable[[], dict[str, Callable[..., object]]]) -> None:
         """Fork; the child runs ``load`` for its functions and then waits for calls.
-
-        ``left`` says how many seconds are left before the deadline of the whole start: a child that hangs does not
-        hold it for longer.
 
         Raises:
             DetourError: when the kernel has no process or no descriptor to give.
 
         """
-        self._left = left
+        self.left: Callable[[], float] = _without_end
         self._lost: DetourError | None = None
-        with ExitStack() as undo:
-            try:
-                self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-                undo.callback(self._socket.close)
-                undo.callback(theirs.close)
-                # What the libraries have to say goes to a file without a name, read only when the child dies.
-                self._words = os.memfd_create("imds-detour-firewall")
-                undo.callback(os.close, self._words)
-                self._pid = os.fork()
-            except OSError as error:
-                raise DetourError("firewall", f"{NO_HELPER}: {(error.strerror or str(error)).lower()}", MORE) from None
-            undo.pop_all()
+        undo: list[Callable[[], None]] = []
+        try:
+            self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            undo += (self._socket.close, theirs.close)
+            # What the libraries have to say goes to a file without a name, read only when the child dies.
+            self._words = os.memfd_create("imds-detour-firewall")
+            undo.append(lambda: os.close(self._words))
+            self._pid = os.fork()
+        except OSError as error:
+            for each in undo:
+                each()
+            raise DetourError("firewall", f"{NO_HELPER}: {(error.strerror or str(error)).lower()}", MORE) from None
         if self._pid == 0:
             self._socket.close()  # with a copy of the parent's end, the child would never see the end of its input
             _serve(theirs, self._words, load)
@@ -84,7 +89,7 @@ class Child:
         """
         if self._lost is not None:
             raise self._lost
-        patience = min(PATIENCE, self._left()) + GRACE
+        patience = min(PATIENCE, self.left()) + GRACE
         try:
             self._socket.settimeout(patience)
             self._socket.sendall(pickle.dumps((function, arguments)))
@@ -115,9 +120,19 @@ class Child:
         except OSError:
             pass  # the child is gone already
         self._socket.close()
-        with suppress(ChildProcessError):  # SIGCHLD is ignored by inheritance, and the kernel has reaped the child
-            os.waitpid(self._pid, 0)
+        self._reap()
         os.close(self._words)
+
+    def kill(self) -> None:
+        """End and reap the child, whatever it is doing: nothing will be asked of it any more."""
+        os.kill(self._pid, signal.SIGKILL)
+        self._reap()
+
+    def _reap(self) -> None:
+        try:
+            os.waitpid(self._pid, 0)
+        except ChildProcessError:  # SIGCHLD is ignored by inheritance, and the kernel has reaped the child
+            return
 
     def _give_up(self, why: str, remedy: str) -> DetourError:
         """Kill the child and return what is to be raised, now and at each later call.

@@ -28,8 +28,8 @@ class Firewall(Protocol):
         how many seconds to wait while somebody else writes.
         """
 
-    def installed(self) -> tuple[Installed, ...]:
-        """Return the rules of ours as the kernel holds them."""
+    def installed(self, table: str | None = None) -> tuple[Installed, ...]:
+        """Return the rules of ours as the kernel holds them, in one table or in both."""
 
     def close(self) -> None:
         """End the firewall's helper process, if any; the rules stay."""

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
-from math import inf
-
-from imds_detour.backends.child import Child
 from imds_detour.errors import DetourError
 from imds_detour.rules import LEGACY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from imds_detour.backends.child import Child
     from imds_detour.rules import Installed, Rule
 
 
@@ -23,22 +20,15 @@ class LegacyFirewall:
     because = "it works here"
     layout = LEGACY
 
-    def __init__(self, versions: tuple[int, ...], left: Callable[[], float] = lambda: inf) -> None:
-        """Set out to load python-iptables: a child for each IP version, for one can build one version's rules only.
+    def __init__(self, children: Mapping[int, Child], left: Callable[[], float] | None = None) -> None:
+        """Take the helpers (helpers.py), by IP version; from here on they are ours to end.
 
         ``left`` says how many seconds are left before the deadline of the whole start.
-
-        Raises:
-            DetourError: when a child cannot be started.
-
         """
-        self._children: dict[int, Child] = {}
-        try:
-            for version in versions:
-                self._children[version] = Child(partial(_load, version), left)
-        except DetourError:
-            self.close()
-            raise
+        self._children = children
+        if left is not None:
+            for child in children.values():
+                child.left = left
 
     def require(self) -> None:
         """Return when it can be used here; nothing is changed for that.
@@ -69,17 +59,11 @@ class LegacyFirewall:
             raise
         return tuple(rule for stood in before.values() for rule in stood)
 
-    def installed(self) -> tuple[Installed, ...]:
-        """Return the rules of ours as the kernel holds them."""
-        return tuple(found for child in self._children.values() for found in child.call("installed"))
+    def installed(self, table: str | None = None) -> tuple[Installed, ...]:
+        """Return the rules of ours as the kernel holds them, in one table or in both."""
+        return tuple(found for child in self._children.values() for found in child.call("installed", table))
 
     def close(self) -> None:
         """End the children; the rules stay."""
         for child in self._children.values():
             child.close()
-
-
-def _load(version: int) -> dict[str, Callable[..., object]]:
-    from imds_detour.backends import legacy_child  # noqa: PLC0415  (it imports ctypes; only the child needs it)
-
-    return legacy_child.load(version)

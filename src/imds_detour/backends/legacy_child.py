@@ -6,15 +6,15 @@ commit a table, made under a lock, tried again when somebody else changed the ta
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
-import re
 import time
 from ipaddress import ip_address, ip_interface
 from itertools import count
 
 from imds_detour.backends import iptc_loader, preflight
-from imds_detour.backends.lock import tables_lock
+from imds_detour.backends.lock import TablesLock
 from imds_detour.endpoints import Endpoint
 from imds_detour.errors import DetourError
 from imds_detour.rules import COMMENT, LEGACY, Dnat, Drop, Installed, Jump, Redirect, Reject, Rule, redirects
@@ -22,7 +22,6 @@ from imds_detour.rules import COMMENT, LEGACY, Dnat, Drop, Installed, Jump, Redi
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import ModuleType
     from typing import Any
 
     from imds_detour.rules import Target
@@ -33,7 +32,8 @@ CONTENDED = (os.strerror(errno.EAGAIN), os.strerror(errno.EINVAL))
 PAUSE = 0.001
 """Seconds between two commits while another writer, one that takes no lock, keeps changing the table."""
 
-
+MOST_KNOWN = 1000
+"""Entries that are remembered: some for each address that a mock has had, and a sidecar lives for months."""
 ANYWHERE = {4: "0.0.0.0/0.0.0.0", 6: "::/0"}
 """How python-iptables writes that an address does not matter."""
 
@@ -42,55 +42,61 @@ def load(version: int) -> dict[str, Callable[..., object]]:
     """Return the functions that the parent may call, for one IP version.
 
     Raises:
-        DetourError: when legacy iptables cannot work here, naming the capability, kernel feature or library.
+        DetourError: when legacy iptables cannot work here, naming the capability or library.
 
     """
-    preflight.require_legacy(version)
-    tables = _Tables(iptc_loader.load(), version)
+    preflight.require_capabilities()
+    tables = _Tables(iptc_loader.load(version), version)
     return {"ready": tables.ready, "apply": tables.apply, "installed": tables.installed}
 
 
 class _Tables:
-    def __init__(self, iptc: ModuleType, version: int) -> None:
+    def __init__(self, iptc: iptc_loader.Library, version: int) -> None:
         self._iptc = iptc
         self._version = version
-        self._table_class = iptc.Table if version == 4 else iptc.Table6
-        self._rule_class = iptc.Rule if version == 4 else iptc.Rule6
+        self._table_class = iptc.table
+        self._rule_class = iptc.rule
+        self._known: dict[tuple[str, bytes | None, bytes], Rule | None] = {}
         # To tell a chain from an extension it looks into every table, which creates those that nobody uses.
         self._table_class.existing_table_names.update(mangle=False, raw=False, security=False)
 
     def ready(self) -> None:
-        """Build a redirect, for nobody: the extensions that it needs load one by one, and may be missing."""
+        """Build a redirect, for nobody: the extensions that it needs load one by one, and may be missing.
+
+        It is here that the kernel's tables are first touched, and not while loading: that begins before anybody knows
+        whether they will be.
+        """
+        preflight.require_tables(self._version)
         nowhere = Endpoint(ip_address("192.0.2.1" if self._version == 4 else "2001:db8::1"), 80)  # RFC 5737, RFC 3849
         try:
             for rule in redirects([Redirect(nowhere, nowhere)], LEGACY):
                 if isinstance(rule.target, Dnat):
                     self._to_iptc(rule)
-        except self._iptc.xtables.XTablesError as error:
+        except self._iptc.missing as error:
             where = os.environ["XTABLES_LIBDIR"]
             reason = f"an iptables extension is missing in {where}, or of another version ({error})"
             raise DetourError("firewall", reason, iptc_loader.PACKAGES) from None
 
     def apply(self, name: str, rules: tuple[Rule, ...], patience: float) -> tuple[Rule, ...]:
         give_up = time.monotonic() + patience
-        with tables_lock(patience):
-            before = self._read(self._table(name))
-            self._make(name, rules, give_up)
+        with TablesLock(patience):
+            table = self._table(name)
+            before = self._read(table)
+            self._make(table, name, rules, give_up)
         return tuple(found.rule for found in before if found.rule is not None)
 
-    def installed(self) -> tuple[Installed, ...]:
-        return tuple(found for name in OUR_CHAINS for found in self._read(self._table(name)))
+    def installed(self, table: str | None) -> tuple[Installed, ...]:
+        return tuple(found for name in OUR_CHAINS if table in (name, None) for found in self._read(self._table(name)))
 
     def _table(self, name: str) -> Any:  # noqa: ANN401  (python-iptables has no types)
         table = self._table_class(name, autocommit=False)
         table.refresh()  # the object is shared and may be older than the kernel's state
         return table
 
-    def _make(self, name: str, wanted: tuple[Rule, ...], give_up: float) -> None:
+    def _make(self, table: Any, name: str, wanted: tuple[Rule, ...], give_up: float) -> None:  # noqa: ANN401  (as above)
         """Make ``wanted`` the rules of ours in one table; none means that our chain goes as well."""
         failure = "the rules read back are not the ones written"
         for attempt in count(1):
-            table = self._table(name)
             if self._stands(table, name, wanted):
                 return
             # EAGAIN: somebody changed the table since we read it. EINVAL may come after a commit that worked.
@@ -100,9 +106,11 @@ class _Tables:
             self._change(table, name, wanted)
             try:
                 table.commit()
-            except self._iptc.IPTCError as error:
-                failure = re.sub(r"b'(.*)'", r"\1", str(error))  # it formats bytes as they are
+            except self._iptc.refused as error:
+                what, _, why = str(error).partition("b'")  # it formats bytes as they are
+                failure = what + why.removesuffix("'")
                 time.sleep(PAUSE)
+            table = self._table(name)
 
     def _stands(self, table: Any, name: str, wanted: tuple[Rule, ...]) -> bool:  # noqa: ANN401  (as above)
         if not wanted:
@@ -112,14 +120,14 @@ class _Tables:
         return first and tuple(found.rule for found in self._read(table)) == wanted
 
     def _change(self, table: Any, name: str, wanted: tuple[Rule, ...]) -> None:  # noqa: ANN401  (as above)
-        ours, output = OUR_CHAINS[name], self._iptc.Chain(table, "OUTPUT")
+        ours, output = OUR_CHAINS[name], self._iptc.chain(table, "OUTPUT")
         for _, jump in list(self._jumps(table)):
             output.delete_rule(self._rule_class(jump, output))
         if table.is_chain(ours):
             table.flush_entries(ours)
         elif wanted:
             table.create_chain(ours)
-        chain = self._iptc.Chain(table, ours)
+        chain = self._iptc.chain(table, ours)
         for rule in (rule for rule in wanted if rule.chain == ours):
             chain.append_rule(self._to_iptc(rule))
         for rule in reversed([rule for rule in wanted if rule.chain == "OUTPUT"]):
@@ -152,7 +160,7 @@ class _Tables:
         jumps = [entry for _, entry in self._jumps(table)]
         own = list(_entries(table, ours)) if table.is_chain(ours) else []
         return [
-            Installed(self._understood(entry, self._iptc.Chain(table, chain)), entry.counters.pcnt)
+            Installed(self._understood(entry, table, chain), entry.counters.pcnt)
             for chain, entries in (("OUTPUT", jumps), (ours, own))
             for entry in entries
         ]
@@ -167,11 +175,26 @@ class _Tables:
             if table.get_target(entry) == ours:
                 yield position, entry
 
-    def _understood(self, entry: Any, chain: Any) -> Rule | None:  # noqa: ANN401  (as above)
-        try:
-            return _from_iptc(self._rule_class(entry, chain), chain.table.name, chain.name, self._version)
-        except (ValueError, self._iptc.IPTCError, self._iptc.xtables.XTablesError):
-            return None  # an address range, a list of ports, an extension that is not here: not of our making
+    def _understood(self, entry: Any, table: Any, chain: str) -> Rule | None:  # noqa: ANN401  (as above)
+        """Return what an entry says; the same bytes say the same, and reading them takes 0.3 ms."""
+        key = chain, table.get_target(entry), _bytes(entry)
+        if key not in self._known:
+            if len(self._known) > MOST_KNOWN:
+                self._known.clear()
+            try:
+                rule = self._rule_class(entry, self._iptc.chain(table, chain))
+                self._known[key] = _from_iptc(rule, table.name, chain, self._version)
+            except (ValueError, self._iptc.refused, self._iptc.missing):
+                # An address range, a list of ports, an extension that is not here: not of our making.
+                self._known[key] = None
+        return self._known[key]
+
+
+def _bytes(entry: Any) -> bytes:  # noqa: ANN401  (python-iptables has no types)
+    """Return an entry with its matches and its target as the kernel has them, but for what it counts."""
+    counters = type(entry).counters
+    whole = ctypes.string_at(ctypes.addressof(entry), entry.next_offset)
+    return whole[: counters.offset] + whole[counters.offset + counters.size :]
 
 
 def _entries(table: Any, chain: str) -> Iterator[Any]:  # noqa: ANN401  (python-iptables has no types)

@@ -6,47 +6,56 @@ import _socket as socket  # without the enums and selectors of socket, which tak
 import fcntl
 import os
 import time
-from contextlib import contextmanager
 
 from imds_detour.errors import DetourError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 PAUSE = 0.002
 """Seconds between two attempts."""
 
 
-@contextmanager
-def tables_lock(patience: float) -> Iterator[None]:
-    """Hold both locks.
+class TablesLock:
+    """Both locks, held while this is entered.
 
     Containers that share a network namespace share its tables, and no file. An abstract Unix socket's name belongs to
     the network namespace, exactly as the tables do, and it goes away with its holder. The iptables commands know
     only a file, XTABLES_LOCKFILE or /run/xtables.lock; where there is none, no iptables has run here yet, and we
     leave none behind.
-
-    Raises:
-        DetourError: when another writer holds a lock for longer than ``patience`` seconds, which are for both.
-
     """
-    give_up = time.monotonic() + patience
-    ours = socket.socket(socket.AF_UNIX)
-    theirs = -1
-    try:
-        _take(lambda: ours.bind("\0imds-detour-tables"), "another imds-detour", patience, give_up)
+
+    def __init__(self, patience: float) -> None:
+        """Take ``patience`` seconds at most, for both.
+
+        Entering raises DetourError when another writer holds a lock for longer.
+        """
+        self._patience = patience
+        self._ours: socket.socket | None = None
+        self._theirs = -1
+
+    def __enter__(self) -> None:
+        give_up = time.monotonic() + self._patience
+        self._ours = ours = socket.socket(socket.AF_UNIX)
         try:
-            theirs = os.open(os.getenv("XTABLES_LOCKFILE", "/run/xtables.lock"), os.O_RDONLY)
-        except OSError:
-            pass  # no such file, or not for us to open: then an iptables that runs as somebody else cannot write here
-        else:
-            _take(lambda: fcntl.flock(theirs, fcntl.LOCK_EX | fcntl.LOCK_NB), "an iptables command", patience, give_up)
-        yield
-    finally:
-        if theirs >= 0:
-            os.close(theirs)
-        ours.close()
+            _take(lambda: ours.bind("\0imds-detour-tables"), "another imds-detour", self._patience, give_up)
+            try:
+                file = self._theirs = os.open(os.getenv("XTABLES_LOCKFILE", "/run/xtables.lock"), os.O_RDONLY)
+            except OSError:
+                return  # no such file, or not for us to open: then an iptables that runs as somebody else cannot write
+            lock = fcntl.LOCK_EX | fcntl.LOCK_NB
+            _take(lambda: fcntl.flock(file, lock), "an iptables command", self._patience, give_up)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_error: object) -> None:
+        if self._theirs >= 0:
+            os.close(self._theirs)
+            self._theirs = -1
+        if self._ours is not None:
+            self._ours.close()
 
 
 def _take(attempt: Callable[[], object], holder: str, patience: float, give_up: float) -> None:

@@ -6,7 +6,6 @@ import _socket as socket  # without the enums and selectors of socket, which tak
 import ctypes
 import errno
 import os
-from contextlib import closing
 
 from imds_detour.backends import no_net_admin
 from imds_detour.capabilities import NET_ADMIN, NET_RAW, effective
@@ -20,11 +19,11 @@ INFO_SIZE = 84
 """sizeof(struct ipt_getinfo): the table's name in 32 bytes, then 13 numbers of 4."""
 
 
-def require_legacy(version: int) -> None:
-    """Return when legacy iptables of an IP version can work here.
+def require_capabilities() -> None:
+    """Return when this process may use legacy iptables; nobody but the kernel's /proc is asked.
 
     Raises:
-        DetourError: with the capability or kernel feature that is missing and the line that adds it.
+        DetourError: with the capability that is missing and the line that adds it.
 
     """
     have = effective()
@@ -36,6 +35,15 @@ def require_legacy(version: int) -> None:
             "no NET_RAW capability, which legacy iptables needs to open its socket",
             "add it: in Compose `cap_add: [NET_ADMIN, NET_RAW]`, with docker run `--cap-add NET_RAW` as well",
         )
+
+
+def require_tables(version: int) -> None:
+    """Return when the kernel has legacy iptables of an IP version; as iptables itself, it may load its modules now.
+
+    Raises:
+        DetourError: with the kernel feature that is missing and the line that adds it.
+
+    """
     for table in ("filter", "nat"):
         number = _info_errno(version, table)
         if number in (errno.ENOPROTOOPT, errno.ENOENT):
@@ -62,6 +70,8 @@ def _info_errno(version: int, table: str) -> int:
         raw = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
     except OSError as error:
         return error.errno or errno.EIO
-    with closing(raw):  # socket.getsockopt() cannot pass the table's name in, hence libc
-        failed = libc.getsockopt(raw.fileno(), level, SO_GET_INFO, info, ctypes.byref(size))
-        return ctypes.get_errno() if failed else 0
+    # socket.getsockopt() cannot pass the table's name in, hence libc.
+    failed = libc.getsockopt(raw.fileno(), level, SO_GET_INFO, info, ctypes.byref(size))
+    number = ctypes.get_errno() if failed else 0
+    raw.close()
+    return number

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imds_detour import routes
+from imds_detour import ip_versions
+from imds_detour.backends import helpers
 from imds_detour.backends.legacy import LegacyFirewall
 from imds_detour.backends.nft import NftFirewall
 from imds_detour.errors import DetourError
@@ -39,7 +40,7 @@ def usable() -> Iterator[Usable]:
         DetourError: when none does, for the reason that nftables has, which needs least.
 
     """
-    legacy, nft = LegacyFirewall(routes.ip_versions()), NftFirewall()
+    legacy, nft = LegacyFirewall(helpers.start(ip_versions.here())), NftFirewall()
     working: list[Firewall] = []
     refused: dict[str, DetourError] = {}
     try:

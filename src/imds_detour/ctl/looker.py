@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from imds_detour import capabilities, routes
+from imds_detour import capabilities, ip_versions
 from imds_detour.backends.nft import NftFirewall
 from imds_detour.errors import DetourError
 from imds_detour.rules import Dnat
@@ -27,9 +27,10 @@ class Looker:
             if nft.stands() or not have & capabilities.NET_RAW:
                 self.firewall = nft  # without NET_RAW legacy iptables cannot be looked at
             else:
-                from imds_detour.backends.legacy import LegacyFirewall  # noqa: PLC0415  (nftables does not need it)
+                from imds_detour.backends import helpers  # noqa: PLC0415  (nftables does not need it)
+                from imds_detour.backends.legacy import LegacyFirewall  # noqa: PLC0415  (the same)
 
-                self.firewall = LegacyFirewall(routes.ip_versions())
+                self.firewall = LegacyFirewall(helpers.start(ip_versions.here()))
 
     def __enter__(self) -> Self:
         return self
@@ -46,7 +47,7 @@ class Looker:
         if self.firewall is None:
             return None
         try:
-            found = [installed.rule for installed in self.firewall.installed()]
+            found = [installed.rule for installed in self.firewall.installed("nat")]
         except DetourError:
             return None  # a library of legacy iptables is missing: then the answers alone must do
         self.sure = bool(found) or self.firewall.name != NftFirewall.name

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imds_detour import hosts, routes, rules, rules_text
+from imds_detour import hosts, ip_versions, routes, rules, rules_text
 from imds_detour.ctl import flags
 from imds_detour.ctl.terminal import Style, Terminal
 from imds_detour.endpoints import Endpoint
@@ -74,7 +74,7 @@ def make(chosen: Settings) -> Plan:
         DetourError: when the mock's name has no address now.
 
     """
-    versions = routes.ip_versions()
+    versions = ip_versions.here()
     redirects: list[Redirect] = []
     names: list[hosts.Line] = []
     for service in chosen.services:

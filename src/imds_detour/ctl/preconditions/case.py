@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
-from imds_detour import capabilities, namespaces, routes, settings
+from imds_detour import capabilities, ip_versions, namespaces, settings
+from imds_detour.backends import helpers
 from imds_detour.backends.legacy import LegacyFirewall
 from imds_detour.backends.nft import NftFirewall
 from imds_detour.endpoints import Endpoint
@@ -52,9 +53,9 @@ class Case:
             self.settings = settings.parse(self.environ)
         except DetourError as error:
             self.error = error
-        self.versions = routes.ip_versions()
+        self.versions = ip_versions.here()
         # Forked now, for it has to be before the first thread; what it says is asked for later.
-        self.legacy = LegacyFirewall(self.versions)
+        self.legacy = LegacyFirewall(helpers.start(self.versions))
         self.nft = NftFirewall()
 
     def __enter__(self) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from imds_detour.backends.iptc_loader import PACKAGES
-from imds_detour.backends.preflight import require_legacy
+from imds_detour.backends.preflight import require_capabilities, require_tables
 from imds_detour.capabilities import NET_ADMIN
 from imds_detour.ctl.preconditions.finding import Finding, fail, ok, skipped, warn
 from imds_detour.errors import DetourError
@@ -26,7 +26,8 @@ def legacy_kernel(case: Case) -> Finding:
         return skipped(name, UNASKED)
     for version in case.versions:
         try:
-            require_legacy(version)
+            require_capabilities()
+            require_tables(version)
         except DetourError as error:
             return _without_legacy(case, name, error.reason, error.remedy)
     return ok(name, "in the kernel, for " + " and ".join(f"IPv{version}" for version in case.versions))
@@ -42,7 +43,8 @@ def libraries(case: Case) -> Finding:
         return ok(name, "python-iptables and the libraries of iptables load")
     try:
         for version in case.versions:
-            require_legacy(version)
+            require_capabilities()
+            require_tables(version)
     except DetourError:
         return skipped(name, "legacy iptables cannot work here anyway")
     remedy = error.remedy
