@@ -126,8 +126,8 @@ def process(started: subprocess.Popen[str]) -> int:
 def turn(stage: Stage, started: subprocess.Popen[str], rounds: int) -> None:
     """Let so many probes be made, as its counter of them says."""
     goal = probes(stage) + rounds
-    while probes(stage) < goal:
-        for _ in range(20):
+    while (left := goal - probes(stage)) > 0:
+        for _ in range(max(20, left)):
             started.send_signal(signal.SIGHUP)
             time.sleep(0.002)  # two signals at once are one
 
