@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from bench import crowd, datapath, footprint, plots, reaction, startup, subjects, table
+from bench import crowd, datapath, footprint, plots, reaction, sidecar, startup, subjects, table
 from imds_detour.ctl import sandbox
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def main() -> int:
         "stop": lambda: reaction.stop(3 if QUICK else 20),
         "datapath": lambda: datapath.measure(worlds=1 if QUICK else 6, quick=QUICK),
         "footprint": footprint.measure,
+        "sidecar": lambda: sidecar.measure(idle=10 if QUICK else 60, moves=3 if QUICK else 20),
         "crowd": lambda: crowd.measure((10, 20, 40) if QUICK else (50, 100, 200)),
     }
     for name, measure in measurements.items():

@@ -3,7 +3,9 @@
 Commands, one a line; each is answered by a line with the nanoseconds of the monotonic clock at which it took effect:
 
     dns on | off | silent    know the name; answer NXDOMAIN; answer nothing
-    http on | off            listen on PORT; refuse
+    http on | off            listen on PORT, at every address; refuse
+    lead ADDRESS             from now on that is where the name leads
+    ttl SECONDS              for how long its answers hold, 1 at first
     count                    answered by the number of DNS questions since the last count instead
 """
 
@@ -19,6 +21,7 @@ import dns.message
 
 from imds_detour.ctl.nameserver import addresses, refusal
 
+EVERYWHERE = "0.0.0.0"  # noqa: S104  (in a network namespace of the benchmark's)
 TOKEN, INSTANCE = b"token-of-the-benchmark", b"i-1234567890abcdef0"
 
 
@@ -26,8 +29,9 @@ class Names(asyncio.DatagramProtocol):
     """A DNS server with one name."""
 
     def __init__(self, name: str, address: str) -> None:
-        self._name, self._address = name, address
+        self._name, self.address = name, address
         self.state = "on"
+        self.ttl = 1
         self.asked = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -42,8 +46,8 @@ class Names(asyncio.DatagramProtocol):
         question = dns.message.from_wire(data)
         assert isinstance(question, dns.message.QueryMessage)
         known = self.state == "on"
-        reply = addresses(question, self._name, [self._address]) if known else refusal(question, "NXDOMAIN")
-        self._transport.sendto(reply, addr)
+        ours = addresses(question, self._name, [self.address], ttl=self.ttl)
+        self._transport.sendto(ours if known else refusal(question, "NXDOMAIN"), addr)
 
 
 class Mock(asyncio.Protocol):
@@ -71,7 +75,7 @@ async def serve(address: str, name: str, port: int) -> None:
     """Follow commands until there are no more."""
     loop = asyncio.get_running_loop()
     _, names = await loop.create_datagram_endpoint(lambda: Names(name, address), (address, 53))
-    listen = partial(loop.create_server, Mock, address, port, backlog=1024)
+    listen = partial(loop.create_server, Mock, EVERYWHERE, port, backlog=1024)
     listener: asyncio.Server | None = await listen()
     commands = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
@@ -86,6 +90,10 @@ async def serve(address: str, name: str, port: int) -> None:
             case ["http", "off"] if listener is not None:
                 listener.close()
                 listener = None
+            case ["ttl", seconds]:
+                names.ttl = int(seconds)
+            case ["lead", to]:
+                names.address = to
             case ["count"]:
                 now, names.asked = names.asked, 0
         _say(str(now))

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from functools import partial
 from io import StringIO
 from ipaddress import ip_address
 
-# dnspython would import the record types with the first answer that has them, when nobody waits any more: 4 ms.
-import dns.exception
-import dns.inet
-import dns.rdtypes.IN.A
-import dns.rdtypes.IN.AAAA
-import dns.resolver
-
 from imds_detour.errors import NotYetError
 from imds_detour.values import Value
+
+# dnspython does without OpenSSL: neither DNS over TLS nor signed messages are for us, and it would take 5 MB of a
+# sidecar's 26. None makes an import fail at once (importlib: "None in sys.modules"); afterwards all is as it was.
+OPENSSL = ("ssl", "_hashlib")
+for _name in OPENSSL:
+    sys.modules.setdefault(_name, None)  # type: ignore[arg-type]  # see above
+
+import dns.exception  # noqa: E402  (see above)
+import dns.inet  # noqa: E402
+import dns.rdtypes.IN.A  # noqa: E402  (it would import them with the first answer, when nobody waits any more: 4 ms)
+import dns.rdtypes.IN.AAAA  # noqa: E402
+import dns.resolver  # noqa: E402
+
+for _name in OPENSSL:
+    if sys.modules[_name] is None:
+        del sys.modules[_name]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     Outcome = TypeVar("Outcome")
 
-FIRST_PAUSE = 0.02
+FIRST_PAUSE = 0.015
 """Seconds between the starts of two attempts at first, on average. A mock next door needs no more, and it costs two
 packets: a question of DNS and its answer, or a connection and its refusal."""
 PATIENCE_SHARE = 0.01

@@ -75,7 +75,7 @@ def _question(wire: bytes) -> dns.message.QueryMessage:
     return message
 
 
-def addresses(question: dns.message.QueryMessage, name: str, known: Sequence[str]) -> bytes:
+def addresses(question: dns.message.QueryMessage, name: str, known: Sequence[str], *, ttl: int = TTL) -> bytes:
     """Reply with those addresses of ``name`` that are of the kind asked for; NXDOMAIN for any other name."""
     reply = dns.message.make_response(question)
     asked = question.question[0]
@@ -85,7 +85,7 @@ def addresses(question: dns.message.QueryMessage, name: str, known: Sequence[str
     kind = dns.rdatatype.to_text(asked.rdtype)
     records = [address for address in known if kind == ("AAAA" if ":" in address else "A")]
     if records:
-        reply.answer.append(dns.rrset.from_text(asked.name, TTL, "IN", kind, *records))
+        reply.answer.append(dns.rrset.from_text(asked.name, ttl, "IN", kind, *records))
     return reply.to_wire()
 
 
