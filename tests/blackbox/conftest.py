@@ -16,5 +16,5 @@ if TYPE_CHECKING:
 def running() -> Iterator[World]:
     """Give a world whose mock runs; only for tests that need nothing else of it and leave nothing in it."""
     with World() as made:
-        made.start_mock()
+        made.start_mock("--quiet")  # nobody reads what it logs, and a pipe holds 64 KiB of it
         yield made
