@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from imds_detour.detour import Detour
+    from imds_detour.passages import Detour
     from imds_detour.settings import Settings
 
 AWS_DISABLED = "AWS_EC2_METADATA_DISABLED"

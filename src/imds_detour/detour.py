@@ -17,11 +17,11 @@ from imds_detour import (
     verification,
 )
 from imds_detour.errors import DetourError
-from imds_detour.values import Value
+from imds_detour.passages import Detour, Ground, Passage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from imds_detour.backends import Candidates
     from imds_detour.backends.firewall import Firewall
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from imds_detour.endpoints import Address, Endpoint
     from imds_detour.probe import Identity
     from imds_detour.report import Report
-    from imds_detour.rules import Redirect, Rule
+    from imds_detour.rules import Rule
     from imds_detour.services import Service
     from imds_detour.settings import Settings
 
@@ -38,81 +38,6 @@ LOCK_PATIENCE = 4.0
 milliseconds."""
 UNDO_PATIENCE = 0.1
 """The same when something is taken out again behind the deadline: less than the helper then has for its answer."""
-
-
-class Ground(Value):
-    """What there is to work on in this network namespace.
-
-    Attributes:
-        versions: its IP versions, 4 and perhaps 6.
-        services: what is to be redirected.
-        addresses: the metadata addresses of all of them, over these IP versions.
-
-    """
-
-    versions: tuple[int, ...]
-    services: tuple[Service, ...]
-    addresses: tuple[Address, ...]
-
-
-class Passage(Value):
-    """One service, and where it leads now.
-
-    Attributes:
-        service: whose metadata addresses.
-        mocks: where its mock answers, one for each IP version.
-        redirects: the same as rules have it, in the same order.
-
-    """
-
-    service: Service
-    mocks: tuple[Mock, ...]
-    redirects: tuple[Redirect, ...]
-
-
-class Detour(Value):
-    """What has been done, and stands.
-
-    Attributes:
-        passages: the services, in the user's order.
-        backend: the firewall's name.
-        because: why this firewall.
-        verified: who answers at each metadata address, in the same order; empty when nobody was asked.
-
-    """
-
-    passages: tuple[Passage, ...]
-    backend: str
-    because: str
-    verified: tuple[Identity, ...]
-
-    def facts(self) -> dict[str, str | None]:
-        """Return what a person or a program wants to know of it, as text."""
-        redirects = [redirect for passage in self.passages for redirect in passage.redirects]
-        return {
-            "endpoint": _listed(redirect.endpoint for redirect in redirects),
-            "mock": _listed(mock.name for passage in self.passages for mock in passage.mocks),
-            "address": _listed(redirect.mock for redirect in redirects),
-            "backend": self.backend,
-            "verified": _listed(self.verified) or None,
-        }
-
-    def __str__(self) -> str:
-        return self.line()
-
-    def line(self, *, why: bool = False) -> str:
-        """Return the same as a line for people, ``why`` with the reason for this firewall."""
-        ways: dict[str, list[Redirect]] = {}
-        for passage in self.passages:
-            ways.setdefault(passage.mocks[0].name, []).extend(passage.redirects)
-        led = []
-        for name, redirects in ways.items():
-            at = _listed(redirect.mock for redirect in redirects)
-            where = at if name == str(redirects[0].mock.address) else f"{name} ({at})"
-            led.append(f"{_listed(redirect.endpoint for redirect in redirects)} -> {where}")
-        proof = f"verified {_listed(self.verified)}" if self.verified else "not verified (MOCK_PROBE=off)"
-        backend = f"{self.backend} ({self.because})" if why else self.backend
-        return f"{', '.join(led)}, {backend}, {proof}"
 
 
 def take(chosen: Settings, report: Report, *, host: bool = False, candidates: Candidates | None = None) -> Detour:
@@ -305,7 +230,3 @@ def _warn_of_the_rest(one: Passage, ground: Ground, report: Report, *, closed: b
     if first.address in ground.addresses and first not in [redirect.endpoint for redirect in one.redirects]:
         state = "closed" if closed else "as it was"
         report.warning(f"{one.mocks[0].name} answers over IPv6 only: {first.address} stays {state}")
-
-
-def _listed(items: Iterable[object]) -> str:
-    return ", ".join(dict.fromkeys(map(str, items)))

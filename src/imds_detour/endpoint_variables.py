@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from imds_detour import detour, discovery
 from imds_detour.errors import DetourError
+from imds_detour.passages import Detour
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 NAME = "endpoint variables"
 
 
-def take(chosen: Settings, report: Report) -> detour.Detour:
+def take(chosen: Settings, report: Report) -> Detour:
     """Find the mocks and prove that they answer; changes() then says what leads SDKs there.
 
     Raises:
@@ -44,10 +45,10 @@ def take(chosen: Settings, report: Report) -> detour.Detour:
     if not chosen.keep_net_admin:
         detour.give_up_net_admin(report)
     verified = tuple(mock.identity for one in passages for mock in one.mocks if mock.identity)
-    return detour.Detour(tuple(passages), NAME, "MOCK_BACKEND=env", verified)
+    return Detour(tuple(passages), NAME, "MOCK_BACKEND=env", verified)
 
 
-def changes(done: detour.Detour) -> dict[str, str | None]:
+def changes(done: Detour) -> dict[str, str | None]:
     """Return the variables that lead SDKs to the mocks; none where a redirect does. None unsets one."""
     if done.backend != NAME:
         return {}
@@ -61,7 +62,7 @@ def changes(done: detour.Detour) -> dict[str, str | None]:
     }
 
 
-def caveat(done: detour.Detour, variables: Mapping[str, str | None]) -> str:
+def caveat(done: Detour, variables: Mapping[str, str | None]) -> str:
     """Return what a user must know of this way: who does not listen, and that nothing stands in their way."""
     deaf = "; ".join(one.service.preset.deaf for one in done.passages if one.service.preset.deaf)
     known = f" (known: {deaf})" if deaf else ""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from imds_detour.accounts import Account
     from imds_detour.backends.helpers import HeadStart
-    from imds_detour.detour import Detour
+    from imds_detour.passages import Detour
     from imds_detour.settings import Settings
 
 

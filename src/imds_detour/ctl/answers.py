@@ -13,9 +13,9 @@ from imds_detour.rules import Redirect
 
 if TYPE_CHECKING:
     from imds_detour.ctl.looker import Looker
-    from imds_detour.detour import Ground
     from imds_detour.discovery import Mock, Names
     from imds_detour.endpoints import Address, Endpoint
+    from imds_detour.passages import Ground
     from imds_detour.probe import Identity
     from imds_detour.services import Service
     from imds_detour.settings import Settings

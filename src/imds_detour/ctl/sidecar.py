@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from imds_detour import backends, detour, hosts, routes
 from imds_detour.ctl import flags
-from imds_detour.ctl.following.follower import EVERY, Follower, Habits
+from imds_detour.ctl.following.follower import Follower
 from imds_detour.ctl.following.names import FollowedNames
 from imds_detour.ctl.following.server import Server
+from imds_detour.ctl.following.watch import EVERY, Habits
 from imds_detour.endpoints import Endpoint
 from imds_detour.errors import DetourError
 from imds_detour.locations import BadValueError, split

@@ -4,68 +4,29 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from imds_detour import detour, discovery, rules, verification
-from imds_detour.ctl.following.state import ServiceState, State
+from imds_detour.ctl.following.state import State
+from imds_detour.ctl.following.watch import FIRST_PAUSE, HABITS, UNKNOWN, Habits, Watch
 from imds_detour.errors import DetourError
 from imds_detour.report import Report
 from imds_detour.waiting import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from imds_detour.backends.firewall import Firewall
     from imds_detour.ctl.following.names import FollowedNames
-    from imds_detour.detour import Ground, Passage
+    from imds_detour.passages import Ground, Passage
     from imds_detour.rules import Rule
-    from imds_detour.services import Service
 
-EVERY = 5.0
-"""Seconds from one probe to the next, by default."""
 PATIENCE = 0.7
 """Seconds that one attempt may take: a stop is acted on between two of them, within a second."""
 SECOND_LOOK = 0.2
 """Seconds until a probe that failed is repeated; only the second failure closes the redirect."""
-FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.1, 1.0, 1.5
-"""Seconds from one search for a mock that is not there to the next: the first, the longest, and each over the last."""
-
-UNKNOWN = "not looked for yet"
-
-
-@dataclass(frozen=True, slots=True)
-class Habits:
-    """How to go about it.
-
-    Attributes:
-        every: seconds from one probe to the next.
-        guard: whether the metadata addresses are closed to whatever is not redirected.
-        clock: a monotonic clock, in seconds.
-
-    """
-
-    every: float = EVERY
-    guard: bool = True
-    clock: Callable[[], float] = time.monotonic
-
-
-HABITS = Habits()
-
-
-@dataclass(slots=True)
-class _Watch:
-    """One service, and how it stands with it."""
-
-    service: Service
-    passage: Passage | None = None
-    due: float = 0.0
-    search_due: float = 0.0
-    pause: float = FIRST_PAUSE
-    failed: bool = False
-    text: str = UNKNOWN
-    since: float = field(default_factory=time.time)
-    probed: float = 0.0
+LONGEST_PAUSE, GROWTH = 1.0, 1.5
+"""Seconds from one search for a mock that is not there to the next, at most, and each over the last (FIRST_PAUSE)."""
 
 
 class Follower:
@@ -82,7 +43,7 @@ class Follower:
         self._every = habits.every
         self._guard = habits.guard
         self._clock = habits.clock
-        self._watches = [_Watch(service) for service in ground.services]
+        self._watches = [Watch(service) for service in ground.services]
         self._closed: tuple[Rule, ...] = ()
         self._inspected = self._clock()
         self._started = time.time()
@@ -126,14 +87,14 @@ class Follower:
         """Return what is known now."""
         lookups = {"lookups": self._names.lookups, "lookup_failures": self._names.failures}
         return State(
-            tuple(map(_state, self._watches)),
+            tuple(watch.state() for watch in self._watches),
             self._firewall.name,
             time.time(),
             self._started,
             {**self.counts, **lookups},
         )
 
-    def _search(self, watch: _Watch) -> None:
+    def _search(self, watch: Watch) -> None:
         """Look for the mock once, and lead to it if it is there and not where we lead to already."""
         host = watch.service.mock.host
         report = self._attempt()
@@ -152,7 +113,7 @@ class Follower:
             self._shut(watch, error.reason)
             watch.due = self._clock() + pause
 
-    def _lead(self, watch: _Watch, found: Passage, report: Report) -> None:
+    def _lead(self, watch: Watch, found: Passage, report: Report) -> None:
         """Swap the redirect in one commit, and prove it; a redirect that does not prove is taken out.
 
         Raises:
@@ -171,7 +132,7 @@ class Follower:
             self.counts["swaps"] += 1
         report.step(f"{watch.service.preset.name} is led to {found.mocks[0]}")
 
-    def _probe(self, watch: _Watch) -> None:
+    def _probe(self, watch: Watch) -> None:
         """Ask through the metadata address; one failure is looked at again, the second one closes."""
         assert watch.passage is not None  # noqa: S101  (whoever has none is searched for)
         seen = ""
@@ -194,7 +155,7 @@ class Follower:
         else:
             self._set(watch, watch.passage, seen)
 
-    def _still_there(self, watch: _Watch) -> bool:
+    def _still_there(self, watch: Watch) -> bool:
         """Whether a mock whose name leads elsewhere by now, where none is, goes on to answer where it was."""
         pause = watch.pause
         if self._clock() >= watch.due:
@@ -202,7 +163,7 @@ class Follower:
             watch.pause = pause
         return watch.passage is not None
 
-    def _moved(self, watch: _Watch) -> bool:
+    def _moved(self, watch: Watch) -> bool:
         """Whether the name leads to other addresses by now than to those where the mock is."""
         assert watch.passage is not None  # noqa: S101  (as above)
         try:
@@ -211,7 +172,7 @@ class Follower:
             return False  # as long as it proves to be the mock, what DNS says of it does not count
         return any(mock.endpoint.address not in addresses for mock in watch.passage.mocks)
 
-    def _set(self, watch: _Watch, found: Passage, text: str) -> None:
+    def _set(self, watch: Watch, found: Passage, text: str) -> None:
         """Note that the redirect stands and was proven."""
         was, watch.probed = watch.passage, time.time()
         watch.passage, watch.failed, watch.pause = found, False, FIRST_PAUSE
@@ -224,7 +185,7 @@ class Follower:
             self._report.success(f"{ways}, {self._firewall.name}, verified {text}", facts)
         watch.text = text
 
-    def _shut(self, watch: _Watch, why: str) -> None:
+    def _shut(self, watch: Watch, why: str) -> None:
         """Take the redirect out, and leave the address to the guard; what is said is said once."""
         others = tuple(each.passage for each in self._watches if each.passage is not None and each is not watch)
         had, watch.passage, watch.failed = watch.passage, None, False
@@ -267,16 +228,3 @@ class Follower:
     def _attempt(self) -> Report:
         """Return a report for one attempt: with the time that it may take, and heard in debug alone."""
         return Report("debug" if self._report.log == "debug" else "quiet", Deadline(PATIENCE))
-
-
-def _state(watch: _Watch) -> ServiceState:
-    mocks = watch.passage.mocks if watch.passage else ()
-    return ServiceState(
-        watch.service.preset.name,
-        tuple(map(str, watch.service.preset.endpoints)),
-        ", ".join(map(str, mocks)) or f"{watch.service.mock.host}",
-        watch.passage is not None,
-        watch.text,
-        watch.since,
-        watch.probed,
-    )
