@@ -45,7 +45,9 @@ class Work:
 def work(trace: str, app: str) -> Work:
     """Count what came before the app was executed; an app that never was is an error."""
     lines = trace.splitlines()
-    end = next(number for number, line in enumerate(lines) if re.search(rf'execve\("[^"]*/{app}", .* = 0', line))
+    # It does not return in one line where another thread has to end first.
+    executed = re.compile(rf'execve\("[^"]*/{app}", .*( = 0|<unfinished \.\.\.>)$')
+    end = next(number for number, line in enumerate(lines) if executed.search(line))
     calls = [line for line in lines[:end] if "resumed>" not in line]
     clones = [line for line in calls if re.match(r"\d+ +(clone3?|v?fork)\(", line)]
     threads = [line for line in clones if "CLONE_THREAD" in line]

@@ -46,6 +46,7 @@ def main() -> None:
 
     handover.hold_closed_streams()
     head_start = helpers.HeadStart(sys.argv[1:], os.environ)
+    handover.watch_for_stops()
     from imds_detour import entrypoint  # noqa: PLC0415  (the other; from here on a stop is acted on)
 
     entrypoint.main(inherited, {}, head_start)  # Python's changes of the environment have been taken back already

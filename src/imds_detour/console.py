@@ -68,6 +68,7 @@ def _run(launched: str | None) -> "NoReturn":
 
     handover.hold_closed_streams()
     head_start = helpers.HeadStart(sys.argv[1:], os.environ)
+    handover.watch_for_stops()
     from imds_detour import entrypoint  # noqa: PLC0415  (see above)
 
     entrypoint.main(inherited, handover.changed_by_python(), head_start)

@@ -9,6 +9,8 @@ import errno
 import gc
 import os
 
+from imds_detour import threads
+
 TYPE_CHECKING = False  # importing typing for it would cost as much as all of the above
 if TYPE_CHECKING:
     import signal
@@ -35,6 +37,12 @@ STOPS = frozenset(
 
 IGNORED_BY_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 """What the interpreter sets to ignored at its start, and an app would inherit."""
+
+RESERVED = frozenset({32, 33})
+"""Signals that glibc keeps to itself (nptl: SIGCANCEL, SIGSETXID): it hides them, and lets them through with the first
+thread that is started."""
+SYS_RT_SIGPROCMASK = {"x86_64": 14, "aarch64": 135}
+"""The number of that system call (asm/unistd_64.h, asm-generic/unistd.h)."""
 
 LAUNCHED = "--launched="
 """How whoever blocked the stop signals before this interpreter began says what it had found; see Inherited."""
@@ -91,6 +99,27 @@ def honour_stops(inherited: Inherited) -> None:
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:
     os._exit(128 + number)
+
+
+def watch_for_stops() -> None:
+    """Let a thread act on stop signals too, once nobody forks any more.
+
+    Python's handlers run between two instructions of Python. A signal that comes just before the main thread begins to
+    wait for a reply is noted by C and acted on when the wait is over, which may be ten seconds later. What C notes also
+    goes into a pipe, and at its other end somebody waits for nothing else. Where there is no thread or no descriptor
+    to be had, the handlers alone must do.
+    """
+    try:
+        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        os.set_blocking(reader, True)
+        threads.start(_await_stop, reader)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    except (OSError, RuntimeError):
+        pass
+
+
+def _await_stop(reader: int) -> None:
+    _stop(os.read(reader, 1)[0], None)
 
 
 def tidy_up_later() -> None:
@@ -157,7 +186,18 @@ def become(app: Command, inherited: Inherited, changes: Mapping[bytes, bytes | N
     for number in signal.sigpending() & ours - inherited.ignored:
         _stop(number, None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ours)
+    if reserved := RESERVED & inherited.blocked:
+        _block_again(reserved)
     _execute(app.program, app.argv)
+
+
+def _block_again(reserved: frozenset[int]) -> None:
+    """Block signals behind libc's back."""
+    import ctypes  # noqa: PLC0415  (2 ms that next to nobody pays)
+
+    mask = ctypes.c_uint64(sum(1 << number - 1 for number in reserved))
+    if call := SYS_RT_SIGPROCMASK.get(os.uname().machine):
+        ctypes.CDLL(None).syscall(call, signal.SIG_BLOCK, ctypes.byref(mask), None, ctypes.sizeof(mask))
 
 
 def _apply(changes: Mapping[bytes, bytes | None]) -> None:

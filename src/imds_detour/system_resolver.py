@@ -7,14 +7,13 @@ import _thread
 import time
 from ipaddress import ip_address
 
+from imds_detour import threads
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Iterator
 
     from imds_detour.endpoints import Address
-else:
-    import _signal as signal  # as in handover.py
 
 PAUSE = 1.0
 """Seconds from one look-up to the next, also while the first still hangs: /etc/hosts may have the name by then. The
@@ -50,14 +49,10 @@ class SystemResolver:
         back = _thread.allocate_lock()
         back.acquire()
         self._under_way.append(back)
-        # Stop signals are for the main thread, which can act on them: block them all while the thread is born.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            _thread.start_new_thread(self._look_up, (back,))
+            threads.start(self._look_up, back)
         except RuntimeError:
             back.release()  # no thread to be had (a limit on processes): the servers alone will do
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return back
 
     def _look_up(self, back: _thread.LockType) -> None:

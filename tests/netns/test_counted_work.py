@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from tests.world import World
 
 CEILINGS = {
-    "legacy": Work(modules=58, syscalls=2150, processes=1, programs=0, threads=1),
-    "nft": Work(modules=64, syscalls=1500, processes=0, programs=0, threads=1),
+    "legacy": Work(modules=58, syscalls=2150, processes=1, programs=0, threads=2),
+    "nft": Work(modules=64, syscalls=1500, processes=0, programs=0, threads=2),
 }
 """Over those of an interpreter that does nothing, in a namespace without IPv6, as Docker's networks are."""
 QUESTIONS = 2

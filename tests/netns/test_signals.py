@@ -192,6 +192,33 @@ def test_after_exec_the_signal_is_the_apps(working: World, name: str, as_pid_1: 
 RUNS = 500 if LONG else 24
 LATEST = 0.6
 """Seconds after the start, or after the handlers stand: most stops land around the exec, some long before and after."""
+DEAF = """
+import os, sys, zlib
+from imds_detour import handover
+handover.honour_stops(handover.Inherited.here())
+if sys.argv[1] == "watched":
+    handover.watch_for_stops()
+noise = os.urandom(1 << 20) * 100
+print("deaf", flush=True)
+zlib.compress(noise, 9)
+"""
+"""A main thread that is in the midst of C for some seconds, and does not look whether a signal has come."""
+
+
+@pytest.mark.parametrize(("watched", "seconds"), [("watched", (0, 0.5)), ("alone", (0.5, 60))])
+def test_a_stop_is_acted_on_while_python_cannot(watched: str, seconds: tuple[float, float]) -> None:
+    """As in the instant between a look for signals and a wait for a reply; the control is the handlers alone."""
+    command = (sys.executable, "-c", DEAF, watched)
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"deaf\n"
+        time.sleep(0.1)  # let it get there: nothing can tell when it has
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 128 + signal.SIGTERM
+    assert seconds[0] <= time.monotonic() - began < seconds[1]
+
+
 SIX = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGRTMIN+3")
 HANGS = 10.0
 """Seconds from a stop to the end after which nothing else is to be expected."""
