@@ -30,6 +30,7 @@ def main() -> int:
         os.environ["BENCH_MISSING"] = json.dumps(missing)
         return sandbox.run([sys.executable, "-m", "bench", *sys.argv[1:]], os.environ)
     wanted = sys.argv[1:]
+    machine = table.machine()  # its load before we load it
     rows: list[Row] = []
     stages: dict[str, list[tuple[str, float]]] = {}
     measurements: dict[str, Callable[[], list[Row]]] = {
@@ -49,9 +50,9 @@ def main() -> int:
     if not wanted or "startup" in wanted:
         stages = startup.stages(10 if QUICK else 40)
     missing = json.loads(os.environ.get("BENCH_MISSING", "[]"))
-    sys.stdout.write(table.text(rows, missing))
+    sys.stdout.write(table.text(rows, missing, machine))
     results = {
-        "machine": table.machine(),
+        "machine": machine,
         "quick": QUICK,
         "rows": [each.plain() for each in rows],
         "stages": stages,

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from bench.rows import Row
 
 
-def text(rows: Sequence[Row], missing: Sequence[str]) -> str:
+def text(rows: Sequence[Row], missing: Sequence[str], machine: str) -> str:
     """Return the table, and what is not in it."""
-    lines = [machine(), f"{'':44} {'median':>10}  {'quartiles':>17}  {'ratio':>5} {'95 % interval':>14}   to reach"]
+    lines = [machine, f"{'':44} {'median':>10}  {'quartiles':>17}  {'ratio':>5} {'95 % interval':>14}   to reach"]
     for group in dict.fromkeys(each.group for each in rows):
         lines += ["", group, *(_line(each) for each in rows if each.group == group)]
     return "\n".join([*lines, "", *(f"not measured: {what}" for what in missing), ""])

@@ -53,7 +53,7 @@ class Lookup:
         """Set out at once, in a thread, unless ``host`` is an address. Whoever forks does so before."""
         self._host = host
         self._system = SystemResolver(host) if isinstance(host, str) else None
-        self._patience = SYSTEM_PATIENCE
+        self._attempts = 0
 
     def attempt(self, deadline: Deadline, trace: Callable[[str], None] = lambda _line: None) -> Resolution:
         """Ask once, everyone who may know; ``trace`` is told what each says.
@@ -66,11 +66,12 @@ class Lookup:
         if self._system is None:
             return Resolution(str(self._host), (ip_address(str(self._host)),), "literal")
         name = str(self._host)
-        found = self._system.answer(deadline.within(self._patience))
+        patience = LATER_PATIENCE if self._attempts else SYSTEM_PATIENCE + self._system.worth_waiting()
+        self._attempts += 1
+        found = self._system.answer(deadline.within(patience))
         if found:
             return _resolution(name, found, "system resolver")
-        trace(f"the system resolver has no address for {name} within {self._patience * 1000:.0f} ms")
-        self._patience = LATER_PATIENCE
+        trace(f"the system resolver has no address for {name} within {patience * 1000:.0f} ms")
         # Imported when the system resolver has no answer: 100 ms that a start with everything in place does not pay.
         from imds_detour import nameservers  # noqa: PLC0415  (see above)
 

@@ -11,18 +11,15 @@ from imds_detour import threads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from imds_detour.endpoints import Address
 
 PAUSE = 1.0
 """Seconds from one look-up to the next, also while the first still hangs: /etc/hosts may have the name by then. The
 more of them hang, the longer: they are threads, four after ten seconds."""
-PIECE = 0.1
-"""Seconds. Patience is counted in pieces of it: where the processor is busy with others, a piece takes longer, and so
-does the answer. By the clock alone, 200 starts at once would each ask the servers as well, which takes more of it."""
-STRETCH = 2.0
-"""How much longer than its patience a wait may take for that."""
+BUSY = 4.0
+"""For each second that this process has waited for a processor, so many more for an answer: whoever answers may have to
+wait for one as well, at both ends. By the clock alone, 200 starts at once would each ask the servers too, which takes
+dnspython, 100 ms of a processor that there is not."""
 
 
 class SystemResolver:
@@ -40,9 +37,13 @@ class SystemResolver:
         self._under_way = [back for back in self._under_way if back.locked()]
         if not self._found and time.monotonic() >= self._begun + PAUSE * max(1, len(self._under_way)):
             self._latest = self._begin()
-        if not self._found and any(self._latest.acquire(timeout=piece) for piece in _pieces(patience)):
+        if not self._found and self._latest.acquire(timeout=patience):
             self._latest.release()
         return self._found
+
+    def worth_waiting(self) -> float:
+        """Return the seconds that an answer may take longer for want of a processor."""
+        return BUSY * _waited_for_processor()
 
     def _begin(self) -> _thread.LockType:
         self._begun = time.monotonic()
@@ -65,9 +66,10 @@ class SystemResolver:
             back.release()
 
 
-def _pieces(patience: float) -> Iterator[float]:
-    until = time.monotonic() + STRETCH * patience
-    left = patience
-    while left > 0 and time.monotonic() < until:
-        yield min(PIECE, left)
-        left -= PIECE
+def _waited_for_processor() -> float:
+    """Return the seconds that our main thread was ready to run and did not (proc(5), schedstat); 0 if nobody says."""
+    try:
+        with open("/proc/self/schedstat", "rb") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):  # a kernel without CONFIG_SCHED_INFO
+        return 0.0
