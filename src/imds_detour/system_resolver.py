@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 PAUSE = 1.0
 """Seconds from one look-up to the next, also while the first still hangs: /etc/hosts may have the name by then. The
 more of them hang, the longer: they are threads, four after ten seconds."""
-BUSY = 4.0
+BUSY = 1.0
 """For each second that this process has waited for a processor, so many more for an answer: whoever answers may have to
-wait for one as well, at both ends. By the clock alone, 200 starts at once would each ask the servers too, which takes
+wait for one as well. By the clock alone, 200 starts at once would each ask the servers too, which takes
 dnspython, 100 ms of a processor that there is not."""
 
 

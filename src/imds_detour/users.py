@@ -59,7 +59,7 @@ def switch(account: Account) -> tuple[int, ...]:
         raise DetourError("user", f"cannot become {account}: {why}", _remedy(error)) from None
     if account.uid != 0:
         privileges.drop_own_capabilities()
-    _verify(account)
+    _verify(account, back=account.uid != 0 and privileges.can_become_root())
     return kept
 
 
@@ -95,7 +95,7 @@ def _give_streams(uid: int) -> tuple[int, ...]:
     return tuple(kept)
 
 
-def _verify(account: Account) -> None:
+def _verify(account: Account, *, back: bool) -> None:
     """See what the kernel has made of it; root is what the user asked for, or out of reach.
 
     Raises:
@@ -108,7 +108,7 @@ def _verify(account: Account) -> None:
             "user": os.getresuid() == (account.uid,) * 3,
             "groups": _has_groups(account),
             "capabilities": account.uid == 0 or not any(capabilities.sets()[name] for name in _OWN_SETS),
-            "way back to root": account.uid == 0 or not _can_be_root(),
+            "way back to root": not back,
         }.items()
         if not right
     ]
@@ -117,14 +117,6 @@ def _verify(account: Account) -> None:
 
 
 _OWN_SETS = ("CapPrm", "CapEff", "CapAmb")
-
-
-def _can_be_root() -> bool:
-    try:
-        os.setuid(0)
-    except OSError:
-        return False
-    return True
 
 
 def _remedy(error: OSError) -> str:
