@@ -169,7 +169,7 @@ def test_an_ignored_stop_stays_ignored(waiting: World) -> None:
 def working() -> Iterator[World]:
     """Give a world where the app starts."""
     with World() as made:
-        made.start_mock()
+        made.start_mock("--quiet")  # nobody reads what it logs, and a pipe holds 64 KiB of it
         yield made
 
 
