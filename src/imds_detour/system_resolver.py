@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 PAUSE = 1.0
 """Seconds from one look-up to the next, also while the first still hangs: /etc/hosts may have the name by then. The
 more of them hang, the longer: they are threads, four after ten seconds."""
-BUSY = 1.0
-"""For each second that this process has waited for a processor, so many more for an answer: whoever answers may have to
-wait for one as well. By the clock alone, 200 starts at once would each ask the servers too, which takes
-dnspython, 100 ms of a processor that there is not."""
+ORDINARY = 0.2
+"""Seconds for which a start waits for a processor, all in all, where the machine has something else to do as well."""
+BUSY = 4.0
+"""For each second beyond that, so many more for an answer: whoever answers may have to wait for a processor as well.
+By the clock alone, 200 starts at once would each ask the servers too, which takes dnspython, 100 ms of a processor that
+there is not."""
 
 
 class SystemResolver:
@@ -43,7 +45,7 @@ class SystemResolver:
 
     def worth_waiting(self) -> float:
         """Return the seconds that an answer may take longer for want of a processor."""
-        return BUSY * _waited_for_processor()
+        return BUSY * max(0.0, _waited_for_processor() - ORDINARY)
 
     def _begin(self) -> _thread.LockType:
         self._begun = time.monotonic()
