@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import glob
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
+from bench import readme
 
 from imds_detour.ctl.main import VERBS
 from imds_detour.variables import BY_NAME, VARIABLES
@@ -166,3 +168,11 @@ def test_an_examples_dockerfile_ends_with_the_two_lines(file: str) -> None:
         word for line in lines if line.startswith("COPY ") and "--from" not in line for word in line.split()[1:-1]
     ]
     assert [name for name in copied if not os.path.exists(f"{os.path.dirname(file)}/{name}")] == []
+
+
+def test_the_readmes_figures_are_those_of_the_last_whole_run() -> None:
+    """Written by `python -m bench.readme` from bench/results.json; the control is a run with another figure."""
+    results = json.loads(read("bench/results.json"))
+    assert readme.replaced(read("README.md"), readme.section(results)) == read("README.md")
+    results["rows"][0]["value"]["middle"] += 100
+    assert readme.replaced(read("README.md"), readme.section(results)) != read("README.md")
