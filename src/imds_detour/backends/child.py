@@ -3,7 +3,7 @@
 libxtables may end its process, its read-back borrows file descriptor 1, and one process can build the rules of one
 address family only. A child has all that to itself, and it loads while the parent loads the rest of us.
 
-Imports next to nothing: the sooner there is a child, the sooner python-iptables has loaded (head_start.py).
+Imports next to nothing: the sooner there is a child, the sooner python-iptables has loaded (helpers.py).
 """
 
 from __future__ import annotations

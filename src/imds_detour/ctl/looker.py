@@ -47,7 +47,7 @@ class Looker:
         if self.firewall is None:
             return None
         try:
-            found = [installed.rule for installed in self.firewall.installed("nat")]
+            found = [installed.rule for installed in self.firewall.installed()]
         except DetourError:
             return None  # a library of legacy iptables is missing: then the answers alone must do
         self.sure = bool(found) or self.firewall.name != NftFirewall.name
