@@ -63,11 +63,14 @@ def drop_own_capabilities() -> None:
 
 
 def can_become_root() -> bool:
-    """Try it. Without libc, which would have all threads do the same, and abort where one may and another may not."""
+    """Try it. Where we can, without libc, which would have all threads try, and abort where one may and another not."""
+    if call := SYS_SETUID.get(os.uname().machine):
+        return bool(ctypes.CDLL(None).syscall(call, 0) == 0)
     try:
-        return bool(ctypes.CDLL(None).syscall(SYS_SETUID[os.uname().machine], 0) == 0)
-    except KeyError:
-        return True  # a machine that nobody has tried: sooner refused than wrong
+        os.setuid(0)
+    except OSError:
+        return False
+    return True
 
 
 def _lower(libc: ctypes.CDLL, mask: int, *names: str) -> None:
