@@ -137,7 +137,7 @@ def test_bad_settings_touch_nothing(world: World) -> None:
         done = world.app.run(*trace, DETOUR, "true", environ={**plain, **wrong}, check=False)
         assert done.returncode == 125
         lines = world.app.run("cat", "/run/trace").stdout.splitlines()
-        assert {line.split()[1] for line in lines} <= {"+++", "---"}, lines
+        assert not [line for line in lines if "socket(" in line], lines
         assert lines[-1].endswith("+++ exited with 125 +++")  # after the helper
     assert world.ours() == ""
 
