@@ -17,6 +17,7 @@ from imds_detour import (
     verification,
 )
 from imds_detour.errors import DetourError
+from imds_detour.names import Names
 from imds_detour.passages import Detour, Ground, Passage
 
 TYPE_CHECKING = False
@@ -52,7 +53,7 @@ def take(chosen: Settings, report: Report, *, host: bool = False, candidates: Ca
     """
     ground = survey(chosen, host=host)
     candidates = candidates or backends.Candidates(chosen.backend, ground.versions, report.deadline.remaining)
-    names = discovery.Names((service.mock.host for service in ground.services), report)
+    names = Names((service.mock.host for service in ground.services), report)
     if not chosen.keep_net_admin:
         from imds_detour import privileges  # noqa: F401, PLC0415  (2 ms of ctypes, now that others are at work)
     firewall = candidates.first_that_works()

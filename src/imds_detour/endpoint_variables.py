@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from imds_detour import detour, discovery
 from imds_detour.errors import DetourError
+from imds_detour.names import Names
 from imds_detour.passages import Detour
 
 TYPE_CHECKING = False
@@ -30,7 +31,7 @@ def take(chosen: Settings, report: Report) -> Detour:
     """
     _require(chosen.services)
     ground = detour.survey(chosen, host=True)  # nothing of the namespace is changed, whosever it is
-    names = discovery.Names((service.mock.host for service in ground.services), report)
+    names = Names((service.mock.host for service in ground.services), report)
     passages = []
     for service in ground.services:
         mocks = discovery.find(service, ground.versions, names, report, probe=chosen.probe)[:1]

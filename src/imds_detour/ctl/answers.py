@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from imds_detour import detour, discovery, verification
 from imds_detour.errors import DetourError, NotYetError
+from imds_detour.names import Names
 from imds_detour.probe import identify
 from imds_detour.report import Report
 from imds_detour.rules import Redirect
 
 if TYPE_CHECKING:
     from imds_detour.ctl.looker import Looker
-    from imds_detour.discovery import Mock, Names
+    from imds_detour.discovery import Mock
     from imds_detour.endpoints import Address, Endpoint
     from imds_detour.passages import Ground
     from imds_detour.probe import Identity
@@ -65,7 +66,7 @@ def of_all(chosen: Settings, looker: Looker, deadline: Deadline) -> tuple[Answer
         )
     ground = detour.survey(chosen, host=True)
     report = Report("quiet", deadline)
-    names = discovery.Names((service.mock.host for service in ground.services), report)
+    names = Names((service.mock.host for service in ground.services), report)
     return tuple(answer for service in ground.services for answer in _service(service, ground, names, looker, report))
 
 
