@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -174,8 +175,29 @@ def test_settings_are_ours_and_lead_to_the_mock(folder: str) -> None:
 def test_the_image_is_overridden_in_one_place(folder: str, tmp_path: Path) -> None:
     """A kustomization on top says ``images:`` once, and ours alone changes."""
     base = os.path.relpath(f"{DEPLOY}/example/{folder}", tmp_path)
-    images = [{"name": "imds-detour", "newName": "registry.example/tools/imds-detour", "newTag": "1.2.3"}]
+    images = [{"name": "imds-detour-ctl", "newName": "registry.example/tools/imds-detour", "newTag": "1.2.3"}]
     (tmp_path / "kustomization.yaml").write_text(json.dumps({"resources": [base], "images": images}))
     pod = pod_of(one(render(str(tmp_path)), "Deployment", "app"))["spec"]
     assert pod["initContainers"][0]["image"] == "registry.example/tools/imds-detour:1.2.3"
     assert pod["containers"][0]["image"].startswith("public.ecr.aws/docker/library/busybox:")
+
+
+def path_of(image: str) -> str:
+    """Return PATH as docker/Dockerfile sets it in the image that `make images` builds by this name, or nothing."""
+    target = image.partition(":")[0].removeprefix("imds-detour").removeprefix("-") or "bundle"
+    with open(f"{kubernetes.ROOT}/docker/Dockerfile") as file:
+        stages = re.split(r"^FROM ", file.read(), flags=re.MULTILINE)
+    (stage,) = (each for each in stages if each.splitlines()[0].endswith(f" AS {target}"))
+    return "".join(re.findall(r"^ENV PATH=(.*)$", stage, re.MULTILINE))
+
+
+@pytest.mark.parametrize("way", [*COMPONENTS, "admission"])
+def test_the_image_is_the_one_that_has_imds_detourctl_on_its_path(way: str) -> None:
+    """The manifests call it by name; the image to copy from, which has it in the same folder, would not do."""
+    if way == "admission":
+        image = one(render("admission"), "ConfigMap", "imds-detour")["data"]["image"]
+    else:
+        image = ours(way)["image"]
+        assert ours(way)["command"][0] == "imds-detourctl"
+    assert path_of(image) == "/opt/imds-detour/bin"
+    assert path_of("imds-detour") == ""
