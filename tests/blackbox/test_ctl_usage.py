@@ -50,7 +50,8 @@ Asks the mock directly and through the metadata address, and compares. Needs no
 capability; with NET_ADMIN it also sees our rule's counter rise. It tries once,
 for 5 seconds at most.
 
-In a Dockerfile:  HEALTHCHECK CMD imds-detourctl check
+In a Dockerfile:
+  HEALTHCHECK CMD ["/opt/imds-detour/bin/imds-detourctl", "check"]
 
 exit status: 0 when the mock answers there, 1 for whatever else.
 """

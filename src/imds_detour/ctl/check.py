@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Asks the mock directly and through the metadata address, and compares. Needs no\n"
         "capability; with NET_ADMIN it also sees our rule's counter rise. It tries once,\n"
         f"for {PATIENCE:g} seconds at most.\n\n"
-        "In a Dockerfile:  HEALTHCHECK CMD imds-detourctl check\n\n"
+        "In a Dockerfile:\n"
+        '  HEALTHCHECK CMD ["/opt/imds-detour/bin/imds-detourctl", "check"]\n\n'
         "exit status: 0 when the mock answers there, 1 for whatever else.\n"
     )
     from imds_detour.ctl import flags  # noqa: PLC0415  (see run())

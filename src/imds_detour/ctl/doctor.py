@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the verb."""
     parser.epilog = (
         "Changes nothing. Run it where the app runs, with what the app is given, for example\n"
-        "  docker compose run --rm --entrypoint imds-detourctl SERVICE doctor\n\n"
+        "  docker compose run --rm --entrypoint /opt/imds-detour/bin/imds-detourctl SERVICE doctor\n\n"
         "exit status: 0 when nothing stands in the way, 1 when something does.\n"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text, for programs")
