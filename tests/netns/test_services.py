@@ -65,18 +65,23 @@ def test_each_service_can_have_a_mock_of_its_own(world: World, backend: str) -> 
 
 
 def test_no_secret_is_told_even_in_debug(world: World) -> None:
-    """Requests and statuses, queries and answers, rules: but neither tokens nor keys."""
+    """Requests and statuses, queries and answers, rules: but neither tokens nor keys. That there were some is seen."""
     world.start_dns()
-    mock = world.start_mock()
+    mock = world.start_faulty("GET=ok", "PUT=body:AQAEAsession==")
     world.start_faulty(f"GET=body:{CREDENTIALS}", port="8081")
-    done = world.detour("true", MOCK_ENDPOINTS=f"aws,ecs={MOCK}:8081", MOCK_LOG="debug")
+    show = f"{GET} http://169.254.170.2/creds"
+    done = world.detour(*show.split(), MOCK_ENDPOINTS=f"aws,ecs={MOCK}:8081", MOCK_LOG="debug")
     assert done.returncode == 0, done.stderr
     assert "PUT /latest/api/token at " in done.stderr
     assert "rule: nat -A " in done.stderr
     assert f"mock_metadata is at {MOCK}" in done.stderr
-    for secret in ("MOCKID", "mock-secret", "mock-token"):
+    secrets = ("MOCKID", "mock-secret", "mock-token")
+    for secret in (*secrets, "AQAEA"):
         assert secret not in done.stderr
-    assert mock.poll() is None
+    # The controls: the app was given the keys, and our proof the token, which it sent on.
+    assert all(secret in done.stdout for secret in secrets)
+    mock.kill()
+    assert "GET /latest/meta-data/instance-id token=b'AQAEAsession=='" in mock.communicate()[0]
 
 
 def test_debug_shows_each_dns_query_and_what_came_of_it(world: World) -> None:
