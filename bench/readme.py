@@ -1,4 +1,4 @@
-"""The README's figures, from bench/results.json: ``python -m bench.readme`` writes them in after ``make bench``."""
+"""The READMEs' figures, from bench/results.json: ``python -m bench.readme`` writes them in after ``make bench``."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from bench.phrases import LANGUAGES, PHRASES
 from bench.subjects import HERE, ROOT
 
-README = os.path.join(ROOT, "README.md")
 BEGIN, END = "<!-- benchmarks -->\n", "<!-- /benchmarks -->"
-Rows = dict[tuple[str, str], dict[str, Any]]
+Row = dict[str, Any]
+Rows = dict[tuple[str, str], Row]
 
 
 def main() -> None:
-    """Write the section between the marks anew."""
+    """Write the section between the marks of each anew."""
     with open(os.path.join(HERE, "results.json")) as file:
         results = json.load(file)
-    with open(README, encoding="utf-8") as file:
-        text = file.read()
-    with open(README, "w", encoding="utf-8") as file:
-        file.write(replaced(text, section(results)))
+    for name in LANGUAGES:
+        with open(os.path.join(ROOT, name), encoding="utf-8") as file:
+            text = file.read()
+        with open(os.path.join(ROOT, name), "w", encoding="utf-8") as file:
+            file.write(replaced(text, section(results, name)))
 
 
 def replaced(text: str, new: str) -> str:
@@ -35,11 +37,11 @@ class Line:
     """A line of the table.
 
     Attributes:
-        name: what it is called.
+        name: what it is called in phrases.py.
         group: the group of rows that it shows.
-        beside: whom to put beside us.
+        beside: whom to put beside us; ``PEERS`` for the quickest of the others.
         mark: what our subjects have behind their names.
-        ratio: whether it is the ratio to ``beside`` that counts.
+        times: how to say the ratio to the script, where that is what counts.
 
     """
 
@@ -47,95 +49,145 @@ class Line:
     group: str
     beside: str = ""
     mark: str = ""
-    ratio: bool = False
+    times: str = ""
 
 
-START, WAITER = "start to exec, verified", "wait-for-it (Debian)"
+OURS = ("pip install", "bundle")
+START, PEERS = "start to exec, verified", "*"
 LINES = (
-    Line("start to exec, verified (the script verifies nothing)", START, "script", ratio=True),
-    Line("the same by nftables", START, "script", ", nft", ratio=True),
-    Line("from the mock's name to the app, when it comes late", "reaction, DNS late", WAITER),
-    Line("from the mock's first answer to the app", "reaction, HTTP late", WAITER),
-    Line("stop while DNS hangs", "stop while the resolver hangs", "script"),
-    Line("sidecar: memory", "sidecar: memory"),
-    Line("sidecar: processor while nothing happens", "sidecar: processor while idle"),
-    Line("sidecar: DNS changed, to verified at the new address", "sidecar: DNS changed to verified"),
+    Line("start", START, "script", times="of it"),
+    Line("nft", START, "script", ", nft", times="of it"),
+    # Its ratio is to runs of the script in the same place, which are not a row of their own.
+    Line("ipv6", START, mark=", with IPv6", times="of the script"),
+    Line("name", "reaction, DNS late", PEERS),
+    Line("answer", "reaction, HTTP late", PEERS),
+    Line("stop", "stop while the resolver hangs", "script"),
+    Line("memory", "sidecar: memory"),
+    Line("idle", "sidecar: processor while idle"),
+    Line("moved", "sidecar: DNS changed to verified"),
 )
 PATHS = (
-    ("a kept connection", "keep-alive", ""),
-    ("a connection per request", "a connection per request", ""),
-    ("a kept connection, Docker network", "keep-alive", ", Docker network"),
-    ("a connection per request, Docker network", "a connection per request", ", Docker network"),
+    ("kept", "keep-alive", ""),
+    ("each", "a connection per request", ""),
+    ("kept, Docker", "keep-alive", ", Docker network"),
+    ("each, Docker", "a connection per request", ", Docker network"),
 )
-"""What it is called, and how the data path's groups are marked."""
+"""What it is called in phrases.py, and how the data path's groups are marked."""
+CLIENTS = {"sdk": "SDK-like client", "wrk": "wrk"}
+WORTH = 0.95
+"""The share of the direct throughput that is to be kept."""
 
 
-def section(results: dict[str, Any]) -> str:
-    """Return the section: a table of medians, each with what was to be reached, and the two plots."""
-    rows: Rows = {(each["group"], each["subject"]): each for each in results["rows"]}
-    crowd = max(int(group.split()[0]) for group, _ in rows if group.endswith("starts at once"))
-    found = {
-        subject.partition(": ")[2]: row["value"]["middle"]
-        for (group, subject), row in rows.items()
-        if group == f"{crowd} starts at once"
-    }
-    seconds = found["until the last one's exec"] / 1000
-    crowded = (
-        f"{crowd} starts at once against one mock: {found['failed']:g} failed, the last app began after"
-        f" {seconds:.1f} s; {found['DNS questions of one']:.1f} DNS questions each."
-    )
-    paragraphs = [
-        f"Medians on {results['machine']}; ratios are taken run by run, side by side. ✗: not reached.",
-        "\n".join(
-            [
-                "| | others | pip install | bundle |",
-                "|---|---|---|---|",
-                *(_line(rows, line) for line in LINES),
-            ]
-        ),
-        "\n".join(
-            [
-                "| throughput through the redirect, over direct (wanted: 0.95) | a client like an SDK | wrk |",
-                "|---|---|---|",
-                *(_path(rows, *path) for path in PATHS),
-            ]
-        ),
-        crowded,
-        "![Where a start's time goes: script, pip install, bundle](bench/plots/startup.svg)",
-        "![From the mock's first answer to the app, by tool](bench/plots/reaction.svg)",
-    ]
-    return "\n\n".join(paragraphs) + "\n"
+def section(results: dict[str, Any], name: str) -> str:
+    """Return the section of a README: a table of medians, each with what was to be reached, and the two plots."""
+    return "\n\n".join(_Section(results, LANGUAGES[name]).paragraphs()) + "\n"
 
 
-def _line(rows: Rows, line: Line) -> str:
-    ours = (rows.get((line.group, f"{subject}{line.mark}")) for subject in ("pip install", "bundle"))
-    other = f"{_value(rows[line.group, line.beside])} ({line.beside})" if line.beside else ""
-    return f"| {' | '.join((line.name, other, *(_cell(row, line) if row else '' for row in ours)))} |"
+class _Section:
+    """The section in one language."""
+
+    def __init__(self, results: dict[str, Any], language: int) -> None:
+        self._machine: str = results["machine"]
+        self._rows: Rows = {(each["group"], each["subject"]): each for each in results["rows"]}
+        self._language = language
+
+    def _say(self, what: str) -> str:
+        return PHRASES[what][self._language]
+
+    def paragraphs(self) -> list[str]:
+        """Return its paragraphs."""
+        machine = self._machine.replace("processors", self._say("processors"))
+        return [
+            self._say("head").format(machine=machine),
+            _table(["", self._say("others"), *OURS], [self._line(line) for line in LINES]),
+            self._throughput(),
+            self._about_throughput(),
+            self._crowd(),
+            f"![{self._say('startup')}](bench/plots/startup.svg)",
+            self._say("about startup"),
+            f"![{self._say('reaction')}](bench/plots/reaction.svg)",
+        ]
+
+    def _line(self, line: Line) -> list[str]:
+        ours = (self._rows.get((line.group, f"{subject}{line.mark}")) for subject in OURS)
+        return [self._say(line.name), self._other(line), *(self._cell(row, line) if row else "" for row in ours)]
+
+    def _other(self, line: Line) -> str:
+        if line.beside != PEERS:
+            return self._value(self._rows[line.group, line.beside], line.beside) if line.beside else ""
+        peers = [row for (group, name), row in self._rows.items() if group == line.group and name not in OURS]
+        best = min(peers, key=lambda row: float(row["value"]["middle"]))
+        return self._value(best, best["subject"] + self._say("quickest").format(count=len(peers)))
+
+    def _cell(self, row: Row, line: Line) -> str:
+        return self._value(row, times=self._say(line.times).format(times=row["ratio"]["middle"]) if line.times else "")
+
+    def _value(self, row: Row, whose: str = "", times: str = "") -> str:
+        value = row["value"]["middle"]
+        shown = f"{value:.2g} {row['unit']}" if value < 1 else f"{value:.0f} {row['unit']}"
+        return f"{shown}{times}{self._remarks(row, whose, self._say('one') if row['samples'] == 1 else '')}"
+
+    def _remarks(self, row: Row, *remarks: str) -> str:
+        """Return what is said of a value in brackets, and a mark where it is not what was wanted."""
+        reach = row["reach"].removeprefix("<= ").replace("ratio <= ", "")
+        all_of_them = [self._say("wanted").format(reach=reach) if reach else "", *remarks]
+        said = "; ".join(filter(None, all_of_them))
+        return f"{f' ({said})' if said else ''}{' ✗' if row['reached'] is False else ''}"
+
+    def _throughput(self) -> str:
+        kinds = ("computed", "processor", "clock")
+        heads = [f"{self._say(client)}: {self._say(kind)}" for client in CLIENTS for kind in kinds]
+        lines = []
+        for name, mode, network in PATHS:
+            lowest = (min(map(_ratio, rows)) for client in CLIENTS for rows in self._paths(client, mode, network))
+            lines.append([self._say(name), *(f"{each:.2f}{' ✗' if round(each, 2) < WORTH else ''}" for each in lowest)])
+        return _table([self._say("throughput"), *heads], lines)
+
+    def _paths(self, client: str, mode: str, network: str) -> list[list[Row]]:
+        """Return the rows of both firewalls: computed, by processor time, by the clock."""
+        name = CLIENTS[client]
+        groups = (
+            (f"data path, DNAT over direct, {mode}{network}", f", {name}"),
+            (f"data path, {name}, {mode}{network}", ""),
+            (f"data path, {name}, {mode}{network}, by the clock", ""),
+        )
+        return [[self._rows[group, f"{backend}{mark}"] for backend in ("legacy", "nft")] for group, mark in groups]
+
+    def _about_throughput(self) -> str:
+        measured = [
+            row["ratio"]["high"] - row["ratio"]["low"]
+            for client in CLIENTS
+            for _, mode, network in PATHS
+            for rows in self._paths(client, mode, network)[1:]
+            for row in rows
+        ]
+        return self._say("about throughput").format(width=max(measured))
+
+    def _crowd(self) -> str:
+        crowd = max(int(group.split()[0]) for group, _ in self._rows if group.endswith("starts at once"))
+        found = {
+            subject.partition(": ")[2]: row
+            for (group, subject), row in self._rows.items()
+            if group == f"{crowd} starts at once"
+        }
+        questions = found["DNS questions of one"]
+        return self._say("crowd").format(
+            crowd=crowd,
+            failed=found["failed"]["value"]["middle"],
+            seconds=found["until the last one's exec"]["value"]["middle"] / 1000,
+            questions=f"{questions['value']['middle']:.1f}",
+            wanted=self._remarks(questions),
+        )
 
 
-def _cell(row: dict[str, Any], line: Line) -> str:
-    times = f", {row['ratio']['middle']:.2f} of it" if line.ratio else ""
-    wanted = f" (wanted: {row['reach'].removeprefix('<= ').replace('ratio <= ', '')})" if row["reach"] else ""
-    return f"{_value(row)}{times}{wanted}{' ✗' if row['reached'] is False else ''}"
+def _table(heads: list[str], lines: list[list[str]]) -> str:
+    rows = (heads, *lines)
+    shown = [f"| {' | '.join(row)} |".replace("|  |", "| |") for row in rows]
+    return "\n".join([shown[0], f"|{'---|' * len(heads)}", *shown[1:]])
 
 
-def _path(rows: Rows, name: str, mode: str, network: str) -> str:
-    group = f"data path, DNAT over direct, {mode}{network}"
-    cells = (
-        min((rows[group, f"{backend}, {client}"] for backend in ("legacy", "nft")), key=_ratio)
-        for client in ("SDK-like client", "wrk")
-    )
-    shown = (f"{_ratio(row):.2f}{' ✗' if row['reached'] is False else ''}" for row in cells)
-    return f"| {name} | {' | '.join(shown)} |"
-
-
-def _ratio(row: dict[str, Any]) -> float:
+def _ratio(row: Row) -> float:
     return float(row["ratio"]["middle"])
-
-
-def _value(row: dict[str, Any]) -> str:
-    value = row["value"]["middle"]
-    return f"{value:.2g} {row['unit']}" if value < 1 else f"{value:.0f} {row['unit']}"
 
 
 if __name__ == "__main__":

@@ -5,18 +5,26 @@ from __future__ import annotations
 import dataclasses
 import os
 
+import pytest
+
 from tests.clients import matrix
 from tests.clients.installs import HERE
 
-README = os.path.join(HERE, os.pardir, os.pardir, "README.md")
+ROOT = os.path.join(HERE, os.pardir, os.pardir)
+SPANISH = {"| client |": "| cliente |", "(Debian's)": "(de Debian)"}
+READMES: dict[str, dict[str, str]] = {"README.md": {}, "README.es.md": SPANISH}
 BEGIN, END = "<!-- from build/clients.md, which `make test-clients` writes -->\n", "<!-- so far -->\n"
 
 
-def test_the_readme_has_the_table() -> None:
+@pytest.mark.parametrize("name", READMES)
+def test_the_readme_has_the_table(name: str) -> None:
     """A version that is raised, a client that is added, a way that is closed: the README says so, or this fails."""
-    with open(README) as file:
+    with open(f"{ROOT}/{name}", encoding="utf-8") as file:
         text = file.read()
-    assert text.partition(BEGIN)[2].partition(END)[0] == matrix.table(matrix.promised())
+    wanted = matrix.table(matrix.promised())
+    for word, translated in READMES[name].items():
+        wanted = wanted.replace(word, translated)
+    assert text.partition(BEGIN)[2].partition(END)[0] == wanted
 
 
 def test_a_cell_needs_all_of_its_tests() -> None:

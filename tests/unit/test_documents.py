@@ -16,7 +16,10 @@ import pytest
 import yaml
 from bench import readme
 
+from imds_detour.ctl import status
 from imds_detour.ctl.main import VERBS
+from imds_detour.locations import Location
+from imds_detour.services import parse
 from imds_detour.variables import BY_NAME, VARIABLES
 
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
@@ -120,6 +123,25 @@ def test_both_diagrams_are_one_drawing() -> None:
     assert one == other
 
 
+def shape(text: str) -> dict[str, object]:
+    """Return the levels of a document's headings, the sizes of its tables, and the languages of its code blocks."""
+    plain = FENCE.sub("", text)
+    tables = re.findall(r"(?:^\|.*\n)+", plain, re.MULTILINE)
+    return {
+        "headings": [len(marks) for marks in re.findall(r"^(#+) ", plain, re.MULTILINE)],
+        "tables": [(len(table.splitlines()), table.partition("\n")[0].count("|")) for table in tables],
+        "code": [kind for kind, _ in FENCE.findall(text)],
+        "bullets": len(re.findall(r"^- ", plain, re.MULTILINE)),
+    }
+
+
+def test_both_readmes_are_built_alike() -> None:
+    """Each heading, table, code block and bullet of one is in the other; the control lacks the last heading."""
+    one, other = (read(readme) for readme in READMES)
+    assert shape(one) == shape(other)
+    assert shape(one.rpartition("\n## ")[0]) != shape(other)
+
+
 def test_both_readmes_show_the_same() -> None:
     """Pictures, Compose file, Dockerfile lines, rules and names of settings; the words around them are translated."""
     one, other = (read(readme) for readme in READMES)
@@ -130,8 +152,8 @@ def test_both_readmes_show_the_same() -> None:
     assert pictures[0] == pictures[1]
     rows = [re.findall(r"^\| (`MOCK_\w+`) \|", text, re.MULTILINE) for text in (one, other)]
     assert rows[0] == rows[1] == [f"`{variable.name}`" for variable in VARIABLES]
-    statuses = [re.findall(r"^\| (\d+(?:\+n)?) \|", text, re.MULTILINE) for text in (one, other)]
-    assert statuses[0] == statuses[1] == ["125", "126", "127", "128+n"]
+    statuses = [re.findall(r"^\| (\d+(?:\+n)?)(?:, \d+ \w+ \d+)? \|", text, re.MULTILINE) for text in (one, other)]
+    assert statuses[0] == statuses[1] == ["125", "126", "127", "128+n", "1"]
 
 
 @pytest.mark.parametrize("picture", sorted(glob.glob("**/*.svg", root_dir=f"{ROOT}/docs", recursive=True)))
@@ -170,9 +192,35 @@ def test_an_examples_dockerfile_ends_with_the_two_lines(file: str) -> None:
     assert [name for name in copied if not os.path.exists(f"{os.path.dirname(file)}/{name}")] == []
 
 
-def test_the_readmes_figures_are_those_of_the_last_whole_run() -> None:
+@pytest.mark.parametrize("name", READMES)
+def test_the_readmes_figures_are_those_of_the_last_whole_run(name: str) -> None:
     """Written by `python -m bench.readme` from bench/results.json; the control is a run with another figure."""
     results = json.loads(read("bench/results.json"))
-    assert readme.replaced(read("README.md"), readme.section(results)) == read("README.md")
+    assert readme.replaced(read(name), readme.section(results, name)) == read(name)
     results["rows"][0]["value"]["middle"] += 100
-    assert readme.replaced(read("README.md"), readme.section(results)) != read("README.md")
+    assert readme.replaced(read(name), readme.section(results, name)) != read(name)
+
+
+def test_the_keys_of_status_are_documented() -> None:
+    """All of them, and no other; in this order."""
+    keys = re.findall(r"^\| `(\w+)` \|", read("docs/status.md"), re.MULTILINE)
+    assert keys == list(status.facts(status.Status((), (), None, {})))
+
+
+def endpoints(name: str) -> list[str]:
+    """Return the values of MOCK_ENDPOINTS that a document shows."""
+    return re.findall(r"MOCK_ENDPOINTS=([\w.:=,-]+)", read(name)) + re.findall(
+        r"^\| `MOCK_ENDPOINTS` \|.*: ([\w.:=,-]+) \|$", read(name), re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_every_example_of_mock_endpoints_is_taken(name: str) -> None:
+    """None is refused; the control is two services at one address with mocks of their own."""
+    default = Location("mock_metadata", 1338)
+    examples = endpoints(name)
+    assert len(examples) == 2
+    for example in examples:
+        assert parse(example, lambda: default)
+    with pytest.raises(ValueError, match="give them the same mock"):
+        parse("aws,ecs=creds:80,gcp=gce:8080", lambda: default)
