@@ -38,7 +38,7 @@ test-clients: ## real SDKs from their registries behind imds-detour; installs th
 	@scripts/setup test
 	@scripts/test-clients
 
-chaos: ## the fault campaign in full, half an hour; a part of it is in `make test`
+chaos: ## the fault campaign in full, half an hour; a part of it is in CI and `make test ALL=1`
 	@scripts/setup test
 	@LONG=1 $(BIN)/python -m imds_detour.ctl.sandbox $(BIN)/python -m pytest -n 2 tests/chaos tests/netns/test_crashes.py
 
