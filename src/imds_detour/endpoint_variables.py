@@ -1,6 +1,6 @@
 """MOCK_BACKEND=env: no NET_ADMIN to be had, so SDKs are led to the mock by the variables that some of them honour.
 
-As on Fargate (not tried there). For aws, ecs, eks, gcp and azure: other presets' SDKs have no such variable. The mock is
+As on Fargate (not tried there). For aws, ecs, eks, gcp and azure: other presets have no such variable. The mock is
 asked directly; there is no redirect, and no guard either: a client that does not listen reaches whoever answers at the
 metadata address. So it is never chosen but by the user.
 """
