@@ -38,6 +38,7 @@ def main(inherited: handover.Inherited, changes: dict[bytes, bytes | None], head
 
         _tell(usage.text() if arguments == ["--help"] else f"imds-detour {__version__}\n")
     report = Report("text", Deadline(inf))
+    standing = False
     try:
         report.log = settings.log_of(os.environ)
         chosen = settings.parse(os.environ)
@@ -47,6 +48,7 @@ def main(inherited: handover.Inherited, changes: dict[bytes, bytes | None], head
         for name in settings.unknown(os.environ):
             report.warning(f"{name} is not a setting of ours{settings.similar(name)}; `imds-detour --help` lists them")
         done = _take(chosen, report, head_start)
+        standing = chosen.backend != "env"
         from imds_detour import app_environment  # noqa: PLC0415  (it imports what _take() imports late)
 
         ours, told = app_environment.changes(chosen, done, os.environ)
@@ -59,7 +61,7 @@ def main(inherited: handover.Inherited, changes: dict[bytes, bytes | None], head
         _announce(done, report, app.argv[0].decode(errors="replace"), account)
         handover.become(app, inherited, changes)
     except DetourError as error:
-        _fail(error, report, head_start)
+        _fail(error, report, head_start, standing=standing)
     except (
         OSError,
         MemoryError,
@@ -67,13 +69,15 @@ def main(inherited: handover.Inherited, changes: dict[bytes, bytes | None], head
     ) as error:  # what is refused here, every program is refused sooner or later
         reason = f"the system refuses what every start needs: {error or type(error).__name__}"
         remedy = "look at the container's limits on memory, files and processes"
-        _fail(DetourError("system", reason, remedy), report, head_start)
+        _fail(DetourError("system", reason, remedy), report, head_start, standing=standing)
     except Exception as error:  # a fault of ours must not look like the app's, nor let the app start
         reason = f"unexpected {type(error).__name__}: {error}"
-        _fail(DetourError("internal", reason, "please report it"), report, head_start)
+        _fail(DetourError("internal", reason, "please report it"), report, head_start, standing=standing)
 
 
-def _fail(error: DetourError, report: Report, head_start: HeadStart) -> NoReturn:
+def _fail(error: DetourError, report: Report, head_start: HeadStart, *, standing: bool) -> NoReturn:
+    if standing and error.status == STATUS_WRAPPER_FAILED:
+        report.warning("our firewall rules stay in this network namespace")
     report.failure(error)
     head_start.give_up()
     os._exit(error.status)

@@ -36,6 +36,7 @@ class Case:
         slack: seconds that the case itself adds.
         bare: whether the interpreter itself may fail, before our first line runs.
         deaf: whether stderr is closed or full, so that no line can be asked for.
+        refused: whether the end may be that the command's file is refused, with status 126.
 
     """
 
@@ -50,6 +51,7 @@ class Case:
     slack: float = 0.0
     deaf: bool = False
     bare: bool = False
+    refused: bool = False
 
 
 LONGER = {"MOCK_TIMEOUT": "8"}
@@ -205,7 +207,8 @@ _NO_PROC = {
 def _poor(uid: int) -> tuple[str, ...]:
     """Return a command that becomes another user, who has what a start needs, and whom limits on processes bind."""
     user = ("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups")
-    return (*user, "--inh-caps=+net_admin,+net_raw", "--ambient-caps=+net_admin,+net_raw")
+    capabilities = "+net_admin,+net_raw,+dac_read_search"  # the last to reach this Python, wherever it is installed
+    return (*user, f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}")
 
 
 _BIND_RO = "mount --bind {0} {0}; mount -o remount,bind,ro {0}"

@@ -42,7 +42,7 @@ OURS = re.compile("imds[-_]detour(: |/.*[.]py)")
 STOPPED = {128 + number for number in signal.valid_signals()} | {-number for number in signal.valid_signals()}
 BEFORE_THE_END = re.compile(
     r"waiting: |NET_ADMIN given up by no_new_privs|the guard drops instead of rejecting|"
-    r"our firewall rules could not be taken out|.* is not a setting of ours"
+    r"our firewall rules could not be taken out|our firewall rules stay|.* is not a setting of ours"
 )
 """Lines that may come before the final one."""
 LISTED = """
@@ -83,7 +83,14 @@ class Ended:
 
 
 def broken(
-    end: Ended, *, start_up: float = 0.0, slack: float = 0.0, says: str = "", deaf: bool = False, bare: bool = False
+    end: Ended,
+    *,
+    start_up: float = 0.0,
+    slack: float = 0.0,
+    says: str = "",
+    deaf: bool = False,
+    bare: bool = False,
+    refused: bool = False,
 ) -> list[str]:
     """Return what of the contract an end breaks; empty when it keeps all of it.
 
@@ -94,6 +101,7 @@ def broken(
         says: a regular expression for what the final line must say.
         bare: whether the interpreter may have failed before our first line ran.
         deaf: whether no line can be heard, so that the status alone tells.
+        refused: whether the command's file may be what is refused.
 
     """
     if bare and end.status not in (0, 125) and not OURS.search(end.err):
@@ -115,14 +123,17 @@ def broken(
         }
     else:
         checks |= {
-            f"status {end.status}": end.status == 125 or end.status in STOPPED,
+            f"status {end.status}": end.status == 125 or end.status in STOPPED or (refused and end.status == 126),
             "the app ran": not end.out,
             LATE: end.seconds <= end.limit + PROMISE + start_up + slack,
         }
     if end.status == 125 and not deaf:
         ours = [line for line in lines if line.startswith("imds-detour: ")]
         finals = [line for line in ours if not BEFORE_THE_END.match(line.removeprefix("imds-detour: "))]
-        taken_out = not end.left or "could not be taken out" in end.err or "firewall helper" in final
+        if len(finals) > 1 and "; exec " in finals[0]:
+            del finals[0]  # what only the step behind the success line can reveal
+        spoken_of = re.search("rules (could not be taken out|stay)|firewall helper", end.err)
+        taken_out = not end.left or spoken_of is not None
         checks |= {
             f"{len(finals)} final lines": len(finals) == 1 and finals == lines[-1:],
             "a line that is not ours": ours == lines,
@@ -165,7 +176,13 @@ class Judge:
         for attempt in range(PLAYS):
             end = play(2.0**attempt)
             faults = broken(
-                end, start_up=self.start_up, slack=case.slack, says=case.says, deaf=case.deaf, bare=case.bare
+                end,
+                start_up=self.start_up,
+                slack=case.slack,
+                says=case.says,
+                deaf=case.deaf,
+                bare=case.bare,
+                refused=case.refused,
             )
             if not all(fault.startswith((LATE, MUTE)) for fault in faults) or not faults:
                 break

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,8 @@ POINTS = {
 }
 """What a line of MOCK_LOG=debug says there, and where that is."""
 LIMIT = 2.0
+SLACK = 1.0
+"""Seconds that strace adds, and that a start spends being stopped at its lines."""
 SETTINGS = {"MOCK_HOSTNAME": MOCK, "MOCK_LOG": "debug", "MOCK_ENDPOINTS": "aws,gcp"}
 STOPPING = ("strace", "-o", "/dev/null", "-e", "trace=write", "-e", "inject=write:signal=STOP")
 """Stops a process, though not its children, at each line that it writes."""
@@ -64,7 +67,10 @@ def played(judge: Judge, point: str, backend: str, *, whom: str, how: signal.Sig
                         return None
                     for pid in [target] if whom == "wrapper" else helpers:
                         os.kill(pid, how)
-                _go_on(target)
+                    # No point is of interest after this one; and what stops at each write is the app too, in the end.
+                    threading.Thread(target=_keep_going, args=(target,), daemon=True).start()
+                if not hit:
+                    _go_on(target)
             assert hit, said
             out = strace.stdout.read() if strace.stdout else ""
             status = strace.wait()
@@ -91,20 +97,27 @@ def _child(pid: int) -> int:
     return found[0]
 
 
-def _go_on(pid: int) -> None:
-    """Let a process go on once it has stopped, or find that it has ended or become the app."""
+def _keep_going(pid: int) -> None:
+    """Let a process go on whenever it has stopped, to its end."""
+    while _go_on(pid):
+        pass
+
+
+def _go_on(pid: int) -> bool:
+    """Let a process go on once it has stopped; say whether it is still there."""
     for _ in range(2000):
         try:
             with open(f"/proc/{pid}/stat") as stat:
                 state = stat.read().rpartition(") ")[2][0]
         except OSError:
-            return
+            return False
         if state in "ZX":
-            return
+            return False
         if state in "tT":
             os.kill(pid, signal.SIGCONT)
-            return
+            return True
         time.sleep(0.001)
+    return True
 
 
 HOW = {
@@ -130,7 +143,7 @@ def test_at_a_named_point(judge: Judge, how: str, point: str, backend: str) -> N
         assert end is not None, "the helper was not there"
         return end
 
-    end = judge.kept(play, Case())
+    end = judge.kept(play, Case(slack=SLACK))
     # Once it is verified, the helper is not needed any more.
     assert end.status != 0 or whom == "helper"
     after = judge.start(MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend, MOCK_TIMEOUT="20")

@@ -12,6 +12,7 @@ import _pickle as pickle  # its C half: the other one takes 1 ms to load, and is
 import _socket as socket  # without the enums and selectors of socket, which take 3 ms to load
 import os
 import sys
+from contextlib import suppress  # our lock and our parent's way through need it too
 
 from imds_detour.errors import DetourError
 
@@ -101,7 +102,7 @@ class Child:
         except OSError as error:
             raise self._give_up(f"cannot be asked: {error.strerror or error}", EARLY_END) from None
         if not answer:
-            raise DetourError("firewall", f"the firewall helper ended early{self._last_words()}", EARLY_END)
+            raise self._give_up(f"ended early{self._last_words()}", EARLY_END)
         # Safe to unpickle: the other end is our own fork, on a socket that nobody else holds.
         outcome, refusal = pickle.loads(answer)
         if refusal is not None:
@@ -139,7 +140,8 @@ class Child:
 
         An answer that is still on its way would pass for the next call's, and a child that hangs never be reaped.
         """
-        os.kill(self._pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # SIGCHLD is ignored by inheritance, and the kernel has reaped it
+            os.kill(self._pid, signal.SIGKILL)
         self._lost = DetourError("firewall", f"the firewall helper {why}", remedy)
         return self._lost
 

@@ -6,6 +6,7 @@ import _socket as socket  # without the enums and selectors of socket, which tak
 import fcntl
 import os
 import time
+from contextlib import suppress
 
 from imds_detour.errors import DetourError
 
@@ -51,11 +52,14 @@ class TablesLock:
             raise
 
     def __exit__(self, *_error: object) -> None:
+        # Whatever close(2) says, the descriptor is gone and the lock with it; what has been written is to be heard of.
         if self._theirs >= 0:
-            os.close(self._theirs)
+            with suppress(OSError):
+                os.close(self._theirs)
             self._theirs = -1
         if self._ours is not None:
-            self._ours.close()
+            with suppress(OSError):
+                self._ours.close()
 
 
 def _take(attempt: Callable[[], object], holder: str, patience: float, give_up: float) -> None:
