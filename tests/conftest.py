@@ -39,6 +39,8 @@ THOROUGH = (
                 "crashes",
                 "data_path",
                 "doctor",
+                "identity",
+                "last_moment",
                 "leaks",
                 "lookup",
                 "pods",

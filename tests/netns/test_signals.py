@@ -80,12 +80,13 @@ def started(
 
 def _first_child(parent: int) -> int:
     while True:
-        if children := _children(parent):
-            return children[0]
+        if found := children(parent):
+            return found[0]
         time.sleep(0.001)
 
 
-def _children(parent: int) -> list[int]:
+def children(parent: int) -> list[int]:
+    """Return the children of a process."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit() and _stat(name)[1:2] == [str(parent)]]
 
 
@@ -126,7 +127,7 @@ def test_a_stop_while_waiting_is_honoured_at_once(waiting: World, name: str, wai
         if wait == "refused port" or (wait, name) == ("silent DNS", "SIGTERM"):
             # Between two attempts; or, half a second in, among dnspython's. The others end within libc's look-up.
             read_until(process, "waiting: ")
-        helpers = _children(target)
+        helpers = children(target)
         began = time.monotonic()
         os.kill(target, number)
         status = process.wait(timeout=20)
@@ -186,7 +187,7 @@ def test_the_firewall_helpers_have_none_of_the_apps_streams(waiting: World) -> N
     with run as (process, target):
         read_until(process, "waiting: ")
         assert [link.partition(":")[0] for link in _streams(target)] == ["pipe"] * 3
-        helpers = _children(target)
+        helpers = children(target)
         assert helpers
         for helper in helpers:
             while not (links := _streams(helper))[2].startswith("/memfd:"):
@@ -311,7 +312,7 @@ def stop_after(
         while (as_pid_1 or BUNDLED) and not _hears(target):
             time.sleep(0.001)
         time.sleep(seconds)
-        helpers = _children(target)
+        helpers = children(target)
         if as_pid_1:
             _hold(process)  # so that it does not reap the first process in there before we have had a look
         waited, began = _waited(target), time.monotonic()
