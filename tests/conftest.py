@@ -33,6 +33,7 @@ THOROUGH = (
         f"tests/netns/test_{name}.py"
         for name in (
             *(
+                "any_answer",
                 "check",
                 "concurrency",
                 "counted_work",

@@ -375,12 +375,13 @@ def _waited(number: int) -> float:
 def _app_says(process: subprocess.Popen[str], target: int, end: int, number: int) -> tuple[str, bool]:
     """Return what the app says, until it has got the signal or ends, and whether it took a second one."""
     assert process.stdout is not None
+    said = process.stdout.fileno()
     out, again, until = "", False, time.monotonic() + HANGS
     while "got" not in out and time.monotonic() < until:
-        ready = select.select([process.stdout, end], [], [], 0.1)[0]
-        if process.stdout in ready:
+        ready = select.select([said, end], [], [], 0.1)[0]
+        if said in ready:
             # Not by lines: of two that have come at once, the second would lie where select() does not look.
-            data = os.read(process.stdout.fileno(), 4096)
+            data = os.read(said, 4096)
             if not data:
                 break
             out += data.decode()
