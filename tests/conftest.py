@@ -33,12 +33,15 @@ THOROUGH = (
         f"tests/netns/test_{name}.py"
         for name in (
             *(
+                "any_answer",
                 "check",
                 "concurrency",
                 "counted_work",
                 "crashes",
                 "data_path",
                 "doctor",
+                "identity",
+                "last_moment",
                 "leaks",
                 "lookup",
                 "pods",

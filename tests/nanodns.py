@@ -13,7 +13,8 @@ The steps are taken in turn, one for each question of type A; the last one stays
     truncated:NAME=ADDRESS      truncated over UDP, whole over TCP
     truncated                   truncated over UDP, hung up over TCP
     garbage                     16 bytes that are no DNS message
-    file:PATH                   answer as the ZONE in a file says by now; SERVFAIL without the file
+    file:PATH                   take the step in a file, as it is by now; SERVFAIL without the file
+    hex:BYTES/BYTES             the question's id and then these bytes, over UDP and over TCP
     wrong-id:NAME=ADDRESS       an answer to another question's id
     wrong-question:NAME=ADDRESS an answer to a question for another name
     late:ZONE                   the right answer after LATE seconds; too-late: after TOO_LATE
@@ -57,6 +58,7 @@ PREFIXES = (
     "too-late:",
     "flip:",
     "huge:",
+    "hex:",
 )
 
 
@@ -107,7 +109,8 @@ def _reply(step: str, question: dns.message.QueryMessage, transport: str, asked:
         "huge": lambda: _huge(zone, question, transport),
         "late": lambda: _late(LATE, zone, question),
         "too-late": lambda: _late(TOO_LATE, zone, question),
-        "file": lambda: _filed(zone, question),
+        "file": lambda: _filed(zone, question, transport, asked),
+        "hex": lambda: _raw(zone, question, transport),
         # questions of type A alone
         "half": lambda: _known(zone, question) if question.question[0].rdtype == dns.rdatatype.A else None,
     }
@@ -174,12 +177,17 @@ def _thousands(zone: str, asked: str) -> bytes:
     return addresses(dns.message.make_query(host, kind), name, [known, *beside])
 
 
-def _filed(path: str, question: dns.message.QueryMessage) -> bytes:
+def _filed(path: str, question: dns.message.QueryMessage, transport: str, asked: int) -> bytes | None:
     try:
         with open(path) as file:
-            return _known(file.read().strip(), question)
+            return _reply(file.read().strip(), question, transport, asked)
     except OSError:
         return refusal(question, "SERVFAIL")
+
+
+def _raw(written: str, question: dns.message.QueryMessage, transport: str) -> bytes:
+    datagram, _, stream = written.partition("/")
+    return struct.pack("!H", question.id) + bytes.fromhex(datagram if transport == "udp" else stream)
 
 
 def _loop(question: dns.message.QueryMessage) -> bytes:

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import stat
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -113,6 +114,24 @@ def test_an_unknown_name_ends_with_125_before_anything_is_touched(world: World, 
     assert (done.returncode, done.stdout, world.ours()) == (125, b"", "")
     assert done.stderr.decode().startswith(f"imds-detour: MOCK_USER: {reason}; add it to the image")
     assert done.stderr.count(b"\n") == 1
+
+
+NAIVE = """
+import os, pwd
+try:
+    os.setuid(pwd.getpwnam(os.environ["MOCK_USER"]).pw_uid)
+except KeyError:
+    pass
+os.execv("/bin/sh", ["sh", "-c", "id -u"])
+"""
+
+
+def test_a_naive_wrapper_makes_an_unknown_user_root(running: World) -> None:
+    """Negative control: who goes on without an account goes on as root."""
+    for name, uid in (("app", b"1000\n"), ("nobody-here", b"0\n")):
+        environ = {**SETTINGS, "MOCK_USER": name}
+        done = running.raw(sys.executable, "-c", NAIVE, environ=environ)
+        assert done.stdout == uid, done.stderr
 
 
 EMPTY_ETC = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /etc && exec "$@"', "sh")
