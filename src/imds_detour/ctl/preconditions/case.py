@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
@@ -81,11 +82,20 @@ class Case:
 
     @cached_property
     def capabilities(self) -> int:
-        """The effective set."""
+        """The effective set; empty where it cannot be told."""
+        return 0 if isinstance(self._capabilities, DetourError) else self._capabilities
+
+    @property
+    def untold(self) -> DetourError | None:
+        """Why it cannot be told what this process may do; None where it can."""
+        return self._capabilities if isinstance(self._capabilities, DetourError) else None
+
+    @cached_property
+    def _capabilities(self) -> int | DetourError:
         try:
             return capabilities.effective()
-        except OSError:
-            return 0
+        except DetourError as error:
+            return error
 
     @cached_property
     def legacy_refusal(self) -> DetourError | None:
@@ -103,7 +113,8 @@ class Case:
         found: tuple[Installed, ...] = ()
         for firewall, why_not in ((self.legacy, self.legacy_refusal), (self.nft, self.nft_refusal)):
             if why_not is None:
-                found += firewall.installed()
+                with suppress(DetourError):  # the doctor says what he could not see, and goes on
+                    found += firewall.installed()
         return found
 
     def resolve(self, host: str | Address) -> Resolution:

@@ -22,7 +22,7 @@ def legacy_kernel(case: Case) -> Finding:
     name = "legacy iptables"
     if case.backend in ("nft", "env"):
         return skipped(name, f"MOCK_BACKEND={case.backend} does without")
-    if not case.capabilities & NET_ADMIN:
+    if _known_to_lack_net_admin(case):
         return skipped(name, UNASKED)
     for version in case.versions:
         try:
@@ -58,7 +58,7 @@ def nftables(case: Case) -> Finding:
     name = "nftables"
     if case.backend in ("legacy", "env"):
         return skipped(name, f"MOCK_BACKEND={case.backend} does without")
-    if not case.capabilities & NET_ADMIN:
+    if _known_to_lack_net_admin(case):
         return skipped(name, UNASKED)
     error = case.nft_refusal
     if error is None:
@@ -84,6 +84,11 @@ def firewall(case: Case) -> Finding:
     if case.backend != "legacy" and case.nft_refusal is None:
         return ok(name, "nftables would be taken")
     return skipped(name, "none can be used; see above")
+
+
+def _known_to_lack_net_admin(case: Case) -> bool:
+    """Whether asking the kernel is in vain; where capabilities cannot be told, the kernel tells."""
+    return case.untold is None and not case.capabilities & NET_ADMIN
 
 
 def _without_legacy(case: Case, name: str, reason: str, remedy: str) -> Finding:
