@@ -24,12 +24,8 @@ def legacy_kernel(case: Case) -> Finding:
         return skipped(name, f"MOCK_BACKEND={case.backend} does without")
     if _known_to_lack_net_admin(case):
         return skipped(name, UNASKED)
-    for version in case.versions:
-        try:
-            require_capabilities()
-            require_tables(version)
-        except DetourError as error:
-            return _without_legacy(case, name, error.reason, error.remedy)
+    if error := _tables_missing(case):
+        return _without_legacy(case, name, error.reason, error.remedy)
     return ok(name, "in the kernel, for " + " and ".join(f"IPv{version}" for version in case.versions))
 
 
@@ -41,11 +37,7 @@ def libraries(case: Case) -> Finding:
     error = case.legacy_refusal
     if error is None:
         return ok(name, "python-iptables and the libraries of iptables load")
-    try:
-        for version in case.versions:
-            require_capabilities()
-            require_tables(version)
-    except DetourError:
+    if _tables_missing(case):
         return skipped(name, "legacy iptables cannot work here anyway")
     remedy = error.remedy
     if remedy == PACKAGES:
@@ -84,6 +76,17 @@ def firewall(case: Case) -> Finding:
     if case.backend != "legacy" and case.nft_refusal is None:
         return ok(name, "nftables would be taken")
     return skipped(name, "none can be used; see above")
+
+
+def _tables_missing(case: Case) -> DetourError | None:
+    """Return why legacy iptables has no place here, whatever there is of its libraries; None when it has one."""
+    try:
+        for version in case.versions:
+            require_capabilities()
+            require_tables(version)
+    except DetourError as error:
+        return error
+    return None
 
 
 def _known_to_lack_net_admin(case: Case) -> bool:
