@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 3.0
 """Seconds for each look-up, connection and request: twenty of them are looked at in a row, and a person waits."""
+NOT_ASKED = "not asked for in the host's own network namespace: asking makes its tables"
 
 
 @dataclass
@@ -81,6 +82,11 @@ class Case:
         return namespaces.look()
 
     @cached_property
+    def on_the_host(self) -> bool:
+        """Whether this is the host's own network namespace, where nothing is to be so much as touched."""
+        return namespaces.is_the_hosts(self.signs)
+
+    @cached_property
     def capabilities(self) -> int:
         """The effective set; empty where it cannot be told."""
         return 0 if isinstance(self._capabilities, DetourError) else self._capabilities
@@ -99,7 +105,9 @@ class Case:
 
     @cached_property
     def legacy_refusal(self) -> DetourError | None:
-        """Why legacy iptables cannot be used."""
+        """Why legacy iptables cannot be used, or is not asked: asking makes its tables, empty as they are."""
+        if self.on_the_host:
+            return DetourError("firewall", NOT_ASKED)
         return refusal(self.legacy)
 
     @cached_property

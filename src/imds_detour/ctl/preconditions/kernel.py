@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from imds_detour.backends.iptc_loader import PACKAGES
 from imds_detour.backends.preflight import require_capabilities, require_tables
 from imds_detour.capabilities import NET_ADMIN
+from imds_detour.ctl.preconditions.case import NOT_ASKED
 from imds_detour.ctl.preconditions.finding import Finding, fail, ok, skipped, warn
 from imds_detour.errors import DetourError
 
@@ -24,6 +25,8 @@ def legacy_kernel(case: Case) -> Finding:
         return skipped(name, f"MOCK_BACKEND={case.backend} does without")
     if _known_to_lack_net_admin(case):
         return skipped(name, UNASKED)
+    if case.on_the_host:
+        return skipped(name, NOT_ASKED)
     if error := _tables_missing(case):
         return _without_legacy(case, name, error.reason, error.remedy)
     return ok(name, "in the kernel, for " + " and ".join(f"IPv{version}" for version in case.versions))
@@ -34,6 +37,8 @@ def libraries(case: Case) -> Finding:
     name = "libraries"
     if case.backend in ("nft", "env"):
         return skipped(name, f"MOCK_BACKEND={case.backend} needs none")
+    if case.on_the_host:
+        return skipped(name, NOT_ASKED)
     error = case.legacy_refusal
     if error is None:
         return ok(name, "python-iptables and the libraries of iptables load")
@@ -65,6 +70,8 @@ def firewall(case: Case) -> Finding:
     name = "firewall"
     if case.backend == "env":
         return skipped(name, "MOCK_BACKEND=env changes no rules")
+    if case.on_the_host and case.backend != "nft":
+        return skipped(name, f"legacy iptables is {NOT_ASKED}")
     if case.nft_refusal is None and case.backend == "legacy" and case.nft.stands():
         return fail(
             name,

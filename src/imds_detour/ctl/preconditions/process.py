@@ -21,7 +21,7 @@ UID_MAP = "/proc/self/uid_map"
 def network_namespace(case: Case) -> Finding:
     """Look whether it is a container's own, not the machine's."""
     name = "network namespace"
-    if namespaces.is_the_hosts(case.signs):
+    if case.on_the_host:
         return fail(
             name,
             "this is the host's own: a redirect would hold for the whole machine, and is refused",
