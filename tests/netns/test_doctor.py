@@ -312,13 +312,13 @@ def test_each_mock_is_looked_at(ready: World) -> None:
 def test_two_services_at_one_address_have_a_redirect_each(ready: World) -> None:
     """They differ in their port alone, and each redirect is held against the mock of its own service."""
     ready.start_mock(port="1400")
-    both = {"MOCK_ENDPOINTS": f"aws,169.254.169.254:8080={MOCK}:1400", "MOCK_PROBE": "/latest/meta-data/instance-id"}
-    assert ready.detour("true", **both).returncode == 0
-    visit = Visit(ready, **both)
+    both = f"aws,169.254.169.254:8080={MOCK}:1400"
+    assert ready.detour("true", MOCK_ENDPOINTS=both).returncode == 0
+    visit = Visit(ready, MOCK_ENDPOINTS=both)
     redirects = {name: finding for name, finding in visit.findings.items() if name.startswith("redirect")}
     assert [finding["state"] for finding in redirects.values()] == ["ok", "ok"], redirects
-    swapped = Visit(ready, **{**both, "MOCK_PORT": "1400"})
-    assert [swapped.state(name) for name in redirects] == ["warn", "ok"]
+    moved = Visit(ready, MOCK_ENDPOINTS=both, MOCK_PORT="1400")
+    assert [moved.state(name) for name in redirects] == ["warn", "ok"]
 
 
 HOST = """

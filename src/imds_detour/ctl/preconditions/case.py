@@ -57,14 +57,19 @@ class Case:
             self.error = error
         self.versions = ip_versions.here()
         # Forked now, for it has to be before the first thread; what it says is asked for later.
-        self.legacy = LegacyFirewall(helpers.start(self.versions))
+        self.legacy: LegacyFirewall | DetourError
+        try:
+            self.legacy = LegacyFirewall(helpers.start(self.versions))
+        except DetourError as error:  # no process to be had; nftables needs none
+            self.legacy = error
         self.nft = NftFirewall()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self.legacy.close()
+        if isinstance(self.legacy, LegacyFirewall):
+            self.legacy.close()
 
     @property
     def services(self) -> tuple[Service, ...]:
@@ -120,7 +125,7 @@ class Case:
         """The rules of ours that stand, in whichever firewall can be looked at."""
         found: tuple[Installed, ...] = ()
         for firewall, why_not in ((self.legacy, self.legacy_refusal), (self.nft, self.nft_refusal)):
-            if why_not is None:
+            if why_not is None and not isinstance(firewall, DetourError):
                 with suppress(DetourError):  # the doctor says what he could not see, and goes on
                     found += firewall.installed()
         return found
@@ -162,8 +167,10 @@ class Case:
         return None
 
 
-def refusal(firewall: LegacyFirewall | NftFirewall) -> DetourError | None:
-    """Return why a firewall cannot be used here, or None when it can."""
+def refusal(firewall: LegacyFirewall | NftFirewall | DetourError) -> DetourError | None:
+    """Return why a firewall cannot be used here, or cannot even be asked; None when it can be used."""
+    if isinstance(firewall, DetourError):
+        return firewall
     try:
         firewall.require()
     except DetourError as error:
