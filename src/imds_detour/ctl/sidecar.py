@@ -10,8 +10,9 @@ from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING
 
-from imds_detour import backends, detour, hosts, routes
+from imds_detour import backends, detour
 from imds_detour.ctl import flags
+from imds_detour.ctl.clearing import clear
 from imds_detour.ctl.following.follower import Follower
 from imds_detour.ctl.following.names import FollowedNames
 from imds_detour.ctl.following.server import Server
@@ -85,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
             if wake.wait(pause):
                 follower.look_again()
         if not arguments.keep:
-            _clear(firewall)
+            clear([firewall])
     finally:
         firewall.close()
     return 0
@@ -129,15 +130,6 @@ def _firewall(choice: str, versions: tuple[int, ...]) -> Firewall:
             nft.because = "it needs no helper process"
             return nft
     return backends.start(choice, versions)
-
-
-def _clear(firewall: Firewall) -> None:
-    """Take everything of ours out: the redirects first, so that what is half cleared is closed."""
-    for table in ("nat", "filter"):
-        firewall.apply(table, (), detour.LOCK_PATIENCE)
-    hosts.remove()
-    for route in routes.ours():
-        routes.remove(route)
 
 
 def _listen(text: str | None) -> Endpoint | None:
