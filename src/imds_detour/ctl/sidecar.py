@@ -15,6 +15,7 @@ from imds_detour.ctl import flags
 from imds_detour.ctl.clearing import clear
 from imds_detour.ctl.following.follower import Follower
 from imds_detour.ctl.following.names import FollowedNames
+from imds_detour.ctl.following.pages import STALE
 from imds_detour.ctl.following.server import Server
 from imds_detour.ctl.following.watch import EVERY, Habits
 from imds_detour.endpoints import Endpoint
@@ -72,18 +73,22 @@ def run(arguments: argparse.Namespace) -> int:
         raise DetourError(
             "settings", "MOCK_BACKEND=env sets variables for an app, and the sidecar starts none", "leave it out"
         )
+    if not chosen.probe:
+        raise DetourError(
+            "settings", "MOCK_PROBE=off leaves the sidecar nothing to follow by", "leave it out, or use init"
+        )
     ground = detour.survey(chosen, host=arguments.host)
     firewall = _firewall(chosen.backend, ground.versions)
     names = FollowedNames((service.mock.host for service in ground.services), time.monotonic, report.step)
     follower = Follower(ground, firewall, names, report, Habits(arguments.every, chosen.guard))
     try:
-        follower.close()
         latest = [follower.state()]
-        Server(listen, lambda: latest[0])
+        Server(listen, lambda: latest[0])  # before anything is changed: where another one is at work, it ends here
+        follower.close()
         while not wake.stopped:
             pause = follower.step()
             latest[0] = follower.state()
-            if wake.wait(pause):
+            if wake.wait(min(pause, STALE / 3)):  # where nothing is due for an hour, it beats all the same
                 follower.look_again()
         if not arguments.keep:
             clear([firewall])
