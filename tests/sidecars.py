@@ -25,11 +25,11 @@ ASK = ("curl", "-sS", "--max-time", "5", "--fail", ID_URL)
 class Sidecar:
     """The installed sidecar at work on the app's host; what it says is read line by line."""
 
-    def __init__(self, world: World, *flags: str, **settings: str) -> None:
+    def __init__(self, world: World, *flags: str, start: tuple[str, ...] = (CTL, "sidecar"), **settings: str) -> None:
+        """Start it, in another way where ``start`` says so."""
         self.world = world
         self.process = world.app.popen(
-            CTL,
-            "sidecar",
+            *start,
             *flags,
             environ=world.settings(None, **{"MOCK_TIMEOUT": "unset", **settings}),
             stdout=subprocess.PIPE,

@@ -217,6 +217,7 @@ def test_a_client_that_says_nothing_holds_nobody_up_for_long(world: World, sidec
         (("--listen", "192.0.2.1:80"), "cannot listen on 192.0.2.1:80"),
         (("--every", "0"), "--every 0 is not valid"),
         (("--backend", "env"), "MOCK_BACKEND=env sets variables for an app"),
+        (("--probe", "off"), "MOCK_PROBE=off leaves the sidecar nothing to follow by; leave it out, or use init"),
     ],
 )
 def test_what_keeps_it_from_starting_is_one_line(
