@@ -141,13 +141,21 @@ def test_a_kernel_without_nftables(ready: World) -> None:
     """Nobody misses it but MOCK_BACKEND=nft."""
     assert Visit(ready, *lacking("nftables")).status == 0
     visit = Visit(ready, *lacking("nftables"), MOCK_BACKEND="nft")
-    visit.fails("nftables", "the kernel has none", "`modprobe nf_tables nft_nat nft_reject`")
+    visit.fails(
+        "nftables",
+        "the kernel has none",
+        "`modprobe -a nf_tables nft_chain_nat nft_nat nft_reject_ipv4 nft_reject_ipv6`",
+    )
 
 
 def test_a_kernel_without_either(ready: World) -> None:
     """That is the end of it."""
     visit = Visit(ready, *lacking("both"))
-    visit.fails("nftables", "the kernel has none", "`modprobe nf_tables nft_nat nft_reject`")
+    visit.fails(
+        "nftables",
+        "the kernel has none",
+        "`modprobe -a nf_tables nft_chain_nat nft_nat nft_reject_ipv4 nft_reject_ipv6`",
+    )
     assert visit.state("legacy iptables") == "warn"
 
 

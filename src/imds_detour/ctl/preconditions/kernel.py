@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from imds_detour.backends.iptc_loader import PACKAGES
+from imds_detour.backends.nft import LOAD
 from imds_detour.backends.preflight import require_capabilities, require_tables
 from imds_detour.capabilities import NET_ADMIN
 from imds_detour.ctl.preconditions.case import NOT_ASKED
@@ -61,7 +62,7 @@ def nftables(case: Case) -> Finding:
     if error is None:
         return ok(name, "in the kernel")
     if case.backend == "nft" or case.legacy_refusal is not None:
-        return fail(name, error.reason, error.remedy or "load it on the host: `modprobe nf_tables nft_nat nft_reject`")
+        return fail(name, error.reason, error.remedy or LOAD)
     return ok(name, f"{error.reason}; not needed, legacy iptables works")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from imds_detour import namespaces
 from imds_detour.capabilities import NET_ADMIN, NET_RAW
 from imds_detour.ctl.preconditions.finding import Finding, fail, ok, untold, warn
+from imds_detour.errors import words
 
 if TYPE_CHECKING:
     from imds_detour.ctl.preconditions.case import Case
@@ -46,7 +47,7 @@ def user_namespace(_case: Case) -> Finding:
         with open(UID_MAP) as ids:
             mapped = [line.split() for line in ids]
     except OSError as error:
-        return untold(name, f"{UID_MAP}: {(error.strerror or str(error)).lower()}")
+        return untold(name, f"{UID_MAP}: {words(error)}")
     if [line[:2] for line in mapped] == [["0", "0"]]:
         return ok(name, "the machine's first")
     return ok(
