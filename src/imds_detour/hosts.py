@@ -65,11 +65,16 @@ def with_lines(text: str, wanted: Iterable[Line]) -> str:
 
 def without_lines(text: str) -> str:
     """Return a hosts file's text without our lines."""
-    return "".join(line for line in text.splitlines(keepends=True) if not line.rstrip("\r\n").endswith(MARK))
+    return "".join(line for line in text.splitlines(keepends=True) if not _is_ours(line))
+
+
+def lines_of_ours(text: str) -> str:
+    """Return the lines of a hosts file's text that are ours, as they are."""
+    return "".join(line for line in text.splitlines(keepends=True) if _is_ours(line))
 
 
 def add(wanted: Sequence[Line], undo: ExitStack, trace: Callable[[str], None]) -> None:
-    """Make these our lines; ``undo`` takes them out again.
+    """Make these our lines; ``undo`` puts back those that were there before, perhaps an earlier start's.
 
     Raises:
         DetourError: when the file cannot be changed, and a name does not lead to its address already.
@@ -77,9 +82,19 @@ def add(wanted: Sequence[Line], undo: ExitStack, trace: Callable[[str], None]) -
     """
     if not wanted:
         return
-    undo.callback(remove)
+    before: list[str] = []
+
+    def change(text: str) -> str:
+        before.append(lines_of_ours(text))
+        return with_lines(text, wanted)
+
+    def put_back() -> None:
+        with suppress(OSError):
+            _rewrite(lambda text: "".join(before) + without_lines(text))
+
+    undo.callback(put_back)
     try:
-        _rewrite(lambda text: with_lines(text, wanted))
+        _rewrite(change)
     except OSError as error:
         entries = ", ".join(f'"{name}:{line.address}"' for line in wanted for name in line.needed)
         raise DetourError(
@@ -106,6 +121,10 @@ def _says(text: str, line: Line) -> bool:
         if found != str(line.address):
             return False
     return True
+
+
+def _is_ours(line: str) -> bool:
+    return line.rstrip("\r\n").endswith(MARK)
 
 
 def _entry(line: str) -> list[str]:

@@ -97,11 +97,20 @@ def remove(route: Route) -> None:
 
 
 def ours() -> tuple[Route, ...]:
-    """Return the routes in this network namespace that we have added."""
+    """Return the routes in this network namespace that we have added.
+
+    Raises:
+        DetourError: when the kernel does not list them.
+
+    """
     found = []
     for family in (socket.AF_INET, socket.AF_INET6):
         question = Message(RTM_GETROUTE, NLM_F_DUMP, bytes([family]) + bytes(RTMSG_SIZE - 1))
-        for body in talk(socket.NETLINK_ROUTE, [question]):
+        try:
+            listed = talk(socket.NETLINK_ROUTE, [question])
+        except OSError as error:
+            raise DetourError("route", f"cannot list the routes: {(error.strerror or str(error)).lower()}") from None
+        for body in listed:
             told = attributes(body[RTMSG_SIZE:])
             if body[0] == family and body[RTM_PROTOCOL] == PROTOCOL and {RTA_DST, RTA_PREFSRC} <= told.keys():
                 found.append(Route(ip_address(told[RTA_DST]), ip_address(told[RTA_PREFSRC])))

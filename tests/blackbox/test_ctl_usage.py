@@ -150,6 +150,15 @@ def test_a_full_disk_is_one_line(running: World) -> None:
     assert (done.returncode, done.stderr) == (125, b"imds-detour: cannot write to stdout: No space left on device\n")
 
 
+def test_what_the_system_refuses_a_verb_is_not_said_of_stdout(running: World) -> None:
+    """A file that is not there, which nobody thought of: its name is in the line."""
+    block = "import os, sys, types; from imds_detour.ctl import main; sys.argv[1:] = ['check']"
+    verb = "main.verb = lambda _: types.SimpleNamespace(run=lambda _: os.stat('/no/file'))"
+    done = running.raw(sys.executable, "-c", f"{block}; {verb}; sys.exit(main.main())", environ={})
+    said = b"imds-detour: the system refuses: [Errno 2] No such file or directory: '/no/file'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (125, b"", said)
+
+
 BASH = r"""
 source "$1"
 complete -p imds-detourctl

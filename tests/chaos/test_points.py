@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -114,7 +115,8 @@ def _go_on(pid: int) -> bool:
         if state in "ZX":
             return False
         if state in "tT":
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):  # killed meanwhile
+                os.kill(pid, signal.SIGCONT)
             return True
         time.sleep(0.001)
     return True

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import re
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.stage import HERE
 from tests.world import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
 
 if TYPE_CHECKING:
@@ -60,6 +64,24 @@ def test_the_ruleset_is_the_documented_one(world: World) -> None:
     assert world.ours() == ""
 
 
+@pytest.mark.parametrize(
+    ("backend", "said"),
+    [
+        ("nft", "nftables (MOCK_BACKEND=nft)"),
+        ("legacy", "legacy iptables (MOCK_BACKEND=legacy)"),
+        ("auto", "legacy iptables (it works here)"),
+    ],
+)
+def test_debug_says_why_it_is_this_firewall(world: World, backend: str, said: str) -> None:
+    """In the success line, whether it was chosen or found; without debug the name alone."""
+    world.start_mock()
+    debug, info = (
+        world.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend, MOCK_LOG=log) for log in ("debug", "text")
+    )
+    assert f"-> {MOCK}:{PORT}, {said}, verified IMDSv2 " in debug.stderr.splitlines()[-1]
+    assert f"-> {MOCK}:{PORT}, {said.partition(' (')[0]}, verified IMDSv2 " in info.stderr
+
+
 def test_running_twice_changes_nothing(world: World) -> None:
     """The second start finds its rules and commits nothing: the ruleset's generation stands still."""
     world.start_dns()
@@ -83,8 +105,59 @@ def test_without_net_raw_auto_takes_nftables_and_says_why(world: World) -> None:
     assert "nftables (no NET_RAW capability" in done.stderr
 
 
+def read_the_instance_id(world: World, *prefix: str, **variables: str) -> str:
+    """Start an app that reads the mock's instance id, with auto and behind a command, and return what we say of it."""
+    world.start_dns()
+    world.start_mock()
+    environ = world.settings(variables, MOCK_BACKEND="auto", MOCK_LOG="debug")
+    done = world.app.run(*prefix, DETOUR, "curl", "-sS", "--fail", ID_URL, environ=environ, check=False)
+    assert (done.returncode, done.stdout) == (0, INSTANCE), done
+    return done.stderr
+
+
+def a_kernel_without(what: str) -> tuple[str, ...]:
+    """Return a command that runs another one on a kernel that lacks a firewall."""
+    return (sys.executable, f"{HERE}/kernel_without.py", what)
+
+
+def test_a_kernel_without_ip_tables_starts_the_app_with_nftables(world: World) -> None:
+    """As on distributions that have dropped the modules: auto goes on without them, and debug names the reason."""
+    said = read_the_instance_id(world, *a_kernel_without("legacy"))
+    assert (
+        ", nftables (the kernel has no legacy iptables here (table filter: Protocol not available)), verified IMDSv2 "
+    ) in said
+    assert ruleset(world) == OURS
+
+
+def test_an_image_without_the_library_starts_the_app_with_nftables(world: World) -> None:
+    """An image without the package `iptables`: libxtables cannot be loaded."""
+    (path,) = glob.glob("/usr/lib/*/libxtables.so.12")
+    path = os.path.realpath(path)
+    world.app.run("mount", "--bind", "/dev/null", path)
+    said = read_the_instance_id(world)
+    world.app.run("umount", path)  # the command nft needs it too
+    assert re.search(r", nftables \(a library of iptables is missing \(.*libxtables.*\)\), verified IMDSv2 ", said)
+    assert ruleset(world) == OURS
+
+
+def test_an_image_without_extensions_starts_the_app_with_nftables(world: World) -> None:
+    """The libraries without what makes matches and targets."""
+    world.app.run("mkdir", "/run/none")
+    said = read_the_instance_id(world, XTABLES_LIBDIR="/run/none")
+    assert ", nftables (an iptables extension is missing in /run/none, or of another version (" in said
+    assert ruleset(world) == OURS
+
+
+def test_a_kernel_without_nftables_starts_the_app_with_legacy_iptables(world: World) -> None:
+    """The control to the three above: the same start takes the firewall that is there."""
+    said = read_the_instance_id(world, *a_kernel_without("nftables"))
+    assert ", legacy iptables (it works here), verified IMDSv2 " in said
+    assert ruleset(world) == ""
+    assert "DNAT" in world.ours()
+
+
 def test_where_legacy_works_auto_takes_it(world: World) -> None:
-    """The control to the above: nothing is in nftables then."""
+    """Another control: with both, nothing is in nftables."""
     world.start_dns()
     world.start_mock()
     assert "legacy iptables, verified" in world.detour("true").stderr

@@ -146,15 +146,33 @@ def test_the_names_that_sdks_go_by_resolve_and_are_taken_out_again(world: World)
     assert world.app.run("cat", "/etc/hosts").stdout == before
 
 
-def test_a_start_that_fails_leaves_no_name_behind(world: World) -> None:
-    """The line goes when the proof fails: here somebody else's rule takes the requests."""
-    world.start_mock()
+def take_requests_away(world: World) -> None:
+    """Let somebody else's rule lead the metadata address to another server, so that no proof succeeds."""
     world.start_faulty("GET=body:other", port="8081")
     world.app.run(
         "nft",
         "add table ip foreign; add chain ip foreign output { type nat hook output priority -150; };"
         f" add rule ip foreign output ip daddr {METADATA} tcp dport 80 dnat to {MOCK}:8081",
     )
+
+
+def test_a_start_that_fails_puts_back_the_names_of_an_earlier_one(world: World) -> None:
+    """Its app lives by them. That a start of its own takes out what it put in is shown below."""
+    world.start_mock()
+    assert start(world, "gcp").returncode == 0
+    before = world.app.run("cat", "/etc/hosts").stdout
+    assert before.count("# imds-detour") == 1
+    take_requests_away(world)
+    failed = start(world, "ibm,gcp", timeout="1", MOCK_LOG="debug")
+    assert failed.returncode == 125
+    assert "/etc/hosts: api.metadata.cloud.ibm.com" in failed.stderr  # it had its line by then
+    assert world.app.run("cat", "/etc/hosts").stdout == before
+
+
+def test_a_start_that_fails_leaves_no_name_behind(world: World) -> None:
+    """The line goes when the proof fails: here somebody else's rule takes the requests."""
+    world.start_mock()
+    take_requests_away(world)
     before = world.app.run("cat", "/etc/hosts").stdout
     assert start(world, "gcp", timeout="1").returncode == 125
     assert world.app.run("cat", "/etc/hosts").stdout == before

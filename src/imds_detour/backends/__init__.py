@@ -82,6 +82,8 @@ class Candidates:
             except DetourError as error:
                 refusal = error
             else:
+                if self._choice == "legacy":
+                    self._legacy.because = "MOCK_BACKEND=legacy"
                 return self._legacy
         self._legacy.close()
         if self._choice == "legacy":

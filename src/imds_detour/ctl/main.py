@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Protocol, cast
 
 from imds_detour import __version__
-from imds_detour.errors import STATUS_WRAPPER_FAILED, DetourError
+from imds_detour.errors import DetourError
 from imds_detour.report import Report
 from imds_detour.waiting import Deadline
 
@@ -38,6 +38,9 @@ EPILOG = """\
 environment (MOCK_HOSTNAME and so on) or by flag (--hostname and so on); a flag wins.
 """
 
+OF_STDOUT = (errno.EPIPE, errno.ENOSPC)
+"""What a write to stdout that cannot be done says, and nothing else that a verb does."""
+
 
 class Verb(Protocol):
     """What a verb's module has."""
@@ -52,25 +55,16 @@ class Verb(Protocol):
 def main() -> int:
     """Run the verb on the command line and return its exit status."""
     try:
-        status = _run(sys.argv[1:])
+        status = _outcome(sys.argv[1:])
         sys.stdout.flush()
-    except DetourError as error:
-        Report("text", Deadline(inf)).failure(error)
-        return error.status
     except KeyboardInterrupt:
         return 130  # 128 + SIGINT, as a shell has it
-    except OSError as error:
+    except OSError as error:  # stdout's: _outcome() lets no other pass
         # What is left in the buffer goes nowhere, or the interpreter would complain when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if error.errno == errno.EPIPE:
             return 141  # 128 + SIGPIPE: the reader has seen enough, as in `| head -1`
-        Report("text", Deadline(inf)).failure(DetourError("output", f"cannot write to stdout: {error.strerror}"))
-        return STATUS_WRAPPER_FAILED
-    except Exception as error:  # a fault of ours is one line as well
-        Report("text", Deadline(inf)).failure(
-            DetourError("internal", f"unexpected {type(error).__name__}: {error}", "please report it")
-        )
-        return STATUS_WRAPPER_FAILED
+        return _failed(DetourError("output", f"cannot write to stdout: {error.strerror}"))
     return status
 
 
@@ -105,6 +99,30 @@ def parser(load: Collection[str]) -> argparse.ArgumentParser:
 def verb(name: str) -> Verb:
     """Load the module of a verb."""
     return cast("Verb", import_module(f"imds_detour.ctl.{name}"))
+
+
+def _outcome(words: list[str]) -> int:
+    """Run the verb, and return its exit status or that of its failure, which is one line then.
+
+    Raises:
+        OSError: when a verb that writes more than a buffer holds cannot write to stdout.
+
+    """
+    try:
+        return _run(words)
+    except DetourError as error:
+        return _failed(error)
+    except OSError as error:
+        if error.errno in OF_STDOUT:
+            raise
+        return _failed(DetourError("system", f"the system refuses: {error}"))
+    except Exception as error:  # a fault of ours is one line as well
+        return _failed(DetourError("internal", f"unexpected {type(error).__name__}: {error}", "please report it"))
+
+
+def _failed(error: DetourError) -> int:
+    Report("text", Deadline(inf)).failure(error)
+    return error.status
 
 
 def _run(words: list[str]) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from imds_detour import hosts, routes
+from imds_detour import hosts
 from imds_detour.ctl import firewalls
+from imds_detour.ctl.clearing import clear
 from imds_detour.ctl.terminal import Style, Terminal
-from imds_detour.detour import LOCK_PATIENCE
 
 if TYPE_CHECKING:
     import argparse
@@ -25,29 +25,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(_arguments: argparse.Namespace) -> int:
-    """Remove redirect, guard, host names and routes, in this order: what is half removed is closed.
+    """Remove everything of ours, and say what it was.
 
     Raises:
         DetourError: when no firewall can be changed here.
 
     """
     terminal = Terminal.of(sys.stdout)
-    removed = 0
     with firewalls.usable() as usable:
-        for firewall in usable.working:
-            count = sum(len(firewall.apply(table, (), LOCK_PATIENCE)) for table in ("nat", "filter"))
-            if count:
-                terminal.line(f"{firewall.name}: {_counted(count, 'rule')} removed", Style.GREEN)
-            removed += count
-    if hosts.remove():
-        terminal.line(f"{hosts.PATH}: our lines removed", Style.GREEN)
-        removed += 1
-    ours = routes.ours()
-    for route in ours:
-        routes.remove(route)
-    if ours:
-        terminal.line(f"routes: {_counted(len(ours), 'route')} removed", Style.GREEN)
-    if not removed and not ours:
+        cleared = clear(usable.working)
+    said = [f"{name}: {_counted(count, 'rule')} removed" for name, count in cleared.rules.items() if count]
+    if cleared.names:
+        said.append(f"{hosts.PATH}: our lines removed")
+    if cleared.routes:
+        said.append(f"routes: {_counted(cleared.routes, 'route')} removed")
+    for line in said:
+        terminal.line(line, Style.GREEN)
+    if not said:
         terminal.line("there was nothing of ours")
     for name, error in usable.refused.items():
         Terminal.of(sys.stderr).line(f"{name} could not be looked at: {error.reason}", Style.DIM)

@@ -10,10 +10,12 @@ from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING
 
-from imds_detour import backends, detour, hosts, routes
+from imds_detour import backends, detour
 from imds_detour.ctl import flags
+from imds_detour.ctl.clearing import clear
 from imds_detour.ctl.following.follower import Follower
 from imds_detour.ctl.following.names import FollowedNames
+from imds_detour.ctl.following.pages import STALE
 from imds_detour.ctl.following.server import Server
 from imds_detour.ctl.following.watch import EVERY, Habits
 from imds_detour.endpoints import Endpoint
@@ -36,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "The metadata addresses are closed at once, then redirected as soon as their mocks\n"
         "answer. It goes on until SIGTERM: looks the names up when their answers run out (1 to\n"
         "60 s), probes, swaps in one commit when a mock moves, closes when it is gone. SIGHUP:\n"
-        "look again now. MOCK_TIMEOUT does not count: it waits for ever.\n\n"
+        "look again now. MOCK_TIMEOUT does not count: it waits for ever. MOCK_PROBE=off is\n"
+        "refused: probes are what it follows by.\n\n"
         "With --listen: /healthz (the process), /readyz (every redirect is verified now),\n"
         "/metrics (Prometheus), /status.json, and / for people.\n\n"
         "exit status: 0 after SIGTERM or SIGINT, 125 when it cannot start.\n"
@@ -71,21 +74,25 @@ def run(arguments: argparse.Namespace) -> int:
         raise DetourError(
             "settings", "MOCK_BACKEND=env sets variables for an app, and the sidecar starts none", "leave it out"
         )
+    if not chosen.probe:
+        raise DetourError(
+            "settings", "MOCK_PROBE=off leaves the sidecar nothing to follow by", "leave it out, or use init"
+        )
     ground = detour.survey(chosen, host=arguments.host)
     firewall = _firewall(chosen.backend, ground.versions)
     names = FollowedNames((service.mock.host for service in ground.services), time.monotonic, report.step)
     follower = Follower(ground, firewall, names, report, Habits(arguments.every, chosen.guard))
     try:
-        follower.close()
         latest = [follower.state()]
-        Server(listen, lambda: latest[0])
+        Server(listen, lambda: latest[0])  # before anything is changed: where another one is at work, it ends here
+        follower.close()
         while not wake.stopped:
             pause = follower.step()
             latest[0] = follower.state()
-            if wake.wait(pause):
+            if wake.wait(min(pause, STALE / 3)):  # where nothing is due for an hour, it beats all the same
                 follower.look_again()
         if not arguments.keep:
-            _clear(firewall)
+            clear([firewall])
     finally:
         firewall.close()
     return 0
@@ -129,15 +136,6 @@ def _firewall(choice: str, versions: tuple[int, ...]) -> Firewall:
             nft.because = "it needs no helper process"
             return nft
     return backends.start(choice, versions)
-
-
-def _clear(firewall: Firewall) -> None:
-    """Take everything of ours out: the redirects first, so that what is half cleared is closed."""
-    for table in ("nat", "filter"):
-        firewall.apply(table, (), detour.LOCK_PATIENCE)
-    hosts.remove()
-    for route in routes.ours():
-        routes.remove(route)
 
 
 def _listen(text: str | None) -> Endpoint | None:

@@ -50,16 +50,15 @@ class Follower:
         self.counts = dict.fromkeys(("probes", "probe_failures", "swaps", "closings", "repairs"), 0)
 
     def close(self) -> None:
-        """Put the guard up: from here on nothing leaves but by a redirect of ours.
+        """Put the guard up: from here on nothing leaves but by a redirect of ours. Without one, none stays up.
 
         Raises:
             DetourError: when the firewall does not take it.
 
         """
-        if self._guard:
-            with ExitStack() as undo:
-                detour.close(self._firewall, self._ground.addresses, undo, self._report)
-                undo.pop_all()
+        with ExitStack() as undo:
+            detour.close(self._firewall, self._ground.addresses if self._guard else (), undo, self._report)
+            undo.pop_all()
         self._closed = tuple(rule for rule in self._rules() if rule is not None and rule.table == "filter")
 
     def step(self) -> float:
@@ -92,6 +91,7 @@ class Follower:
             time.time(),
             self._started,
             {**self.counts, **lookups},
+            guarded=self._guard,
         )
 
     def _search(self, watch: Watch) -> None:

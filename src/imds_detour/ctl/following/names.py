@@ -73,10 +73,6 @@ class FollowedNames:
         """Return when the next look-up is due, on the clock."""
         return min(name.due for name in self._known.values())
 
-    def failing(self, host: str | Address) -> DetourError | None:
-        """Return why the latest look-up failed; None when it did not."""
-        return self._known[host].failure
-
     def _look_up(self, host: str | Address, name: _Name, now: float) -> None:
         self.lookups += 1
         name.asked = now

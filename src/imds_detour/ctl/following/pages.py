@@ -110,9 +110,10 @@ def facts(state: State, now: float) -> Page:
 
 def people(state: State, now: float) -> Page:
     """Return a page to look at."""
+    shut = "closed" if state.guarded else "not redirected"
     rows = "".join(
         f"<tr><td>{escape(each.name)}<td>{escape(', '.join(each.endpoints))}<td>{escape(each.mock)}"
-        f"<td class={'open' if each.open else 'closed'}>{'redirected' if each.open else 'closed'}"
+        f"<td class={'open' if each.open else 'closed'}>{'redirected' if each.open else shut}"
         f"<td>{now - each.since:.0f} s<td>{escape(each.text)}"
         for each in state.services
     )

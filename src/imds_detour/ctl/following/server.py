@@ -7,13 +7,12 @@ One thread, one connection at a time, each with little time: what is asked here 
 from __future__ import annotations
 
 import selectors
-import signal
 import socket
-import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from imds_detour import threads
 from imds_detour.ctl.following import pages
 from imds_detour.ctl.last_probe import ADDRESS, LastProbe
 from imds_detour.errors import DetourError
@@ -37,7 +36,8 @@ class Server:
         """Listen, and start to answer.
 
         Raises:
-            DetourError: when an address is taken: for the socket without a name, by another sidecar.
+            DetourError: when an address is taken: for the socket without a name, by another sidecar; or when there is
+                no thread to be had.
 
         """
         self._latest = latest
@@ -45,10 +45,14 @@ class Server:
         self._add(_unix(), self._tell)
         if listen is not None:
             self._add(_tcp(listen), self._answer)
-        # Signals are for the main thread.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        threading.Thread(target=self._serve, daemon=True).start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        try:
+            threads.start(self._serve)
+        except RuntimeError:
+            raise DetourError(
+                "sidecar",
+                "cannot start a thread for those who ask how it stands",
+                "raise the limit on processes (`pids_limit`, `ulimits`)",
+            ) from None
 
     def _add(self, listener: socket.socket, handle: Callable[[socket.socket], None]) -> None:
         listener.listen(64)

@@ -13,7 +13,7 @@ class ServiceState:
         name: the preset's name.
         endpoints: where SDKs look for it, as text.
         mock: where its mock is: by name and address when a redirect leads there, by name alone when none does.
-        open: whether the redirect stands and was verified; else the address is closed by the guard.
+        open: whether the redirect stands and was verified; else it is the guard's, where there is one.
         text: who answered last, or why there is no redirect.
         since: seconds since the epoch at which it came to be so.
         probed: seconds since the epoch of the last probe; 0 when there was none.
@@ -39,6 +39,7 @@ class State:
         beat: seconds since the epoch at which it last had a look at everything.
         started: seconds since the epoch.
         counts: how often it did what, by the name of what.
+        guarded: whether what is not redirected is closed.
 
     """
 
@@ -47,6 +48,7 @@ class State:
     beat: float
     started: float
     counts: dict[str, int] = field(default_factory=dict)
+    guarded: bool = True
 
     @property
     def ready(self) -> bool:

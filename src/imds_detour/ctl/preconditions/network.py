@@ -171,13 +171,14 @@ def redirect(case: Case, service: Service) -> Finding:
     """Ask through a redirect of ours, where one stands; where none does, nobody is asked."""
     label, mock = "redirect", case.mock(service)
     standing = {
-        installed.rule.destination: installed.rule.target.to
+        (installed.rule.destination, installed.rule.port): installed.rule.target.to
         for installed in case.installed
         if installed.rule and isinstance(installed.rule.target, Dnat)
     }
     for at in service.preset.endpoints:
-        if at.address in standing and mock is not None and mock[0].address.version == at.address.version:
-            return _through(label, at, standing[at.address], mock)
+        leads_to = standing.get((at.address, at.port))
+        if leads_to is not None and mock is not None and mock[0].address.version == at.address.version:
+            return _through(label, at, leads_to, mock)
     return skipped(label, "none of ours stands here yet, or none can be seen")
 
 
