@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
@@ -148,6 +149,27 @@ def test_a_full_disk_is_one_line(running: World) -> None:
     """Nothing is lost without a word."""
     done = running.raw("sh", "-c", f"{CTL} --help > /dev/full", environ={"PATH": "/bin"})
     assert (done.returncode, done.stderr) == (125, b"imds-detour: cannot write to stdout: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    "words", [("sidecar",), ("init",), ("check",), ("plan",), ("mock", "--fail", "x"), ("remove",)]
+)
+def test_a_failure_is_told_as_mock_log_asks_for(running: World, words: tuple[str, ...]) -> None:
+    """As a line of JSON with the step, by the variable or its flag; as text, the control, where neither makes sense."""
+    command = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin", CTL, *words)
+    settings = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    text = running.raw(*command, environ=settings)
+    (line,) = text.stderr.decode().splitlines()
+    assert line.startswith("imds-detour: ")
+    told = running.raw(*command, environ={**settings, "MOCK_LOG": "json"})
+    facts = json.loads(told.stderr)
+    assert facts["event"] == "failed"
+    assert line.removeprefix("imds-detour: ") == "; ".join(filter(None, (facts["reason"], facts["remedy"])))
+    assert told.returncode == text.returncode == (1 if words == ("check",) else 125)
+    if words in (("sidecar",), ("init",)):
+        assert running.raw(*command, "--log", "json", environ={**settings, "MOCK_LOG": "text"}).stderr == told.stderr
+    else:
+        assert running.raw(*command, environ={**settings, "MOCK_LOG": "xml"}).stderr.startswith(b"imds-detour: ")
 
 
 def test_what_the_system_refuses_a_verb_is_not_said_of_stdout(running: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from math import inf
 from types import SimpleNamespace
@@ -54,8 +55,9 @@ class Verb(Protocol):
 
 def main() -> int:
     """Run the verb on the command line and return its exit status."""
+    asked = SimpleNamespace()
     try:
-        status = _outcome(sys.argv[1:])
+        status = _outcome(sys.argv[1:], asked)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 130  # 128 + SIGINT, as a shell has it
@@ -64,7 +66,7 @@ def main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if error.errno == errno.EPIPE:
             return 141  # 128 + SIGPIPE: the reader has seen enough, as in `| head -1`
-        return _failed(DetourError("output", f"cannot write to stdout: {error.strerror}"))
+        return _failed(DetourError("output", f"cannot write to stdout: {error.strerror}"), asked)
     return status
 
 
@@ -101,38 +103,48 @@ def verb(name: str) -> Verb:
     return cast("Verb", import_module(f"imds_detour.ctl.{name}"))
 
 
-def _outcome(words: list[str]) -> int:
+def _outcome(words: list[str], asked: SimpleNamespace) -> int:
     """Run the verb, and return its exit status or that of its failure, which is one line then.
+
+    ``asked`` takes the flags, as far as they make sense: one of them says how to report the failure.
 
     Raises:
         OSError: when a verb that writes more than a buffer holds cannot write to stdout.
 
     """
     try:
-        return _run(words)
+        return _run(words, cast("argparse.Namespace", asked))
     except DetourError as error:
-        return _failed(error)
+        return _failed(error, asked)
     except OSError as error:
         if error.errno in OF_STDOUT:
             raise
-        return _failed(DetourError("system", f"the system refuses: {error}"))
+        return _failed(DetourError("system", f"the system refuses: {error}"), asked)
     except Exception as error:  # a fault of ours is one line as well
-        return _failed(DetourError("internal", f"unexpected {type(error).__name__}: {error}", "please report it"))
+        failure = DetourError("internal", f"unexpected {type(error).__name__}: {error}", "please report it")
+        return _failed(failure, asked)
 
 
-def _failed(error: DetourError) -> int:
-    Report("text", Deadline(inf)).failure(error)
+def _failed(error: DetourError, asked: SimpleNamespace) -> int:
+    """Say what failed in the way that MOCK_LOG, or the flag for it, asks for, and return the exit status."""
+    from imds_detour import settings  # noqa: PLC0415  (a health check that is well does not wait for it)
+    from imds_detour.ctl import flags  # noqa: PLC0415  (likewise)
+
+    log = "text"
+    with suppress(DetourError):  # it makes no sense, which somebody else says
+        log = settings.log_of(flags.environ(cast("argparse.Namespace", asked)))
+    Report(log, Deadline(inf)).failure(error)
     return error.status
 
 
-def _run(words: list[str]) -> int:
+def _run(words: list[str], asked: argparse.Namespace) -> int:
     if words == ["check"]:  # what a container's HEALTHCHECK runs every few seconds: there is nothing to parse
-        return verb("check").run(cast("argparse.Namespace", SimpleNamespace()))
+        return verb("check").run(asked)
     try:
-        arguments = parser(words[:1]).parse_args(words)  # only --help and --version can come before the verb
+        parser(words[:1]).parse_args(words, asked)  # only --help and --version can come before the verb
     except SystemExit as end:  # it has said what there was to say
         return int(end.code or 0)
-    return verb(arguments.verb).run(arguments)
+    return verb(asked.verb).run(asked)
 
 
 if __name__ == "__main__":
