@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from tests.family import V4, V6
 from tests.world import DETOUR, METADATA
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from imds_detour.ctl.lab import Host
     from tests.chaos.cases import Case
@@ -39,7 +38,6 @@ NEVER = re.compile(
 """What no user must see."""
 OURS = re.compile("imds[-_]detour(: |/.*[.]py)")
 """Signs that our first line has been reached."""
-STOPPED = {128 + number for number in signal.valid_signals()} | {-number for number in signal.valid_signals()}
 BEFORE_THE_END = re.compile(
     r"waiting: |NET_ADMIN given up by no_new_privs|the guard drops instead of rejecting|"
     r"our firewall rules could not be taken out|our firewall rules stay|.* is not a setting of ours"
@@ -91,6 +89,7 @@ def broken(
     deaf: bool = False,
     bare: bool = False,
     refused: bool = False,
+    signals: Iterable[int] = (),
 ) -> list[str]:
     """Return what of the contract an end breaks; empty when it keeps all of it.
 
@@ -102,8 +101,10 @@ def broken(
         bare: whether the interpreter may have failed before our first line ran.
         deaf: whether no line can be heard, so that the status alone tells.
         refused: whether the command's file may be what is refused.
+        signals: the signals that may end it; a crash of ours is none of them.
 
     """
+    stopped = {number for each in signals for number in (-each, 128 + each)}
     if bare and end.status not in (0, 125) and not OURS.search(end.err):
         return [what for what, bad in {"out": end.out, "left": end.left, "leaked": end.leaked}.items() if bad]
     lines = end.err.splitlines()
@@ -123,7 +124,7 @@ def broken(
         }
     else:
         checks |= {
-            f"status {end.status}": end.status == 125 or end.status in STOPPED or (refused and end.status == 126),
+            f"status {end.status}": end.status == 125 or end.status in stopped or (refused and end.status == 126),
             "the app ran": not end.out,
             LATE: end.seconds <= end.limit + PROMISE + start_up + slack,
         }
@@ -183,6 +184,7 @@ class Judge:
                 deaf=case.deaf,
                 bare=case.bare,
                 refused=case.refused,
+                signals=case.signals,
             )
             if not all(fault.startswith((LATE, MUTE)) for fault in faults) or not faults:
                 break

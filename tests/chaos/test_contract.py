@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -21,14 +22,25 @@ STANDS = "-A IMDS_DETOUR -j DNAT --to-destination 10.88.0.3:1338\n-A IMDS_DETOUR
 STARTED = Ended(0, f"app {INSTANCE}\n", "imds-detour: x -> y, verified IMDSv2 i-1, 3 ms; exec app\n", 99.0, left=STANDS)
 
 
-@pytest.mark.parametrize("end", [FAILED, STARTED, replace(FAILED, status=143, err="")])
+@pytest.mark.parametrize("end", [FAILED, STARTED])
 def test_what_keeps_the_contract_is_let_through(end: Ended) -> None:
     """An app that starts may run for as long as it likes."""
     assert broken(end) == []
 
 
+@pytest.mark.parametrize("status", [143, -signal.SIGTERM])
+def test_a_signal_ends_a_start_where_one_was_sent(status: int) -> None:
+    """Status 128+n is right for the signal that the case names, and for no other."""
+    end = replace(FAILED, status=status, err="")
+    assert broken(end, signals=[signal.SIGTERM]) == []
+    assert broken(end, signals=[signal.SIGKILL]) == [f"status {status}"]
+    assert broken(end) == [f"status {status}"]
+
+
 BROKEN = {
     "another status": replace(FAILED, status=1),
+    "a crash": replace(FAILED, status=-signal.SIGSEGV, err=""),
+    "a crash, as a shell tells it": replace(FAILED, status=128 + signal.SIGABRT, err=""),
     "the app's status": replace(FAILED, status=0),
     "late": replace(FAILED, seconds=1.6),
     "the app ran and we failed": replace(FAILED, out="app R\n"),

@@ -145,7 +145,8 @@ def test_at_a_named_point(judge: Judge, how: str, point: str, backend: str) -> N
         assert end is not None, "the helper was not there"
         return end
 
-    end = judge.kept(play, Case(slack=SLACK))
+    signals = (what,) if whom == "wrapper" else ()
+    end = judge.kept(play, Case(slack=SLACK, signals=signals))
     # Once it is verified, the helper is not needed any more.
     assert end.status != 0 or whom == "helper"
     after = judge.start(MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend, MOCK_TIMEOUT="20")
