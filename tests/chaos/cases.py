@@ -117,9 +117,7 @@ DNS = {
     ),
     "resolv.conf of 2 MB, dead servers": Case(says=SILENT, resolv=f"nameserver {NOBODY}\n" * 100_000),
     # glibc fails an assertion in getaddrinfo, as in any program there: SIGABRT, with the guard in place.
-    "one line of 2 MB": Case(
-        resolv="search " + "a" * 2_000_000 + "\n", starts=None, signals=(signal.SIGABRT,)
-    ),
+    "one line of 2 MB": Case(resolv="search " + "a" * 2_000_000 + "\n", starts=None, signals=(signal.SIGABRT,)),
     "search list of 6": Case(
         starts=True,
         resolv=f"search {' '.join(f's{number}.test' for number in range(6))}\nnameserver {MOCK}\n",
