@@ -145,6 +145,19 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback(running: World, words: 
     assert b"Exception ignored" not in piped.stderr
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "words", ["--help", f"plan --mock {MOCK}", "status", f"init --mock {MOCK} --port 1 --timeout 0.1"]
+)
+def test_a_closed_stream_is_as_one_that_nobody_reads(running: World, words: str, closed: str) -> None:
+    """The exit status is what it is with /dev/null in its place, and there is no traceback."""
+    nobody = closed.replace("<&-", "</dev/null").replace(">&-", ">/dev/null")
+    environ = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    done, expected = (running.raw("sh", "-c", f"{CTL} {words} {how}", environ=environ) for how in (closed, nobody))
+    assert b"Traceback" not in done.stderr
+    assert (done.returncode, done.stdout) == (expected.returncode, expected.stdout)
+
+
 def test_a_full_disk_is_one_line(running: World) -> None:
     """Nothing is lost without a word."""
     done = running.raw("sh", "-c", f"{CTL} --help > /dev/full", environ={"PATH": "/bin"})

@@ -56,6 +56,7 @@ class Verb(Protocol):
 def main() -> int:
     """Run the verb on the command line and return its exit status."""
     asked = SimpleNamespace()
+    _replace_closed_streams()
     try:
         status = _outcome(sys.argv[1:], asked)
         sys.stdout.flush()
@@ -101,6 +102,18 @@ def parser(load: Collection[str]) -> argparse.ArgumentParser:
 def verb(name: str) -> Verb:
     """Load the module of a verb."""
     return cast("Verb", import_module(f"imds_detour.ctl.{name}"))
+
+
+def _replace_closed_streams() -> None:
+    """Let what is written to a stream that our caller has closed go nowhere, and no file of ours be taken for it."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    # For as long as we live, and with the numbers that they would have.
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _outcome(words: list[str], asked: SimpleNamespace) -> int:
