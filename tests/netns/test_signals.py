@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_detour import handover
+from tests import standing
 from tests.stage import LONG
 from tests.world import DETOUR, MOCK, NAME, SETTINGS, World
 
@@ -321,9 +322,9 @@ def stop_often(world: World, runs: int, latest: float, *, as_pid_1: bool, **sett
         assert end in (IN_WRAPPER, UNCAUGHT, IN_APP, AGAIN), (name, offset, end)
         ends.append(end)
         seconds.append(delay)
-        redirect, guard = standing(world)
-        assert guard or not redirect, (name, offset, end)
-        if redirect:  # a guard alone may stay, and while somebody holds the lock it has to
+        listed = world.app.run("sh", "-c", standing.LISTED).stdout
+        assert not standing.unguarded(listed), (name, offset, end, listed)
+        if standing.redirected(listed):  # a guard alone may stay, and while somebody holds the lock it has to
             world.app.run("sh", "-c", CLEAN)
     seconds.sort()
     assert seconds[len(seconds) * 8 // 10] < SLOW, seconds
@@ -334,15 +335,9 @@ def stop_often(world: World, runs: int, latest: float, *, as_pid_1: bool, **sett
 
 
 CLEAN = """
-for t in nat filter; do iptables-legacy -t $t -F; iptables-legacy -t $t -X; done
-nft delete table ip imds_detour 2>/dev/null; true
+for t in nat filter; do for i in iptables-legacy ip6tables-legacy; do $i -t $t -F; $i -t $t -X; done; done
+for version in ip ip6; do nft delete table $version imds_detour 2>/dev/null; done; true
 """
-
-
-def standing(world: World) -> tuple[bool, bool]:
-    """Say whether a redirect and whether a guard of ours stands."""
-    rules = world.rules() + world.app.run("nft", "list", "ruleset").stdout
-    return "DNAT" in rules or "dnat" in rules, "REJECT" in rules or "reject" in rules
 
 
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
@@ -379,7 +374,7 @@ def test_a_stop_at_any_moment_of_a_wait_ends_it(
     settings = {"MOCK_TIMEOUT": "30", **WAITS.get(wait, WAITS["refused port"])}
     counted = stop_often(waiting, max(RUNS // 5, len(SIX)), 1.5, as_pid_1=as_pid_1, **settings)
     assert set(counted) <= {IN_WRAPPER, *(() if as_pid_1 else (UNCAUGHT,))}
-    assert not standing(waiting)[0]
+    assert not standing.redirected(waiting.app.run("sh", "-c", standing.LISTED).stdout)
 
 
 BLOCKS_TERM = """
