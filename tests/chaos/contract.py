@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tests import standing
 from tests.family import V4, V6
 from tests.world import DETOUR, METADATA
 
@@ -46,11 +47,6 @@ BEFORE_THE_END = re.compile(
 LISTED = """
 ip route show table all proto 169; ip -6 route show table all proto 169
 cat /etc/hosts | grep imds-detour
-for i in iptables ip6tables; do
-    for t in nat filter; do $i-legacy-save -t $t | grep "^[:-].*IMDS_DETOUR"; done
-done
-nft list ruleset | grep -A 9 'table ip6* imds_detour' | grep -e chain -e dnat -e reject -e drop
-true
 """
 
 
@@ -109,7 +105,7 @@ def broken(
         return [what for what, bad in {"out": end.out, "left": end.left, "leaked": end.leaked}.items() if bad]
     lines = end.err.splitlines()
     final = lines[-1] if lines else ""
-    guarded = "DNAT" not in end.left.upper() or bool(re.search("reject|drop", end.left, re.IGNORECASE))
+    guarded = not standing.unguarded(end.left)
     checks = {
         "a traceback, or words that no user must see": not NEVER.search(end.err),
         "something reached the real service": not end.leaked,
@@ -120,7 +116,7 @@ def broken(
         checks |= {
             "started, and no line says that it was verified": deaf or ", verified " in final,
             "started, and it is not the mock that answered": end.out.startswith("app ") and end.out != "app R\n",
-            "started, and no redirect stands": "DNAT" in end.left.upper(),
+            "started, and no redirect stands": bool(standing.redirected(end.left)),
         }
     else:
         checks |= {
@@ -217,7 +213,7 @@ class Judge:
 
     def ended(self, status: int, out: str, err: str, seconds: float, limit: float) -> Ended:
         """Look at what a start has left."""
-        left = self.stage.app.run("sh", "-c", LISTED).stdout
+        left = self.stage.app.run("sh", "-c", LISTED + standing.LISTED).stdout
         leaked, self.seen = self.seen, self.stage.seen()
         return Ended(status, out, err, seconds, left, leaked != self.seen, self._alive(), limit)
 

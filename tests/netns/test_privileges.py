@@ -11,6 +11,7 @@ from imds_detour.capabilities import NET_ADMIN, NET_RAW
 from tests.world import DETOUR, METADATA, SETTINGS, World
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
 SETPCAP = 1 << 8
@@ -87,6 +88,50 @@ def test_ambient_capabilities_without_setpcap(running: World) -> None:
     wanted = {name: mask if name == "CapBnd" else mask & ~NET_ADMIN for name, mask in capabilities(before).items()}
     assert capabilities(after) == wanted
     assert after["NoNewPrivs"] == "1"
+
+
+def lied_to(world: World, start: tuple[str, ...], call: str, when: str = "1+") -> subprocess.CompletedProcess[bytes]:
+    """Start an app where a system call says that it has succeeded, and has done nothing; never, when never."""
+    lie = ("-e", f"inject={call}:retval=0:when={when}") if when else ()
+    traced = ("strace", "-f", "-o", "/run/calls", "-e", f"trace={call}", *lie)
+    return world.raw(*start, *traced, DETOUR, "echo", "started", environ=SETTINGS)
+
+
+STILL = (
+    "imds-detour: NET_ADMIN is still in {} after giving it up; add SETPCAP (Compose `cap_add: [NET_ADMIN, SETPCAP]`),"
+    " or MOCK_KEEP_NET_ADMIN=1 to let the app keep NET_ADMIN\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("start", "call", "left"),
+    [
+        (AS_ROOT, "capset", "CapPrm, CapEff"),
+        (AS_ROOT, "prctl", "CapBnd"),
+        (AS_ROOT, "prctl,capset", "CapPrm, CapEff, CapBnd"),
+        (WITH_INHERITABLE_AND_AMBIENT, "capset", "CapInh, CapPrm, CapEff"),
+        (WITHOUT_SETPCAP, "prctl", "CapBnd"),
+    ],
+)
+def test_what_has_no_effect_is_found_out(running: World, start: tuple[str, ...], call: str, left: str) -> None:
+    """The kernel's word does not count, but what it shows afterwards: no app, and one line names the sets."""
+    honest = lied_to(running, start, call, "")
+    assert (honest.returncode, honest.stdout) == (0, b"started\n")  # the control: traced alike, and let through
+    done = lied_to(running, start, call)
+    assert (done.returncode, done.stdout) == (125, b""), done.stderr
+    assert done.stderr.decode() == STILL.format(left)
+
+
+def test_no_new_privs_without_effect_is_found_out(running: World) -> None:
+    """Without SETPCAP nothing else keeps away what stays in the bounding set."""
+    assert lied_to(running, WITHOUT_SETPCAP, "prctl", "").returncode == 0
+    calls = running.app.run("cat", "/run/calls").stdout.splitlines()
+    ours = calls[0].split()[0]  # strace's first column is the process
+    calls = [line for line in calls if line.startswith(f"{ours} ")]
+    (number,) = [place for place, line in enumerate(calls, start=1) if "PR_SET_NO_NEW_PRIVS" in line]
+    done = lied_to(running, WITHOUT_SETPCAP, "prctl", str(number))
+    assert (done.returncode, done.stdout) == (125, b""), done.stderr
+    assert done.stderr.decode() == STILL.format("CapBnd")
 
 
 UNDO = {

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_detour import handover
+from tests import standing
 from tests.stage import LONG
 from tests.world import BUNDLED, DETOUR, MOCK, NAME, SETTINGS, World
 
@@ -443,9 +444,9 @@ def stop_often(world: World, runs: int, latest: float, *, as_pid_1: bool, **sett
 def _stop_once(world: World, name: str, offset: float, *, as_pid_1: bool, **settings: str) -> Stopped:
     end = stop_after(world, STOPS[name], offset, as_pid_1=as_pid_1, **settings)
     assert end.how in (IN_WRAPPER, BETWEEN, IN_APP, AGAIN, *OF_PIP), (name, offset, end)
-    redirect, guard = standing(world)
-    assert guard or not redirect, (name, offset, end)
-    if redirect:  # a guard alone may stay, and while somebody holds the lock it has to
+    listed = world.app.run("sh", "-c", standing.LISTED).stdout
+    assert not standing.unguarded(listed), (name, offset, end, listed)
+    if standing.redirected(listed):  # a guard alone may stay, and while somebody holds the lock it has to
         world.app.run("sh", "-c", CLEAN)
     return end
 
@@ -455,15 +456,9 @@ OF_PIP = () if BUNDLED else (EARLY,)
 
 
 CLEAN = """
-for t in nat filter; do iptables-legacy -t $t -F; iptables-legacy -t $t -X; done
-nft delete table ip imds_detour 2>/dev/null; true
+for t in nat filter; do for i in iptables-legacy ip6tables-legacy; do $i -t $t -F; $i -t $t -X; done; done
+for version in ip ip6; do nft delete table $version imds_detour 2>/dev/null; done; true
 """
-
-
-def standing(world: World) -> tuple[bool, bool]:
-    """Say whether a redirect and whether a guard of ours stands."""
-    rules = world.rules() + world.app.run("nft", "list", "ruleset").stdout
-    return "DNAT" in rules or "dnat" in rules, "REJECT" in rules or "reject" in rules
 
 
 DAWDLES = """
@@ -538,7 +533,7 @@ def test_a_stop_at_any_moment_of_a_wait_ends_it(
     settings = {"MOCK_TIMEOUT": "30", **WAITS.get(wait, WAITS["refused port"])}
     counted = stop_often(waiting, max(RUNS // 5, len(IN_TURN)), 1.5, as_pid_1=as_pid_1, **settings)
     assert set(counted) <= {IN_WRAPPER, *(() if as_pid_1 else OF_PIP)}
-    assert not standing(waiting)[0]
+    assert not standing.redirected(waiting.app.run("sh", "-c", standing.LISTED).stdout)
 
 
 BLOCKS_TERM = """

@@ -235,6 +235,34 @@ def test_the_switch_cannot_be_undone(running: World) -> None:
         assert as_user(running, "root", *command).returncode == 0  # negative control: root itself may
 
 
+NO_FIXUP = ("setpriv", "--securebits", "+no_setuid_fixup")
+"""Who becomes another user keeps its capabilities then, unless it gives them up itself."""
+
+
+@pytest.mark.parametrize(
+    ("start", "call", "wrong"),
+    [
+        ((), "setgroups", "groups"),
+        ((), "setresgid", "groups"),
+        ((), "setresuid", "user, way back to root"),
+        ((), "setgroups,setresgid,setresuid", "user, groups, way back to root"),
+        (NO_FIXUP, "capset", "user, capabilities, way back to root"),
+    ],
+)
+def test_what_has_no_effect_is_found_out(running: World, start: tuple[str, ...], call: str, wrong: str) -> None:
+    """A system call says that it has succeeded, and has done nothing: no app, and the line says what is wrong."""
+    environ = {**SETTINGS, "MOCK_USER": "app", "MOCK_KEEP_NET_ADMIN": "1"}
+    traced = (*start, "strace", "-f", "-o", "/dev/null", "-e", f"trace={call}")
+    honest = running.raw(*traced, DETOUR, "id", "-u", environ=environ)
+    assert (honest.returncode, honest.stdout) == (0, b"1000\n")  # the control: traced alike, and let through
+    done = running.raw(*traced, "-e", f"inject={call}:retval=0", DETOUR, "id", "-u", environ=environ)
+    assert (done.returncode, done.stdout) == (125, b""), done.stderr
+    assert done.stderr.decode() == (
+        "imds-detour: our firewall rules stay in this network namespace\n"
+        f"imds-detour: wrong after becoming 1000:1000: {wrong}; please report it\n"
+    )
+
+
 def test_a_set_uid_root_program_is_root_without_net_admin(running: World) -> None:
     """Programs like sudo work as for any user; what they get is the bounding set, and NET_ADMIN is not in it."""
     plain = fields(running.raw(*ROOTS_STREAMS, "/run/root-cat", "/proc/self/status", environ=SETTINGS).stdout)
