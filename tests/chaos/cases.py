@@ -37,7 +37,7 @@ class Case:
         slack: seconds that the case itself adds.
         bare: whether the interpreter itself may fail, before our first line runs.
         deaf: whether stderr is closed or full, so that no line can be asked for.
-        refused: whether the end may be that the command's file is refused, with status 126.
+        refused: whether the end may be that the command is refused, with status 126 or 127.
         signals: the signals that may end the start.
 
     """
@@ -117,9 +117,7 @@ DNS = {
     ),
     "resolv.conf of 2 MB, dead servers": Case(says=SILENT, resolv=f"nameserver {NOBODY}\n" * 100_000),
     # glibc fails an assertion in getaddrinfo, as in any program there: SIGABRT, with the guard in place.
-    "one line of 2 MB": Case(
-        resolv="search " + "a" * 2_000_000 + "\n", starts=None, signals=(signal.SIGABRT,)
-    ),
+    "one line of 2 MB": Case(resolv="search " + "a" * 2_000_000 + "\n", starts=None, signals=(signal.SIGABRT,)),
     "search list of 6": Case(
         starts=True,
         resolv=f"search {' '.join(f's{number}.test' for number in range(6))}\nnameserver {MOCK}\n",
