@@ -219,6 +219,7 @@ def _install(firewall: Firewall, table: str, wanted: tuple[Rule, ...], undo: Exi
 
 
 def _put_back(firewall: Firewall, table: str, before: tuple[Rule, ...], report: Report) -> None:
+    report.step(f"undo: our rules in table {table} give way to what was there")
     try:
         if table == "filter" and any(found.rule and found.rule.table == "nat" for found in firewall.installed()):
             return  # another start in this namespace has succeeded meanwhile: its app lives behind this guard too

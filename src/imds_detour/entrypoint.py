@@ -115,6 +115,7 @@ def _switch(account: Account, report: Report) -> None:
         import json  # noqa: F401, PLC0415  (its file may be out of the user's reach once we have switched)
     for stream in users.switch(account):
         report.warning(f"descriptor {stream} stays root's: /dev/stdout and the like may fail; add CHOWN")
+    report.step(f"user: this process is {account} from here on")
 
 
 def _announce(done: Detour, report: Report, program: str, account: Account | None) -> None:

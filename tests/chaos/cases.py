@@ -37,7 +37,7 @@ class Case:
         slack: seconds that the case itself adds.
         bare: whether the interpreter itself may fail, before our first line runs.
         deaf: whether stderr is closed or full, so that no line can be asked for.
-        refused: whether the end may be that the command's file is refused, with status 126.
+        refused: whether the end may be that the command is refused, with status 126 or 127.
         signals: the signals that may end the start.
 
     """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tests import standing
 from tests.family import V4, V6
-from tests.world import DETOUR, METADATA
+from tests.world import DETOUR, ID_URL, METADATA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,6 +31,8 @@ wire.request("GET", "/latest/meta-data/instance-id")
 print("app", wire.getresponse().read().decode().strip(), flush=True)
 """
 """An app that says who answered it. Without verification, that could be the real service: then it says R."""
+ANY_USERS_APP = ("sh", "-c", f'id=$(curl -sS --http0.9 --max-time 20 {ID_URL}) && echo "app $id"')
+"""The same for whoever may not execute this Python."""
 PLAYS = 4
 LATE, MUTE = "over too late", "the final line does not say"
 NEVER = re.compile(
@@ -120,7 +122,9 @@ def broken(
         }
     else:
         checks |= {
-            f"status {end.status}": end.status == 125 or end.status in stopped or (refused and end.status == 126),
+            f"status {end.status}": end.status == 125
+            or end.status in stopped
+            or (refused and end.status in (126, 127)),
             "the app ran": not end.out,
             LATE: end.seconds <= end.limit + PROMISE + start_up + slack,
         }

@@ -112,7 +112,7 @@ def fine(found: dict[str, object]) -> bool:
     return "fault" not in found and found["seconds"] < LIMIT + SLACK and found["peak"] < MEGABYTE
 
 
-@settings(max_examples=500 if LONG else 25)
+@settings(max_examples=250 if LONG else 25)
 @given(answer=ANSWERS)
 @example(answer=b"")
 @example(answer=GOOD[:10] + b"\xc0\x0c" * 300)
@@ -121,7 +121,7 @@ def test_any_datagram_is_an_answer_or_an_error(asked: Asked, answer: bytes) -> N
     assert fine(found := ask(asked, answer, GOOD)), found
 
 
-@settings(max_examples=500 if LONG else 25)
+@settings(max_examples=250 if LONG else 25)
 @given(answer=ANSWERS)
 @example(answer=b"")
 def test_any_stream_is_an_answer_or_an_error(asked: Asked, answer: bytes) -> None:
