@@ -83,6 +83,7 @@ def test_ipv6_that_comes_later_is_guarded_and_redirected(world: World, sidecars:
     assert METADATA6 not in rules(world)  # the control
     for device in ("all", "default", "lo", "eth0"):
         world.app.run("sh", "-c", f"echo 0 > /proc/sys/net/ipv6/conf/{device}/disable_ipv6")
+    until(lambda: rules(world), lambda listed: METADATA6 in listed)  # closed already, while there is no way to the mock
     world.app.ip("address", "add", "fd88::2/64", "dev", "eth0", "nodad")
     sidecar.says(rf"\[{METADATA6}\]:80 -> .*verified")
     refused = world.app.run("curl", "-sS", "--max-time", "5", f"http://[{METADATA6}]:8080/", check=False).stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, suppress
+from math import inf
 from typing import TYPE_CHECKING
 
 from imds_detour import detour
@@ -26,6 +27,9 @@ SECOND_LOOK = 0.2
 """Seconds until a probe that failed is repeated; only the second failure closes the redirect."""
 LONGEST_PAUSE, GROWTH = 1.0, 1.5
 """Seconds from one search for a mock that is not there to the next, at most, and each over the last (FIRST_PAUSE)."""
+SETTLING = 10.0
+"""Seconds for which mocks are searched for over an IP version that has just come: its addresses and routes come one by
+one, and none is valid before the kernel has seen that nobody else has it (RFC 4862, duplicate address detection)."""
 
 
 class Follower:
@@ -43,14 +47,16 @@ class Follower:
         self._every = habits.every
         self._clock = habits.clock
         self._watches = [Watch(service) for service in upkeep.ground.services]
+        self._settled = -inf
         self._started = time.time()
         self.counts = dict.fromkeys(("probe_failures", "swaps", "closings"), 0)
 
     def step(self) -> float:
         """Do what is due, and return the seconds until something is due again. A stop ends it at once."""
         if self._upkeep.widened():
+            self._settled = self._clock() + SETTLING
             for watch in self._watches:
-                watch.moved = watch.passage is not None
+                watch.moved, watch.search_due = watch.passage is not None, self._clock()
         self._upkeep.inspect(self._passages())
         with suppress(StoppedError):
             for watch in self._watches:
@@ -104,7 +110,7 @@ class Follower:
                 led += self._companions(watch, led[0][1])
                 self._lead(led)
             for each, passage in led:
-                each.moved = False
+                each.moved, each.search_due = self._clock() < self._settled, self._clock() + LONGEST_PAUSE
                 self._set(each, passage, ", ".join(dict.fromkeys(str(mock.identity) for mock in passage.mocks)))
         except DetourError as error:
             pause, watch.pause = watch.pause, min(watch.pause * GROWTH, LONGEST_PAUSE)
