@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import time
@@ -95,3 +96,17 @@ def until(look: Callable[[], Seen], good: Callable[[Seen], bool]) -> Seen:
     while not good(seen := look()) and time.monotonic() < give_up:
         time.sleep(0.05)
     return seen
+
+
+def ticks(pid: int) -> int:
+    """Return the clock ticks that a process has spent (proc(5), fields 14 and 15)."""
+    with open(f"/proc/{pid}/stat") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def share(pid: int, seconds: float) -> float:
+    """Watch a process for so long, and return the share of a processor that it took."""
+    before = ticks(pid)
+    time.sleep(seconds)  # what is measured is what happens meanwhile
+    return (ticks(pid) - before) / os.sysconf("SC_CLK_TCK") / seconds

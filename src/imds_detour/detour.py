@@ -18,7 +18,7 @@ from imds_detour import (
 )
 from imds_detour.errors import DetourError
 from imds_detour.names import Names
-from imds_detour.passages import Detour, Ground, Passage
+from imds_detour.passages import Detour, Ground, Passage, host_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -172,8 +172,7 @@ def lead(firewall: Firewall, passages: tuple[Passage, ...], undo: ExitStack, rep
     _install(firewall, "nat", rules.redirects(redirects, firewall.layout), undo, report)
     for redirect in redirects:
         report.step(f"redirect: {redirect.endpoint} -> {redirect.mock}, {firewall.name}")
-    lines = [hosts.Line(one.redirects[0].endpoint.address, one.service.preset.names) for one in passages]
-    hosts.add([line for line in lines if line.names], undo, report.step)
+    hosts.add(host_lines(passages), undo, report.step)
 
 
 def prove(firewall: Firewall, passages: tuple[Passage, ...], report: Report) -> tuple[Identity, ...]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from imds_detour import hosts
 from imds_detour.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from imds_detour.discovery import Mock
     from imds_detour.endpoints import Address
@@ -47,6 +48,12 @@ class Passage(Value):
     service: Service
     mocks: tuple[Mock, ...]
     redirects: tuple[Redirect, ...]
+
+
+def host_lines(passages: Sequence[Passage]) -> list[hosts.Line]:
+    """Return what /etc/hosts must say for the SDKs that go by name."""
+    lines = (hosts.Line(one.redirects[0].endpoint.address, one.service.preset.names) for one in passages)
+    return [line for line in lines if line.names]
 
 
 class Detour(Value):

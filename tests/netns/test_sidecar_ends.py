@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING
+
+import pytest
 
 from imds_detour.ctl.following import pages
 from imds_detour.ctl.following.state import State
@@ -80,3 +83,17 @@ def test_with_an_hour_between_probes_it_is_healthy_all_the_while(world: World, s
         time.sleep(0.2)  # the time is what is tested
     stuck = State((), "nftables", beat=1000.0, started=0.0)
     assert [pages.health(stuck, 1000.0 + silent).status for silent in (29.0, 31.0)] == [200, 503]
+
+
+@pytest.mark.parametrize("asked", [1, 3, 5])
+def test_a_stop_ends_the_wait_for_a_silent_name_server(world: World, sidecars: list[Sidecar], asked: int) -> None:
+    """With eight names to look up, half a second each: within a second on a quiet machine, wherever it comes."""
+    world.start_dns("silent")
+    services = ",".join(f"192.0.2.{number}:80=mock-{number}" for number in range(1, 9))
+    sidecars.append(sidecar := Sidecar(world, MOCK_ENDPOINTS=services, MOCK_LOG="debug"))
+    sidecar.says(f"A mock-{asked}: sends no proper reply")
+    stopped = time.monotonic()
+    sidecar.process.send_signal(signal.SIGTERM)
+    assert sidecar.ends() == 0
+    assert time.monotonic() - stopped < 1.4, "one that waits for the other three at least takes 1.5 s"
+    assert listed(world) == ""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.family import FAMILIES
+from tests.sidecars import ticks
 from tests.stage import BACKENDS, LONG, Stage
 from tests.world import CTL, NAME, PORT
 
@@ -147,13 +148,6 @@ def resident(pid: int) -> int:
     """Return a process's resident memory in KiB."""
     with open(f"/proc/{pid}/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
-
-
-def ticks(pid: int) -> int:
-    """Return the clock ticks that a process has spent (proc(5), fields 14 and 15)."""
-    with open(f"/proc/{pid}/stat") as stat:
-        fields = stat.read().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
 
 
 def rules(stage: Stage) -> str:

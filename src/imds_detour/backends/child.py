@@ -42,6 +42,10 @@ MORE = "raise the limit (`pids_limit`, `ulimits`, memory), or MOCK_BACKEND=nft, 
 """What to do when there can be no child."""
 
 
+class HelperLostError(DetourError):
+    """The child is gone for good; another one is needed to go on."""
+
+
 def _without_end() -> float:
     return float("inf")
 
@@ -63,7 +67,7 @@ class Child:
 
         """
         self.left: Callable[[], float] = _without_end
-        self._lost: DetourError | None = None
+        self._lost: HelperLostError | None = None
         undo: list[Callable[[], None]] = []
         try:
             self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -85,7 +89,8 @@ class Child:
         """Call a function in the child and return what it returns.
 
         Raises:
-            DetourError: the function's own, or one that says how the child ended.
+            DetourError: the function's own.
+            HelperLostError: one that says how the child ended, now and at each later call.
 
         """
         if self._lost is not None:
@@ -139,13 +144,13 @@ class Child:
         except ChildProcessError:  # SIGCHLD is ignored by inheritance, and the kernel has reaped the child
             return
 
-    def _give_up(self, why: str, remedy: str) -> DetourError:
+    def _give_up(self, why: str, remedy: str) -> HelperLostError:
         """Kill the child and return what is to be raised, now and at each later call.
 
         An answer that is still on its way would pass for the next call's, and a child that hangs never be reaped.
         """
         self._kill()
-        self._lost = DetourError("firewall", f"the firewall helper {why}", remedy)
+        self._lost = HelperLostError("firewall", f"the firewall helper {why}", remedy)
         return self._lost
 
     def _last_words(self) -> str:

@@ -31,7 +31,7 @@ class TablesLock:
     def __init__(self, patience: float) -> None:
         """Take ``patience`` seconds at most, for both.
 
-        Entering raises DetourError when another writer holds a lock for longer.
+        Entering raises DetourError when another writer holds a lock for longer, or there is no descriptor to be had.
         """
         self._patience = patience
         self._ours: socket.socket | None = None
@@ -39,7 +39,10 @@ class TablesLock:
 
     def __enter__(self) -> None:
         give_up = time.monotonic() + self._patience
-        self._ours = ours = socket.socket(socket.AF_UNIX)
+        try:
+            self._ours = ours = socket.socket(socket.AF_UNIX)
+        except OSError as error:
+            raise DetourError("firewall", f"its lock cannot be taken: {error.strerror}") from None
         try:
             _take(lambda: ours.bind("\0imds-detour-tables"), "another imds-detour", self._patience, give_up)
             try:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import select
-import signal
 import time
-from contextlib import suppress
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -14,9 +11,12 @@ from imds_detour import backends, detour
 from imds_detour.ctl import flags
 from imds_detour.ctl.clearing import clear
 from imds_detour.ctl.following.follower import Follower
+from imds_detour.ctl.following.lasting import LastingFirewall
 from imds_detour.ctl.following.names import FollowedNames
 from imds_detour.ctl.following.pages import STALE
 from imds_detour.ctl.following.server import Server
+from imds_detour.ctl.following.upkeep import Upkeep
+from imds_detour.ctl.following.wake import Wake
 from imds_detour.ctl.following.watch import EVERY, Habits
 from imds_detour.endpoints import Endpoint
 from imds_detour.errors import DetourError
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     import argparse
 
     from imds_detour.backends.firewall import Firewall
-
-STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         DetourError: when a setting is bad, the firewall cannot be used, or an address to listen on is taken.
 
     """
-    wake = _Wake()
+    wake = Wake()
     chosen = flags.parse(arguments)
     report = Report(chosen.log, Deadline(inf))
     listen = _listen(arguments.listen)
@@ -78,14 +76,17 @@ def run(arguments: argparse.Namespace) -> int:
         raise DetourError(
             "settings", "MOCK_PROBE=off leaves the sidecar nothing to follow by", "leave it out, or use init"
         )
-    ground = detour.survey(chosen, host=arguments.host)
-    firewall = _firewall(chosen.backend, ground.versions)
+    survey = partial(detour.survey, chosen, host=arguments.host)
+    ground = survey()
+    habits = Habits(arguments.every, chosen.guard)
+    firewall = LastingFirewall(_firewall(chosen.backend, ground.versions), ground.versions, wake, report)
+    upkeep = Upkeep(ground, survey, firewall, report, habits)
     names = FollowedNames((service.mock.host for service in ground.services), time.monotonic, report.step)
-    follower = Follower(ground, firewall, names, report, Habits(arguments.every, chosen.guard))
+    follower = Follower(upkeep, names, wake, report, habits)
     try:
         latest = [follower.state()]
         Server(listen, lambda: latest[0])  # before anything is changed: where another one is at work, it ends here
-        follower.close()
+        upkeep.close()
         while not wake.stopped:
             pause = follower.step()
             latest[0] = follower.state()
@@ -96,33 +97,6 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         firewall.close()
     return 0
-
-
-class _Wake:
-    """Signals, as something to wait for; none comes too early or is lost."""
-
-    def __init__(self) -> None:
-        self.stopped = False
-        self._again = False
-        self._reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        for number in (*STOPS, signal.SIGHUP):
-            signal.signal(number, self._note)
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for a signal, at most so long; return whether it says to look again."""
-        if not self.stopped:
-            select.select([self._reader], [], [], seconds)
-        with suppress(BlockingIOError):
-            os.read(self._reader, 4096)
-        again, self._again = self._again, False
-        return again
-
-    def _note(self, number: int, _frame: object) -> None:
-        if number == signal.SIGHUP:
-            self._again = True
-        else:
-            self.stopped = True
 
 
 def _firewall(choice: str, versions: tuple[int, ...]) -> Firewall:

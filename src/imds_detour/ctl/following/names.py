@@ -69,9 +69,9 @@ class FollowedNames:
         name = self._known[host]
         name.due = min(name.due, name.asked + IN_DOUBT)
 
-    def due(self) -> float:
-        """Return when the next look-up is due, on the clock."""
-        return min(name.due for name in self._known.values())
+    def due(self, host: str | Address) -> float:
+        """Return when its next look-up is due, on the clock."""
+        return self._known[host].due
 
     def _look_up(self, host: str | Address, name: _Name, now: float) -> None:
         self.lookups += 1

@@ -40,14 +40,29 @@ class Habits:
 HABITS = Habits()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Watch:
-    """One service, and how it stands with it."""
+    """One service, and how it stands with it.
+
+    Attributes:
+        service: which one.
+        passage: where it leads; None while there is no mock.
+        due: when to look next, on the clock: for the mock where there is none, else whether it still answers.
+        search_due: not before then is a mock that has moved searched for.
+        moved: whether it is known to be elsewhere, or by another IP version as well, and has not been found there.
+        pause: seconds from one search to the next, by now.
+        failed: whether the latest probe failed; the next one that does closes the redirect.
+        text: who answered last, or why there is no redirect.
+        since: seconds since the epoch at which it came to be so.
+        probed: seconds since the epoch of the last probe; 0 when there was none.
+
+    """
 
     service: Service
     passage: Passage | None = None
     due: float = 0.0
     search_due: float = 0.0
+    moved: bool = False
     pause: float = FIRST_PAUSE
     failed: bool = False
     text: str = UNKNOWN
