@@ -39,6 +39,7 @@ THOROUGH = (
                 "crashes",
                 "data_path",
                 "doctor",
+                "hosts_namespace",
                 "leaks",
                 "lookup",
                 "pods",
