@@ -40,6 +40,7 @@ THOROUGH = (
                 "crashes",
                 "data_path",
                 "doctor",
+                "hosts_namespace",
                 "identity",
                 "last_moment",
                 "leaks",

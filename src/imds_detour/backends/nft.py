@@ -51,6 +51,11 @@ LOAD = "load them on the host: `modprobe -a nf_tables nft_chain_nat nft_nat nft_
 
 TABLES = {NFT.guard: "filter", NFT.redirect: "nat"}
 """The table of legacy iptables that each chain stands for; the order is that in which they are made and listed."""
+MODULES = {
+    "filter": ("reject", "nft_reject_ipv4 nft_reject_ipv6"),
+    "nat": ("nat", "nft_chain_nat nft_nat"),
+}
+"""What the rules of each need beside nf_tables itself, and the modules that bring it."""
 
 
 class NftFirewall:
@@ -152,6 +157,8 @@ class NftFirewall:
             acknowledged = (Message(message.kind, message.flags | NLM_F_ACK, message.body) for message in messages)
             talk(NETLINK_NETFILTER, [begin, *acknowledged, end])
         except OSError as error:
+            if error.errno == errno.ENOENT:
+                raise _lacking({rule.table for rule in rules if rule not in standing}) from None
             raise _translated(error, "refuses our rules") from None
 
 
@@ -213,6 +220,13 @@ def _chain_rules(kind: int, flags: int, family: int, chain: str, *rule: bytes) -
 
 def _rule(family: int, rule: Rule) -> Message:
     return _chain_rules(NEWRULE, NLM_F_CREATE | NLM_F_APPEND, family, rule.chain, encode(rule))
+
+
+def _lacking(tables: set[str]) -> DetourError:
+    """Return what to say where nf_tables is there, and knows no such chain or expression."""
+    what, modules = MODULES["nat" if "nat" in tables else "filter"]
+    reason = f"nftables refuses our rules: the kernel has no {what} for it ({os.strerror(errno.ENOENT)})"
+    return DetourError("firewall", reason, f"load it on the host: `modprobe {modules}`")
 
 
 def _translated(error: OSError, what: str) -> DetourError:
