@@ -19,6 +19,9 @@ The steps are taken in turn, one for each question of type A; the last one stays
     wrong-question:NAME=ADDRESS an answer to a question for another name
     late:ZONE                   the right answer after LATE seconds; too-late: after TOO_LATE
     flip:NAME=ADDRESS,ADDRESS   one of these addresses, another one at each question
+    trailing:NAME=ADDRESS       truncated over UDP; over TCP the right answer, and garbage behind it
+    overstated:NAME=ADDRESS     truncated over UDP; over TCP the right answer, and the promise of more
+    padded:NAME=ADDRESS         the right answer with zeros behind it: the largest datagram that there can be
     huge:NAME=ADDRESS           an answer of 64 KiB, the most that there can be: truncated over UDP, whole over TCP
 
 and ``STEP*N`` takes a step N times; ``STEP@S`` stays with it until S seconds after the first question.
@@ -59,7 +62,20 @@ PREFIXES = (
     "flip:",
     "huge:",
     "hex:",
+    "trailing:",
+    "overstated:",
+    "padded:",
 )
+LARGEST_DATAGRAM = 65_507
+
+
+class Misstated(bytes):
+    """A reply whose length over TCP is said to be another one."""
+
+    said: int
+
+    def __len__(self) -> int:
+        return self.said
 
 
 class Plan:
@@ -109,6 +125,9 @@ def _reply(step: str, question: dns.message.QueryMessage, transport: str, asked:
         "huge": lambda: _huge(zone, question, transport),
         "late": lambda: _late(LATE, zone, question),
         "too-late": lambda: _late(TOO_LATE, zone, question),
+        "trailing": lambda: _misstated(zone, question, transport, 0),
+        "overstated": lambda: _misstated(zone, question, transport, 100),
+        "padded": lambda: _known(zone, question).ljust(LARGEST_DATAGRAM, b"\0"),
         "file": lambda: _filed(zone, question, transport, asked),
         "hex": lambda: _raw(zone, question, transport),
         # questions of type A alone
@@ -138,6 +157,15 @@ def _known(zone: str, question: dns.message.QueryMessage) -> bytes:
         if question.question[0].name == dns.name.from_text(name):
             break
     return reply
+
+
+def _misstated(zone: str, question: dns.message.QueryMessage, transport: str, more: int) -> bytes:
+    if transport == "udp":
+        return _truncated(question)
+    known = _known(zone, question)
+    found = Misstated(known + b"\xff" * 40)
+    found.said = len(known) + more
+    return found
 
 
 def _truncated(question: dns.message.QueryMessage) -> bytes:

@@ -88,7 +88,7 @@ def played(judge: Judge, point: str, backend: str, *, whom: str, how: signal.Sig
                 target = target or child_of(strace.pid)
                 if not hit and line.partition(" ms  ")[2].startswith(point):
                     hit = True
-                    helpers = _children(target)
+                    helpers = children(target)
                     if whom == "helper" and not helpers:
                         strace.kill()
                         os.kill(target, signal.SIGKILL)
@@ -110,17 +110,18 @@ def played(judge: Judge, point: str, backend: str, *, whom: str, how: signal.Sig
     return judge.ended(status, out, "".join(lines), time.monotonic() - began, limit)
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has."""
     try:
-        with open(f"/proc/{pid}/task/{pid}/children") as children:
-            return [int(child) for child in children.read().split()]
+        with open(f"/proc/{pid}/task/{pid}/children") as found:
+            return [int(child) for child in found.read().split()]
     except OSError:
         return []  # it has ended
 
 
 def child_of(pid: int) -> int:
     """Return what strace runs."""
-    while not (found := _children(pid)):
+    while not (found := children(pid)):
         time.sleep(0.001)
     return found[0]
 
