@@ -130,7 +130,7 @@ def counted(world: World) -> tuple[list[str], list[int]]:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_remove_leaves_other_peoples_rules_and_their_counters(world: World, backend: str) -> None:
-    """In every table, through an install and its removal, each line is the same, and no rule counts from nought again."""
+    """In every table, through install and removal, each line is the same, and no rule counts from nought again."""
     run_lines(world, DOCKER.format(iptables="iptables-legacy") + ZOO + MORE)
     world.start_mock()
     world.app.run("curl", "-sS", f"http://{MOCK}:{PORT}/")  # so that there is something to lose

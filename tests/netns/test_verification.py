@@ -370,13 +370,13 @@ def test_without_the_guard_other_ports_reach_the_real_service(cloud: World, back
     """The negative control of the one above: MOCK_GUARD=off puts no guard in, and port 8080 is somebody's."""
     cloud.start_mock()
     url = f"http://{METADATA}:8080/latest/meta-data/instance-id"
-    settings = {"MOCK_HOSTNAME": MOCK, "MOCK_BACKEND": backend}
-    done = cloud.detour("curl", "-sS", "--fail", url, ID_URL, **settings, MOCK_GUARD="off")
+    cloud.wanted = {"MOCK_HOSTNAME": MOCK, "MOCK_BACKEND": backend}
+    done = cloud.detour("curl", "-sS", "--fail", url, ID_URL, MOCK_GUARD="off")
     assert (done.returncode, done.stdout) == (0, f"{REAL_INSTANCE}{INSTANCE}")
     listed = cloud.app.run("sh", "-c", standing.LISTED).stdout
     assert (standing.redirected(listed), standing.guarded(listed)) == ({METADATA}, set())
     # The control: with it, that port is closed.
-    assert cloud.detour("curl", "-sS", "--fail", url, **settings).returncode == 7
+    assert cloud.detour("curl", "-sS", "--fail", url).returncode == 7
 
 
 def test_a_connection_opened_before_is_cut(cloud: World) -> None:
