@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -39,10 +40,16 @@ ID_URL = f"http://{METADATA}/latest/meta-data/instance-id"
 
 
 class World:
-    """A mock's host at MOCK and an app's host at APP, whose default route and DNS server is the mock's host."""
+    """A mock's host at MOCK and an app's host at APP, whose default route and DNS server is the mock's host.
+
+    Attributes:
+        wanted: settings of every start in it that says nothing else.
+
+    """
 
     def __init__(self) -> None:
         self._stack = ExitStack()
+        self.wanted: dict[str, str] = {}
         self.mock = self._stack.enter_context(Host())
         self.app = self._stack.enter_context(Host(nameservers=(MOCK,)))
         link(self.mock, self.app, "eth0", f"{MOCK}/24", f"{APP}/24")
@@ -119,7 +126,7 @@ class World:
 
     def settings(self, environment: dict[str, str] | None = None, **settings: str) -> dict[str, str]:
         """Return the environment of an app whose mock is NAME at PORT, changed as said; an empty value unsets."""
-        wanted = {"MOCK_HOSTNAME": NAME, "MOCK_PORT": PORT, "MOCK_TIMEOUT": "10", **settings}
+        wanted = {"MOCK_HOSTNAME": NAME, "MOCK_PORT": PORT, "MOCK_TIMEOUT": "10", **self.wanted, **settings}
         return environ(**(environment or {}), **{name: value for name, value in wanted.items() if value != "unset"})
 
     def rules(self) -> str:
@@ -141,7 +148,13 @@ class World:
         legacy = [line.split(" [")[0] for table in tables for line in table.splitlines() if "IMDS_DETOUR" not in line]
         routes = self.app.ip("-4", "route", "show", "table", "all").splitlines()
         others = [line for line in (*legacy, *routes) if "proto 169" not in line and not line.startswith("#")]
-        return "\n".join((*others, self.app.run("nft", "list", "ruleset").stdout))
+        nft = re.sub(
+            r"^table ip6? imds_detour \{\n(?:\t.*\n|\n)*\}\n",
+            "",
+            self.app.run("nft", "list", "ruleset").stdout,
+            flags=re.MULTILINE,
+        )
+        return "\n".join((*others, nft))
 
 
 def _end(server: subprocess.Popen[str]) -> None:

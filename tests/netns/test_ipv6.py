@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.world import CTL, ID_URL, INSTANCE, MOCK, NAME, PORT
+from tests import batches
+from tests.world import CTL, DETOUR, ID_URL, INSTANCE, MOCK, NAME, PORT
 
 if TYPE_CHECKING:
     from imds_detour.ctl.lab import Host
@@ -109,14 +110,6 @@ def test_without_a_route_one_over_loopback_is_added(dual: World, backend: str) -
 
 
 @BACKENDS
-def test_a_mock_on_the_loopback_address_is_reached(dual: World, backend: str) -> None:
-    """[::1] in the same namespace, as when app and mock share one."""
-    start_mock6(dual, dual.app)
-    done = dual.detour("curl", "-sS", ID_URL6, MOCK_HOSTNAME=f"[::1]:{PORT}", MOCK_BACKEND=backend)
-    assert (done.returncode, done.stdout) == (0, INSTANCE), done.stderr
-
-
-@BACKENDS
 def test_running_twice_leaves_one_copy(dual: World, backend: str) -> None:
     """A second start changes nothing, in either IP version."""
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
@@ -184,3 +177,41 @@ def dump(world: World) -> str:
     saved = world.app.run("sh", "-c", "ip6tables-legacy-save; nft -s list ruleset").stdout
     kept = (line.split(" [")[0] for line in saved.splitlines() if not line.startswith("#"))
     return "\n".join((world.rules(), *kept))
+
+
+HIDE = "mkdir /run/few; cp -P /usr/lib/*/xtables/*.so /run/few; rm /run/few/lib{}_REJECT.so"
+
+
+@pytest.mark.parametrize("missing", ["ip6t", "ipt", "nft"])
+def test_without_reject_the_guard_drops_for_both_ip_versions(dual: World, missing: str) -> None:
+    """Whichever of them cannot reject: the real service is out of reach over IPv6 too, without an answer."""
+    real6(dual)
+    dual.start_mock()
+    backend = "nft" if missing == "nft" else "legacy"
+    if backend == "nft":
+        guard, _ = batches.places(dual)
+        done = batches.refused(dual, str(guard), "curl", "-sS", ID_URL)
+    else:
+        dual.app.run("sh", "-euc", HIDE.format(missing))
+        settings = dual.settings({"XTABLES_LIBDIR": "/run/few"}, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
+        done = dual.app.run(DETOUR, "curl", "-sS", ID_URL, environ=settings, check=False)
+    assert (done.returncode, done.stdout) == (0, INSTANCE), done
+    assert done.stderr.count("the guard drops instead of rejecting, so that SDKs wait for a timeout: ") == 1
+    dropped = dual.app.run("curl", "-sS", "--max-time", "0.3", ID_URL6, check=False)
+    assert (dropped.returncode, dropped.stdout) == (28, "")  # curl's "timed out"
+    assert "reject" not in dump(dual).lower()
+    # The control: where both can reject, both do, at once.
+    assert dual.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
+    assert dual.app.run("curl", "-sS", "--max-time", "5", ID_URL6, check=False).returncode == 7
+
+
+@BACKENDS
+def test_with_the_guard_off_the_endpoint_is_as_it_was(dual: World, backend: str) -> None:
+    """MOCK_GUARD=off: no guard in either IP version, so what is not redirected is reached."""
+    real6(dual)
+    dual.start_mock()
+    done = dual.detour("curl", "-sS", ID_URL, ID_URL6, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend, MOCK_GUARD="off")
+    assert (done.returncode, done.stdout) == (0, f"{INSTANCE}i-0real"), done
+    assert "guard" not in dump(dual).lower()
+    assert dual.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
+    assert dual.app.run("curl", "-sS", "--max-time", "5", ID_URL6, check=False).returncode == 7  # the control: on

@@ -7,15 +7,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_detour.ctl.lab import Host, link
-from tests.world import APP, ID_URL, INSTANCE, METADATA, MOCK, PORT
+from tests.stage import BACKENDS
+from tests.world import APP, ID_URL, INSTANCE, METADATA, MOCK, PORT, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.world import World
-
 BEYOND = "10.77.0.7"
 """A host behind the mock's host, which is its gateway."""
+
+
+@pytest.fixture(params=BACKENDS)
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """Give a world in which every start uses one of the firewalls."""
+    with World() as made:
+        made.wanted["MOCK_BACKEND"] = request.param
+        yield made
 
 
 @pytest.fixture
@@ -31,6 +38,8 @@ def reads_the_instance_id(world: World, mock: str = MOCK) -> None:
     """Check that the app behind imds-detour reads the mock's instance id."""
     done = world.detour("curl", "-sS", "--fail", ID_URL, MOCK_HOSTNAME=mock)
     assert (done.returncode, done.stdout) == (0, INSTANCE), done
+    firewall = {"legacy": "legacy iptables", "nft": "nftables"}[world.wanted["MOCK_BACKEND"]]
+    assert f", {firewall}, verified IMDSv2 " in done.stderr
 
 
 def our_route(source: str) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import glob
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.world import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
+from tests.stage import BACKENDS
+from tests.world import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,6 +101,63 @@ def test_other_peoples_rules_stay_as_they_are(world: World, script: str) -> None
     for _ in range(2):
         assert world.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
         assert (tables(world), world.foreign()) == (f"{REDIRECT}\n{GUARD}", before)
+
+
+MORE = """
+iptables-legacy -t mangle -A OUTPUT -d 10.88.0.3 -j MARK --set-xmark 0x7/0xffffffff
+iptables-legacy -t mangle -A POSTROUTING -p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu
+iptables-legacy -t raw -N SOMEBODYS_RAW
+iptables-legacy -t raw -A OUTPUT -d 10.88.0.3 -j SOMEBODYS_RAW
+iptables-legacy -t raw -A SOMEBODYS_RAW -d 10.9.9.3 -j DROP
+"""
+"""Rules in the tables that we do not use."""
+
+
+def counted(world: World) -> tuple[list[str], list[int]]:
+    """Return every line that is not ours of all four tables, and how many packets each of the rules has counted.
+
+    Policies count too, but any commit by libiptc, as by the command iptables, has them begin anew.
+    """
+    saved = [
+        line
+        for table in ("raw", "mangle", "nat", "filter")
+        for line in world.app.run("iptables-legacy-save", "-c", "-t", table).stdout.splitlines()
+        if "IMDS_DETOUR" not in line and not line.startswith("#")
+    ]
+    packets = [int(line[1:].partition(":")[0]) for line in saved if line.startswith("[")]
+    return [re.sub(r"\[\d+:\d+\]", "", line) for line in saved], packets
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_remove_leaves_other_peoples_rules_and_their_counters(world: World, backend: str) -> None:
+    """In every table, through install and removal, each line is the same, and no rule counts from nought again."""
+    run_lines(world, DOCKER.format(iptables="iptables-legacy") + ZOO + MORE)
+    world.start_mock()
+    world.app.run("curl", "-sS", f"http://{MOCK}:{PORT}/")  # so that there is something to lose
+    lines, packets = counted(world)
+    assert {"*raw", "*mangle", "*nat", "*filter"} <= set(lines)
+    assert sum(packets) > 0
+    assert world.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
+    for removed in (False, True):
+        if removed:
+            assert world.app.run(CTL, "remove").stdout.endswith("rules removed\n")
+            assert world.ours() + world.app.run("nft", "list", "tables").stdout == ""
+        now, counts = counted(world)
+        assert now == lines
+        assert [pair for pair in zip(packets, counts, strict=True) if pair[1] < pair[0]] == []
+        packets = counts
+
+
+def test_a_table_that_is_restored_without_counters_is_seen(world: World) -> None:
+    """The control to the above: iptables-restore without -c brings the same lines, counted from nought."""
+    run_lines(world, ZOO + MORE)
+    world.start_mock()
+    world.app.run("curl", "-sS", f"http://{MOCK}:{PORT}/")
+    lines, packets = counted(world)
+    run_lines(world, "iptables-legacy-save > /run/saved; iptables-legacy-restore < /run/saved")
+    now, counts = counted(world)
+    assert now == lines
+    assert sum(counts) < sum(packets)
 
 
 def test_tables_that_we_do_not_need_are_not_created(world: World) -> None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.world import CTL, DETOUR, ID_URL, INSTANCE, MOCK, NAME
+from tests import standing
+from tests.stage import BACKENDS
+from tests.world import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, NAME
 
 if TYPE_CHECKING:
     from tests.world import World
@@ -63,14 +65,17 @@ def test_a_start_whose_proof_fails_puts_the_earlier_redirect_back(world: World) 
     assert world.ours() == earlier
 
 
-def test_turning_the_guard_off_takes_an_earlier_one_away(world: World) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_turning_the_guard_off_takes_an_earlier_one_away(world: World, backend: str) -> None:
     """MOCK_GUARD=off means that none stands, not that none is added."""
     world.start_dns()
     world.start_mock()
-    assert world.detour("true").returncode == 0
-    assert "IMDS_DETOUR_GUARD" in world.ours()
-    assert world.detour("true", MOCK_GUARD="off").returncode == 0
-    assert "IMDS_DETOUR_GUARD" not in world.ours()
+    assert world.detour("true", MOCK_BACKEND=backend).returncode == 0
+    listed = world.app.run("sh", "-c", standing.LISTED).stdout
+    assert standing.guarded(listed) == {METADATA, "fd00:ec2::254"}
+    assert world.detour("true", MOCK_BACKEND=backend, MOCK_GUARD="off").returncode == 0
+    listed = world.app.run("sh", "-c", standing.LISTED).stdout
+    assert (standing.redirected(listed), standing.guarded(listed)) == ({METADATA}, set())
 
 
 @pytest.mark.parametrize("timeout", ["0.5"])

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_detour.ctl.lab import Host, link
+from tests import standing
+from tests.stage import BACKENDS
 from tests.world import APP, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
 
 if TYPE_CHECKING:
@@ -364,13 +366,18 @@ def test_what_is_not_redirected_is_refused_at_once(cloud: World) -> None:
     assert leaked(cloud) == 0
 
 
-def test_without_the_guard_other_ports_reach_the_real_service(cloud: World) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_without_the_guard_other_ports_reach_the_real_service(cloud: World, backend: str) -> None:
     """The negative control of the one above: MOCK_GUARD=off puts no guard in, and port 8080 is somebody's."""
     cloud.start_mock()
     url = f"http://{METADATA}:8080/latest/meta-data/instance-id"
-    done = cloud.detour("curl", "-sS", "--fail", url, MOCK_HOSTNAME=MOCK, MOCK_GUARD="off")
-    assert (done.returncode, done.stdout) == (0, REAL_INSTANCE)
-    assert "IMDS_DETOUR_GUARD" not in cloud.rules()
+    cloud.wanted = {"MOCK_HOSTNAME": MOCK, "MOCK_BACKEND": backend}
+    done = cloud.detour("curl", "-sS", "--fail", url, ID_URL, MOCK_GUARD="off")
+    assert (done.returncode, done.stdout) == (0, f"{REAL_INSTANCE}{INSTANCE}")
+    listed = cloud.app.run("sh", "-c", standing.LISTED).stdout
+    assert (standing.redirected(listed), standing.guarded(listed)) == ({METADATA}, set())
+    # The control: with it, that port is closed.
+    assert cloud.detour("curl", "-sS", "--fail", url).returncode == 7
 
 
 def test_a_connection_opened_before_is_cut(cloud: World) -> None:
