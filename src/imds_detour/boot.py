@@ -26,6 +26,10 @@ def main() -> None:
     sys.meta_path.insert(-1, bundled.Bundled(sys.path[0]))
     import os  # noqa: PLC0415  (see above)
 
+    if program != "imds-detourctl":
+        from imds_detour import last_resort  # noqa: PLC0415  (see above)
+
+        last_resort.no_tracebacks()
     from imds_detour import handover  # noqa: PLC0415  (see above)
 
     inherited = handover.Inherited.from_argument(launched)
@@ -38,10 +42,7 @@ def main() -> None:
         if signal.SIGINT not in inherited.ignored:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # verbs end tidily at Ctrl-C
         sys.exit(ctl.main())
-    from imds_detour import last_resort  # noqa: PLC0415  (see above)
-
     handover.tidy_up_later()
-    last_resort.no_tracebacks()
     from imds_detour.backends import helpers  # noqa: PLC0415  (before all the rest, which takes its time)
 
     handover.hold_closed_streams()

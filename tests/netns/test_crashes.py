@@ -48,7 +48,7 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 def settings(stage: Stage, backend: str, **changed: str) -> dict[str, str]:
     """Return the environment of a start that says each step."""
     wanted = {"MOCK_HOSTNAME": stage.family.mock, "MOCK_BACKEND": backend, "MOCK_LOG": "debug", **changed}
-    return stage.settings(**wanted)
+    return stage.settings(None, **wanted)
 
 
 def parts(stage: Stage, family: Family, backend: str) -> tuple[str, str]:
