@@ -55,15 +55,15 @@ def main() -> "NoReturn":
 
 
 def _run(launched: str | None) -> "NoReturn":
-    from imds_detour import handover  # noqa: PLC0415  (not before sys.path is as it should be)
+    from imds_detour import last_resort  # noqa: PLC0415  (not before sys.path is as it should be)
+
+    last_resort.no_tracebacks()  # 0.1 ms, and whatever is refused from here on is one line
+    from imds_detour import handover  # noqa: PLC0415  (see above)
 
     # First of all: PID 1 has no default actions, so a stop that comes before this is lost, unless it was blocked.
     inherited = handover.Inherited.here() if launched is None else handover.Inherited.from_argument(launched)
     handover.honour_stops(inherited)
-    from imds_detour import last_resort  # noqa: PLC0415  (see above)
-
     handover.tidy_up_later()
-    last_resort.no_tracebacks()
     from imds_detour.backends import helpers  # noqa: PLC0415  (before all the rest, which takes its time)
 
     handover.hold_closed_streams()

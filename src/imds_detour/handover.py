@@ -119,7 +119,11 @@ def watch_for_stops() -> None:
 
 
 def _await_stop(reader: int) -> None:
-    _stop(os.read(reader, 1)[0], None)
+    try:
+        number = os.read(reader, 1)[0]
+    except OSError:  # refused (a seccomp filter?): the handlers alone must do, as above
+        return
+    _stop(number, None)
 
 
 def tidy_up_later() -> None:

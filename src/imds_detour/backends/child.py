@@ -116,32 +116,41 @@ class Child:
 
     def close(self) -> None:
         """End the child and reap it; one that hangs is killed."""
-        self._socket.settimeout(GRACE)
+        ends = True
         try:
+            self._socket.settimeout(GRACE)
             self._socket.shutdown(socket.SHUT_WR)  # closing is not enough: a child forked later has a copy
             while self._socket.recv(LARGEST_MESSAGE):
                 pass  # until its end of the socket is gone, and so is it
-        except TimeoutError:
-            self._kill()
-        except OSError:
-            pass  # the child is gone already
-        self._socket.close()
-        self._reap()
-        os.close(self._words)
+        except OSError:  # it hangs, or is gone already, or cannot be told: it is waited for, so it must end
+            ends = self._kill()
+        # Whatever close(2) says, the descriptors are gone. Nothing here may fail a start whose rules stand.
+        with suppress(OSError):
+            self._socket.close()
+        if ends:
+            self._reap()
+        with suppress(OSError):
+            os.close(self._words)
 
     def kill(self) -> None:
         """End and reap the child, whatever it is doing: nothing will be asked of it any more."""
-        self._kill()
-        self._reap()
+        if self._kill():
+            self._reap()
 
-    def _kill(self) -> None:
-        with suppress(ProcessLookupError):  # SIGCHLD is ignored by inheritance, and the kernel has reaped it
+    def _kill(self) -> bool:
+        """Kill the child, and say whether it ends; where we may not (a seccomp filter), it ends with its input."""
+        try:
             os.kill(self._pid, signal.SIGKILL)
+        except ProcessLookupError:  # SIGCHLD is ignored by inheritance, and the kernel has reaped it
+            return True
+        except OSError:
+            return False
+        return True
 
     def _reap(self) -> None:
         try:
             os.waitpid(self._pid, 0)
-        except ChildProcessError:  # SIGCHLD is ignored by inheritance, and the kernel has reaped the child
+        except OSError:  # SIGCHLD is ignored by inheritance, and the kernel has reaped it; or one may not wait
             return
 
     def _give_up(self, why: str, remedy: str) -> HelperLostError:
@@ -154,7 +163,9 @@ class Child:
         return self._lost
 
     def _last_words(self) -> str:
-        words = os.pread(self._words, 4096, 0).decode(errors="replace").split("\n")
+        words: list[str] = []
+        with suppress(OSError):
+            words = os.pread(self._words, 4096, 0).decode(errors="replace").split("\n")
         last = next((line.strip() for line in reversed(words) if line.strip()), "")
         return f": {last}" if last else ""
 
