@@ -1,4 +1,8 @@
-"""Measure everything, print the table, write it down: ``make bench``, or ``make bench QUICK=1`` for a first look."""
+"""Measure everything, print the table, write it down: ``make bench``, or ``make bench QUICK=1`` for a first look.
+
+``python -m bench NAME...`` makes some of the measurements, and with KEEP=1 they take the place of the same ones of the
+last whole run.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import json
 import os
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench import crowd, datapath, footprint, plots, reaction, sidecar, startup, subjects, table
 from imds_detour.ctl import sandbox
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
 
     from bench.rows import Row
 
-QUICK = os.getenv("QUICK", "") not in ("", "0")
+QUICK, KEEP = (os.getenv(name, "") not in ("", "0") for name in ("QUICK", "KEEP"))
 RESULTS = os.path.join(subjects.HERE, "results.json")
 
 
@@ -52,18 +56,29 @@ def main() -> int:
     missing = json.loads(os.environ.get("BENCH_MISSING", "[]"))
     sys.stdout.write(table.text(rows, missing, machine))
     results = {
-        "machine": machine,
+        "machine": machine.partition(", load ")[0],
         "quick": QUICK,
         "rows": [each.plain() for each in rows],
         "stages": stages,
         "missing": missing,
     }
-    if not wanted:
+    if wanted and KEEP:
+        results = _renewed(results)
+    if KEEP or not wanted:
         with open(RESULTS, "w") as file:
             json.dump(results, file, indent=1)
             file.write("\n")
         plots.draw(results)
     return 0
+
+
+def _renewed(results: dict[str, Any]) -> dict[str, Any]:
+    """Return the results of the last whole run, with these in the place of those of the same groups."""
+    with open(RESULTS) as file:
+        before: dict[str, Any] = json.load(file)
+    groups = {each["group"] for each in results["rows"]}
+    rows = [each for each in before["rows"] if each["group"] not in groups] + results["rows"]
+    return {**results, "rows": rows, "stages": results["stages"] or before["stages"]}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from bench import subjects
-from bench.ground import Ground, Outcome
+from bench.ground import MOCK, PORT, Ground, Outcome
 from bench.rows import Row, row
 
 if TYPE_CHECKING:
@@ -41,8 +41,9 @@ def measure(rounds: int) -> list[Row]:
     """Return the rows, from so many interleaved rounds."""
     script, ours = subjects.script(), subjects.ours()
     forced = [each.using(f"{each.name}, {name}", MOCK_BACKEND=name) for each in ours for name in ("legacy", "nft")]
+    least = filter(None, [subjects.least(MOCK, PORT)])
     with Ground() as ground:
-        plain = _rounds(ground, [script, *ours, *forced], rounds)
+        plain = _rounds(ground, [script, *ours, *forced, *least], rounds)
     with Ground(ipv6=True) as ground:
         six = [each.using(f"{each.name}, with IPv6") for each in ours]
         both = _rounds(ground, [script, *six], rounds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import subprocess
@@ -65,6 +66,16 @@ def bundle() -> Subject | None:
     """Return ours as the bundle brings it; None when it has not been built (``make bundle``)."""
     program = os.path.join(BUNDLE, "bin", "imds-detour")
     return Subject("bundle", (program,)) if os.access(program, os.X_OK) else None
+
+
+def least(mock: str, port: int) -> Subject | None:
+    """Return what loads python-iptables and puts the rules there, and does nothing else; None without the bundle."""
+    found = glob.glob(f"{BUNDLE}/lib/ld-*"), glob.glob(f"{BUNDLE}/libexec/python*"), glob.glob(f"{BUNDLE}/lib/python*")
+    if not all(found):
+        return None
+    loader, python, modules = (paths[0] for paths in found)
+    start = (loader, "--inhibit-cache", "--library-path", f"{BUNDLE}/lib", python, "-I", "-S", "-X", "utf8")
+    return Subject("python-iptables alone", (*start, f"{HERE}/least.py", modules, mock, str(port)))
 
 
 def ours() -> list[Subject]:

@@ -6,21 +6,14 @@ import datetime as dt
 import gzip
 import os
 import shutil
-import subprocess
 import sys
 import tarfile
 import tomllib
 
 from bundle import documents, modules, native
 from bundle.contents import EXTRAS, LICENCES
-from bundle.packages import (
-    BundleError,
-    Package,
-    debian_owners,
-    debian_package,
-    python_distribution,
-    python_owners,
-)
+from bundle.packages import Package, debian_owners, debian_package, python_distribution, python_owners
+from bundle.programs import BundleError, run
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 EPOCH = int(os.environ.get("SOURCE_DATE_EPOCH", "0"))
@@ -59,15 +52,15 @@ class Bundle:
 def main() -> int:
     """Build what the command line asks for."""
     target = os.path.abspath(sys.argv[1])
+    archive = f"{target}.tar.gz"
     try:
         build(target)
-    except BundleError as error:
+        pack(target, archive)
+        size = int(run("du", "-sb", target).split()[0])
+    except (BundleError, OSError) as error:
         sys.stderr.write(f"bundle: {error}\n")
         return 1
-    archive = f"{target}.tar.gz"
-    pack(target, archive)
     files = sum(len(names) for _, _, names in os.walk(target))
-    size = int(subprocess.run(["du", "-sb", target], capture_output=True, text=True, check=True).stdout.split()[0])
     sys.stderr.write(
         f"bundle: {os.path.relpath(target)}: {files} files, {size / 1e6:.1f} MB;"
         f" {os.path.relpath(archive)}: {os.path.getsize(archive) / 1e6:.2f} MB\n"
@@ -117,9 +110,9 @@ def install_dependencies(folder: str) -> str:
     except FileNotFoundError:
         pass
     shutil.rmtree(folder, ignore_errors=True)
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    pip = [f"{folder}/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
-    subprocess.run([*pip, *wanted], check=True, env={**os.environ, **FLAGS})
+    run(sys.executable, "-m", "venv", folder)
+    pip = (f"{folder}/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile")
+    run(*pip, *wanted, environ={**os.environ, **FLAGS})
     with open(stamp, "w") as file:
         file.write(contents)
     return place

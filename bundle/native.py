@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import sysconfig
 from typing import TYPE_CHECKING
 
 from bundle.contents import EXTENSIONS, LOADED_BY_NAME
-from bundle.packages import BundleError
+from bundle.programs import BundleError, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,7 +47,7 @@ def libraries(programs: Iterable[str]) -> dict[str, str]:
 
 def loader() -> str:
     """Return the dynamic loader that the interpreter asks the kernel for, ld-linux-x86-64.so.2 for example."""
-    shown = _run("readelf", "--program-headers", "--wide", interpreter())
+    shown = run("readelf", "--program-headers", "--wide", interpreter())
     found = re.search(r"program interpreter: (\S+)\]", shown)
     if not found:
         raise BundleError(f"{interpreter()} is not dynamically linked")
@@ -58,26 +57,19 @@ def loader() -> str:
 def compile_launcher(target: str) -> None:
     """Compile the launcher for this loader and this interpreter."""
     names = {"LOADER": loader(), "PYTHON": os.path.basename(interpreter())}
-    _run(*COMPILE, *(f'-D{name}="{value}"' for name, value in names.items()), "-o", target, LAUNCHER)
+    run(*COMPILE, *(f'-D{name}="{value}"' for name, value in names.items()), "-o", target, LAUNCHER)
 
 
 def _ldd(program: str) -> str:
-    shown = _run("ldd", program)
-    if "not found" in shown:
-        raise BundleError(f"{program} lacks a library:\n{shown}")
+    shown = run("ldd", program)
+    if lacking := [line.strip() for line in shown.splitlines() if "not found" in line]:
+        raise BundleError(f"{program} lacks a library: {lacking[0]}")
     return shown
 
 
 def _known_to_the_loader() -> dict[str, str]:
-    shown = _run("/sbin/ldconfig", "-p")
+    shown = run("/sbin/ldconfig", "-p")
     own = sysconfig.get_config_var("MULTIARCH") or ""
     found = dict(reversed(re.findall(r"^\s+(\S+) \(.*\) => (\S+)$", shown, re.MULTILINE)))
     mine = {name: path for name, path in re.findall(r"^\s+(\S+) \(.*\) => (\S+)$", shown, re.MULTILINE) if own in path}
     return {**found, **mine}
-
-
-def _run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise BundleError(f"{' '.join(command)}: {done.stderr.strip()}")
-    return done.stdout

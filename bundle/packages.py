@@ -11,13 +11,10 @@ from importlib.metadata import Distribution, distributions
 from typing import TYPE_CHECKING
 
 from bundle.contents import LICENCES
+from bundle.programs import BundleError, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-
-class BundleError(Exception):
-    """What keeps the bundle from being built, in words for whoever builds it."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -46,7 +43,7 @@ class Package:
 def debian_package(name: str) -> Package:
     """Return an installed Debian package."""
     fields = "${Package}|${Version}|${Architecture}|${source:Package}|${source:Version}"
-    shown = _run("dpkg-query", "--show", f"--showformat={fields}", name)
+    shown = run("dpkg-query", "--show", f"--showformat={fields}", name)
     package, version, architecture, source, source_version = shown.split("|")
     vendor = _vendor()
     return Package(
@@ -127,7 +124,3 @@ def _vendor() -> str:
     with open("/etc/os-release") as file:
         names = dict(line.strip().split("=", 1) for line in file if "=" in line)
     return names["ID"].strip('"')
-
-
-def _run(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -33,12 +33,16 @@ THOROUGH = (
         f"tests/netns/test_{name}.py"
         for name in (
             *(
+                "any_answer",
                 "check",
                 "concurrency",
                 "counted_work",
                 "crashes",
                 "data_path",
                 "doctor",
+                "hosts_namespace",
+                "identity",
+                "last_moment",
                 "leaks",
                 "lookup",
                 "pods",

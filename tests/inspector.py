@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import sys
+import termios
 
 STATUS = (
     "Umask",
@@ -87,6 +88,23 @@ def children() -> str:
     return "some"
 
 
+def controlling() -> dict[str, object]:
+    """Return what there is of a terminal: its device and foreground group (proc(5), stat), and its settings."""
+    fields = (text("stat") or "").rpartition(")")[2].split()
+    try:
+        own = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError as error:
+        return {"device": fields[4], "foreground": fields[5], "opened": type(error).__name__}
+    found = {
+        "device": fields[4],
+        "foreground": os.tcgetpgrp(own) == os.getpgrp(),
+        "settings": [str(item) for item in termios.tcgetattr(own)],
+        "size": list(os.get_terminal_size(own)),
+    }
+    os.close(own)
+    return found
+
+
 def seen() -> dict[str, object]:
     """Look at everything."""
     libc = ctypes.CDLL(None)
@@ -109,6 +127,7 @@ def seen() -> dict[str, object]:
         "ioprio": libc.syscall(SYS_IOPRIO_GET, 1, 0),
         "group": [os.getpgrp() == os.getpid(), os.getsid(0) == os.getpid(), os.getppid()],
         "terminal": [os.isatty(number) and os.tcgetpgrp(number) == os.getpgrp() for number in (0, 1, 2)],
+        "controlling": controlling(),
         "namespaces": {name: os.readlink(f"/proc/self/ns/{name}") for name in sorted(os.listdir("/proc/self/ns"))},
         "folders": [os.getcwd(), os.readlink("/proc/self/root")],
         "mapped": sorted({line.split(None, 5)[5] for line in (text("maps") or "").splitlines() if "/" in line}),

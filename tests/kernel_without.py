@@ -1,7 +1,9 @@
-"""Run a command on a kernel that lacks something: ``python tests/kernel_without.py legacy|nftables|both COMMAND...``.
+"""Run a command on a kernel that lacks something: ``python tests/kernel_without.py LACKS COMMAND...``.
 
-A seccomp filter gives the very errno that such a kernel gives: ENOPROTOOPT for getsockopt(IPT_SO_GET_INFO), which is
-how iptables asks for a table, and EPROTONOSUPPORT for a netlink socket of the netfilter family.
+LACKS is ``legacy``, ``nftables``, ``both``, ``routes`` or ``processes``. A seccomp filter gives the very errno that
+such a kernel gives: ENOPROTOOPT for getsockopt(IPT_SO_GET_INFO), which is how iptables asks for a table,
+EPROTONOSUPPORT for a netlink socket of the netfilter family, or of that for routes, and EAGAIN for a fork beyond the
+limit on processes.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ import os
 import struct
 import sys
 
-# asm/unistd_64.h and asm-generic/unistd.h: the numbers of getsockopt(2) and socket(2)
-SYSCALLS = {"x86_64": (55, 41), "aarch64": (209, 198)}
-IPT_SO_GET_INFO, AF_NETLINK, NETLINK_NETFILTER = 64, 16, 12
+# asm/unistd_64.h and asm-generic/unistd.h: the numbers of getsockopt(2), socket(2) and clone(2), by which libc forks
+SYSCALLS = {"x86_64": (55, 41, 56), "aarch64": (209, 198, 220)}
+IPT_SO_GET_INFO, AF_NETLINK, NETLINK_NETFILTER, NETLINK_ROUTE = 64, 16, 12, 0
 # linux/bpf_common.h and linux/seccomp.h
 LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
@@ -38,12 +40,16 @@ def _refuse(syscall: int, wanted: dict[int, int], number: int) -> bytes:
 
 def main() -> None:
     """Install the filter and become the command."""
-    getsockopt, socket = SYSCALLS[os.uname().machine]
+    getsockopt, socket, clone = SYSCALLS[os.uname().machine]
     code = b""
     if sys.argv[1] in ("legacy", "both"):
         code += _refuse(getsockopt, {2: IPT_SO_GET_INFO}, errno.ENOPROTOOPT)
     if sys.argv[1] in ("nftables", "both"):
         code += _refuse(socket, {0: AF_NETLINK, 2: NETLINK_NETFILTER}, errno.EPROTONOSUPPORT)
+    if sys.argv[1] == "routes":
+        code += _refuse(socket, {0: AF_NETLINK, 2: NETLINK_ROUTE}, errno.EPROTONOSUPPORT)
+    if sys.argv[1] == "processes":
+        code += _refuse(clone, {}, errno.EAGAIN)
     code += struct.pack("=HBBI", RETURN, 0, 0, ALLOW)
     libc = ctypes.CDLL(None, use_errno=True)
     program = _Program(len(code) // 8, code)

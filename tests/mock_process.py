@@ -91,10 +91,10 @@ def reply(stream: socket.socket) -> tuple[int, dict[str, str], bytes]:
 
 
 def fails(*arguments: str) -> str:
-    """Run a mock that cannot start and return its one line."""
+    """Run a mock that cannot start and return its one line, which is as that of every verb that fails."""
     done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert done.returncode == 2, done.stderr
+    assert done.returncode == 125, done.stderr
     assert done.stdout == ""
-    assert done.stderr.startswith("imds-detourctl mock: ")
+    assert done.stderr.startswith("imds-detour: ")
     assert done.stderr.count("\n") == 1, done.stderr
     return done.stderr

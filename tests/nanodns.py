@@ -13,11 +13,15 @@ The steps are taken in turn, one for each question of type A; the last one stays
     truncated:NAME=ADDRESS      truncated over UDP, whole over TCP
     truncated                   truncated over UDP, hung up over TCP
     garbage                     16 bytes that are no DNS message
-    file:PATH                   answer as the ZONE in a file says by now; SERVFAIL without the file
+    file:PATH                   take the step in a file, as it is by now; SERVFAIL without the file
+    hex:BYTES/BYTES             the question's id and then these bytes, over UDP and over TCP
     wrong-id:NAME=ADDRESS       an answer to another question's id
     wrong-question:NAME=ADDRESS an answer to a question for another name
     late:ZONE                   the right answer after LATE seconds; too-late: after TOO_LATE
     flip:NAME=ADDRESS,ADDRESS   one of these addresses, another one at each question
+    trailing:NAME=ADDRESS       truncated over UDP; over TCP the right answer, and garbage behind it
+    overstated:NAME=ADDRESS     truncated over UDP; over TCP the right answer, and the promise of more
+    padded:NAME=ADDRESS         the right answer with zeros behind it: the largest datagram that there can be
     huge:NAME=ADDRESS           an answer of 64 KiB, the most that there can be: truncated over UDP, whole over TCP
 
 and ``STEP*N`` takes a step N times; ``STEP@S`` stays with it until S seconds after the first question.
@@ -57,7 +61,21 @@ PREFIXES = (
     "too-late:",
     "flip:",
     "huge:",
+    "hex:",
+    "trailing:",
+    "overstated:",
+    "padded:",
 )
+LARGEST_DATAGRAM = 65_507
+
+
+class Misstated(bytes):
+    """A reply whose length over TCP is said to be another one."""
+
+    said: int
+
+    def __len__(self) -> int:
+        return self.said
 
 
 class Plan:
@@ -107,7 +125,11 @@ def _reply(step: str, question: dns.message.QueryMessage, transport: str, asked:
         "huge": lambda: _huge(zone, question, transport),
         "late": lambda: _late(LATE, zone, question),
         "too-late": lambda: _late(TOO_LATE, zone, question),
-        "file": lambda: _filed(zone, question),
+        "trailing": lambda: _misstated(zone, question, transport, 0),
+        "overstated": lambda: _misstated(zone, question, transport, 100),
+        "padded": lambda: _known(zone, question).ljust(LARGEST_DATAGRAM, b"\0"),
+        "file": lambda: _filed(zone, question, transport, asked),
+        "hex": lambda: _raw(zone, question, transport),
         # questions of type A alone
         "half": lambda: _known(zone, question) if question.question[0].rdtype == dns.rdatatype.A else None,
     }
@@ -135,6 +157,15 @@ def _known(zone: str, question: dns.message.QueryMessage) -> bytes:
         if question.question[0].name == dns.name.from_text(name):
             break
     return reply
+
+
+def _misstated(zone: str, question: dns.message.QueryMessage, transport: str, more: int) -> bytes:
+    if transport == "udp":
+        return _truncated(question)
+    known = _known(zone, question)
+    found = Misstated(known + b"\xff" * 40)
+    found.said = len(known) + more
+    return found
 
 
 def _truncated(question: dns.message.QueryMessage) -> bytes:
@@ -174,12 +205,17 @@ def _thousands(zone: str, asked: str) -> bytes:
     return addresses(dns.message.make_query(host, kind), name, [known, *beside])
 
 
-def _filed(path: str, question: dns.message.QueryMessage) -> bytes:
+def _filed(path: str, question: dns.message.QueryMessage, transport: str, asked: int) -> bytes | None:
     try:
         with open(path) as file:
-            return _known(file.read().strip(), question)
+            return _reply(file.read().strip(), question, transport, asked)
     except OSError:
         return refusal(question, "SERVFAIL")
+
+
+def _raw(written: str, question: dns.message.QueryMessage, transport: str) -> bytes:
+    datagram, _, stream = written.partition("/")
+    return struct.pack("!H", question.id) + bytes.fromhex(datagram if transport == "udp" else stream)
 
 
 def _loop(question: dns.message.QueryMessage) -> bytes:

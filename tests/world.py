@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 BIN = os.environ.get("IMDS_DETOUR_BIN") or os.path.dirname(sys.executable)
 """Where the programs under test are: beside this Python, or in the bundle (scripts/test tries some with both)."""
+BUNDLED = bool(os.environ.get("IMDS_DETOUR_BIN"))
+"""Whether they are those of the bundle, which is started by a launcher (bundle/launcher.c)."""
 DETOUR = f"{BIN}/imds-detour"
 CTL = f"{BIN}/imds-detourctl"
 NANODNS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "nanodns.py")

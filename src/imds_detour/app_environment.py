@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from imds_detour import endpoint_variables, no_proxy
+from imds_detour import no_proxy
+from imds_detour.passages import BY_VARIABLES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ def changes(
     chosen: Settings, done: Detour, environ: Mapping[str, str]
 ) -> tuple[dict[str, str | None], tuple[str, ...]]:
     """Return the variables to set for the app, None for one to unset, and what to tell the user."""
-    wanted = endpoint_variables.changes(done)
-    told = [endpoint_variables.caveat(done, wanted)] if wanted else []
+    wanted = _to_mocks(done)
+    told = [_caveat(done, wanted)] if wanted else []
     exemption = no_proxy.needed(environ, _hosts(done))
     if exemption and chosen.no_proxy:
         wanted.update(exemption.changes)
@@ -38,10 +39,35 @@ def changes(
     return wanted, tuple(told)
 
 
+def _to_mocks(done: Detour) -> dict[str, str | None]:
+    """Return the variables that lead SDKs to the mocks; none where a redirect does. None unsets one."""
+    if done.backend != BY_VARIABLES:
+        return {}
+    # Most SDKs take the variable that says the path before the one that says the whole URL.
+    unset: dict[str, str | None] = {one.service.preset.path: None for one in done.passages if one.service.preset.path}
+    return unset | {
+        name: template.format(url=f"http://{mock.endpoint}", host=str(mock.endpoint), path=one.service.proof.path)
+        for one in done.passages
+        for mock in one.mocks
+        for name, template in one.service.preset.variables
+    }
+
+
+def _caveat(done: Detour, variables: Mapping[str, str | None]) -> str:
+    """Return what a user must know of this way: who does not listen, and that nothing stands in their way."""
+    deaf = "; ".join(one.service.preset.deaf for one in done.passages if one.service.preset.deaf)
+    known = f" (known: {deaf})" if deaf else ""
+    names = ", ".join(name for name, value in variables.items() if value is not None)
+    return (
+        f"MOCK_BACKEND=env: only {names} lead to the mock; SDKs that ignore them{known} reach whoever answers at the"
+        " metadata address, for there is no redirect and no guard"
+    )
+
+
 def _hosts(done: Detour) -> Iterator[str]:
     """Yield what SDKs write in their URLs: addresses, IPv6 ones with and without brackets, and names."""
     for one in done.passages:
         for endpoint in (*one.service.preset.endpoints, *(mock.endpoint for mock in one.mocks)):
-            if endpoint in one.service.preset.endpoints or done.backend == endpoint_variables.NAME:
+            if endpoint in one.service.preset.endpoints or done.backend == BY_VARIABLES:
                 yield from dict.fromkeys((str(endpoint.address), endpoint.host))
         yield from one.service.preset.names

@@ -1,8 +1,8 @@
 """The first lines of Python in the bundle: take over from bundle/launcher.c, and become the program that was asked for.
 
 The launcher has started the interpreter with an empty environment and all stop signals blocked. Here the environment
-gets back to what it was, entry by entry, before anything of ours reads it; the signals are let through as soon as there
-is somebody to act on them. Nothing is imported until then: the interpreter has these modules in it.
+gets back to what it was, entry by entry, before anything of ours reads it, or is imported that is not in the
+interpreter; the signals are let through as soon as there is somebody to act on them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ def main() -> None:
 
     # Before Python's own finder, behind that of what the interpreter has in it.
     sys.meta_path.insert(-1, bundled.Bundled(sys.path[0]))
+    if program != "imds-detourctl":
+        from imds_detour import last_resort  # noqa: PLC0415  (see above)
+
+        last_resort.no_tracebacks()
     import os  # noqa: PLC0415  (see above)
 
     from imds_detour import handover  # noqa: PLC0415  (see above)
@@ -38,10 +42,7 @@ def main() -> None:
         if signal.SIGINT not in inherited.ignored:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # verbs end tidily at Ctrl-C
         sys.exit(ctl.main())
-    from imds_detour import last_resort  # noqa: PLC0415  (see above)
-
     handover.tidy_up_later()
-    last_resort.no_tracebacks()
     from imds_detour.backends import helpers  # noqa: PLC0415  (before all the rest, which takes its time)
 
     handover.hold_closed_streams()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imds_detour.errors import DetourError
+from imds_detour.errors import DetourError, words
 
 STATUS = "/proc/self/status"
 
@@ -47,7 +47,7 @@ def sets() -> dict[str, int]:
         with open(STATUS, "rb") as status:
             lines = status.read().decode("ascii", "replace").splitlines()
     except OSError as error:
-        reason = f"cannot see this process's capabilities: {STATUS}: {(error.strerror or str(error)).lower()}"
+        reason = f"cannot see this process's capabilities: {STATUS}: {words(error)}"
         raise DetourError("privileges", reason, "let the container have a /proc of its own") from None
     return {
         name: int(mask, 16) for name, _, mask in (line.partition(":\t") for line in lines) if name.startswith("Cap")

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 
-from imds_detour.errors import STATUS_CANNOT_EXECUTE, STATUS_NOT_FOUND, DetourError
+from imds_detour.errors import STATUS_CANNOT_EXECUTE, STATUS_NOT_FOUND, DetourError, words
 from imds_detour.report import quoted
 from imds_detour.values import Value
 
@@ -86,7 +86,7 @@ def _why_not(program: bytes) -> str:
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:
-        return _words(error)
+        return words(error)
     if stat.S_ISDIR(mode):
         return "it is a directory"
     if not stat.S_ISREG(mode):
@@ -97,10 +97,6 @@ def _why_not(program: bytes) -> str:
     if os.statvfs(program).f_flag & os.ST_NOEXEC:
         return "its file system is mounted noexec"
     return "it is not executable: `chmod +x` it"
-
-
-def _words(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
 
 
 def _shown(path: bytes) -> str:
@@ -128,7 +124,7 @@ def explain(program: bytes, error: OSError, *, by_shell: bool = False) -> Detour
 
     """
     if by_shell:
-        return _cannot_execute(program, f"it has no `#!` line, and /bin/sh cannot run it: {_words(error)}")
+        return _cannot_execute(program, f"it has no `#!` line, and /bin/sh cannot run it: {words(error)}")
     cannot = f"cannot execute {_shown(program)}"
     interpreter = _interpreter(program)
     if error.errno == errno.ENOENT and interpreter:
@@ -146,7 +142,7 @@ def explain(program: bytes, error: OSError, *, by_shell: bool = False) -> Detour
         why = f"it is no program for this machine ({machine}): was the image built for another platform?"
         return _cannot_execute(program, why)
     whose = f"its interpreter {_shown(interpreter)}: " if interpreter else ""
-    return _cannot_execute(program, whose + _words(error))
+    return _cannot_execute(program, whose + words(error))
 
 
 def _interpreter(program: bytes) -> bytes:

@@ -52,7 +52,9 @@ def take(chosen: Settings, report: Report, *, host: bool = False, candidates: Ca
 
     """
     ground = survey(chosen, host=host)
-    candidates = candidates or backends.Candidates(chosen.backend, ground.versions, report.deadline.remaining)
+    candidates = candidates or backends.Candidates(
+        chosen.backend, backends.forking(ground.versions), report.deadline.remaining
+    )
     names = Names((service.mock.host for service in ground.services), report)
     if not chosen.keep_net_admin:
         from imds_detour import privileges  # noqa: F401, PLC0415  (2 ms of ctypes, now that others are at work)
@@ -112,6 +114,8 @@ def close(firewall: Firewall, addresses: Sequence[Address], undo: ExitStack, rep
     try:
         _install(firewall, "filter", rules.guard(addresses, firewall.layout), undo, report)
     except DetourError as refusal:
+        if refusal.step == "lock":
+            raise  # by somebody who writes all the time, and not for the rules' sake
         # It may be REJECT alone that this kernel or image has not; if it is more, this fails as well.
         try:
             _install(firewall, "filter", rules.guard(addresses, firewall.layout, reject=False), undo, report)
@@ -163,8 +167,7 @@ def lead(firewall: Firewall, passages: tuple[Passage, ...], undo: ExitStack, rep
                 "let one mock answer for all that is asked at that address",
             )
         if route := routes.needed(redirect.endpoint.address, redirect.mock.address):
-            undo.callback(routes.remove, route)
-            routes.add(route)
+            undo.callback(routes.put_back, route, routes.add(route))
             report.step(f"route: {route.to} over lo with source {route.source}; there was none that leads to the mock")
     _install(firewall, "nat", rules.redirects(redirects, firewall.layout), undo, report)
     for redirect in redirects:
@@ -198,7 +201,7 @@ def give_up_net_admin(report: Report) -> None:
     """
     if not capabilities.within_reach(capabilities.NET_ADMIN):
         return
-    from imds_detour import privileges  # noqa: PLC0415  (it is loaded, by take())
+    from imds_detour import privileges  # noqa: PLC0415  (take() has loaded it, while others were at work)
 
     if privileges.drop_net_admin():
         report.warning("NET_ADMIN given up by no_new_privs, for want of SETPCAP: set-uid programs have no effect")
@@ -215,6 +218,7 @@ def _install(firewall: Firewall, table: str, wanted: tuple[Rule, ...], undo: Exi
 
 
 def _put_back(firewall: Firewall, table: str, before: tuple[Rule, ...], report: Report) -> None:
+    report.step(f"undo: our rules in table {table} give way to what was there")
     try:
         if table == "filter" and any(found.rule and found.rule.table == "nat" for found in firewall.installed()):
             return  # another start in this namespace has succeeded meanwhile: its app lives behind this guard too

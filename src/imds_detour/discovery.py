@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from imds_detour.endpoints import Address
     from imds_detour.lookup import Resolution
-    from imds_detour.names import Names
     from imds_detour.report import Report
     from imds_detour.services import Service
 
@@ -57,7 +56,7 @@ class Mock(Value):
 
 
 def find(
-    service: Service, versions: tuple[int, ...], names: Names, report: Report, *, probe: bool = True
+    service: Service, versions: tuple[int, ...], names: Whereabouts, report: Report, *, probe: bool = True
 ) -> tuple[Mock, ...]:
     """Wait until a service's mock is there, by name and by answer.
 
@@ -80,8 +79,8 @@ def find(
     try:
         return until_ready(search.attempt, report.deadline, on_failure=report.waiting)
     except NotYetError as error:
-        # MOCK_ENDPOINTS says where a mock is that MOCK_HOSTNAME does not speak of.
-        where = "start it, or correct MOCK_HOSTNAME" if error.step == "lookup" else "start it, or correct MOCK_PORT"
+        where = "name in MOCK_HOSTNAME" if error.step == "lookup" else "port in MOCK_PORT"
+        where = f"start it, or correct its {where} or MOCK_ENDPOINTS"
         reason = f"no mock after {report.deadline.limit:g} s: {error.reason}"
         raise DetourError(error.step, reason, f"{where}; MOCK_TIMEOUT is how long to wait") from None
 

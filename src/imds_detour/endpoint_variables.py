@@ -10,21 +10,17 @@ from __future__ import annotations
 from imds_detour import detour, discovery
 from imds_detour.errors import DetourError
 from imds_detour.names import Names
-from imds_detour.passages import Detour
+from imds_detour.passages import BY_VARIABLES, Detour
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from imds_detour.report import Report
     from imds_detour.services import Service
     from imds_detour.settings import Settings
 
-NAME = "endpoint variables"
-
 
 def take(chosen: Settings, report: Report) -> Detour:
-    """Find the mocks and prove that they answer; changes() then says what leads SDKs there.
+    """Find the mocks and prove that they answer; app_environment.py says what leads SDKs there.
 
     Raises:
         DetourError: when a service has no such variable, two want the same one, or a mock is not there.
@@ -47,32 +43,7 @@ def take(chosen: Settings, report: Report) -> Detour:
     if not chosen.keep_net_admin:
         detour.give_up_net_admin(report)
     verified = tuple(mock.identity for one in passages for mock in one.mocks if mock.identity)
-    return Detour(tuple(passages), NAME, "MOCK_BACKEND=env", verified)
-
-
-def changes(done: Detour) -> dict[str, str | None]:
-    """Return the variables that lead SDKs to the mocks; none where a redirect does. None unsets one."""
-    if done.backend != NAME:
-        return {}
-    # Most SDKs take the variable that says the path before the one that says the whole URL.
-    unset: dict[str, str | None] = {one.service.preset.path: None for one in done.passages if one.service.preset.path}
-    return unset | {
-        name: template.format(url=f"http://{mock.endpoint}", host=str(mock.endpoint), path=one.service.proof.path)
-        for one in done.passages
-        for mock in one.mocks
-        for name, template in one.service.preset.variables
-    }
-
-
-def caveat(done: Detour, variables: Mapping[str, str | None]) -> str:
-    """Return what a user must know of this way: who does not listen, and that nothing stands in their way."""
-    deaf = "; ".join(one.service.preset.deaf for one in done.passages if one.service.preset.deaf)
-    known = f" (known: {deaf})" if deaf else ""
-    names = ", ".join(name for name, value in variables.items() if value is not None)
-    return (
-        f"MOCK_BACKEND=env: only {names} lead to the mock; SDKs that ignore them{known} reach whoever answers at the"
-        " metadata address, for there is no redirect and no guard"
-    )
+    return Detour(tuple(passages), BY_VARIABLES, "MOCK_BACKEND=env", verified)
 
 
 def _require(services: tuple[Service, ...]) -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 from math import inf
 
-from imds_detour import __version__, backends, command, handover, ip_versions, settings
+from imds_detour import __version__, backends, command, handover, settings
 from imds_detour.errors import STATUS_WRAPPER_FAILED, DetourError
 from imds_detour.report import Report
 from imds_detour.waiting import Deadline
@@ -76,7 +76,7 @@ def main(inherited: handover.Inherited, changes: dict[bytes, bytes | None], head
 
 
 def _fail(error: DetourError, report: Report, head_start: HeadStart, *, standing: bool) -> NoReturn:
-    if standing and error.status == STATUS_WRAPPER_FAILED:
+    if standing and error.status == STATUS_WRAPPER_FAILED:  # a command's own fault is told in its own line alone
         report.warning("our firewall rules stay in this network namespace")
     report.failure(error)
     head_start.give_up()
@@ -92,7 +92,7 @@ def _take(chosen: Settings, report: Report, head_start: HeadStart) -> Detour:
         from imds_detour import endpoint_variables  # noqa: PLC0415  (as below)
 
         return endpoint_variables.take(chosen, report)
-    candidates = backends.Candidates(chosen.backend, ip_versions.here(), report.deadline.remaining, head_start)
+    candidates = backends.Candidates(chosen.backend, head_start.take, report.deadline.remaining)
     from imds_detour import detour  # noqa: PLC0415  (MOCK_BACKEND=env goes without)
 
     return detour.take(chosen, report, candidates=candidates)
@@ -115,6 +115,7 @@ def _switch(account: Account, report: Report) -> None:
         import json  # noqa: F401, PLC0415  (its file may be out of the user's reach once we have switched)
     for stream in users.switch(account):
         report.warning(f"descriptor {stream} stays root's: /dev/stdout and the like may fail; add CHOWN")
+    report.step(f"user: this process is {account} from here on")
 
 
 def _announce(done: Detour, report: Report, program: str, account: Account | None) -> None:

@@ -12,8 +12,9 @@ class DetourError(Exception):
     """A step failed, and the app must not start.
 
     Attributes:
-        step: the step in a word: ``settings``, ``command``, ``lookup``, ``firewall``, ``route``, ``probe``,
-            ``privileges``, ``user``, ``system``.
+        step: the step in a word, which MOCK_LOG=json hands on: ``settings``, ``command``, ``namespace``, ``firewall``,
+            ``lock``, ``lookup``, ``route``, ``hosts``, ``probe``, ``privileges``, ``user``; ``system`` and ``internal``
+            for what is no step's; ``sidecar``, ``mock``, ``demo``, ``output`` in the operator's tool.
         reason: what failed and what was seen.
         remedy: what the user can do about it; may be empty where the reason says it.
         status: the exit status of the wrapper.
@@ -26,6 +27,11 @@ class DetourError(Exception):
         self.reason = reason
         self.remedy = remedy
         self.status = status
+
+
+def words(error: OSError) -> str:
+    """Return what the system says of a failure, to stand within a sentence."""
+    return (error.strerror or str(error)).lower()
 
 
 class NotYetError(DetourError):

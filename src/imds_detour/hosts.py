@@ -99,7 +99,7 @@ def add(wanted: Sequence[Line], undo: ExitStack, trace: Callable[[str], None]) -
         entries = ", ".join(f'"{name}:{line.address}"' for line in wanted for name in line.needed)
         raise DetourError(
             "hosts",
-            f"cannot write {PATH}, and SDKs go by name to {wanted[0].names[0]}: {error.strerror}",
+            f"cannot write {PATH}, and SDKs go by name to {wanted[0].names[0]}: {error.strerror or error}",
             f"let the container have the name from the start: in Compose `extra_hosts: [{entries}]`",
         ) from None
     for line in wanted:

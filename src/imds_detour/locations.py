@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from imds_detour.endpoints import Address
 
 LABEL = DIGITS | frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-")
+IN_CLOTHES = "it is an IPv4 address in IPv6 clothes; give the IPv4 address"
+"""Of ::ffff:0:0/96 (RFC 4291 section 2.5.5.2): who connects to such an address sends IPv4, past all rules for IPv6."""
 THIS_NETWORK = IPv4Network("0.0.0.0/8")
 
 
@@ -87,7 +89,7 @@ def unfit_for_mock(address: Address) -> str:
     """Say why no mock can be at this address, or return an empty string when one can."""
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     if mapped is not None:
-        return unfit_for_mock(mapped) or "it is an IPv4 address in IPv6 clothes; give the IPv4 address"
+        return unfit_for_mock(mapped) or IN_CLOTHES
     reasons = (
         (address in METADATA_ADDRESSES, "it is a metadata address itself, so the redirect would lead back to it"),
         (address.is_unspecified, "it is the unspecified address"),

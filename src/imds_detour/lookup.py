@@ -35,7 +35,7 @@ class Resolution(Value):
     Attributes:
         name: as the user wrote it.
         addresses: at least one, in the order in which to try them: the same on every start.
-        source: who said so: ``literal``, ``system resolver``, or ``DNS server`` and its address.
+        source: who said so: ``literal``, ``system resolver``, ``DNS server`` and its address, or ``file`` and its path.
         ttl: seconds for which it holds; None where nobody says.
 
     """
@@ -92,7 +92,7 @@ def dated(host: str | Address, deadline: Deadline, trace: Callable[[str], None])
     if not isinstance(host, str):
         return Resolution(str(host), (host,), "literal", inf)
     if known := hosts.addresses_of(host):
-        return _resolution(host, known, hosts.PATH)
+        return _resolution(host, known, f"file {hosts.PATH}")
     from imds_detour import nameservers  # noqa: PLC0415  (as above)
 
     answer = nameservers.ask(host, deadline, trace)

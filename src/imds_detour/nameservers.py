@@ -9,6 +9,7 @@ from io import StringIO
 from ipaddress import ip_address
 
 from imds_detour.errors import NotYetError
+from imds_detour.resolver_file import LARGEST, PATH
 from imds_detour.values import Value
 
 # dnspython does without OpenSSL: neither DNS over TLS nor signed messages are for us, and it would take 5 MB of a
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from imds_detour.endpoints import Address
     from imds_detour.waiting import Deadline
 
-CONFIGURATION = "/etc/resolv.conf"
-LARGEST_CONFIGURATION = 65_536
-"""Characters of it that count. Kubernetes allows a search list of 2,048; a line takes 50 microseconds to read."""
 PATIENCE = 0.4
 """Seconds for one server's reply, then the next is asked. A slower one is left to the system resolver."""
 LEAST_PATIENCE = 0.05
@@ -77,9 +75,7 @@ def ask(name: str, deadline: Deadline, trace: Callable[[str], None]) -> Answer:
     for server in servers:
         if failure and deadline.remaining() < LEAST_PATIENCE:
             break  # what the one before said is worth more than this one's silence in no time
-        resolver.nameservers = [server]  # one at a time, so that each failure has a name to it
-        resolver.timeout = max(deadline.within(PATIENCE), LEAST_PATIENCE)
-        resolver.lifetime = resolver.timeout + DAWDLING
+        _aim(resolver, server, deadline)
         try:
             found = _both(resolver, name, partial(_tell, trace, server))
             if found.addresses:
@@ -91,7 +87,7 @@ def ask(name: str, deadline: Deadline, trace: Callable[[str], None]) -> Answer:
             failure = NotYetError("lookup", f"{server} {_complaint(error)}")
         except OSError as error:
             failure = NotYetError("lookup", f"{server} cannot be asked: {error.strerror or error}")
-    raise failure or NotYetError("lookup", f"{CONFIGURATION} names no DNS server")
+    raise failure or NotYetError("lookup", f"{PATH} names no DNS server")
 
 
 def complaints(name: str, deadline: Deadline) -> dict[str, str]:
@@ -104,9 +100,7 @@ def complaints(name: str, deadline: Deadline) -> dict[str, str]:
     resolver, servers = _configured()
     found = dict.fromkeys(servers, "")
     for server in servers:
-        resolver.nameservers = [server]
-        resolver.timeout = max(deadline.within(PATIENCE), LEAST_PATIENCE)
-        resolver.lifetime = resolver.timeout + DAWDLING
+        _aim(resolver, server, deadline)
         try:
             resolver.resolve(name, "A", search=True, raise_on_no_answer=False)
         except dns.resolver.NXDOMAIN:
@@ -118,13 +112,20 @@ def complaints(name: str, deadline: Deadline) -> dict[str, str]:
     return found
 
 
+def _aim(resolver: dns.resolver.Resolver, server: str, deadline: Deadline) -> None:
+    """Let it ask one server, so that each failure has a name to it."""
+    resolver.nameservers = [server]
+    resolver.timeout = max(deadline.within(PATIENCE), LEAST_PATIENCE)
+    resolver.lifetime = resolver.timeout + DAWDLING
+
+
 def _configured() -> tuple[dns.resolver.Resolver, list[str]]:
     """Return a resolver with the search list, and the servers. The file is read anew: it may have changed."""
     try:
-        with open(CONFIGURATION, encoding="utf-8", errors="replace") as file:
-            return read(file.read(LARGEST_CONFIGURATION).splitlines())
+        with open(PATH, encoding="utf-8", errors="replace") as file:
+            return read(file.read(LARGEST).splitlines())
     except OSError as error:
-        raise NotYetError("lookup", f"{CONFIGURATION} cannot be read: {error.strerror or error}") from None
+        raise NotYetError("lookup", f"{PATH} cannot be read: {error.strerror or error}") from None
     except dns.exception.DNSException as error:  # without a search list, the host's own domain is it
         raise NotYetError("lookup", f"no DNS server can be asked, the host's name is no DNS name: {error}") from None
 

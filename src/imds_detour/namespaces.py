@@ -13,6 +13,11 @@ INITIAL_PID = 0xEFFFFFFC
 """linux/proc_ns.h: PROC_PID_INIT_INO, that of the first PID namespace."""
 NS_GET_USERNS = 0xB701
 """linux/nsfs.h: _IO(0xb7, 1), the user namespace that owns another namespace."""
+SIOCGIFHWADDR = 0x8927
+"""linux/sockios.h: a network device's hardware address."""
+IFREQ = "16s24x"
+"""struct ifreq (netdevice(7)): a name, and a union that holds, behind two bytes, at most 14 of the address."""
+DEVICES = "/sys/class/net"
 
 
 class Signs(Value):
@@ -79,6 +84,24 @@ def _inode(path: str) -> int:
 
 def _hardware() -> bool:
     try:
-        return any(os.path.exists(f"/sys/class/net/{device}/device") for device in os.listdir("/sys/class/net"))
+        return any(os.path.exists(f"{DEVICES}/{device}/device") and _is_here(device) for device in os.listdir(DEVICES))
     except OSError:
         return False
+
+
+def _is_here(device: str) -> bool:
+    """Whether a device of /sys is in our namespace: one that was mounted in another, as under unshare(1), shows its."""
+    import _socket  # noqa: PLC0415  (no container has such a device)
+    import fcntl  # noqa: PLC0415  (the same)
+    import struct  # noqa: PLC0415  (the same)
+
+    with open(f"{DEVICES}/{device}/address") as file:
+        shown = bytes.fromhex(file.read().strip().replace(":", ""))
+    asked = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    try:
+        answer = fcntl.ioctl(asked.fileno(), SIOCGIFHWADDR, struct.pack(IFREQ, os.fsencode(device)))
+    except OSError:
+        return False
+    finally:
+        asked.close()
+    return answer[18:32].startswith(shown[:14])

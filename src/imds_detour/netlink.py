@@ -71,6 +71,7 @@ def talk(protocol: int, messages: Iterable[Message]) -> list[bytes]:
 
     Raises:
         OSError: the first error that the kernel answers, with its errno.
+        TimeoutError: without one, when it does not answer for PATIENCE.
 
     """
     parts, waiting = [], set()

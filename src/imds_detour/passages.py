@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from imds_detour.services import Service
 
 
+BY_VARIABLES = "endpoint variables"
+"""What MOCK_BACKEND=env has in a firewall's place."""
+
+
 class Ground(Value):
     """What there is to work on in this network namespace.
 

@@ -10,7 +10,7 @@ from imds_detour.errors import DetourError
 
 # linux/prctl.h
 PR_CAPBSET_DROP = 24
-PR_SET_NO_NEW_PRIVS = 38
+PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS = 38, 39
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, PR_CAP_AMBIENT_CLEAR_ALL = 47, 3, 4
 SYS_SETUID = {"x86_64": 105, "aarch64": 146}
 """The number of that system call (asm/unistd_64.h, asm-generic/unistd.h)."""
@@ -46,7 +46,8 @@ def drop_net_admin() -> bool:
     _lower(libc, ~NET_ADMIN, "effective", "permitted", "inheritable")
     if not bounded and libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise DetourError("privileges", f"cannot give up NET_ADMIN: {os.strerror(ctypes.get_errno())}", _REMEDY)
-    left = [name for name, mask in sets().items() if mask & NET_ADMIN and (bounded or name != "CapBnd")]
+    within = bounded or libc.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1  # whether the bounding set's are within reach
+    left = [name for name, mask in sets().items() if mask & NET_ADMIN and (within or name != "CapBnd")]
     if left:
         raise DetourError("privileges", f"NET_ADMIN is still in {', '.join(left)} after giving it up", _REMEDY)
     return not bounded

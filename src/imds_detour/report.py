@@ -29,7 +29,14 @@ def quoted(text: str, limit: int = 80) -> str:
 
 
 class Report:
-    """Writes lines in the way that MOCK_LOG asks for: ``text``, ``json``, ``quiet`` or ``debug``."""
+    """Writes lines in the way that MOCK_LOG asks for.
+
+    Attributes:
+        log: ``text``, ``json``, ``quiet`` or ``debug``.
+        deadline: of the whole start; what a line says of time counts from its beginning. Both are set anew once the
+            settings are known.
+
+    """
 
     __slots__ = ("_waited", "deadline", "log")
 

@@ -14,7 +14,7 @@ import struct
 from contextlib import closing
 from ipaddress import IPv4Address, ip_address
 
-from imds_detour.errors import DetourError
+from imds_detour.errors import DetourError, words
 from imds_detour.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Message, attribute, attributes, talk
 from imds_detour.values import Value
 
@@ -72,23 +72,27 @@ def needed(metadata: Address, mock: Address) -> Route | None:
     return None
 
 
-def add(route: Route) -> None:
-    """Install a route; one of ours to the same address gives way.
+def add(route: Route) -> Route | None:
+    """Install a route, and return one of ours to the same address that has given way, if any.
 
     Raises:
         DetourError: when the kernel refuses, or a route of somebody else's is in the place.
 
     """
+    before: Route | None = None
     number = _change(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route)
     if number == errno.EEXIST:
+        before = next((each for each in ours() if each.to == route.to), None)
         remove(route)
         number = _change(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route)
     if number:
+        put_back(route, before)
         raise DetourError(
             "route",
             f"cannot add a route to {route.to} with source {route.source}: {os.strerror(number).lower()}",
             f"`ip route show {route.to}` lists what is in the place: remove it" if number == errno.EEXIST else "",
         )
+    return before
 
 
 def remove(route: Route) -> None:
@@ -96,12 +100,28 @@ def remove(route: Route) -> None:
     _change(RTM_DELROUTE, 0, route)
 
 
+def put_back(route: Route, before: Route | None) -> None:
+    """Undo what add() has done: the route goes, and what had given way to it comes back where the kernel lets it."""
+    remove(route)
+    if before is not None:
+        _change(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, before)
+
+
 def ours() -> tuple[Route, ...]:
-    """Return the routes in this network namespace that we have added."""
+    """Return the routes in this network namespace that we have added.
+
+    Raises:
+        DetourError: when the kernel does not list them.
+
+    """
     found = []
     for family in (socket.AF_INET, socket.AF_INET6):
         question = Message(RTM_GETROUTE, NLM_F_DUMP, bytes([family]) + bytes(RTMSG_SIZE - 1))
-        for body in talk(socket.NETLINK_ROUTE, [question]):
+        try:
+            listed = talk(socket.NETLINK_ROUTE, [question])
+        except OSError as error:
+            raise DetourError("route", f"cannot list the routes: {words(error)}") from None
+        for body in listed:
             told = attributes(body[RTMSG_SIZE:])
             if body[0] == family and body[RTM_PROTOCOL] == PROTOCOL and {RTA_DST, RTA_PREFSRC} <= told.keys():
                 found.append(Route(ip_address(told[RTA_DST]), ip_address(told[RTA_PREFSRC])))
@@ -115,10 +135,10 @@ def _change(kind: int, flags: int, route: Route) -> int:
         "=8BI", family, route.to.max_prefixlen, 0, 0, RT_TABLE_MAIN, PROTOCOL, RT_SCOPE_LINK, RTN_UNICAST, 0
     )
     body += attribute(RTA_DST, route.to.packed)
-    body += attribute(RTA_OIF, struct.pack("=I", socket.if_nametoindex("lo")))
     if kind == RTM_NEWROUTE:  # one to delete may have the source of an earlier start
         body += attribute(RTA_PREFSRC, route.source.packed)
     try:
+        body += attribute(RTA_OIF, struct.pack("=I", socket.if_nametoindex("lo")))
         talk(socket.NETLINK_ROUTE, [Message(kind, NLM_F_ACK | flags, body)])
     except OSError as error:
         return error.errno or errno.EIO

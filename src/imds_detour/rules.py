@@ -36,6 +36,10 @@ LEGACY = Layout("IMDS_DETOUR", "IMDS_DETOUR_GUARD", shared=True)
 """Chain names are at most 28 bytes (XT_FUNCTION_MAXNAMELEN in linux/netfilter/x_tables.h)."""
 NFT = Layout("nat_output", "guard_output", shared=False)
 """Base chains of a table of our own."""
+NFT_TABLE = "imds_detour"
+"""That table."""
+NFT_PRIORITIES = {"nat": -101, "filter": -1}
+"""One before everybody else's at the same hook (NF_IP_PRI_NAT_DST, NF_IP_PRI_FILTER): the first to match decides."""
 
 
 class Jump(Value):

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from imds_detour.rules import COMMENT, LEGACY, NFT, Dnat, Drop, Reject
+from imds_detour.rules import COMMENT, LEGACY, NFT, NFT_PRIORITIES, NFT_TABLE, Dnat, Drop, Reject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from imds_detour.rules import Rule
-
-TABLE = "imds_detour"
-"""Our table in nftables."""
-NFT_PRIORITIES = {"nat": -101, "filter": -1}
-"""One before everybody else's at the same hook (NF_IP_PRI_NAT_DST, NF_IP_PRI_FILTER): the first to match decides."""
 
 
 def restore(rules: Sequence[Rule], version: int) -> str:
@@ -35,7 +30,9 @@ def nft(rules: Sequence[Rule]) -> str:
     for version, family in ((4, "ip"), (6, "ip6")):
         here = [rule for rule in rules if rule.version == version]
         if here:
-            text += f"add table {family} {TABLE}\ndelete table {family} {TABLE}\ntable {family} {TABLE} {{\n"
+            text += (
+                f"add table {family} {NFT_TABLE}\ndelete table {family} {NFT_TABLE}\ntable {family} {NFT_TABLE} {{\n"
+            )
             text += "\n".join(_nft_chain(here, table, chain) for table, chain in _chains(here)) + "}\n"
     return text
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv6Address
+
 from imds_detour.characters import DIGITS, is_path
 from imds_detour.endpoints import Endpoint
-from imds_detour.locations import BadValueError, Location, location, split
+from imds_detour.locations import IN_CLOTHES, BadValueError, Location, location, split
 from imds_detour.presets import PRESETS, Preset, Proof
 from imds_detour.report import quoted
 from imds_detour.values import Value
@@ -65,7 +67,7 @@ def asked(service: Service, path: str | None, environ: Mapping[str, str]) -> Ser
     proof = service.proof
     if path:
         return service.but(proof=proof.but(path=path, answer="text", member="", flavor=None))
-    told = environ.get(service.preset.path, "")
+    told = environ.get(service.preset.path, "") if service.preset.path else ""  # an entry may have an empty name
     return service.but(proof=proof.but(path=told)) if is_path(told) else service
 
 
@@ -92,6 +94,8 @@ def _made_up(what: str) -> Preset:
 
 def _unfit(address: Address) -> str:
     """Say why an address cannot be redirected, and closed to all else; empty when it can."""
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return IN_CLOTHES
     if address.is_loopback:
         return "a loopback address is this container's own: its DNS may be there"
     if address.is_unspecified or address.is_multicast:

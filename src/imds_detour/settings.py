@@ -105,8 +105,8 @@ def unknown(environ: Mapping[str, str]) -> tuple[str, ...]:
     MOCK_METADATA_SERVICE_HOST, MOCK_METADATA_PORT_1338_TCP_ADDR and more (Kubernetes, "Accessing the Service").
     """
     mine = [name for name in environ if name.startswith("MOCK_") and name not in BY_NAME]
-    services = [name.removesuffix("_SERVICE_HOST") for name in mine if name.endswith("_SERVICE_HOST")]
-    links = tuple(f"{service}_{kind}" for service in services for kind in ("SERVICE_", "PORT"))
+    prefixes = [name.removesuffix("_SERVICE_HOST") for name in mine if name.endswith("_SERVICE_HOST")]
+    links = tuple(f"{prefix}_{kind}" for prefix in prefixes for kind in ("SERVICE_", "PORT"))
     return tuple(sorted(name for name in mine if not name.startswith(links)))
 
 

@@ -6,7 +6,7 @@ import os
 import stat
 
 from imds_detour import accounts, capabilities
-from imds_detour.errors import DetourError
+from imds_detour.errors import DetourError, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def switch(account: Account) -> tuple[int, ...]:
         DetourError: when it cannot be done, or is not what the kernel shows afterwards.
 
     """
-    from imds_detour import privileges  # noqa: PLC0415  (ctypes, 5 ms that only MOCK_USER pays)
+    from imds_detour import privileges  # noqa: PLC0415  (behind the look-ups, which take time)
 
     kept = _give_streams(account.uid)
     try:
@@ -55,7 +55,7 @@ def switch(account: Account) -> tuple[int, ...]:
             os.setresgid(account.gid, account.gid, account.gid)
         os.setresuid(account.uid, account.uid, account.uid)
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
+        why = words(error)
         raise DetourError("user", f"cannot become {account}: {why}", _remedy(error)) from None
     if account.uid != 0:
         privileges.drop_own_capabilities()
@@ -70,7 +70,7 @@ def _text(path: str) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise DetourError("user", f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
+        raise DetourError("user", f"cannot read {path}: {words(error)}") from None
 
 
 def _has_groups(account: Account) -> bool:

@@ -168,6 +168,17 @@ def test_a_script_without_an_interpreter_is_run_by_sh(running: World, tmp_path: 
     assert (done.returncode, done.stdout) == (0, b",two words,-x,")
 
 
+NAIVE = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
+
+
+def test_a_naive_wrapper_cannot_run_it(running: World, tmp_path: Path) -> None:
+    """Negative control: Python's execvp is not execvp(3)."""
+    path = program(tmp_path / "script", b"echo started\n")
+    done = running.raw(sys.executable, "-c", NAIVE, path, environ=SETTINGS)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"Exec format error" in done.stderr
+
+
 def with_path(world: World, path: str) -> subprocess.CompletedProcess[bytes]:
     """Run ``tool`` with a PATH."""
     return world.raw(DETOUR, "tool", environ={**SETTINGS, "PATH": path})

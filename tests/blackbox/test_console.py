@@ -93,6 +93,33 @@ def test_a_module_beside_pips_script_does_not_reach_us(running: World, tmp_path:
     assert (done.returncode, done.stdout) == (0, b"started\n"), done.stderr
 
 
+@pytest.mark.parametrize("place", ["entered", "PWD"])
+def test_modules_in_the_working_directory_do_not_reach_us(running: World, tmp_path: Path, place: str) -> None:
+    """A WORKDIR full of them, and no PYTHONPATH at all."""
+    folder = hostile(tmp_path, *NAMES, "re", "os", "imds_detour", "sitecustomize", "usercustomize")
+    words = ("sh", "-c", f'cd {folder} && exec "$@"', "sh")
+    environ = {**ENVIRON, **({"PWD": folder, "HOME": folder} if place == "PWD" else {})}
+    done = running.raw(*words, DETOUR, "sh", "-c", "echo started in $PWD", environ=environ)
+    assert (done.returncode, done.stdout) == (0, f"started in {folder}\n".encode()), done.stderr
+    assert done.stderr.count(b"\n") == 1
+    naive = running.raw(*words, sys.executable, "-c", "import socket", environ=environ)  # negative control
+    assert (naive.returncode, naive.stderr) == (77, b"hostile socket\n")
+
+
+def test_pythonhome_ends_a_pip_install_before_anything_is_touched(world: World, tmp_path: Path) -> None:
+    """The interpreter does not find its own library and says so: status 1, no app, nothing in the firewall.
+
+    Before our first line, we cannot do better; the bundle does not look at it (tests/bundle/test_environment.py).
+    """
+    world.start_mock("--quiet")
+    for home in ("/nowhere", str(tmp_path), hostile(tmp_path, *NAMES)):
+        done = world.raw(DETOUR, "echo", "started", environ={**SETTINGS, "PYTHONHOME": home})
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert b"No module named 'encodings'" in done.stderr
+        assert (world.ours(), world.app.run("nft", "list", "ruleset").stdout) == ("", "")
+    assert world.raw(DETOUR, "echo", "started", environ=SETTINGS).stdout == b"started\n"  # it is that, and nothing else
+
+
 VARIABLES = {
     "PYTHONASYNCIODEBUG": "1",
     "PYTHONBREAKPOINT": "no.where",

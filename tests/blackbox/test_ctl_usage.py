@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
@@ -144,10 +145,53 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback(running: World, words: 
     assert b"Exception ignored" not in piped.stderr
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "words", ["--help", f"plan --mock {MOCK}", "status", f"init --mock {MOCK} --port 1 --timeout 0.1"]
+)
+def test_a_closed_stream_is_as_one_that_nobody_reads(running: World, words: str, closed: str) -> None:
+    """The exit status is what it is with /dev/null in its place, and there is no traceback."""
+    nobody = closed.replace("<&-", "</dev/null").replace(">&-", ">/dev/null")
+    environ = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    done, expected = (running.raw("sh", "-c", f"{CTL} {words} {how}", environ=environ) for how in (closed, nobody))
+    assert b"Traceback" not in done.stderr
+    assert (done.returncode, done.stdout) == (expected.returncode, expected.stdout)
+
+
 def test_a_full_disk_is_one_line(running: World) -> None:
     """Nothing is lost without a word."""
     done = running.raw("sh", "-c", f"{CTL} --help > /dev/full", environ={"PATH": "/bin"})
     assert (done.returncode, done.stderr) == (125, b"imds-detour: cannot write to stdout: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    "words", [("sidecar",), ("init",), ("check",), ("plan",), ("mock", "--fail", "x"), ("remove",)]
+)
+def test_a_failure_is_told_as_mock_log_asks_for(running: World, words: tuple[str, ...]) -> None:
+    """As a line of JSON with the step, by the variable or its flag; as text, the control, where neither makes sense."""
+    command = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin", CTL, *words)
+    settings = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    text = running.raw(*command, environ=settings)
+    (line,) = text.stderr.decode().splitlines()
+    assert line.startswith("imds-detour: ")
+    told = running.raw(*command, environ={**settings, "MOCK_LOG": "json"})
+    facts = json.loads(told.stderr)
+    assert facts["event"] == "failed"
+    assert line.removeprefix("imds-detour: ") == "; ".join(filter(None, (facts["reason"], facts["remedy"])))
+    assert told.returncode == text.returncode == (1 if words == ("check",) else 125)
+    if words in (("sidecar",), ("init",)):
+        assert running.raw(*command, "--log", "json", environ={**settings, "MOCK_LOG": "text"}).stderr == told.stderr
+    else:
+        assert running.raw(*command, environ={**settings, "MOCK_LOG": "xml"}).stderr.startswith(b"imds-detour: ")
+
+
+def test_what_the_system_refuses_a_verb_is_not_said_of_stdout(running: World) -> None:
+    """A file that is not there, which nobody thought of: its name is in the line."""
+    block = "import os, sys, types; from imds_detour.ctl import main; sys.argv[1:] = ['check']"
+    verb = "main.verb = lambda _: types.SimpleNamespace(run=lambda _: os.stat('/no/file'))"
+    done = running.raw(sys.executable, "-c", f"{block}; {verb}; sys.exit(main.main())", environ={})
+    said = b"imds-detour: the system refuses: [Errno 2] No such file or directory: '/no/file'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (125, b"", said)
 
 
 BASH = r"""

@@ -6,11 +6,13 @@ import os
 import pathlib
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
 
 from imds_detour.ctl.lab import environ
+from tests.stage import HERE
 from tests.world import CTL, ID_URL, INSTANCE
 
 COMMANDS = {
@@ -56,6 +58,44 @@ def test_it_ends_with_the_instance_id_that_both_clients_read() -> None:
     assert done.stdout.splitlines().count(INSTANCE) == 2
     assert "-j DNAT --to-destination 10.88.0.3:1338" in done.stdout
     assert "verified IMDSv2" in done.stderr
+
+
+def test_an_ordinary_user_of_debian_has_no_sbin_on_the_path() -> None:
+    """And sees the same: whoever runs it is root in there, and finds what root finds."""
+    command = (CTL, "demo")
+    settings = {**environ(), "PATH": "/usr/local/bin:/usr/bin:/bin"}
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    assert "$ iptables-legacy-save\n*nat\n" in done.stdout or "$ iptables-legacy-save\n*filter\n" in done.stdout
+
+
+def test_where_nftables_was_taken_its_rules_are_shown() -> None:
+    """On a kernel without legacy iptables; nothing is shown of tables that hold nothing of ours."""
+    command = (sys.executable, f"{HERE}/kernel_without.py", "legacy", CTL, "demo")
+    done = subprocess.run(command, env=environ(), capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, "nftables, verified" in done.stderr) == (0, True), done.stderr
+    assert "$ nft list table ip imds_detour\ntable ip imds_detour {\n" in done.stdout
+    assert "dnat to 10.88.0.3:1338" in done.stdout
+    assert "iptables" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("tool", "line"),
+    [
+        ("readlink", "imds-detour: a network namespace could not be made; its complaint is above"),
+        ("nsenter", "failed: no such luck"),
+    ],
+)
+def test_what_goes_wrong_before_there_is_an_app_is_one_line(tool: str, line: str, tmp_path: pathlib.Path) -> None:
+    """A tool that fails is named with its own last words; status 125, as for a wrapper that fails."""
+    (tmp_path / tool).write_text("#!/bin/sh\necho no such luck >&2\nexit 1\n")
+    (tmp_path / tool).chmod(0o755)
+    settings = environ(PATH=f"{tmp_path}:{os.environ['PATH']}")
+    done = subprocess.run((CTL, "demo"), env=settings, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (125, False), done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("imds-detour: ")
+    assert last.endswith(line)
 
 
 def test_any_command_runs_as_the_app_and_its_status_is_the_demos() -> None:

@@ -7,6 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.stage import LONG
 from tests.world import DETOUR, MOCK, PORT, SETTINGS
@@ -129,6 +131,36 @@ def test_a_naive_wrapper_changes_the_environment(running: World) -> None:
     """Negative control: under the C locale plain Python hands an LC_CTYPE of its own to the app."""
     shown = with_environ(running, (b"A=1",), sys.executable, "-c", NAIVE, "/bin/cat", "/proc/self/environ")
     assert shown == b"A=1\0LC_CTYPE=C.UTF-8\0"
+
+
+BYTES = st.integers(1, 255).map(lambda number: bytes([number]))
+PIECES = st.one_of(
+    st.lists(BYTES, max_size=40).map(b"".join),
+    st.text(st.characters(exclude_characters="\0", exclude_categories=()), max_size=20).map(
+        lambda text: text.encode("utf-8", "surrogatepass")
+    ),
+    st.sampled_from([*ODD_WORDS, *(entry for entries in LOCALES.values() for entry in entries), *ODD_ENTRIES]),
+)
+"""Words of a command line and entries of an environment: anything without a NUL, and what is known to be odd."""
+HEEDED = (b"MOCK_", b"PYTHON", b"LD_", b"GLIBC_", b"MALLOC_")
+"""Beginnings of names that mean something to us, or to a loader or libc of the programs in between."""
+
+
+@settings(max_examples=200 if LONG else 20)
+@given(
+    words=st.lists(PIECES, max_size=12),
+    entries=st.lists(PIECES.filter(lambda entry: not entry.startswith(HEEDED)), max_size=12),
+    at=st.integers(0, 12),
+)
+def test_any_arguments_and_any_environment_arrive(
+    running: World, words: list[bytes], entries: list[bytes], at: int
+) -> None:
+    """Whatever bytes they are, how many, and in which order."""
+    ours = [f"MOCK_HOSTNAME={MOCK}".encode(), f"MOCK_PORT={PORT}".encode()]
+    environ = [*entries[:at], *ours, *entries[at:]]
+    argv = (b"/bin/sh", b"-c", b"/bin/cat /proc/$$/cmdline /proc/$$/environ", b"sh", *words)
+    done = running.raw(sys.executable, "-c", RAW_EXECVE, DETOUR, *argv, environ={}, stdin=joined(environ))
+    assert (done.returncode, done.stdout) == (0, joined(argv) + joined(environ)), done.stderr
 
 
 STATUSES = range(256) if LONG else (0, 1, 2, 63, 64, 77, 124, 125, 126, 127, 128, 129, 130, 137, 143, 254, 255)

@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 import termios
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +19,7 @@ from tests.stage import HERE
 from tests.world import DETOUR, SETTINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from tests.world import World
 
@@ -105,7 +106,7 @@ def test_the_set_up_shows(running: World) -> None:
     assert found["prctl"] | {"pdeathsig": 10, "subreaper": 1, "thp": 1, "timerslack": 70_000} == found["prctl"]
     assert found["timers"] == [True, False, True]
     assert found["descriptors"]["9"][0] == "/etc/hostname"
-    same = {"argv", "environ", "children", "terminal", "namespaces", "mapped"}
+    same = {"argv", "environ", "children", "terminal", "controlling", "namespaces", "mapped"}
     assert {name for name in found if found[name] == plain[name]} <= same
 
 
@@ -113,6 +114,91 @@ def test_careless_handover_is_seen(running: World) -> None:
     """Negative control: a descriptor, a timer, a flag, a zombie and an umask of a wrapper's own."""
     plain, careless = inspected(running, setup=False), inspected(running, sys.executable, "-c", CARELESS, setup=False)
     assert {name for name in plain if plain[name] != careless[name]} >= {"descriptors", "timers", "children", "status"}
+
+
+INTERACTIVE = ("bash", "--norc", "-ic")
+ON_A_TERMINAL = {
+    "the session's first": ("sh", "-c", 'exec "$@"', "sh"),
+    "a job in the foreground": (*INTERACTIVE, '"$@"; true', "bash"),
+    "a job in the background": (*INTERACTIVE, 'exec 2> /dev/null; "$@" & wait', "bash"),
+}
+"""How a shell starts a program there, and what it has to say of that goes elsewhere: what follows is the program."""
+
+
+def inspected_on(terminal: tuple[int, int], world: World, *words: str, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the app sees of itself on a terminal; but for its parent, which is another one each time."""
+    reader, theirs = terminal
+    start = world.app.inside("setsid", "--ctty", "--wait", *words)
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    said, found = "", None
+    with subprocess.Popen(start, env=environ, executable="/usr/bin/nsenter", **streams) as app:  # type: ignore[call-overload]  # streams
+        try:
+            while found is None:
+                assert select.select([reader], [], [], 30)[0], said
+                said += os.read(reader, 65_536).decode()
+                with suppress(ValueError):  # not all of it is there yet
+                    found, _ = json.JSONDecoder().raw_decode(said[said.index('{"argv"') :])
+            assert app.wait(timeout=30) == 0
+        finally:
+            app.kill()
+    del found["status"]["PPid"], found["group"][2]
+    seen: dict[str, Any] = found
+    return seen
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """Give both ends of a terminal, whose settings are not those that it comes with."""
+    reader, theirs = pty.openpty()
+    settings = termios.tcgetattr(theirs)
+    settings[3] &= ~termios.ECHOE
+    termios.tcsetattr(theirs, termios.TCSANOW, settings)
+    termios.tcsetwinsize(theirs, (33, 77))
+    yield reader, theirs
+    os.close(reader)
+    os.close(theirs)
+
+
+@pytest.mark.parametrize("way", ON_A_TERMINAL)
+def test_an_app_on_a_terminal_sees_nothing_of_the_wrapper(running: World, terminal: tuple[int, int], way: str) -> None:
+    """The same device and settings, the same session, and in the foreground or not: as without."""
+    environ = {**SETTINGS, "MOCK_LOG": "quiet", "TERM": "dumb"}
+    # env, so that the variable _ of a shell names the same program both times
+    plain, ours = (
+        inspected_on(terminal, running, *ON_A_TERMINAL[way], "/usr/bin/env", *wrapper, *INSPECTOR, environ=environ)
+        for wrapper in ((), (DETOUR,))
+    )
+    assert ours == without_net_admin(plain)
+    controlling = plain["controlling"]
+    assert (controlling["foreground"], controlling["size"]) == (way != "a job in the background", [77, 33])
+
+
+DISTURBS = """
+import os, sys, termios
+own = os.open("/dev/tty", os.O_RDONLY)
+settings = termios.tcgetattr(own)
+settings[3] |= termios.ECHOE
+termios.tcsetattr(own, termios.TCSANOW, settings)
+if os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+os.setpgid(0, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+"""A wrapper that stays, as the parent of an app in a group of its own: the negative control."""
+
+
+def test_a_disturbed_terminal_is_seen(running: World, terminal: tuple[int, int]) -> None:
+    """Negative control: other settings, and an app that is not in the foreground."""
+    shell = (*INTERACTIVE, '"$@"; true', "bash", "/usr/bin/env")
+    environ = {**SETTINGS, "TERM": "dumb"}
+    plain, other = (
+        inspected_on(terminal, running, *shell, *wrapper, *INSPECTOR, environ=environ)
+        for wrapper in ((), (sys.executable, "-c", DISTURBS))
+    )
+    assert {name for name in plain["controlling"] if plain["controlling"][name] != other["controlling"][name]} == {
+        "foreground",
+        "settings",
+    }
 
 
 JOB = (

@@ -182,7 +182,7 @@ def test_notices_appear_when_they_are_due() -> None:
 def test_a_bad_flag_is_one_line(flag: str, text: str, words: str) -> None:
     """A value that makes no sense is refused in one line that names the flag and what to write."""
     line = fails(f"{flag}={text}")
-    assert f"{flag} {text!r}: " in line
+    assert f"{flag} {text!r} is not valid; " in line
     assert words in line
 
 

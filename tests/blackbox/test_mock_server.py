@@ -241,7 +241,7 @@ def test_a_users_file_is_merged(tmp_path_factory: pytest.TempPathFactory) -> Non
     ],
 )
 def test_a_bad_file_is_one_line(tmp_path_factory: pytest.TempPathFactory, content: bytes | None, words: str) -> None:
-    """A --data file that cannot be read or served is named in one line, with exit code 2."""
+    """A --data file that cannot be read or served is named in one line, with exit status 125."""
     file = tmp_path_factory.mktemp("data") / "mine.json"
     if content is not None:
         file.write_bytes(content)
@@ -255,7 +255,7 @@ def test_a_port_in_use_is_one_line(mock: Mock) -> None:
     taken = f"127.0.0.1:{mock.port}"
     for arguments in (["--listen", taken], ["--listen", "127.0.0.1:0", "--listen", taken]):
         assert fails(*arguments) == (
-            f"imds-detourctl mock: cannot listen on 127.0.0.1 port {mock.port}: "
+            f"imds-detour: cannot listen on 127.0.0.1 port {mock.port}: "
             "it is in use; stop what listens there, or give another port with --listen\n"
         )
 
@@ -270,13 +270,13 @@ def test_a_port_in_use_is_one_line(mock: Mock) -> None:
 def test_a_bad_address_is_one_line(address: str) -> None:
     """An address that is none is refused in one line that shows how to write one."""
     assert fails("--listen", address) == (
-        f"imds-detourctl mock: cannot listen on {address!r}; write it like 127.0.0.1:1338 or [::1]:1338\n"
+        f"imds-detour: cannot listen on {address!r}; write it like 127.0.0.1:1338 or [::1]:1338\n"
     )
 
 
 def test_an_address_of_another_machine_is_one_line() -> None:
     """An address this machine does not have is refused in one line."""
-    assert "cannot listen on 192.0.2.1 port 0: give another address" in fails("--listen", "192.0.2.1:0")
+    assert "cannot listen on 192.0.2.1 port 0; give another address" in fails("--listen", "192.0.2.1:0")
 
 
 def test_several_addresses_each_listen() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.world import DETOUR, SETTINGS
+from tests.world import BUNDLED, DETOUR, SETTINGS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,6 +92,22 @@ def look(world: World, preparation: str, *wrapper: str) -> list[str]:
 def test_the_process_is_as_it_was(running: World, preparation: str) -> None:
     """Signal masks, umask, limits, niceness, group, session, parent, threads: as without us."""
     assert look(running, preparation, DETOUR) == look(running, preparation)
+
+
+def test_a_pipe_signal_that_came_ignored_stays_so_by_the_bundle_alone(running: World) -> None:
+    """SIGPIPE and SIGXFSZ, ignored by a parent in Python, say: pip's Python ignores both before anybody can look.
+
+    So they have their default action then, as the app of a shell or of a container engine has them.
+    """
+    preparation = f"ignore:{SIGPIPE:d} ignore:{SIGXFSZ:d}"
+    plain, ours = look(running, preparation), look(running, preparation, DETOUR)
+    (before,), (after,) = (
+        [int(line.split()[1], 16) for line in lines if line.startswith("SigIgn:")] for lines in (plain, ours)
+    )
+    both = 1 << SIGPIPE - 1 | 1 << SIGXFSZ - 1
+    assert before & both == both
+    assert after == (before if BUNDLED else before & ~both)
+    assert [line for line in ours if "SigIgn" not in line] == [line for line in plain if "SigIgn" not in line]
 
 
 def test_a_naive_wrapper_changes_the_process(running: World) -> None:
@@ -197,6 +213,16 @@ def test_closed_streams_stay_closed_and_take_no_file_of_ours(running: World, clo
     for wrapper in ("", DETOUR):
         done = running.raw("sh", "-c", f"exec {wrapper} sh -c '{SHOW_OPEN_STREAMS}' {redirect}", environ=SETTINGS)
         assert done.returncode == 7 - sum(1 << number for number in closed), done.stderr
+
+
+NAIVE_SOCKET = "import socket, sys; sys.exit(socket.socket().fileno())"
+
+
+@pytest.mark.parametrize("closed", [0, 1, 2])
+def test_a_socket_of_a_naive_wrapper_takes_the_place_of_a_closed_stream(running: World, closed: int) -> None:
+    """Negative control: the kernel gives the lowest free number."""
+    command = ("sh", "-c", 'exec "$@" ' + f"{closed}>&-", "sh", sys.executable, "-c", NAIVE_SOCKET)
+    assert running.raw(*command, environ=SETTINGS).returncode == closed
 
 
 def test_standard_output_is_the_apps_alone(running: World) -> None:

@@ -64,6 +64,7 @@ BAD = [
             "mock:80",
             "127.0.0.1:80",
             "0.0.0.0:80",
+            "[::ffff:169.254.169.254]:80",
         )
     ),
     *(("MOCK_BACKEND", value) for value in ("", "iptables", "AUTO")),

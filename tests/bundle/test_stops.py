@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
     from tests.world import World
 
-STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGRTMIN + 3)
+STOPS = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2),
+    *(signal.SIGRTMIN, signal.SIGRTMIN + 3, signal.SIGRTMAX),
+)
 PID_1 = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
 WAITING = {**SETTINGS, "MOCK_HOSTNAME": MOCK, "MOCK_PORT": "7", "MOCK_LOG": "debug", "MOCK_TIMEOUT": "60"}
 """Nobody listens at that port: it waits until it is stopped."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -36,7 +37,8 @@ class Case:
         slack: seconds that the case itself adds.
         bare: whether the interpreter itself may fail, before our first line runs.
         deaf: whether stderr is closed or full, so that no line can be asked for.
-        refused: whether the end may be that the command's file is refused, with status 126.
+        refused: whether the end may be that the command is refused, with status 126 or 127.
+        signals: the signals that may end the start.
 
     """
 
@@ -52,6 +54,7 @@ class Case:
     deaf: bool = False
     bare: bool = False
     refused: bool = False
+    signals: tuple[int, ...] = ()
 
 
 LONGER = {"MOCK_TIMEOUT": "8"}
@@ -78,6 +81,9 @@ DNS = {
     "garbage": Case(says=SILENT, dns=("garbage",)),
     "truncated without TCP": Case(says="over TCP without a reply", dns=("truncated",)),
     "truncated, whole over TCP": Case(starts=True, dns=(f"truncated:{RIGHT}",), settings=LONGER),
+    "a stream with garbage behind the answer": Case(starts=True, dns=(f"trailing:{RIGHT}",), settings=LONGER),
+    "a stream that says more than it sends": Case(says="closes the connection over TCP", dns=(f"overstated:{RIGHT}",)),
+    "a datagram of 64 KiB": Case(starts=True, dns=(f"padded:{RIGHT}",), settings=LONGER),
     "CNAME loop": Case(says="ChainTooLong", dns=("loop",)),
     "CNAME to nowhere": Case(says="empty answer", dns=("dangling",)),
     "64 KiB, thousands of addresses": Case(starts=True, dns=(f"huge:{RIGHT}",), settings=LONGER),
@@ -114,7 +120,7 @@ DNS = {
     ),
     "resolv.conf of 2 MB, dead servers": Case(says=SILENT, resolv=f"nameserver {NOBODY}\n" * 100_000),
     # glibc fails an assertion in getaddrinfo, as in any program there: SIGABRT, with the guard in place.
-    "one line of 2 MB": Case(resolv="search " + "a" * 2_000_000 + "\n", starts=None),
+    "one line of 2 MB": Case(resolv="search " + "a" * 2_000_000 + "\n", starts=None, signals=(signal.SIGABRT,)),
     "search list of 6": Case(
         starts=True,
         resolv=f"search {' '.join(f's{number}.test' for number in range(6))}\nnameserver {MOCK}\n",

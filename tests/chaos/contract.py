@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -12,11 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tests import standing
 from tests.family import V4, V6
-from tests.world import DETOUR, METADATA
+from tests.world import DETOUR, ID_URL, METADATA
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from imds_detour.ctl.lab import Host
     from tests.chaos.cases import Case
@@ -31,6 +31,8 @@ wire.request("GET", "/latest/meta-data/instance-id")
 print("app", wire.getresponse().read().decode().strip(), flush=True)
 """
 """An app that says who answered it. Without verification, that could be the real service: then it says R."""
+ANY_USERS_APP = ("sh", "-c", f'id=$(curl -sS --http0.9 --max-time 20 {ID_URL}) && echo "app $id"')
+"""The same for whoever may not execute this Python."""
 PLAYS = 4
 LATE, MUTE = "over too late", "the final line does not say"
 NEVER = re.compile(
@@ -39,7 +41,6 @@ NEVER = re.compile(
 """What no user must see."""
 OURS = re.compile("imds[-_]detour(: |/.*[.]py)")
 """Signs that our first line has been reached."""
-STOPPED = {128 + number for number in signal.valid_signals()} | {-number for number in signal.valid_signals()}
 BEFORE_THE_END = re.compile(
     r"waiting: |NET_ADMIN given up by no_new_privs|the guard drops instead of rejecting|"
     r"our firewall rules could not be taken out|our firewall rules stay|.* is not a setting of ours"
@@ -48,11 +49,6 @@ BEFORE_THE_END = re.compile(
 LISTED = """
 ip route show table all proto 169; ip -6 route show table all proto 169
 cat /etc/hosts | grep imds-detour
-for i in iptables ip6tables; do
-    for t in nat filter; do $i-legacy-save -t $t | grep "^[:-].*IMDS_DETOUR"; done
-done
-nft list ruleset | grep -A 9 'table ip6* imds_detour' | grep -e chain -e dnat -e reject -e drop
-true
 """
 
 
@@ -91,6 +87,7 @@ def broken(
     deaf: bool = False,
     bare: bool = False,
     refused: bool = False,
+    signals: Iterable[int] = (),
 ) -> list[str]:
     """Return what of the contract an end breaks; empty when it keeps all of it.
 
@@ -102,13 +99,15 @@ def broken(
         bare: whether the interpreter may have failed before our first line ran.
         deaf: whether no line can be heard, so that the status alone tells.
         refused: whether the command's file may be what is refused.
+        signals: the signals that may end it; a crash of ours is none of them.
 
     """
+    stopped = {number for each in signals for number in (-each, 128 + each)}
     if bare and end.status not in (0, 125) and not OURS.search(end.err):
         return [what for what, bad in {"out": end.out, "left": end.left, "leaked": end.leaked}.items() if bad]
     lines = end.err.splitlines()
     final = lines[-1] if lines else ""
-    guarded = "DNAT" not in end.left.upper() or bool(re.search("reject|drop", end.left, re.IGNORECASE))
+    guarded = not standing.unguarded(end.left)
     checks = {
         "a traceback, or words that no user must see": not NEVER.search(end.err),
         "something reached the real service": not end.leaked,
@@ -119,11 +118,13 @@ def broken(
         checks |= {
             "started, and no line says that it was verified": deaf or ", verified " in final,
             "started, and it is not the mock that answered": end.out.startswith("app ") and end.out != "app R\n",
-            "started, and no redirect stands": "DNAT" in end.left.upper(),
+            "started, and no redirect stands": bool(standing.redirected(end.left)),
         }
     else:
         checks |= {
-            f"status {end.status}": end.status == 125 or end.status in STOPPED or (refused and end.status == 126),
+            f"status {end.status}": end.status == 125
+            or end.status in stopped
+            or (refused and end.status in (126, 127)),
             "the app ran": not end.out,
             LATE: end.seconds <= end.limit + PROMISE + start_up + slack,
         }
@@ -183,6 +184,7 @@ class Judge:
                 deaf=case.deaf,
                 bare=case.bare,
                 refused=case.refused,
+                signals=case.signals,
             )
             if not all(fault.startswith((LATE, MUTE)) for fault in faults) or not faults:
                 break
@@ -215,7 +217,7 @@ class Judge:
 
     def ended(self, status: int, out: str, err: str, seconds: float, limit: float) -> Ended:
         """Look at what a start has left."""
-        left = self.stage.app.run("sh", "-c", LISTED).stdout
+        left = self.stage.app.run("sh", "-c", LISTED + standing.LISTED).stdout
         leaked, self.seen = self.seen, self.stage.seen()
         return Ended(status, out, err, seconds, left, leaked != self.seen, self._alive(), limit)
 

@@ -14,7 +14,7 @@ from tests.stage import BACKENDS, LONG
 from tests.world import FAULTYHTTP, MOCK, NANODNS, PORT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from tests.chaos.contract import Ended, Judge
 
@@ -33,23 +33,26 @@ def chosen(table: Mapping[str, Case]) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def played(judge: Judge, case: Case, backend: str, longer: float) -> Iterator[Ended]:
-    """Play a case, and give how the start ended."""
+def played(
+    judge: Judge, case: Case, backend: str, longer: float, start: Callable[..., Ended] | None = None
+) -> Iterator[Ended]:
+    """Play a case, and give how the start ended; ``start`` starts in another way than the judge."""
     judge.clean()
     stage = judge.stage
     stage.app.write("resolv.conf", case.resolv)
     with ExitStack() as servers:
-        servers.enter_context(_server(judge, NANODNS, MOCK, *case.dns))
+        servers.enter_context(server(judge, NANODNS, MOCK, *case.dns))
         port = PORT if case.http is None else FAULTY_PORT
         for address, plan in ((MOCK, case.http), (OTHER, case.beside)):
             if plan:
-                servers.enter_context(_server(judge, FAULTYHTTP, f"{address}:{FAULTY_PORT}", *plan))
+                servers.enter_context(server(judge, FAULTYHTTP, f"{address}:{FAULTY_PORT}", *plan))
         settings = {"MOCK_TIMEOUT": f"{SHORT * longer:g}", "MOCK_PORT": port, "MOCK_BACKEND": backend, **case.settings}
-        yield judge.start(*case.prefix, **settings)
+        yield (start or judge.start)(*case.prefix, **settings)
 
 
 @contextmanager
-def _server(judge: Judge, script: str, *arguments: str) -> Iterator[None]:
+def server(judge: Judge, script: str, *arguments: str) -> Iterator[None]:
+    """Run one of the tests' servers on the mock's host."""
     process = judge.stage.mock.popen(
         sys.executable, script, *arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )

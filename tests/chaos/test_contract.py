@@ -2,33 +2,63 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import standing
 from tests.chaos.cases import Case
 from tests.chaos.contract import LATE, Ended, broken
-from tests.family import V4
+from tests.family import V4, V6
 from tests.world import INSTANCE, METADATA, MOCK
 
 if TYPE_CHECKING:
     from tests.chaos.contract import Judge
 
 FAILED = Ended(125, "", "imds-detour: waiting: a (0.1 of 1 s)\nimds-detour: b; c\n", 1.2, limit=1.0)
-STANDS = "-A IMDS_DETOUR -j DNAT --to-destination 10.88.0.3:1338\n-A IMDS_DETOUR_GUARD -j REJECT"
+REDIRECT = f"iptables -A IMDS_DETOUR -d {V4.metadata}/32 -p tcp -j DNAT --to-destination 10.88.0.3:1338\n"
+GUARD, GUARD6 = (
+    f"{command} -A OUTPUT -d {family.metadata}/{bits} -j IMDS_DETOUR_GUARD\n{command} -A IMDS_DETOUR_GUARD -j REJECT\n"
+    for command, family, bits in (("iptables", V4, 32), ("ip6tables", V6, 128))
+)
+NFT_REDIRECT = f"\t\tip daddr {V4.metadata} tcp dport 80 counter packets 0 bytes 0 dnat to 10.88.0.3:1338\n"
+NFT_GUARD, NFT_GUARD6 = (
+    f"\t\t{family.nft} daddr {family.metadata} counter packets 0 bytes 0 {how}\n"
+    for family, how in ((V4, "reject"), (V6, "drop"))
+)
+STANDS = REDIRECT + GUARD + GUARD6
 STARTED = Ended(0, f"app {INSTANCE}\n", "imds-detour: x -> y, verified IMDSv2 i-1, 3 ms; exec app\n", 99.0, left=STANDS)
 
 
-@pytest.mark.parametrize("end", [FAILED, STARTED, replace(FAILED, status=143, err="")])
+@pytest.mark.parametrize(
+    "end",
+    [
+        FAILED,
+        STARTED,
+        replace(STARTED, left=NFT_GUARD + NFT_REDIRECT + NFT_GUARD6),
+    ],
+)
 def test_what_keeps_the_contract_is_let_through(end: Ended) -> None:
     """An app that starts may run for as long as it likes."""
     assert broken(end) == []
 
 
+@pytest.mark.parametrize("status", [143, -signal.SIGTERM])
+def test_a_signal_ends_a_start_where_one_was_sent(status: int) -> None:
+    """Status 128+n is right for the signal that the case names, and for no other."""
+    end = replace(FAILED, status=status, err="")
+    assert broken(end, signals=[signal.SIGTERM]) == []
+    assert broken(end, signals=[signal.SIGKILL]) == [f"status {status}"]
+    assert broken(end) == [f"status {status}"]
+
+
 BROKEN = {
     "another status": replace(FAILED, status=1),
+    "a crash": replace(FAILED, status=-signal.SIGSEGV, err=""),
+    "a crash, as a shell tells it": replace(FAILED, status=128 + signal.SIGABRT, err=""),
     "the app's status": replace(FAILED, status=0),
     "late": replace(FAILED, seconds=1.6),
     "the app ran and we failed": replace(FAILED, out="app R\n"),
@@ -40,8 +70,20 @@ BROKEN = {
     "a fault of ours": replace(FAILED, err="imds-detour: unexpected KeyError: 1; please report it\n"),
     "something leaked": replace(FAILED, leaked=True),
     "a process is left": replace(FAILED, alive=("helper",)),
-    "rules are left without a word": replace(FAILED, left="-A IMDS_DETOUR_GUARD -j REJECT"),
-    "a redirect without a guard": replace(FAILED, status=137, left="-j DNAT"),
+    "rules are left without a word": replace(FAILED, left=GUARD),
+    "a redirect without a guard": replace(FAILED, status=137, left=REDIRECT),
+    "a redirect, and the other IP version's guard": replace(FAILED, status=137, left=REDIRECT + GUARD6),
+    "the same in nftables": replace(FAILED, status=137, left=NFT_REDIRECT + NFT_GUARD6),
+    "a redirect, and a guard without a rule": replace(
+        FAILED, status=137, left=f"{REDIRECT}{GUARD.splitlines()[0]}\n{GUARD6}"
+    ),
+    "a redirect, and a guard that nothing leads to": replace(
+        FAILED, status=137, left=f"{REDIRECT}{GUARD.splitlines()[1]}\n{GUARD6}"
+    ),
+    "a redirect, and the guard of another address": replace(
+        FAILED, status=137, left=REDIRECT + GUARD.replace(V4.metadata, "169.254.170.2")
+    ),
+    "started with the other IP version's guard": replace(STARTED, left=REDIRECT + GUARD6),
     "started unverified": replace(STARTED, err="imds-detour: x -> y, not verified; exec app\n"),
     "started, the real service answers": replace(STARTED, out="app R\n"),
     "started, nothing stands": replace(STARTED, left=""),
@@ -77,6 +119,23 @@ def test_what_is_left_is_seen(judge: Judge) -> None:
     assert {"a process is left", "failed, and something is left that no line speaks of"} <= set(broken(end))
     judge.clean()
     assert judge.ended(125, "", "imds-detour: a; b\n", 0.1, 1.0).left == ""
+
+
+FLUSH = {"legacy": "iptables-legacy -F IMDS_DETOUR_GUARD", "nft": "nft flush chain ip imds_detour guard_output"}
+
+
+@pytest.mark.parametrize("backend", FLUSH)
+def test_a_guard_that_is_missing_for_one_ip_version_is_seen(judge: Judge, backend: str) -> None:
+    """Negative control in a real world: the other IP version's guard stands, and counts for nothing."""
+    judge.clean()
+    end = judge.start(MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend, MOCK_TIMEOUT="20")
+    assert broken(end) == []
+    assert (standing.redirected(end.left), standing.guarded(end.left)) == ({V4.metadata}, {V4.metadata, V6.metadata})
+    judge.stage.app.run("sh", "-c", FLUSH[backend])
+    end = judge.ended(end.status, end.out, end.err, end.seconds, end.limit)
+    assert broken(end) == ["a redirect stands without a guard"]
+    assert standing.guarded(end.left) == {V6.metadata}
+    judge.clean()
 
 
 @pytest.mark.parametrize("backend", ["legacy", "nft"])

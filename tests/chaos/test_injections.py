@@ -1,130 +1,325 @@
-"""System calls that fail, one at a time, from our first line to the app's: strace answers in the kernel's place."""
+"""System calls that fail, one at a time, from our first line to the app's: strace answers in the kernel's place.
+
+A start stops before its first line until strace is there. It counts the calls of each thread and process by name, from
+that line on; with children, each of them meets the failure at its own call of that number, as the wrapper does.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.chaos.cases import Case
-from tests.stage import LONG
-from tests.world import MOCK
+from tests.chaos.cases import RIGHT, Case
+from tests.chaos.contract import Ended
+from tests.chaos.test_campaign import server
+from tests.stage import BACKENDS, LONG
+from tests.world import ID_URL, MOCK, NAME, NANODNS
 
 if TYPE_CHECKING:
-    from tests.chaos.contract import Ended, Judge
+    from collections.abc import Mapping
+    from pathlib import Path
 
-CALLS = {
-    "openat": ("EMFILE", "ENFILE", "ENOMEM", "EPERM", "EACCES", "EINTR", "ENOENT"),
-    "read": ("EIO", "EINTR", "ENOMEM"),
-    "pread64": ("EIO",),
-    "write": ("ENOSPC", "EPIPE", "EINTR", "EIO"),
-    "close": ("EIO", "EINTR"),
-    "mmap": ("ENOMEM",),
-    "brk": ("ENOMEM",),
-    "munmap": ("ENOMEM",),
-    "clone,clone3,fork,vfork": ("EAGAIN", "ENOMEM"),
-    "socket": ("EMFILE", "ENOBUFS", "EPERM", "EAFNOSUPPORT"),
-    "socketpair": ("EMFILE", "ENOMEM"),
-    "memfd_create": ("EMFILE", "ENOSYS"),
-    "bind": ("EADDRINUSE", "EPERM"),
-    "connect": ("ECONNREFUSED", "EPERM", "ENETUNREACH", "EINTR", "EADDRNOTAVAIL", "ENOMEM"),
-    "sendto": ("EPERM", "ENOBUFS", "EINTR", "ENOMEM", "EPIPE"),
-    "sendmmsg": ("EPERM", "ENOBUFS"),
-    "recvfrom": ("ENOMEM", "EINTR", "ENOBUFS", "ECONNRESET"),
-    "setsockopt": ("ENOMEM", "EPERM", "EINVAL"),
-    "getsockopt": ("EPERM", "ENOPROTOOPT"),
-    "getsockname": ("ENOBUFS",),
-    "poll,ppoll": ("EINTR", "ENOMEM"),
-    "ioctl": ("EPERM", "ENOTTY"),
-    "newfstatat,fstat,stat,statx": ("EIO", "ENOENT", "EACCES"),
-    "getdents64": ("EIO",),
-    "lseek": ("ESPIPE",),
-    "prctl": ("EPERM", "EINVAL"),
-    "capget": ("EPERM",),
-    "capset": ("EPERM",),
-    "rt_sigprocmask": ("EINVAL",),
-    "futex": ("EINTR",),
-    "getrandom": ("EINTR", "ENOSYS"),
-    "wait4": ("ECHILD", "EINTR"),
-    "kill,tgkill": ("EPERM",),
-    "statfs": ("EIO",),
-    "faccessat,faccessat2,access": ("EACCES",),
-    "pwrite64": ("ENOSPC", "EIO", "EPERM"),
-    "ftruncate": ("EIO",),
+    from tests.chaos.contract import Judge
+
+ANY = ("ENOMEM", "EMFILE", "ENOSPC", "EPERM", "EINTR")
+"""What each call is made to fail with: the kernel means some of them never, a seccomp filter may say any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A start that makes certain calls.
+
+    Attributes:
+        calls: the calls that are failed in it, and what they may fail with beside ANY.
+        settings: MOCK_* and other variables.
+        backends: the firewalls with which it makes them.
+        prefix: a command that runs it.
+        beside: an injection without which it would not make them.
+        dns: the plan of the DNS server (tests/nanodns.py); empty for nobody.
+
+    """
+
+    calls: Mapping[str, tuple[str, ...]]
+    settings: Mapping[str, str] = field(default_factory=dict)
+    backends: tuple[str, ...] = BACKENDS
+    prefix: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()
+
+
+HELPERS = {
+    "clone": ("EAGAIN",),
+    "socketpair": ("ENFILE",),
+    "memfd_create": ("ENFILE", "ENOSYS"),
+    "wait4": ("ECHILD",),
+    "shutdown": ("ENOTCONN",),
+    "dup2": ("EBADF", "EBUSY"),
+    "statfs": ("EIO", "ENOSYS"),
+    "mremap": ("EFAULT",),
+    "setsockopt": ("EINVAL", "EAGAIN", "ENOPROTOOPT"),
 }
-"""Each class of system call that a start makes, and what it may fail with."""
+"""Calls that are made for the helpers of legacy iptables, or by them."""
+EVERYWHERE = {
+    "openat": ("ENFILE", "EACCES", "ENOENT", "ELOOP", "EIO"),
+    "read": ("EIO", "EISDIR", "EAGAIN"),
+    "write": ("EPIPE", "EIO", "EAGAIN", "EFBIG"),
+    "close": ("EIO", "EBADF"),
+    "mmap": ("EACCES", "EAGAIN", "ENODEV"),
+    "mprotect": ("EACCES",),
+    "brk": (),
+    "munmap": ("EINVAL",),
+    "clone3": ("EAGAIN", "ENOSYS"),
+    "socket": ("ENFILE", "ENOBUFS", "EAFNOSUPPORT", "EACCES"),
+    "bind": ("EADDRINUSE", "EACCES"),
+    "connect": ("ECONNREFUSED", "ENETUNREACH", "EADDRNOTAVAIL", "ETIMEDOUT", "EINPROGRESS"),
+    "sendto": ("ENOBUFS", "EPIPE", "ECONNRESET", "EAGAIN"),
+    "recvfrom": ("ENOBUFS", "ECONNRESET", "EAGAIN"),
+    "getsockopt": ("ENOPROTOOPT", "EINVAL", "EAGAIN"),
+    "getsockname": ("ENOBUFS",),
+    "poll": ("EINVAL",),
+    "ioctl": ("ENOTTY", "ENODEV"),
+    "fcntl": ("EINVAL", "EAGAIN"),
+    "flock": ("EAGAIN", "ENOLCK"),
+    "pipe2": ("ENFILE",),
+    "newfstatat": ("EIO", "ENOENT", "EACCES"),
+    "getdents64": ("EIO", "ENOENT"),
+    "lseek": ("ESPIPE",),
+    "prctl": ("EINVAL",),
+    "capget": ("EINVAL",),
+    "capset": ("EINVAL",),
+    "rt_sigaction": ("EINVAL",),
+    "rt_sigprocmask": ("EINVAL",),
+    "rt_sigpending": ("EFAULT",),
+    "uname": ("EFAULT",),
+    "access": ("EACCES", "EROFS", "EIO"),
+    "pwrite64": ("EIO", "EFBIG"),
+    "ftruncate": ("EIO", "EFBIG"),
+    "execve": ("EACCES", "E2BIG", "ENOENT", "ETXTBSY", "EAGAIN"),
+}
+RESOLVER = {
+    **{name: EVERYWHERE[name] for name in ("openat", "read", "newfstatat", "socket", "connect", "poll", "recvfrom")},
+    "sendmmsg": ("ENOBUFS", "ECONNREFUSED"),
+    "setsockopt": ("EINVAL",),
+    "futex": ("EAGAIN", "ETIMEDOUT"),
+    "madvise": ("EINVAL",),
+    "uname": ("EFAULT",),
+}
+"""What libc's resolver calls, in a thread."""
+STARTS = {
+    "an address": Start(EVERYWHERE, {"MOCK_HOSTNAME": MOCK}),
+    "helpers": Start(HELPERS, {"MOCK_HOSTNAME": MOCK}, ("legacy",)),
+    "a name": Start(RESOLVER, {"MOCK_HOSTNAME": NAME}, dns=(RIGHT,)),
+    "a name that comes late": Start(
+        {
+            "clock_nanosleep": ("EINVAL",),
+            "getrandom": ("ENOSYS", "EAGAIN"),
+            **{name: EVERYWHERE[name] for name in ("poll", "sendto", "recvfrom", "connect", "socket", "getsockname")},
+        },
+        {"MOCK_HOSTNAME": NAME},
+        dns=("SERVFAIL*3", RIGHT),
+    ),
+    "a user": Start(
+        {
+            "setgroups": ("EINVAL",),
+            "setresgid": ("EINVAL", "EAGAIN"),
+            "setresuid": ("EINVAL", "EAGAIN"),
+            "setuid": ("EAGAIN",),
+            "fchown": ("EROFS", "EIO", "EINVAL"),
+            "getgroups": ("EFAULT",),
+            "getresuid": ("EFAULT",),
+            "getresgid": ("EFAULT",),
+            "prctl": ("EINVAL",),
+            "capget": ("EINVAL",),
+            "capset": ("EINVAL",),
+            "tgkill": ("EAGAIN",),
+        },
+        {"MOCK_HOSTNAME": MOCK, "MOCK_USER": "1:1"},
+    ),
+    "SIGCHLD blocked": Start(
+        {"waitid": ("ECHILD",), "rt_sigtimedwait": ("EAGAIN",)},
+        {"MOCK_HOSTNAME": MOCK},
+        ("legacy",),
+        prefix=("env", "--block-signal=CHLD"),
+    ),
+    "a helper that cannot be heard": Start(
+        {"kill": ("ESRCH",)}, {"MOCK_HOSTNAME": MOCK}, ("legacy",), beside=("recvfrom:error=EIO:when=2",)
+    ),
+    "a helper that is gone": Start(
+        {"pread64": ("EIO",)}, {"MOCK_HOSTNAME": MOCK}, ("legacy",), beside=("sendto:error=EPIPE:when=2",)
+    ),
+    "a PYTHONPATH": Start(
+        {"execve": ("EACCES", "E2BIG", "EAGAIN")}, {"MOCK_HOSTNAME": MOCK, "PYTHONPATH": "/none"}, ("nft",)
+    ),
+}
+"""The starts, by what they are about."""
+UNUSED = frozenset(
+    {
+        ("an address", "legacy", "pipe2"),
+    }
+)
+"""Classes that a start is known not to call, where the other firewall's does."""
+CHANCE = frozenset({"futex", "poll", "mmap", "munmap", "brk", "mprotect", "madvise", "mremap", "clock_nanosleep"})
+"""Calls whose number depends on who is faster: one of the injections of a row happens, not each."""
+TOGETHER = frozenset({"setgroups", "setresgid", "setresuid"})
+"""Calls that libc makes in every thread; where one may and another not, it aborts. A kernel says the same to all."""
+COMMANDS = frozenset({"access", "newfstatat", "execve", "openat", "read"})
+"""By these the app's own file is looked at: where it is refused, the status is 126 or 127."""
 POINTS = 3 if LONG else 1
-"""At how many of its calls each failure is tried, spread over the whole of the start."""
-SETTINGS = {"MOCK_HOSTNAME": MOCK, "MOCK_ENDPOINTS": "aws,gcp", "MOCK_TIMEOUT": "6"}
-FIRST, LAST = "rt_sigaction(SIGHUP, {sa_handler=0x", "execve("
-"""Our first system call, which is to honour a stop; and the last, which is the second of its kind."""
+"""At how many of its calls each failure is tried, spread over the whole of the start; with each firewall in turn."""
+SETTINGS = {"MOCK_ENDPOINTS": "aws,gcp", "MOCK_TIMEOUT": "6"}
+LAUNCH = f"import os; from imds_detour import console; os.kill(os.getpid(), {signal.SIGSTOP:d}); console.main()"
+"""What pip's script does, with a stop before it."""
+APP = ("sh", "-c", f'id=$(curl -sS --http0.9 --max-time 20 {ID_URL}) && echo "app $id"')
+"""An app that any user may run; from the real service, it gets R."""
 SLACK = 4.0
 """Seconds that strace adds at most."""
 
 
+def started(judge: Judge, start: Start, backend: str, log: str, calls: str, *flags: str) -> Ended:
+    """Start under strace with these flags, from our first line on; it looks at these calls, and writes to a file."""
+    judge.clean()
+    with server(judge, NANODNS, MOCK, *start.dns) if start.dns else nullcontext():
+        return _traced(judge, start, backend, log, calls, *flags)
+
+
+def _traced(judge: Judge, start: Start, backend: str, log: str, calls: str, *flags: str) -> Ended:
+    environ = judge.stage.settings(None, MOCK_BACKEND=backend, **{**SETTINGS, **start.settings})
+    limit = float(environ["MOCK_TIMEOUT"])
+    command = (*start.prefix, sys.executable, "-c", LAUNCH, *APP)
+    traced = ",".join((calls, *(what.partition(":")[0] for what in start.beside)))
+    tracer = ["strace", "--detach-on=execve", "-o", log, "-e", f"trace={traced}", *flags]
+    tracer += [word for what in start.beside for word in ("-e", f"inject={what}")]
+    with ExitStack() as stack:
+        process = stack.enter_context(
+            judge.stage.app.popen(*command, environ=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        )
+        stack.callback(process.kill)
+        stopped = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        assert stopped is not None
+        assert stopped.si_code == os.CLD_STOPPED, process.communicate()
+        strace = stack.enter_context(
+            subprocess.Popen([*tracer, "-p", str(process.pid)], stderr=subprocess.PIPE, text=True)
+        )
+        stack.callback(strace.kill)
+        assert strace.stderr is not None
+        said = strace.stderr.readline()
+        assert "attached" in said, said
+        began = time.monotonic()
+        os.kill(process.pid, signal.SIGCONT)
+        try:
+            out, err = process.communicate(timeout=limit + 30)
+        except subprocess.TimeoutExpired:
+            return Ended(99, "", "hung", limit + 30, limit=limit)
+        seconds = time.monotonic() - began
+        strace.communicate()
+    return judge.ended(process.returncode, out, err, seconds, limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """How often a start makes each call: the wrapper's first thread, and the one of its children that makes most."""
+
+    wrapper: Counter[str]
+    child: Counter[str]
+
+
 @pytest.fixture(scope="module")
-def counts() -> dict[tuple[str, str], tuple[int, int]]:
-    """Remember, for each class and backend, which of its calls are ours."""
+def counts() -> dict[tuple[str, str], Calls]:
+    """Remember what each start calls, by its name and its firewall."""
     return {}
 
 
-def _ours(judge: Judge, call: str, backend: str) -> tuple[int, int]:
-    """Return how many calls of a class come before our first line, and before the app takes over."""
-    judge.clean()
-    log = "/run/strace.log"
-    kinds = f"{call},rt_sigaction,execve"
-    script = ("strace", "-o", log, "-e", f"trace={kinds}")
-    end = judge.start(*script, MOCK_BACKEND=backend, **SETTINGS)
-    assert end.status == 0, end
-    lines = judge.stage.app.run("cat", log).stdout.splitlines()
-    names = re.compile(rf"({call.replace(',', '|')})\(")
-    first = next(number for number, line in enumerate(lines) if line.startswith(FIRST))
-    last = max(number for number, line in enumerate(lines[:-1]) if line.startswith(LAST))
-    return tuple(sum(1 for line in lines[:end] if names.match(line)) for end in (first, last))  # type: ignore[return-value]  # two of them
+def _counted(judge: Judge, start: Start, backend: str, log: str) -> Calls:
+    kinds = ",".join({*start.calls, "execve"})
+    end = started(judge, start, backend, log, kinds, *(() if start.beside else ("-f",)))
+    assert (end.status == 0) is not bool(start.beside), end
+    with open(log) as file:
+        made = [found.groups() for line in file if (found := re.match(r"(?:(\d+) +)?(\w+)\(", line))]
+    by: dict[str, Counter[str]] = {}
+    for pid, name in made:
+        by.setdefault(pid, Counter())[name] += 1
+    wrapper, *children = by.values()  # the one that strace is told of is there before all others
+    most = {name: max((child[name] for child in children), default=0) for name in start.calls}
+    return Calls(wrapper, Counter(most))
 
 
-def _chosen() -> list[tuple[str, str, str]]:
-    every = [(call, error) for call, errors in CALLS.items() for error in errors]
-    if LONG:
-        return [(call, error, backend) for call, error in every for backend in ("legacy", "nft")]
-    return [(call, error, ("legacy", "nft")[number % 2]) for number, (call, error) in enumerate(every[::16])]
+def spread(number: int, points: int) -> list[int]:
+    """Return so many of the numbers from 1 on, from the whole range, or all of them."""
+    step = max(1, number // points)
+    return list(range(1 + step // 2, number + 1, step))[: max(points, 1)] if number else []
 
 
-@pytest.mark.parametrize(("call", "error", "backend"), _chosen())
-def test_a_call_that_fails(
-    judge: Judge, counts: dict[tuple[str, str], tuple[int, int]], call: str, error: str, backend: str
+def _rows() -> list[tuple[str, str, str]]:
+    every = [
+        (name, call, error)
+        for name, start in STARTS.items()
+        for call, errors in start.calls.items()
+        for error in dict.fromkeys((*ANY, *errors))
+    ]
+    return every if LONG else every[::37]
+
+
+@pytest.mark.parametrize(("name", "call", "error"), _rows())
+def test_a_call_that_fails(  # noqa: PLR0917  (fixtures)
+    judge: Judge, counts: dict[tuple[str, str], Calls], tmp_path: Path, name: str, call: str, error: str
 ) -> None:
-    """It is lived with, or the start ends as all failures do."""
-    before, all_of_them = counts.get((call, backend)) or _ours(judge, call, backend)
-    counts[call, backend] = before, all_of_them
-    step = max(1, (all_of_them - before) // POINTS)
-    for number in range(before + 1 + step // 2, all_of_them + 1, step):
-        _fail(judge, backend, f"{call}:error={error}:when={number}")
+    """It is lived with, or the start ends as all failures do; and the call has failed indeed."""
+    start, log = STARTS[name], f"{tmp_path}/log"
+    turn = sum(map(ord, call + error))
+    hits = played = 0
+    for whose in ("wrapper", "child"):
+        for point in range(POINTS):
+            backend = start.backends[(turn + point) % len(start.backends)]
+            if (name, backend) not in counts:
+                counts[name, backend] = _counted(judge, start, backend, log)
+            numbers = spread(getattr(counts[name, backend], whose)[call], POINTS)
+            if point >= len(numbers):
+                continue
+            played += 1
+            # Its children meet it as well, each at its own call of that number.
+            flags = ("-f",) if whose == "child" or call in TOGETHER else ()
+            hit = _fail(judge, start, backend, log, f"{call}:error={error}:when={numbers[point]}", *flags)
+            assert hit or call in CHANCE, (whose, backend, numbers[point])
+            hits += hit
+    assert played or all((name, backend, call) in UNUSED for backend in start.backends)
+    assert hits or not played
 
 
-def _fail(judge: Judge, backend: str, what: str, *flags: str) -> Ended:
-    judge.clean()
-
-    def play(_longer: float) -> Ended:
-        trace = f"trace={what.partition(':')[0]}"
-        command = ("strace", *flags, "-o", "/dev/null", "-e", trace, "-e", f"inject={what}")
-        return judge.start(*command, MOCK_BACKEND=backend, **SETTINGS)
-
-    refused = what.startswith("faccessat")  # by which a command's file is looked at: the end is the command's
-    return judge.kept(play, Case(slack=SLACK, deaf=what.startswith("write"), refused=refused), what)
+def _fail(judge: Judge, start: Start, backend: str, log: str, what: str, *flags: str) -> bool:
+    """Play a start in which a call fails, and say whether it did."""
+    call = what.partition(":")[0]
+    case = Case(slack=SLACK, deaf=call == "write", refused=call in COMMANDS)
+    judge.kept(
+        lambda _: started(judge, start, backend, log, call, "-e", f"inject={what}", *flags),
+        case,
+        f"{backend} {what} {flags}",
+    )
+    with open(log) as file:
+        return any(line.endswith("(INJECTED)\n") and call in line for line in file)
 
 
 @pytest.mark.parametrize("error", ["ENOMEM", "EPERM", "EAGAIN", "EINVAL"])
 @pytest.mark.parametrize("call", ["setsockopt", "getsockopt"])
-def test_a_call_of_the_helper_that_fails(judge: Judge, call: str, error: str) -> None:
-    """The same in the process that holds the firewall library, each time or once."""
-    for when in ("1+", "1", "2", "3") if LONG else ("1+",):
-        end = _fail(judge, "legacy", f"{call}:error={error}:when={when}", "-f", "--detach-on=execve")  # not in the app
-        assert end.status in (0, 125), end
+def test_a_call_of_the_helper_that_fails_for_good(judge: Judge, tmp_path: Path, call: str, error: str) -> None:
+    """The helper's calls to the firewall fail each time, or each from the second or third on."""
+    for when in ("1+", "2+", "3+") if LONG else ("1+",):
+        what = f"{call}:error={error}:when={when}"
+        assert _fail(judge, STARTS["helpers"], "legacy", f"{tmp_path}/log", what, "-f")
 
 
-def test_nothing_injected(judge: Judge) -> None:
-    """The control: under strace alone, the app starts."""
-    judge.clean()
-    assert judge.start("strace", "-f", "-o", "/dev/null", "-e", "trace=setsockopt", **SETTINGS).status == 0
+def test_nothing_injected(judge: Judge, tmp_path: Path) -> None:
+    """The control: under strace alone each start does what it does without, and nothing is called injected."""
+    for start in STARTS.values():
+        end = started(judge, replace(start, beside=()), "legacy", f"{tmp_path}/log", "execve", "-f")
+        assert end.status == 0, end
+        assert "INJECTED" not in (tmp_path / "log").read_text()

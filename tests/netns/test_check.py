@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 BACKENDS = pytest.mark.parametrize("backend", ["legacy", "nft"])
 NO_NET_ADMIN = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
+NO_NET_RAW = ("setpriv", "--bounding-set", "-net_raw", "--inh-caps", "-net_raw")
 BY_RULE = "by our rule"
-BY_COMPARISON = "by comparison alone: no NET_ADMIN to read counters"
+BY_COMPARISON = "by comparison alone: our rule cannot be seen from here"
 
 
 def check(world: World, *prefix: str, flags: tuple[str, ...] = (), **settings: str) -> subprocess.CompletedProcess[str]:
@@ -52,6 +53,15 @@ def test_an_app_behind_the_entrypoint_can_run_it_itself(ready: World) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     loud = ready.detour("env", "-u", "MOCK_LOG", CTL, "check", MOCK_LOG="quiet")
     assert loud.stdout.endswith(f"{BY_COMPARISON}\n")
+
+
+def test_a_rule_that_cannot_be_seen_is_not_laid_to_a_capability_that_is_there(ready: World) -> None:
+    """With NET_ADMIN and without NET_RAW a rule in legacy iptables is out of sight, and one in nftables is not."""
+    for backend, how in (("legacy", BY_COMPARISON), ("nft", BY_RULE)):
+        assert ready.detour("true", MOCK_BACKEND=backend).returncode == 0
+        done = check(ready, *NO_NET_RAW)
+        assert (done.returncode, done.stdout.endswith(f", {how}\n")) == (0, True), done
+        assert ready.app.run(CTL, "remove").returncode == 0
 
 
 def test_without_a_redirect_nobody_is_asked(ready: World) -> None:

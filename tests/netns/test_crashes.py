@@ -11,7 +11,7 @@ import pytest
 
 from tests.family import V4, V6
 from tests.stage import BACKENDS, LONG, Stage
-from tests.world import DETOUR, ID_URL, INSTANCE
+from tests.world import CTL, DETOUR, ID_URL, INSTANCE, NAME, PORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,9 @@ CLEAN = """
 nft delete table {nft} imds_detour 2>/dev/null
 for t in nat filter; do {iptables} -t $t -F; {iptables} -t $t -X; done
 """
+FAULTY_PORT = "1400"
+FAILING = {"MOCK_PORT": FAULTY_PORT}
+"""Where the mock says something new each time, which proves nothing."""
 NETWORKS = {"no route": "del", **({"a default route": "replace"} if LONG else {})}
 
 
@@ -34,13 +37,18 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """Give a world with a mock; without a default route, ours to the metadata address is one step more."""
     with Stage(V4) as made:
         made.app.ip("route", NETWORKS[request.param], "default", "via", made.family.mock)
-        made.start_mock("--quiet")
+        for host, address in ((made.mock, V6.mock), (made.app, V6.app)):
+            host.ip("address", "add", f"{address}/{V6.length}", "dev", "eth0", "nodad")
+        made.start_mock_everywhere()
+        made.start_dns(f"{NAME}={V4.mock},{V6.mock}")
+        made.start_faulty("GET=count", port=FAULTY_PORT)
         yield made
 
 
-def settings(stage: Stage, backend: str) -> dict[str, str]:
+def settings(stage: Stage, backend: str, **changed: str) -> dict[str, str]:
     """Return the environment of a start that says each step."""
-    return stage.settings(MOCK_HOSTNAME=stage.family.mock, MOCK_BACKEND=backend, MOCK_LOG="debug")
+    wanted = {"MOCK_HOSTNAME": stage.family.mock, "MOCK_BACKEND": backend, "MOCK_LOG": "debug", **changed}
+    return stage.settings(None, **wanted)
 
 
 def parts(stage: Stage, family: Family, backend: str) -> tuple[str, str]:
@@ -55,15 +63,15 @@ def parts(stage: Stage, family: Family, backend: str) -> tuple[str, str]:
         guard, _, nat = listed.partition("chain nat_output")
         both = (nat, "".join(guard.partition("chain guard_output")[1:]).rstrip(" \t\n}"))
     nat, guard = (re.sub(r"packets \d+ bytes \d+|\[\d+:\d+\]", "", text) for text in both)
-    return nat, guard
+    return nat.replace(f":{FAULTY_PORT}", f":{PORT}"), guard
 
 
 class Starts:
     """Starts of one backend in one world, some of which are killed."""
 
-    def __init__(self, stage: Stage, backend: str) -> None:
+    def __init__(self, stage: Stage, backend: str, **changed: str) -> None:
         """Start once undisturbed, to know what must stand after the last step."""
-        self.stage, self.backend = stage, backend
+        self.stage, self.backend, self.changed = stage, backend, changed
         self.clean()
         self.seen = stage.seen()
         self.whole: dict[Family, tuple[str, str]] = {}
@@ -87,7 +95,7 @@ class Starts:
 
     def repaired(self) -> None:
         """Start again, undisturbed: the app gets the mock's answer, and the rules are the whole ones."""
-        environ = settings(self.stage, self.backend)
+        environ = settings(self.stage, self.backend, **self.changed)
         done = self.stage.app.run(DETOUR, "curl", "-sS", ID_URL, environ=environ, check=False)
         assert (done.returncode, done.stdout) == (0, INSTANCE), done
         whole = {family: parts(self.stage, family, self.backend) for family in (V4, V6)}
@@ -95,11 +103,18 @@ class Starts:
         assert whole == self.whole
         assert all(self.whole[V4])
 
-    def killed(self, *command: str) -> str | None:
-        """Start anew under a command that kills it, say what stands then, and repair it; None when it survived."""
+    def killed(self, *command: str, **changed: str) -> str | None:
+        """Start anew under a command that kills it, say what stands then, and repair it; None when it survived.
+
+        With a setting changed so that the proof fails, that is when it has undone all that it did.
+        """
         self.clean()
-        environ = settings(self.stage, self.backend)
+        environ = settings(self.stage, self.backend, **{**self.changed, **changed})
         done = self.stage.app.run(*command, DETOUR, "echo", "started", environ=environ, check=False)
+        if done.returncode == 125:
+            assert changed == FAILING
+            assert self.state() == NOTHING
+            return None
         if done.returncode == 0:
             assert done.stdout == "started\n"
             return None
@@ -162,3 +177,79 @@ def test_killed_with_its_helper_at_any_moment(stage: Stage, backend: str) -> Non
         state = starts.killed("timeout", "--signal=KILL", after, *("unshare", "--pid", "--fork", "--kill-child"))
         states.append(state)
     print(f"{backend}: {[(state, states.count(state)) for state in set(states)]}")  # noqa: T201  (figures, for -rP)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_remove_is_killed(stage: Stage, backend: str) -> None:
+    """`imds-detourctl remove` takes the redirect out before the guard, so that what is half removed is closed."""
+    starts = Starts(stage, backend)
+    remove = (CTL, "remove")
+    order = [BOTH, GUARD, NOTHING]
+    states: list[str] = []
+    for number in _numbers(starts, "sendto", *remove):
+        starts.clean()
+        starts.repaired()
+        done = stage.app.run(*killing("sendto", number), *remove, check=False)
+        assert done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), done
+        states.append(starts.state())
+        stage.app.run(*remove)
+        assert starts.state() == NOTHING
+    assert states == sorted(states, key=order.index)
+    assert not LONG or set(states) == set(order), states
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_killed_as_it_undoes_what_it_did(stage: Stage, backend: str) -> None:
+    """A start whose proof fails goes the way back: the redirect first, then the guard."""
+    starts = Starts(stage, backend)
+    numbers = _numbers(starts, "sendto", DETOUR, "true", **FAILING)
+    states = [str(starts.killed(*killing("sendto", number), **FAILING)) for number in numbers]
+    assert "None" not in states
+    top = states.index(BOTH) if BOTH in states else 0
+    there, back = states[:top], states[top:]
+    assert there == sorted(there, key=[NOTHING, GUARD].index)
+    assert back == sorted(back, key=[BOTH, GUARD, NOTHING].index)
+    assert not LONG or (top and GUARD in back and back[-1] == NOTHING), states
+
+
+def _numbers(starts: Starts, call: str, *command: str, **changed: str) -> list[int]:
+    """Return the numbers of the calls at which to kill a command: all in full runs, else some of the second half."""
+    starts.clean()
+    starts.repaired()
+    if changed:
+        starts.clean()
+    environ = settings(starts.stage, starts.backend, **changed)
+    log = "/run/calls.log"
+    starts.stage.app.run("strace", "-o", log, "-e", f"trace={call}", *command, environ=environ, check=False)
+    number = starts.stage.app.run("cat", log).stdout.count(f"{call}(")
+    assert number
+    return list(range(1, number + 1) if LONG else range(number // 2, number, 4))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_killed_with_redirects_in_both_ip_versions(stage: Stage, backend: str) -> None:
+    """Each of them stands behind its guard, or does not stand; the next start has both."""
+    starts = Starts(stage, backend, MOCK_HOSTNAME=NAME)
+    assert all(starts.whole[V6])
+    number = 1
+    states: set[str] = set()
+    while (state := starts.killed(*killing("sendto", number))) is not None:
+        states.add(state)
+        number += STRIDE
+    assert states
+
+
+SWITCH = ("fchown", "setgroups", "setresgid", "setresuid", "prctl", "capset", "setuid")
+"""What makes the app's user of root, in this order; two of them are ours before that as well."""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("call", SWITCH if LONG else SWITCH[1::3])
+def test_killed_as_it_becomes_the_apps_user(stage: Stage, backend: str, call: str) -> None:
+    """Everything stands by then, and the app has not run."""
+    starts = Starts(stage, backend, MOCK_USER="1:1")
+    number = 0
+    while (state := starts.killed(*killing(call, number + 1))) is not None:
+        assert state == BOTH
+        number += 1
+    assert number

@@ -96,6 +96,16 @@ def test_a_plan_says_what_else_would_be_done(world: World) -> None:
     assert "ip6" not in planned
 
 
+def test_without_rules_there_is_nothing_to_plan(world: World) -> None:
+    """MOCK_BACKEND=env makes none, so none are printed; what the message names shows what is made instead."""
+    done = ctl(world, "plan", MOCK_BACKEND="env")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "MOCK_BACKEND=env sets variables for an app, and makes no rules to plan" in done.stderr
+    world.start_mock()
+    shown = world.detour("env", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="env").stdout
+    assert f"\nAWS_EC2_METADATA_SERVICE_ENDPOINT=http://{MOCK}:{PORT}" in shown
+
+
 @BACKENDS
 def test_status_says_what_stands_and_how_often_it_was_used(world: World, backend: str) -> None:
     """Nothing at first, with exit status 1; then redirect, guard, route and counters, as text and as JSON."""

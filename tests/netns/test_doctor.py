@@ -141,13 +141,21 @@ def test_a_kernel_without_nftables(ready: World) -> None:
     """Nobody misses it but MOCK_BACKEND=nft."""
     assert Visit(ready, *lacking("nftables")).status == 0
     visit = Visit(ready, *lacking("nftables"), MOCK_BACKEND="nft")
-    visit.fails("nftables", "the kernel has none", "`modprobe nf_tables nft_nat nft_reject`")
+    visit.fails(
+        "nftables",
+        "the kernel has none",
+        "`modprobe -a nf_tables nft_chain_nat nft_nat nft_reject_ipv4 nft_reject_ipv6`",
+    )
 
 
 def test_a_kernel_without_either(ready: World) -> None:
     """That is the end of it."""
     visit = Visit(ready, *lacking("both"))
-    visit.fails("nftables", "the kernel has none", "`modprobe nf_tables nft_nat nft_reject`")
+    visit.fails(
+        "nftables",
+        "the kernel has none",
+        "`modprobe -a nf_tables nft_chain_nat nft_nat nft_reject_ipv4 nft_reject_ipv6`",
+    )
     assert visit.state("legacy iptables") == "warn"
 
 
@@ -307,3 +315,37 @@ def test_each_mock_is_looked_at(ready: World) -> None:
     assert visit.findings["TCP (ecs)"]["seen"].startswith(f"{MOCK}:1500 refuses")
     assert visit.state("TCP (aws)") == "ok"
     assert visit.change == visit.findings["TCP (ecs)"]["remedy"]
+
+
+def test_two_services_at_one_address_have_a_redirect_each(ready: World) -> None:
+    """They differ in their port alone, and each redirect is held against the mock of its own service."""
+    ready.start_mock(port="1400")
+    both = f"aws,169.254.169.254:8080={MOCK}:1400"
+    assert ready.detour("true", MOCK_ENDPOINTS=both).returncode == 0
+    visit = Visit(ready, MOCK_ENDPOINTS=both)
+    redirects = {name: finding for name, finding in visit.findings.items() if name.startswith("redirect")}
+    assert [finding["state"] for finding in redirects.values()] == ["ok", "ok"], redirects
+    moved = Visit(ready, MOCK_ENDPOINTS=both, MOCK_PORT="1400")
+    assert [moved.state(name) for name in redirects] == ["warn", "ok"]
+
+
+HOST = """
+mount -t tmpfs tmpfs /sys/class/net
+mkdir -p /sys/class/net/eth0/device
+exec setarch --uname-2.6 "$@"
+"""
+"""What the host's own network namespace looks like to a kernel that gives it no fixed number: it has hardware."""
+
+
+@pytest.mark.parametrize(("prefix", "tables"), [(("sh", "-euc", HOST, "sh"), ""), ((), "filter nat")])
+def test_in_the_hosts_own_network_not_even_an_empty_table_is_made(
+    ready: World, prefix: tuple[str, ...], tables: str
+) -> None:
+    """Legacy iptables makes its tables when it is asked for them; elsewhere, the control, they are there afterwards."""
+    command = ("unshare", "--mount", *prefix, CTL, "doctor")
+    done = ready.app.run(*command, environ=ready.settings(None), check=False)
+    made = ready.app.run("cat", "/proc/net/ip_tables_names").stdout
+    assert (" ".join(sorted(made.split())), done.stderr) == (tables, "")
+    on_the_host = "\nto change (network namespace): give the container a network of its own" in done.stdout
+    assert on_the_host is (done.returncode == 1) is (tables == "")
+    assert done.stdout.count("not asked for in the host's own network namespace") == (3 if on_the_host else 0)

@@ -184,7 +184,7 @@ def test_a_fault_that_lasts_ends_at_the_deadline(lasting: dict[str, tuple[str, f
     stderr, took = lasting[fault]
     waiting_line, line = stderr.splitlines()
     said = FAULTS[fault] if "IPv6" in FAULTS[fault] else f"cannot resolve {NAME}: {FAULTS[fault]}"
-    remedy = "start it, or correct MOCK_HOSTNAME; MOCK_TIMEOUT is how long to wait"
+    remedy = "start it, or correct its name in MOCK_HOSTNAME or MOCK_ENDPOINTS; MOCK_TIMEOUT is how long to wait"
     assert waiting_line.startswith(f"imds-detour: waiting: {said} (")
     assert line == f"imds-detour: no mock after 1.4 s: {said}; {remedy}"
     assert 1.4 <= took < 1.9

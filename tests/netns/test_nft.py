@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import re
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import batches
+from tests.stage import HERE
 from tests.world import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
 
 if TYPE_CHECKING:
@@ -60,6 +65,24 @@ def test_the_ruleset_is_the_documented_one(world: World) -> None:
     assert world.ours() == ""
 
 
+@pytest.mark.parametrize(
+    ("backend", "said"),
+    [
+        ("nft", "nftables (MOCK_BACKEND=nft)"),
+        ("legacy", "legacy iptables (MOCK_BACKEND=legacy)"),
+        ("auto", "legacy iptables (it works here)"),
+    ],
+)
+def test_debug_says_why_it_is_this_firewall(world: World, backend: str, said: str) -> None:
+    """In the success line, whether it was chosen or found; without debug the name alone."""
+    world.start_mock()
+    debug, info = (
+        world.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend, MOCK_LOG=log) for log in ("debug", "text")
+    )
+    assert f"-> {MOCK}:{PORT}, {said}, verified IMDSv2 " in debug.stderr.splitlines()[-1]
+    assert f"-> {MOCK}:{PORT}, {said.partition(' (')[0]}, verified IMDSv2 " in info.stderr
+
+
 def test_running_twice_changes_nothing(world: World) -> None:
     """The second start finds its rules and commits nothing: the ruleset's generation stands still."""
     world.start_dns()
@@ -83,8 +106,59 @@ def test_without_net_raw_auto_takes_nftables_and_says_why(world: World) -> None:
     assert "nftables (no NET_RAW capability" in done.stderr
 
 
+def read_the_instance_id(world: World, *prefix: str, **variables: str) -> str:
+    """Start an app that reads the mock's instance id, with auto and behind a command, and return what we say of it."""
+    world.start_dns()
+    world.start_mock()
+    environ = world.settings(variables, MOCK_BACKEND="auto", MOCK_LOG="debug")
+    done = world.app.run(*prefix, DETOUR, "curl", "-sS", "--fail", ID_URL, environ=environ, check=False)
+    assert (done.returncode, done.stdout) == (0, INSTANCE), done
+    return done.stderr
+
+
+def a_kernel_without(what: str) -> tuple[str, ...]:
+    """Return a command that runs another one on a kernel that lacks a firewall."""
+    return (sys.executable, f"{HERE}/kernel_without.py", what)
+
+
+def test_a_kernel_without_ip_tables_starts_the_app_with_nftables(world: World) -> None:
+    """As on distributions that have dropped the modules: auto goes on without them, and debug names the reason."""
+    said = read_the_instance_id(world, *a_kernel_without("legacy"))
+    assert (
+        ", nftables (the kernel has no legacy iptables here (table filter: Protocol not available)), verified IMDSv2 "
+    ) in said
+    assert ruleset(world) == OURS
+
+
+def test_an_image_without_the_library_starts_the_app_with_nftables(world: World) -> None:
+    """An image without the package `iptables`: libxtables cannot be loaded."""
+    (path,) = glob.glob("/usr/lib/*/libxtables.so.12")
+    path = os.path.realpath(path)
+    world.app.run("mount", "--bind", "/dev/null", path)
+    said = read_the_instance_id(world)
+    world.app.run("umount", path)  # the command nft needs it too
+    assert re.search(r", nftables \(a library of iptables is missing \(.*libxtables.*\)\), verified IMDSv2 ", said)
+    assert ruleset(world) == OURS
+
+
+def test_an_image_without_extensions_starts_the_app_with_nftables(world: World) -> None:
+    """The libraries without what makes matches and targets."""
+    world.app.run("mkdir", "/run/none")
+    said = read_the_instance_id(world, XTABLES_LIBDIR="/run/none")
+    assert ", nftables (an iptables extension is missing in /run/none, or of another version (" in said
+    assert ruleset(world) == OURS
+
+
+def test_a_kernel_without_nftables_starts_the_app_with_legacy_iptables(world: World) -> None:
+    """The control to the three above: the same start takes the firewall that is there."""
+    said = read_the_instance_id(world, *a_kernel_without("nftables"))
+    assert ", legacy iptables (it works here), verified IMDSv2 " in said
+    assert ruleset(world) == ""
+    assert "DNAT" in world.ours()
+
+
 def test_where_legacy_works_auto_takes_it(world: World) -> None:
-    """The control to the above: nothing is in nftables then."""
+    """Another control: with both, nothing is in nftables."""
     world.start_dns()
     world.start_mock()
     assert "legacy iptables, verified" in world.detour("true").stderr
@@ -183,3 +257,50 @@ def test_neither_backend_names_the_capability(world: World) -> None:
         assert done.stderr.count("\n") == 1
         assert "no NET_ADMIN capability" in done.stderr
         assert "`cap_add: [NET_ADMIN]`" in done.stderr
+
+
+# nf_tables without a part of it
+
+
+def test_a_kernel_without_nat_names_it(world: World) -> None:
+    """The guard can be made and the redirect cannot: 125, one line with the modules, and nothing stands."""
+    world.start_mock()
+    _, redirect = batches.places(world)
+    done = batches.refused(world, str(redirect), "echo", "started")
+    assert (done.returncode, done.stdout, ruleset(world)) == (125, "", "")
+    assert done.stderr == (
+        "imds-detour: nftables refuses our rules: the kernel has no nat for it (No such file or directory);"
+        " load it on the host: `modprobe nft_chain_nat nft_nat`\n"
+    )
+
+
+def test_a_kernel_without_reject_gets_a_guard_that_drops(world: World) -> None:
+    """The app starts, and the line before says what is missing."""
+    world.start_mock()
+    guard, _ = batches.places(world)
+    done = batches.refused(world, str(guard), "echo", "started")
+    assert (done.returncode, done.stdout) == (0, "started\n"), done
+    assert done.stderr.splitlines()[0] == (
+        "imds-detour: the guard drops instead of rejecting, so that SDKs wait for a timeout:"
+        " nftables refuses our rules: the kernel has no reject for it (No such file or directory)"
+    )
+    assert f"ip daddr {METADATA} counter packets N bytes N drop" in ruleset(world)
+    assert "reject" not in ruleset(world)
+
+
+def test_a_kernel_that_takes_no_guard_at_all_starts_no_app(world: World) -> None:
+    """Neither rejecting nor dropping: 125, and one line."""
+    world.start_mock()
+    guard, _ = batches.places(world)
+    done = batches.refused(world, f"{guard}+", "echo", "started")
+    assert (done.returncode, done.stdout, ruleset(world)) == (125, "", "")
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "the kernel has no reject for it (No such file or directory); load it on the host: `modprobe " in done.stderr
+
+
+def test_a_kernel_that_lacks_nothing_starts_it(world: World) -> None:
+    """The control to the three above: under the same tracer, with the call behind the last one."""
+    world.start_mock()
+    assert len(batches.places(world)) == 2
+    assert batches.refused(world, "1000", "echo", "started").stdout == "started\n"
+    assert ruleset(world) == OURS

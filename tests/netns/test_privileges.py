@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ from imds_detour.capabilities import NET_ADMIN, NET_RAW
 from tests.world import DETOUR, METADATA, SETTINGS, World
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
 SETPCAP = 1 << 8
@@ -88,6 +90,50 @@ def test_ambient_capabilities_without_setpcap(running: World) -> None:
     assert after["NoNewPrivs"] == "1"
 
 
+def lied_to(world: World, start: tuple[str, ...], call: str, when: str = "1+") -> subprocess.CompletedProcess[bytes]:
+    """Start an app where a system call says that it has succeeded, and has done nothing; never, when never."""
+    lie = ("-e", f"inject={call}:retval=0:when={when}") if when else ()
+    traced = ("strace", "-f", "-o", "/run/calls", "-e", f"trace={call}", *lie)
+    return world.raw(*start, *traced, DETOUR, "echo", "started", environ=SETTINGS)
+
+
+STILL = (
+    "imds-detour: NET_ADMIN is still in {} after giving it up; add SETPCAP (Compose `cap_add: [NET_ADMIN, SETPCAP]`),"
+    " or MOCK_KEEP_NET_ADMIN=1 to let the app keep NET_ADMIN\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("start", "call", "left"),
+    [
+        (AS_ROOT, "capset", "CapPrm, CapEff"),
+        (AS_ROOT, "prctl", "CapBnd"),
+        (AS_ROOT, "prctl,capset", "CapPrm, CapEff, CapBnd"),
+        (WITH_INHERITABLE_AND_AMBIENT, "capset", "CapInh, CapPrm, CapEff"),
+        (WITHOUT_SETPCAP, "prctl", "CapBnd"),
+    ],
+)
+def test_what_has_no_effect_is_found_out(running: World, start: tuple[str, ...], call: str, left: str) -> None:
+    """The kernel's word does not count, but what it shows afterwards: no app, and one line names the sets."""
+    honest = lied_to(running, start, call, "")
+    assert (honest.returncode, honest.stdout) == (0, b"started\n")  # the control: traced alike, and let through
+    done = lied_to(running, start, call)
+    assert (done.returncode, done.stdout) == (125, b""), done.stderr
+    assert done.stderr.decode() == STILL.format(left)
+
+
+def test_no_new_privs_without_effect_is_found_out(running: World) -> None:
+    """Without SETPCAP nothing else keeps away what stays in the bounding set."""
+    assert lied_to(running, WITHOUT_SETPCAP, "prctl", "").returncode == 0
+    calls = running.app.run("cat", "/run/calls").stdout.splitlines()
+    ours = calls[0].split()[0]  # strace's first column is the process
+    calls = [line for line in calls if line.startswith(f"{ours} ")]
+    (number,) = [place for place, line in enumerate(calls, start=1) if "PR_SET_NO_NEW_PRIVS" in line]
+    done = lied_to(running, WITHOUT_SETPCAP, "prctl", str(number))
+    assert (done.returncode, done.stdout) == (125, b""), done.stderr
+    assert done.stderr.decode() == STILL.format("CapBnd")
+
+
 UNDO = {
     "rules": "iptables-legacy -t nat -F",
     "guard": "iptables-legacy -F IMDS_DETOUR_GUARD",
@@ -129,12 +175,97 @@ def test_a_set_uid_root_program_does_not_bring_it_back(running: World) -> None:
     assert capabilities(ours)["CapEff"] == capabilities(plain)["CapEff"] & ~NET_ADMIN
 
 
+NAIVE = """
+import ctypes, os, sys
+from imds_detour import privileges
+privileges._lower(ctypes.CDLL(None), ~privileges.NET_ADMIN, "effective", "permitted", "inheritable")
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+"""capset(2), and nothing about the bounding set."""
+
+
+@pytest.mark.usefixtures("other_users")
+def test_capset_alone_gives_up_nothing(running: World) -> None:
+    """Negative control: a set-uid root program brings it back, and for root any program does."""
+    naive = (sys.executable, "-c", NAIVE)
+    given_up = "import sys; from imds_detour.capabilities import *; sys.exit(bool(effective() & NET_ADMIN))"
+    lowered = NAIVE.replace("os.execvp(sys.argv[1], sys.argv[1:])", given_up)
+    assert running.raw(sys.executable, "-c", lowered, environ=SETTINGS).returncode == 0  # it was lowered
+    for command in (NOBODY_RUNS_ROOTS, LOOK):
+        assert capabilities(status(running, *naive, *command))["CapEff"] & NET_ADMIN
+
+
 @pytest.mark.usefixtures("other_users")
 def test_a_set_uid_root_program_does_not_bring_it_back_without_setpcap(running: World) -> None:
     """With no_new_privs it does not even become root."""
     ours = status(running, *WITHOUT_SETPCAP, DETOUR, *NOBODY_RUNS_ROOTS)
     assert ours["Uid"].split() == ["65534"] * 4
     assert capabilities(ours)["CapPrm"] == 0
+
+
+CAPABLE = "/run/nft-with-net-admin"
+"""A copy of nft that has ``cap_net_admin+ep``: whoever executes it has the capability, where that can be had.
+
+Not one of ip, which gives capabilities up by itself when another user than root runs it.
+"""
+NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+
+
+@pytest.fixture(scope="module")
+def capable(running: World) -> World:
+    """Give the world with that file in it."""
+    running.app.run("sh", "-euc", f"cp $(command -v nft) {CAPABLE}")
+    running.app.run("setcap", "cap_net_admin+ep", CAPABLE)
+    return running
+
+
+@pytest.mark.usefixtures("other_users")
+@pytest.mark.parametrize("user", [None, "65534:65534"])
+@pytest.mark.parametrize("start", [AS_ROOT, WITHOUT_SETPCAP], ids=["root", "without SETPCAP"])
+def test_a_file_with_capabilities_does_not_bring_it_back(
+    capable: World, start: tuple[str, ...], user: str | None
+) -> None:
+    """Neither to root nor to another user: the kernel does not execute it, or without the capability."""
+    environ = {**SETTINGS, **({"MOCK_USER": user} if user else {})}
+    done = capable.raw(*start, DETOUR, CAPABLE, "add", "table", "ip", "somebodys", environ=environ)
+    assert done.returncode not in (0, 125), done
+    assert b"not permitted" in done.stderr.lower(), done.stderr
+    assert "somebodys" not in capable.app.run("nft", "list", "ruleset").stdout
+
+
+@pytest.mark.usefixtures("other_users")
+def test_a_file_with_capabilities_gives_it_to_anybody_without_us(capable: World) -> None:
+    """Negative control: to another user as to root; the same program without them does not."""
+    for who in ((), NOBODY):
+        for verb in ("add", "delete"):
+            assert capable.raw(*who, CAPABLE, verb, "table", "ip", "somebodys", environ=SETTINGS).returncode == 0
+    assert capable.raw(*NOBODY, "nft", "add", "table", "ip", "somebodys", environ=SETTINGS).returncode != 0
+
+
+OWN_USERS = ("unshare", "--user", "--map-root-user")
+UNDO_FROM_THERE = {**UNDO, "all of nftables": "nft flush ruleset", "table": "nft add table ip somebodys"}
+
+
+@pytest.mark.parametrize("start", [AS_ROOT, WITHOUT_SETPCAP], ids=["root", "without SETPCAP"])
+@pytest.mark.parametrize("what", UNDO_FROM_THERE)
+def test_a_user_namespace_of_its_own_does_not_bring_it_back(running: World, what: str, start: tuple[str, ...]) -> None:
+    """In there the app has every capability, over what it makes in there; this network is not of that kind."""
+    assert running.raw(*start, DETOUR, "true", environ=SETTINGS).returncode == 0
+    before = running.rules(), running.app.run("nft", "list", "ruleset").stdout
+    script = f"{UNDO_FROM_THERE[what]} && echo undone; grep CapEff /proc/self/status"
+    done = running.raw(*start, DETOUR, *OWN_USERS, "sh", "-c", script, environ=SETTINGS)
+    assert b"undone" not in done.stdout, done
+    assert int(done.stdout.split()[-1], 16) & NET_ADMIN  # it had it, so that it is the kernel who refuses
+    assert (running.rules(), running.app.run("nft", "list", "ruleset").stdout) == before
+    assert ",UP" in running.app.ip("link", "show", "eth0")
+
+
+def test_in_a_network_of_its_own_it_may_do_as_it_likes(running: World) -> None:
+    """Negative control: there the same commands work, and none of it is seen here."""
+    script = "ip link set lo up && iptables-legacy -t nat -F && nft add table ip somebodys && echo done"
+    done = running.raw(DETOUR, *OWN_USERS, "--net", "sh", "-c", script, environ=SETTINGS)
+    assert done.stdout == b"done\n", done.stderr
+    assert "somebodys" not in running.app.run("nft", "list", "ruleset").stdout
 
 
 DOCKERS = "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setpcap,net_bind_service,net_raw,sys_chroot,mknod"

@@ -167,6 +167,17 @@ def test_our_route_of_an_earlier_start_gives_way(world: World) -> None:
     assert routes(world) == [our_route(APP)]
 
 
+@pytest.mark.usefixtures("second")
+def test_our_route_of_an_earlier_start_comes_back_when_the_next_one_fails(world: World) -> None:
+    """An app may live by it; the one that took its place goes."""
+    world.app.ip("route", "add", f"{METADATA}/32", "dev", "lo", "src", "10.99.0.2", "proto", "169", "scope", "link")
+    world.start_faulty("GET=ok", "GET=404")
+    done = world.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_TIMEOUT="0.5", MOCK_LOG="debug")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert f"route: {METADATA} over lo with source {APP}" in done.stderr  # the earlier one gave way
+    assert routes(world) == [our_route("10.99.0.2")]
+
+
 def test_a_second_start_leaves_the_first_ones_route(world: World) -> None:
     """Also when it fails: the route was there before, and an app relies on it."""
     world.app.ip("route", "del", "default")

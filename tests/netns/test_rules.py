@@ -327,7 +327,7 @@ def test_a_kernel_with_neither_names_both(world: World) -> None:
     assert last_line(injected(world, "socket:error=EPROTONOSUPPORT")) == (
         "the kernel refuses legacy iptables (table filter: Protocol not supported); "
         "nftables cannot be used here: the kernel has none (Protocol not supported); "
-        "load it on the host: `modprobe nf_tables nft_nat nft_reject`"
+        "load them on the host: `modprobe -a nf_tables nft_chain_nat nft_nat nft_reject_ipv4 nft_reject_ipv6`"
     )
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import stat
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -115,6 +116,24 @@ def test_an_unknown_name_ends_with_125_before_anything_is_touched(world: World, 
     assert done.stderr.count(b"\n") == 1
 
 
+NAIVE = """
+import os, pwd
+try:
+    os.setuid(pwd.getpwnam(os.environ["MOCK_USER"]).pw_uid)
+except KeyError:
+    pass
+os.execv("/bin/sh", ["sh", "-c", "id -u"])
+"""
+
+
+def test_a_naive_wrapper_makes_an_unknown_user_root(running: World) -> None:
+    """Negative control: who goes on without an account goes on as root."""
+    for name, uid in (("app", b"1000\n"), ("nobody-here", b"0\n")):
+        environ = {**SETTINGS, "MOCK_USER": name}
+        done = running.raw(sys.executable, "-c", NAIVE, environ=environ)
+        assert done.stdout == uid, done.stderr
+
+
 EMPTY_ETC = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /etc && exec "$@"', "sh")
 
 
@@ -214,6 +233,34 @@ def test_the_switch_cannot_be_undone(running: World) -> None:
         done = running.raw(DETOUR, *command, environ={**SETTINGS, "MOCK_USER": "app"})
         assert done.returncode not in (0, 125), attempt
         assert as_user(running, "root", *command).returncode == 0  # negative control: root itself may
+
+
+NO_FIXUP = ("setpriv", "--securebits", "+no_setuid_fixup")
+"""Who becomes another user keeps its capabilities then, unless it gives them up itself."""
+
+
+@pytest.mark.parametrize(
+    ("start", "call", "wrong"),
+    [
+        ((), "setgroups", "groups"),
+        ((), "setresgid", "groups"),
+        ((), "setresuid", "user, way back to root"),
+        ((), "setgroups,setresgid,setresuid", "user, groups, way back to root"),
+        (NO_FIXUP, "capset", "user, capabilities, way back to root"),
+    ],
+)
+def test_what_has_no_effect_is_found_out(running: World, start: tuple[str, ...], call: str, wrong: str) -> None:
+    """A system call says that it has succeeded, and has done nothing: no app, and the line says what is wrong."""
+    environ = {**SETTINGS, "MOCK_USER": "app", "MOCK_KEEP_NET_ADMIN": "1"}
+    traced = (*start, "strace", "-f", "-o", "/dev/null", "-e", f"trace={call}")
+    honest = running.raw(*traced, DETOUR, "id", "-u", environ=environ)
+    assert (honest.returncode, honest.stdout) == (0, b"1000\n")  # the control: traced alike, and let through
+    done = running.raw(*traced, "-e", f"inject={call}:retval=0", DETOUR, "id", "-u", environ=environ)
+    assert (done.returncode, done.stdout) == (125, b""), done.stderr
+    assert done.stderr.decode() == (
+        "imds-detour: our firewall rules stay in this network namespace\n"
+        f"imds-detour: wrong after becoming 1000:1000: {wrong}; please report it\n"
+    )
 
 
 def test_a_set_uid_root_program_is_root_without_net_admin(running: World) -> None:

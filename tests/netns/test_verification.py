@@ -125,7 +125,8 @@ def test_what_never_answers_properly_ends_in_125(
     last = assert_refused(world, done, before)
     assert last.startswith(f"imds-detour: no mock after {SHORT} s: {MOCK}:{PORT}: ")
     assert reason in last
-    assert last.endswith("; start it, or correct MOCK_PORT; MOCK_TIMEOUT is how long to wait")
+    remedy = "start it, or correct its port in MOCK_PORT or MOCK_ENDPOINTS; MOCK_TIMEOUT is how long to wait"
+    assert last.endswith(f"; {remedy}")
     # An attempt that lasts until the deadline has no waiting line before the final one.
     assert [line.split(": ")[1] for line in done.stderr.splitlines()[:-1]] in ([], ["waiting"])
     assert spent < start_up + SHORT + 0.5

@@ -18,8 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from imds_detour.backends.child import Child
     from imds_detour.backends.firewall import Firewall
-    from imds_detour.backends.helpers import HeadStart
     from imds_detour.backends.legacy import LegacyFirewall
     from imds_detour.backends.nft import NftFirewall
 
@@ -28,17 +28,12 @@ class Candidates:
     """The firewalls that may be the one for this namespace, getting ready: python-iptables loads in the background."""
 
     def __init__(
-        self,
-        choice: str,
-        versions: tuple[int, ...],
-        left: Callable[[], float] = lambda: inf,
-        head_start: HeadStart | None = None,
+        self, choice: str, helpers: Callable[[], dict[int, Child]], left: Callable[[], float] = lambda: inf
     ) -> None:
         """Set out for the one chosen, or for ``auto`` the first that can work here.
 
-        ``versions`` are the IP versions that it must handle, 4 and perhaps 6. ``left`` says how many seconds are left
-        before the deadline of the whole start. ``head_start`` has the helpers where they were forked for these
-        versions already; else do it before the first thread is started, for it forks.
+        ``helpers`` gives those of legacy iptables, by IP version; ``left`` says how many seconds are left before the
+        deadline of the whole start.
 
         Raises:
             DetourError: when legacy iptables is the user's choice and its helper cannot start.
@@ -48,11 +43,10 @@ class Candidates:
         self._legacy: LegacyFirewall | None = None
         self._no_helper: DetourError | None = None
         if choice != "nft":
-            from imds_detour.backends import helpers  # noqa: PLC0415  (imported when chosen)
-            from imds_detour.backends.legacy import LegacyFirewall  # noqa: PLC0415  (the same)
+            from imds_detour.backends.legacy import LegacyFirewall  # noqa: PLC0415  (imported when chosen)
 
             try:
-                self._legacy = LegacyFirewall(head_start.take() if head_start else helpers.start(versions), left)
+                self._legacy = LegacyFirewall(helpers(), left)
             except DetourError as error:
                 if choice == "legacy":
                     raise
@@ -82,6 +76,8 @@ class Candidates:
             except DetourError as error:
                 refusal = error
             else:
+                if self._choice == "legacy":
+                    self._legacy.because = "MOCK_BACKEND=legacy"
                 return self._legacy
         self._legacy.close()
         if self._choice == "legacy":
@@ -89,9 +85,20 @@ class Candidates:
         return _instead(nft, refusal)
 
 
-def start(choice: str, versions: tuple[int, ...], left: Callable[[], float] = lambda: inf) -> Firewall:
+def forking(versions: tuple[int, ...]) -> Callable[[], dict[int, Child]]:
+    """Return what forks the helpers of legacy iptables for these IP versions; before the first thread is started."""
+
+    def fork() -> dict[int, Child]:
+        from imds_detour.backends import helpers  # noqa: PLC0415  (imported when chosen)
+
+        return helpers.start(versions)
+
+    return fork
+
+
+def start(choice: str, versions: tuple[int, ...]) -> Firewall:
     """Return the firewall for this namespace, as Candidates do, without anything to do meanwhile."""
-    return Candidates(choice, versions, left).first_that_works()
+    return Candidates(choice, forking(versions)).first_that_works()
 
 
 def no_net_admin(uid: int) -> DetourError:
@@ -113,4 +120,4 @@ def _instead(nft: NftFirewall, refusal: DetourError) -> Firewall:
 
 
 _WITHOUT = "where none can be had: MOCK_BACKEND=env leads SDKs by the variables that some of them honour"
-_NFT_STANDS = "MOCK_BACKEND=nft, or take them out: `nft delete table ip imds_detour`"
+_NFT_STANDS = "MOCK_BACKEND=nft, or take them out: `imds-detourctl remove`"

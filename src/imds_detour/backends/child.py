@@ -14,7 +14,7 @@ import os
 import sys
 from contextlib import suppress  # our lock and our parent's way through need it too
 
-from imds_detour.errors import DetourError
+from imds_detour.errors import DetourError, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Child:
         except OSError as error:
             for each in undo:
                 each()
-            raise DetourError("firewall", f"{NO_HELPER}: {(error.strerror or str(error)).lower()}", MORE) from None
+            raise DetourError("firewall", f"{NO_HELPER}: {words(error)}", MORE) from None
         if self._pid == 0:
             self._socket.close()  # with a copy of the parent's end, the child would never see the end of its input
             _serve(theirs, self._words, load)
@@ -122,7 +122,7 @@ class Child:
             while self._socket.recv(LARGEST_MESSAGE):
                 pass  # until its end of the socket is gone, and so is it
         except TimeoutError:
-            os.kill(self._pid, signal.SIGKILL)
+            self._kill()
         except OSError:
             pass  # the child is gone already
         self._socket.close()
@@ -131,8 +131,12 @@ class Child:
 
     def kill(self) -> None:
         """End and reap the child, whatever it is doing: nothing will be asked of it any more."""
-        os.kill(self._pid, signal.SIGKILL)
+        self._kill()
         self._reap()
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):  # SIGCHLD is ignored by inheritance, and the kernel has reaped it
+            os.kill(self._pid, signal.SIGKILL)
 
     def _reap(self) -> None:
         try:
@@ -145,8 +149,7 @@ class Child:
 
         An answer that is still on its way would pass for the next call's, and a child that hangs never be reaped.
         """
-        with suppress(ProcessLookupError):  # SIGCHLD is ignored by inheritance, and the kernel has reaped it
-            os.kill(self._pid, signal.SIGKILL)
+        self._kill()
         self._lost = HelperLostError("firewall", f"the firewall helper {why}", remedy)
         return self._lost
 

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 class Firewall(Protocol):
     """What the way through needs of a firewall.
 
-    Every method raises DetourError with step ``firewall`` when the kernel or a library refuses.
+    Every method raises DetourError, with step ``firewall`` when the kernel or a library refuses, and with step ``lock``
+    when somebody else keeps writing.
     """
 
     name: str

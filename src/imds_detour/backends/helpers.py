@@ -88,7 +88,7 @@ def start(versions: Sequence[int]) -> dict[int, Child]:
 
 def _loader(version: int) -> Callable[[], dict[str, Callable[..., object]]]:
     def load() -> dict[str, Callable[..., object]]:
-        from imds_detour.backends import legacy_child  # noqa: PLC0415  (it imports ctypes; only the child needs it)
+        from imds_detour.backends import legacy_child  # noqa: PLC0415  (only the child needs it)
 
         return legacy_child.load(version)
 

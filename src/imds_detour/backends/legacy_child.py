@@ -86,7 +86,10 @@ class _Tables:
         return tuple(found.rule for found in before if found.rule is not None)
 
     def installed(self, table: str | None) -> tuple[Installed, ...]:
-        return tuple(found for name in OUR_CHAINS if table in (name, None) for found in self._read(self._table(name)))
+        """Read our rules; a table that has not been made yet is not made for that, and holds none."""
+        made = preflight.tables_made(self._version)
+        names = [name for name in OUR_CHAINS if table in (name, None) and (made is None or name in made)]
+        return tuple(found for name in names for found in self._read(self._table(name)))
 
     def _table(self, name: str) -> Any:  # noqa: ANN401  (python-iptables has no types)
         table = self._table_class(name, autocommit=False)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import _socket as socket  # without the enums and selectors of socket, which take 3 ms to load
+import errno
 import fcntl
 import os
 import time
 from contextlib import suppress
 
-from imds_detour.errors import DetourError
+from imds_detour.errors import DetourError, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,10 +71,12 @@ def _take(attempt: Callable[[], object], holder: str, patience: float, give_up: 
         try:
             attempt()
         except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EWOULDBLOCK):
+                raise DetourError("firewall", f"the firewall's lock cannot be taken: {words(error)}") from None
             if time.monotonic() > give_up:
                 raise DetourError(
-                    "firewall",
-                    f"{holder} holds the firewall's lock for {patience:.3g} s ({error})",
+                    "lock",
+                    f"{holder} holds the firewall's lock, and has done so for {patience:.3g} s",
                     "stop it and start again",
                 ) from None
             time.sleep(PAUSE)

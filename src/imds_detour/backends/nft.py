@@ -27,8 +27,7 @@ from imds_detour.netlink import (
     nested,
     talk,
 )
-from imds_detour.rules import NFT
-from imds_detour.rules_text import NFT_PRIORITIES, TABLE
+from imds_detour.rules import NFT, NFT_PRIORITIES, NFT_TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
     from imds_detour.rules import Installed, Rule
 
-TABLE_ATTRIBUTE = TABLE.encode() + b"\0"
+TABLE_ATTRIBUTE = NFT_TABLE.encode() + b"\0"
 
 NETLINK_NETFILTER = 12  # linux/netlink.h
 SUBSYSTEM, BATCH_BEGIN, BATCH_END = 10, 16, 17  # linux/netfilter/nfnetlink.h: NFNL_SUBSYS_NFTABLES, NFNL_MSG_BATCH_*
@@ -47,8 +46,16 @@ CHAIN_TABLE, CHAIN_NAME, CHAIN_HOOK, CHAIN_POLICY, CHAIN_TYPE = 1, 3, 4, 5, 7
 HOOK_NUM, HOOK_PRIORITY = 1, 2
 LOCAL_OUT, ACCEPT = 3, 1  # linux/netfilter.h: NF_INET_LOCAL_OUT, NF_ACCEPT
 
+LOAD = "load them on the host: `modprobe -a nf_tables nft_chain_nat nft_nat nft_reject_ipv4 nft_reject_ipv6`"
+"""What to do about a kernel without nftables, or without a part that our rules need."""
+
 TABLES = {NFT.guard: "filter", NFT.redirect: "nat"}
 """The table of legacy iptables that each chain stands for; the order is that in which they are made and listed."""
+MODULES = {
+    "filter": ("reject", "nft_reject_ipv4 nft_reject_ipv6"),
+    "nat": ("nat", "nft_chain_nat nft_nat"),
+}
+"""What the rules of each need beside nf_tables itself, and the modules that bring it."""
 
 
 class NftFirewall:
@@ -150,6 +157,8 @@ class NftFirewall:
             acknowledged = (Message(message.kind, message.flags | NLM_F_ACK, message.body) for message in messages)
             talk(NETLINK_NETFILTER, [begin, *acknowledged, end])
         except OSError as error:
+            if error.errno == errno.ENOENT:
+                raise _lacking({rule.table for rule in rules if rule not in standing}) from None
             raise _translated(error, "refuses our rules") from None
 
 
@@ -213,13 +222,18 @@ def _rule(family: int, rule: Rule) -> Message:
     return _chain_rules(NEWRULE, NLM_F_CREATE | NLM_F_APPEND, family, rule.chain, encode(rule))
 
 
+def _lacking(tables: set[str]) -> DetourError:
+    """Return what to say where nf_tables is there, and knows no such chain or expression."""
+    what, modules = MODULES["nat" if "nat" in tables else "filter"]
+    reason = f"nftables refuses our rules: the kernel has no {what} for it ({os.strerror(errno.ENOENT)})"
+    return DetourError("firewall", reason, f"load it on the host: `modprobe {modules}`")
+
+
 def _translated(error: OSError, what: str) -> DetourError:
     if error.errno == errno.EPERM:
         return no_net_admin(os.geteuid())
     if error.errno in (errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP):
-        return DetourError(
-            "firewall",
-            f"nftables {what}: the kernel has none ({error.strerror})",
-            "load it on the host: `modprobe nf_tables nft_nat nft_reject`",
-        )
-    return DetourError("firewall", f"nftables {what}: {error.strerror}")
+        return DetourError("firewall", f"nftables {what}: the kernel has none ({error.strerror})", LOAD)
+    if error.errno == errno.ENOENT:  # where nothing is to be read or taken away: an expression or a type of chain
+        return DetourError("firewall", f"nftables {what}: the kernel lacks a part of it ({error.strerror})", LOAD)
+    return DetourError("firewall", f"nftables {what}: {error.strerror or error}")

@@ -17,6 +17,17 @@ SO_GET_INFO = 64
 """linux/netfilter_ipv4/ip_tables.h: IPT_BASE_CTL; the same for IPv6."""
 INFO_SIZE = 84
 """sizeof(struct ipt_getinfo): the table's name in 32 bytes, then 13 numbers of 4."""
+MADE = {4: "/proc/self/net/ip_tables_names", 6: "/proc/self/net/ip6_tables_names"}
+"""Where the kernel lists the tables that a network namespace has so far, one a line."""
+
+
+def tables_made(version: int) -> frozenset[str] | None:
+    """Return the legacy tables that there are; None where that is not to be seen. To look into another one makes it."""
+    try:
+        with open(MADE[version]) as names:
+            return frozenset(names.read().split())
+    except OSError:
+        return None
 
 
 def require_capabilities() -> None:

@@ -41,7 +41,7 @@ class Answer:
     counted: bool
 
     def __str__(self) -> str:
-        how = "by our rule" if self.counted else "by comparison alone: no NET_ADMIN to read counters"
+        how = "by our rule" if self.counted else "by comparison alone: our rule cannot be seen from here"
         return f"{self.redirect.endpoint} -> {self.mock}, verified {self.identity}, {how}"
 
 

@@ -50,6 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
             found = answers.of_all(chosen, looker, Deadline(min(chosen.timeout, PATIENCE)))
     except DetourError as error:
         raise DetourError(error.step, error.reason, error.remedy, status=UNHEALTHY) from None
+    except OSError as error:  # no descriptor to be had, for example: main would end it with another status
+        raise DetourError("system", f"the system refuses: {error}", status=UNHEALTHY) from None
     if chosen.log != "quiet":
         terminal.Terminal.of(sys.stdout).line("; ".join(map(str, found)), terminal.Style.GREEN)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -9,11 +10,17 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, suppress
+from math import inf
 from typing import TYPE_CHECKING
 
+from imds_detour.backends.legacy import LegacyFirewall
 from imds_detour.ctl import sandbox
 from imds_detour.ctl.lab import Host, environ, link
 from imds_detour.ctl.nameserver import addresses, refusal, serve
+from imds_detour.ctl.status import LISTINGS
+from imds_detour.errors import DetourError
+from imds_detour.report import Report
+from imds_detour.waiting import Deadline
 
 if TYPE_CHECKING:
     import argparse
@@ -58,6 +65,20 @@ def main() -> int:
     """Run the demo; this is the part that is in the sandbox, started by run()."""
     if sys.argv[1:] == ["nameserver"]:
         serve(MOCK, _late_answer())
+    try:
+        return _run(sys.argv[1:])
+    except DetourError as error:
+        failure = error
+    except subprocess.CalledProcessError as error:
+        words = (error.stderr or "").strip().splitlines()[-1:]
+        failure = DetourError("demo", f"`{' '.join(error.cmd)}` failed: {''.join(words) or error.returncode}")
+    except (OSError, subprocess.SubprocessError) as error:
+        failure = DetourError("demo", f"the system refuses: {error}")
+    Report("text", Deadline(inf)).failure(failure)
+    return failure.status
+
+
+def _run(command: list[str]) -> int:
     with suppress(KeyboardInterrupt), ExitStack() as stack:
         mock = stack.enter_context(Host())
         app = stack.enter_context(Host(nameservers=(MOCK,)))
@@ -65,8 +86,8 @@ def main() -> int:
         app.ip("route", "add", "default", "via", MOCK)  # as in a container; here it leads nowhere
         _start(stack, mock, sys.executable, "-m", "imds_detour.ctl.demo", "nameserver")
         _start(stack, mock, _installed("imds-detourctl"), "mock", "--listen", f"0.0.0.0:{PORT}", "--quiet")
-        if sys.argv[1:]:
-            return _app(app, sys.argv[1], log="text")
+        if command:
+            return _app(app, command[0], log="text")
         return _show(app)
     return 128 + signal.SIGINT
 
@@ -80,10 +101,9 @@ def _show(app: Host) -> int:
     _say(f"$ MOCK_HOSTNAME={NAME} MOCK_PORT={PORT} MOCK_LOG=debug imds-detour sh -c '{IMDS_V1}'", bold=True)
     first = _app(app, IMDS_V1, log="debug")
     _say("")
-    _say("The rules as they stand in the kernel:  $ iptables-legacy-save", bold=True)
-    kernel = app.run("iptables-legacy-save").stdout
-    ours = (line for line in kernel.splitlines() if "IMDS_DETOUR" in line or line in ("*nat", "*filter"))
-    _say("\n".join(ours))
+    listing, rules = _rules(app)
+    _say(f"The rules as they stand in the kernel:  $ {listing}", bold=True)
+    _say(rules)
     _say("")
     _say("A second client, which speaks IMDSv2: a token first. Name and mock are there by now, and our rules as well.")
     indented = IMDS_V2.replace("\n", "\n    ")
@@ -97,6 +117,19 @@ def _show(app: Host) -> int:
     return 0
 
 
+def _rules(app: Host) -> tuple[str, str]:
+    """Return the command that lists what stands of ours in the firewall that was taken, and what it says."""
+    status = app.run(_installed("imds-detourctl"), "status", "--json", check=False)
+    redirects = json.loads(status.stdout)["redirects"] if status.returncode == 0 else []
+    listing = LISTINGS[redirects[0]["backend"]] if redirects else ""
+    if not redirects or not shutil.which(listing.split()[0]):
+        return "imds-detourctl status", app.run(_installed("imds-detourctl"), "status", check=False).stdout.rstrip()
+    lines = app.run(*listing.split()).stdout.splitlines()
+    if redirects[0]["backend"] == LegacyFirewall.name:  # it has no command for ours alone
+        lines = [line for line in lines if "IMDS_DETOUR" in line or line in ("*nat", "*filter")]
+    return listing, "\n".join(lines)
+
+
 def _app(app: Host, command: str, log: str) -> int:
     settings = environ(MOCK_HOSTNAME=NAME, MOCK_PORT=PORT, MOCK_LOG=log)
     here = ("env", "--chdir", os.getcwd())  # entering the host's mounts leads to its /
@@ -104,13 +137,18 @@ def _app(app: Host, command: str, log: str) -> int:
 
 
 def _start(stack: ExitStack, host: Host, *command: str) -> None:
-    """Start a server and wait for its first line, which says that it listens."""
+    """Start a server and wait for its first line, which says that it listens.
+
+    Raises:
+        DetourError: when it ends instead.
+
+    """
     server = stack.enter_context(host.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
     stack.callback(server.kill)
     assert server.stdout is not None  # noqa: S101  (a pipe was asked for)
     line = server.stdout.readline()
     if server.poll() is not None or not line:
-        raise RuntimeError(f"{command[0]} did not start: {line}")
+        raise DetourError("demo", f"{os.path.basename(command[0])} did not start: {line.strip() or 'it said nothing'}")
 
 
 def _late_answer() -> Answer:

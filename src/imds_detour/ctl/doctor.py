@@ -1,4 +1,7 @@
-"""imds-detourctl doctor: go through everything that a redirect needs, and end with the one thing to change."""
+"""imds-detourctl doctor: go through everything that a redirect needs, and end with the one thing to change.
+
+It writes no rule, route or file; the kernel may load its modules, and has the tables of legacy iptables afterwards.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,8 @@ NAMES = 27
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the verb."""
     parser.epilog = (
-        "Changes nothing. Run it where the app runs, with what the app is given, for example\n"
+        "Writes no rule, route or file; the kernel may load its modules. Run it where the app\n"
+        "runs, with what the app is given, for example\n"
         "  docker compose run --rm --entrypoint /opt/imds-detour/bin/imds-detourctl SERVICE doctor\n\n"
         "exit status: 0 when nothing stands in the way, 1 when something does.\n"
     )

@@ -40,11 +40,15 @@ def usable() -> Iterator[Usable]:
         DetourError: when none does, for the reason that nftables has, which needs least.
 
     """
-    legacy, nft = LegacyFirewall(helpers.start(ip_versions.here())), NftFirewall()
-    working: list[Firewall] = []
     refused: dict[str, DetourError] = {}
+    candidates: list[LegacyFirewall | NftFirewall] = [NftFirewall()]
     try:
-        for firewall in (legacy, nft):
+        candidates.insert(0, LegacyFirewall(helpers.start(ip_versions.here())))
+    except DetourError as error:  # no process to be had; nftables needs none
+        refused[LegacyFirewall.name] = error
+    working: list[Firewall] = []
+    try:
+        for firewall in candidates:
             try:
                 firewall.require()
             except DetourError as error:
@@ -52,7 +56,8 @@ def usable() -> Iterator[Usable]:
             else:
                 working.append(firewall)
         if not working:
-            raise refused[nft.name]
+            raise refused[NftFirewall.name]
         yield Usable(tuple(working), refused)
     finally:
-        legacy.close()
+        for firewall in candidates:
+            firewall.close()

@@ -7,6 +7,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any, Self
 
 from imds_detour.ctl import sandbox
+from imds_detour.errors import DetourError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,9 +35,14 @@ class Host:
     """A host with a network, a /run, and name service files of its own."""
 
     def __init__(self, *, nameservers: tuple[str, ...] = (), hosts: str = "") -> None:
-        """Make one; it has a loopback device and nothing else until it is linked."""
+        """Make one; it has a loopback device and nothing else until it is linked.
+
+        Raises:
+            DetourError: outside of a sandbox, or when the kernel has no namespaces to give.
+
+        """
         if not sandbox.inside():
-            raise RuntimeError("hosts are made in a sandbox only: python -m imds_detour.ctl.sandbox COMMAND")
+            raise DetourError("lab", "hosts are made in a sandbox only", "python -m imds_detour.ctl.sandbox COMMAND")
         self._holder = subprocess.Popen(
             ["unshare", "--net", "--mount", "--", "sh", "-eu", "-c", HOLD, "host", *FILES],
             stdin=subprocess.PIPE,
@@ -44,7 +50,8 @@ class Host:
         )
         assert self._holder.stdout is not None  # noqa: S101  (a pipe was asked for)
         if self._holder.stdout.readline() != b"ready\n":
-            raise RuntimeError("a host could not be made; its complaint is on stderr")
+            self.close()
+            raise DetourError("lab", "a network namespace could not be made; its complaint is above")
         self.write("resolv.conf", "".join(f"nameserver {server}\n" for server in nameservers))
         self.write("hosts", "127.0.0.1 localhost\n" + hosts)
         self.write("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n")

@@ -9,17 +9,22 @@ import signal
 from collections.abc import Callable
 
 from imds_detour.ctl.http_server import Connection, Server
+from imds_detour.errors import DetourError
 
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<v4>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
 _FAMILY_OFF = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, None}  # None: newer asyncio says so without a number
-_REMEDIES = {
-    errno.EADDRINUSE: "it is in use; stop what listens there, or give another port with --listen",
-    errno.EACCES: "not permitted; ports below 1024 are root's: give another port with --listen",
+_KNOWN = {
+    errno.EADDRINUSE: (": it is in use", "stop what listens there, or give another port with --listen"),
+    errno.EACCES: (": not permitted", "ports below 1024 are root's: give another port with --listen"),
 }
+_OTHER = ("", "give another address with --listen")
 
 
-class StartError(Exception):
-    """The server cannot start; the message is one line with the remedy."""
+class StartError(DetourError):
+    """The server cannot start."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__("mock", reason, remedy)
 
 
 def address(text: str) -> tuple[str, int]:
@@ -29,7 +34,7 @@ def address(text: str) -> tuple[str, int]:
         if match and int(match["port"]) <= 65535:
             v6 = match["v6"]
             return str(ipaddress.IPv6Address(v6) if v6 else ipaddress.IPv4Address(match["v4"])), int(match["port"])
-    raise StartError(f"cannot listen on {text!r}; write it like 127.0.0.1:1338 or [::1]:1338")
+    raise StartError(f"cannot listen on {text!r}", "write it like 127.0.0.1:1338 or [::1]:1338")
 
 
 async def serve(
@@ -72,6 +77,6 @@ async def _listen(connect: Callable[[], Connection], host: str, port: int, stack
                 port = bound.getsockname()[1]  # the second family gets the port the first one was given
                 listening.append(f"[{each}]:{port}" if ":" in each else f"{each}:{port}")
     if code not in _FAMILY_OFF or not listening:
-        remedy = _REMEDIES.get(code or 0, "give another address with --listen")
-        raise StartError(f"cannot listen on {host} port {port}: {remedy}")
+        why, remedy = _KNOWN.get(code or 0, _OTHER)
+        raise StartError(f"cannot listen on {host} port {port}{why}", remedy)
     return listening

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from imds_detour import capabilities, ip_versions
+from imds_detour import capabilities
 from imds_detour.backends.nft import NftFirewall
 from imds_detour.errors import DetourError
 from imds_detour.rules import Dnat
@@ -24,13 +24,8 @@ class Looker:
         have = capabilities.effective()
         if have & capabilities.NET_ADMIN:
             nft = NftFirewall()
-            if nft.stands() or not have & capabilities.NET_RAW:
-                self.firewall = nft  # without NET_RAW legacy iptables cannot be looked at
-            else:
-                from imds_detour.backends import helpers  # noqa: PLC0415  (nftables does not need it)
-                from imds_detour.backends.legacy import LegacyFirewall  # noqa: PLC0415  (the same)
-
-                self.firewall = LegacyFirewall(helpers.start(ip_versions.here()))
+            # Without NET_RAW, and without a helper process, legacy iptables cannot be looked at.
+            self.firewall = nft if nft.stands() or not have & capabilities.NET_RAW else _legacy() or nft
 
     def __enter__(self) -> Self:
         return self
@@ -58,4 +53,16 @@ class Looker:
                 and (rule.destination, rule.port) == (endpoint.address, endpoint.port)
             ):
                 return rule.target.to
+        return None
+
+
+def _legacy() -> Firewall | None:
+    """Return legacy iptables, its helper process under way; None where no process can be had for it."""
+    from imds_detour import ip_versions  # noqa: PLC0415  (nftables does not need it)
+    from imds_detour.backends import helpers  # noqa: PLC0415  (the same)
+    from imds_detour.backends.legacy import LegacyFirewall  # noqa: PLC0415  (the same)
+
+    try:
+        return LegacyFirewall(helpers.start(ip_versions.here()))
+    except DetourError:
         return None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from math import inf
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Protocol, cast
 
 from imds_detour import __version__
-from imds_detour.errors import STATUS_WRAPPER_FAILED, DetourError
+from imds_detour.errors import DetourError
 from imds_detour.report import Report
 from imds_detour.waiting import Deadline
 
@@ -38,6 +39,9 @@ EPILOG = """\
 environment (MOCK_HOSTNAME and so on) or by flag (--hostname and so on); a flag wins.
 """
 
+OF_STDOUT = (errno.EPIPE, errno.ENOSPC)
+"""What a write to stdout that cannot be done says, and nothing else that a verb does."""
+
 
 class Verb(Protocol):
     """What a verb's module has."""
@@ -51,26 +55,19 @@ class Verb(Protocol):
 
 def main() -> int:
     """Run the verb on the command line and return its exit status."""
+    asked = SimpleNamespace()
+    _replace_closed_streams()
     try:
-        status = _run(sys.argv[1:])
+        status = _outcome(sys.argv[1:], asked)
         sys.stdout.flush()
-    except DetourError as error:
-        Report("text", Deadline(inf)).failure(error)
-        return error.status
     except KeyboardInterrupt:
         return 130  # 128 + SIGINT, as a shell has it
-    except OSError as error:
+    except OSError as error:  # stdout's: _outcome() lets no other pass
         # What is left in the buffer goes nowhere, or the interpreter would complain when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if error.errno == errno.EPIPE:
             return 141  # 128 + SIGPIPE: the reader has seen enough, as in `| head -1`
-        Report("text", Deadline(inf)).failure(DetourError("output", f"cannot write to stdout: {error.strerror}"))
-        return STATUS_WRAPPER_FAILED
-    except Exception as error:  # a fault of ours is one line as well
-        Report("text", Deadline(inf)).failure(
-            DetourError("internal", f"unexpected {type(error).__name__}: {error}", "please report it")
-        )
-        return STATUS_WRAPPER_FAILED
+        return _failed(DetourError("output", f"cannot write to stdout: {error.strerror}"), asked)
     return status
 
 
@@ -107,14 +104,60 @@ def verb(name: str) -> Verb:
     return cast("Verb", import_module(f"imds_detour.ctl.{name}"))
 
 
-def _run(words: list[str]) -> int:
-    if words == ["check"]:  # what a container's HEALTHCHECK runs every few seconds: there is nothing to parse
-        return verb("check").run(cast("argparse.Namespace", SimpleNamespace()))
+def _replace_closed_streams() -> None:
+    """Let what is written to a stream that our caller has closed go nowhere, and no file of ours be taken for it."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    # For as long as we live, and with the numbers that they would have.
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def _outcome(words: list[str], asked: SimpleNamespace) -> int:
+    """Run the verb, and return its exit status or that of its failure, which is one line then.
+
+    ``asked`` takes the flags, as far as they make sense: one of them says how to report the failure.
+
+    Raises:
+        OSError: when a verb that writes more than a buffer holds cannot write to stdout.
+
+    """
     try:
-        arguments = parser(words[:1]).parse_args(words)  # only --help and --version can come before the verb
+        return _run(words, cast("argparse.Namespace", asked))
+    except DetourError as error:
+        return _failed(error, asked)
+    except OSError as error:
+        if error.errno in OF_STDOUT:
+            raise
+        return _failed(DetourError("system", f"the system refuses: {error}"), asked)
+    except Exception as error:  # a fault of ours is one line as well
+        failure = DetourError("internal", f"unexpected {type(error).__name__}: {error}", "please report it")
+        return _failed(failure, asked)
+
+
+def _failed(error: DetourError, asked: SimpleNamespace) -> int:
+    """Say what failed in the way that MOCK_LOG, or the flag for it, asks for, and return the exit status."""
+    from imds_detour import settings  # noqa: PLC0415  (a health check that is well does not wait for it)
+    from imds_detour.ctl import flags  # noqa: PLC0415  (likewise)
+
+    log = "text"
+    with suppress(DetourError):  # it makes no sense, which somebody else says
+        log = settings.log_of(flags.environ(cast("argparse.Namespace", asked)))
+    Report(log, Deadline(inf)).failure(error)
+    return error.status
+
+
+def _run(words: list[str], asked: argparse.Namespace) -> int:
+    if words == ["check"]:  # what a container's HEALTHCHECK runs every few seconds: there is nothing to parse
+        return verb("check").run(asked)
+    try:
+        parser(words[:1]).parse_args(words, asked)  # only --help and --version can come before the verb
     except SystemExit as end:  # it has said what there was to say
         return int(end.code or 0)
-    return verb(arguments.verb).run(arguments)
+    return verb(asked.verb).run(asked)
 
 
 if __name__ == "__main__":

@@ -73,18 +73,14 @@ more of AWS, and other people keep them up to date.
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until SIGTERM or SIGINT, then return 0; return 2 after one line on stderr if that cannot start."""
-    try:
-        if args.print_data:
-            sys.stdout.write(json.dumps(_data(args.data), indent=2) + "\n")
-            return 0
-        addresses = [address(text) for text in args.listen or [DEFAULT_LISTEN]]
-        server = Server(_answer(args, time.time()), _say if args.log else _ignore)
-        connect = connections(server, delay=_seconds("--delay", args.delay) or 0, hang=args.hang)
-        asyncio.run(serve(server, connect, addresses, _say))
-    except StartError as error:
-        _say(str(error))
-        return 2
+    """Serve until SIGTERM or SIGINT, then return 0; raise `StartError` if that cannot start."""
+    if args.print_data:
+        sys.stdout.write(json.dumps(_data(args.data), indent=2) + "\n")
+        return 0
+    addresses = [address(text) for text in args.listen or [DEFAULT_LISTEN]]
+    server = Server(_answer(args, time.time()), _say if args.log else _ignore)
+    connect = connections(server, delay=_seconds("--delay", args.delay) or 0, hang=args.hang)
+    asyncio.run(serve(server, connect, addresses, _say))
     return 0
 
 
@@ -103,7 +99,9 @@ def _answer(args: argparse.Namespace, start: float) -> Answer:
         return answer
     match = _FAIL.fullmatch(args.fail)
     if not match or int(match[1]) not in set(http.HTTPStatus):
-        raise StartError(f"--fail {args.fail!r}: write an HTTP error such as 503, or 503:3 for each third request")
+        raise StartError(
+            f"--fail {args.fail!r} is not valid", "write an HTTP error such as 503, or 503:3 for each third request"
+        )
     return Failing(answer, int(match[1]), int(match[2] or 1))
 
 
@@ -113,7 +111,7 @@ def _seconds(flag: str, text: str | None, least: float = 0) -> float | None:
     with contextlib.suppress(ValueError):  # float's word for no number
         if least <= float(text) <= _LONGEST:  # NaN is neither
             return float(text)
-    raise StartError(f"{flag} {text!r}: write a number of seconds from {least} to {_LONGEST}")
+    raise StartError(f"{flag} {text!r} is not valid", f"write a number of seconds from {least} to {_LONGEST}")
 
 
 def _say(line: str) -> None:
@@ -135,14 +133,15 @@ def _data(path: str | None) -> dict[str, Json]:
         with open(path, encoding="utf-8-sig") as file:
             return load(defaults, file.read())
     except OSError as error:
-        raise StartError(f"cannot read {path}: {error.strerror}; give --data a file of JSON") from error
+        raise StartError(f"cannot read {path}: {error.strerror}", "give --data a file of JSON") from error
     except UnicodeDecodeError as error:
-        raise StartError(f"{path}: not UTF-8 text; save it as UTF-8") from error
+        raise StartError(f"{path}: not UTF-8 text", "save it as UTF-8") from error
     except DataError as error:
-        raise StartError(f"{path}: {error}") from error
+        raise DataError(f"{path}: {error.reason}") from error
 
 
 if __name__ == "__main__":
-    _parser = argparse.ArgumentParser(prog=_NAME)
-    add_arguments(_parser)
-    sys.exit(run(_parser.parse_args()))
+    from imds_detour.ctl.main import main
+
+    sys.argv.insert(1, "mock")
+    sys.exit(main())

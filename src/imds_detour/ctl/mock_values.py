@@ -3,6 +3,8 @@
 import json
 from typing import TypeAlias
 
+from imds_detour.errors import DetourError
+
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 AWS_ROOTS = ("meta-data", "user-data", "dynamic")
@@ -17,8 +19,11 @@ _TOO_DEEP = f"nested too deeply; use at most {_MAX_DEPTH} levels"
 _MAX_OFFSET = 10**9  # seconds, some 31 years: such a time still fits a four-digit year
 
 
-class DataError(ValueError):
-    """The metadata values cannot be served; the message says which one, and what to write instead."""
+class DataError(DetourError):
+    """The metadata values cannot be served; the reason says which one, and what to write instead."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("mock", reason)
 
 
 def load(defaults: str, override: str | None = None) -> dict[str, Json]:

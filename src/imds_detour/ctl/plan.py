@@ -63,6 +63,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     """
     chosen = flags.parse(arguments)
+    if chosen.backend == "env":
+        raise DetourError(
+            "settings",
+            "MOCK_BACKEND=env sets variables for an app, and makes no rules to plan",
+            "leave it out, or run `imds-detour env` to see what the app gets",
+        )
     show(make(chosen), chosen.backend, Terminal.of(sys.stdout))
     return 0
 

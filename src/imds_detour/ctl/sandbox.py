@@ -20,12 +20,20 @@ if TYPE_CHECKING:
 SETUP = 'mount -t tmpfs tmpfs /run && ip link set lo up && hostname sandbox && exec "$@"'
 """/run anew: the machine's own sockets (name service caches, container engines) and lock files are out of reach. And a
 host name without a domain, which name look-ups would search."""
+ROOTS_PLACES = ("/usr/sbin", "/sbin")
+"""Where ip and iptables are; an ordinary user of Debian has neither on the PATH, and in a sandbox everybody is root."""
+
+
+def path(environ: Mapping[str, str]) -> str:
+    """Return an environment's PATH with what root finds there."""
+    places = environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join([*places, *(place for place in ROOTS_PLACES if place not in places)])
 
 
 def missing() -> str:
     """Say why no sandbox can be made here, with the remedy; empty when one can."""
     for tool, package in (("unshare", "util-linux"), ("nsenter", "util-linux"), ("ip", "iproute2")):
-        if not shutil.which(tool):
+        if not shutil.which(tool, path=path(os.environ)):
             return f"{tool} is not installed: sudo apt-get install -y {package}"
     probe = subprocess.run(_unshare(["true"]), capture_output=True, text=True, check=False)
     if probe.returncode:
@@ -44,10 +52,13 @@ class _StoppedError(Exception):
 
 
 def run(command: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run a command in a sandbox of its own, and return its exit status. SIGTERM and SIGHUP end all of it at once."""
+    """Run a command in a sandbox of its own, root's places on its PATH, and return its exit status.
+
+    SIGTERM and SIGHUP end all of it at once.
+    """
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
-    process = subprocess.Popen(_unshare(command), env=environ)
+    process = subprocess.Popen(_unshare(command), env={**environ, "PATH": path(environ)})
     while True:
         try:
             status = process.wait()

@@ -1,4 +1,7 @@
-"""Everything that a redirect needs, in the order in which it is needed: one function each, that changes nothing."""
+"""Everything that a redirect needs, in the order in which it is needed, one function each.
+
+They write no rule, route or file; to ask for its tables makes the kernel load modules, and the tables, which are empty.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 3.0
 """Seconds for each look-up, connection and request: twenty of them are looked at in a row, and a person waits."""
+NOT_ASKED = "not asked for in the host's own network namespace: asking makes its tables"
 
 
 @dataclass
@@ -55,14 +57,19 @@ class Case:
             self.error = error
         self.versions = ip_versions.here()
         # Forked now, for it has to be before the first thread; what it says is asked for later.
-        self.legacy = LegacyFirewall(helpers.start(self.versions))
+        self.legacy: LegacyFirewall | DetourError
+        try:
+            self.legacy = LegacyFirewall(helpers.start(self.versions))
+        except DetourError as error:  # no process to be had; nftables needs none
+            self.legacy = error
         self.nft = NftFirewall()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self.legacy.close()
+        if isinstance(self.legacy, LegacyFirewall):
+            self.legacy.close()
 
     @property
     def services(self) -> tuple[Service, ...]:
@@ -80,16 +87,32 @@ class Case:
         return namespaces.look()
 
     @cached_property
+    def on_the_host(self) -> bool:
+        """Whether this is the host's own network namespace, where nothing is to be so much as touched."""
+        return namespaces.is_the_hosts(self.signs)
+
+    @cached_property
     def capabilities(self) -> int:
-        """The effective set."""
+        """The effective set; empty where it cannot be told."""
+        return 0 if isinstance(self._capabilities, DetourError) else self._capabilities
+
+    @property
+    def untold(self) -> DetourError | None:
+        """Why it cannot be told what this process may do; None where it can."""
+        return self._capabilities if isinstance(self._capabilities, DetourError) else None
+
+    @cached_property
+    def _capabilities(self) -> int | DetourError:
         try:
             return capabilities.effective()
-        except OSError:
-            return 0
+        except DetourError as error:
+            return error
 
     @cached_property
     def legacy_refusal(self) -> DetourError | None:
-        """Why legacy iptables cannot be used."""
+        """Why legacy iptables cannot be used, or is not asked: asking makes its tables, empty as they are."""
+        if self.on_the_host:
+            return DetourError("firewall", NOT_ASKED)
         return refusal(self.legacy)
 
     @cached_property
@@ -102,8 +125,9 @@ class Case:
         """The rules of ours that stand, in whichever firewall can be looked at."""
         found: tuple[Installed, ...] = ()
         for firewall, why_not in ((self.legacy, self.legacy_refusal), (self.nft, self.nft_refusal)):
-            if why_not is None:
-                found += firewall.installed()
+            if why_not is None and not isinstance(firewall, DetourError):
+                with suppress(DetourError):  # the doctor says what he could not see, and goes on
+                    found += firewall.installed()
         return found
 
     def resolve(self, host: str | Address) -> Resolution:
@@ -143,8 +167,10 @@ class Case:
         return None
 
 
-def refusal(firewall: LegacyFirewall | NftFirewall) -> DetourError | None:
-    """Return why a firewall cannot be used here, or None when it can."""
+def refusal(firewall: LegacyFirewall | NftFirewall | DetourError) -> DetourError | None:
+    """Return why a firewall cannot be used here, or cannot even be asked; None when it can be used."""
+    if isinstance(firewall, DetourError):
+        return firewall
     try:
         firewall.require()
     except DetourError as error:

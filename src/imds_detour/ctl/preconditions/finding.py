@@ -48,6 +48,11 @@ def fail(name: str, seen: str, remedy: str) -> Finding:
     return Finding(name, State.FAIL, seen, remedy)
 
 
+def untold(name: str, why: str) -> Finding:
+    """Return that it cannot be seen from here: that is no failure, and nothing to call well."""
+    return Finding(name, State.SKIPPED, f"cannot be told: {why}")
+
+
 def skipped(name: str, why: str) -> Finding:
     """Return that it was not looked at, for want of something that comes before."""
     return Finding(name, State.SKIPPED, why)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from imds_detour.backends.iptc_loader import PACKAGES
+from imds_detour.backends.nft import LOAD
 from imds_detour.backends.preflight import require_capabilities, require_tables
 from imds_detour.capabilities import NET_ADMIN
+from imds_detour.ctl.preconditions.case import NOT_ASKED
 from imds_detour.ctl.preconditions.finding import Finding, fail, ok, skipped, warn
 from imds_detour.errors import DetourError
 
@@ -22,14 +24,12 @@ def legacy_kernel(case: Case) -> Finding:
     name = "legacy iptables"
     if case.backend in ("nft", "env"):
         return skipped(name, f"MOCK_BACKEND={case.backend} does without")
-    if not case.capabilities & NET_ADMIN:
+    if _known_to_lack_net_admin(case):
         return skipped(name, UNASKED)
-    for version in case.versions:
-        try:
-            require_capabilities()
-            require_tables(version)
-        except DetourError as error:
-            return _without_legacy(case, name, error.reason, error.remedy)
+    if case.on_the_host:
+        return skipped(name, NOT_ASKED)
+    if error := _tables_missing(case):
+        return _without_legacy(case, name, error.reason, error.remedy)
     return ok(name, "in the kernel, for " + " and ".join(f"IPv{version}" for version in case.versions))
 
 
@@ -38,14 +38,12 @@ def libraries(case: Case) -> Finding:
     name = "libraries"
     if case.backend in ("nft", "env"):
         return skipped(name, f"MOCK_BACKEND={case.backend} needs none")
+    if case.on_the_host:
+        return skipped(name, NOT_ASKED)
     error = case.legacy_refusal
     if error is None:
         return ok(name, "python-iptables and the libraries of iptables load")
-    try:
-        for version in case.versions:
-            require_capabilities()
-            require_tables(version)
-    except DetourError:
+    if _tables_missing(case):
         return skipped(name, "legacy iptables cannot work here anyway")
     remedy = error.remedy
     if remedy == PACKAGES:
@@ -58,13 +56,13 @@ def nftables(case: Case) -> Finding:
     name = "nftables"
     if case.backend in ("legacy", "env"):
         return skipped(name, f"MOCK_BACKEND={case.backend} does without")
-    if not case.capabilities & NET_ADMIN:
+    if _known_to_lack_net_admin(case):
         return skipped(name, UNASKED)
     error = case.nft_refusal
     if error is None:
         return ok(name, "in the kernel")
     if case.backend == "nft" or case.legacy_refusal is not None:
-        return fail(name, error.reason, error.remedy or "load it on the host: `modprobe nf_tables nft_nat nft_reject`")
+        return fail(name, error.reason, error.remedy or LOAD)
     return ok(name, f"{error.reason}; not needed, legacy iptables works")
 
 
@@ -73,6 +71,8 @@ def firewall(case: Case) -> Finding:
     name = "firewall"
     if case.backend == "env":
         return skipped(name, "MOCK_BACKEND=env changes no rules")
+    if case.on_the_host and case.backend != "nft":
+        return skipped(name, f"legacy iptables is {NOT_ASKED}")
     if case.nft_refusal is None and case.backend == "legacy" and case.nft.stands():
         return fail(
             name,
@@ -84,6 +84,22 @@ def firewall(case: Case) -> Finding:
     if case.backend != "legacy" and case.nft_refusal is None:
         return ok(name, "nftables would be taken")
     return skipped(name, "none can be used; see above")
+
+
+def _tables_missing(case: Case) -> DetourError | None:
+    """Return why legacy iptables has no place here, whatever there is of its libraries; None when it has one."""
+    try:
+        for version in case.versions:
+            require_capabilities()
+            require_tables(version)
+    except DetourError as error:
+        return error
+    return None
+
+
+def _known_to_lack_net_admin(case: Case) -> bool:
+    """Whether asking the kernel is in vain; where capabilities cannot be told, the kernel tells."""
+    return case.untold is None and not case.capabilities & NET_ADMIN
 
 
 def _without_legacy(case: Case, name: str, reason: str, remedy: str) -> Finding:

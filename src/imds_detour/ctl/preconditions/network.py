@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from imds_detour import nameservers, resolver_file, routes
 from imds_detour.ctl.preconditions.case import PATIENCE
 from imds_detour.ctl.preconditions.finding import Finding, State, fail, ok, skipped, warn
-from imds_detour.errors import DetourError, NotYetError
+from imds_detour.errors import DetourError, NotYetError, words
 from imds_detour.exchange import exchange, request
 from imds_detour.probe import identify
 from imds_detour.resolver_file import server_among
@@ -45,11 +45,11 @@ def resolver(case: Case, service: Service) -> Finding:
     try:
         complaints = nameservers.complaints(host, Deadline(PATIENCE))
     except NotYetError as error:
-        complaints = {nameservers.CONFIGURATION: error.reason}
+        complaints = {resolver_file.PATH: error.reason}
     silent = {server: what for server, what in complaints.items() if what}
     seen = "; ".join(f"{server} {what}" for server, what in silent.items())
     if not complaints:
-        seen = f"{nameservers.CONFIGURATION} names no DNS server"
+        seen = f"{resolver_file.PATH} names no DNS server"
     if len(silent) < len(complaints):
         return ok(name, "; ".join([f"{server} answers" for server in complaints if server not in silent]))
     if known:
@@ -129,7 +129,7 @@ def tcp(case: Case, service: Service) -> Finding:
                     f"{at} refuses: nothing listens there",
                     'correct MOCK_PORT (amazon-ec2-metadata-mock: `MOCK_PORT: "1338"`), or start the mock on 0.0.0.0',
                 )
-            return fail(label, f"{at}: {(error.strerror or str(error)).lower()}", "start the mock; see MOCK_HOSTNAME")
+            return fail(label, f"{at}: {words(error)}", "start the mock; see MOCK_HOSTNAME")
     return ok(label, f"{at} accepts")
 
 
@@ -171,13 +171,14 @@ def redirect(case: Case, service: Service) -> Finding:
     """Ask through a redirect of ours, where one stands; where none does, nobody is asked."""
     label, mock = "redirect", case.mock(service)
     standing = {
-        installed.rule.destination: installed.rule.target.to
+        (installed.rule.destination, installed.rule.port): installed.rule.target.to
         for installed in case.installed
         if installed.rule and isinstance(installed.rule.target, Dnat)
     }
     for at in service.preset.endpoints:
-        if at.address in standing and mock is not None and mock[0].address.version == at.address.version:
-            return _through(label, at, standing[at.address], mock)
+        leads_to = standing.get((at.address, at.port))
+        if leads_to is not None and mock is not None and mock[0].address.version == at.address.version:
+            return _through(label, at, leads_to, mock)
     return skipped(label, "none of ours stands here yet, or none can be seen")
 
 

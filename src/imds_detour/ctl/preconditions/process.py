@@ -7,25 +7,30 @@ from typing import TYPE_CHECKING
 
 from imds_detour import namespaces
 from imds_detour.capabilities import NET_ADMIN, NET_RAW
-from imds_detour.ctl.preconditions.finding import Finding, fail, ok, warn
+from imds_detour.ctl.preconditions.finding import Finding, fail, ok, untold, warn
+from imds_detour.errors import words
 
 if TYPE_CHECKING:
     from imds_detour.ctl.preconditions.case import Case
 
 SETPCAP = 1 << 8
 """linux/capability.h: CAP_SETPCAP."""
+UID_MAP = "/proc/self/uid_map"
+"""user_namespaces(7); not there without CONFIG_USER_NS, nor where /proc is hidden."""
 
 
 def network_namespace(case: Case) -> Finding:
     """Look whether it is a container's own, not the machine's."""
     name = "network namespace"
-    if namespaces.is_the_hosts(case.signs):
+    if case.on_the_host:
         return fail(
             name,
             "this is the host's own: a redirect would hold for the whole machine, and is refused",
             "give the container a network of its own: no `network_mode: host` in Compose, no `--network host`; or, if"
             " the whole machine is meant, `imds-detourctl init --host`",
         )
+    if not case.signs.net:
+        return untold(name, "/proc/self/ns/net is hidden; it counts for the container's own")
     return ok(name, "one of its own")
 
 
@@ -38,8 +43,11 @@ def user_namespace(_case: Case) -> Finding:
             "the network namespace belongs to another user namespace, in which our capabilities mean nothing",
             "start it as the container's own process, not below another `unshare --user`; no `userns_mode:` in Compose",
         )
-    with open("/proc/self/uid_map") as ids:
-        mapped = [line.split() for line in ids]
+    try:
+        with open(UID_MAP) as ids:
+            mapped = [line.split() for line in ids]
+    except OSError as error:
+        return untold(name, f"{UID_MAP}: {words(error)}")
     if [line[:2] for line in mapped] == [["0", "0"]]:
         return ok(name, "the machine's first")
     return ok(
@@ -52,6 +60,10 @@ def net_admin(case: Case) -> Finding:
     name = "NET_ADMIN"
     if case.backend == "env":
         return ok(name, "not needed: MOCK_BACKEND=env changes no rules")
+    if case.untold and case.settings and case.settings.keep_net_admin:
+        return untold(name, case.untold.reason)
+    if case.untold:  # whoever cannot see that NET_ADMIN is given up does not start the app
+        return fail(name, case.untold.reason, case.untold.remedy)
     if case.capabilities & NET_ADMIN:
         return ok(name, "given")
     uid = os.geteuid()
@@ -67,6 +79,8 @@ def net_admin(case: Case) -> Finding:
 def net_raw(case: Case) -> Finding:
     """Look for NET_RAW: legacy iptables opens a raw socket; nftables does not."""
     name = "NET_RAW"
+    if case.untold:
+        return untold(name, case.untold.reason)
     if case.capabilities & NET_RAW:
         return ok(name, "given")
     if case.backend == "legacy":
@@ -81,6 +95,8 @@ def net_raw(case: Case) -> Finding:
 def setpcap(case: Case) -> Finding:
     """Look for SETPCAP: giving NET_ADMIN up for good takes it, or no_new_privs with its side effects."""
     name = "SETPCAP"
+    if case.untold:
+        return untold(name, case.untold.reason)
     if case.capabilities & SETPCAP or not case.capabilities & NET_ADMIN:
         return ok(name, "given" if case.capabilities & SETPCAP else "not given, and there is no NET_ADMIN to give up")
     if case.settings and case.settings.keep_net_admin:

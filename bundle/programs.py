@@ -1,0 +1,44 @@
+"""Other programs, called to build the bundle: what one of them refuses is one line."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class BundleError(Exception):
+    """What keeps the bundle from being built, in words for whoever builds it."""
+
+
+def run(*command: str, environ: Mapping[str, str] = os.environ) -> str:
+    """Run a program and return its standard output.
+
+    Raises:
+        BundleError: when it cannot be run or fails, with the line in which it says why.
+
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    except OSError as error:
+        raise BundleError(f"{command[0]}: {error.strerror or error}") from None
+    if done.returncode:
+        raise BundleError(f"{_shown(command)}: {_why(done.stderr) or _why(done.stdout) or done.returncode}")
+    return done.stdout
+
+
+def _shown(command: tuple[str, ...]) -> str:
+    """Return as much of a command line as says what was done."""
+    whole = " ".join((os.path.basename(command[0]), *command[1:]))
+    return whole if len(whole) <= 60 else f"{whole[:60]}..."
+
+
+def _why(said: str) -> str:
+    """Return the first line that speaks of an error, as compilers and pip have it, or else the last one."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if re.search(r"\berror\b", line, re.IGNORECASE)]
+    return (errors or lines[-1:] or [""])[0]

@@ -1,0 +1,56 @@
+"""What keeps the bundle from being built is one line: no traceback, and nothing half built in the old one's place."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from bundle.programs import BundleError, run
+
+from imds_detour.ctl.lab import environ
+from tests.bundle.conftest import PROJECT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_without_a_package_index_the_build_ends_in_one_line(tmp_path: Path) -> None:
+    """As offline: pip says that it found no version, and so do we; the bundle that was there stays."""
+    target = tmp_path / "imds-detour"
+    target.mkdir()
+    done = subprocess.run(
+        (sys.executable, "-m", "bundle", str(target)),
+        cwd=PROJECT,
+        env=environ(PIP_NO_INDEX="1", PIP_FIND_LINKS=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+    assert done.stderr.startswith("bundle: python -m pip install ")
+    assert "Could not find a version that satisfies the requirement dnspython" in done.stderr
+    assert target.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (
+            ("sh", "-c", "echo note >&2; echo 'a.c:1: error: no such thing' >&2; echo bye >&2; exit 1"),
+            "a.c:1: error: no",
+        ),
+        (("sh", "-c", "echo first >&2; echo last >&2; exit 1"), "exit 1: last"),
+        (("sh", "-c", "echo said on stdout; exit 1"), "said on stdout"),
+        (("false",), "false: 1"),
+        (("/no/such/program",), "/no/such/program: No such file or directory"),
+    ],
+)
+def test_a_program_that_fails_is_quoted(command: tuple[str, ...], words: str) -> None:
+    """With the line in which it says why; one that is well, the control, has its output taken."""
+    with pytest.raises(BundleError) as caught:
+        run(*command)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert run("echo", "well") == "well\n"

@@ -1,0 +1,81 @@
+"""While a start waits, is lied to or fails, somebody else sends to the metadata address without a pause."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.chaos.cases import DNS, HTTP
+from tests.chaos.contract import ANY_USERS_APP, Ended, broken
+from tests.chaos.test_campaign import played
+from tests.chaos.test_points import STOPPING, child_of, go_on, keep_going
+from tests.stage import BACKENDS, LONG, REFUSED
+from tests.world import DETOUR
+
+if TYPE_CHECKING:
+    from tests.chaos.contract import Judge
+
+CASES = {name: case for name, case in {**DNS, **HTTP}.items() if not case.prefix}
+STRIDE = 1 if LONG else 19
+GUARD, UNDO = "guard: ", "undo: our rules in table filter"
+SLACK = 2.0
+"""Seconds that strace adds, and that a start spends being stopped at its lines."""
+
+
+def hammered(judge: Judge, since: str, **settings: str) -> Ended:
+    """Start, and hammer from the line that begins so until the end, or until the guard is about to be taken out."""
+    stage = judge.stage
+    environ = stage.settings(None, **settings, MOCK_LOG="debug")
+    limit = float(environ["MOCK_TIMEOUT"])
+    began, said, target, hammer = time.monotonic(), "", 0, None
+    with stage.app.popen(
+        *(*STOPPING, DETOUR, *ANY_USERS_APP), environ=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as strace:
+        assert strace.stderr is not None
+        for line in strace.stderr:  # it stands still at each
+            said += line
+            target = target or child_of(strace.pid)
+            text = line.partition(" ms  ")[2]
+            if hammer is None and text.startswith(since):
+                hammer = stage.program(stage.app, "hammer.py", stage.family.metadata)
+                assert (hammer.ask("1") == REFUSED) is (since == GUARD)
+            if hammer and text.startswith(UNDO):
+                hammer.end()
+            if "; exec " in line:  # the app's lines are no concern of ours
+                threading.Thread(target=keep_going, args=(target,), daemon=True).start()
+            else:
+                go_on(target)
+        out = strace.stdout.read() if strace.stdout else ""
+        status = strace.wait()
+    seconds = time.monotonic() - began
+    assert hammer, said
+    if UNDO not in said:
+        hammer.end()
+    lines = [line for line in said.splitlines(keepends=True) if " ms  " not in line]
+    return judge.ended(status, out, "".join(lines), seconds, limit)
+
+
+@pytest.mark.parametrize(
+    ("name", "backend"), [(name, BACKENDS[n // STRIDE % 2]) for n, name in enumerate(CASES)][::STRIDE]
+)
+def test_nothing_gets_out_while_something_goes_wrong(judge: Judge, name: str, backend: str) -> None:
+    """From the guard on, until it is taken out or for good: TCP, UDP, ICMP and others, and 0 packets at the door."""
+    case = replace(CASES[name], slack=CASES[name].slack + SLACK)
+
+    def play(longer: float) -> Ended:
+        with played(judge, case, backend, longer, lambda **settings: hammered(judge, GUARD, **settings)) as end:
+            return end
+
+    judge.kept(play, case)
+
+
+def test_without_the_guard_it_does(judge: Judge) -> None:
+    """The control: the same with MOCK_GUARD=off is seen by the witnesses, and the judge says so."""
+    case = replace(DNS["silent"], settings={"MOCK_GUARD": "off"})
+    with played(judge, case, "nft", 1, lambda **settings: hammered(judge, "", **settings)) as end:
+        assert "something reached the real service" in broken(end)

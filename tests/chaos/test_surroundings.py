@@ -1,0 +1,186 @@
+"""What happens around a start that is under way: clocks that leap, signals without an end, a cgroup that is full."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.chaos.cases import DNS, GCP, LONGER, RIGHT, Case
+from tests.chaos.contract import ANY_USERS_APP, Ended
+from tests.chaos.test_campaign import judged, played
+from tests.chaos.test_points import children
+from tests.stage import BACKENDS, LONG
+from tests.world import DETOUR, MOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.chaos.contract import Judge
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TEN_YEARS = 315_360_000
+ASKING = {
+    "a name that comes late": Case(starts=True, dns=("SERVFAIL*3", RIGHT), settings=LONGER),
+    "silent DNS": DNS["silent"],
+    "a mock that stalls": Case(says="sends nothing within", http=("GET=ok", "PUT=stall")),
+}
+"""Starts that look at clocks again and again."""
+
+
+@pytest.fixture(scope="module")
+def leaping(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Give the library that makes the real-time clock leap."""
+    library = str(tmp_path_factory.mktemp("clock") / "clock.so")
+    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", library, f"{HERE}/clock.c"], check=True)
+    return library
+
+
+def _leaps() -> list[tuple[str, int, int]]:
+    every = [(name, by, each) for name in ASKING for by in (TEN_YEARS, -TEN_YEARS) for each in (1, 2, 3, 5)]
+    return every if LONG else every[1:16:7]
+
+
+@pytest.mark.parametrize(("name", "by", "each"), _leaps())
+def test_the_clock_leaps(  # noqa: PLR0917  (fixtures)
+    judge: Judge, leaping: str, tmp_path: Path, name: str, by: int, each: int
+) -> None:
+    """Ten years on or back and home again, at each few looks at it: all is over by the deadline, started or not."""
+    case = ASKING[name]
+    told = tmp_path / "leapt"
+    clock = ("env", f"LD_PRELOAD={leaping}", f"LEAP={by}", f"LEAP_EVERY={each}", f"LEAP_TOLD={told}")
+    judged(judge, replace(case, prefix=clock), BACKENDS[each % 2])
+    assert told.exists() or name == "a mock that stalls"  # where nobody looks at that clock, it cannot do harm
+
+
+def test_a_clock_that_leaps_is_seen(judge: Judge, leaping: str) -> None:
+    """The control: whoever measures a second with that clock is wrong by ten years."""
+    measure = "import time; began = time.time(); print(int(time.time() - began))"
+    clock = ("env", f"LD_PRELOAD={leaping}", f"LEAP={TEN_YEARS}", "LEAP_EVERY=1")
+    assert abs(int(judge.stage.app.run(*clock, sys.executable, "-c", measure).stdout)) in range(
+        TEN_YEARS - 9, TEN_YEARS + 9
+    )
+
+
+HARMLESS = (signal.SIGWINCH, signal.SIGCHLD, signal.SIGSTOP, signal.SIGCONT, signal.SIGURG, signal.SIGCONT)
+"""What a start lives through, in this order: a stop is over at once, and what waits in the kernel begins anew."""
+
+
+@contextmanager
+def storm(pid: int, *signals: signal.Signals) -> Iterator[list[int]]:
+    """Send signals to a process and its children, one after the other without an end; give a list that counts."""
+    over, sent = threading.Event(), [0]
+
+    def blow() -> None:
+        while not over.is_set():
+            for number in signals:
+                for each in (pid, *children(pid)):
+                    with suppress(ProcessLookupError):  # it has ended
+                        os.kill(each, number)
+                sent[0] += 1
+            over.wait(0.0005)
+
+    thread = threading.Thread(target=blow)
+    thread.start()
+    try:
+        yield sent
+    finally:
+        over.set()
+        thread.join()
+
+
+def _in_a_storm(judge: Judge, *signals: signal.Signals, **settings: str) -> Ended:
+    environ = judge.stage.settings(None, **settings)
+    limit = float(environ["MOCK_TIMEOUT"])
+    with judge.stage.app.popen(
+        *(DETOUR, *ANY_USERS_APP), environ=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        began = time.monotonic()
+        with storm(process.pid, *signals) as sent:
+            out, err = process.communicate(timeout=limit + 60)
+        assert sent[0] > len(signals)
+    return judge.ended(process.returncode, out, err, time.monotonic() - began, limit)
+
+
+STORMY = {
+    "all in place": Case(starts=True, settings={**GCP, "MOCK_HOSTNAME": MOCK, "MOCK_TIMEOUT": "20"}),
+    "a name that comes late": Case(starts=True, dns=("SERVFAIL*3", RIGHT), settings={"MOCK_TIMEOUT": "20"}),
+    "silent DNS": DNS["silent"],
+    "a mock that stalls": ASKING["a mock that stalls"],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "backend"), [(name, backend) for name in STORMY for backend in BACKENDS][:: 1 if LONG else 3]
+)
+def test_a_storm_of_signals(judge: Judge, name: str, backend: str) -> None:
+    """Signals that mean nothing to us interrupt each call: what would start starts, what fails fails in time."""
+    case = replace(STORMY[name], slack=2.0)
+
+    def play(longer: float) -> Ended:
+        with played(judge, case, backend, longer, lambda **how: _in_a_storm(judge, *HARMLESS, **how)) as end:
+            return end
+
+    end = judge.kept(play, case)
+    assert (end.status == 0) is case.starts, end
+
+
+def test_a_storm_with_a_stop_in_it_ends_a_start(judge: Judge) -> None:
+    """The control: the storm does reach it."""
+    case = Case(dns=("silent",), settings=LONGER, signals=(signal.SIGTERM,))
+    with played(judge, case, "nft", 1, lambda **how: _in_a_storm(judge, *HARMLESS, signal.SIGTERM, **how)) as end:
+        assert end.status in (128 + signal.SIGTERM, -signal.SIGTERM), end
+
+
+CGROUPS = "/sys/fs/cgroup"
+LIMITS = {
+    "memory": ("memory.limit_in_bytes", "memory.max", (24 << 20, 32 << 20, 48 << 20)),
+    "pids": ("pids.max", "pids.max", (1, 2, 3, 4)),
+}
+"""The files of a limit in version 1 and in version 2 of cgroups, and the limits."""
+
+
+def _group(controller: str) -> str | None:
+    """Make a cgroup that can have a limit, where this machine lets us; return its folder."""
+    old, new, _ = LIMITS[controller]
+    for parent, file in ((f"{CGROUPS}/{controller}", old), (CGROUPS, new), (f"{CGROUPS}/unified", new)):
+        folder = f"{parent}/imds-detour-{os.getpid()}-{controller}"
+        with suppress(OSError):
+            os.mkdir(folder)
+            if os.access(f"{folder}/{file}", os.W_OK):
+                return f"{folder}/{file}"
+            os.rmdir(folder)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("controller", "limit", "backend"),
+    [(name, limit, backend) for name in LIMITS for limit in LIMITS[name][2] for backend in ("legacy", "auto")][
+        :: 1 if LONG else 4
+    ],
+)
+def test_a_cgroup_that_is_full(judge: Judge, controller: str, limit: int, backend: str) -> None:
+    """A container's limits on memory, whose end is SIGKILL, and on processes; nothing where no cgroup can be made."""
+    file = _group(controller)
+    if file is None:
+        return
+    folder = os.path.dirname(file)
+    try:
+        with open(file, "w") as limits:
+            limits.write(str(limit))
+        enter = ("sh", "-euc", f'echo $$ >{folder}/cgroup.procs\nexec "$@"', "sh")
+        killed = (signal.SIGKILL,) if controller == "memory" else ()
+        judged(judge, Case(starts=None, prefix=enter, settings=LONGER, bare=True, signals=killed), backend)
+        with open(f"{folder}/cgroup.procs") as left:
+            assert left.read() == ""
+    finally:
+        os.rmdir(folder)

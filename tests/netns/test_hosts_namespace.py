@@ -1,0 +1,101 @@
+"""The host's own network namespace is refused, unless it is meant: in a disguise, for no test may be there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from imds_detour.namespaces import INITIAL_NET, look
+from tests.world import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
+
+if TYPE_CHECKING:
+    from tests.world import World
+
+HARDWARE = """
+mount -t tmpfs tmpfs /sys/class/net
+mkdir -p /sys/class/net/eth0/device
+echo ${1:-$(ip link show eth0 | sed -n "s/.*ether \\([^ ]*\\).*/\\1/p")} >/sys/class/net/eth0/address
+shift
+exec "$@"
+"""
+AN_OLD_KERNEL = ("setarch", "--uname-2.6")
+"""Calls itself so (personality(2): UNAME26): then signs have to tell whose namespace it is."""
+HARDWARE_AT = (*AN_OLD_KERNEL, "unshare", "--mount", "sh", "-euc", HARDWARE, "sh")
+BY_HARDWARE = (*HARDWARE_AT, "")
+"""There is hardware behind the one network device."""
+ANOTHERS_HARDWARE = (*HARDWARE_AT, "02:00:00:00:00:01")
+"""There is hardware behind a network device of its name, somewhere else: /sys was mounted there."""
+ST_INO = INITIAL_NET.to_bytes(8, sys.byteorder)
+"""The second member of struct stat, which follows st_dev, as the fixed number."""
+BY_NUMBER = (
+    *("strace", "-f", "-o", "/dev/null", "-P", "/proc/self/ns/net"),
+    *("-e", "trace=newfstatat", "-e", f"inject=newfstatat:poke_exit=@arg3={bytes(8).hex()}{ST_INO.hex()}"),
+)
+"""The number that the first network namespace has from Linux 6.18 on, as the answer to whoever asks for ours."""
+DISGUISES = {"by hardware": BY_HARDWARE, **({"by its number": BY_NUMBER} if look().fixed else {})}
+REFUSED = (
+    "imds-detour: this is the host's own network namespace: a redirect here would hold for the whole machine;"
+    " run it in a container with a network of its own, or `imds-detourctl init --host` if you mean it\n"
+)
+COMMANDS = {
+    "the entrypoint": (DETOUR, "true"),
+    "init": (CTL, "init"),
+    "sidecar": (CTL, "sidecar"),
+}
+
+
+def run(world: World, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a command on the app's host, its mock given by address."""
+    return world.app.run(*command, environ=world.settings(None, MOCK_HOSTNAME=MOCK, **settings), check=False)
+
+
+def tables(world: World) -> str:
+    """Return the tables of legacy iptables, both IP versions, and what is in nftables."""
+    names = "cat /proc/self/net/ip_tables_names /proc/self/net/ip6_tables_names"
+    return world.app.run("sh", "-c", f"{names}; nft list ruleset").stdout
+
+
+@pytest.mark.parametrize("backend", ["auto", "legacy", "nft"])
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
+@pytest.mark.parametrize("disguise", DISGUISES.values(), ids=DISGUISES.keys())
+def test_in_the_hosts_namespace_it_is_refused(
+    world: World, disguise: tuple[str, ...], command: tuple[str, ...], backend: str
+) -> None:
+    """One line, status 125, no app; and no rule, nor even an empty table, is made."""
+    world.start_mock()
+    done = run(world, *disguise, *command, MOCK_BACKEND=backend)
+    assert (done.returncode, done.stdout, done.stderr) == (125, "", REFUSED)
+    assert tables(world) == ""
+
+
+@pytest.mark.parametrize("disguise", DISGUISES.values(), ids=DISGUISES.keys())
+def test_where_it_is_meant_it_goes_through(world: World, disguise: tuple[str, ...]) -> None:
+    """The control, in the same disguise: ``init --host`` redirects, and verifies it."""
+    world.start_mock()
+    done = run(world, *disguise, CTL, "init", "--host")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{METADATA}:80 -> {MOCK}:{PORT}, ")
+    assert world.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
+
+
+def test_a_sidecar_for_the_whole_machine_works(world: World) -> None:
+    """The same for ``sidecar --host``: it says when the redirect is verified, and goes on until told to stop."""
+    world.start_mock()
+    environ = world.settings(None, MOCK_HOSTNAME=MOCK)
+    with world.app.popen(*BY_HARDWARE, CTL, "sidecar", "--host", environ=environ, stderr=subprocess.PIPE) as sidecar:
+        assert sidecar.stderr is not None
+        assert any(f"{METADATA}:80 -> {MOCK}:{PORT}" in line for line in sidecar.stderr)
+        assert world.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
+        sidecar.terminate()
+        assert sidecar.wait() == 0
+
+
+def test_without_the_disguise_all_of_them_start(world: World) -> None:
+    """Another control: what is refused is the disguise, and not its parts, nor what /sys shows of another namespace."""
+    world.start_mock()
+    for prefix in ((), AN_OLD_KERNEL, ANOTHERS_HARDWARE, BY_NUMBER[: BY_NUMBER.index("-e")]):
+        assert run(world, *prefix, DETOUR, "echo", "started").stdout == "started\n"
+        assert run(world, *prefix, CTL, "init").returncode == 0

@@ -1,0 +1,80 @@
+"""imds-detourctl where no process can be had for legacy iptables' helper: nftables needs none, and goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.world import CTL, INSTANCE, METADATA, MOCK, PORT
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from tests.world import World
+
+WITHOUT = os.path.join(os.path.dirname(__file__), "..", "kernel_without.py")
+NO_HELPER = "cannot start the firewall helper: resource temporarily unavailable"
+
+
+def run(world: World, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run imds-detourctl on the app's host, at the limit on processes; it is no failure but for what its test says."""
+    command = (sys.executable, WITHOUT, "processes", CTL, *words)
+    return world.app.run(*command, environ=world.settings(None, **settings), check=False)
+
+
+@pytest.fixture
+def ready(world: World) -> World:
+    """Give a world with a mock and a DNS server."""
+    world.start_dns()
+    world.start_mock("--quiet")
+    return world
+
+
+def test_what_stands_in_nftables_is_seen_checked_and_removed(ready: World) -> None:
+    """By each verb, with the word that legacy iptables could not be looked at."""
+    assert ready.detour("true", MOCK_BACKEND="nft").returncode == 0
+    status = run(ready, "status", "--json")
+    facts = json.loads(status.stdout)
+    assert (status.returncode, facts["redirects"][0]["backend"]) == (0, "nftables")
+    assert facts["unseen"] == {"legacy iptables": NO_HELPER}
+    check = run(ready, "check")
+    assert (check.returncode, check.stderr) == (0, "")
+    assert check.stdout.endswith(f"verified IMDSv2 {INSTANCE}, by our rule\n")
+    removed = run(ready, "remove")
+    assert (removed.returncode, removed.stderr) == (0, f"legacy iptables could not be looked at: {NO_HELPER}\n")
+    assert ready.app.run(CTL, "status", check=False).returncode == 1
+
+
+def test_what_stands_in_legacy_iptables_is_not_said_to_be_missing(ready: World) -> None:
+    """It is out of sight: the answers are compared."""
+    assert ready.detour("true", MOCK_BACKEND="legacy").returncode == 0
+    check = run(ready, "check")
+    assert (check.returncode, check.stderr) == (0, "")
+    assert f"{METADATA}:80 -> mock_metadata ({MOCK}:{PORT}), verified" in check.stdout
+    assert check.stdout.endswith("by comparison alone: our rule cannot be seen from here\n")
+
+
+def test_the_doctor_holds_with_the_start(ready: World) -> None:
+    """Auto goes on with nftables, so all is well; MOCK_BACKEND=legacy cannot start, for the reason that he names."""
+    well = run(ready, "doctor")
+    assert (well.returncode, well.stderr) == (0, "")
+    assert f"\nok    {'libraries':27}{NO_HELPER}; nftables takes its place\n" in well.stdout
+    ill = json.loads(run(ready, "doctor", "--json", MOCK_BACKEND="legacy").stdout)
+    failed = [finding for finding in ill["findings"] if finding["state"] == "fail"]
+    assert [(finding["name"], finding["seen"]) for finding in failed] == [("libraries", NO_HELPER)]
+    command = (sys.executable, WITHOUT, "processes", CTL.removesuffix("ctl"), "true")
+    for backend, status in (("auto", 0), ("legacy", 125)):
+        start = ready.app.run(*command, environ=ready.settings(None, MOCK_BACKEND=backend), check=False)
+        assert (start.returncode, NO_HELPER in start.stderr) == (status, bool(status)), start.stderr
+
+
+def test_with_neither_helper_nor_nftables_that_is_the_end(ready: World) -> None:
+    """The control: one line, for the reason that nftables has, which needs least."""
+    both = (sys.executable, WITHOUT, "processes", sys.executable, WITHOUT, "nftables", CTL, "status")
+    done = ready.app.run(*both, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (125, 1)
+    assert "nftables cannot be used here: the kernel has none" in done.stderr

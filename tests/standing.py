@@ -1,0 +1,44 @@
+"""What stands of ours in a host's firewalls, address by address, as the system's own commands list it."""
+
+from __future__ import annotations
+
+import re
+
+LISTED = """
+for i in iptables ip6tables; do
+    for t in nat filter; do $i-legacy-save -t $t | grep "^[:-].*IMDS_DETOUR" | sed "s/^/$i /"; done
+done
+nft list ruleset | grep -A 9 'table ip6* imds_detour' | grep -e chain -e dnat -e reject -e drop
+true
+"""
+"""A shell script that lists our rules, with the command of legacy iptables: both IP versions look alike there."""
+ANYWHERE = "anywhere"
+ADDRESS = re.compile(r"(?: -d |\bdaddr )([0-9a-f.:]+)")
+JUMP = re.compile("-A OUTPUT .*-j IMDS_DETOUR_GUARD")
+REFUSES = re.compile("-A IMDS_DETOUR_GUARD .*-j (REJECT|DROP)")
+
+
+def redirected(listed: str) -> set[str]:
+    """Return the addresses that are redirected."""
+    return {_address(line) for line in listed.splitlines() if re.search("-j DNAT|dnat to", line)}
+
+
+def guarded(listed: str) -> set[str]:
+    """Return the addresses that are guarded: in legacy iptables by a jump to a chain that refuses."""
+    lines = listed.splitlines()
+    found = {_address(line) for line in lines if re.search("daddr .*(reject|drop)", line)}
+    for version in ("iptables ", "ip6tables "):
+        here = [line for line in lines if line.startswith(version)]
+        if any(map(REFUSES.search, here)):
+            found |= {_address(line) for line in here if JUMP.search(line)}
+    return found
+
+
+def unguarded(listed: str) -> set[str]:
+    """Return the addresses that are redirected and not guarded."""
+    return redirected(listed) - guarded(listed)
+
+
+def _address(line: str) -> str:
+    found = ADDRESS.search(line)
+    return found[1] if found else ANYWHERE
