@@ -15,10 +15,10 @@ from tests.world import FAULTYHTTP, INSTANCE, MOCK, PORT
 if TYPE_CHECKING:
     from tests.world import World
 
-WATCHED = 4.0
+WATCHED = 5.0
 """Seconds for which its processor time is watched."""
-LITTLE = 0.15
-"""Of a processor. What waits takes a fiftieth of one here, and what spins all that it is given."""
+LITTLE = 0.05
+"""Of a processor. What waits takes half a hundredth of one here; what spins took 10 to 45."""
 SOON = 5.0
 """Seconds: 1 for the TTL, some for a busy machine."""
 
@@ -28,7 +28,9 @@ def test_waiting_for_a_mock_costs_little_and_it_is_found_soon(world: World, side
     world.start_dns()
     sidecars.append(sidecar := Sidecar(world))
     sidecar.says("aws is closed while there is no mock")
-    assert share(sidecar.process.pid, WATCHED) < LITTLE
+    used = share(sidecar.process.pid, WATCHED)
+    print(f"processor {used:.2%} over {WATCHED:g} s")  # noqa: T201  (a figure, for -rP)
+    assert used < LITTLE
     world.start_mock()
     there = time.monotonic()
     sidecar.says("verified")
@@ -37,17 +39,22 @@ def test_waiting_for_a_mock_costs_little_and_it_is_found_soon(world: World, side
 
 
 def test_a_name_that_leads_where_no_mock_is_costs_little(world: World, sidecars: list[Sidecar], zone: str) -> None:
-    """The mock answers where it was: it is held to, the other place is searched, and led to once there is one."""
+    """The mock answers where it was: it is held to; the other place, silent, is led to once it answers."""
     assert zone
     world.start_mock(at=MOCK)
+    world.start_mock(at=SECOND)
+    chain = f"type filter hook input priority 0;\nip daddr {SECOND} tcp dport {PORT} drop"
+    world.mock.run("nft", f"table ip silent {{ chain silence {{ {chain}\n}}\n}}")
     sidecars.append(sidecar := Sidecar(world, "--listen", LISTEN))
     sidecar.says("verified")
     move(world, SECOND)
     seen = count(sidecar, "lookups")
     until(lambda: count(sidecar, "lookups"), lambda value: value >= seen + 2)
-    assert share(sidecar.process.pid, WATCHED) < LITTLE
+    used = share(sidecar.process.pid, WATCHED)
+    print(f"processor {used:.2%} over {WATCHED:g} s")  # noqa: T201  (a figure, for -rP)
+    assert used < LITTLE
     assert (sidecar.get("/readyz")[0], asked(world)) == (200, INSTANCE)
-    world.start_mock(at=SECOND)
+    world.mock.run("nft", "delete table ip silent")
     there = time.monotonic()
     sidecar.says(re.escape(f"({SECOND}:{PORT})"))
     assert time.monotonic() - there < SOON
