@@ -61,7 +61,7 @@ def take(chosen: Settings, report: Report, *, host: bool = False, candidates: Ca
     firewall = candidates.first_that_works()
     with ExitStack() as always, ExitStack() as undo:
         always.callback(firewall.close)
-        close(firewall, ground.addresses if chosen.guard else (), undo, report)
+        put_up_guard(firewall, ground.addresses if chosen.guard else (), undo, report)
         passages = tuple(
             passage(service, discovery.find(service, ground.versions, names, report, probe=chosen.probe), ground)
             for service in ground.services
@@ -104,7 +104,7 @@ def survey(chosen: Settings, *, host: bool = False) -> Ground:
     return Ground(versions, chosen.services, tuple(dict.fromkeys(addresses)))
 
 
-def close(firewall: Firewall, addresses: Sequence[Address], undo: ExitStack, report: Report) -> None:
+def put_up_guard(firewall: Firewall, addresses: Sequence[Address], undo: ExitStack, report: Report) -> None:
     """Refuse whatever goes to these addresses, and to no others, from here on.
 
     Raises:

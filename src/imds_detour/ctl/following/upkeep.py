@@ -131,7 +131,7 @@ class Upkeep:
 
     def _close(self, ground: Ground) -> None:
         with ExitStack() as undo:
-            detour.close(self.firewall, ground.addresses if self.guarded else (), undo, self._report)
+            detour.put_up_guard(self.firewall, ground.addresses if self.guarded else (), undo, self._report)
             undo.pop_all()
         # As the kernel has them: it may drop where it cannot reject.
         self._closed = tuple(rule for rule in self._rules() if rule is not None and rule.table == "filter")
