@@ -104,7 +104,9 @@ def broken(
     """
     stopped = {number for each in signals for number in (-each, 128 + each)}
     if bare and end.status not in (0, 125) and not OURS.search(end.err):
-        return [what for what, bad in {"out": end.out, "left": end.left, "leaked": end.leaked}.items() if bad]
+        crashed = end.status < 0 and end.status not in stopped
+        found = {"out": end.out, "left": end.left, "leaked": end.leaked, f"status {end.status}": crashed}
+        return [what for what, bad in found.items() if bad]
     lines = end.err.splitlines()
     final = lines[-1] if lines else ""
     guarded = not standing.unguarded(end.left)
