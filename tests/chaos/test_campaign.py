@@ -57,10 +57,12 @@ def server(judge: Judge, script: str, *arguments: str) -> Iterator[None]:
         sys.executable, script, *arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     with process:
-        assert process.stdout is not None
-        assert process.stdout.readline(), script
-        yield
-        process.kill()
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline(), script
+            yield
+        finally:
+            process.kill()
 
 
 def judged(judge: Judge, case: Case, backend: str) -> Ended:

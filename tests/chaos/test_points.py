@@ -160,6 +160,7 @@ HOW = {
 def _chosen() -> list[tuple[str, str, str]]:
     every = [(how, point, backend) for how in HOW for backend in BACKENDS for point in (*POINTS, *UNDONE)]
     every = [case for case in every if case[2] == "legacy" or HOW[case[0]][0] == "wrapper"]  # nft has no helper
+    every = [case for case in every if case[1] != "user: " or HOW[case[0]][0] == "wrapper"]  # it has ended by then
     return every if LONG else every[::13]
 
 
