@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,6 +21,8 @@ SECOND = "10.88.0.4"
 """Another address of the mock's host, for a mock that moves."""
 Seen = TypeVar("Seen")
 LISTEN = "127.0.0.1:9138"
+PATIENCE = 30.0
+"""Seconds for a line to be said, after which there is no hope."""
 ASK = ("curl", "-sS", "--max-time", "5", "--fail", ID_URL)
 
 
@@ -40,10 +43,17 @@ class Sidecar:
     def says(self, pattern: str) -> str:
         """Wait for a line that has this in it, and return it."""
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            if re.search(pattern, line):
-                return line
-        raise AssertionError(f"it ended with {self.process.wait()} and never said {pattern}")
+        heard = []
+        late = threading.Timer(PATIENCE, self.process.kill)
+        late.start()
+        try:
+            for line in self.process.stderr:
+                if re.search(pattern, line):
+                    return line
+                heard.append(line)
+        finally:
+            late.cancel()
+        raise AssertionError(f"it ended with {self.process.wait()} and never said {pattern}, but\n{''.join(heard)}")
 
     def ends(self) -> int:
         """Wait for its end and return its exit status."""

@@ -64,7 +64,7 @@ def test_what_it_could_not_write_itself_is_not_laid_to_others(world: World, side
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
     mock.kill()
-    sidecar.says("table nat: an iptables command holds the firewall's lock .*; it is tried again")
+    sidecar.says("table nat: an iptables command holds the firewall's lock.*; it is tried again")
     holder.communicate()
     sidecar.says("our firewall rules are not as they should be: they are put back")
     assert until(lambda: "dnat" in rules(world), lambda there: not there) is False
