@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from tests.docker.images import PREFIX, fetch
@@ -35,6 +36,33 @@ def test_an_unmodified_image_reads_the_mock(composer: Composer, images: Images) 
     assert app.run(*GET).stdout == INSTANCE
     assert project.container("metadata").inspect(".State.Health.Status") == "healthy"
     assert "MOCK_" not in app.reads("/proc/1/environ")
+    assert app.inspect(".HostConfig.CapAdd") is None
+    assert app.inspect(".Mounts") == []
+    image = app.inspect(".Config.Image")
+    entrypoint = project.engine.says("inspect", "--format", "{{json .Config.Entrypoint}}", image)
+    assert json.dumps(app.inspect(".Config.Entrypoint")) == entrypoint
+
+
+def test_an_app_that_is_restarted_reads_the_mock_again(composer: Composer, images: Images) -> None:
+    """The redirect is the sidecar's, and stands while the app comes and goes."""
+    project = with_sidecar(composer, images)
+    project.run("up", "--detach")
+    project.run("restart", "app")
+    assert project.container("app").run(*GET).stdout == INSTANCE
+
+
+def test_a_sidecar_that_is_restarted_takes_the_apps_network_along(composer: Composer, images: Images) -> None:
+    """Nothing answers the app then: Docker leaves it in the old one, without a way out. Restarted, it is as before."""
+    project = with_sidecar(composer, images)
+    project.run("up", "--detach")
+    project.run("restart", "metadata")
+    app, sidecar = project.container("app"), project.container("metadata")
+    done = app.run(*GET, check=False)
+    assert done.returncode
+    assert INSTANCE not in done.stdout
+    assert project.eventually(lambda: sidecar.inspect(".State.Health.Status") == "healthy")
+    project.run("restart", "app")
+    assert app.run(*GET).stdout == INSTANCE
 
 
 def test_the_sidecar_follows_a_mock_that_moves(composer: Composer, images: Images) -> None:
