@@ -29,8 +29,7 @@ def test_a_helper_that_is_killed_is_replaced(world: World, sidecars: list[Sideca
         subprocess.run(["kill", "-KILL", helper], check=True)
     sidecar.says("the firewall helper ended early; another one is started")
     assert asked(world) == INSTANCE
-    world.app.run("iptables-legacy", "-t", "nat", "-F")
-    sidecar.says("somebody has changed our firewall rules: they are put back")
+    world.app.run("iptables-legacy", "-t", "nat", "-F")  # which a look at the rules notices, or two probes
     assert until(lambda: asked(world), lambda seen: seen == INSTANCE) == INSTANCE
     sidecar.process.send_signal(signal.SIGTERM)
     assert sidecar.ends() == 0
