@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from imds_detour.ctl import preconditions
+from tests.disguise import BY_HARDWARE
 from tests.world import CTL, MOCK, NAME, PORT
 
 if TYPE_CHECKING:
@@ -329,21 +330,12 @@ def test_two_services_at_one_address_have_a_redirect_each(ready: World) -> None:
     assert [moved.state(name) for name in redirects] == ["warn", "ok"]
 
 
-HOST = """
-mount -t tmpfs tmpfs /sys/class/net
-mkdir -p /sys/class/net/eth0/device
-exec setarch --uname-2.6 "$@"
-"""
-"""What the host's own network namespace looks like to a kernel that gives it no fixed number: it has hardware."""
-
-
-@pytest.mark.parametrize(("prefix", "tables"), [(("sh", "-euc", HOST, "sh"), ""), ((), "filter nat")])
+@pytest.mark.parametrize(("prefix", "tables"), [(BY_HARDWARE, ""), ((), "filter nat")])
 def test_in_the_hosts_own_network_not_even_an_empty_table_is_made(
     ready: World, prefix: tuple[str, ...], tables: str
 ) -> None:
     """Legacy iptables makes its tables when it is asked for them; elsewhere, the control, they are there afterwards."""
-    command = ("unshare", "--mount", *prefix, CTL, "doctor")
-    done = ready.app.run(*command, environ=ready.settings(None), check=False)
+    done = ready.app.run(*prefix, CTL, "doctor", environ=ready.settings(None), check=False)
     made = ready.app.run("cat", "/proc/net/ip_tables_names").stdout
     assert (" ".join(sorted(made.split())), done.stderr) == (tables, "")
     on_the_host = "\nto change (network namespace): give the container a network of its own" in done.stdout

@@ -9,23 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_detour.namespaces import INITIAL_NET, look
+from tests.disguise import AN_OLD_KERNEL, BY_HARDWARE, HARDWARE_AT
 from tests.world import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
 
 if TYPE_CHECKING:
     from tests.world import World
 
-HARDWARE = """
-mount -t tmpfs tmpfs /sys/class/net
-mkdir -p /sys/class/net/eth0/device
-echo ${1:-$(ip link show eth0 | sed -n "s/.*ether \\([^ ]*\\).*/\\1/p")} >/sys/class/net/eth0/address
-shift
-exec "$@"
-"""
-AN_OLD_KERNEL = ("setarch", "--uname-2.6")
-"""Calls itself so (personality(2): UNAME26): then signs have to tell whose namespace it is."""
-HARDWARE_AT = (*AN_OLD_KERNEL, "unshare", "--mount", "sh", "-euc", HARDWARE, "sh")
-BY_HARDWARE = (*HARDWARE_AT, "")
-"""There is hardware behind the one network device."""
 ANOTHERS_HARDWARE = (*HARDWARE_AT, "02:00:00:00:00:01")
 """There is hardware behind a network device of its name, somewhere else: /sys was mounted there."""
 ST_INO = INITIAL_NET.to_bytes(8, sys.byteorder)

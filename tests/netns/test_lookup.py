@@ -180,14 +180,18 @@ def test_search_domains_count_as_for_the_app(  # noqa: PLR0917  (parametrised)
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_that_lasts_ends_at_the_deadline(lasting: dict[str, tuple[str, float]], fault: str) -> None:
-    """Exit 125 no sooner than the deadline and hardly later, one waiting line, and one that says what was seen."""
+    """Exit 125 no sooner than the deadline and hardly later, at most one waiting line, and one that says what was seen.
+
+    On a busy machine the first attempt lasts until the deadline: then nothing is left to wait for.
+    """
     stderr, took = lasting[fault]
-    waiting_line, line = stderr.splitlines()
+    *waiting_lines, line = stderr.splitlines()
     said = FAULTS[fault] if "IPv6" in FAULTS[fault] else f"cannot resolve {NAME}: {FAULTS[fault]}"
     remedy = "start it, or correct its name in MOCK_HOSTNAME or MOCK_ENDPOINTS; MOCK_TIMEOUT is how long to wait"
-    assert waiting_line.startswith(f"imds-detour: waiting: {said} (")
+    assert len(waiting_lines) <= 1
+    assert all(waited.startswith(f"imds-detour: waiting: {said} (") for waited in waiting_lines)
     assert line == f"imds-detour: no mock after 1.4 s: {said}; {remedy}"
-    assert 1.4 <= took < 1.9
+    assert 1.4 <= took < 2.4
 
 
 @pytest.fixture(scope="module")
@@ -320,7 +324,7 @@ def test_the_final_line_names_the_server_that_spoke_last(world: World) -> None:
     world.start(world.mock, sys.executable, NANODNS, "10.88.0.4", "SERVFAIL")
     world.start_dns("REFUSED")
     world.app.write("resolv.conf", f"nameserver {MOCK}\nnameserver 10.88.0.4\n")
-    assert "10.88.0.4 answers SERVFAIL" in failed(world, world.detour("true", MOCK_TIMEOUT="0.8"))
+    assert "10.88.0.4 answers SERVFAIL" in failed(world, world.detour("true", MOCK_TIMEOUT="4"))
 
 
 @pytest.mark.parametrize(
