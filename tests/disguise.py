@@ -1,4 +1,4 @@
-"""A network namespace dressed up as the host's own, as a kernel before 6.18 tells it: no test may be in the real one."""
+"""A network namespace dressed up as the host's own, as kernels before 6.18 tell it: no test may be in the real one."""
 
 from __future__ import annotations
 
