@@ -20,7 +20,7 @@ def test_a_kernel_without_nat_names_it(world: World) -> None:
     assert (done.returncode, done.stdout, ruleset(world)) == (125, "", "")
     assert done.stderr == (
         "imds-detour: nftables refuses our rules: the kernel has no nat for it (No such file or directory);"
-        " load it on the host: `modprobe nft_chain_nat nft_nat`\n"
+        " load it on the host: `modprobe -a nft_chain_nat nft_nat`\n"
     )
 
 

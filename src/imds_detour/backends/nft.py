@@ -226,7 +226,7 @@ def _lacking(tables: set[str]) -> DetourError:
     """Return what to say where nf_tables is there, and knows no such chain or expression."""
     what, modules = MODULES["nat" if "nat" in tables else "filter"]
     reason = f"nftables refuses our rules: the kernel has no {what} for it ({os.strerror(errno.ENOENT)})"
-    return DetourError("firewall", reason, f"load it on the host: `modprobe {modules}`")
+    return DetourError("firewall", reason, f"load it on the host: `modprobe -a {modules}`")
 
 
 def _translated(error: OSError, what: str) -> DetourError:
@@ -234,6 +234,4 @@ def _translated(error: OSError, what: str) -> DetourError:
         return no_net_admin(os.geteuid())
     if error.errno in (errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP):
         return DetourError("firewall", f"nftables {what}: the kernel has none ({error.strerror})", LOAD)
-    if error.errno == errno.ENOENT:  # where nothing is to be read or taken away: an expression or a type of chain
-        return DetourError("firewall", f"nftables {what}: the kernel lacks a part of it ({error.strerror})", LOAD)
     return DetourError("firewall", f"nftables {what}: {error.strerror or error}")
