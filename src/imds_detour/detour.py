@@ -223,9 +223,9 @@ def _put_back(firewall: Firewall, table: str, before: tuple[Rule, ...], report: 
         if table == "filter" and any(found.rule and found.rule.table == "nat" for found in firewall.installed()):
             return  # another start in this namespace has succeeded meanwhile: its app lives behind this guard too
         firewall.apply(table, before, max(UNDO_PATIENCE, report.deadline.within(LOCK_PATIENCE)))
-    except DetourError as error:
+    except (DetourError, OSError, MemoryError) as error:
         # The guard, which came first, is what stands when nothing can be taken out: closed, not open.
-        report.warning(f"our firewall rules could not be taken out: {error.reason}")
+        report.warning(f"our firewall rules could not be taken out: {str(error) or type(error).__name__}")
 
 
 def _warn_of_the_rest(one: Passage, ground: Ground, report: Report, *, closed: bool) -> None:

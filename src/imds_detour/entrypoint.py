@@ -67,7 +67,7 @@ def main(inherited: handover.Inherited, changes: dict[bytes, bytes | None], head
         MemoryError,
         ImportError,
     ) as error:  # what is refused here, every program is refused sooner or later
-        reason = f"the system refuses what every start needs: {error or type(error).__name__}"
+        reason = f"the system refuses what every start needs: {str(error) or type(error).__name__}"
         remedy = "look at the container's limits on memory, files and processes"
         _fail(DetourError("system", reason, remedy), report, head_start, standing=standing)
     except Exception as error:  # a fault of ours must not look like the app's, nor let the app start

@@ -42,6 +42,7 @@ def hammered(judge: Judge, since: str, **settings: str) -> Ended:
             target = target or child_of(strace.pid)
             text = line.partition(" ms  ")[2]
             if hammer is None and text.startswith(since):
+                judge.seen = stage.seen()  # connections of the case before had things to say when its rules were gone
                 hammer = stage.program(stage.app, "hammer.py", stage.family.metadata)
                 assert (hammer.ask("1") == REFUSED) is (since == GUARD)
             if hammer and text.startswith(UNDO):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PAUSE = 0.002
 """Seconds between two attempts."""
+CANNOT_BE_TAKEN = "the firewall's lock cannot be taken"
 
 
 class TablesLock:
@@ -42,7 +43,7 @@ class TablesLock:
         try:
             self._ours = ours = socket.socket(socket.AF_UNIX)
         except OSError as error:
-            raise DetourError("firewall", f"its lock cannot be taken: {error.strerror}") from None
+            raise DetourError("firewall", f"{CANNOT_BE_TAKEN}: {words(error)}") from None
         try:
             _take(lambda: ours.bind("\0imds-detour-tables"), "another imds-detour", self._patience, give_up)
             try:
@@ -72,7 +73,7 @@ def _take(attempt: Callable[[], object], holder: str, patience: float, give_up: 
             attempt()
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EWOULDBLOCK):
-                raise DetourError("firewall", f"the firewall's lock cannot be taken: {words(error)}") from None
+                raise DetourError("firewall", f"{CANNOT_BE_TAKEN}: {words(error)}") from None
             if time.monotonic() > give_up:
                 raise DetourError(
                     "lock",
