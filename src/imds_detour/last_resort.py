@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 STATUS = 125
 """errors.STATUS_WRAPPER_FAILED; that module may be the one that cannot be loaded."""
+INTERRUPTED = 130
+"""128 + SIGINT (signal(7)): a stop that comes before handover.py hears stops, which Python makes an exception of."""
 
 
 def no_tracebacks() -> None:
@@ -23,6 +25,8 @@ def no_tracebacks() -> None:
 
 
 def _end(kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> NoReturn:
+    if kind is KeyboardInterrupt:
+        os._exit(INTERRUPTED)
     text = "".join(sign if sign.isprintable() else "?" for sign in f"{kind.__name__}: {error}")
     line = f"imds-detour: cannot start: {text}; is it installed whole, and are memory and open files enough?\n"
     try:

@@ -263,3 +263,21 @@ def test_hardly_any_environment_is_needed(running: World, path: str | None) -> N
     environ = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": PORT, **({} if path is None else {"PATH": path})}
     done = running.raw(DETOUR, "/bin/cat", "/proc/self/environ", environ=environ)
     assert done.stdout == joined([f"{name}={value}".encode() for name, value in environ.items()]), done.stderr
+
+
+INTERRUPTED_EARLY = """
+import os, signal, sys
+from imds_detour import last_resort
+if sys.argv[1] == "ours":
+    last_resort.no_tracebacks()
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+@pytest.mark.parametrize(("whose", "status", "says"), [("ours", 130, b""), ("Python's", -2, b"KeyboardInterrupt")])
+def test_an_interrupt_before_stops_are_heard_is_a_stop(running: World, whose: str, status: int, says: bytes) -> None:
+    """Our first lines are in place, and the handlers are not yet; the control is Python's own traceback."""
+    done = running.raw(sys.executable, "-c", INTERRUPTED_EARLY, whose, environ={"PATH": SETTINGS["PATH"]})
+    assert done.returncode == status
+    assert (done.stderr == b"") is (says == b"")
+    assert says in done.stderr
