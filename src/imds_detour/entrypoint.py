@@ -62,11 +62,7 @@ def main(inherited: handover.Inherited, changes: dict[bytes, bytes | None], head
         handover.become(app, inherited, changes)
     except DetourError as error:
         _fail(error, report, head_start, standing=standing)
-    except (
-        OSError,
-        MemoryError,
-        ImportError,
-    ) as error:  # what is refused here, every program is refused sooner or later
+    except (OSError, MemoryError, ImportError) as error:  # every program is refused these things sooner or later
         reason = f"the system refuses what every start needs: {str(error) or type(error).__name__}"
         remedy = "look at the container's limits on memory, files and processes"
         _fail(DetourError("system", reason, remedy), report, head_start, standing=standing)

@@ -6,7 +6,9 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,7 +33,9 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """Give the fake real service, a metadata mock on each of two addresses, and a DNS server that leads to one."""
     with Stage(request.param) as made:
         made.mock.run("sh", "-c", f"echo {NAME}={made.family.mock} > /run/zone")
-        made.start_dns("file:/run/zone")
+        log = made.start_dns("file:/run/zone").stdout
+        # It writes a line a question, and would wait for a reader for ever once the pipe is full.
+        threading.Thread(target=deque, args=(log, 0), daemon=True).start()
         made.start_mock_everywhere()
         yield made
 

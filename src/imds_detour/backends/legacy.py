@@ -51,10 +51,8 @@ class LegacyFirewall:
                 ours = tuple(rule for rule in rules if rule.version == version)
                 before[version] = child.call("apply", table, ours, patience)
         except DetourError:
-            for (
-                version,
-                stood,
-            ) in before.items():  # each version has a commit of its own: none stands without the others
+            # Each version has a commit of its own: none stands without the others.
+            for version, stood in before.items():
                 self._children[version].call("apply", table, stood, patience)
             raise
         return tuple(rule for stood in before.values() for rule in stood)
