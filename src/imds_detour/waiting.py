@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     Outcome = TypeVar("Outcome")
 
-FIRST_PAUSE = 0.015
+FIRST_PAUSE = 0.012
 """Seconds between the starts of two attempts at first, on average. A mock next door needs no more, and it costs two
 packets: a question of DNS and its answer, or a connection and its refusal."""
 PATIENCE_SHARE = 0.01
 """Of what has been waited already: who has waited for ten seconds does not mind a tenth of one more."""
 LONGEST_PAUSE = 0.5
 """The same on average, once a minute has been waited; an attempt that takes longer is followed by LEAST_PAUSE."""
-LEAST_PAUSE = 0.01
+LEAST_PAUSE = 0.006
 """Seconds of peace between two attempts, however long they take."""
 JITTER = 0.5
 """By how much of itself a pause is longer or shorter, at random, so that many waiters do not ask in step."""
