@@ -44,7 +44,7 @@ def main() -> int:
         "datapath": lambda: datapath.measure(worlds=1 if QUICK else 6, quick=QUICK),
         "footprint": footprint.measure,
         "sidecar": lambda: sidecar.measure(idle=10 if QUICK else 60, moves=3 if QUICK else 20),
-        "crowd": lambda: crowd.measure((10, 20, 40) if QUICK else (50, 100, 200)),
+        "crowd": lambda: crowd.measure((10, 20, 40) if QUICK else (50, 100, 200), 1 if QUICK else 5),
     }
     for name, measure in measurements.items():
         if not wanted or name in wanted:

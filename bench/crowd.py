@@ -17,8 +17,8 @@ GATE = 'read -r _ && exec "$@"'
 """Holds each start back until its input says go."""
 
 
-def measure(sizes: tuple[int, ...]) -> list[Row]:
-    """Return the rows, one for each size of the crowd."""
+def measure(sizes: tuple[int, ...], rounds: int) -> list[Row]:
+    """Return the rows, some for each size of the crowd; the sizes take turns."""
     rows = []
     subject = subjects.ours()[-1]  # the bundle where it is there
     with ExitStack() as stack:
@@ -39,26 +39,29 @@ def measure(sizes: tuple[int, ...]) -> list[Row]:
         assert server.stdout is not None
         server.stdout.readline()
         apps = [_app(stack, mock, number) for number in range(max(sizes))]
-        first: float | None = None
+        seconds: dict[int, list[float]] = {size: [] for size in sizes}
+        failed: dict[int, list[float]] = {size: [] for size in sizes}
+        questions: dict[int, list[float]] = {size: [] for size in sizes}
+        for _ in range(rounds):
+            for size in sizes:
+                _ask(server, "count")
+                took, never = _start(apps[:size], subject)
+                questions[size].append(int(_ask(server, "count")) / size)
+                seconds[size].append(took)
+                failed[size].append(float(never))
+                for app in apps[:size]:
+                    app.run("sh", "-c", "printf '*filter\\nCOMMIT\\n*nat\\nCOMMIT\\n' | iptables-legacy-restore")
         for size in sizes:
-            _ask(server, "count")
-            seconds, failed = _start(apps[:size], subject)
-            questions = int(_ask(server, "count")) / size
-            first = first or seconds / size
+            group = f"{size} starts at once"
+            paired = zip(seconds[size], seconds[sizes[0]], strict=True)
+            times = [own / size / (first / sizes[0]) for own, first in paired]
             rows += [
-                row(f"{size} starts at once", f"{subject.name}: failed", "", [float(failed)], at_most=0),
-                row(f"{size} starts at once", f"{subject.name}: until the last one's exec", "ms", [seconds * 1000]),
-                row(
-                    f"{size} starts at once",
-                    f"{subject.name}: time of one, over that among {sizes[0]}",
-                    "",
-                    [round(seconds / size / first, 2)],
-                    at_most=1.25,  # linear, and a machine that is busy with something else meanwhile
-                ),
-                row(f"{size} starts at once", f"{subject.name}: DNS questions of one", "", [questions], at_most=2),
+                row(group, f"{subject.name}: failed", "", [max(failed[size])] * rounds, at_most=0),
+                row(group, f"{subject.name}: until the last one's exec", "ms", [each * 1000 for each in seconds[size]]),
+                # Linear, and a machine that is busy with something else meanwhile.
+                row(group, f"{subject.name}: time of one, over that among {sizes[0]}", "", times, at_most=1.25),
+                row(group, f"{subject.name}: DNS questions of one", "", questions[size], at_most=2),
             ]
-            for app in apps[:size]:
-                app.run("sh", "-c", "printf '*filter\\nCOMMIT\\n*nat\\nCOMMIT\\n' | iptables-legacy-restore")
     return rows
 
 
