@@ -124,7 +124,8 @@ class _Section:
 
     def _value(self, row: Row, whose: str = "", times: str = "") -> str:
         value = row["value"]["middle"]
-        shown = f"{value:.2g} {row['unit']}" if value < 1 else f"{value:.0f} {row['unit']}"
+        digits = ".2g" if value < 1 else ".3g" if value < 100 else ".0f"
+        shown = f"{value:{digits}} {row['unit']}"
         return f"{shown}{times}{self._remarks(row, whose, self._say('one') if row['samples'] == 1 else '')}"
 
     def _remarks(self, row: Row, *remarks: str) -> str:
