@@ -62,12 +62,12 @@ PHRASES = {
     ),
     "crowd": (
         (
-            "{crowd} starts at once against one mock, the median of {runs} runs: {failed:g} failed, the last app began"
-            " after {seconds:.1f} s; {questions} DNS questions each{wanted}."
+            "{crowd} starts at once against one mock, {runs} times: {failed:g} of all failed; medians: the last app"
+            " began after {seconds:.1f} s, {questions} DNS questions each{wanted}."
         ),
         (
-            "{crowd} arranques a la vez contra un mock, mediana de {runs} corridas: fallaron {failed:g}, la última app"
-            " empezó a los {seconds:.1f} s; {questions} consultas DNS cada uno{wanted}."
+            "{crowd} arranques a la vez contra un mock, {runs} veces: de todos fallaron {failed:g}; medianas: la"
+            " última app empezó a los {seconds:.1f} s, {questions} consultas DNS cada uno{wanted}."
         ),
     ),
     "startup": (

@@ -174,8 +174,8 @@ class _Section:
         questions = found["DNS questions of one"]
         return self._say("crowd").format(
             crowd=crowd,
-            runs=found["failed"]["samples"],
-            failed=found["failed"]["value"]["middle"],
+            runs=found["until the last one's exec"]["samples"],
+            failed=found["failed, of all runs"]["value"]["middle"],
             seconds=found["until the last one's exec"]["value"]["middle"] / 1000,
             questions=f"{questions['value']['middle']:.1f}",
             wanted=self._remarks(questions),
