@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bench import crowd, datapath, footprint, plots, reaction, sidecar, startup, subjects, table
-from imds_detour.ctl import sandbox
+from imds_detour.ctl.lab import sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from bench import subjects
 from bench.ground import HERE, NAME, PORT, end, without_ipv6
 from bench.rows import Row, row
-from imds_detour.ctl.lab import Host, environ
+from imds_detour.ctl.lab.hosts import Host, environ
 
 SERVER = "10.89.0.1"
 GATE = 'read -r _ && exec "$@"'

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from imds_detour.ctl.lab import Host, environ, link
+from imds_detour.ctl.lab.hosts import Host, environ, link
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -22,7 +22,7 @@ from typing import cast
 
 import dns.message
 
-from imds_detour.ctl.nameserver import addresses, refusal
+from imds_detour.ctl.lab.nameserver import addresses, refusal
 
 SO_RCVBUFFORCE, LARGE = 33, 4 << 20  # asm-generic/socket.h; bytes
 HASTE = -15  # nice(1)'s measure

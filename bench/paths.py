@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from bench.ground import end
-from imds_detour.ctl.lab import Host, environ, link
+from imds_detour.ctl.lab.hosts import Host, environ, link
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

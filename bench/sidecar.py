@@ -10,7 +10,7 @@ import time
 from bench import subjects
 from bench.ground import MOCK, NAME, PORT, Ground
 from bench.rows import Row, row
-from imds_detour.ctl.lab import environ
+from imds_detour.ctl.lab.hosts import environ
 
 ORDINARY = 30
 """Seconds for which answers hold while nothing happens: what Kubernetes' DNS gives; Docker's gives 600."""

@@ -41,7 +41,7 @@ LEFT_OUT = (
     "ctypes.wintypes",
     "decimal",  # wanted by statistics
     "difflib",  # Python suggests names by it at the command line of argparse 3.14
-    "distutils",  # iptc_loader keeps it out of python-iptables
+    "distutils",  # firewall/iptables/loader.py keeps it out of python-iptables
     "dns._asyncio_backend",  # asynchronous and dynamic DNS: we ask for addresses, and wait
     "dns._trio_backend",
     "dns.dnssec",
@@ -88,7 +88,7 @@ EXTENSIONS = (
 """What our rules need of iptables; libxt_DNAT.so is a link where it is part of libxt_NAT.so."""
 
 LOADED_BY_NAME = (
-    "libxtables.so.12",  # see SONAMES in backends/iptc_loader.py
+    "libxtables.so.12",  # see SONAMES in firewall/iptables/loader.py
     "libip4tc.so.2",
     "libip6tc.so.2",
     "libgcc_s.so.1",  # libc asks for it when a thread is ended from outside, and aborts without

@@ -8,7 +8,7 @@
  *   - put the environment aside, in a file without a name, and start Python with an empty one: what LD_PRELOAD,
  *     GLIBC_TUNABLES, PYTHONHOME, LC_ALL and their like ask for is meant for the app, not for us.
  *
- * src/imds_detour/boot.py is the other side: it takes what stands before "--" on the command line made here.
+ * src/imds_detour/bootstrap/bundle.py is the other side: it takes what stands before "--" on the command line made here.
  *
  * Build it with LOADER and PYTHON defined: file names below lib/ and libexec/.
  */
@@ -140,7 +140,7 @@ int main(int count, char **words, char **environment) {
 
     char *start[] = {
         loader, "--inhibit-cache", "--library-path", libraries, python, "-I", "-S", "-X", "utf8", "-c",
-        "import imds_detour.boot", (char *)name, launched, aside, "--",
+        "import imds_detour.bootstrap.bundle", (char *)name, launched, aside, "--",
     };
     size_t ours = sizeof start / sizeof *start, theirs = count > 0 ? count - 1 : 0;
     char *command[ours + theirs + 1]; /* on the stack: the kernel lets arguments take no more than a quarter of it */

@@ -45,10 +45,7 @@ def find(dependencies: str) -> list[Module]:
     files = {name: getattr(module, "__file__", None) for name, module in finder.modules.items()}
     found = {file for name, file in files.items() if file and not _in_the_interpreter(name)}
     data = {
-        os.path.join(folder, name)
-        for folder, _, names in os.walk(f"{SOURCE}/imds_detour")
-        for name in names
-        if name.endswith(".json")
+        os.path.join(folder, name) for folder, _, names in os.walk(SOURCE) for name in names if name.endswith(".json")
     }
     stand_ins = {f"{STAND_IN_SOURCE}/{place}.py" for place in STAND_INS.values()}
     return sorted(_module(os.path.abspath(file), (*path, STAND_IN_SOURCE)) for file in found | data | stand_ins)
@@ -58,7 +55,7 @@ def _ours() -> list[str]:
     """Return the names of all modules of ours: verbs and backends are imported by name."""
     places = (
         os.path.relpath(os.path.join(folder, name), SOURCE)
-        for folder, _, names in os.walk(f"{SOURCE}/imds_detour")
+        for folder, _, names in os.walk(SOURCE)
         for name in names
         if name.endswith(".py")
     )

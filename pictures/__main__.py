@@ -10,8 +10,8 @@ import subprocess
 import sys
 from contextlib import ExitStack
 
-from imds_detour.ctl import sandbox
-from imds_detour.ctl.lab import Host, environ, link
+from imds_detour.ctl.lab import sandbox
+from imds_detour.ctl.lab.hosts import Host, environ, link
 from pictures.screen import shown
 from pictures.svg import draw
 
@@ -21,7 +21,7 @@ NAME, MOCK, APP, PORT = "mock_metadata", "172.20.0.2", "172.20.0.3", "1338"
 URL = "http://169.254.169.254/latest/meta-data/instance-id"
 
 NAMESERVER = f"""
-from imds_detour.ctl.nameserver import addresses, serve
+from imds_detour.ctl.lab.nameserver import addresses, serve
 serve({MOCK!r}, lambda question, _transport: addresses(question, {NAME!r}, [{MOCK!r}]))
 """
 SHELL = r"""

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
-from imds_detour.ctl import sandbox
+from imds_detour.ctl.lab import sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 # A busy machine is not a fault. No examples are stored: the checkout stays clean.
 hypothesis.settings.register_profile("here", deadline=None, database=None)
@@ -75,7 +75,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if outside and not sandbox.inside():
         raise pytest.UsageError(
             "these tests touch networks and firewalls: run them by `make test`, or by"
-            " `.venv/bin/python -m imds_detour.ctl.sandbox .venv/bin/python -m pytest ...`"
+            " `.venv/bin/python -m imds_detour.ctl.lab.sandbox .venv/bin/python -m pytest ...`"
         )
 
 
@@ -107,7 +107,7 @@ def other_users() -> None:
 @pytest.fixture
 def world() -> Iterator[World]:
     """Give a mock's host and an app's host, joined by a cable, with a mock and a DNS server to start at will."""
-    from tests.world import World  # noqa: PLC0415  (unit tests need none of it)
+    from tests.support.hosts.world import World  # noqa: PLC0415  (unit tests need none of it)
 
     with World() as made:
         yield made

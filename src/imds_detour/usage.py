@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imds_detour import __version__
-from imds_detour.variables import VARIABLES
+from imds_detour.config.variables import VARIABLES
 
 _HEAD = f"""\
 imds-detour {__version__}: send the cloud metadata address (169.254.169.254) to your mock, prove it, exec your app

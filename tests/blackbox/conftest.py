@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.world import World
+from tests.support.hosts.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.world import DETOUR, SETTINGS
+from tests.support.hosts.world import DETOUR, SETTINGS
 
 if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
 
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 
 def refused(done: subprocess.CompletedProcess[bytes], status: int, *, by_the_kernel: bool = False) -> str:

@@ -12,15 +12,15 @@ import pytest
 
 import imds_detour
 from tests.blackbox.test_handover import joined, with_environ
-from tests.world import DETOUR, MOCK, PORT, SETTINGS
+from tests.support.hosts.world import DETOUR, MOCK, PORT, SETTINGS
 
 if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
 
-    from tests.world import World
+    from tests.support.hosts.world import World
 
-CONSOLE = os.path.join(os.path.dirname(imds_detour.__file__), "console.py")
+CONSOLE = os.path.join(os.path.dirname(imds_detour.__file__), "bootstrap/pip.py")
 NAMES = (
     "socket",
     "signal",
@@ -199,7 +199,7 @@ def test_a_second_interpreter_is_started_only_where_it_matters(
 
 @pytest.mark.parametrize("environ", [{}, {"PYTHONPATH": "/nowhere"}], ids=["plain", "PYTHONPATH"])
 def test_a_command_that_looks_like_our_own_argument_is_a_command(running: World, environ: dict[str, str]) -> None:
-    """--launched= is between a launcher and console.py alone."""
+    """--launched= is between a launcher and pip.py alone."""
     done = running.raw(DETOUR, "--launched=0:0", "true", environ={**ENVIRON, **environ})
     assert done.returncode == 127
     assert done.stderr.startswith(b"imds-detour: command not found in PATH: '--launched=0:0'")
@@ -227,7 +227,7 @@ os.execv(sys.argv[4], sys.argv[4:])
 
 
 def launched(world: World, masks: str, pending: str, *command: str) -> subprocess.CompletedProcess[bytes]:
-    """Run a command with signal masks, behind console.py as a launcher starts it, or alone."""
+    """Run a command with signal masks, behind pip.py as a launcher starts it, or alone."""
     blocked, ignored = (" ".join(str(int(number)) for number in numbers) for numbers in MASKS[masks])
     return world.raw(sys.executable, "-c", LAUNCHER, blocked, ignored, pending, *command, environ=ENVIRON)
 
@@ -267,9 +267,9 @@ def test_hardly_any_environment_is_needed(running: World, path: str | None) -> N
 
 INTERRUPTED_EARLY = """
 import os, signal, sys
-from imds_detour import last_resort
+from imds_detour.bootstrap import excepthook
 if sys.argv[1] == "ours":
-    last_resort.no_tracebacks()
+    excepthook.no_tracebacks()
 os.kill(os.getpid(), signal.SIGINT)
 """
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_detour import __version__
+from imds_detour.config.variables import VARIABLES
 from imds_detour.ctl import flags, main
-from imds_detour.variables import VARIABLES
-from tests.terminal import COLUMNS, on_a_terminal
-from tests.world import CTL, METADATA, MOCK, PORT
+from tests.support.clients.terminal import COLUMNS, on_a_terminal
+from tests.support.hosts.world import CTL, METADATA, MOCK, PORT
 
 if TYPE_CHECKING:
     import subprocess
 
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 HELP = """\
 usage: imds-detourctl VERB [FLAG...]
@@ -132,9 +132,7 @@ def test_one_verb_loads_one_module(running: World) -> None:
     done = running.raw(sys.executable, "-X", "importtime", CTL, "status", "--help", environ={})
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.decode().splitlines()}
     assert "imds_detour.ctl.firewalls" in loaded
-    assert (
-        loaded & {"asyncio", "subprocess", "shtab", "imds_detour.ctl.looker", "imds_detour.ctl.preconditions"} == set()
-    )
+    assert loaded & {"asyncio", "subprocess", "shtab", "imds_detour.ctl.rule_reader", "imds_detour.ctl.doctor"} == set()
 
 
 @pytest.mark.parametrize("words", [("plan", "--mock", MOCK), ("status",), ("--help",)])

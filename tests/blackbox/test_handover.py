@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.stage import LONG
-from tests.world import DETOUR, MOCK, PORT, SETTINGS
+from tests.support.hosts.stage import LONG
+from tests.support.hosts.world import DETOUR, MOCK, PORT, SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 SHELL_ARGV: tuple[bytes, ...] = (b"sh", b"-c", b"cat /proc/$$/cmdline", b"sh")
 """A program that prints its own argv, NUL after each word, and takes any further words."""

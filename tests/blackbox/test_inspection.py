@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from imds_detour.capabilities import NET_ADMIN
-from tests.stage import HERE
-from tests.world import DETOUR, SETTINGS
+from imds_detour.system.capabilities import NET_ADMIN
+from tests.support import SUPPORT
+from tests.support.hosts.world import DETOUR, SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from tests.world import World
+    from tests.support.hosts.world import World
 
-INSPECTOR = (sys.executable, "-I", "-S", f"{HERE}/inspector.py", "", "two words", "-x", "$HOME")
+INSPECTOR = (sys.executable, "-I", "-S", f"{SUPPORT}/clients/inspector.py", "", "two words", "-x", "$HOME")
 SETUP = """
 import ctypes, os, resource, signal, sys
 libc = ctypes.CDLL(None)

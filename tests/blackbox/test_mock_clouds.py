@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from imds_detour.endpoints import Endpoint
-from imds_detour.presets import PRESETS, Preset
-from imds_detour.probe import Question, identify
-from imds_detour.waiting import Deadline
-from tests.mock_process import COMMAND, GET, ID, PATIENCE, Mock, fails, reply, running
+from imds_detour.config.presets import PRESETS, Preset
+from imds_detour.deadline import Deadline
+from imds_detour.discovery.probe import Question, identify
+from imds_detour.endpoint import Endpoint
+from tests.support.servers.mock_process import COMMAND, GET, ID, PATIENCE, Mock, fails, reply, running
 
 
 def ask(stream: socket.socket, path: str, *headers: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:

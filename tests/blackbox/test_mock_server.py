@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.mock_process import COMMAND, GET, ID, PATIENCE, READY, Mock, fails, reply, running
+from tests.support.servers.mock_process import COMMAND, GET, ID, PATIENCE, READY, Mock, fails, reply, running
 
 
 @pytest.fixture

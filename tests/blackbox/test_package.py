@@ -60,7 +60,7 @@ def test_two_commands(wheel: zipfile.ZipFile) -> None:
     """The entrypoint, and the one for people."""
     assert wheel.read(f"{INFO}/entry_points.txt").decode().split("\n") == [
         "[console_scripts]",
-        "imds-detour = imds_detour.console:main",
+        "imds-detour = imds_detour.bootstrap.pip:main",
         "imds-detourctl = imds_detour.ctl.main:main",
         "",
     ]
@@ -71,12 +71,12 @@ def test_every_source_file_is_in_it_and_nothing_else(wheel: zipfile.ZipFile) -> 
     packed = {name for name in wheel.namelist() if not name.startswith(INFO)}
     sources = {
         os.path.relpath(os.path.join(folder, name), f"{ROOT}/src")
-        for folder, _, names in os.walk(f"{ROOT}/src/imds_detour")
+        for folder, _, names in os.walk(f"{ROOT}/src")
         for name in names
         if not folder.endswith("__pycache__")
     }
     assert packed == sources
-    assert {"imds_detour/py.typed", "imds_detour/ctl/mock_data.json"} <= packed
+    assert {"imds_detour/py.typed", "imds_detour_mock/mock_data.json"} <= packed
 
 
 def test_the_licence_is_named_and_included(wheel: zipfile.ZipFile, metadata: Message) -> None:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.world import BUNDLED, DETOUR, SETTINGS
+from tests.support.hosts.world import BUNDLED, DETOUR, SETTINGS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 NAIVE = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
 """What a wrapper in Python comes to without care: the negative control."""

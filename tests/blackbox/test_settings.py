@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_detour.variables import BY_NAME
-from tests.world import DETOUR, INSTANCE, METADATA, MOCK, PORT, SETTINGS
+from imds_detour.config.variables import BY_NAME
+from tests.support.hosts.world import DETOUR, INSTANCE, METADATA, MOCK, PORT, SETTINGS
 
 if TYPE_CHECKING:
     import subprocess
 
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 HOSTS = {
     "empty": "",

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_detour import __version__
-from imds_detour.variables import VARIABLES
-from tests.world import DETOUR, SETTINGS
+from imds_detour.config.variables import VARIABLES
+from tests.support.hosts.world import DETOUR, SETTINGS
 
 if TYPE_CHECKING:
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 README = os.path.join(os.path.dirname(__file__), "..", "..", "README.md")
 ROWS = "".join(f"  {variable.name:19}  {variable.default or '-':6} {variable.meaning}\n" for variable in VARIABLES)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.world import METADATA, World
+from tests.support.hosts.world import METADATA, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -125,7 +125,7 @@ import os, sys
 (folder,) = [folder for folder in sys.path if os.path.isdir(folder) and "encodings" in os.listdir(folder)]
 for place, _, names in os.walk(folder):
     for name in names:
-        if name.endswith(".pyc") and name != "boot.pyc":
+        if name.endswith(".pyc") and name != "bundle.pyc":
             path = os.path.relpath(os.path.join(place, name), folder)
             module = path.removesuffix(".pyc").replace("/", ".").removesuffix(".__init__")
             try:

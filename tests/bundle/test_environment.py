@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.bundle.conftest import compile_c, python
-from tests.world import INSTANCE, SETTINGS
+from tests.support.hosts.world import INSTANCE, SETTINGS
 
 if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
 
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 HOSTILE = {
     "LD_LIBRARY_PATH": "{folder}",

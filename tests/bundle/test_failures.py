@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from bundle.programs import BundleError, run
 
-from imds_detour.ctl.lab import environ
+from imds_detour.ctl.lab.hosts import environ
 from tests.bundle.conftest import PROJECT
 
 if TYPE_CHECKING:

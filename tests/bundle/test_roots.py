@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.bundle.conftest import PLACE, Root, add_busybox, compile_c, make_root
-from tests.world import INSTANCE, SETTINGS
+from tests.support.hosts.world import INSTANCE, SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 BACKENDS = ("legacy", "nft")
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from imds_detour import settings
-from tests.world import INSTANCE, MOCK, NAME
+from imds_detour.config import settings
+from tests.support import SUPPORT
+from tests.support.hosts.world import INSTANCE, MOCK, NAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 OTHER = "10.88.0.4"  # a second address of the mock's host
 NOBODY = "10.88.0.77"  # in the network, and nobody has it
 RIGHT = f"{NAME}={MOCK}"
-SECCOMP = f"{os.path.dirname(os.path.abspath(__file__))}/seccomp.py"
+SECCOMP = f"{SUPPORT}/faults/seccomp.py"
 SILENT = "sends no proper reply"
 
 
@@ -28,8 +28,9 @@ class Case:
     Attributes:
         starts: whether the app must start; None where both are right, as long as the contract is kept.
         says: a regular expression for what the final line must say.
-        dns: the plan of the DNS server (tests/nanodns.py).
-        http: the plan of the mock (tests/faultyhttp.py); None for our own, which does all right; empty for nobody.
+        dns: the plan of the DNS server (tests/support/servers/nanodns.py).
+        http: the plan of the mock (tests/support/servers/faultyhttp.py); None for our own, which does all right;
+            empty for nobody.
         beside: the plan of a second mock, at OTHER.
         resolv: /etc/resolv.conf.
         prefix: a command that runs what follows it.
@@ -290,7 +291,7 @@ SYSTEM = {
     "no room on the stack": Case(starts=None, prefix=("prlimit", "--stack=262144"), settings=LONGER),
     "seccomp, as containers have it": Case(
         starts=True,
-        prefix=(sys.executable, f"{os.path.dirname(os.path.abspath(__file__))}/seccomp.py"),
+        prefix=(sys.executable, SECCOMP),
         settings=LONGER,
     ),
 }

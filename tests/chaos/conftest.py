@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.chaos.contract import Judge, start_up
-from tests.family import V4
-from tests.stage import Stage
+from tests.support.hosts.family import V4
+from tests.support.hosts.stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,16 +11,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests import standing
-from tests.family import V4, V6
-from tests.world import DETOUR, ID_URL, METADATA
+from tests.support.hosts.family import V4, V6
+from tests.support.hosts.world import DETOUR, ID_URL, METADATA
+from tests.support.judges import standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from imds_detour.ctl.lab import Host
+    from imds_detour.ctl.lab.hosts import Host
     from tests.chaos.cases import Case
-    from tests.stage import Seen, Stage
+    from tests.support.hosts.stage import Seen, Stage
 
 PROMISE = 0.5
 """Seconds behind the deadline by which all is over."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.chaos.cases import DNS, HTTP, OTHER, SYSTEM, Case
-from tests.stage import BACKENDS, LONG
-from tests.world import FAULTYHTTP, MOCK, NANODNS, PORT
+from tests.support.hosts.stage import BACKENDS, LONG
+from tests.support.hosts.world import FAULTYHTTP, MOCK, NANODNS, PORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

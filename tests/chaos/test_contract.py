@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import standing
 from tests.chaos.cases import Case
 from tests.chaos.contract import LATE, Ended, broken
-from tests.family import V4, V6
-from tests.world import INSTANCE, METADATA, MOCK
+from tests.support.hosts.family import V4, V6
+from tests.support.hosts.world import INSTANCE, METADATA, MOCK
+from tests.support.judges import standing
 
 if TYPE_CHECKING:
     from tests.chaos.contract import Judge

@@ -14,8 +14,8 @@ from tests.chaos.cases import DNS, HTTP
 from tests.chaos.contract import ANY_USERS_APP, Ended, broken
 from tests.chaos.test_campaign import played
 from tests.chaos.test_points import STOPPING, child_of, go_on, keep_going
-from tests.stage import BACKENDS, LONG, REFUSED
-from tests.world import DETOUR
+from tests.support.hosts.stage import BACKENDS, LONG, REFUSED
+from tests.support.hosts.world import DETOUR
 
 if TYPE_CHECKING:
     from tests.chaos.contract import Judge
@@ -43,7 +43,7 @@ def hammered(judge: Judge, since: str, **settings: str) -> Ended:
             text = line.partition(" ms  ")[2]
             if hammer is None and text.startswith(since):
                 judge.seen = stage.seen()  # connections of the case before had things to say when its rules were gone
-                hammer = stage.program(stage.app, "hammer.py", stage.family.metadata)
+                hammer = stage.program(stage.app, "clients/hammer.py", stage.family.metadata)
                 assert (hammer.ask("1") == REFUSED) is (since == GUARD)
             if hammer and text.startswith(UNDO):
                 hammer.end()

@@ -22,8 +22,8 @@ import pytest
 from tests.chaos.cases import RIGHT, Case
 from tests.chaos.contract import ANY_USERS_APP, Ended
 from tests.chaos.test_campaign import server
-from tests.stage import BACKENDS, LONG
-from tests.world import MOCK, NAME, NANODNS
+from tests.support.hosts.stage import BACKENDS, LONG
+from tests.support.hosts.world import MOCK, NAME, NANODNS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +45,7 @@ class Start:
         backends: the firewalls with which it makes them.
         prefix: a command that runs it.
         beside: an injection without which it would not make them.
-        dns: the plan of the DNS server (tests/nanodns.py); empty for nobody.
+        dns: the plan of the DNS server (tests/support/servers/nanodns.py); empty for nobody.
 
     """
 
@@ -174,7 +174,8 @@ POINTS = 3 if LONG else 1
 """At how many of its calls each failure is tried, spread over the whole of the start; with each firewall in turn."""
 SETTINGS = {"MOCK_ENDPOINTS": "aws,gcp", "MOCK_TIMEOUT": "6"}
 LAUNCH = (
-    f"import os; from imds_detour import console, last_resort; os.kill(os.getpid(), {signal.SIGSTOP:d}); console.main()"
+    "import os; from imds_detour.bootstrap import excepthook, pip;"
+    f" os.kill(os.getpid(), {signal.SIGSTOP:d}); pip.main()"
 )
 """What pip's script does, with a stop before it."""
 LOST_WAKE = re.compile(r"FUTEX_WAKE.* \(INJECTED\)")

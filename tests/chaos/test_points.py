@@ -15,9 +15,9 @@ import pytest
 from tests.chaos.cases import Case
 from tests.chaos.contract import ANY_USERS_APP, Ended
 from tests.chaos.test_campaign import FAULTY_PORT
-from tests.family import V4, V6
-from tests.stage import BACKENDS, LONG
-from tests.world import DETOUR, MOCK, NAME
+from tests.support.hosts.family import V4, V6
+from tests.support.hosts.stage import BACKENDS, LONG
+from tests.support.hosts.world import DETOUR, MOCK, NAME
 
 if TYPE_CHECKING:
     from tests.chaos.contract import Judge

@@ -18,8 +18,9 @@ from tests.chaos.cases import DNS, GCP, LONGER, RIGHT, Case
 from tests.chaos.contract import ANY_USERS_APP, Ended
 from tests.chaos.test_campaign import judged, played
 from tests.chaos.test_points import children
-from tests.stage import BACKENDS, LONG
-from tests.world import DETOUR, MOCK
+from tests.support import SUPPORT
+from tests.support.hosts.stage import BACKENDS, LONG
+from tests.support.hosts.world import DETOUR, MOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from tests.chaos.contract import Judge
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 TEN_YEARS = 315_360_000
 ASKING = {
     "a name that comes late": Case(starts=True, dns=("SERVFAIL*3", RIGHT), settings=LONGER),
@@ -41,7 +41,7 @@ ASKING = {
 def leaping(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Give the library that makes the real-time clock leap."""
     library = str(tmp_path_factory.mktemp("clock") / "clock.so")
-    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", library, f"{HERE}/clock.c"], check=True)
+    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", library, f"{SUPPORT}/faults/clock.c"], check=True)
     return library
 
 

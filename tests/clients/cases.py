@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tests.clients.installs import PARTS, PROGRAMS
-from tests.world import INSTANCE
+from tests.support.hosts.world import INSTANCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +69,7 @@ def _filled(text: str) -> str:
     return PLACE.sub(lambda found: PARTS[found[1]].folder, text)
 
 
-# What src/imds_detour/ctl/mock_data.json has.
+# What src/imds_detour_mock/mock_data.json has.
 KEY = "MOCKMOCKMOCKMOCKMOCK"
 KEYS = {"key": KEY, "token": "mock-session-token-opens-nothing"}
 ACCESS = {"token": "mock-access-token-opens-nothing"}

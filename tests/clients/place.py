@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.clients.installs import PROGRAMS
-from tests.world import CTL, DETOUR, MOCK, NAME, PORT, World
+from tests.support.hosts.world import CTL, DETOUR, MOCK, NAME, PORT, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from imds_detour.ctl.lab import Host
+    from imds_detour.ctl.lab.hosts import Host
     from tests.clients.cases import Case
 
 OURS = (CTL, "mock", "--listen", f"[::]:{PORT}")

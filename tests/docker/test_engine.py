@@ -90,6 +90,13 @@ def test_the_comparison_sees_a_change() -> None:
         "    assert after != before, change\n"
         "    before = after\n"
     )
-    command = [f"{ROOT}/.venv/bin/python", "-m", "imds_detour.ctl.sandbox", f"{ROOT}/.venv/bin/python", "-c", script]
+    command = [
+        f"{ROOT}/.venv/bin/python",
+        "-m",
+        "imds_detour.ctl.lab.sandbox",
+        f"{ROOT}/.venv/bin/python",
+        "-c",
+        script,
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

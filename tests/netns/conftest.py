@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sidecars import SECOND, Sidecar, move
-from tests.world import MOCK
+from tests.support.hosts.sidecars import SECOND, Sidecar, move
+from tests.support.hosts.world import MOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.stage import HERE, LONG, Program
-from tests.world import NAME, World
+from tests.support import SUPPORT
+from tests.support.hosts.stage import LONG, Program
+from tests.support.hosts.world import NAME, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,7 +87,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
         with (
             subprocess.Popen(["cat"], stdin=server.stdout, stdout=subprocess.DEVNULL),  # what it logs
             world.app.popen(
-                sys.executable, f"{HERE}/asker.py", NAME, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                sys.executable, f"{SUPPORT}/clients/asker.py", NAME, stdin=subprocess.PIPE, stdout=subprocess.PIPE
             ) as process,
         ):
             try:

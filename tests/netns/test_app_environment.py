@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.world import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT, SETTINGS
+from tests.support.hosts.world import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT, SETTINGS
 
 if TYPE_CHECKING:
     import subprocess
 
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 TRAP = "8888"
 PROXY = {"http_proxy": f"http://{MOCK}:{TRAP}"}

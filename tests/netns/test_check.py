@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.world import CTL, ID_URL, INSTANCE, METADATA, MOCK, NAME, PORT
+from tests.support.hosts.world import CTL, ID_URL, INSTANCE, METADATA, MOCK, NAME, PORT
 
 if TYPE_CHECKING:
     import subprocess
 
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 BACKENDS = pytest.mark.parametrize("backend", ["legacy", "nft"])
 NO_NET_ADMIN = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
@@ -164,7 +164,7 @@ def test_it_loads_what_it_needs_and_no_more(ready: World) -> None:
     assert ready.detour("true", MOCK_BACKEND="nft").returncode == 0
     done = ready.app.run(sys.executable, "-X", "importtime", CTL, "check", environ=ready.settings(None))
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "imds_detour.ctl.looker" in loaded
-    heavy = {"argparse", "asyncio", "json", "tenacity", "dns", "iptc", "pickle", "imds_detour.ctl.preconditions"}
+    assert "imds_detour.ctl.rule_reader" in loaded
+    heavy = {"argparse", "asyncio", "json", "tenacity", "dns", "iptc", "pickle", "imds_detour.ctl.doctor"}
     assert loaded & heavy == set()
     assert ready.app.run("curl", "-sS", ID_URL).stdout == INSTANCE

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.family import FAMILIES
-from tests.stage import BACKENDS, LONG, SERVERS_PORT, Stage
+from tests.support.hosts.family import FAMILIES
+from tests.support.hosts.stage import BACKENDS, LONG, SERVERS_PORT, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def ours(stage: Stage, backend: str) -> list[str]:
 def alone(stage: Stage, backend: str) -> list[str]:
     """Install once with nobody else at it, and return our lines: what must stand in the end."""
     metadata = f"{stage.family.metadata},80"
-    stage.program(stage.app, "writer.py", backend, "0", metadata, stage.mocks[0]).end()
+    stage.program(stage.app, "clients/writer.py", backend, "0", metadata, stage.mocks[0]).end()
     lines = ours(stage, backend)
     assert sum("MOCK" in line for line in lines) == 1, lines
     return lines
@@ -80,7 +80,7 @@ def test_many_writers_at_once_leave_our_rules_once_and_lose_nobody_elses(
     # Half of them begin with the other mock, so that each install finds something to change.
     writers = [
         stage.program(
-            stage.app, "writer.py", backend, str(INSTALLS), metadata, *stage.mocks[:: 1 if number % 2 else -1]
+            stage.app, "clients/writer.py", backend, str(INSTALLS), metadata, *stage.mocks[:: 1 if number % 2 else -1]
         )
         for number in range(WRITERS)
     ]
@@ -101,7 +101,7 @@ def test_many_writers_at_once_leave_our_rules_once_and_lose_nobody_elses(
     assert ours(stage, backend) == expected
     for table in ("nat", "filter"):
         assert theirs(stage, foreign, table) == [str(number) for number in range(1, steps + 1)]
-    client = stage.program(stage.app, "connector.py", family.metadata, "80", "10")
+    client = stage.program(stage.app, "clients/connector.py", family.metadata, "80", "10")
     client.says()
     assert set(json.loads(client.end())) <= {"A", "B"}
 

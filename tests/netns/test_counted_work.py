@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.traced import STRACE, Work, missing_steps, work
-from tests.world import DETOUR, MOCK, NAME
+from tests.support.hosts.world import DETOUR, MOCK, NAME
+from tests.support.judges.traced import STRACE, Work, missing_steps, work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 CEILINGS = {
     "legacy": Work(modules=58, syscalls=2150, processes=1, programs=0, threads=2),
@@ -30,7 +30,7 @@ QUESTIONS = 2
 TRIES = 5
 APP = "true"
 HALF_THE_LIBRARY = "import argparse, asyncio, email.message, http.client, json, logging, ssl, unittest, urllib.request"
-WASTEFUL = (sys.executable, "-c", f"{HALF_THE_LIBRARY}; from imds_detour.console import main; main()")
+WASTEFUL = (sys.executable, "-c", f"{HALF_THE_LIBRARY}; from imds_detour.bootstrap.pip import main; main()")
 
 
 def traced(world: World, *command: str, **settings: str) -> str:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.family import V4, V6
-from tests.stage import BACKENDS, LONG, Stage
-from tests.world import CTL, DETOUR, ID_URL, INSTANCE, NAME, PORT
+from tests.support.hosts.family import V4, V6
+from tests.support.hosts.stage import BACKENDS, LONG, Stage
+from tests.support.hosts.world import CTL, DETOUR, ID_URL, INSTANCE, NAME, PORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.family import Family
+    from tests.support.hosts.family import Family
 
 STRIDE = 1 if LONG else 11
 """Of the calls of a kind, every one is tried in full runs, and one in eleven else."""

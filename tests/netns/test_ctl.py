@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.world import CTL, ID_URL, INSTANCE, METADATA, MOCK, PORT
+from tests.support.hosts.world import CTL, ID_URL, INSTANCE, METADATA, MOCK, PORT
 
 if TYPE_CHECKING:
     import subprocess
 
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 BACKENDS = pytest.mark.parametrize("backend", ["legacy", "nft"])
 HOST6 = "fd00:88::3"
 SIDECAR = """
 import socket, sys, time
-from imds_detour.ctl.last_probe import ADDRESS, LastProbe
+from imds_detour.ctl.sidecar.last_probe import ADDRESS, LastProbe
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(ADDRESS)
 listener.listen()

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from imds_detour.ctl import preconditions
-from tests.disguise import BY_HARDWARE
-from tests.world import CTL, MOCK, NAME, PORT
+from imds_detour.ctl import doctor
+from tests.support import SUPPORT
+from tests.support.faults.disguise import BY_HARDWARE
+from tests.support.hosts.world import CTL, MOCK, NAME, PORT
 
 if TYPE_CHECKING:
-    from tests.world import World
+    from tests.support.hosts.world import World
 
-WITHOUT = os.path.join(os.path.dirname(__file__), "..", "kernel_without.py")
+WITHOUT = f"{SUPPORT}/faults/kernel_without.py"
 WELL = "all is well: nothing stands in the way of imds-detour here"
 
 
@@ -78,7 +78,7 @@ def test_when_all_is_well_it_says_so_and_changes_nothing(ready: World) -> None:
     done = ready.app.run(CTL, "doctor", environ=ready.settings(None))
     *lines, empty, last = done.stdout.splitlines()
     assert (empty, last, done.stderr) == ("", WELL, "")
-    checks = (*preconditions.OF_THE_CONTAINER, *preconditions.OF_A_MOCK, *preconditions.OF_THE_APP)
+    checks = (*doctor.OF_THE_CONTAINER, *doctor.OF_A_MOCK, *doctor.OF_THE_APP)
     assert len(lines) == len(checks)
     assert {line.split()[0] for line in lines} == {"ok", "skip"}
     assert [line for line in lines if line.startswith("skip")] == [

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.world import CTL, INSTANCE
+from tests.support import SUPPORT
+from tests.support.hosts.world import CTL, INSTANCE
 
 if TYPE_CHECKING:
     import subprocess
 
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 HIDDEN = """
 mount -t tmpfs tmpfs /proc
@@ -32,7 +32,7 @@ rm /proc/self/uid_map
 exec "$@"
 """
 """As on a kernel without CONFIG_USER_NS: all of /proc is there by links, but for one file."""
-WITHOUT = os.path.join(os.path.dirname(__file__), "..", "kernel_without.py")
+WITHOUT = f"{SUPPORT}/faults/kernel_without.py"
 CAPABILITIES = "cannot see this process's capabilities: /proc/self/status: no such file or directory"
 STATUS = {"doctor": 1, "check": 1, "status": 0, "remove": 0}
 """How each verb ends behind a redirect where /proc is hidden."""

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_detour.namespaces import INITIAL_NET, look
-from tests.disguise import AN_OLD_KERNEL, BY_HARDWARE, HARDWARE_AT
-from tests.world import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
+from imds_detour.system.namespaces import INITIAL_NET, look
+from tests.support.faults.disguise import AN_OLD_KERNEL, BY_HARDWARE, HARDWARE_AT
+from tests.support.hosts.world import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
 
 if TYPE_CHECKING:
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 ANOTHERS_HARDWARE = (*HARDWARE_AT, "02:00:00:00:00:01")
 """There is hardware behind a network device of its name, somewhere else: /sys was mounted there."""

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import example, given, settings
 
-from imds_detour.endpoints import Endpoint
-from imds_detour.rules import LEGACY, NFT, Redirect, guard, redirects
+from imds_detour.endpoint import Endpoint
+from imds_detour.firewall.rules import LEGACY, NFT, Redirect, guard, redirects
 from tests.netns.test_rules import DOCKER, ZOO
-from tests.stage import BACKENDS, HERE, LONG, Program
+from tests.support import SUPPORT
+from tests.support.hosts.stage import BACKENDS, LONG, Program
+from tests.support.hosts.world import World
 from tests.unit.test_properties import REDIRECTS
-from tests.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +55,7 @@ def state(world: World) -> list[str]:
 @pytest.fixture(scope="module", params=BACKENDS)
 def applier(shared: World, request: pytest.FixtureRequest) -> Iterator[tuple[str, Program]]:
     """Give the program that applies what it is told, and its backend."""
-    command = (sys.executable, f"{HERE}/applier.py", request.param)
+    command = (sys.executable, f"{SUPPORT}/clients/applier.py", request.param)
     with shared.app.popen(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         program = Program(process)
         assert program.ask("[]") == []  # from here on there are the tables that it looks at

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import batches
-from tests.world import CTL, DETOUR, ID_URL, INSTANCE, MOCK, NAME, PORT
+from tests.support.faults import batches
+from tests.support.hosts.world import CTL, DETOUR, ID_URL, INSTANCE, MOCK, NAME, PORT
 
 if TYPE_CHECKING:
-    from imds_detour.ctl.lab import Host
-    from tests.world import World
+    from imds_detour.ctl.lab.hosts import Host
+    from tests.support.hosts.world import World
 
 MOCK6, APP6 = "fd00:88::3", "fd00:88::2"
 METADATA6 = "fd00:ec2::254"
@@ -129,10 +129,10 @@ def test_a_failed_start_leaves_nothing(dual: World) -> None:
 
 
 HALF = """
-from imds_detour import rules
-from imds_detour.backends import helpers
-from imds_detour.backends.legacy import LegacyFirewall
-from imds_detour.presets import PRESETS
+from imds_detour.firewall import rules
+from imds_detour.firewall.iptables import helpers
+from imds_detour.firewall.iptables.backend import LegacyFirewall
+from imds_detour.config.presets import PRESETS
 from imds_detour.errors import DetourError
 
 firewall = LegacyFirewall(helpers.start((4, 6)))

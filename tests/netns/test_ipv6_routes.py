@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_detour.ctl.lab import Host, link
+from imds_detour.ctl.lab.hosts import Host, link
 from tests.netns.test_ipv6 import APP6, BACKENDS, ID_URL6, METADATA6, MOCK6, dual, start_mock6
-from tests.world import CTL, INSTANCE, PORT
+from tests.support.hosts.world import CTL, INSTANCE, PORT
 
 if TYPE_CHECKING:
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 __all__ = ["dual"]
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.netns.test_signals import APP, BLOCKS_TERM, PID_1, TAKES_TERM, children
-from tests.stage import LONG
-from tests.world import DETOUR, SETTINGS, World
+from tests.support.hosts.stage import LONG
+from tests.support.hosts.world import DETOUR, SETTINGS, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.family import FAMILIES, V4
-from tests.stage import BACKENDS, REDIRECTED, REFUSED, WAYS, Stage
-from tests.world import CTL, DETOUR, ID_URL, INSTANCE, NAME
+from tests.support.hosts.family import FAMILIES, V4
+from tests.support.hosts.stage import BACKENDS, REDIRECTED, REFUSED, WAYS, Stage
+from tests.support.hosts.world import CTL, DETOUR, ID_URL, INSTANCE, NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,7 @@ def until(started: subprocess.Popen[str], words: str) -> None:
 
 def test_without_us_every_way_is_seen_by_both_witnesses(stage: Stage) -> None:
     """The control: TCP, UDP, ICMP and another protocol reach the real service, and capture and counters agree."""
-    hammer = stage.program(stage.app, "hammer.py", stage.family.metadata)
+    hammer = stage.program(stage.app, "clients/hammer.py", stage.family.metadata)
     assert hammer.ask("3")["tcp 80"] == ["sent"]
     hammer.end()
     seen = stage.seen()
@@ -62,14 +62,14 @@ def test_nothing_gets_out_while_waiting_when_redirected_and_without_the_redirect
     before = stage.seen()
     silent = stage.start_dns("silent")
     with start(stage, backend) as started:
-        hammer = stage.program(stage.app, "hammer.py", stage.family.metadata)
+        hammer = stage.program(stage.app, "clients/hammer.py", stage.family.metadata)
         assert hammer.ask(ROUNDS) == REFUSED
         silent.kill()
         silent.wait()
         stage.start_dns(f"{NAME}={stage.family.mock}")
         until(started, "exec cat")
         assert hammer.ask(ROUNDS) == REDIRECTED
-        remover = stage.program(stage.app, "writer.py", backend, "0", f"{stage.family.metadata},80")
+        remover = stage.program(stage.app, "clients/writer.py", backend, "0", f"{stage.family.metadata},80")
         assert remover.says() == "ready"
         assert hammer.ask(ROUNDS) == REFUSED
         hammer.end()

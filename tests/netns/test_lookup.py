@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_detour.ctl.lab import environ
-from tests.world import CTL, DETOUR, INSTANCE, METADATA, MOCK, NAME, NANODNS, PORT, World
+from imds_detour.ctl.lab.hosts import environ
+from tests.support.hosts.world import CTL, DETOUR, INSTANCE, METADATA, MOCK, NAME, NANODNS, PORT, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
-    from imds_detour.ctl.lab import Host
+    from imds_detour.ctl.lab.hosts import Host
 
 RIGHT = f"{NAME}={MOCK}"
 LOWER, HIGHER = "10.88.0.1", "10.88.0.9"  # addresses before and behind MOCK, where nobody is unless a test says so

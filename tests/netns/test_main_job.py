@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.world import APP, ID_URL, INSTANCE, METADATA, MOCK, NAME, PORT
+from tests.support.hosts.world import APP, ID_URL, INSTANCE, METADATA, MOCK, NAME, PORT
 
 if TYPE_CHECKING:
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 OURS = f"""\
 :IMDS_DETOUR -

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.world import METADATA, MOCK, NAME
+from tests.support.hosts.world import METADATA, MOCK, NAME
 
 if TYPE_CHECKING:
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 BACKENDS = pytest.mark.parametrize("backend", ["legacy", "nft"])
 LARGE = 200_000
@@ -36,7 +36,7 @@ DOCKER_DNS = """
 {iptables} -t nat -A DOCKER_OUTPUT -d 127.0.0.11/32 -p udp -m udp --dport 53 -j DNAT --to-destination 127.0.0.11:39743
 """
 EMBEDDED_DNS = f"""
-from imds_detour.ctl.nameserver import addresses, serve
+from imds_detour.ctl.lab.nameserver import addresses, serve
 serve("127.0.0.11", lambda question, _: addresses(question, "{NAME}", ["{MOCK}"]), port=39743)
 """
 """As Docker has it: a server in the container's own namespace, at a port that its rules lead to."""

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.stage import HERE
-from tests.world import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
+from tests.support import SUPPORT
+from tests.support.hosts.world import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
 
 if TYPE_CHECKING:
     import subprocess
 
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 METADATA6 = "fd00:ec2::254"
 OURS = f"""\
@@ -117,7 +117,7 @@ def read_the_instance_id(world: World, *prefix: str, **variables: str) -> str:
 
 def a_kernel_without(what: str) -> tuple[str, ...]:
     """Return a command that runs another one on a kernel that lacks a firewall."""
-    return (sys.executable, f"{HERE}/kernel_without.py", what)
+    return (sys.executable, f"{SUPPORT}/faults/kernel_without.py", what)
 
 
 def test_a_kernel_without_ip_tables_starts_the_app_with_nftables(world: World) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests import batches
 from tests.netns.test_nft import OURS, ruleset
-from tests.world import METADATA
+from tests.support.faults import batches
+from tests.support.hosts.world import METADATA
 
 if TYPE_CHECKING:
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 
 def test_a_kernel_without_nat_names_it(world: World) -> None:

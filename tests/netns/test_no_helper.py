@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.world import CTL, INSTANCE, METADATA, MOCK, PORT
+from tests.support import SUPPORT
+from tests.support.hosts.world import CTL, INSTANCE, METADATA, MOCK, PORT
 
 if TYPE_CHECKING:
     import subprocess
 
-    from tests.world import World
+    from tests.support.hosts.world import World
 
-WITHOUT = os.path.join(os.path.dirname(__file__), "..", "kernel_without.py")
+WITHOUT = f"{SUPPORT}/faults/kernel_without.py"
 NO_HELPER = "cannot start the firewall helper: resource temporarily unavailable"
 
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import kubernetes
-from tests.pods import BACKEND, CLUSTER_IP, OTHER_BACKEND, SERVICE, Cluster
-from tests.world import ID_URL, INSTANCE, METADATA
+from tests.support.hosts.pods import BACKEND, CLUSTER_IP, OTHER_BACKEND, SERVICE, Cluster
+from tests.support.hosts.world import ID_URL, INSTANCE, METADATA
+from tests.support.judges import kubernetes
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
-    from tests.kubernetes import Manifest
+    from tests.support.judges.kubernetes import Manifest
 
 OTHER = "i-0ther0backend00"
 REAL = "i-0real0real0real00"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_detour.capabilities import NET_ADMIN, NET_RAW
-from tests.world import DETOUR, METADATA, SETTINGS, World
+from imds_detour.system.capabilities import NET_ADMIN, NET_RAW
+from tests.support.hosts.world import DETOUR, METADATA, SETTINGS, World
 
 if TYPE_CHECKING:
     import subprocess
@@ -177,7 +177,7 @@ def test_a_set_uid_root_program_does_not_bring_it_back(running: World) -> None:
 
 NAIVE = """
 import ctypes, os, sys
-from imds_detour import privileges
+from imds_detour.process import privileges
 privileges._lower(ctypes.CDLL(None), ~privileges.NET_ADMIN, "effective", "permitted", "inheritable")
 os.execvp(sys.argv[1], sys.argv[1:])
 """
@@ -188,7 +188,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 def test_capset_alone_gives_up_nothing(running: World) -> None:
     """Negative control: a set-uid root program brings it back, and for root any program does."""
     naive = (sys.executable, "-c", NAIVE)
-    given_up = "import sys; from imds_detour.capabilities import *; sys.exit(bool(effective() & NET_ADMIN))"
+    given_up = "import sys; from imds_detour.system.capabilities import *; sys.exit(bool(effective() & NET_ADMIN))"
     lowered = NAIVE.replace("os.execvp(sys.argv[1], sys.argv[1:])", given_up)
     assert running.raw(sys.executable, "-c", lowered, environ=SETTINGS).returncode == 0  # it was lowered
     for command in (NOBODY_RUNS_ROOTS, LOOK):

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_detour.ctl.lab import Host, link
-from tests.stage import BACKENDS
-from tests.world import APP, ID_URL, INSTANCE, METADATA, MOCK, PORT, World
+from imds_detour.ctl.lab.hosts import Host, link
+from tests.support.hosts.stage import BACKENDS
+from tests.support.hosts.world import APP, ID_URL, INSTANCE, METADATA, MOCK, PORT, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.stage import BACKENDS
-from tests.world import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
+from tests.support.hosts.stage import BACKENDS
+from tests.support.hosts.world import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 REDIRECT = f"""\
 :IMDS_DETOUR -

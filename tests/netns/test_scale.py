@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.crowd import Crowd
-from tests.stage import LONG
+from tests.support.hosts.crowd import Crowd
+from tests.support.hosts.stage import LONG
 
 SMALL, LARGE = (50, 200) if LONG else (6, 18)
 LATE = 20.0 if LONG else 10.0

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_detour.presets import PRESETS
-from tests.world import CTL, METADATA, MOCK, PORT
+from imds_detour.config.presets import PRESETS
+from tests.support.hosts.world import CTL, METADATA, MOCK, PORT
 
 if TYPE_CHECKING:
     import subprocess
 
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 CREDENTIALS = '{"AccessKeyId": "MOCKID", "SecretAccessKey": "mock-secret", "Token": "mock-token"}'
 GET = "curl -sS --max-time 5"

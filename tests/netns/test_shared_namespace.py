@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import standing
-from tests.stage import BACKENDS
-from tests.world import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, NAME
+from tests.support.hosts.stage import BACKENDS
+from tests.support.hosts.world import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, NAME
+from tests.support.judges import standing
 
 if TYPE_CHECKING:
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 ABSENT = "not_there_yet"
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.world import CTL, DETOUR, METADATA, MOCK
+from tests.support.hosts.world import CTL, DETOUR, METADATA, MOCK
 
 if TYPE_CHECKING:
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 BOTH = {"ip": ["filter", "nat"], "ip6": ["filter", "nat"]}
 NONE: dict[str, list[str]] = {"ip": [], "ip6": []}

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.sidecars import LISTEN, SECOND, Sidecar, asked, count, data, listed, move, translations, until
-from tests.world import CTL, INSTANCE, METADATA, MOCK, NAME, PORT
+from tests.support.hosts.sidecars import LISTEN, SECOND, Sidecar, asked, count, data, listed, move, translations, until
+from tests.support.hosts.world import CTL, INSTANCE, METADATA, MOCK, NAME, PORT
 
 if TYPE_CHECKING:
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 
 @pytest.mark.parametrize("backend", ["auto", "legacy", "nft"])

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_detour.ctl.following import pages
-from imds_detour.ctl.following.state import State
-from tests.sidecars import LISTEN, Sidecar, listed
-from tests.world import CTL, MOCK
+from imds_detour.ctl.sidecar import pages
+from imds_detour.ctl.sidecar.state import State
+from tests.support.hosts.sidecars import LISTEN, Sidecar, listed
+from tests.support.hosts.world import CTL, MOCK
 
 if TYPE_CHECKING:
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 
 def test_a_second_one_changes_nothing_of_the_firsts_before_it_ends(world: World, sidecars: list[Sidecar]) -> None:
@@ -72,7 +72,7 @@ def test_with_an_hour_between_probes_it_is_healthy_all_the_while(world: World, s
     """It beats though nothing is due; what counts as stuck is a tenth here. That the stuck are seen is shown last."""
     world.start_mock()
     short = (
-        "from imds_detour.ctl.following import pages; pages.STALE = 3.0; from imds_detour.ctl.main import main; main()"
+        "from imds_detour.ctl.sidecar import pages; pages.STALE = 3.0; from imds_detour.ctl.main import main; main()"
     )
     flags = ("sidecar", "--listen", LISTEN, "--every", "3600")
     sidecars.append(sidecar := Sidecar(world, *flags, start=(sys.executable, "-c", short), MOCK_HOSTNAME=MOCK))

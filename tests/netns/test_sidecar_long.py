@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.family import FAMILIES
-from tests.sidecars import ticks
-from tests.stage import BACKENDS, LONG, Stage
-from tests.world import CTL, NAME, PORT
+from tests.support.hosts.family import FAMILIES
+from tests.support.hosts.sidecars import ticks
+from tests.support.hosts.stage import BACKENDS, LONG, Stage
+from tests.support.hosts.world import CTL, NAME, PORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +75,7 @@ def test_nothing_escapes_while_the_mock_moves_under_load(stage: Stage, backend: 
     """Every way to the metadata address is tried all the while; neither witness at the real service sees a packet."""
     started = sidecar(stage, MOCK_BACKEND=backend)
     before = stage.seen()
-    hammer = stage.program(stage.app, "hammer.py", stage.family.metadata)
+    hammer = stage.program(stage.app, "clients/hammer.py", stage.family.metadata)
     seconds = [move(stage, started, (stage.family.other, stage.family.mock)[turn % 2]) for turn in range(MOVES)]
     outcomes = hammer.ask("5")
     print(f"{backend}: {MOVES} moves, median {sorted(seconds)[MOVES // 2]:.3f} s")  # noqa: T201  (figures, for -rP)
@@ -90,7 +90,7 @@ def test_without_a_guard_the_witness_does_see_what_is_not_redirected(stage: Stag
     """The control: the same load with MOCK_GUARD=off reaches the real service."""
     started = sidecar(stage, MOCK_GUARD="off")
     before = stage.seen()
-    stage.program(stage.app, "hammer.py", stage.family.metadata).ask("5")
+    stage.program(stage.app, "clients/hammer.py", stage.family.metadata).ask("5")
     assert stage.seen() != before
     end(started)
 

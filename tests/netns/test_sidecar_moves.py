@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sidecars import LISTEN, SECOND, Sidecar, asked, count, data, move, share, until
-from tests.world import FAULTYHTTP, INSTANCE, MOCK, PORT
+from tests.support.hosts.sidecars import LISTEN, SECOND, Sidecar, asked, count, data, move, share, until
+from tests.support.hosts.world import FAULTYHTTP, INSTANCE, MOCK, PORT
 
 if TYPE_CHECKING:
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 WATCHED = 5.0
 """Seconds for which its processor time is watched."""

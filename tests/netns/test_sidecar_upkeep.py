@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sidecars import LISTEN, Sidecar, asked, count, until
-from tests.stage import BACKENDS
-from tests.world import CTL, INSTANCE, METADATA, MOCK, PORT
+from tests.support.hosts.sidecars import LISTEN, Sidecar, asked, count, until
+from tests.support.hosts.stage import BACKENDS
+from tests.support.hosts.world import CTL, INSTANCE, METADATA, MOCK, PORT
 
 if TYPE_CHECKING:
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 METADATA6 = "fd00:ec2::254"
 

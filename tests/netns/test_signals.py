@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_detour import handover
-from tests import standing
-from tests.stage import LONG
-from tests.world import BUNDLED, DETOUR, MOCK, NAME, SETTINGS, World
+from imds_detour.process import handover
+from tests.support.hosts.stage import LONG
+from tests.support.hosts.world import BUNDLED, DETOUR, MOCK, NAME, SETTINGS, World
+from tests.support.judges import standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -241,7 +241,7 @@ LATEST = 2
 """How many times what a start takes: half of the stops come before the app is there, and half after."""
 DEAF = """
 import os, sys, zlib
-from imds_detour import handover
+from imds_detour.process import handover
 handover.honour_stops(handover.Inherited.here())
 if sys.argv[1] == "watched":
     handover.watch_for_stops()
@@ -275,7 +275,7 @@ IN_WRAPPER, IN_APP, AGAIN = "128+n", "the app got it", "the app got it at the se
 HUNG = "hung"
 EARLY, BETWEEN = "died of n before our first line", "died of n between exec and the app's trap"
 WORKS = {"legacy": {"MOCK_BACKEND": "legacy"}, "nft": {"MOCK_BACKEND": "nft"}, "PYTHONPATH": {"PYTHONPATH": "/nowhere"}}
-"""Starts that come to their end: by each backend, and with a second interpreter (console.py)."""
+"""Starts that come to their end: by each backend, and with a second interpreter (pip.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,7 +463,7 @@ for version in ip ip6; do nft delete table $version imds_detour 2>/dev/null; don
 
 DAWDLES = """
 import os, signal, sys, time
-from imds_detour import handover
+from imds_detour.process import handover
 
 def stop(number, _frame):
     if sys.argv[1] == "asleep":

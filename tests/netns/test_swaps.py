@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.family import FAMILIES
-from tests.stage import BACKENDS, LONG, REDIRECTED, SERVERS_PORT, Stage
+from tests.support.hosts.family import FAMILIES
+from tests.support.hosts.stage import BACKENDS, LONG, REDIRECTED, SERVERS_PORT, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.stage import Program
+    from tests.support.hosts.stage import Program
 
 SWAPS = 1_000 if LONG else 30
 CONNECTS = 10_000 if LONG else 500
@@ -29,14 +29,14 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 
 def writer(stage: Stage, backend: str, enough: int, *mocks: str) -> Program:
     """Start a writer of our rules, and return when they stand for the first time."""
-    started = stage.program(stage.app, "writer.py", backend, str(enough), f"{stage.family.metadata},80", *mocks)
+    started = stage.program(stage.app, "clients/writer.py", backend, str(enough), f"{stage.family.metadata},80", *mocks)
     assert started.says() == "ready"
     return started
 
 
 def connector(stage: Stage, enough: int) -> Program:
     """Start a client that connects to the metadata address all the time, and return after its first connection."""
-    started = stage.program(stage.app, "connector.py", stage.family.metadata, "80", str(enough))
+    started = stage.program(stage.app, "clients/connector.py", stage.family.metadata, "80", str(enough))
     assert started.says() == "started"
     return started
 
@@ -47,7 +47,7 @@ def test_no_connection_is_lost_or_escapes_while_the_target_is_swapped(stage: Sta
     before = stage.seen()
     swapper = writer(stage, backend, SWAPS, *stage.mocks)
     client = connector(stage, CONNECTS)
-    hammer = stage.program(stage.app, "hammer.py", stage.family.metadata)
+    hammer = stage.program(stage.app, "clients/hammer.py", stage.family.metadata)
     swapper.tell("go")
     assert client.says() == swapper.says() == "enough"
     outcomes = hammer.ask("20")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_detour.capabilities import NET_ADMIN
-from tests.world import DETOUR, SETTINGS, World
+from imds_detour.system.capabilities import NET_ADMIN
+from tests.support.hosts.world import DETOUR, SETTINGS, World
 
 if TYPE_CHECKING:
     import subprocess

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_detour.ctl.lab import Host, link
-from tests import standing
-from tests.stage import BACKENDS
-from tests.world import APP, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
+from imds_detour.ctl.lab.hosts import Host, link
+from tests.support.hosts.stage import BACKENDS
+from tests.support.hosts.world import APP, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
+from tests.support.judges import standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.world import World
+    from tests.support.hosts.world import World
 
 REAL = "10.99.0.9"
 REAL_INSTANCE = "i-0real0real0real00"

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_detour import accounts
-from imds_detour.accounts import LARGEST_ID, Account, Wanted
 from imds_detour.errors import DetourError
+from imds_detour.process import accounts
+from imds_detour.process.accounts import LARGEST_ID, Account, Wanted
 
 ACCOUNTS = """\
 root:x:0:0:root:/root:/bin/bash

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from imds_detour import command
 from imds_detour.errors import DetourError
+from imds_detour.process import command
 
 
 def test_argv_is_kept_and_the_program_is_beside_it() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from imds_detour.ctl.doctor import to_change
-from imds_detour.ctl.preconditions import process
-from imds_detour.ctl.preconditions.case import Case
-from imds_detour.ctl.preconditions.finding import State, fail, ok, warn
-from imds_detour.namespaces import INITIAL_NET, INITIAL_PID, Signs
+from imds_detour.ctl.commands.doctor import to_change
+from imds_detour.ctl.doctor import process
+from imds_detour.ctl.doctor.context import Case
+from imds_detour.ctl.doctor.result import State, fail, ok, warn
+from imds_detour.system.namespaces import INITIAL_NET, INITIAL_PID, Signs
 
 
 def case(net: int) -> Case:

@@ -16,11 +16,11 @@ import pytest
 import yaml
 from bench import readme
 
-from imds_detour.ctl import status
+from imds_detour.config.mock_address import Location
+from imds_detour.config.services import parse
+from imds_detour.config.variables import BY_NAME, VARIABLES
+from imds_detour.ctl.commands import status
 from imds_detour.ctl.main import VERBS
-from imds_detour.locations import Location
-from imds_detour.services import parse
-from imds_detour.variables import BY_NAME, VARIABLES
 
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
 DOCUMENTS = sorted(

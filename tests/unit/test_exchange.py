@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_detour.exchange import GarbageError, Reply, parse, request
+from imds_detour.discovery.http import GarbageError, Reply, parse, request
 
 LINES = st.sampled_from(
     [

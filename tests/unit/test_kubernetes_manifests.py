@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from imds_detour.variables import BY_NAME
-from tests import kubernetes
-from tests.kubernetes import DEPLOY, VERSIONS, complaints, name_of, one, pod_of, render
+from imds_detour.config.variables import BY_NAME
+from tests.support.judges import kubernetes
+from tests.support.judges.kubernetes import DEPLOY, VERSIONS, complaints, name_of, one, pod_of, render
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.kubernetes import Manifest
+    from tests.support.judges.kubernetes import Manifest
 
 STABLE_POLICY, BETA_POLICY = (1, 36), (1, 34)
 """KEP-3962: admissionregistration.k8s.io/v1 and v1beta1 have MutatingAdmissionPolicy from these versions on."""

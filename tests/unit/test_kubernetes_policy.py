@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celpy.evaluation import CELEvalError
 
-from tests.kubernetes import VERSIONS, Policy, complaints, name_of, one, pod_of, render
+from tests.support.judges.kubernetes import VERSIONS, Policy, complaints, name_of, one, pod_of, render
 
 if TYPE_CHECKING:
-    from tests.kubernetes import Manifest
+    from tests.support.judges.kubernetes import Manifest
 
 LABEL = "imds-detour"
 ROLES = ("sidecar", "init")

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from imds_detour.ctl.clouds.aws import VERSIONS
-from imds_detour.ctl.clouds.dispatch import Clouds
-from imds_detour.ctl.clouds.messages import Reply
-from imds_detour.ctl.clouds.tokens import Tokens
-from imds_detour.ctl.mock_values import DataError, Json, load
-from tests.clouds import DEFAULTS, NOW, mock
+from imds_detour_mock.clouds.aws import VERSIONS
+from imds_detour_mock.clouds.dispatch import Clouds
+from imds_detour_mock.clouds.messages import Reply
+from imds_detour_mock.clouds.tokens import Tokens
+from imds_detour_mock.values import DataError, Json, load
+from tests.support.servers.clouds import DEFAULTS, NOW, mock
 
 TTL = "x-aws-ec2-metadata-token-ttl-seconds"
 SESSION = "x-aws-ec2-metadata-token"

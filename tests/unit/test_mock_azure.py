@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from imds_detour.ctl.clouds.messages import Reply
-from tests.clouds import NOW, get, mock, value
+from imds_detour_mock.clouds.messages import Reply
+from tests.support.servers.clouds import NOW, get, mock, value
 
 HEADER = {"metadata": "true"}
 VERSION = "api-version=2021-02-01"

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from imds_detour.ctl.clouds.aws import ALIBABA
-from imds_detour.ctl.mock_values import DataError, load
-from tests.clouds import DEFAULTS, NOW, get, mock, value
+from imds_detour_mock.clouds.aws import ALIBABA
+from imds_detour_mock.values import DataError, load
+from tests.support.servers.clouds import DEFAULTS, NOW, get, mock, value
 
 ECS_TTL, ECS_SESSION = ALIBABA.ttl_header.lower(), ALIBABA.session_header.lower()
 IBM = {"metadata-flavor": "ibm"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.clouds import NOW, get, mock, value
+from tests.support.servers.clouds import NOW, get, mock, value
 
 TOKEN = {"authorization": "a service account token"}
 CREDENTIALS = {

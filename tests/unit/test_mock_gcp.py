@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 import pytest
 
-from imds_detour.ctl.clouds.messages import Reply
-from tests.clouds import NOW, get, mock, value
+from imds_detour_mock.clouds.messages import Reply
+from tests.support.servers.clouds import NOW, get, mock, value
 
 FLAVOR = {"metadata-flavor": "Google"}
 ROOT = "/computeMetadata/v1"

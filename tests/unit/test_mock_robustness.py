@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_detour.ctl.clouds.aws import ALIBABA
-from imds_detour.ctl.clouds.credentials import Rotation
-from imds_detour.ctl.mock_values import DOCUMENT_ROOTS, DataError, Json
-from tests.clouds import DEFAULTS, NOW, mock
+from imds_detour_mock.clouds.aws import ALIBABA
+from imds_detour_mock.clouds.credentials import Rotation
+from imds_detour_mock.values import DOCUMENT_ROOTS, DataError, Json
+from tests.support.servers.clouds import DEFAULTS, NOW, mock
 
 MOCK = mock()
 ECS_TTL, ECS_SESSION = ALIBABA.ttl_header.lower(), ALIBABA.session_header.lower()

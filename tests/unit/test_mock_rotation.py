@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_detour.ctl.clouds.credentials import Rotation
-from imds_detour.ctl.clouds.notices import Notices
-from tests.clouds import NOW, get, mock, value
+from imds_detour_mock.clouds.credentials import Rotation
+from imds_detour_mock.clouds.notices import Notices
+from tests.support.servers.clouds import NOW, get, mock, value
 
 ROLE = "/latest/meta-data/iam/security-credentials/imds-detour-mock-role"
 META = "/latest/meta-data"

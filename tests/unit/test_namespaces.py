@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from imds_detour.namespaces import INITIAL_NET, INITIAL_PID, Signs, is_the_hosts, look
+from imds_detour.system.namespaces import INITIAL_NET, INITIAL_PID, Signs, is_the_hosts, look
 
 CONTAINER, HOSTS = 4026532185, 4026531992
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_detour.probe import Identity
+from imds_detour.discovery.probe import Identity
 
 
 @pytest.mark.parametrize(

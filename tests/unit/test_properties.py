@@ -13,17 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_detour import exchange, nameservers, rules, rules_text, services
-from imds_detour.backends import nft_codec
-from imds_detour.backends.nft import TABLES
-from imds_detour.endpoints import Endpoint
+from imds_detour.config import services
+from imds_detour.config.mock_address import BadValueError, Location
+from imds_detour.config.presets import PRESETS
+from imds_detour.discovery import http
+from imds_detour.discovery.dns import nameservers
+from imds_detour.discovery.http import GarbageError, Reply
+from imds_detour.discovery.probe import _proven, _token
+from imds_detour.endpoint import Endpoint
 from imds_detour.errors import NotYetError
-from imds_detour.exchange import GarbageError, Reply
-from imds_detour.locations import BadValueError, Location
-from imds_detour.netlink import attribute
-from imds_detour.presets import PRESETS
-from imds_detour.probe import _proven, _token
-from imds_detour.rules import LEGACY, NFT, Redirect, Rule
+from imds_detour.firewall import render, rules
+from imds_detour.firewall.nftables import codec
+from imds_detour.firewall.nftables.backend import TABLES
+from imds_detour.firewall.rules import LEGACY, NFT, Redirect, Rule
+from imds_detour.system.netlink import attribute
 
 ADDRESSES = st.ip_addresses()
 REDIRECTS = st.lists(
@@ -43,16 +46,16 @@ def test_what_is_written_for_nftables_is_read_back_as_it_was(wanted: list[Redire
     """encode() then decode() is identity, for each rule that there can be; IPv4 and IPv6 alike."""
     addresses = dict.fromkeys(redirect.endpoint.address for redirect in wanted)
     for rule in (*rules.redirects(wanted, NFT), *rules.guard(addresses, NFT, reject=reject)):
-        message = attribute(nft_codec.RULE_CHAIN, rule.chain.encode() + b"\0") + nft_codec.encode(rule)
-        assert nft_codec.decode(message, TABLES).rule == rule
+        message = attribute(codec.RULE_CHAIN, rule.chain.encode() + b"\0") + codec.encode(rule)
+        assert codec.decode(message, TABLES).rule == rule
 
 
 @given(st.binary(max_size=400))
 def test_any_bytes_of_a_rule_are_one_of_ours_or_none(data: bytes) -> None:
     """Whatever the kernel lists in a chain of ours, reading it does not fail."""
-    chain = attribute(nft_codec.RULE_CHAIN, NFT.redirect.encode() + b"\0")
-    found = nft_codec.decode(chain + attribute(nft_codec.RULE_EXPRESSIONS, data), TABLES)
-    assert found.rule is None or nft_codec.encode(found.rule)
+    chain = attribute(codec.RULE_CHAIN, NFT.redirect.encode() + b"\0")
+    found = codec.decode(chain + attribute(codec.RULE_EXPRESSIONS, data), TABLES)
+    assert found.rule is None or codec.encode(found.rule)
 
 
 @given(REDIRECTS)
@@ -79,7 +82,7 @@ def test_applied_and_removed_is_as_before_on_a_model(theirs: list[Redirect], our
     assert [rule for rule in output if rule.target != rules.Jump(LEGACY.redirect)] == others
     assert len(chain) == len(ours)
     for version in (4, 6):
-        text = rules_text.restore(planned, version)
+        text = render.restore(planned, version)
         assert text.count("-A IMDS_DETOUR ") == sum(one.endpoint.address.version == version for one in ours)
         assert "-A OUTPUT" not in text  # a jump is inserted, never appended
 
@@ -133,7 +136,7 @@ def _peak(data: bytes) -> int:
     tracemalloc.start()
     try:
         with suppress(GarbageError):
-            exchange.parse(data, ended=True)
+            http.parse(data, ended=True)
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -151,7 +154,7 @@ WORST = {
 @pytest.mark.parametrize("rest", WORST.values(), ids=WORST.keys())
 def test_no_reply_costs_a_megabyte(rest: bytes) -> None:
     """Of the largest reply that is read, in its worst shapes."""
-    data = (b"HTTP/1.1 200 OK\r\n" + rest)[: exchange.LARGEST_REPLY]
+    data = (b"HTTP/1.1 200 OK\r\n" + rest)[: http.LARGEST_REPLY]
     assert _peak(data + b"\r\n\r\n") < MEGABYTE
 
 

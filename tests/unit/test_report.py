@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imds_detour.deadline import Deadline
 from imds_detour.errors import DetourError
-from imds_detour.report import Report, printable, quoted
-from imds_detour.waiting import Deadline
+from imds_detour.log import Report, printable, quoted
 
 FAILURE = DetourError("lookup", "no such name", "correct it")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_detour.resolver_file import server_among
+from imds_detour.discovery.dns.resolv_conf import server_among
 
 METADATA = ip_address("169.254.169.254")
 V6 = ip_address("fd00:ec2::254")

@@ -7,8 +7,8 @@ from ipaddress import ip_address
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_detour.endpoints import Endpoint
-from imds_detour.rules import COMMENT, LEGACY, NFT, Redirect, guard, redirects, translation
+from imds_detour.endpoint import Endpoint
+from imds_detour.firewall.rules import COMMENT, LEGACY, NFT, Redirect, guard, redirects, translation
 
 METADATA = Endpoint(ip_address("169.254.169.254"), 80)
 ECS = Endpoint(ip_address("169.254.170.2"), 80)

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_detour import settings
+from imds_detour.config import settings
+from imds_detour.config.mock_address import Location
+from imds_detour.config.presets import PRESETS, Proof
+from imds_detour.config.services import Service
+from imds_detour.config.variables import BY_NAME, VARIABLES, Variable
 from imds_detour.errors import STATUS_WRAPPER_FAILED, DetourError
-from imds_detour.locations import Location
-from imds_detour.presets import PRESETS, Proof
-from imds_detour.services import Service
-from imds_detour.variables import BY_NAME, VARIABLES, Variable
 
 AWS = PRESETS["aws"]
 DEFAULTS = {variable.name: variable.default for variable in VARIABLES if variable.default}

@@ -6,10 +6,10 @@ from ipaddress import ip_address
 
 import pytest
 
-from imds_detour import rules
-from imds_detour.ctl.standing import standing
-from imds_detour.endpoints import Endpoint
-from imds_detour.rules import LEGACY, NFT, Installed, Layout, Redirect
+from imds_detour.ctl.installed import standing
+from imds_detour.endpoint import Endpoint
+from imds_detour.firewall import rules
+from imds_detour.firewall.rules import LEGACY, NFT, Installed, Layout, Redirect
 
 AWS, ECS = ip_address("169.254.169.254"), ip_address("169.254.170.2")
 TO_AWS = Redirect(Endpoint(AWS, 80), Endpoint(ip_address("10.0.0.3"), 1338))

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from imds_detour.values import Value
+from imds_detour.value import Value
 
 
 class Point(Value):

@@ -7,8 +7,8 @@ from math import inf
 
 import pytest
 
+from imds_detour.deadline import FIRST_PAUSE, LEAST_ATTEMPT, LEAST_PAUSE, LONGEST_PAUSE, Deadline, until_ready
 from imds_detour.errors import DetourError, NotYetError
-from imds_detour.waiting import FIRST_PAUSE, LEAST_ATTEMPT, LEAST_PAUSE, LONGEST_PAUSE, Deadline, until_ready
 
 
 class Clock:
@@ -201,5 +201,5 @@ def test_who_began_in_step_is_spread_by_the_jitter(appears: float, share: float)
 
 def test_without_jitter_all_come_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control to the above."""
-    monkeypatch.setattr("imds_detour.waiting.JITTER", 0.0)
+    monkeypatch.setattr("imds_detour.deadline.JITTER", 0.0)
     assert fullest(0.02, 200, 20) == 1.0

@@ -6,16 +6,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imds_detour import ip_versions
-from imds_detour.backends import helpers
-from imds_detour.backends.legacy import LegacyFirewall
-from imds_detour.backends.nft import NftFirewall
 from imds_detour.errors import DetourError
+from imds_detour.firewall.iptables import helpers
+from imds_detour.firewall.iptables.backend import LegacyFirewall
+from imds_detour.firewall.nftables.backend import NftFirewall
+from imds_detour.system import ip_versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from imds_detour.backends.firewall import Firewall
+    from imds_detour.firewall.base import Firewall
 
 
 @dataclass(frozen=True, slots=True)

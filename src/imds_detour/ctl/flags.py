@@ -6,16 +6,16 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from imds_detour import settings
+from imds_detour.config import settings
+from imds_detour.config.variables import VARIABLES
 from imds_detour.errors import DetourError
-from imds_detour.variables import VARIABLES
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Collection, Mapping
 
-    from imds_detour.settings import Settings
-    from imds_detour.variables import Variable
+    from imds_detour.config.settings import Settings
+    from imds_detour.config.variables import Variable
 
 ABOUT_THE_APP = frozenset({"MOCK_USER", "MOCK_KEEP_NET_ADMIN", "MOCK_NO_PROXY"})
 """Settings that say how the app is started: no verb starts one."""

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Protocol, cast
 
 from imds_detour import __version__
+from imds_detour.deadline import Deadline
 from imds_detour.errors import DetourError
-from imds_detour.report import Report
-from imds_detour.waiting import Deadline
+from imds_detour.log import Report
 
 if TYPE_CHECKING:
     import argparse
@@ -101,7 +101,7 @@ def parser(load: Collection[str]) -> argparse.ArgumentParser:
 
 def verb(name: str) -> Verb:
     """Load the module of a verb."""
-    return cast("Verb", import_module(f"imds_detour.ctl.{name}"))
+    return cast("Verb", import_module(f"imds_detour.ctl.commands.{name}"))
 
 
 def _replace_closed_streams() -> None:
@@ -140,7 +140,7 @@ def _outcome(words: list[str], asked: SimpleNamespace) -> int:
 
 def _failed(error: DetourError, asked: SimpleNamespace) -> int:
     """Say what failed in the way that MOCK_LOG, or the flag for it, asks for, and return the exit status."""
-    from imds_detour import settings  # noqa: PLC0415  (a health check that is well does not wait for it)
+    from imds_detour.config import settings  # noqa: PLC0415  (a health check that is well does not wait for it)
     from imds_detour.ctl import flags  # noqa: PLC0415  (likewise)
 
     log = "text"

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Self, TextIO
 
-from imds_detour.report import Report, printable
+from imds_detour.log import Report, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import FrameType, TracebackType
 
+    from imds_detour.deadline import Deadline
     from imds_detour.errors import DetourError
-    from imds_detour.waiting import Deadline
 
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 PLAIN_FRAMES = "|/-\\"

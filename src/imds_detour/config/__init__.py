@@ -1,0 +1,1 @@
+"""What the user wants, as values. Pure: nothing in here acts."""

@@ -1,0 +1,128 @@
+"""Where a mock is, as users write it: ``name``, ``name:port``, ``IPv4[:port]``, ``IPv6`` or ``[IPv6][:port]``."""
+
+from __future__ import annotations
+
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address
+
+from imds_detour.config.presets import METADATA_ADDRESSES
+from imds_detour.log import quoted
+from imds_detour.text import DIGITS, HEX_DIGITS, only
+from imds_detour.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from imds_detour.endpoint import Address
+
+LABEL = DIGITS | frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-")
+IN_CLOTHES = "it is an IPv4 address in IPv6 clothes; give the IPv4 address"
+"""Of ::ffff:0:0/96 (RFC 4291 section 2.5.5.2): who connects to such an address sends IPv4, past all rules for IPv6."""
+THIS_NETWORK = IPv4Network("0.0.0.0/8")
+
+
+class BadValueError(ValueError):
+    """A value is not allowed; the text says more where the settings table's words do not suffice."""
+
+
+class Location(Value):
+    """Where a mock is.
+
+    Attributes:
+        host: its name, or its address where the user gave one.
+        port: its TCP port.
+
+    """
+
+    host: str | Address
+    port: int
+
+
+def port(text: str) -> int:
+    """Return a TCP port.
+
+    Raises:
+        BadValueError: when it is not 1 to 65535.
+
+    """
+    # int() would also take "+80", " 80", "8_0" and other scripts' digits.
+    if not only(DIGITS, text, 5) or not 1 <= int(text) <= 65535:
+        raise BadValueError
+    return int(text)
+
+
+def location(text: str, default_port: int) -> Location:
+    """Return where a mock is.
+
+    Raises:
+        BadValueError: when it is neither a name nor an address, or no mock can be at that address.
+
+    """
+    host, port_of_host = split(text)
+    if not isinstance(host, str) and (why := unfit_for_mock(host)):
+        raise BadValueError(why)
+    return Location(host, default_port if port_of_host is None else port_of_host)
+
+
+def split(text: str) -> tuple[str | Address, int | None]:
+    """Return host and port of a text, None where it carries no port.
+
+    Raises:
+        BadValueError: when either makes no sense.
+
+    """
+    inside, bracket, rest = text.removeprefix("[").partition("]")
+    written: str | None
+    if text.startswith("[") and bracket and rest[:1] in ("", ":"):
+        host: str | Address = _ipv6(inside)
+        written = rest[1:] if rest else None
+    elif text.count(":") > 1:
+        host, written = _ipv6(text), None
+    else:
+        name, colon, written = text.partition(":")
+        host, written = _name(name), written if colon else None
+    try:
+        return host, None if written is None else port(written)
+    except BadValueError:
+        raise BadValueError(f"the port {quoted(written or '')} is not 1 to 65535") from None
+
+
+def unfit_for_mock(address: Address) -> str:
+    """Say why no mock can be at this address, or return an empty string when one can."""
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    if mapped is not None:
+        return unfit_for_mock(mapped) or IN_CLOTHES
+    reasons = (
+        (address in METADATA_ADDRESSES, "it is a metadata address itself, so the redirect would lead back to it"),
+        (address.is_unspecified, "it is the unspecified address"),
+        (address.is_multicast, "it is a multicast address"),
+        (address == IPv4Address("255.255.255.255"), "it is the broadcast address"),
+        # RFC 1122 section 3.2.1.3 ("this network") and RFC 1112 section 4 (class E)
+        (address.version == 4 and (address.is_reserved or address in THIS_NETWORK), "no host can have it"),
+    )
+    return next((reason for applies, reason in reasons if applies), "")
+
+
+def _ipv6(text: str) -> IPv6Address:
+    try:
+        address = IPv6Address(text)
+    except AddressValueError as error:
+        raise BadValueError(str(error)) from None
+    if address.scope_id:
+        raise BadValueError("an IPv6 zone (%) means something on one machine only")
+    return address
+
+
+def _name(text: str) -> str | IPv4Address:
+    # A last label of digits (or 0x...) is an IPv4 address or a mistake, never a name: libc would read "127.1" or
+    # "0x7f000001" as numbers where DNS would not. The URL standard ("ends in a number") draws the same line.
+    labels = text.removesuffix(".").split(".")
+    last = labels[-1]
+    if only(DIGITS, last, len(text)) or (last[:2].lower() == "0x" and HEX_DIGITS.issuperset(last[2:])):
+        try:
+            return IPv4Address(text)
+        except AddressValueError as error:
+            raise BadValueError(str(error)) from None
+    # RFC 1123 labels, and the underscore that Compose service names carry.
+    sound = (only(LABEL, label, 63) and not label.startswith("-") and not label.endswith("-") for label in labels)
+    if len(text) > 253 or not all(sound):  # 253: RFC 1035 section 3.1, as text
+        raise BadValueError
+    return text

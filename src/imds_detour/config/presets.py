@@ -1,0 +1,215 @@
+"""The clouds' metadata services, as data: where each answers, what proves that it does, how SDKs can be led to it."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address
+
+from imds_detour.endpoint import Endpoint
+from imds_detour.value import Value
+
+
+class Token(Value):
+    """A session token that a service wants before it answers. Where it has none to give, it is asked without.
+
+    Attributes:
+        path: what to PUT to.
+        ask: the header that goes with it, name and value.
+        give: the header that carries the token from then on.
+        prefix: what stands before the token in that header.
+        member: the member of a JSON reply that is the token; empty where the whole reply is.
+
+    """
+
+    path: str
+    ask: tuple[str, str]
+    give: str
+    prefix: str = ""
+    member: str = ""
+
+
+class Proof(Value):
+    """What to ask a service for, and what its answer must look like. The answer is the same each time.
+
+    Attributes:
+        path: what to GET.
+        headers: what goes with it, names and values.
+        token: the session token to ask for first.
+        answer: ``word``, as an instance id is; a catch-all web page is none. ``text`` is any. ``json`` is a document of
+            which ``member`` counts, where it has that. ``credentials`` is a document of keys, of which nothing is shown
+            or compared but whose they are. ``reply`` is any at all, a 404 too: for services that we know nothing of.
+        member: what tells one machine's document from another's, dots between the levels.
+        flavor: a header that the reply must carry, name and value.
+
+    """
+
+    path: str
+    headers: tuple[tuple[str, str], ...] = ()
+    token: Token | None = None
+    answer: str = "text"
+    member: str = ""
+    flavor: tuple[str, str] | None = None
+
+
+class Preset(Value):
+    """One kind of metadata service.
+
+    Attributes:
+        name: as MOCK_ENDPOINTS spells it.
+        endpoints: where SDKs look for it, at most one for each IP version.
+        proof: what to ask it.
+        names: the host names by which SDKs go to the first endpoint; they must resolve as well.
+        path: the environment variable that says what path SDKs ask for, where there is one.
+        variables: environment variables that lead SDKs elsewhere, with ``{url}``, ``{host}`` (and port) and ``{path}``.
+        deaf: SDKs that are known not to listen to those variables.
+        loopback: whether SDKs follow the variables to this machine only.
+
+    """
+
+    name: str
+    endpoints: tuple[Endpoint, ...]
+    proof: Proof
+    names: tuple[str, ...] = ()
+    path: str = ""
+    variables: tuple[tuple[str, str], ...] = ()
+    deaf: str = ""
+    loopback: bool = False
+
+
+def _at(*addresses: str) -> tuple[Endpoint, ...]:
+    """Return these addresses at port 80, where every one of the clouds' services is."""
+    return tuple(Endpoint(IPv6Address(text) if ":" in text else IPv4Address(text), 80) for text in addresses)
+
+
+LINK_LOCAL = "169.254.169.254"
+"""Where most clouds answer: they differ in the proof only, and a mock of several can tell them apart by it."""
+
+_ALL = (
+    Preset(
+        # EC2 user guide, "Access instance metadata" and "Use IMDSv2"
+        name="aws",
+        endpoints=_at(LINK_LOCAL, "fd00:ec2::254"),
+        proof=Proof(
+            "/latest/meta-data/instance-id",
+            token=Token(
+                "/latest/api/token", ("X-aws-ec2-metadata-token-ttl-seconds", "60"), "X-aws-ec2-metadata-token"
+            ),
+            answer="word",
+        ),
+        variables=(("AWS_EC2_METADATA_SERVICE_ENDPOINT", "{url}"),),
+        deaf="ec2-metadata for Python, cloud-init",
+    ),
+    Preset(
+        # ECS developer guide, "Task IAM role"; /creds is what amazon-ecs-local-container-endpoints serves to all
+        name="ecs",
+        endpoints=_at("169.254.170.2"),
+        proof=Proof("/creds", answer="credentials"),
+        path="AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        variables=(("AWS_CONTAINER_CREDENTIALS_FULL_URI", "{url}{path}"),),
+        loopback=True,
+    ),
+    Preset(
+        # EKS user guide, "EKS Pod Identity"; the agent answers nobody without an Authorization header
+        name="eks",
+        endpoints=_at("169.254.170.23", "fd00:ec2::23"),
+        proof=Proof("/v1/credentials", (("Authorization", "imds-detour"),), answer="credentials"),
+        variables=(("AWS_CONTAINER_CREDENTIALS_FULL_URI", "{url}{path}"),),
+        loopback=True,
+    ),
+    Preset(
+        # Compute Engine documentation, "About VM metadata"; google-auth's _metadata.py goes by address, then by name
+        name="gcp",
+        endpoints=_at(LINK_LOCAL),
+        proof=Proof("/computeMetadata/v1/", (("Metadata-Flavor", "Google"),), flavor=("Metadata-Flavor", "Google")),
+        # Google's libraries for Node write the dot of a complete name, and glibc compares /etc/hosts to the letter.
+        names=("metadata.google.internal", "metadata.google.internal."),
+        variables=(("GCE_METADATA_HOST", "{host}"), ("GCE_METADATA_IP", "{host}")),
+    ),
+    Preset(
+        # Azure documentation, "Azure Instance Metadata Service"
+        name="azure",
+        endpoints=_at(LINK_LOCAL),
+        proof=Proof(
+            "/metadata/instance?api-version=2021-02-01",
+            (("Metadata", "true"),),
+            answer="json",
+            member="compute.vmId",
+        ),
+        variables=(("AZURE_POD_IDENTITY_AUTHORITY_HOST", "{url}"),),
+    ),
+    Preset(
+        # OCI documentation, "Getting Instance Metadata"
+        name="oci",
+        endpoints=_at(LINK_LOCAL, "fd00:c1::a9fe:a9fe"),
+        proof=Proof("/opc/v2/instance/", (("Authorization", "Bearer Oracle"),), answer="json", member="id"),
+    ),
+    Preset(
+        # Alibaba Cloud documentation, "Access instance metadata", security hardening mode
+        name="alibaba",
+        endpoints=_at("100.100.100.200"),
+        proof=Proof(
+            "/latest/meta-data/instance-id",
+            token=Token(
+                "/latest/api/token", ("X-aliyun-ecs-metadata-token-ttl-seconds", "60"), "X-aliyun-ecs-metadata-token"
+            ),
+            answer="word",
+        ),
+    ),
+    Preset(
+        # DigitalOcean documentation, "Droplet metadata API"
+        name="digitalocean",
+        endpoints=_at(LINK_LOCAL),
+        proof=Proof("/metadata/v1.json", answer="json", member="droplet_id"),
+    ),
+    Preset(
+        # Hetzner documentation, "Server metadata"
+        name="hetzner",
+        endpoints=_at(LINK_LOCAL),
+        proof=Proof("/hetzner/v1/metadata"),
+    ),
+    Preset(
+        # Scaleway documentation, "Instance metadata"
+        name="scaleway",
+        endpoints=_at("169.254.42.42", "fd00:42::42"),
+        proof=Proof("/conf?format=json", answer="json", member="id"),
+    ),
+    Preset(
+        # Akamai (Linode) documentation, "Metadata service API"
+        name="akamai",
+        endpoints=_at(LINK_LOCAL, "fd00:a9fe:a9fe::1"),
+        proof=Proof(
+            "/v1/instance",
+            (("Accept", "application/json"),),
+            token=Token("/v1/token", ("Metadata-Token-Expiry-Seconds", "300"), "Metadata-Token"),
+            answer="json",
+            member="id",
+        ),
+    ),
+    Preset(
+        # OpenStack Nova documentation, "Metadata"
+        name="openstack",
+        endpoints=_at(LINK_LOCAL),
+        proof=Proof("/openstack/latest/meta_data.json", answer="json", member="uuid"),
+    ),
+    Preset(
+        # IBM Cloud documentation, "Accessing instance metadata"
+        name="ibm",
+        endpoints=_at(LINK_LOCAL),
+        proof=Proof(
+            "/metadata/v1/instance?version=2022-03-01",
+            token=Token(
+                "/instance_identity/v1/token?version=2022-03-01",
+                ("Metadata-Flavor", "ibm"),
+                "Authorization",
+                prefix="Bearer ",
+                member="access_token",
+            ),
+            answer="json",
+            member="id",
+        ),
+        names=("api.metadata.cloud.ibm.com",),
+    ),
+)
+
+PRESETS = {preset.name: preset for preset in _ALL}
+METADATA_ADDRESSES = frozenset(endpoint.address for preset in _ALL for endpoint in preset.endpoints)
+"""Addresses at which a real service answers on somebody's machine: a mock cannot be there."""

@@ -1,0 +1,170 @@
+"""The settings: what each variable may be, its default, and the value that the whole run works from."""
+
+from __future__ import annotations
+
+import math
+
+from imds_detour.config import mock_address, services
+from imds_detour.config.mock_address import BadValueError
+from imds_detour.config.variables import BY_NAME
+from imds_detour.errors import DetourError
+from imds_detour.log import quoted
+from imds_detour.text import DIGITS, is_path, only
+from imds_detour.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import TypeVar
+
+    from imds_detour.config.mock_address import Location
+    from imds_detour.config.services import Service
+    from imds_detour.process.accounts import Wanted
+
+    Chosen = TypeVar("Chosen")
+
+LONGEST_TIMEOUT = 86_400
+"""Seconds. Whoever wants to wait more than a day wants to wait for ever, and says 0."""
+
+
+class Settings(Value):
+    """A run's settings, all of them valid.
+
+    Attributes:
+        services: the metadata services to redirect, each with its mock and what to ask it.
+        timeout: seconds for the whole of it; infinite when the user waits for ever.
+        backend: ``auto``, ``legacy``, ``nft`` or ``env``.
+        probe: whether to prove that the mock answers.
+        guard: whether to reject what is not redirected.
+        user: whom the app shall run as; None for whoever started us.
+        keep_net_admin: whether the app keeps NET_ADMIN.
+        no_proxy: whether to keep metadata requests away from HTTP proxies.
+        log: ``text``, ``json``, ``quiet`` or ``debug``.
+
+    """
+
+    services: tuple[Service, ...]
+    timeout: float
+    backend: str
+    probe: bool
+    guard: bool
+    user: Wanted | None
+    keep_net_admin: bool
+    no_proxy: bool
+    log: str
+
+
+def parse(environ: Mapping[str, str]) -> Settings:
+    """Return the settings in an environment.
+
+    Raises:
+        DetourError: for the first bad value, naming the variable, the value and what is allowed.
+
+    """
+    probe = _read(environ, "MOCK_PROBE", _probe)
+    path = probe if probe.startswith("/") else None
+    return Settings(
+        services=tuple(services.asked(service, path, environ) for service in _services(environ)),
+        timeout=_read(environ, "MOCK_TIMEOUT", _timeout),
+        backend=_read(environ, "MOCK_BACKEND", _one_of("auto", "legacy", "nft", "env")),
+        probe=probe != "off",
+        guard=_read(environ, "MOCK_GUARD", _one_of("on", "off")) == "on",
+        user=_read(environ, "MOCK_USER", _user) if "MOCK_USER" in environ else None,
+        keep_net_admin=_read(environ, "MOCK_KEEP_NET_ADMIN", _one_of("0", "1")) == "1",
+        no_proxy=_read(environ, "MOCK_NO_PROXY", _one_of("extend", "keep")) == "extend",
+        log=log_of(environ),
+    )
+
+
+def _services(environ: Mapping[str, str]) -> tuple[Service, ...]:
+    """Return the services, each with its mock; MOCK_HOSTNAME is needed unless each has one of its own."""
+    port = _read(environ, "MOCK_PORT", mock_address.port)
+
+    def mock() -> Location:
+        return _read(environ, "MOCK_HOSTNAME", lambda text: mock_address.location(text, port))
+
+    if "MOCK_HOSTNAME" in environ:
+        mock()  # a bad value is an error, also where no service turns out to need it
+    return _read(environ, "MOCK_ENDPOINTS", lambda text: services.parse(text, mock))
+
+
+def log_of(environ: Mapping[str, str]) -> str:
+    """Return MOCK_LOG alone: it also says how to report a bad value of another variable.
+
+    Raises:
+        DetourError: when it is not one of the known words.
+
+    """
+    return _read(environ, "MOCK_LOG", _one_of("text", "json", "quiet", "debug"))
+
+
+def unknown(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the names of MOCK_* variables that mean nothing here: typos, or somebody else's.
+
+    Without those that Kubernetes derives from a Service: one called mock-metadata gives every pod beside it
+    MOCK_METADATA_SERVICE_HOST, MOCK_METADATA_PORT_1338_TCP_ADDR and more (Kubernetes, "Accessing the Service").
+    """
+    mine = [name for name in environ if name.startswith("MOCK_") and name not in BY_NAME]
+    prefixes = [name.removesuffix("_SERVICE_HOST") for name in mine if name.endswith("_SERVICE_HOST")]
+    links = tuple(f"{prefix}_{kind}" for prefix in prefixes for kind in ("SERVICE_", "PORT"))
+    return tuple(sorted(name for name in mine if not name.startswith(links)))
+
+
+def similar(name: str) -> str:
+    """Return a hint at the setting that an unknown name may stand for, or an empty string."""
+    import difflib  # noqa: PLC0415  (5 ms that only a typo pays)
+
+    close = difflib.get_close_matches(name, BY_NAME, n=1, cutoff=0.8)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _read(environ: Mapping[str, str], name: str, convert: Callable[[str], Chosen]) -> Chosen:
+    variable = BY_NAME[name]
+    text = environ.get(name)
+    if text is None and not variable.default:
+        raise DetourError(
+            "settings",
+            f"{name} is not set",
+            f"set it to {variable.allowed}; in Compose: `environment: {{{name}: mock_metadata}}`",
+        )
+    value = variable.default if text is None else text
+    try:
+        return convert(value)
+    except BadValueError as error:
+        detail = f" ({error})" if str(error) else ""
+        raise DetourError(
+            "settings", f"{name}={quoted(value)} is not valid{detail}", f"allowed: {variable.allowed}"
+        ) from None
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        if text not in words:
+            raise BadValueError
+        return text
+
+    return convert
+
+
+def _timeout(text: str) -> float:
+    whole, point, fraction = text.partition(".")
+    parts = (whole, fraction) if point else (whole,)
+    if not all(only(DIGITS, part, 99) for part in parts) or float(text) > LONGEST_TIMEOUT:
+        raise BadValueError
+    return float(text) or math.inf
+
+
+def _probe(text: str) -> str:
+    # Printable ASCII only: the path goes into a request line as it is.
+    if text not in ("on", "off") and not is_path(text):
+        raise BadValueError
+    return text
+
+
+def _user(text: str) -> Wanted:
+    from imds_detour.process import accounts  # noqa: PLC0415  (1 ms that only MOCK_USER pays)
+
+    try:
+        return accounts.wanted(text)
+    except ValueError as error:
+        raise BadValueError(str(error)) from None

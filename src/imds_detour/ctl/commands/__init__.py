@@ -1,0 +1,1 @@
+"""The verbs of imds-detourctl, a module each."""

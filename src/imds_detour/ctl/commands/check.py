@@ -1,0 +1,57 @@
+"""imds-detourctl check: ask through the metadata address now. For HEALTHCHECK and scripts: one line, status 0 or 1."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from imds_detour.ctl.rule_reader import Looker
+from imds_detour.errors import DetourError
+
+if TYPE_CHECKING:
+    import argparse
+
+PATIENCE = 5.0
+"""Seconds for all of it, when the settings allow more: a health check that waits longer tells of nothing but that."""
+UNHEALTHY = 1
+"""Exit status of a failed check, for whatever reason: HEALTHCHECK knows 0 and 1 (Dockerfile reference)."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of the verb."""
+    parser.epilog = (
+        "Asks the mock directly and through the metadata address, and compares. Needs no\n"
+        "capability; with NET_ADMIN it also sees our rule's counter rise. It tries once,\n"
+        f"for {PATIENCE:g} seconds at most.\n\n"
+        "In a Dockerfile:\n"
+        '  HEALTHCHECK CMD ["/opt/imds-detour/bin/imds-detourctl", "check"]\n\n'
+        "exit status: 0 when the mock answers there, 1 for whatever else.\n"
+    )
+    from imds_detour.ctl import flags  # noqa: PLC0415  (see run())
+
+    names = ("MOCK_HOSTNAME", "MOCK_PORT", "MOCK_ENDPOINTS", "MOCK_TIMEOUT", "MOCK_PROBE", "MOCK_LOG")
+    flags.add(parser, names)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check, and say in one line what was seen.
+
+    Raises:
+        DetourError: with status UNHEALTHY, when it is not the mock that answers at the metadata address.
+
+    """
+    try:
+        with Looker() as looker:
+            # Imported when the helper process for legacy iptables, if there is one, is busy with imports of its own.
+            from imds_detour.ctl import flags, health, terminal  # noqa: PLC0415  (see above)
+            from imds_detour.deadline import Deadline  # noqa: PLC0415  (likewise)
+
+            chosen = flags.parse(arguments)
+            found = health.of_all(chosen, looker, Deadline(min(chosen.timeout, PATIENCE)))
+    except DetourError as error:
+        raise DetourError(error.step, error.reason, error.remedy, status=UNHEALTHY) from None
+    except OSError as error:  # no descriptor to be had, for example: main would end it with another status
+        raise DetourError("system", f"the system refuses: {error}", status=UNHEALTHY) from None
+    if chosen.log != "quiet":
+        terminal.Terminal.of(sys.stdout).line("; ".join(map(str, found)), terminal.Style.GREEN)
+    return 0

@@ -1,0 +1,193 @@
+"""The way to one service's mock: resolver, name, routes, TCP, HTTP, and who answers."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING
+
+from imds_detour.ctl.doctor.context import PATIENCE
+from imds_detour.ctl.doctor.result import Finding, State, fail, ok, skipped, warn
+from imds_detour.deadline import Deadline
+from imds_detour.discovery.dns import nameservers, resolv_conf
+from imds_detour.discovery.dns.resolv_conf import server_among
+from imds_detour.discovery.http import exchange, request
+from imds_detour.discovery.probe import identify
+from imds_detour.errors import DetourError, NotYetError, words
+from imds_detour.firewall.rules import Dnat
+from imds_detour.system import routes
+
+if TYPE_CHECKING:
+    from imds_detour.config.services import Service
+    from imds_detour.ctl.doctor.context import Case
+    from imds_detour.discovery.probe import Question
+    from imds_detour.endpoint import Endpoint
+
+NO_MOCK = "no address to ask"
+
+
+def resolver(case: Case, service: Service) -> Finding:
+    """Ask each DNS server; that it knows no such name is an answer, and /etc/hosts will do as well."""
+    name, host = "resolver", service.mock.host
+    addresses = [at.address for at in service.preset.endpoints]
+    if case.settings and case.settings.guard and (closed := server_among(addresses, resolv_conf.read())):
+        return warn(
+            name,
+            f"{closed} is the DNS server as well, as on Google Cloud: the guard would close it",
+            "give the container another: in Compose `dns: [ADDRESS]`; or leave the address open with MOCK_GUARD=off",
+        )
+    if not isinstance(host, str):
+        return ok(name, "not needed: the mock is given by its address")
+    known = True
+    try:
+        case.resolve(host)
+    except DetourError:
+        known = False
+    try:
+        complaints = nameservers.complaints(host, Deadline(PATIENCE))
+    except NotYetError as error:
+        complaints = {resolv_conf.PATH: error.reason}
+    silent = {server: what for server, what in complaints.items() if what}
+    seen = "; ".join(f"{server} {what}" for server, what in silent.items())
+    if not complaints:
+        seen = f"{resolv_conf.PATH} names no DNS server"
+    if len(silent) < len(complaints):
+        return ok(name, "; ".join([f"{server} answers" for server in complaints if server not in silent]))
+    if known:
+        return warn(name, f"{seen}; the name is known without (/etc/hosts)")
+    return fail(
+        name,
+        seen,
+        "put the container on a network with a DNS server: a Compose or user-defined network (`docker network create`)"
+        " has one, Docker's default bridge has none for names of containers; or in Compose `dns: [ADDRESS]`",
+    )
+
+
+def name(case: Case, service: Service) -> Finding:
+    """Look the mock's name up; it must have an address that is of use here."""
+    label, host = "name", service.mock.host
+    try:
+        resolution = case.resolve(host)
+    except DetourError as error:
+        return fail(
+            label,
+            f"cannot resolve {host}: {error.reason}",
+            error.remedy
+            or f"correct MOCK_HOSTNAME, or name the mock's service so (in Compose `services: {{{host}: ...}}`) and put"
+            " both on a common network (`networks:`)",
+        )
+    addresses = ", ".join(map(str, resolution.addresses))
+    if case.mock(service) is None:
+        version = resolution.addresses[0].version
+        return fail(
+            label,
+            f"{host} is at {addresses}, and {service.preset.name} cannot be redirected to IPv{version} here",
+            "give the mock an address of the other IP version; or, for IPv6, in Compose"
+            " `networks: {default: {enable_ipv6: true}}`",
+        )
+    return ok(
+        label,
+        addresses if resolution.source == "literal" else f"{host} is at {addresses}, says the {resolution.source}",
+    )
+
+
+def route(case: Case, service: Service) -> Finding:
+    """Look for a route to the mock; one to the metadata address we add where it is missing."""
+    label, mock = "route", case.mock(service)
+    if mock is None:
+        return skipped(label, NO_MOCK)
+    address = mock[0].address
+    if routes.source_toward(address) is None:
+        return fail(
+            label,
+            f"no route to the mock at {address}",
+            "put the app and the mock on a common network: in Compose the same entry under both services' `networks:`",
+        )
+    metadata = next(at.address for at in service.preset.endpoints if at.address.version == address.version)
+    added = routes.needed(metadata, address)
+    there = f"one to {metadata} over lo would be added" if added else f"one to {metadata} as well"
+    return ok(label, f"there is one to the mock at {address}; {there}")
+
+
+def tcp(case: Case, service: Service) -> Finding:
+    """Connect to the mock."""
+    label, mock = "TCP", case.mock(service)
+    if mock is None:
+        return skipped(label, NO_MOCK)
+    at = mock[0]
+    family = socket.AF_INET if at.address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_STREAM) as connection:
+        connection.settimeout(PATIENCE)
+        try:
+            connection.connect((str(at.address), at.port))
+        except TimeoutError:
+            remedy = "start the mock, or look for a firewall on its side; MOCK_PORT and MOCK_HOSTNAME say where it is"
+            return fail(label, f"{at} does not accept a connection within {PATIENCE:g} s", remedy)
+        except OSError as error:
+            if error.errno == errno.ECONNREFUSED:
+                return fail(
+                    label,
+                    f"{at} refuses: nothing listens there",
+                    'correct MOCK_PORT (amazon-ec2-metadata-mock: `MOCK_PORT: "1338"`), or start the mock on 0.0.0.0',
+                )
+            return fail(label, f"{at}: {words(error)}", "start the mock; see MOCK_HOSTNAME")
+    return ok(label, f"{at} accepts")
+
+
+def http(case: Case, service: Service) -> Finding:
+    """Ask whatever listens there, to hear whether it speaks HTTP."""
+    label, mock = "HTTP", case.mock(service)
+    if mock is None or case.once(tcp, service).state is not State.OK:
+        return skipped(label, NO_MOCK if mock is None else "no connection")
+    at, question = mock
+    message = request("GET", question.proof.path, {"Host": question.host, **dict(question.proof.headers)})
+    try:
+        reply = exchange(at, message, Deadline(PATIENCE))
+    except NotYetError as error:
+        remedy = "let MOCK_PORT be the port on which the mock serves plain HTTP"
+        return fail(label, f"{at}: {error.reason}", remedy)
+    return ok(label, f"{at} answers, with status {reply.status}")
+
+
+def who(case: Case, service: Service) -> Finding:
+    """Ask it for the proof that it is the service that it stands for."""
+    label, mock = "who answers", case.mock(service)
+    if mock is None or case.once(http, service).state is not State.OK:
+        return skipped(label, NO_MOCK if mock is None else "no HTTP")
+    if case.settings and not case.settings.probe:
+        return skipped(label, "MOCK_PROBE=off: nobody is asked")
+    at, question = mock
+    try:
+        return ok(label, f"{identify(at, question, Deadline(PATIENCE))}, at {at}")
+    except NotYetError as error:
+        return fail(
+            label,
+            f"{at}: {error.reason}",
+            f"let MOCK_HOSTNAME and MOCK_PORT lead to a mock of {service.preset.name}; if it has another path, in"
+            " Compose `environment: {MOCK_PROBE: /a/path/that/it/answers}`",
+        )
+
+
+def redirect(case: Case, service: Service) -> Finding:
+    """Ask through a redirect of ours, where one stands; where none does, nobody is asked."""
+    label, mock = "redirect", case.mock(service)
+    standing = {
+        (installed.rule.destination, installed.rule.port): installed.rule.target.to
+        for installed in case.installed
+        if installed.rule and isinstance(installed.rule.target, Dnat)
+    }
+    for at in service.preset.endpoints:
+        leads_to = standing.get((at.address, at.port))
+        if leads_to is not None and mock is not None and mock[0].address.version == at.address.version:
+            return _through(label, at, leads_to, mock)
+    return skipped(label, "none of ours stands here yet, or none can be seen")
+
+
+def _through(label: str, at: Endpoint, leads_to: Endpoint, mock: tuple[Endpoint, Question]) -> Finding:
+    again = "start this container again, or run `imds-detourctl init`"
+    if leads_to.port != mock[0].port or leads_to.address != mock[0].address:
+        return warn(label, f"{at} leads to {leads_to}, and the mock is at {mock[0]}", again)
+    try:
+        return ok(label, f"{at} -> {leads_to}: {identify(at, mock[1], Deadline(PATIENCE))}")
+    except NotYetError as error:
+        return fail(label, f"{at} -> {leads_to}: {error.reason}", f"`imds-detourctl remove`, then {again}")

@@ -1,0 +1,108 @@
+"""Whose namespaces this process is in, and what it may do there."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from imds_detour.ctl.doctor.result import Finding, fail, ok, untold, warn
+from imds_detour.errors import words
+from imds_detour.system import namespaces
+from imds_detour.system.capabilities import NET_ADMIN, NET_RAW
+
+if TYPE_CHECKING:
+    from imds_detour.ctl.doctor.context import Case
+
+SETPCAP = 1 << 8
+"""linux/capability.h: CAP_SETPCAP."""
+UID_MAP = "/proc/self/uid_map"
+"""user_namespaces(7); not there without CONFIG_USER_NS, nor where /proc is hidden."""
+
+
+def network_namespace(case: Case) -> Finding:
+    """Look whether it is a container's own, not the machine's."""
+    name = "network namespace"
+    if case.on_the_host:
+        return fail(
+            name,
+            "this is the host's own: a redirect would hold for the whole machine, and is refused",
+            "give the container a network of its own: no `network_mode: host` in Compose, no `--network host`; or, if"
+            " the whole machine is meant, `imds-detourctl init --host`",
+        )
+    if not case.signs.net:
+        return untold(name, "/proc/self/ns/net is hidden; it counts for the container's own")
+    return ok(name, "one of its own")
+
+
+def user_namespace(_case: Case) -> Finding:
+    """Look whether the network namespace belongs to the user namespace in which our capabilities hold."""
+    name = "user namespace"
+    if namespaces.is_another_users():
+        return fail(
+            name,
+            "the network namespace belongs to another user namespace, in which our capabilities mean nothing",
+            "start it as the container's own process, not below another `unshare --user`; no `userns_mode:` in Compose",
+        )
+    try:
+        with open(UID_MAP) as ids:
+            mapped = [line.split() for line in ids]
+    except OSError as error:
+        return untold(name, f"{UID_MAP}: {words(error)}")
+    if [line[:2] for line in mapped] == [["0", "0"]]:
+        return ok(name, "the machine's first")
+    return ok(
+        name, f"one of its own (rootless): uid {mapped[0][0]} here is uid {mapped[0][1]} outside" if mapped else ""
+    )
+
+
+def net_admin(case: Case) -> Finding:
+    """Look for NET_ADMIN in the effective set: rules and routes take it."""
+    name = "NET_ADMIN"
+    if case.backend == "env":
+        return ok(name, "not needed: MOCK_BACKEND=env changes no rules")
+    if case.untold and case.settings and case.settings.keep_net_admin:
+        return untold(name, case.untold.reason)
+    if case.untold:  # whoever cannot see that NET_ADMIN is given up does not start the app
+        return fail(name, case.untold.reason, case.untold.remedy)
+    if case.capabilities & NET_ADMIN:
+        return ok(name, "given")
+    uid = os.geteuid()
+    if uid:
+        return fail(
+            name,
+            f"not given: this is uid {uid}, and a container gives added capabilities to root only",
+            "start as root: no `USER` line in the Dockerfile, no `user:` in Compose; and `cap_add: [NET_ADMIN]`",
+        )
+    return fail(name, "not given", "add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`")
+
+
+def net_raw(case: Case) -> Finding:
+    """Look for NET_RAW: legacy iptables opens a raw socket; nftables does not."""
+    name = "NET_RAW"
+    if case.untold:
+        return untold(name, case.untold.reason)
+    if case.capabilities & NET_RAW:
+        return ok(name, "given")
+    if case.backend == "legacy":
+        return fail(
+            name,
+            "not given, and legacy iptables opens a raw socket",
+            "add it: in Compose `cap_add: [NET_ADMIN, NET_RAW]`; or let MOCK_BACKEND be auto, which takes nftables",
+        )
+    return ok(name, "not given, and not needed: nftables does without")
+
+
+def setpcap(case: Case) -> Finding:
+    """Look for SETPCAP: giving NET_ADMIN up for good takes it, or no_new_privs with its side effects."""
+    name = "SETPCAP"
+    if case.untold:
+        return untold(name, case.untold.reason)
+    if case.capabilities & SETPCAP or not case.capabilities & NET_ADMIN:
+        return ok(name, "given" if case.capabilities & SETPCAP else "not given, and there is no NET_ADMIN to give up")
+    if case.settings and case.settings.keep_net_admin:
+        return ok(name, "not given, and not needed: MOCK_KEEP_NET_ADMIN=1")
+    return warn(
+        name,
+        "not given: NET_ADMIN is given up by no_new_privs, and set-uid programs such as sudo have no effect in the app",
+        "if the app needs those: in Compose `cap_add: [NET_ADMIN, SETPCAP]`",
+    )

@@ -1,0 +1,1 @@
+"""Find the mock: by its name, and by what it answers."""

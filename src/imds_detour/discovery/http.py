@@ -1,0 +1,168 @@
+"""One HTTP/1.1 request and its reply, bounded in time and size.
+
+http.client would do, at 50 ms of import time on the way to every app, and with timeouts by the read instead of by the
+exchange: a server that sends a byte a second would hold it for hours.
+"""
+
+from __future__ import annotations
+
+import _socket as socket  # without the enums and selectors of socket, which take 3 ms to load
+from contextlib import closing
+
+from imds_detour.errors import NotYetError
+from imds_detour.text import DIGITS, HEX_DIGITS, only
+from imds_detour.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from imds_detour.deadline import Deadline
+    from imds_detour.endpoint import Endpoint
+
+LARGEST_REPLY = 65_536
+"""Bytes of a reply, head included. An instance id is 19, a token 56."""
+
+
+MOST_HEADERS = 256
+"""Lines of a reply's head. Real services send about ten; each of them costs some hundred bytes of memory."""
+
+
+class GarbageError(ValueError):
+    """What came back is not an HTTP reply."""
+
+
+class Reply(Value):
+    """A complete reply.
+
+    Attributes:
+        status: 200 to 999.
+        headers: values by name in lower case; of several the last.
+        body: at most LARGEST_REPLY bytes.
+
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def request(method: str, path: str, headers: Mapping[str, str]) -> bytes:
+    """Return a request as it goes over the wire; nothing in it may hold a line break."""
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    # A length of 0 even for PUT without a body: some servers answer 411 without it.
+    lines += ["User-Agent: imds-detour", "Accept: */*", "Content-Length: 0", "Connection: close", "", ""]
+    return "\r\n".join(lines).encode("ascii")
+
+
+def parse(data: bytes, *, ended: bool) -> Reply | None:
+    """Return the reply in what has been received, or None while more must come.
+
+    Args:
+        data: everything received so far.
+        ended: whether the server has closed the connection.
+
+    Raises:
+        GarbageError: when this can never become an HTTP reply.
+
+    """
+    head, separator, rest = data.partition(b"\r\n\r\n")
+    if not b"HTTP/1.".startswith(head[:7]):
+        raise GarbageError("it does not speak HTTP")
+    if not separator:
+        if ended:
+            raise GarbageError("it closed the connection before the end of its reply's head")
+        return None
+    if head.count(b"\r\n") > MOST_HEADERS:
+        raise GarbageError(f"its reply has more than {MOST_HEADERS} headers")
+    lines = head.split(b"\r\n")
+    status = _status(lines[0])
+    fields = (line.decode("latin-1").partition(":") for line in lines[1:])
+    headers = {name.strip().lower(): value.strip() for name, _, value in fields}
+    body = _body(status, headers, rest, ended=ended)
+    if body is None:
+        if ended:
+            raise GarbageError("it closed the connection in the middle of its reply")
+        return None
+    return Reply(status, headers, body)
+
+
+def _status(line: bytes) -> int:
+    version, _, rest = line.partition(b" ")
+    code, reason = rest[:3], rest[3:]
+    if version not in (b"HTTP/1.0", b"HTTP/1.1") or not only(DIGITS, code, 3) or code < b"200" or b"\n" in line:
+        raise GarbageError("its status line makes no sense")
+    if reason and not reason.startswith(b" "):
+        raise GarbageError("its status line makes no sense")
+    return int(code)
+
+
+def _body(status: int, headers: Mapping[str, str], rest: bytes, *, ended: bool) -> bytes | None:
+    """Return the body by the rules of RFC 9112 section 6.3, or None while it is not complete."""
+    if status in (204, 304):
+        return b""
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        return _dechunk(rest)
+    length = headers.get("content-length")
+    if length is None:
+        return rest if ended else None
+    if not only(DIGITS, length, 18):
+        raise GarbageError("its Content-Length makes no sense")
+    return rest[: int(length)] if len(rest) >= int(length) else None
+
+
+def _dechunk(rest: bytes) -> bytes | None:
+    body, at = bytearray(), 0
+    while (end := rest.find(b"\r\n", at)) >= 0:
+        line = rest[at:end]
+        size = line.partition(b";")[0].rstrip(b" \t")
+        if not only(HEX_DIGITS, size, 8) or b"\n" in line:
+            raise GarbageError("its chunks make no sense")
+        length = int(size, 16)
+        if length == 0:
+            return bytes(body)
+        at = end + 2 + length + 2
+        if len(rest) < at:
+            return None
+        body += rest[end + 2 : end + 2 + length]
+    return None
+
+
+def exchange(to: Endpoint, message: bytes, deadline: Deadline) -> Reply:
+    """Send a request over a connection of its own and return the reply.
+
+    Raises:
+        NotYetError: refused, reset, no complete reply by the deadline, too large, or not HTTP; the text says which.
+
+    """
+    family = socket.AF_INET if to.address.version == 4 else socket.AF_INET6
+    received = b""
+    step = f"it does not accept a connection within {deadline.limit:.3g} s"
+    try:
+        with closing(socket.socket(family, socket.SOCK_STREAM)) as connection:
+            _allow(connection, deadline)
+            connection.connect((str(to.address), to.port))
+            step = f"it accepts and sends nothing within {deadline.limit:.3g} s"
+            connection.sendall(message)
+            while len(received) <= LARGEST_REPLY:
+                _allow(connection, deadline)
+                data = connection.recv(LARGEST_REPLY + 1 - len(received))
+                if data:
+                    step = f"its reply is not complete within {deadline.limit:.3g} s"
+                received += data
+                if reply := parse(received, ended=not data):
+                    return reply
+    except TimeoutError:
+        raise NotYetError("probe", step) from None
+    except GarbageError as error:
+        raise NotYetError("probe", str(error)) from None
+    except OSError as error:
+        raise NotYetError("probe", f"{error.strerror or error}".lower()) from None
+    raise NotYetError("probe", f"its reply is larger than {LARGEST_REPLY} bytes")
+
+
+def _allow(connection: socket.socket, deadline: Deadline) -> None:
+    left = deadline.remaining()
+    if left <= 0:
+        raise TimeoutError
+    connection.settimeout(None if left == float("inf") else left)

@@ -1,0 +1,134 @@
+"""Who answers? A metadata service is asked for its proof, and names itself."""
+
+from __future__ import annotations
+
+from imds_detour.discovery.http import exchange, request
+from imds_detour.errors import NotYetError
+from imds_detour.text import VISIBLE, only
+from imds_detour.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from imds_detour.config.presets import Proof, Token
+    from imds_detour.deadline import Deadline
+    from imds_detour.discovery.http import Reply
+    from imds_detour.endpoint import Endpoint
+
+
+class Question(Value):
+    """What to ask a metadata service.
+
+    Attributes:
+        service: the preset's name.
+        host: the Host header, as an SDK would send it: the metadata address. Some mocks choose by it.
+        proof: the request, and what its answer must look like.
+
+    """
+
+    service: str
+    host: str
+    proof: Proof
+
+
+class Identity(Value):
+    """Who answered, as far as a client can tell; two that are equal are taken for the same service.
+
+    Attributes:
+        version: ``IMDSv2`` or ``IMDSv1`` by whether AWS gave a session token; for others the preset's name.
+        body: what tells it from others: the answer's body, or the part of it that counts.
+
+    """
+
+    version: str
+    body: bytes
+
+    def __str__(self) -> str:
+        text = self.body.decode("utf-8", "replace").strip()
+        return f"{self.version} {text[:64] if text[:64].isprintable() else repr(text[:64])}"
+
+
+def identify(
+    at: Endpoint, question: Question, deadline: Deadline, trace: Callable[[str], None] = lambda _line: None
+) -> Identity:
+    """Ask a metadata service who it is: for a token first, where SDKs do, and without one where it has none.
+
+    ``trace`` is told each request and the status of its reply, never what is in it.
+
+    Raises:
+        NotYetError: when nobody answers properly; its reason starts with a verb's subject, "it ...".
+
+    """
+    proof = question.proof
+
+    def ask(method: str, path: str, headers: dict[str, str]) -> Reply:
+        reply = exchange(at, request(method, path, {"Host": question.host, **headers}), deadline)
+        trace(f"{method} {path} at {at} (Host: {question.host}): {reply.status}, {len(reply.body)} bytes")
+        return reply
+
+    headers = dict(proof.headers)
+    if proof.token and (given := _token(proof.token, ask("PUT", proof.token.path, dict([proof.token.ask])))):
+        headers[proof.token.give] = proof.token.prefix + given
+    reply = ask("GET", proof.path, headers)
+    version = question.service
+    if question.service == "aws":
+        version = "IMDSv2" if len(headers) > len(proof.headers) else "IMDSv1"
+    return Identity(version, _proven(proof, reply))
+
+
+def _token(token: Token, reply: Reply) -> str:
+    """Return the token in a reply, or an empty string where there is none."""
+    text = reply.body.strip()
+    if token.member:
+        text = _bytes(_member(text, token.member) or "")
+    return text.decode("ascii") if reply.status == 200 and only(VISIBLE, text, 4096) else ""
+
+
+def _proven(proof: Proof, reply: Reply) -> bytes:
+    """Return what counts of a reply.
+
+    Raises:
+        NotYetError: when it is not the answer that the proof asks for.
+
+    """
+    if proof.answer == "reply" and reply.status < 500:
+        return b"%d %s" % (reply.status, reply.body)
+    if reply.status != 200:
+        raise NotYetError("probe", f"it answers {_status(reply)} to GET {proof.path}")
+    if not reply.body.strip():
+        raise NotYetError("probe", f"it answers GET {proof.path} with nothing")
+    if proof.answer == "word" and not only(VISIBLE - {"<"}, reply.body.strip(), 256):
+        raise NotYetError("probe", f"it answers GET {proof.path} with {reply.body[:40]!r}, which is no instance id")
+    if proof.flavor and reply.headers.get(proof.flavor[0].lower()) != proof.flavor[1]:
+        raise NotYetError("probe", f"its answer to GET {proof.path} lacks the header {': '.join(proof.flavor)}")
+    if proof.answer == "json" and (value := _member(reply.body, proof.member)):
+        return _bytes(value)
+    if proof.answer == "credentials":
+        if not _member(reply.body, "AccessKeyId"):  # the body stays out of every message: it may be somebody's keys
+            raise NotYetError("probe", f"it answers GET {proof.path} with no AccessKeyId")
+        return _bytes(f"credentials {_member(reply.body, 'RoleArn') or ''}".strip())
+    return reply.body
+
+
+def _member(body: bytes, path: str) -> object:
+    """Return a member of a JSON document, or None where it is none or has not got it."""
+    import json  # noqa: PLC0415  (3 ms that the presets without JSON do not pay)
+
+    try:
+        found: object = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, str | int) else None
+
+
+def _bytes(value: object) -> bytes:
+    """Return a member as bytes; JSON may have half a surrogate pair in it, which is no text."""
+    return str(value).encode("utf-8", "backslashreplace")
+
+
+def _status(reply: Reply) -> str:
+    location = reply.headers.get("location", "")
+    return f"{reply.status} (to {location[:80]!r})" if location else str(reply.status)

@@ -1,0 +1,30 @@
+"""Addresses and ports: what a rule matches, what it translates to, what a probe connects to."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address
+
+from imds_detour.value import Value
+
+Address = IPv4Address | IPv6Address
+
+
+class Endpoint(Value):
+    """An address and a TCP port.
+
+    Attributes:
+        address: IPv4 or IPv6.
+        port: 1 to 65535.
+
+    """
+
+    address: Address
+    port: int
+
+    @property
+    def host(self) -> str:
+        """The address as URLs and Host headers have it: IPv6 in brackets."""
+        return f"[{self.address}]" if self.address.version == 6 else str(self.address)
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"

@@ -1,0 +1,1 @@
+"""The rules as values, and the firewalls that apply them."""

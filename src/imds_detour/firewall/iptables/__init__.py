@@ -1,0 +1,1 @@
+"""Legacy iptables, through python-iptables in a process of its own."""

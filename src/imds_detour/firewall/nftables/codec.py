@@ -1,0 +1,193 @@
+"""Our rules in the words of nf_tables: netlink expressions, and back. Pure."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from imds_detour.endpoint import Endpoint
+from imds_detour.firewall.rules import COMMENT, Dnat, Drop, Installed, Reject, Rule
+from imds_detour.system.netlink import attribute, attributes, each_attribute, nested
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from imds_detour.endpoint import Address
+    from imds_detour.firewall.rules import Target
+
+# linux/netfilter/nf_tables.h; the names there carry NFTA_ or NFT_ in front
+RULE_CHAIN, RULE_EXPRESSIONS, RULE_USERDATA = 2, 4, 7
+LIST_ELEM, EXPR_NAME, EXPR_DATA = 1, 1, 2
+PAYLOAD_DREG, PAYLOAD_BASE, PAYLOAD_OFFSET, PAYLOAD_LEN = 1, 2, 3, 4
+CMP_SREG, CMP_OP, CMP_DATA, CMP_EQ = 1, 2, 3, 0
+META_DREG, META_KEY, META_L4PROTO = 1, 2, 16
+IMMEDIATE_DREG, IMMEDIATE_DATA = 1, 2
+NAT_TYPE, NAT_FAMILY, NAT_REG_ADDR_MIN, NAT_REG_PROTO_MIN, NAT_DNAT = 1, 2, 3, 5, 1
+REJECT_TYPE, REJECT_ICMP_CODE = 1, 2
+COUNTER_PACKETS = 2
+DATA_VALUE, DATA_VERDICT, VERDICT_CODE, NF_DROP = 1, 2, 1, 0
+REG_VERDICT, REG_1, REG_2 = 0, 1, 2
+NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
+
+DESTINATION = {4: (16, 4), 6: (24, 16)}
+"""Offset and length of the destination address in the header of each IP version (RFC 791, RFC 8200)."""
+NFPROTO = {4: 2, 6: 10}
+"""linux/netfilter.h: NFPROTO_IPV4 and NFPROTO_IPV6."""
+TCP = 6
+"""IANA's protocol number."""
+REJECTS = {
+    "tcp-reset": (1, 0),  # NFT_REJECT_TCP_RST
+    "icmp-port-unreachable": (0, 3),  # NFT_REJECT_ICMP_UNREACH, RFC 792
+    "icmp6-port-unreachable": (0, 4),  # the same, RFC 4443
+}
+USERDATA_COMMENT = struct.pack("=BB", 0, len(COMMENT) + 1) + COMMENT.encode() + b"\0"
+"""How nft itself stores a comment (libnftnl: NFTNL_UDATA_RULE_COMMENT), so that it lists ours."""
+
+
+def encode(rule: Rule) -> bytes:
+    """Return a rule's expressions and comment as attributes of a rule message."""
+    parts = list(_matches(rule))
+    parts.append(_expression("counter"))
+    parts += _verdict(rule.target)
+    return nested(RULE_EXPRESSIONS, *parts) + attribute(RULE_USERDATA, USERDATA_COMMENT)
+
+
+def _matches(rule: Rule) -> list[bytes]:
+    parts = []
+    if rule.destination is not None:
+        offset, length = DESTINATION[rule.destination.version]
+        parts += [_payload(NETWORK_HEADER, offset, length), _equals(rule.destination.packed)]
+    if rule.protocol is not None:
+        parts += [
+            _expression("meta", _number(META_DREG, REG_1), _number(META_KEY, META_L4PROTO)),
+            _equals(bytes([TCP])),
+        ]
+    if rule.port is not None:
+        parts += [_payload(TRANSPORT_HEADER, 2, 2), _equals(struct.pack("!H", rule.port))]
+    return parts
+
+
+def _verdict(target: Target) -> list[bytes]:
+    if isinstance(target, Dnat):
+        return [
+            _immediate(REG_1, target.to.address.packed),
+            _immediate(REG_2, struct.pack("!H", target.to.port)),
+            _expression(
+                "nat",
+                _number(NAT_TYPE, NAT_DNAT),
+                _number(NAT_FAMILY, NFPROTO[target.to.address.version]),
+                _number(NAT_REG_ADDR_MIN, REG_1),
+                _number(NAT_REG_PROTO_MIN, REG_2),
+            ),
+        ]
+    if isinstance(target, Reject):
+        kind, code = REJECTS[target.reply]
+        return [_expression("reject", _number(REJECT_TYPE, kind), attribute(REJECT_ICMP_CODE, bytes([code])))]
+    if isinstance(target, Drop):
+        verdict = attribute(DATA_VERDICT, _number(VERDICT_CODE, NF_DROP))  # unmarked, as the kernel lists it
+        data = nested(IMMEDIATE_DATA, verdict)
+        return [_expression("immediate", _number(IMMEDIATE_DREG, REG_VERDICT), data)]
+    raise TypeError(target)  # a jump: there are none in a table of our own
+
+
+def _expression(name: str, *data: bytes) -> bytes:
+    return nested(LIST_ELEM, attribute(EXPR_NAME, name.encode() + b"\0"), nested(EXPR_DATA, *data))
+
+
+def _number(kind: int, value: int) -> bytes:
+    return attribute(kind, struct.pack("!I", value))
+
+
+def _payload(base: int, offset: int, length: int) -> bytes:
+    numbers = ((PAYLOAD_DREG, REG_1), (PAYLOAD_BASE, base), (PAYLOAD_OFFSET, offset), (PAYLOAD_LEN, length))
+    return _expression("payload", *(_number(kind, value) for kind, value in numbers))
+
+
+def _equals(value: bytes) -> bytes:
+    data = nested(CMP_DATA, attribute(DATA_VALUE, value))
+    return _expression("cmp", _number(CMP_SREG, REG_1), _number(CMP_OP, CMP_EQ), data)
+
+
+def _immediate(register: int, value: bytes) -> bytes:
+    data = nested(IMMEDIATE_DATA, attribute(DATA_VALUE, value))
+    return _expression("immediate", _number(IMMEDIATE_DREG, register), data)
+
+
+def decode(message: bytes, tables: dict[str, str]) -> Installed:
+    """Read a rule as the kernel lists it; one that says anything that no rule of ours says is no rule of ours.
+
+    Args:
+        message: the attributes of a rule message.
+        tables: the table that each of our chains stands for.
+
+    """
+    parts = attributes(message)
+    packets = 0
+    try:
+        chain = parts[RULE_CHAIN].rstrip(b"\0").decode("ascii", "replace")
+        expressions = [_open(value) for _, value in each_attribute(parts.get(RULE_EXPRESSIONS, b""))]
+        packets = next((_packets(data) for name, data in expressions if name == "counter"), 0)
+        rule = _rule(tables[chain], chain, [item for item in expressions if item[0] != "counter"])
+    except (KeyError, ValueError, IndexError, struct.error):
+        return Installed(None, packets)
+    # What was understood must be all that was said: written anew, it is the same but for order and counter.
+    same = _plain(encode(rule)) == _plain(message)
+    return Installed(rule if same else None, packets)
+
+
+def _open(element: bytes) -> tuple[str, dict[int, bytes]]:
+    parts = attributes(element)
+    return parts[EXPR_NAME].rstrip(b"\0").decode("ascii", "replace"), attributes(parts.get(EXPR_DATA, b""))
+
+
+def _packets(data: dict[int, bytes]) -> int:
+    return int.from_bytes(data.get(COUNTER_PACKETS, b""), "big")
+
+
+def _rule(table: str, chain: str, expressions: list[tuple[str, dict[int, bytes]]]) -> Rule:
+    destination: Address | None = None
+    protocol, port = None, None
+    registers: dict[int, bytes] = {}
+    loaded: tuple[str, int] = ("", 0)
+    target: Target | None = None
+    for name, data in expressions:
+        if name in ("payload", "meta"):
+            loaded = (name, int.from_bytes(data.get(PAYLOAD_BASE, b""), "big"))
+        elif name == "cmp":
+            value = attributes(data[CMP_DATA])[DATA_VALUE]
+            if loaded == ("payload", NETWORK_HEADER):
+                destination = _address(value)
+            elif loaded == ("payload", TRANSPORT_HEADER):
+                (port,) = struct.unpack("!H", value)
+            else:
+                protocol = {bytes([TCP]): "tcp"}[value]
+        elif name == "immediate" and int.from_bytes(data[IMMEDIATE_DREG], "big") == REG_VERDICT:
+            target = Drop()  # or another verdict: then what is written anew is not the same
+        elif name == "immediate":
+            registers[int.from_bytes(data[IMMEDIATE_DREG], "big")] = attributes(data[IMMEDIATE_DATA])[DATA_VALUE]
+        elif name == "nat":
+            (mock_port,) = struct.unpack("!H", registers[REG_2])
+            target = Dnat(Endpoint(_address(registers[REG_1]), mock_port))
+        elif name == "reject":
+            kind, code = int.from_bytes(data[REJECT_TYPE], "big"), data.get(REJECT_ICMP_CODE, b"\0")[0]
+            target = Reject({value: reply for reply, value in REJECTS.items()}[kind, code])
+        else:
+            raise ValueError(name)
+    if target is None:
+        raise ValueError("no verdict")
+    version = destination.version if destination is not None else 4
+    return Rule(table, chain, target, destination, protocol, port, version)
+
+
+def _address(packed: bytes) -> IPv4Address | IPv6Address:
+    return ip_address(packed)
+
+
+def _plain(message: bytes) -> list[tuple[str, dict[int, bytes]]]:
+    """Return the expressions without what the kernel adds: counters, the ends of ranges, codes that mean nothing."""
+    expressions = [_open(value) for _, value in each_attribute(attributes(message)[RULE_EXPRESSIONS])]
+    added = {"counter": {1, 2}, "nat": {4, 6, 7}, "reject": {REJECT_ICMP_CODE}}
+    plain = []
+    for name, data in expressions:
+        kept = {kind: value for kind, value in data.items() if kind not in added.get(name, set())}
+        plain.append((name, kept))
+    return plain

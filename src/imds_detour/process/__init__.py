@@ -1,0 +1,1 @@
+"""Become the app: its command, environment, user, privileges and signals."""

@@ -1,0 +1,73 @@
+"""What of the app's environment must change for its SDKs to come our way, and what in it stands in the way. Pure."""
+
+from __future__ import annotations
+
+from imds_detour.process import no_proxy
+from imds_detour.result import BY_VARIABLES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from imds_detour.config.settings import Settings
+    from imds_detour.result import Detour
+
+AWS_DISABLED = "AWS_EC2_METADATA_DISABLED"
+
+
+def changes(
+    chosen: Settings, done: Detour, environ: Mapping[str, str]
+) -> tuple[dict[str, str | None], tuple[str, ...]]:
+    """Return the variables to set for the app, None for one to unset, and what to tell the user."""
+    wanted = _to_mocks(done)
+    told = [_caveat(done, wanted)] if wanted else []
+    exemption = no_proxy.needed(environ, _hosts(done))
+    if exemption and chosen.no_proxy:
+        wanted.update(exemption.changes)
+        told.append(
+            f"{exemption.proxy} is set: {', '.join(exemption.hosts)} added to NO_PROXY and no_proxy, or the proxy would"
+            " get metadata requests (MOCK_NO_PROXY=keep leaves them alone)"
+        )
+    elif exemption:
+        told.append(
+            f"{exemption.proxy} is set and MOCK_NO_PROXY=keep: metadata requests go to the proxy, not to the mock"
+        )
+    if environ.get(AWS_DISABLED, "").lower() == "true" and any(
+        one.service.preset.name == "aws" for one in done.passages
+    ):
+        told.append(f"{AWS_DISABLED}=true keeps AWS SDKs from asking at all: unset it for the app")
+    return wanted, tuple(told)
+
+
+def _to_mocks(done: Detour) -> dict[str, str | None]:
+    """Return the variables that lead SDKs to the mocks; none where a redirect does. None unsets one."""
+    if done.backend != BY_VARIABLES:
+        return {}
+    # Most SDKs take the variable that says the path before the one that says the whole URL.
+    unset: dict[str, str | None] = {one.service.preset.path: None for one in done.passages if one.service.preset.path}
+    return unset | {
+        name: template.format(url=f"http://{mock.endpoint}", host=str(mock.endpoint), path=one.service.proof.path)
+        for one in done.passages
+        for mock in one.mocks
+        for name, template in one.service.preset.variables
+    }
+
+
+def _caveat(done: Detour, variables: Mapping[str, str | None]) -> str:
+    """Return what a user must know of this way: who does not listen, and that nothing stands in their way."""
+    deaf = "; ".join(one.service.preset.deaf for one in done.passages if one.service.preset.deaf)
+    known = f" (known: {deaf})" if deaf else ""
+    names = ", ".join(name for name, value in variables.items() if value is not None)
+    return (
+        f"MOCK_BACKEND=env: only {names} lead to the mock; SDKs that ignore them{known} reach whoever answers at the"
+        " metadata address, for there is no redirect and no guard"
+    )
+
+
+def _hosts(done: Detour) -> Iterator[str]:
+    """Yield what SDKs write in their URLs: addresses, IPv6 ones with and without brackets, and names."""
+    for one in done.passages:
+        for endpoint in (*one.service.preset.endpoints, *(mock.endpoint for mock in one.mocks)):
+            if endpoint in one.service.preset.endpoints or done.backend == BY_VARIABLES:
+                yield from dict.fromkeys((str(endpoint.address), endpoint.host))
+        yield from one.service.preset.names

@@ -1,0 +1,90 @@
+"""Give NET_ADMIN up, so that the app can neither undo the redirect nor get the capability back."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from imds_detour.errors import DetourError
+from imds_detour.system.capabilities import NET_ADMIN, sets
+
+# linux/prctl.h
+PR_CAPBSET_DROP = 24
+PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS = 38, 39
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, PR_CAP_AMBIENT_CLEAR_ALL = 47, 3, 4
+SYS_SETUID = {"x86_64": 105, "aarch64": 146}
+"""The number of that system call (asm/unistd_64.h, asm-generic/unistd.h)."""
+CAPABILITY_VERSION_3 = 0x20080522
+"""linux/capability.h: two 32-bit words a set."""
+NET_ADMIN_NUMBER = NET_ADMIN.bit_length() - 1
+
+
+class _Header(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _Data(ctypes.Structure):
+    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
+
+
+def drop_net_admin() -> bool:
+    """Take NET_ADMIN, and nothing else, out of every capability set, and check it.
+
+    For root, execve() fills the permitted set up from the bounding set, so that one counts most; changing it takes
+    SETPCAP. Without SETPCAP, no_new_privs has the same effect on NET_ADMIN, and side effects.
+
+    Returns:
+        Whether no_new_privs had to be set: the app's set-uid programs then run without their privilege.
+
+    Raises:
+        DetourError: when the capability would still be within the app's reach.
+
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, NET_ADMIN_NUMBER, 0, 0)
+    bounded = libc.prctl(PR_CAPBSET_DROP, NET_ADMIN_NUMBER, 0, 0, 0) == 0 or not sets()["CapBnd"] & NET_ADMIN
+    _lower(libc, ~NET_ADMIN, "effective", "permitted", "inheritable")
+    if not bounded and libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise DetourError("privileges", f"cannot give up NET_ADMIN: {os.strerror(ctypes.get_errno())}", _REMEDY)
+    within = bounded or libc.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1  # whether the bounding set's are within reach
+    left = [name for name, mask in sets().items() if mask & NET_ADMIN and (within or name != "CapBnd")]
+    if left:
+        raise DetourError("privileges", f"NET_ADMIN is still in {', '.join(left)} after giving it up", _REMEDY)
+    return not bounded
+
+
+def drop_own_capabilities() -> None:
+    """Take every capability out of the effective, permitted and ambient sets: what has no user but root.
+
+    The bounding set stays, so that set-uid programs work as they do for any user, and the inheritable one.
+    """
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    _lower(libc, 0, "effective", "permitted")
+
+
+def can_become_root() -> bool:
+    """Try it. Where we can, without libc, which would have all threads try, and abort where one may and another not."""
+    if call := SYS_SETUID.get(os.uname().machine):
+        return bool(ctypes.CDLL(None).syscall(call, 0) == 0)
+    try:
+        os.setuid(0)
+    except OSError:
+        return False
+    return True
+
+
+def _lower(libc: ctypes.CDLL, mask: int, *names: str) -> None:
+    """Leave in these sets only what is in a mask. What comes of it is for the caller to look at."""
+    header = _Header(CAPABILITY_VERSION_3, 0)
+    data = (_Data * 2)()
+    if libc.capget(ctypes.byref(header), data) == 0:
+        for number, half in enumerate(data):
+            for name in names:
+                setattr(half, name, getattr(half, name) & mask >> 32 * number & 0xFFFFFFFF)
+        libc.capset(ctypes.byref(header), data)
+
+
+_REMEDY = (
+    "add SETPCAP (Compose `cap_add: [NET_ADMIN, SETPCAP]`), or MOCK_KEEP_NET_ADMIN=1 to let the app keep NET_ADMIN"
+)

@@ -1,0 +1,1 @@
+"""What the kernel and /etc say: addresses, routes, namespaces, capabilities, hosts."""

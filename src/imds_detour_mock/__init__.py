@@ -1,0 +1,1 @@
+"""A metadata service of every cloud, for development."""

@@ -1,0 +1,1 @@
+"""Programs that ask, write rules, or look at themselves."""

@@ -1,0 +1,47 @@
+"""Apply redirects and their guard as imds-detour does, and nothing after that: ``python applier.py BACKEND``.
+
+For each line, a list of redirects in JSON (address, port, mock's address, mock's port), a line: what of it the firewall
+holds then, in our own words, or why it refuses. The next line, whatever it is, takes all of it out again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from ipaddress import ip_address
+
+from imds_detour.endpoint import Endpoint
+from imds_detour.errors import DetourError
+from imds_detour.firewall import rules, select
+from imds_detour.firewall.rules import Redirect
+
+
+def say(said: object) -> None:
+    """Print a line."""
+    sys.stdout.write(json.dumps(said) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Apply, and take out again, until there are no more lines."""
+    firewall = select.start(sys.argv[1], (4, 6))
+    for line in sys.stdin:
+        drawn = [
+            Redirect(Endpoint(ip_address(to), port), Endpoint(ip_address(mock), its))
+            for to, port, mock, its in json.loads(line)
+        ]
+        addresses = dict.fromkeys(redirect.endpoint.address for redirect in drawn)
+        try:
+            firewall.apply("filter", rules.guard(addresses, firewall.layout), 10)
+            firewall.apply("nat", rules.redirects(drawn, firewall.layout), 10)
+            say([found.rule.spec for found in firewall.installed() if found.rule])
+        except DetourError as error:
+            say(str(error))
+        sys.stdin.readline()
+        for table in ("nat", "filter"):
+            firewall.apply(table, (), 10)
+        say("removed")
+    firewall.close()
+
+
+main()

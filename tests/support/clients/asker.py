@@ -1,0 +1,38 @@
+"""Ask the DNS servers of /etc/resolv.conf as imds-detour does: ``python tests/support/clients/asker.py NAME``.
+
+For each line, the seconds that it may take, a line as JSON: what came of it, the seconds that it took, and the most
+bytes of memory that it had.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import tracemalloc
+
+from imds_detour.deadline import Deadline
+from imds_detour.discovery.dns import nameservers
+from imds_detour.errors import DetourError
+
+
+def main() -> None:
+    """Ask until there are no more lines."""
+    for line in sys.stdin:
+        tracemalloc.start()
+        began = time.monotonic()
+        said: dict[str, object]
+        try:
+            answer = nameservers.ask(sys.argv[1], Deadline(float(line)), lambda _said: None)
+            said = {"addresses": [str(address) for address in answer.addresses]}
+        except DetourError as error:
+            said = {"error": str(error)}
+        except BaseException as fault:  # what must not come is what is looked for
+            said = {"fault": repr(fault)}
+        seconds, peak = time.monotonic() - began, tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        sys.stdout.write(json.dumps({**said, "seconds": seconds, "peak": peak}) + "\n")
+        sys.stdout.flush()
+
+
+main()

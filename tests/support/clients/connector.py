@@ -1,0 +1,44 @@
+"""A client that connects again and again: ``python tests/support/clients/connector.py ADDRESS PORT ENOUGH``.
+
+It says ``started`` after the first connection and ``enough`` after ENOUGH of them, goes on until its input ends, and
+then prints how often it saw what, as JSON: the name that a server answered with, or the error.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import struct
+import sys
+from collections import Counter
+
+PATIENCE = 3.0
+"""Seconds for a connection: long enough for a first packet to be lost and sent again."""
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER that makes close() reset: neither side is left in TIME_WAIT, however many connections there are."""
+
+
+def once(address: str, port: int) -> str:
+    """Connect, read who answers, and say it."""
+    try:
+        with socket.create_connection((address, port), timeout=PATIENCE) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            return connection.recv(64).decode() or "nothing"
+    except OSError as error:
+        return type(error).__name__
+
+
+def main() -> None:
+    """Connect until told to stop."""
+    address, port, enough = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    seen: Counter[str] = Counter()
+    while seen.total() < enough or not select.select([sys.stdin], [], [], 0)[0]:
+        seen[once(address, port)] += 1
+        if said := {1: "started", enough: "enough"}.get(seen.total()):
+            print(said, flush=True)  # noqa: T201  (a program)
+    print(json.dumps(seen), flush=True)  # noqa: T201  (as above)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""A client that tries every way to an address: ``python tests/support/clients/hammer.py ADDRESS``.
+
+Without a pause it sends TCP to two ports, UDP, an echo request and a protocol that nobody knows. For each number on its
+input it makes that many rounds, and prints what came of each way in these, as JSON. It ends with its input.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import select
+import socket
+import struct
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PATIENCE = 0.5
+ECHO = {4: struct.pack("!BBHI", 8, 0, 0xF7FF, 0), 6: struct.pack("!BBHI", 128, 0, 0, 0)}
+"""An echo request, by IP version; the kernel computes the checksum of version 6 alone."""
+ICMP = {4: socket.IPPROTO_ICMP, 6: socket.IPPROTO_ICMPV6}
+SCTP = 132
+"""IANA's number of a protocol that neither backend has a rule for."""
+
+
+def ways(address: str) -> dict[str, Callable[[], None]]:
+    """Return each way to send something there."""
+    version = 6 if ":" in address else 4
+    family = socket.AF_INET6 if version == 6 else socket.AF_INET
+
+    def tcp(port: int) -> None:
+        socket.create_connection((address, port), timeout=PATIENCE).close()
+
+    def send(kind: socket.SocketKind, protocol: int, data: bytes, port: int) -> None:
+        with socket.socket(family, kind, protocol) as sender:
+            sender.sendto(data, (address, port))
+
+    return {
+        "tcp 80": lambda: tcp(80),
+        "tcp 8080": lambda: tcp(8080),
+        "udp": lambda: send(socket.SOCK_DGRAM, 0, b"x", 53),
+        "icmp": lambda: send(socket.SOCK_RAW, ICMP[version], ECHO[version], 0),
+        "other": lambda: send(socket.SOCK_RAW, SCTP, bytes(12), 0),
+    }
+
+
+def outcome(way: Callable[[], None]) -> str:
+    """Go one way and say what came of it."""
+    try:
+        way()
+    except OSError as error:
+        return errno.errorcode.get(error.errno or 0, type(error).__name__)
+    return "sent"
+
+
+def main() -> None:
+    """Send until the input ends."""
+    there = ways(sys.argv[1])
+    while True:
+        asked = select.select([sys.stdin], [], [], 0)[0]
+        line = sys.stdin.readline() if asked else "1"
+        if not line:
+            return
+        seen: dict[str, set[str]] = {name: set() for name in there}
+        for _ in range(int(line)):
+            for name, way in there.items():
+                seen[name].add(outcome(way))
+        if asked:
+            print(json.dumps({name: sorted(found) for name, found in seen.items()}), flush=True)  # noqa: T201  (a program)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""A writer of our rules: ``python writer.py BACKEND ENOUGH ENDPOINT MOCK...``, each ``ADDRESS,PORT``.
+
+It puts guard and redirect in through the backend's own class (no MOCK: no redirect) and says ``ready``. After a line on
+its input it does so again and again, to each mock in turn, says ``enough`` after ENOUGH times, and goes on until its
+input ends. Then it prints how often it did.
+"""
+
+from __future__ import annotations
+
+import select
+import sys
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from imds_detour.endpoint import Endpoint
+from imds_detour.firewall import rules
+from imds_detour.firewall.iptables import helpers
+from imds_detour.firewall.iptables.backend import LegacyFirewall
+from imds_detour.firewall.nftables.backend import NftFirewall
+
+if TYPE_CHECKING:
+    from imds_detour.firewall.base import Firewall
+
+PATIENCE = 60.0
+"""Seconds to wait for the other writers."""
+
+
+def endpoint(text: str) -> Endpoint:
+    """Read an address and a port."""
+    address, _, port = text.rpartition(",")
+    return Endpoint(ip_address(address), int(port))
+
+
+def main() -> None:
+    """Install until told to stop."""
+    enough, metadata = int(sys.argv[2]), endpoint(sys.argv[3])
+    legacy, version = sys.argv[1] != "nft", metadata.address.version
+    firewall: Firewall = LegacyFirewall(helpers.start((version,))) if legacy else NftFirewall()
+    mocks = [endpoint(text) for text in sys.argv[4:]]
+    count = 0
+
+    def install() -> None:
+        wanted = [rules.Redirect(metadata, mocks[count % len(mocks)])] if mocks else []
+        firewall.apply("filter", rules.guard([metadata.address], firewall.layout), PATIENCE)
+        firewall.apply("nat", rules.redirects(wanted, firewall.layout), PATIENCE)
+
+    install()
+    print("ready", flush=True)  # noqa: T201  (a program)
+    sys.stdin.readline()
+    while count < enough or not select.select([sys.stdin], [], [], 0)[0]:
+        count += 1
+        install()
+        if count == enough:
+            print("enough", flush=True)  # noqa: T201  (as above)
+    print(count, flush=True)  # noqa: T201  (as above)
+    firewall.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""A cluster's network in miniature: a node that does what kube-proxy does, one pod, and the pod behind a Service."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from imds_detour.ctl.lab.hosts import Host, link
+from tests.support.hosts.world import BIN, NANODNS, PORT, World
+
+if TYPE_CHECKING:
+    from tests.support.judges.kubernetes import Manifest
+
+BACKEND = "10.244.1.5"
+OTHER_BACKEND = "10.244.1.6"
+CLUSTER_IP = "10.96.12.34"
+CLUSTER_DNS = "10.96.0.10"
+SERVICE = "mock-metadata"
+PATH = f"{BIN}:/usr/sbin:/usr/bin:/sbin:/bin"
+LINKS = {
+    "MOCK_METADATA_SERVICE_HOST": CLUSTER_IP,
+    "MOCK_METADATA_SERVICE_PORT": PORT,
+    "MOCK_METADATA_PORT": f"tcp://{CLUSTER_IP}:{PORT}",
+    "MOCK_METADATA_PORT_1338_TCP_ADDR": CLUSTER_IP,
+}
+"""What the kubelet puts into every container beside a Service of that name (enableServiceLinks)."""
+
+
+class Cluster(World):
+    """The world's other host is the node here: the pod's traffic to a ClusterIP is translated on its way through it."""
+
+    def __init__(self, namespace: str = "default") -> None:
+        """Make node, pod and backend; the pod's resolv.conf is that of a pod in ``namespace``."""
+        super().__init__()
+        self.node, self.pod = self.mock, self.app
+        self.backend = self._stack.enter_context(Host())
+        link(self.node, self.backend, "eth1", "10.244.1.1/24", f"{BACKEND}/24")
+        self.backend.ip("address", "add", f"{OTHER_BACKEND}/24", "dev", "eth1")
+        self.backend.ip("route", "add", "default", "via", "10.244.1.1")
+        self.node.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+        self.node.run("nft", "table ip kube_proxy { map services { type ipv4_addr : ipv4_addr; }; }")
+        self.node.run(
+            "nft",
+            "add chain ip kube_proxy pre { type nat hook prerouting priority dstnat; }; "
+            "add rule ip kube_proxy pre dnat to ip daddr map @services",
+        )
+        self.serve(CLUSTER_DNS, BACKEND)
+        search = f"search {namespace}.svc.cluster.local svc.cluster.local cluster.local\n"
+        self.pod.write("resolv.conf", f"{search}nameserver {CLUSTER_DNS}\noptions ndots:5\n")
+
+    def serve(self, cluster_ip: str, backend: str) -> None:
+        """Lead a ClusterIP to a backend; a later call leads it elsewhere, for new connections."""
+        self.node.run("nft", f"delete element ip kube_proxy services {{ {cluster_ip} }}", check=False)
+        self.node.run("nft", f"add element ip kube_proxy services {{ {cluster_ip} : {backend} }}")
+
+    def start_cluster_dns(self, namespace: str = "default") -> subprocess.Popen[str]:
+        """Start what CoreDNS is: it knows the Service, and prints each question."""
+        zone = f"{SERVICE}.{namespace}.svc.cluster.local={CLUSTER_IP}"
+        return self.start(self.backend, sys.executable, NANODNS, BACKEND, zone)
+
+    def start_backend(self, *flags: str) -> subprocess.Popen[str]:
+        """Start the mock's pod."""
+        return self.start_mock(*flags, host=self.backend)
+
+    def container(
+        self, container: Manifest, shared: Manifest | None = None, **environ: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a container of the pod to its end, with user, capabilities and root file system as its manifest says.
+
+        ``shared`` is the pod's own securityContext; ``environ`` wins over the manifest's.
+        """
+        return self.pod.run(
+            *as_the_runtime(container, shared or {}), environ={**_settings(container), **environ}, check=False
+        )
+
+    def start_container(self, container: Manifest, shared: Manifest) -> subprocess.Popen[str]:
+        """Start a container of the pod in the same way; it ends with the cluster at the latest."""
+        process = self.pod.popen(
+            *as_the_runtime(container, shared), environ=_settings(container), stderr=subprocess.PIPE
+        )
+        self._stack.callback(_end, process)
+        return process
+
+
+def _settings(container: Manifest) -> dict[str, str]:
+    return {"PATH": PATH, **LINKS, **{each["name"]: each["value"] for each in container.get("env", ())}}
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+def as_the_runtime(container: Manifest, shared: Manifest) -> list[str]:
+    """Return the command line that gives a container's command what a container runtime gives it.
+
+    Root has the capabilities that are added and no others; for other users Kubernetes has no way to have any.
+    """
+    context = {**shared, **container.get("securityContext", {})}
+    steps = []
+    if context.get("readOnlyRootFilesystem"):
+        mounts = " && ".join(f"mount -o remount,bind,ro {place}" for place in ("/", "/run"))
+        steps += ["unshare", "--mount", "--", "sh", "-c", f'{mounts} && exec "$@"', "runtime"]
+    capabilities = context.get("capabilities", {})
+    assert capabilities.get("drop") == ["ALL"]
+    added = [f"+{name.lower()}" for name in capabilities.get("add", ())]
+    steps += ["setpriv", "--inh-caps=-all", f"--bounding-set={','.join(['-all', *added])}"]
+    if not context.get("allowPrivilegeEscalation", True):
+        steps.append("--no-new-privs")
+    if user := context.get("runAsUser"):
+        steps += ["--reuid", str(user), "--regid", str(user), "--clear-groups"]
+    return [*steps, *container["command"], *container.get("args", ())]

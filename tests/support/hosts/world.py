@@ -1,0 +1,165 @@
+"""Two hosts for a test: one for mock and DNS server, one for the app behind the installed imds-detour."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Self
+
+from imds_detour.ctl.lab.hosts import Host, environ, link
+from tests.support import SUPPORT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+BIN = os.environ.get("IMDS_DETOUR_BIN") or os.path.dirname(sys.executable)
+"""Where the programs under test are: beside this Python, or in the bundle (scripts/test tries some with both)."""
+BUNDLED = bool(os.environ.get("IMDS_DETOUR_BIN"))
+"""Whether they are those of the bundle, which is started by a launcher (bundle/launcher.c)."""
+DETOUR = f"{BIN}/imds-detour"
+CTL = f"{BIN}/imds-detourctl"
+NANODNS = f"{SUPPORT}/servers/nanodns.py"
+FAULTYHTTP = f"{SUPPORT}/servers/faultyhttp.py"
+MOCK = "10.88.0.3"
+APP = "10.88.0.2"
+NAME = "mock_metadata"
+PORT = "1338"
+INSTANCE = "i-1234567890abcdef0"
+METADATA = "169.254.169.254"
+SETTINGS = {
+    "MOCK_HOSTNAME": MOCK,
+    "MOCK_PORT": PORT,
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+}
+"""A whole environment for an app whose mock is at a known address, without DNS."""
+ID_URL = f"http://{METADATA}/latest/meta-data/instance-id"
+
+
+class World:
+    """A mock's host at MOCK and an app's host at APP, whose default route and DNS server is the mock's host.
+
+    Attributes:
+        wanted: settings of every start in it that says nothing else.
+
+    """
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self.wanted: dict[str, str] = {}
+        self.mock = self._stack.enter_context(Host())
+        self.app = self._stack.enter_context(Host(nameservers=(MOCK,)))
+        link(self.mock, self.app, "eth0", f"{MOCK}/24", f"{APP}/24")
+        self.app.ip("route", "add", "default", "via", MOCK)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stack.close()
+
+    def without_ipv6(self) -> None:
+        """Turn IPv6 off on the app's host, as Docker does on a network without it."""
+        for device in ("all", "default", "lo", "eth0"):
+            self.app.run("sh", "-c", f"echo 1 > /proc/sys/net/ipv6/conf/{device}/disable_ipv6")
+
+    def start(self, host: Host, *command: str, **options: Any) -> subprocess.Popen[str]:  # noqa: ANN401  (Popen's own)
+        """Start a server in a host; its first line on stdout or stderr says that it listens."""
+        server = host.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
+        self._stack.callback(_end, server)
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        assert line, f"{command} did not start"
+        return server
+
+    def start_mock(
+        self, *flags: str, port: str = PORT, host: Host | None = None, at: str = "0.0.0.0"
+    ) -> subprocess.Popen[str]:
+        """Start our mock; every request is logged on its stdout."""
+        return self.start(host or self.mock, CTL, "mock", "--listen", f"{at}:{port}", *flags)
+
+    def start_real_service(self, host: Host, port: str = "80", instance: str = "i-0real0real0real00") -> None:
+        """Start somebody else's metadata service, one that an app must never reach."""
+        data = f"/run/real-{instance}.json"
+        host.run("sh", "-c", f"cat > {data} <<'E'\n{json.dumps({'meta-data': {'instance-id': instance}})}\nE")
+        self.start_mock("--data", data, port=port, host=host)
+
+    def start_faulty(self, *plan: str, port: str = PORT) -> subprocess.Popen[str]:
+        """Start an HTTP server with a plan (servers/faultyhttp.py says how to write one) in the mock's place."""
+        return self.start(self.mock, sys.executable, FAULTYHTTP, f"{MOCK}:{port}", *plan)
+
+    def start_dns(self, *plan: str) -> subprocess.Popen[str]:
+        """Start a DNS server with a plan (tests/support/servers/nanodns.py says how to write one)."""
+        return self.start(self.mock, sys.executable, NANODNS, MOCK, *(plan or (f"{NAME}={MOCK}",)))
+
+    def detour(
+        self, *command: str, timeout: float = 30, environment: dict[str, str] | None = None, **settings: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the installed imds-detour as the app's host would, and return what came of it."""
+        return self.app.run(
+            DETOUR, *command, environ=self.settings(environment, **settings), timeout=timeout, check=False
+        )
+
+    def raw(
+        self,
+        *command: str | bytes,
+        environ: Mapping[str, str],
+        stdin: bytes = b"",
+        stdout: int = subprocess.PIPE,
+        descriptors: Sequence[int] = (),
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a command on the app's host with exactly this environment, bytes in and out."""
+        return subprocess.run(
+            [*self.app.inside(), *command],
+            executable=shutil.which("nsenter"),  # this process's PATH finds it, not the one of the test
+            env=environ,
+            input=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            pass_fds=descriptors,
+            timeout=30,
+            check=False,
+        )
+
+    def settings(self, environment: dict[str, str] | None = None, **settings: str) -> dict[str, str]:
+        """Return the environment of an app whose mock is NAME at PORT, changed as said; an empty value unsets."""
+        wanted = {"MOCK_HOSTNAME": NAME, "MOCK_PORT": PORT, "MOCK_TIMEOUT": "10", **self.wanted, **settings}
+        return environ(**(environment or {}), **{name: value for name, value in wanted.items() if value != "unset"})
+
+    def rules(self) -> str:
+        """Return every rule and chain of the app's host, legacy, without counters and comments."""
+        saved = self.app.run("iptables-legacy-save").stdout.splitlines()
+        return "\n".join(line.split(" [")[0] for line in saved if line.startswith((":", "-", "*")))
+
+    def ours(self) -> str:
+        """Return the lines of rules() that are ours."""
+        return "\n".join(line for line in self.rules().splitlines() if "IMDS_DETOUR" in line)
+
+    def our_routes(self) -> str:
+        """Return the routes of the app's host that are ours."""
+        return self.app.ip("route", "show", "table", "all", "proto", "169")
+
+    def foreign(self) -> str:
+        """Return what others have put into the app's firewall, legacy and nft, and into its routes."""
+        tables = [self.app.run("iptables-legacy-save", "-t", table).stdout for table in ("nat", "filter")]
+        legacy = [line.split(" [")[0] for table in tables for line in table.splitlines() if "IMDS_DETOUR" not in line]
+        routes = self.app.ip("-4", "route", "show", "table", "all").splitlines()
+        others = [line for line in (*legacy, *routes) if "proto 169" not in line and not line.startswith("#")]
+        nft = re.sub(
+            r"^table ip6? imds_detour \{\n(?:\t.*\n|\n)*\}\n",
+            "",
+            self.app.run("nft", "list", "ruleset").stdout,
+            flags=re.MULTILINE,
+        )
+        return "\n".join((*others, nft))
+
+
+def _end(server: subprocess.Popen[str]) -> None:
+    server.kill()
+    server.wait()
+    if server.stdout is not None:
+        server.stdout.close()

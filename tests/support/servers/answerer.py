@@ -1,0 +1,52 @@
+"""Servers that say who they are and nothing else: ``python tests/support/servers/answerer.py NAME=ADDRESS,PORT...``.
+
+Every TCP connection is answered with NAME and kept until the client ends it. At port 80 UDP datagrams to port 53 are
+answered as well.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import sys
+from contextlib import suppress
+
+
+def main() -> None:
+    """Serve for ever, in one thread."""
+    selector = selectors.DefaultSelector()
+    for argument in sys.argv[1:]:
+        name, _, place = argument.partition("=")
+        host, _, port = place.rpartition(",")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        tcp = socket.create_server((host, int(port)), family=family, backlog=1024)
+        selector.register(tcp, selectors.EVENT_READ, name.encode())
+        if port == "80":
+            udp = socket.socket(family, socket.SOCK_DGRAM)
+            udp.bind((host, 53))
+            selector.register(udp, selectors.EVENT_READ, name.encode())
+    sys.stdout.write("listening\n")
+    sys.stdout.flush()
+    while True:
+        for key, _ in selector.select():
+            with suppress(OSError):  # the client has left, or the network refuses the answer
+                _serve(selector, key)
+
+
+def _serve(selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
+    ready = key.fileobj
+    assert isinstance(ready, socket.socket)
+    if not key.data:  # a client: whatever comes is its end
+        selector.unregister(ready)
+        ready.close()
+    elif ready.type == socket.SOCK_STREAM:
+        client, _ = ready.accept()
+        selector.register(client, selectors.EVENT_READ, b"")
+        client.send(key.data)
+    else:
+        _, sender = ready.recvfrom(64)
+        ready.sendto(key.data, sender)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""The development mock as a function, for tests of what each cloud answers: no server, and every time an argument."""
+
+import importlib.resources
+import json
+from typing import Any
+
+from imds_detour_mock.clouds.credentials import Rotation
+from imds_detour_mock.clouds.dispatch import Clouds, clouds
+from imds_detour_mock.clouds.messages import Reply
+from imds_detour_mock.clouds.notices import Notices
+from imds_detour_mock.values import Json, load
+
+DEFAULTS = importlib.resources.files("imds_detour_mock").joinpath("mock_data.json").read_text(encoding="utf-8")
+NOW = 1_700_000_000.0  # 2023-11-14T22:13:20Z
+
+
+def mock(
+    override: Json = None,
+    *,
+    required: bool = False,
+    rotation: Rotation | None = None,
+    notices: Notices | None = None,
+) -> Clouds:
+    """Return the mock with the built-in values and `override` merged over them."""
+    data = load(DEFAULTS, None if override is None else json.dumps(override))
+    return clouds(data, require_token=required, rotation=rotation, notices=notices)
+
+
+def get(target: str, headers: dict[str, str] | None = None, *, of: Clouds | None = None, now: float = NOW) -> Reply:
+    """Read one path, of the mock with the built-in values unless another is given."""
+    return (of or mock()).answer("GET", target, headers or {}, now)
+
+
+def value(reply: Reply) -> Any:  # noqa: ANN401  (whatever JSON holds)
+    """Return the JSON of an answer that gives some."""
+    assert reply.status == 200, reply
+    assert ("Content-Type", "application/json") in reply.headers
+    return json.loads(reply.body)

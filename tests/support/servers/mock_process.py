@@ -1,0 +1,100 @@
+"""The development mock as a process on loopback, for tests of what its clients and its user get to see."""
+
+import contextlib
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+COMMAND = [sys.executable, "-W", "error", "-m", "imds_detour.ctl.commands.mock"]
+READY = "imds-detourctl mock: listening on "
+GET = b"GET /latest/meta-data/instance-id HTTP/1.1\r\nHost: mock\r\n\r\n"
+ID = b"i-1234567890abcdef0"
+PATIENCE = 10.0  # seconds until a test gives up; nothing waits that long when all is well
+
+
+@dataclass(frozen=True, slots=True)
+class Mock:
+    """A running mock."""
+
+    process: subprocess.Popen[str]
+    ready: str
+    """Its handshake."""
+    lines: queue.Queue[str]
+    """What it wrote on stderr after the handshake."""
+
+    @property
+    def port(self) -> int:
+        """The port of the last address it listens on."""
+        return int(self.ready.rpartition(":")[2])
+
+    def connect(self) -> socket.socket:
+        """Return a new connection to it."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+
+    def stop(self, number: int = signal.SIGTERM) -> float:
+        """Send a signal and return the seconds until the process was gone."""
+        start = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(PATIENCE)
+        return time.monotonic() - start
+
+    def rest(self) -> list[str]:
+        """Return the lines on stderr not taken yet, up to its end."""
+        return list(iter(lambda: self.lines.get(timeout=PATIENCE), ""))
+
+
+def drain(stderr: IO[str], lines: "queue.Queue[str]") -> None:
+    """Put each line into the queue as it comes, and an empty one at the end."""
+    for line in iter(stderr.readline, ""):
+        lines.put(line)
+    lines.put("")
+
+
+@contextlib.contextmanager
+def running(*arguments: str, listen: str = "127.0.0.1:0") -> Iterator[Mock]:
+    """Run a mock on a free port and wait until it says that it listens."""
+    with subprocess.Popen([*COMMAND, "--listen", listen, *arguments], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines: queue.Queue[str] = queue.Queue()
+        # A thread, so that the mock never waits for its log to be read; the empty line stands for the end.
+        reader = threading.Thread(target=drain, args=[process.stderr, lines])
+        reader.start()
+        try:
+            first = lines.get(timeout=PATIENCE)
+            assert first.startswith(READY), first
+            yield Mock(process, first, lines)
+        finally:
+            process.kill()
+            reader.join(PATIENCE)
+
+
+def reply(stream: socket.socket) -> tuple[int, dict[str, str], bytes]:
+    """Read exactly one answer to a request other than HEAD; what follows stays in the socket."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        byte = stream.recv(1)
+        assert byte, f"the connection ended after {head!r}"
+        head += byte
+    status, *fields = head.decode().split("\r\n")[:-2]
+    headers = dict(field.split(": ", 1) for field in fields)
+    body = b""
+    while len(body) < int(headers["Content-Length"]):
+        body += stream.recv(int(headers["Content-Length"]) - len(body))
+    return int(status.split()[1]), headers, body
+
+
+def fails(*arguments: str) -> str:
+    """Run a mock that cannot start and return its one line, which is as that of every verb that fails."""
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 125, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.startswith("imds-detour: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
