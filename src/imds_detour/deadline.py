@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 FIRST_PAUSE = 0.012
 """Seconds between the starts of two attempts at first, on average. A mock next door needs no more, and it costs two
 packets: a question of DNS and its answer, or a connection and its refusal."""
-PATIENCE_SHARE = 0.01
+TIMEOUT_SHARE = 0.01
 """Of what has been waited already: who has waited for ten seconds does not mind a tenth of one more."""
-LONGEST_PAUSE = 0.5
-"""The same on average, once a minute has been waited; an attempt that takes longer is followed by LEAST_PAUSE."""
-LEAST_PAUSE = 0.006
+MAX_PAUSE = 0.5
+"""The same on average, once a minute has been waited; an attempt that takes longer is followed by MIN_PAUSE."""
+MIN_PAUSE = 0.006
 """Seconds of peace between two attempts, however long they take."""
 JITTER = 0.5
 """By how much of itself a pause is longer or shorter, at random, so that many waiters do not ask in step."""
-LEAST_ATTEMPT = 0.05
+MIN_ATTEMPT = 0.05
 """Seconds that an attempt needs to see anything; with less before the deadline, it is not begun."""
 
 
@@ -104,10 +104,10 @@ def until_ready(
 
     def pause(_state: object = None) -> float:
         # Counted from the start of the attempt: who has listened to silence for half a second asks again soon.
-        mean = min(max(FIRST_PAUSE, PATIENCE_SHARE * deadline.elapsed()), LONGEST_PAUSE)
+        mean = min(max(FIRST_PAUSE, TIMEOUT_SHARE * deadline.elapsed()), MAX_PAUSE)
         due = began + mean * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  (chance, no secret)
-        seconds = max(LEAST_PAUSE, due - deadline.elapsed())
-        return seconds if deadline.remaining() - seconds >= LEAST_ATTEMPT else deadline.remaining()
+        seconds = max(MIN_PAUSE, due - deadline.elapsed())
+        return seconds if deadline.remaining() - seconds >= MIN_ATTEMPT else deadline.remaining()
 
     late = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(NotYetError),

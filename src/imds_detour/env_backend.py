@@ -8,19 +8,19 @@ metadata address. So it is never chosen but by the user.
 from __future__ import annotations
 
 from imds_detour import redirect
-from imds_detour.discovery.dns.cache import Names
+from imds_detour.discovery.dns.cache import ResolverCache
 from imds_detour.discovery.mock import find
 from imds_detour.errors import DetourError
-from imds_detour.result import BY_VARIABLES, Detour
+from imds_detour.result import BY_VARIABLES, Redirected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from imds_detour.config.services import Service
     from imds_detour.config.settings import Settings
-    from imds_detour.log import Report
+    from imds_detour.log import Log
 
 
-def take(chosen: Settings, report: Report) -> Detour:
+def take(chosen: Settings, log: Log) -> Redirected:
     """Find the mocks and prove that they answer; environment.py says what leads SDKs there.
 
     Raises:
@@ -28,23 +28,23 @@ def take(chosen: Settings, report: Report) -> Detour:
 
     """
     _require(chosen.services)
-    ground = redirect.survey(chosen, host=True)  # nothing of the namespace is changed, whosever it is
-    names = Names((service.mock.host for service in ground.services), report)
-    passages = []
-    for service in ground.services:
-        mocks = find(service, ground.versions, names, report, probe=chosen.probe)[:1]
-        if service.preset.loopback and not mocks[0].endpoint.address.is_loopback:
+    environment = redirect.inspect(chosen, host=True)  # nothing of the namespace is changed, whosever it is
+    names = ResolverCache((service.mock.host for service in environment.services), log)
+    targets = []
+    for service in environment.services:
+        mocks = find(service, environment.versions, names, log, probe=chosen.probe)[:1]
+        if service.preset.loopback_only and not mocks[0].endpoint.address.is_loopback:
             raise DetourError(
                 "settings",
                 f"MOCK_BACKEND=env: SDKs follow {service.preset.variables[0][0]} to a loopback address only, not to"
                 f" {mocks[0]}",
                 "run that mock in the app's network namespace, or redirect: with NET_ADMIN, or by the sidecar",
             )
-        passages.append(redirect.passage(service, mocks, ground))
+        targets.append(redirect.target(service, mocks, environment))
     if not chosen.keep_net_admin:
-        redirect.give_up_net_admin(report)
-    verified = tuple(mock.identity for one in passages for mock in one.mocks if mock.identity)
-    return Detour(tuple(passages), BY_VARIABLES, "MOCK_BACKEND=env", verified)
+        redirect.give_up_net_admin(log)
+    verified = tuple(mock.identity for one in targets for mock in one.mocks if mock.identity)
+    return Redirected(tuple(targets), BY_VARIABLES, "MOCK_BACKEND=env", verified)
 
 
 def _require(services: tuple[Service, ...]) -> None:

@@ -28,33 +28,33 @@ def quoted(text: str, limit: int = 80) -> str:
     return f"'{printable(text if len(text) <= limit else text[:limit] + '...')}'"
 
 
-class Report:
+class Log:
     """Writes lines in the way that MOCK_LOG asks for.
 
     Attributes:
-        log: ``text``, ``json``, ``quiet`` or ``debug``.
+        format: ``text``, ``json``, ``quiet`` or ``debug``.
         deadline: of the whole start; what a line says of time counts from its beginning. Both are set anew once the
             settings are known.
 
     """
 
-    __slots__ = ("_waited", "deadline", "log")
+    __slots__ = ("_waited", "deadline", "format")
 
-    def __init__(self, log: str, deadline: Deadline) -> None:
-        self.log = log
+    def __init__(self, format: str, deadline: Deadline) -> None:  # noqa: A002  (the field's word)
+        self.format = format
         self.deadline = deadline
         self._waited: float | None = None
 
     def step(self, text: str) -> None:
         """Say what has just been done; for ``debug`` only."""
-        if self.log == "debug":
+        if self.format == "debug":
             _line(f"{self.deadline.elapsed() * 1000:6.0f} ms  {text}")
 
     def warning(self, text: str) -> None:
         """Say what the user should know though it stops nothing."""
-        if self.log == "json":
+        if self.format == "json":
             _object({"event": "warning", "text": text})
-        elif self.log != "quiet":
+        elif self.format != "quiet":
             _line(text)
 
     def waiting(self, error: DetourError) -> None:
@@ -63,22 +63,22 @@ class Report:
         if self._waited is not None and elapsed - self._waited < REPEAT:
             return
         self._waited = elapsed
-        if self.log == "json":
+        if self.format == "json":
             _object({"event": "waiting", "step": error.step, "reason": error.reason, "seconds": round(elapsed, 3)})
-        elif self.log != "quiet":
+        elif self.format != "quiet":
             limit = "" if self.deadline.limit == float("inf") else f" of {self.deadline.limit:g}"
             _line(f"waiting: {error.reason} ({elapsed:.1f}{limit} s)")
 
     def success(self, text: str, facts: Mapping[str, str | int | float | None]) -> None:
         """Say that the app starts now, and with what behind it."""
-        if self.log == "json":
+        if self.format == "json":
             _object({"event": "ready", **facts})
-        elif self.log != "quiet":
+        elif self.format != "quiet":
             _line(text)
 
     def failure(self, error: DetourError) -> None:
         """Say why the app does not start, and what to do."""
-        if self.log == "json":
+        if self.format == "json":
             _object({"event": "failed", "step": error.step, "reason": error.reason, "remedy": error.remedy})
         else:
             _line(f"{error.reason}; {error.remedy}" if error.remedy else error.reason)

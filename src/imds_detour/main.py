@@ -11,7 +11,7 @@ from imds_detour.config import settings
 from imds_detour.deadline import Deadline
 from imds_detour.errors import STATUS_WRAPPER_FAILED, DetourError
 from imds_detour.firewall import select
-from imds_detour.log import Report
+from imds_detour.log import Log
 from imds_detour.process import command, handover
 
 TYPE_CHECKING = False
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from imds_detour.config.settings import Settings
     from imds_detour.firewall.iptables.helpers import HeadStart
     from imds_detour.process.accounts import Account
-    from imds_detour.result import Detour
+    from imds_detour.result import Redirected
 
 
 def main(inherited: handover.Inherited, changes: dict[bytes, bytes | None], head_start: HeadStart) -> NoReturn:
@@ -40,44 +40,44 @@ def main(inherited: handover.Inherited, changes: dict[bytes, bytes | None], head
         from imds_detour import usage  # noqa: PLC0415  (0.2 ms that an app does not pay)
 
         _tell(usage.text() if arguments == ["--help"] else f"imds-detour {__version__}\n")
-    report = Report("text", Deadline(inf))
+    log = Log("text", Deadline(inf))
     standing = False
     try:
-        report.log = settings.log_of(os.environ)
+        log.format = settings.log_of(os.environ)
         chosen = settings.parse(os.environ)
         app = command.find(arguments, os.environ.get("PATH"))
         account, home = _account(chosen)
-        report.deadline = Deadline(chosen.timeout, start=report.deadline.start)
+        log.deadline = Deadline(chosen.timeout, start=log.deadline.start)
         for name in settings.unknown(os.environ):
-            report.warning(f"{name} is not a setting of ours{settings.similar(name)}; `imds-detour --help` lists them")
-        done = _take(chosen, report, head_start)
+            log.warning(f"{name} is not a setting of ours{settings.similar(name)}; `imds-detour --help` lists them")
+        done = _take(chosen, log, head_start)
         standing = chosen.backend != "env"
         from imds_detour.process import environment  # noqa: PLC0415  (it imports what _take() imports late)
 
         ours, told = environment.changes(chosen, done, os.environ)
         changes = {**changes, **home, **{os.fsencode(name): _encoded(value) for name, value in ours.items()}}
         for line in told:
-            report.warning(line)
+            log.warning(line)
         if account is not None:
-            _switch(account, report)
+            _switch(account, log)
             app = command.find(arguments, os.environ.get("PATH"))  # what root may execute, the user may not
-        _announce(done, report, app.argv[0].decode(errors="replace"), account)
+        _announce(done, log, app.argv[0].decode(errors="replace"), account)
         handover.become(app, inherited, changes)
     except DetourError as error:
-        _fail(error, report, head_start, standing=standing)
+        _fail(error, log, head_start, standing=standing)
     except (OSError, MemoryError, ImportError) as error:  # every program is refused these things sooner or later
         reason = f"the system refuses what every start needs: {str(error) or type(error).__name__}"
         remedy = "look at the container's limits on memory, files and processes"
-        _fail(DetourError("system", reason, remedy), report, head_start, standing=standing)
+        _fail(DetourError("system", reason, remedy), log, head_start, standing=standing)
     except Exception as error:  # a fault of ours must not look like the app's, nor let the app start
         reason = f"unexpected {type(error).__name__}: {error}"
-        _fail(DetourError("internal", reason, "please report it"), report, head_start, standing=standing)
+        _fail(DetourError("internal", reason, "please report it"), log, head_start, standing=standing)
 
 
-def _fail(error: DetourError, report: Report, head_start: HeadStart, *, standing: bool) -> NoReturn:
+def _fail(error: DetourError, log: Log, head_start: HeadStart, *, standing: bool) -> NoReturn:
     if standing and error.status == STATUS_WRAPPER_FAILED:  # a command's own fault is told in its own line alone
-        report.warning("our firewall rules stay in this network namespace")
-    report.failure(error)
+        log.warning("our firewall rules stay in this network namespace")
+    log.failure(error)
     head_start.give_up()
     os._exit(error.status)
 
@@ -86,15 +86,15 @@ def _encoded(value: str | None) -> bytes | None:
     return None if value is None else os.fsencode(value)
 
 
-def _take(chosen: Settings, report: Report, head_start: HeadStart) -> Detour:
+def _take(chosen: Settings, log: Log, head_start: HeadStart) -> Redirected:
     if chosen.backend == "env":
         from imds_detour import env_backend  # noqa: PLC0415  (as below)
 
-        return env_backend.take(chosen, report)
-    candidates = select.Candidates(chosen.backend, head_start.take, report.deadline.remaining)
+        return env_backend.take(chosen, log)
+    candidates = select.Candidates(chosen.backend, head_start.take, log.deadline.remaining)
     from imds_detour import redirect  # noqa: PLC0415  (MOCK_BACKEND=env goes without)
 
-    return redirect.take(chosen, report, candidates=candidates)
+    return redirect.take(chosen, log, candidates=candidates)
 
 
 def _account(chosen: Settings) -> tuple[Account | None, dict[bytes, bytes | None]]:
@@ -107,21 +107,21 @@ def _account(chosen: Settings) -> tuple[Account | None, dict[bytes, bytes | None
     return account, users.home_change(account, os.environ.get("HOME"))
 
 
-def _switch(account: Account, report: Report) -> None:
+def _switch(account: Account, log: Log) -> None:
     from imds_detour.process import users  # noqa: PLC0415  (it is loaded)
 
-    if report.log == "json":
+    if log.format == "json":
         import json  # noqa: F401, PLC0415  (its file may be out of the user's reach once we have switched)
     for stream in users.switch(account):
-        report.warning(f"descriptor {stream} stays root's: /dev/stdout and the like may fail; add CHOWN")
-    report.step(f"user: this process is {account} from here on")
+        log.warning(f"descriptor {stream} stays root's: /dev/stdout and the like may fail; add CHOWN")
+    log.step(f"user: this process is {account} from here on")
 
 
-def _announce(done: Detour, report: Report, program: str, account: Account | None) -> None:
-    milliseconds = report.deadline.elapsed() * 1000
+def _announce(done: Redirected, log: Log, program: str, account: Account | None) -> None:
+    milliseconds = log.deadline.elapsed() * 1000
     user = f" as {account}" if account else ""
-    report.success(
-        f"{done.line(why=report.log == 'debug')}, {milliseconds:.0f} ms; exec {program}{user}",
+    log.success(
+        f"{done.line(why=log.format == 'debug')}, {milliseconds:.0f} ms; exec {program}{user}",
         {
             **done.facts(),
             "milliseconds": round(milliseconds, 1),

@@ -6,11 +6,11 @@ from contextlib import ExitStack
 
 from imds_detour import verify
 from imds_detour.discovery.dns import resolv_conf
-from imds_detour.discovery.dns.cache import Names
+from imds_detour.discovery.dns.cache import ResolverCache
 from imds_detour.discovery.mock import find
 from imds_detour.errors import DetourError
 from imds_detour.firewall import rules, select
-from imds_detour.result import Detour, Ground, Passage, host_lines
+from imds_detour.result import Environment, Redirected, Target, host_lines
 from imds_detour.system import capabilities, etc_hosts, ip_versions, namespaces, routes
 
 TYPE_CHECKING = False
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from imds_detour.firewall.base import Firewall
     from imds_detour.firewall.rules import Rule
     from imds_detour.firewall.select import Candidates
-    from imds_detour.log import Report
+    from imds_detour.log import Log
 
-LOCK_PATIENCE = 4.0
+LOCK_TIMEOUT = 4.0
 """Seconds to wait for other writers of the firewall, where the deadline leaves as much. An iptables command takes some
 milliseconds."""
-UNDO_PATIENCE = 0.1
+UNDO_TIMEOUT = 0.1
 """The same when something is taken out again behind the deadline: less than the helper then has for its answer."""
 
 
-def take(chosen: Settings, report: Report, *, host: bool = False, candidates: Candidates | None = None) -> Detour:
+def take(chosen: Settings, log: Log, *, host: bool = False, candidates: Candidates | None = None) -> Redirected:
     """Do everything that comes before the app.
 
     ``host`` is the user's word that it is the machine's own network namespace that shall be redirected; ``candidates``
@@ -44,32 +44,32 @@ def take(chosen: Settings, report: Report, *, host: bool = False, candidates: Ca
         DetourError: when a step fails; what had been done is undone by then.
 
     """
-    ground = survey(chosen, host=host)
+    environment = inspect(chosen, host=host)
     candidates = candidates or select.Candidates(
-        chosen.backend, select.forking(ground.versions), report.deadline.remaining
+        chosen.backend, select.forking(environment.versions), log.deadline.remaining
     )
-    names = Names((service.mock.host for service in ground.services), report)
+    names = ResolverCache((service.mock.host for service in environment.services), log)
     if not chosen.keep_net_admin:
         from imds_detour.process import privileges  # noqa: F401, PLC0415  (2 ms of ctypes, now that others are at work)
     firewall = candidates.first_that_works()
     with ExitStack() as always, ExitStack() as undo:
         always.callback(firewall.close)
-        put_up_guard(firewall, ground.addresses if chosen.guard else (), undo, report)
-        passages = tuple(
-            passage(service, find(service, ground.versions, names, report, probe=chosen.probe), ground)
-            for service in ground.services
+        install_guard(firewall, environment.addresses if chosen.guard else (), undo, log)
+        targets = tuple(
+            target(service, find(service, environment.versions, names, log, probe=chosen.probe), environment)
+            for service in environment.services
         )
-        lead(firewall, passages, undo, report)
-        verified = prove(firewall, passages, report)
+        install_redirects(firewall, targets, undo, log)
+        verified = prove(firewall, targets, log)
         if not chosen.keep_net_admin:
-            give_up_net_admin(report)
+            give_up_net_admin(log)
         undo.pop_all()
-    for one in passages:
-        _warn_of_the_rest(one, ground, report, closed=chosen.guard)
-    return Detour(passages, firewall.name, firewall.because, verified)
+    for one in targets:
+        _warn_of_the_rest(one, environment, log, closed=chosen.guard)
+    return Redirected(targets, firewall.name, firewall.reason, verified)
 
 
-def survey(chosen: Settings, *, host: bool = False) -> Ground:
+def inspect(chosen: Settings, *, host: bool = False) -> Environment:
     """Look at the network namespace that we are in; nothing is changed.
 
     Raises:
@@ -77,7 +77,7 @@ def survey(chosen: Settings, *, host: bool = False) -> Ground:
             it.
 
     """
-    if not host and namespaces.is_the_hosts():
+    if not host and namespaces.is_host_netns():
         raise DetourError(
             "namespace",
             "this is the host's own network namespace: a redirect here would hold for the whole machine",
@@ -94,10 +94,10 @@ def survey(chosen: Settings, *, host: bool = False) -> Ground:
                 "enable IPv6 on the network, or take it out of MOCK_ENDPOINTS",
             )
         addresses += here
-    return Ground(versions, chosen.services, tuple(dict.fromkeys(addresses)))
+    return Environment(versions, chosen.services, tuple(dict.fromkeys(addresses)))
 
 
-def put_up_guard(firewall: Firewall, addresses: Sequence[Address], undo: ExitStack, report: Report) -> None:
+def install_guard(firewall: Firewall, addresses: Sequence[Address], undo: ExitStack, log: Log) -> None:
     """Refuse whatever goes to these addresses, and to no others, from here on.
 
     Raises:
@@ -105,26 +105,26 @@ def put_up_guard(firewall: Firewall, addresses: Sequence[Address], undo: ExitSta
 
     """
     try:
-        _install(firewall, "filter", rules.guard(addresses, firewall.layout), undo, report)
+        _install(firewall, "filter", rules.guard(addresses, firewall.layout), undo, log)
     except DetourError as refusal:
         if refusal.step == "lock":
             raise  # by somebody who writes all the time, and not for the rules' sake
         # It may be REJECT alone that this kernel or image has not; if it is more, this fails as well.
         try:
-            _install(firewall, "filter", rules.guard(addresses, firewall.layout, reject=False), undo, report)
+            _install(firewall, "filter", rules.guard(addresses, firewall.layout, reject=False), undo, log)
         except DetourError:
             raise refusal from None
-        report.warning(f"the guard drops instead of rejecting, so that SDKs wait for a timeout: {refusal.reason}")
+        log.warning(f"the guard drops instead of rejecting, so that SDKs wait for a timeout: {refusal.reason}")
     if addresses:
-        report.step(f"guard: whatever goes to {' or '.join(map(str, addresses))} is refused from here on")
+        log.step(f"guard: whatever goes to {' or '.join(map(str, addresses))} is refused from here on")
     if server := resolv_conf.server_among(addresses, resolv_conf.read()):
-        report.warning(
+        log.warning(
             f"{server} is this container's DNS server too, and the guard closes it: give it another, in Compose"
             " `dns: [1.1.1.1]`, or set MOCK_GUARD=off"
         )
 
 
-def passage(service: Service, mocks: tuple[Mock, ...], ground: Ground) -> Passage:
+def target(service: Service, mocks: tuple[Mock, ...], environment: Environment) -> Target:
     """Return where a service leads, now that its mock is found.
 
     Raises:
@@ -133,24 +133,24 @@ def passage(service: Service, mocks: tuple[Mock, ...], ground: Ground) -> Passag
     """
     at = {endpoint.address.version: endpoint for endpoint in service.preset.endpoints}
     for mock in mocks:
-        if mock.endpoint.address in ground.addresses:
+        if mock.endpoint.address in environment.addresses:
             raise DetourError(
                 "lookup",
                 f"{mock} is at an address that MOCK_ENDPOINTS redirects, so the redirect would lead back to it",
                 "take that address out of MOCK_ENDPOINTS, or look at who answers for the mock's name",
             )
     redirects = (rules.Redirect(at[mock.endpoint.address.version], mock.endpoint) for mock in mocks)
-    return Passage(service, mocks, tuple(redirects))
+    return Target(service, mocks, tuple(redirects))
 
 
-def lead(firewall: Firewall, passages: tuple[Passage, ...], undo: ExitStack, report: Report) -> None:
+def install_redirects(firewall: Firewall, targets: tuple[Target, ...], undo: ExitStack, log: Log) -> None:
     """Make routes, redirects and host names lead to the mocks.
 
     Raises:
         DetourError: when the kernel or a file does not take them, or two mocks answer for one endpoint.
 
     """
-    redirects = dict.fromkeys(redirect for one in passages for redirect in one.redirects)
+    redirects = dict.fromkeys(redirect for one in targets for redirect in one.redirects)
     mocks: dict[Endpoint, Endpoint] = {}
     for redirect in redirects:
         if mocks.setdefault(redirect.endpoint, redirect.mock) != redirect.mock:
@@ -161,14 +161,14 @@ def lead(firewall: Firewall, passages: tuple[Passage, ...], undo: ExitStack, rep
             )
         if route := routes.needed(redirect.endpoint.address, redirect.mock.address):
             undo.callback(routes.put_back, route, routes.add(route))
-            report.step(f"route: {route.to} over lo with source {route.source}; there was none that leads to the mock")
-    _install(firewall, "nat", rules.redirects(redirects, firewall.layout), undo, report)
+            log.step(f"route: {route.to} over lo with source {route.source}; there was none that leads to the mock")
+    _install(firewall, "nat", rules.redirects(redirects, firewall.layout), undo, log)
     for redirect in redirects:
-        report.step(f"redirect: {redirect.endpoint} -> {redirect.mock}, {firewall.name}")
-    etc_hosts.add(host_lines(passages), undo, report.step)
+        log.step(f"redirect: {redirect.endpoint} -> {redirect.mock}, {firewall.name}")
+    etc_hosts.add(host_lines(targets), undo, log.step)
 
 
-def prove(firewall: Firewall, passages: tuple[Passage, ...], report: Report) -> tuple[Identity, ...]:
+def prove(firewall: Firewall, targets: tuple[Target, ...], log: Log) -> tuple[Identity, ...]:
     """Return who answers at each metadata address, once it is its mock, by our rule; nobody where none was asked.
 
     Raises:
@@ -176,16 +176,16 @@ def prove(firewall: Firewall, passages: tuple[Passage, ...], report: Report) -> 
 
     """
     proven = []
-    for one in passages:
+    for one in targets:
         for mock, redirect in zip(one.mocks, one.redirects, strict=True):
             if mock.identity is not None:
-                identity = verify.verify(redirect, mock.identity, mock.question, firewall, report)
-                report.step(f"verified: {identity} answers at {redirect.endpoint}, by our rule")
+                identity = verify.verify(redirect, mock.identity, mock.question, firewall, log)
+                log.step(f"verified: {identity} answers at {redirect.endpoint}, by our rule")
                 proven.append(identity)
     return tuple(proven)
 
 
-def give_up_net_admin(report: Report) -> None:
+def give_up_net_admin(log: Log) -> None:
     """Take NET_ADMIN out of reach of the app.
 
     Raises:
@@ -197,33 +197,33 @@ def give_up_net_admin(report: Report) -> None:
     from imds_detour.process import privileges  # noqa: PLC0415  (take() has loaded it, while others were at work)
 
     if privileges.drop_net_admin():
-        report.warning("NET_ADMIN given up by no_new_privs, for want of SETPCAP: set-uid programs have no effect")
-    report.step("NET_ADMIN is given up")
+        log.warning("NET_ADMIN given up by no_new_privs, for want of SETPCAP: set-uid programs have no effect")
+    log.step("NET_ADMIN is given up")
 
 
-def _install(firewall: Firewall, table: str, wanted: tuple[Rule, ...], undo: ExitStack, report: Report) -> None:
+def _install(firewall: Firewall, table: str, wanted: tuple[Rule, ...], undo: ExitStack, log: Log) -> None:
     """Make these our rules in a table; should a later step fail, what they took the place of comes back."""
     for rule in wanted:
-        report.step(f"rule: {rule.table} {rule.spec}")
-    before = firewall.apply(table, wanted, report.deadline.within(LOCK_PATIENCE))
+        log.step(f"rule: {rule.table} {rule.spec}")
+    before = firewall.apply(table, wanted, log.deadline.within(LOCK_TIMEOUT))
     if before != wanted:
-        undo.callback(_put_back, firewall, table, before, report)
+        undo.callback(_put_back, firewall, table, before, log)
 
 
-def _put_back(firewall: Firewall, table: str, before: tuple[Rule, ...], report: Report) -> None:
-    report.step(f"undo: our rules in table {table} give way to what was there")
+def _put_back(firewall: Firewall, table: str, before: tuple[Rule, ...], log: Log) -> None:
+    log.step(f"undo: our rules in table {table} give way to what was there")
     try:
         if table == "filter" and any(found.rule and found.rule.table == "nat" for found in firewall.installed()):
             return  # another start in this namespace has succeeded meanwhile: its app lives behind this guard too
-        firewall.apply(table, before, max(UNDO_PATIENCE, report.deadline.within(LOCK_PATIENCE)))
+        firewall.apply(table, before, max(UNDO_TIMEOUT, log.deadline.within(LOCK_TIMEOUT)))
     except (DetourError, OSError, MemoryError) as error:
         # The guard, which came first, is what stands when nothing can be taken out: closed, not open.
-        report.warning(f"our firewall rules could not be taken out: {str(error) or type(error).__name__}")
+        log.warning(f"our firewall rules could not be taken out: {str(error) or type(error).__name__}")
 
 
-def _warn_of_the_rest(one: Passage, ground: Ground, report: Report, *, closed: bool) -> None:
+def _warn_of_the_rest(one: Target, environment: Environment, log: Log, *, closed: bool) -> None:
     """Say so when a mock answers over IPv6 alone: most SDKs ask over IPv4 unless told otherwise."""
     first = one.service.preset.endpoints[0]
-    if first.address in ground.addresses and first not in [redirect.endpoint for redirect in one.redirects]:
+    if first.address in environment.addresses and first not in [redirect.endpoint for redirect in one.redirects]:
         state = "closed" if closed else "as it was"
-        report.warning(f"{one.mocks[0].name} answers over IPv6 only: {first.address} stays {state}")
+        log.warning(f"{one.mocks[0].name} answers over IPv6 only: {first.address} stays {state}")

@@ -20,7 +20,7 @@ BY_VARIABLES = "endpoint variables"
 """What MOCK_BACKEND=env has in a firewall's place."""
 
 
-class Ground(Value):
+class Environment(Value):
     """What there is to work on in this network namespace.
 
     Attributes:
@@ -35,7 +35,7 @@ class Ground(Value):
     addresses: tuple[Address, ...]
 
 
-class Passage(Value):
+class Target(Value):
     """One service, and where it leads now.
 
     Attributes:
@@ -50,34 +50,34 @@ class Passage(Value):
     redirects: tuple[Redirect, ...]
 
 
-def host_lines(passages: Sequence[Passage]) -> list[etc_hosts.Line]:
+def host_lines(targets: Sequence[Target]) -> list[etc_hosts.Line]:
     """Return what /etc/hosts must say for the SDKs that go by name."""
-    lines = (etc_hosts.Line(one.redirects[0].endpoint.address, one.service.preset.names) for one in passages)
+    lines = (etc_hosts.Line(one.redirects[0].endpoint.address, one.service.preset.names) for one in targets)
     return [line for line in lines if line.names]
 
 
-class Detour(Value):
+class Redirected(Value):
     """What has been done, and stands.
 
     Attributes:
-        passages: the services, in the user's order.
+        targets: the services, in the user's order.
         backend: the firewall's name.
-        because: why this firewall.
+        reason: why this firewall.
         verified: who answers at each metadata address, in the same order; empty when nobody was asked.
 
     """
 
-    passages: tuple[Passage, ...]
+    targets: tuple[Target, ...]
     backend: str
-    because: str
+    reason: str
     verified: tuple[Identity, ...]
 
     def facts(self) -> dict[str, str | None]:
         """Return what a person or a program wants to know of it, as text."""
-        redirects = [redirect for passage in self.passages for redirect in passage.redirects]
+        redirects = [redirect for target in self.targets for redirect in target.redirects]
         return {
             "endpoint": _listed(redirect.endpoint for redirect in redirects),
-            "mock": _listed(mock.name for passage in self.passages for mock in passage.mocks),
+            "mock": _listed(mock.name for target in self.targets for mock in target.mocks),
             "address": _listed(redirect.mock for redirect in redirects),
             "backend": self.backend,
             "verified": _listed(self.verified) or None,
@@ -89,15 +89,15 @@ class Detour(Value):
     def line(self, *, why: bool = False) -> str:
         """Return the same as a line for people, ``why`` with the reason for this firewall."""
         ways: dict[str, list[Redirect]] = {}
-        for passage in self.passages:
-            ways.setdefault(passage.mocks[0].name, []).extend(passage.redirects)
+        for target in self.targets:
+            ways.setdefault(target.mocks[0].name, []).extend(target.redirects)
         led = []
         for name, redirects in ways.items():
             at = _listed(redirect.mock for redirect in redirects)
             where = at if name == str(redirects[0].mock.address) else f"{name} ({at})"
             led.append(f"{_listed(redirect.endpoint for redirect in redirects)} -> {where}")
         proof = f"verified {_listed(self.verified)}" if self.verified else "not verified (MOCK_PROBE=off)"
-        backend = f"{self.backend} ({self.because})" if why else self.backend
+        backend = f"{self.backend} ({self.reason})" if why else self.backend
         return f"{', '.join(led)}, {backend}, {proof}"
 
 

@@ -9,7 +9,7 @@ VISIBLE = frozenset(map(chr, range(0x21, 0x7F)))
 """The printable ASCII characters without the blank."""
 
 
-def only(characters: frozenset[str], text: str | bytes, most: int) -> bool:
+def is_made_of(characters: frozenset[str], text: str | bytes, most: int) -> bool:
     """Whether a text has 1 to ``most`` characters, all of them among these; bytes count as Latin-1."""
     text = text.decode("latin-1") if isinstance(text, bytes) else text
     return 1 <= len(text) <= most and characters.issuperset(text)

@@ -37,7 +37,7 @@ class Value(metaclass=_Parts):
     if TYPE_CHECKING:
         __match_args__: ClassVar[tuple[str, ...]]
 
-        def but(self, **changes: object) -> Self:
+        def replace(self, **changes: object) -> Self:
             """Return the same value with other parts, as dataclasses.replace() does."""
     else:  # type checkers read the parts of each class instead
 
@@ -59,7 +59,7 @@ class Value(metaclass=_Parts):
             for name in names:
                 _set(self, name, parts[name])
 
-        def but(self, **changes: object) -> Value:
+        def replace(self, **changes: object) -> Value:
             """Return the same value with other parts, as dataclasses.replace() does."""
             return type(self)(**{**dict(zip(self.__slots__, self._parts(), strict=True)), **changes})
 

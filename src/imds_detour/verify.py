@@ -14,32 +14,30 @@ if TYPE_CHECKING:
     from imds_detour.discovery.probe import Identity, Question
     from imds_detour.firewall.base import Firewall
     from imds_detour.firewall.rules import Redirect, Rule
-    from imds_detour.log import Report
+    from imds_detour.log import Log
 
-PATIENCE = 10.0
+TIMEOUT = 10.0
 """Seconds. The mock has just answered directly; if it does not do so through the redirect soon, it never will."""
 
-LEAST_PATIENCE = 0.1
+MIN_TIMEOUT = 0.1
 """Seconds that it has for that though the deadline be nearer: with none, nobody at all would seem to answer."""
 
 READINGS = 5
 """How often to look for the counter to rise. Another writer of a legacy table sets its counters to 0 for a moment."""
 
 
-def verify(redirect: Redirect, expected: Identity, question: Question, firewall: Firewall, report: Report) -> Identity:
+def verify(redirect: Redirect, expected: Identity, question: Question, firewall: Firewall, log: Log) -> Identity:
     """Return what the mock says at the metadata address, once it is the mock, and nobody else, that answers there.
 
     Raises:
         DetourError: when somebody else or nobody answers there, or the answer did not come by our rule.
 
     """
-    deadline = Deadline(max(LEAST_PATIENCE, report.deadline.within(PATIENCE)))
-    return _counted(redirect, firewall, lambda: compare(redirect, expected, question, deadline, report))
+    deadline = Deadline(max(MIN_TIMEOUT, log.deadline.within(TIMEOUT)))
+    return _counted(redirect, firewall, lambda: compare(redirect, expected, question, deadline, log))
 
 
-def verify_now(
-    redirect: Redirect, expected: Identity, question: Question, firewall: Firewall, report: Report
-) -> Identity:
+def verify_now(redirect: Redirect, expected: Identity, question: Question, firewall: Firewall, log: Log) -> Identity:
     """Return the same at the first attempt, for one who comes back anyway.
 
     Raises:
@@ -49,9 +47,9 @@ def verify_now(
     """
 
     def ask() -> Identity:
-        seen = identify(redirect.endpoint, question, report.deadline, report.step)
+        seen = identify(redirect.endpoint, question, log.deadline, log.step)
         if seen.body != expected.body:
-            _blame(redirect, seen, expected, question, report.deadline)
+            _blame(redirect, seen, expected, question, log.deadline)
         return seen
 
     return _counted(redirect, firewall, ask)
@@ -72,26 +70,26 @@ def _counted(redirect: Redirect, firewall: Firewall, ask: Callable[[], Identity]
     )
 
 
-def compare(redirect: Redirect, expected: Identity, question: Question, deadline: Deadline, report: Report) -> Identity:
+def compare(redirect: Redirect, expected: Identity, question: Question, deadline: Deadline, log: Log) -> Identity:
     """Return what the mock says at the metadata address; whether it came there by our rule is not looked at.
 
     Raises:
         DetourError: when somebody else or nobody answers there.
 
     """
-    seen = _ask(redirect, question, deadline, report)
+    seen = _ask(redirect, question, deadline, log)
     if seen.body != expected.body:
         _blame(redirect, seen, expected, question, deadline)
     return seen
 
 
-def _ask(redirect: Redirect, question: Question, deadline: Deadline, report: Report) -> Identity:
+def _ask(redirect: Redirect, question: Question, deadline: Deadline, log: Log) -> Identity:
     def waiting(error: NotYetError) -> None:
-        report.waiting(NotYetError(error.step, f"{redirect.mock} through {redirect.endpoint}: {error.reason}"))
+        log.waiting(NotYetError(error.step, f"{redirect.mock} through {redirect.endpoint}: {error.reason}"))
 
     try:
         return until_ready(
-            lambda: identify(redirect.endpoint, question, deadline, report.step), deadline, on_failure=waiting
+            lambda: identify(redirect.endpoint, question, deadline, log.step), deadline, on_failure=waiting
         )
     except NotYetError as error:
         raise DetourError(

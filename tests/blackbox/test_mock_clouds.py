@@ -15,7 +15,7 @@ from imds_detour.config.presets import PRESETS, Preset
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.probe import Question, identify
 from imds_detour.endpoint import Endpoint
-from tests.support.servers.mock_process import COMMAND, GET, ID, PATIENCE, Mock, fails, reply, running
+from tests.support.servers.mock_process import COMMAND, GET, ID, TIMEOUT, Mock, fails, reply, running
 
 
 def ask(stream: socket.socket, path: str, *headers: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
@@ -35,7 +35,7 @@ def every() -> Iterator[Mock]:
 def test_one_port_answers_for_every_cloud(host: str) -> None:
     """The clouds answer beside each other on one connection, over IPv4 and IPv6."""
     listen = "127.0.0.1:0" if host == "127.0.0.1" else "[::1]:0"
-    with running(listen=listen) as mock, socket.create_connection((host, mock.port), timeout=PATIENCE) as stream:
+    with running(listen=listen) as mock, socket.create_connection((host, mock.port), timeout=TIMEOUT) as stream:
         assert ask(stream, "/latest/meta-data/instance-id")[2] == ID
         assert json.loads(ask(stream, "/v2/credentials/id")[2])["AccessKeyId"] == "MOCKMOCKMOCKMOCKMOCK"
         status, headers, body = ask(stream, "/computeMetadata/v1/project/project-id", "Metadata-Flavor: Google")
@@ -52,11 +52,11 @@ def test_every_preset_takes_it_for_its_service(preset: Preset, every: Mock) -> N
     """The mock passes the proof that imds-detour asks of each service, twice alike, and the log says for which."""
     at = Endpoint(IPv4Address("127.0.0.1"), every.port)
     question = Question(preset.name, preset.endpoints[0].host, preset.proof)
-    first, second = (identify(at, question, Deadline(PATIENCE)) for _ in range(2))
+    first, second = (identify(at, question, Deadline(TIMEOUT)) for _ in range(2))
     assert first == second
     assert first.version == ("IMDSv2" if preset.name == "aws" else preset.name)
     for _ in range(2 * (2 if preset.proof.token else 1)):
-        assert every.lines.get(timeout=PATIENCE).split()[-1] == preset.name
+        assert every.lines.get(timeout=TIMEOUT).split()[-1] == preset.name
 
 
 def test_the_log_names_the_cloud_and_gives_no_secret_away() -> None:
@@ -130,7 +130,7 @@ def test_a_hanging_mock_reads_and_says_nothing() -> None:
         stream.sendall(GET)
         closing.sendall(GET.replace(b"Host: mock", b"Connection: close"))
         for _ in range(2):
-            line = mock.lines.get(timeout=PATIENCE)
+            line = mock.lines.get(timeout=TIMEOUT)
             assert line == "imds-detourctl mock: 127.0.0.1 GET /latest/meta-data/instance-id - 0 aws\n"
         for each in (stream, closing):
             each.settimeout(0.2)
@@ -151,7 +151,7 @@ def test_credentials_rotate_while_it_runs() -> None:
     """With --credentials-ttl 2 other credentials are there after a second or so."""
     with running("--credentials-ttl", "2") as mock, mock.connect() as stream:
         first = json.loads(ask(stream, "/creds")[2])
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while (now := json.loads(ask(stream, "/creds")[2]))["AccessKeyId"] == first["AccessKeyId"]:
             assert time.monotonic() < deadline
             time.sleep(0.05)  # time itself is what the test waits for
@@ -188,7 +188,7 @@ def test_a_bad_flag_is_one_line(flag: str, text: str, words: str) -> None:
 
 def test_the_values_can_be_printed_changed_and_served(tmp_path: Path) -> None:
     """--print-data prints what --data takes."""
-    done = subprocess.run([*COMMAND, "--print-data"], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    done = subprocess.run([*COMMAND, "--print-data"], capture_output=True, text=True, timeout=TIMEOUT, check=True)
     data = json.loads(done.stdout)
     assert {"meta-data", "ecs", "eks", "gcp", "azure", "oci"} <= data.keys()
     data["gcp"]["$json"]["project"]["project-id"] = "mine"
@@ -200,7 +200,7 @@ def test_the_values_can_be_printed_changed_and_served(tmp_path: Path) -> None:
 
 def test_the_help_says_what_to_take_for_real_work() -> None:
     """The help names the mocks for real work, every flag, and the clouds."""
-    done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=TIMEOUT, check=True)
     text = " ".join(done.stdout.split())
     assert "For real work take amazon-ec2-metadata-mock (AEMM) or moto" in text
     for word in ("--credentials-ttl", "--spot-in", "--rebalance-in", "--delay", "--fail", "--hang", "Azure", "Google"):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.servers.mock_process import COMMAND, GET, ID, PATIENCE, READY, Mock, fails, reply, running
+from tests.support.servers.mock_process import COMMAND, GET, ID, READY, TIMEOUT, Mock, fails, reply, running
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_a_client_that_reads_late_gets_every_answer(mock: Mock) -> None:
         received = 0
         while received < expected:
             received += len(stream.recv(1 << 20))
-        sender.join(PATIENCE)
+        sender.join(TIMEOUT)
         stream.sendall(GET)
         assert (received, reply(stream)[2]) == (expected, ID)
 
@@ -179,7 +179,7 @@ def test_a_signal_stops_it_at_once(mock: Mock, number: signal.Signals) -> None:
         halfway.sendall(GET[:20])
         took = mock.stop(number)
     assert mock.process.returncode == 0
-    assert took < PATIENCE / 2  # it takes milliseconds; a busy machine may not have them to give
+    assert took < TIMEOUT / 2  # it takes milliseconds; a busy machine may not have them to give
     assert mock.rest() == ["imds-detourctl mock: 127.0.0.1 GET /latest/meta-data/instance-id 200 19 aws\n"]
 
 
@@ -213,7 +213,7 @@ def test_it_goes_on_when_nobody_reads_its_log() -> None:
             os.close(write)
             with os.fdopen(read, encoding="utf-8") as stderr:
                 port = int(stderr.readline().rpartition(":")[2])
-            with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as stream:
+            with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as stream:
                 for _ in range(3):
                     stream.sendall(GET)
                     assert reply(stream)[2] == ID
@@ -282,7 +282,7 @@ def test_an_address_of_another_machine_is_one_line() -> None:
 def test_several_addresses_each_listen() -> None:
     """--listen may be repeated, and the same one twice counts once."""
     with running("--listen", "127.0.0.2:0", "--listen", "127.0.0.1:0") as mock:
-        with socket.create_connection(("127.0.0.2", mock.port), timeout=PATIENCE) as stream:
+        with socket.create_connection(("127.0.0.2", mock.port), timeout=TIMEOUT) as stream:
             stream.sendall(GET)
             assert reply(stream)[2] == ID
         assert mock.ready.count("127.0.0.1:") == 1
@@ -296,6 +296,6 @@ def test_every_address_means_both_families() -> None:
             assert mock.ready == f"{READY}[::]:{mock.port}, 0.0.0.0:{mock.port}\n"
             hosts.append("::1")
         for host in hosts:
-            with socket.create_connection((host, mock.port), timeout=PATIENCE) as stream:
+            with socket.create_connection((host, mock.port), timeout=TIMEOUT) as stream:
                 stream.sendall(GET)
                 assert reply(stream)[2] == ID

@@ -39,7 +39,7 @@ class Finding:
         client: the row.
         preset: the word in the cell.
         backend: the column.
-        verdict: ``works``, ``deaf`` or ``fails``.
+        verdict: ``works``, ``ignored_by`` or ``fails``.
         test: its name.
 
     """

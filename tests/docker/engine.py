@@ -22,7 +22,7 @@ HOME = os.getenv("ENGINE_HOME") or f"{ROOT}/.cache/engine"
 OURS = f"{HOME}/docker.sock"
 LABEL = f"imds-detour-test={os.getpid()}"
 """On every container and network that this run makes."""
-PATIENCE = 60
+TIMEOUT = 60
 """Seconds after which a container is taken for hung; the machine may be busy."""
 
 _numbers = count(1)
@@ -45,7 +45,7 @@ class Engine:
         return {**base, **({"DOCKER_HOST": self.host} if self.host else {}), **(more or {})}
 
     def run(
-        self, *arguments: str, check: bool = True, stdin: str | None = None, timeout: float = PATIENCE
+        self, *arguments: str, check: bool = True, stdin: str | None = None, timeout: float = TIMEOUT
     ) -> subprocess.CompletedProcess[str]:
         """Run the docker command, and fail with what it said unless its failure is asked for."""
         return _run(("docker", *arguments), self.environ(), check=check, stdin=stdin, timeout=timeout)
@@ -195,7 +195,7 @@ class Project:
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run the Compose command on this project."""
-        return _run((*self._command, *arguments), self._environ, check=check, timeout=2 * PATIENCE)
+        return _run((*self._command, *arguments), self._environ, check=check, timeout=2 * TIMEOUT)
 
     def containers(self, service: str) -> list[Container]:
         """Return the containers of a service."""
@@ -221,7 +221,7 @@ class Project:
 
 
 def _rounds() -> Iterator[None]:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while time.monotonic() < end:
         yield
         time.sleep(0.1)

@@ -35,7 +35,7 @@ STOPS = {
     "SIGRTMIN+3": signal.SIGRTMIN + 3,
     "SIGRTMAX": signal.SIGRTMAX,
 }
-PATIENCE = 0.3
+TIMEOUT = 0.3
 """Seconds from the signal to the end: 0.1 is promised, the rest is for a machine that is busy with other tests."""
 PID_1 = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
 """Run a command as the first process of a pid namespace; unshare waits outside and passes its end on."""
@@ -137,7 +137,7 @@ def test_a_stop_while_waiting_is_honoured_at_once(waiting: World, name: str, wai
         assert process.stdout.read() == ""
     assert status == 128 + number
     delays.setdefault(wait, []).append(delay)
-    assert delay <= PATIENCE
+    assert delay <= TIMEOUT
     assert helpers
     deadline = time.monotonic() + 2
     while not all(gone(helper) for helper in helpers):
@@ -157,7 +157,7 @@ def test_pid_1_without_care_ignores_a_stop(waiting: World) -> None:
         assert process.stdout.readline() == "ready\n"
         os.kill(target, signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(timeout=PATIENCE)
+            process.wait(timeout=TIMEOUT)
 
 
 LOOKS_UP = """

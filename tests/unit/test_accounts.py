@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from imds_detour.errors import DetourError
 from imds_detour.process import accounts
-from imds_detour.process.accounts import LARGEST_ID, Account, Wanted
+from imds_detour.process.accounts import MAX_ID, Account, Wanted
 
 ACCOUNTS = """\
 root:x:0:0:root:/root:/bin/bash
@@ -46,7 +46,7 @@ last:x:1005:app"""
         ("2000", Account(2000, 2000, (29, 50, 1005, 2000), "/home/second")),
         ("4711", Account(4711, 0, (0,), "/")),
         ("04711", Account(4711, 0, (0,), "/")),
-        (str(LARGEST_ID), Account(LARGEST_ID, 0, (0,), "/")),
+        (str(MAX_ID), Account(MAX_ID, 0, (0,), "/")),
         ("app:staff", Account(1000, 50, (50,), "/home/app")),
         ("app:4712", Account(1000, 4712, (4712,), "/home/app")),
         ("app:1", Account(1000, 61, (61,), "/home/app")),
@@ -126,5 +126,5 @@ def test_whatever_the_files_hold_the_outcome_is_an_account_or_an_error(passwd: s
     except (ValueError, DetourError):
         return
     assert account.uid != 0 or ":0:" in passwd or int(user) == 0
-    assert 0 <= account.uid <= LARGEST_ID
+    assert 0 <= account.uid <= MAX_ID
     assert account.gid in account.groups

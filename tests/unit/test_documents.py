@@ -16,7 +16,7 @@ import pytest
 import yaml
 from bench import readme
 
-from imds_detour.config.mock_address import Location
+from imds_detour.config.mock_address import MockAddress
 from imds_detour.config.services import parse
 from imds_detour.config.variables import BY_NAME, VARIABLES
 from imds_detour.ctl.commands import status
@@ -217,7 +217,7 @@ def endpoints(name: str) -> list[str]:
 @pytest.mark.parametrize("name", READMES)
 def test_every_example_of_mock_endpoints_is_taken(name: str) -> None:
     """None is refused; the control is two services at one address with mocks of their own."""
-    default = Location("mock_metadata", 1338)
+    default = MockAddress("mock_metadata", 1338)
     examples = endpoints(name)
     assert len(examples) == 2
     for example in examples:

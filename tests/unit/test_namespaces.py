@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from imds_detour.system.namespaces import INITIAL_NET, INITIAL_PID, Signs, is_the_hosts, look
+from imds_detour.system.namespaces import INITIAL_NET, INITIAL_PID, NamespaceInfo, is_host_netns, look
 
 CONTAINER, HOSTS = 4026532185, 4026531992
 
@@ -12,15 +12,15 @@ CONTAINER, HOSTS = 4026532185, 4026531992
 @pytest.mark.parametrize(
     ("signs", "expected"),
     [
-        (Signs(net=INITIAL_NET, pid=INITIAL_PID, net_of_init=INITIAL_NET, hardware=True, fixed=True), True),
-        (Signs(net=INITIAL_NET, pid=CONTAINER, net_of_init=INITIAL_NET, hardware=True, fixed=True), True),
-        (Signs(net=CONTAINER, pid=INITIAL_PID, net_of_init=INITIAL_NET, hardware=False, fixed=True), False),
-        (Signs(net=CONTAINER, pid=CONTAINER, net_of_init=CONTAINER, hardware=True, fixed=True), False),
-        (Signs(net=HOSTS, pid=INITIAL_PID, net_of_init=HOSTS, hardware=False, fixed=False), True),
-        (Signs(net=HOSTS, pid=CONTAINER, net_of_init=HOSTS, hardware=True, fixed=False), True),
-        (Signs(net=CONTAINER, pid=CONTAINER, net_of_init=CONTAINER, hardware=False, fixed=False), False),
-        (Signs(net=CONTAINER, pid=INITIAL_PID, net_of_init=HOSTS, hardware=False, fixed=False), False),
-        (Signs(net=CONTAINER, pid=INITIAL_PID, net_of_init=0, hardware=False, fixed=False), False),
+        (NamespaceInfo(net=INITIAL_NET, pid=INITIAL_PID, net_of_init=INITIAL_NET, hardware=True, fixed=True), True),
+        (NamespaceInfo(net=INITIAL_NET, pid=CONTAINER, net_of_init=INITIAL_NET, hardware=True, fixed=True), True),
+        (NamespaceInfo(net=CONTAINER, pid=INITIAL_PID, net_of_init=INITIAL_NET, hardware=False, fixed=True), False),
+        (NamespaceInfo(net=CONTAINER, pid=CONTAINER, net_of_init=CONTAINER, hardware=True, fixed=True), False),
+        (NamespaceInfo(net=HOSTS, pid=INITIAL_PID, net_of_init=HOSTS, hardware=False, fixed=False), True),
+        (NamespaceInfo(net=HOSTS, pid=CONTAINER, net_of_init=HOSTS, hardware=True, fixed=False), True),
+        (NamespaceInfo(net=CONTAINER, pid=CONTAINER, net_of_init=CONTAINER, hardware=False, fixed=False), False),
+        (NamespaceInfo(net=CONTAINER, pid=INITIAL_PID, net_of_init=HOSTS, hardware=False, fixed=False), False),
+        (NamespaceInfo(net=CONTAINER, pid=INITIAL_PID, net_of_init=0, hardware=False, fixed=False), False),
     ],
     ids=[
         "on the host",
@@ -34,9 +34,9 @@ CONTAINER, HOSTS = 4026532185, 4026531992
         "process 1 not to be seen, older kernel",
     ],
 )
-def test_the_hosts_namespace_is_recognised(signs: Signs, expected: bool) -> None:
+def test_the_hosts_namespace_is_recognised(signs: NamespaceInfo, expected: bool) -> None:
     """By its fixed number where the kernel gives it one, else by hardware, or by sharing it with process 1."""
-    assert is_the_hosts(signs) is expected
+    assert is_host_netns(signs) is expected
 
 
 def test_the_kernels_own_signs_can_be_read() -> None:

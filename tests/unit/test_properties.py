@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_detour.config import services
-from imds_detour.config.mock_address import BadValueError, Location
+from imds_detour.config.mock_address import BadValueError, MockAddress
 from imds_detour.config.presets import PRESETS
 from imds_detour.discovery import http
 from imds_detour.discovery.dns import nameservers
@@ -100,7 +100,7 @@ ENTRIES = st.one_of(
 def test_any_list_of_endpoints_is_taken_or_refused(text: str) -> None:
     """MOCK_ENDPOINTS: services, each once and each endpoint with one mock, or BadValueError."""
     try:
-        found = services.parse(text, lambda: Location("mock", 80))
+        found = services.parse(text, lambda: MockAddress("mock", 80))
     except BadValueError:
         return
     assert found
@@ -154,7 +154,7 @@ WORST = {
 @pytest.mark.parametrize("rest", WORST.values(), ids=WORST.keys())
 def test_no_reply_costs_a_megabyte(rest: bytes) -> None:
     """Of the largest reply that is read, in its worst shapes."""
-    data = (b"HTTP/1.1 200 OK\r\n" + rest)[: http.LARGEST_REPLY]
+    data = (b"HTTP/1.1 200 OK\r\n" + rest)[: http.MAX_REPLY]
     assert _peak(data + b"\r\n\r\n") < MEGABYTE
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from imds_detour.deadline import Deadline
 from imds_detour.errors import DetourError
-from imds_detour.log import Report, printable, quoted
+from imds_detour.log import Log, printable, quoted
 
 FAILURE = DetourError("lookup", "no such name", "correct it")
 
@@ -63,7 +63,7 @@ def test_json_is_one_object_a_line(capfd: pytest.CaptureFixture[str]) -> None:
 
 def say_everything(log: str) -> None:
     """Report one of each."""
-    report = Report(log, Deadline(30, Clock()))
+    report = Log(log, Deadline(30, Clock()))
     report.step("step")
     report.warning("warning")
     report.waiting(FAILURE)
@@ -74,7 +74,7 @@ def say_everything(log: str) -> None:
 def test_a_wait_is_told_at_first_and_then_every_five_seconds(capfd: pytest.CaptureFixture[str]) -> None:
     """However often it is tried in between; without an end it is told without one."""
     clock = Clock()
-    report = Report("text", Deadline(math.inf, clock))
+    report = Log("text", Deadline(math.inf, clock))
     for _ in range(120):
         report.waiting(FAILURE)
         clock.now += 0.1
@@ -100,5 +100,5 @@ def test_quotes_cut_what_is_long() -> None:
 
 def test_json_holds_no_half_surrogates(capfd: pytest.CaptureFixture[str]) -> None:
     """Strict readers refuse them; line ends are JSON's own matter."""
-    Report("json", Deadline(30)).warning("\udcff\n")
+    Log("json", Deadline(30)).warning("\udcff\n")
     assert json.loads(capfd.readouterr().err) == {"event": "warning", "text": "\\xff\n"}

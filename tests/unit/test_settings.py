@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_detour.config import settings
-from imds_detour.config.mock_address import Location
+from imds_detour.config.mock_address import MockAddress
 from imds_detour.config.presets import PRESETS, Proof
 from imds_detour.config.services import Service
 from imds_detour.config.variables import BY_NAME, VARIABLES, Variable
@@ -22,7 +22,7 @@ def test_the_defaults_are_the_tables() -> None:
     """Leaving everything out is the same as writing every default of the table down."""
     assert settings.parse({"MOCK_HOSTNAME": "mock"}) == settings.parse({"MOCK_HOSTNAME": "mock", **DEFAULTS})
     assert settings.parse({"MOCK_HOSTNAME": "mock"}) == settings.Settings(
-        services=(Service(AWS, Location("mock", 80), AWS.proof),),
+        services=(Service(AWS, MockAddress("mock", 80), AWS.proof),),
         timeout=30.0,
         backend="auto",
         probe=True,
@@ -56,7 +56,7 @@ def test_the_defaults_are_the_tables() -> None:
 def test_a_host_is_a_name_or_an_address_with_or_without_a_port(text: str, host: object, port: int) -> None:
     """Its own port comes before MOCK_PORT."""
     (service,) = settings.parse({"MOCK_HOSTNAME": text}).services
-    assert service.mock == Location(host, port)  # type: ignore[arg-type]  # object: names and addresses in one table
+    assert service.mock == MockAddress(host, port)  # type: ignore[arg-type]  # object: names and addresses in one table
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,6 @@ def test_values_match_by_position_and_show_their_parts() -> None:
 def test_a_value_with_other_parts_is_another_value() -> None:
     """What is not named stays; what is no part is refused."""
     point = Point(1, 3)
-    assert (point.but(y=4), point) == (Point(1, 4), Point(1, 3))
+    assert (point.replace(y=4), point) == (Point(1, 4), Point(1, 3))
     with pytest.raises(TypeError, match="Point takes x, y"):
-        point.but(z=1)
+        point.replace(z=1)

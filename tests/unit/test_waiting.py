@@ -7,7 +7,7 @@ from math import inf
 
 import pytest
 
-from imds_detour.deadline import FIRST_PAUSE, LEAST_ATTEMPT, LEAST_PAUSE, LONGEST_PAUSE, Deadline, until_ready
+from imds_detour.deadline import FIRST_PAUSE, MAX_PAUSE, MIN_ATTEMPT, MIN_PAUSE, Deadline, until_ready
 from imds_detour.errors import DetourError, NotYetError
 
 
@@ -57,7 +57,7 @@ def test_the_first_two_seconds_are_looked_through_every_20_ms() -> None:
     """A mock that is a little late is seen at once: no pause is longer than 30 ms, and the middle one is 20."""
     clock = Clock()
     until_ready(Attempts(clock, succeed_at=90), Deadline(inf, clock), sleep=clock.sleep)
-    assert min(clock.pauses) >= LEAST_PAUSE
+    assert min(clock.pauses) >= MIN_PAUSE
     assert max(clock.pauses) <= FIRST_PAUSE * 1.5
     assert statistics.median(clock.pauses) == pytest.approx(FIRST_PAUSE, abs=0.006)
 
@@ -66,8 +66,8 @@ def test_pauses_grow_with_what_has_been_waited_to_half_a_second() -> None:
     """Later attempts are polite: a hundredth of the wait so far, but half a second on average is the most."""
     clock = Clock()
     until_ready(Attempts(clock, succeed_at=1000), Deadline(inf, clock), sleep=clock.sleep)
-    assert statistics.median(clock.pauses[-300:]) == pytest.approx(LONGEST_PAUSE, abs=0.1)
-    assert max(clock.pauses) <= LONGEST_PAUSE * 1.5
+    assert statistics.median(clock.pauses[-300:]) == pytest.approx(MAX_PAUSE, abs=0.1)
+    assert max(clock.pauses) <= MAX_PAUSE * 1.5
 
 
 def test_a_minute_of_waiting_takes_five_hundred_attempts() -> None:
@@ -91,7 +91,7 @@ def test_time_spent_on_an_attempt_counts_as_waiting() -> None:
     """Whoever listened to a silent server for half a second asks again at once, not half a second later."""
     clock = Clock()
     until_ready(Attempts(clock, takes=0.6, succeed_at=30), Deadline(inf, clock), sleep=clock.sleep)
-    assert max(clock.pauses) == pytest.approx(LEAST_PAUSE)
+    assert max(clock.pauses) == pytest.approx(MIN_PAUSE)
 
 
 @pytest.mark.parametrize("takes", [0.0, 0.003, 0.04, 0.3, 0.7])
@@ -104,7 +104,7 @@ def test_giving_up_comes_at_the_deadline(takes: float) -> None:
         until_ready(attempts, deadline, sleep=clock.sleep)
     assert caught.value.reason == f"failure {len(attempts.begun)}"
     assert 5 <= deadline.elapsed() <= 5 + takes + 1e-6
-    assert all(deadline.start + 5 - begun >= LEAST_ATTEMPT - 1e-6 for begun in attempts.begun)
+    assert all(deadline.start + 5 - begun >= MIN_ATTEMPT - 1e-6 for begun in attempts.begun)
 
 
 def test_every_failure_is_passed_on_in_turn() -> None:
@@ -152,7 +152,7 @@ def test_waiting_for_ever_outlives_every_backoff() -> None:
     """A wait without a limit goes on for thousands of attempts, where the exponential has long left the numbers."""
     clock = Clock()
     until_ready(Attempts(clock, succeed_at=5000), Deadline(inf, clock), sleep=clock.sleep)
-    assert max(clock.pauses) <= LONGEST_PAUSE * 1.5
+    assert max(clock.pauses) <= MAX_PAUSE * 1.5
 
 
 def test_a_deadline_says_what_is_left() -> None:

@@ -6,7 +6,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address
 
 from imds_detour.config.presets import METADATA_ADDRESSES
 from imds_detour.log import quoted
-from imds_detour.text import DIGITS, HEX_DIGITS, only
+from imds_detour.text import DIGITS, HEX_DIGITS, is_made_of
 from imds_detour.value import Value
 
 TYPE_CHECKING = False
@@ -23,7 +23,7 @@ class BadValueError(ValueError):
     """A value is not allowed; the text says more where the settings table's words do not suffice."""
 
 
-class Location(Value):
+class MockAddress(Value):
     """Where a mock is.
 
     Attributes:
@@ -36,7 +36,7 @@ class Location(Value):
     port: int
 
 
-def port(text: str) -> int:
+def parse_port(text: str) -> int:
     """Return a TCP port.
 
     Raises:
@@ -44,25 +44,25 @@ def port(text: str) -> int:
 
     """
     # int() would also take "+80", " 80", "8_0" and other scripts' digits.
-    if not only(DIGITS, text, 5) or not 1 <= int(text) <= 65535:
+    if not is_made_of(DIGITS, text, 5) or not 1 <= int(text) <= 65535:
         raise BadValueError
     return int(text)
 
 
-def location(text: str, default_port: int) -> Location:
+def parse_mock_address(text: str, default_port: int) -> MockAddress:
     """Return where a mock is.
 
     Raises:
         BadValueError: when it is neither a name nor an address, or no mock can be at that address.
 
     """
-    host, port_of_host = split(text)
+    host, port_of_host = parse_host_port(text)
     if not isinstance(host, str) and (why := unfit_for_mock(host)):
         raise BadValueError(why)
-    return Location(host, default_port if port_of_host is None else port_of_host)
+    return MockAddress(host, default_port if port_of_host is None else port_of_host)
 
 
-def split(text: str) -> tuple[str | Address, int | None]:
+def parse_host_port(text: str) -> tuple[str | Address, int | None]:
     """Return host and port of a text, None where it carries no port.
 
     Raises:
@@ -80,7 +80,7 @@ def split(text: str) -> tuple[str | Address, int | None]:
         name, colon, written = text.partition(":")
         host, written = _name(name), written if colon else None
     try:
-        return host, None if written is None else port(written)
+        return host, None if written is None else parse_port(written)
     except BadValueError:
         raise BadValueError(f"the port {quoted(written or '')} is not 1 to 65535") from None
 
@@ -116,13 +116,13 @@ def _name(text: str) -> str | IPv4Address:
     # "0x7f000001" as numbers where DNS would not. The URL standard ("ends in a number") draws the same line.
     labels = text.removesuffix(".").split(".")
     last = labels[-1]
-    if only(DIGITS, last, len(text)) or (last[:2].lower() == "0x" and HEX_DIGITS.issuperset(last[2:])):
+    if is_made_of(DIGITS, last, len(text)) or (last[:2].lower() == "0x" and HEX_DIGITS.issuperset(last[2:])):
         try:
             return IPv4Address(text)
         except AddressValueError as error:
             raise BadValueError(str(error)) from None
     # RFC 1123 labels, and the underscore that Compose service names carry.
-    sound = (only(LABEL, label, 63) and not label.startswith("-") and not label.endswith("-") for label in labels)
+    sound = (is_made_of(LABEL, label, 63) and not label.startswith("-") and not label.endswith("-") for label in labels)
     if len(text) > 253 or not all(sound):  # 253: RFC 1035 section 3.1, as text
         raise BadValueError
     return text

@@ -60,8 +60,8 @@ class Preset(Value):
         names: the host names by which SDKs go to the first endpoint; they must resolve as well.
         path: the environment variable that says what path SDKs ask for, where there is one.
         variables: environment variables that lead SDKs elsewhere, with ``{url}``, ``{host}`` (and port) and ``{path}``.
-        deaf: SDKs that are known not to listen to those variables.
-        loopback: whether SDKs follow the variables to this machine only.
+        ignored_by: SDKs that are known not to listen to those variables.
+        loopback_only: whether SDKs follow the variables to this machine only.
 
     """
 
@@ -71,8 +71,8 @@ class Preset(Value):
     names: tuple[str, ...] = ()
     path: str = ""
     variables: tuple[tuple[str, str], ...] = ()
-    deaf: str = ""
-    loopback: bool = False
+    ignored_by: str = ""
+    loopback_only: bool = False
 
 
 def _at(*addresses: str) -> tuple[Endpoint, ...]:
@@ -96,7 +96,7 @@ _ALL = (
             answer="word",
         ),
         variables=(("AWS_EC2_METADATA_SERVICE_ENDPOINT", "{url}"),),
-        deaf="ec2-metadata for Python, cloud-init",
+        ignored_by="ec2-metadata for Python, cloud-init",
     ),
     Preset(
         # ECS developer guide, "Task IAM role"; /creds is what amazon-ecs-local-container-endpoints serves to all
@@ -105,7 +105,7 @@ _ALL = (
         proof=Proof("/creds", answer="credentials"),
         path="AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
         variables=(("AWS_CONTAINER_CREDENTIALS_FULL_URI", "{url}{path}"),),
-        loopback=True,
+        loopback_only=True,
     ),
     Preset(
         # EKS user guide, "EKS Pod Identity"; the agent answers nobody without an Authorization header
@@ -113,7 +113,7 @@ _ALL = (
         endpoints=_at("169.254.170.23", "fd00:ec2::23"),
         proof=Proof("/v1/credentials", (("Authorization", "imds-detour"),), answer="credentials"),
         variables=(("AWS_CONTAINER_CREDENTIALS_FULL_URI", "{url}{path}"),),
-        loopback=True,
+        loopback_only=True,
     ),
     Preset(
         # Compute Engine documentation, "About VM metadata"; google-auth's _metadata.py goes by address, then by name

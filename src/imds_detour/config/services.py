@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv6Address
 
-from imds_detour.config.mock_address import IN_CLOTHES, BadValueError, Location, location, split
+from imds_detour.config.mock_address import IN_CLOTHES, BadValueError, MockAddress, parse_host_port, parse_mock_address
 from imds_detour.config.presets import PRESETS, Preset, Proof
 from imds_detour.endpoint import Endpoint
 from imds_detour.log import quoted
@@ -29,7 +29,7 @@ class Service(Value):
     """
 
     preset: Preset
-    mock: Location
+    mock: MockAddress
     proof: Proof
 
 
@@ -39,7 +39,7 @@ MOCKS_PORT = 80
 """The port of a mock that stands in MOCK_ENDPOINTS without one: MOCK_PORT goes with MOCK_HOSTNAME."""
 
 
-def parse(text: str, default: Callable[[], Location]) -> tuple[Service, ...]:
+def parse(text: str, default: Callable[[], MockAddress]) -> tuple[Service, ...]:
     """Return the services in a list such as ``aws,ecs=creds:80,192.0.2.7:80=other``, each once.
 
     Args:
@@ -66,15 +66,15 @@ def asked(service: Service, path: str | None, environ: Mapping[str, str]) -> Ser
     """Return the service with another question: a path of the user's, or else the one that SDKs will GET here."""
     proof = service.proof
     if path:
-        return service.but(proof=proof.but(path=path, answer="text", member="", flavor=None))
+        return service.replace(proof=proof.replace(path=path, answer="text", member="", flavor=None))
     told = environ.get(service.preset.path, "") if service.preset.path else ""  # an entry may have an empty name
-    return service.but(proof=proof.but(path=told)) if is_path(told) else service
+    return service.replace(proof=proof.replace(path=told)) if is_path(told) else service
 
 
-def _service(entry: str, default: Callable[[], Location]) -> Service:
+def _service(entry: str, default: Callable[[], MockAddress]) -> Service:
     what, equals, mock = entry.partition("=")
     preset = PRESETS.get(what) or _made_up(what)
-    return Service(preset, location(mock, MOCKS_PORT) if equals else default(), preset.proof)
+    return Service(preset, parse_mock_address(mock, MOCKS_PORT) if equals else default(), preset.proof)
 
 
 def _made_up(what: str) -> Preset:
@@ -83,7 +83,7 @@ def _made_up(what: str) -> Preset:
         raise BadValueError("an empty entry")
     if NUMERIC.isdisjoint(what):
         raise BadValueError(f"{quoted(what)} is none of them")
-    address, port = split(what)
+    address, port = parse_host_port(what)
     if isinstance(address, str) or port is None:
         raise BadValueError(f"{quoted(what)} is neither a preset nor an address with a port")
     if why := _unfit(address):

@@ -9,7 +9,7 @@ from imds_detour.config.mock_address import BadValueError
 from imds_detour.config.variables import BY_NAME
 from imds_detour.errors import DetourError
 from imds_detour.log import quoted
-from imds_detour.text import DIGITS, is_path, only
+from imds_detour.text import DIGITS, is_made_of, is_path
 from imds_detour.value import Value
 
 TYPE_CHECKING = False
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import TypeVar
 
-    from imds_detour.config.mock_address import Location
+    from imds_detour.config.mock_address import MockAddress
     from imds_detour.config.services import Service
     from imds_detour.process.accounts import Wanted
 
     Chosen = TypeVar("Chosen")
 
-LONGEST_TIMEOUT = 86_400
+MAX_TIMEOUT = 86_400
 """Seconds. Whoever wants to wait more than a day wants to wait for ever, and says 0."""
 
 
@@ -78,10 +78,10 @@ def parse(environ: Mapping[str, str]) -> Settings:
 
 def _services(environ: Mapping[str, str]) -> tuple[Service, ...]:
     """Return the services, each with its mock; MOCK_HOSTNAME is needed unless each has one of its own."""
-    port = _read(environ, "MOCK_PORT", mock_address.port)
+    port = _read(environ, "MOCK_PORT", mock_address.parse_port)
 
-    def mock() -> Location:
-        return _read(environ, "MOCK_HOSTNAME", lambda text: mock_address.location(text, port))
+    def mock() -> MockAddress:
+        return _read(environ, "MOCK_HOSTNAME", lambda text: mock_address.parse_mock_address(text, port))
 
     if "MOCK_HOSTNAME" in environ:
         mock()  # a bad value is an error, also where no service turns out to need it
@@ -149,7 +149,7 @@ def _one_of(*words: str) -> Callable[[str], str]:
 def _timeout(text: str) -> float:
     whole, point, fraction = text.partition(".")
     parts = (whole, fraction) if point else (whole,)
-    if not all(only(DIGITS, part, 99) for part in parts) or float(text) > LONGEST_TIMEOUT:
+    if not all(is_made_of(DIGITS, part, 99) for part in parts) or float(text) > MAX_TIMEOUT:
         raise BadValueError
     return float(text) or math.inf
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imds_detour.redirect import LOCK_PATIENCE
+from imds_detour.redirect import LOCK_TIMEOUT
 from imds_detour.system import etc_hosts, routes
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def clear(firewalls: Iterable[Firewall]) -> Cleared:
 
     """
     rules = {
-        firewall.name: sum(len(firewall.apply(table, (), LOCK_PATIENCE)) for table in ("nat", "filter"))
+        firewall.name: sum(len(firewall.apply(table, (), LOCK_TIMEOUT)) for table in ("nat", "filter"))
         for firewall in firewalls
     }
     names = etc_hosts.remove()

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from imds_detour import verify
-from imds_detour.discovery.dns.cache import Names
+from imds_detour.discovery.dns.cache import ResolverCache
 from imds_detour.discovery.mock import Search
 from imds_detour.discovery.probe import identify
 from imds_detour.errors import DetourError, NotYetError
 from imds_detour.firewall.rules import Redirect
-from imds_detour.log import Report
-from imds_detour.redirect import passage, survey
+from imds_detour.log import Log
+from imds_detour.redirect import inspect, target
 
 if TYPE_CHECKING:
     from imds_detour.config.services import Service
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from imds_detour.discovery.mock import Mock
     from imds_detour.discovery.probe import Identity
     from imds_detour.endpoint import Address, Endpoint
-    from imds_detour.result import Ground
+    from imds_detour.result import Environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +66,21 @@ def of_all(chosen: Settings, looker: Looker, deadline: Deadline) -> tuple[Answer
             "MOCK_BACKEND=env redirects nothing, so there is nothing to ask at the metadata address",
             "ask the mock itself, for example with curl",
         )
-    ground = survey(chosen, host=True)
-    report = Report("quiet", deadline)
-    names = Names((service.mock.host for service in ground.services), report)
-    return tuple(answer for service in ground.services for answer in _service(service, ground, names, looker, report))
+    environment = inspect(chosen, host=True)
+    log = Log("quiet", deadline)
+    names = ResolverCache((service.mock.host for service in environment.services), log)
+    return tuple(
+        answer for service in environment.services for answer in _service(service, environment, names, looker, log)
+    )
 
 
-def _service(service: Service, ground: Ground, names: Names, looker: Looker, report: Report) -> list[Answer]:
+def _service(
+    service: Service, environment: Environment, names: ResolverCache, looker: Looker, log: Log
+) -> list[Answer]:
     """Check one service, over each IP version over which its mock answers."""
-    mocks = Search(service, ground.versions, names, report).attempt()
+    mocks = Search(service, environment.versions, names, log).attempt()
     answers: list[Answer] = []
-    for mock, redirect in zip(mocks, passage(service, mocks, ground).redirects, strict=True):
+    for mock, redirect in zip(mocks, target(service, mocks, environment).redirects, strict=True):
         leads_to = looker.mock_of(redirect.endpoint)
         if leads_to is None and looker.sure:
             if answers:
@@ -87,9 +91,9 @@ def _service(service: Service, ground: Ground, names: Names, looker: Looker, rep
                 "start the container's command behind imds-detour, or run `imds-detourctl init`",
             )
         if leads_to is not None and leads_to != redirect.mock:
-            mock = _moved(mock, redirect, leads_to, names.resolve(service.mock.host).addresses, report)  # noqa: PLW2901  (the same mock, elsewhere)
+            mock = _moved(mock, redirect, leads_to, names.resolve(service.mock.host).addresses, log)  # noqa: PLW2901  (the same mock, elsewhere)
         try:
-            answers.append(_answer(mock, Redirect(redirect.endpoint, mock.endpoint), looker, leads_to, report))
+            answers.append(_answer(mock, Redirect(redirect.endpoint, mock.endpoint), looker, leads_to, log))
         except NotYetError as error:
             if answers and leads_to is None:
                 continue  # as above, and it cannot be seen
@@ -101,7 +105,7 @@ def _service(service: Service, ground: Ground, names: Names, looker: Looker, rep
     return answers
 
 
-def _answer(mock: Mock, redirect: Redirect, looker: Looker, leads_to: Endpoint | None, report: Report) -> Answer:
+def _answer(mock: Mock, redirect: Redirect, looker: Looker, leads_to: Endpoint | None, log: Log) -> Answer:
     """Return who answers at the metadata address.
 
     Raises:
@@ -109,16 +113,16 @@ def _answer(mock: Mock, redirect: Redirect, looker: Looker, leads_to: Endpoint |
         DetourError: when it is not the mock.
 
     """
-    expected = mock.identity or identify(mock.endpoint, mock.question, report.deadline)
-    identify(redirect.endpoint, mock.question, report.deadline)  # at the first failure: there is nothing to wait for
+    expected = mock.identity or identify(mock.endpoint, mock.question, log.deadline)
+    identify(redirect.endpoint, mock.question, log.deadline)  # at the first failure: there is nothing to wait for
     if looker.firewall is not None and leads_to is not None:
-        identity = verify.verify(redirect, expected, mock.question, looker.firewall, report)
+        identity = verify.verify(redirect, expected, mock.question, looker.firewall, log)
     else:
-        identity = verify.compare(redirect, expected, mock.question, report.deadline, report)
+        identity = verify.compare(redirect, expected, mock.question, log.deadline, log)
     return Answer(str(mock), redirect, identity, counted=leads_to is not None)
 
 
-def _moved(mock: Mock, redirect: Redirect, leads_to: Endpoint, addresses: tuple[Address, ...], report: Report) -> Mock:
+def _moved(mock: Mock, redirect: Redirect, leads_to: Endpoint, addresses: tuple[Address, ...], log: Log) -> Mock:
     """Return the mock as found where our rule leads, if that is one of the addresses that its name has now.
 
     Raises:
@@ -126,7 +130,7 @@ def _moved(mock: Mock, redirect: Redirect, leads_to: Endpoint, addresses: tuple[
 
     """
     if leads_to.port == mock.endpoint.port and leads_to.address in addresses:
-        return mock.but(endpoint=leads_to, identity=identify(leads_to, mock.question, report.deadline))
+        return mock.replace(endpoint=leads_to, identity=identify(leads_to, mock.question, log.deadline))
     raise DetourError(
         "firewall",
         f"{redirect.endpoint} leads to {leads_to}, and the mock is {mock} now",

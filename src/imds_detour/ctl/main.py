@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from imds_detour import __version__
 from imds_detour.deadline import Deadline
 from imds_detour.errors import DetourError
-from imds_detour.log import Report
+from imds_detour.log import Log
 
 if TYPE_CHECKING:
     import argparse
@@ -146,7 +146,7 @@ def _failed(error: DetourError, asked: SimpleNamespace) -> int:
     log = "text"
     with suppress(DetourError):  # it makes no sense, which somebody else says
         log = settings.log_of(flags.environ(cast("argparse.Namespace", asked)))
-    Report(log, Deadline(inf)).failure(error)
+    Log(log, Deadline(inf)).failure(error)
     return error.status
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Self, TextIO
 
-from imds_detour.log import Report, printable
+from imds_detour.log import Log, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -146,7 +146,7 @@ class Spinner:
             os.write(self._terminal.stream.fileno(), text.encode(self._terminal.stream.encoding or "ascii", "replace"))
 
 
-class Progress(Report):
+class Progress(Log):
     """A report whose waiting shows in a spinner where there is one to see; its other lines come as ever."""
 
     def __init__(self, log: str, deadline: Deadline, spinner: Spinner) -> None:
@@ -156,12 +156,12 @@ class Progress(Report):
     def warning(self, text: str) -> None:
         """Say what the user should know though it stops nothing."""
         with self.spinner.aside():
-            Report.warning(self, text)
+            Log.warning(self, text)
 
     def waiting(self, error: DetourError) -> None:
         """Say what is being waited for, in the spinner's line where one turns."""
         if not self.spinner.live:
-            Report.waiting(self, error)
+            Log.waiting(self, error)
             return
         limit = "" if self.deadline.limit == float("inf") else f" of {self.deadline.limit:g}"
         self.spinner.text = f"waiting: {error.reason} ({self.deadline.elapsed():.0f}{limit} s)"

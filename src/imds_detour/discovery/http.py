@@ -10,7 +10,7 @@ import _socket as socket  # without the enums and selectors of socket, which tak
 from contextlib import closing
 
 from imds_detour.errors import NotYetError
-from imds_detour.text import DIGITS, HEX_DIGITS, only
+from imds_detour.text import DIGITS, HEX_DIGITS, is_made_of
 from imds_detour.value import Value
 
 TYPE_CHECKING = False
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from imds_detour.deadline import Deadline
     from imds_detour.endpoint import Endpoint
 
-LARGEST_REPLY = 65_536
+MAX_REPLY = 65_536
 """Bytes of a reply, head included. An instance id is 19, a token 56."""
 
 
-MOST_HEADERS = 256
+MAX_HEADERS = 256
 """Lines of a reply's head. Real services send about ten; each of them costs some hundred bytes of memory."""
 
 
@@ -38,7 +38,7 @@ class Reply(Value):
     Attributes:
         status: 200 to 999.
         headers: values by name in lower case; of several the last.
-        body: at most LARGEST_REPLY bytes.
+        body: at most MAX_REPLY bytes.
 
     """
 
@@ -73,8 +73,8 @@ def parse(data: bytes, *, ended: bool) -> Reply | None:
         if ended:
             raise GarbageError("it closed the connection before the end of its reply's head")
         return None
-    if head.count(b"\r\n") > MOST_HEADERS:
-        raise GarbageError(f"its reply has more than {MOST_HEADERS} headers")
+    if head.count(b"\r\n") > MAX_HEADERS:
+        raise GarbageError(f"its reply has more than {MAX_HEADERS} headers")
     lines = head.split(b"\r\n")
     status = _status(lines[0])
     fields = (line.decode("latin-1").partition(":") for line in lines[1:])
@@ -90,7 +90,7 @@ def parse(data: bytes, *, ended: bool) -> Reply | None:
 def _status(line: bytes) -> int:
     version, _, rest = line.partition(b" ")
     code, reason = rest[:3], rest[3:]
-    if version not in (b"HTTP/1.0", b"HTTP/1.1") or not only(DIGITS, code, 3) or code < b"200" or b"\n" in line:
+    if version not in (b"HTTP/1.0", b"HTTP/1.1") or not is_made_of(DIGITS, code, 3) or code < b"200" or b"\n" in line:
         raise GarbageError("its status line makes no sense")
     if reason and not reason.startswith(b" "):
         raise GarbageError("its status line makes no sense")
@@ -106,7 +106,7 @@ def _body(status: int, headers: Mapping[str, str], rest: bytes, *, ended: bool) 
     length = headers.get("content-length")
     if length is None:
         return rest if ended else None
-    if not only(DIGITS, length, 18):
+    if not is_made_of(DIGITS, length, 18):
         raise GarbageError("its Content-Length makes no sense")
     return rest[: int(length)] if len(rest) >= int(length) else None
 
@@ -116,7 +116,7 @@ def _dechunk(rest: bytes) -> bytes | None:
     while (end := rest.find(b"\r\n", at)) >= 0:
         line = rest[at:end]
         size = line.partition(b";")[0].rstrip(b" \t")
-        if not only(HEX_DIGITS, size, 8) or b"\n" in line:
+        if not is_made_of(HEX_DIGITS, size, 8) or b"\n" in line:
             raise GarbageError("its chunks make no sense")
         length = int(size, 16)
         if length == 0:
@@ -144,9 +144,9 @@ def exchange(to: Endpoint, message: bytes, deadline: Deadline) -> Reply:
             connection.connect((str(to.address), to.port))
             step = f"it accepts and sends nothing within {deadline.limit:.3g} s"
             connection.sendall(message)
-            while len(received) <= LARGEST_REPLY:
+            while len(received) <= MAX_REPLY:
                 _allow(connection, deadline)
-                data = connection.recv(LARGEST_REPLY + 1 - len(received))
+                data = connection.recv(MAX_REPLY + 1 - len(received))
                 if data:
                     step = f"its reply is not complete within {deadline.limit:.3g} s"
                 received += data
@@ -158,7 +158,7 @@ def exchange(to: Endpoint, message: bytes, deadline: Deadline) -> Reply:
         raise NotYetError("probe", str(error)) from None
     except OSError as error:
         raise NotYetError("probe", f"{error.strerror or error}".lower()) from None
-    raise NotYetError("probe", f"its reply is larger than {LARGEST_REPLY} bytes")
+    raise NotYetError("probe", f"its reply is larger than {MAX_REPLY} bytes")
 
 
 def _allow(connection: socket.socket, deadline: Deadline) -> None:

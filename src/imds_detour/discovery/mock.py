@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imds_detour.deadline import LEAST_ATTEMPT, Deadline, until_ready
+from imds_detour.deadline import MIN_ATTEMPT, Deadline, until_ready
 from imds_detour.discovery.probe import Identity, Question, identify
 from imds_detour.endpoint import Endpoint
 from imds_detour.errors import DetourError, NotYetError
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     from imds_detour.config.services import Service
     from imds_detour.discovery.dns.lookup import Resolution
     from imds_detour.endpoint import Address
-    from imds_detour.log import Report
+    from imds_detour.log import Log
 
-    class Whereabouts(Protocol):
+    class Resolver(Protocol):
         """Whoever knows where a host is."""
 
         def resolve(self, host: str | Address) -> Resolution:
             """Return where it is; raises DetourError when no mock can be there, NotYetError when nobody knows."""
 
-        def doubt(self, host: str | Address) -> None:
+        def invalidate(self, host: str | Address) -> None:
             """Look it up again at the next attempt: what was found was of no use."""
 
 
-FIRST_PATIENCE, LONGEST_PATIENCE = 1.0, 10.0
+FIRST_TIMEOUT, MAX_TIMEOUT = 1.0, 10.0
 """Seconds for one address to answer: twice as long each time they run out, since some mocks load for seconds."""
-BESIDE_PATIENCE = 0.25
+BESIDE_TIMEOUT = 0.25
 """Seconds for the mock to answer over IPv6 as well, once it has answered over IPv4."""
-MOST_TOLD = 4
+MAX_TOLD = 4
 """How many addresses of one name a line speaks of."""
 
 
@@ -56,7 +56,7 @@ class Mock(Value):
 
 
 def find(
-    service: Service, versions: tuple[int, ...], names: Whereabouts, report: Report, *, probe: bool = True
+    service: Service, versions: tuple[int, ...], names: Resolver, log: Log, *, probe: bool = True
 ) -> tuple[Mock, ...]:
     """Wait until a service's mock is there, by name and by answer.
 
@@ -75,13 +75,13 @@ def find(
         DetourError: when it cannot be there, or is not by the deadline; says what was seen last.
 
     """
-    search = Search(service, versions, names, report, probe=probe)
+    search = Search(service, versions, names, log, probe=probe)
     try:
-        return until_ready(search.attempt, report.deadline, on_failure=report.waiting)
+        return until_ready(search.attempt, log.deadline, on_failure=log.waiting)
     except NotYetError as error:
         where = "name in MOCK_HOSTNAME" if error.step == "lookup" else "port in MOCK_PORT"
         where = f"start it, or correct its {where} or MOCK_ENDPOINTS"
-        reason = f"no mock after {report.deadline.limit:g} s: {error.reason}"
+        reason = f"no mock after {log.deadline.limit:g} s: {error.reason}"
         raise DetourError(error.step, reason, f"{where}; MOCK_TIMEOUT is how long to wait") from None
 
 
@@ -89,7 +89,7 @@ class Search:
     """The attempts to find one service's mock, and what they have learnt so far."""
 
     def __init__(
-        self, service: Service, versions: tuple[int, ...], names: Whereabouts, report: Report, *, probe: bool = True
+        self, service: Service, versions: tuple[int, ...], names: Resolver, log: Log, *, probe: bool = True
     ) -> None:
         """Take the same as find()."""
         self._service = service
@@ -99,9 +99,9 @@ class Search:
             if at.address.version in versions
         }
         self._names = names
-        self._report = report
+        self._log = log
         self._probe = probe
-        self._patience = FIRST_PATIENCE
+        self._timeout = FIRST_TIMEOUT
 
     def attempt(self) -> tuple[Mock, ...]:
         """Look once; as find(), which does so until its deadline.
@@ -121,41 +121,41 @@ class Search:
         if first is None:
             self._of_no_use(resolution)
         if first == 6:
-            self._names.doubt(host)  # should nobody answer, its IPv4 address may be known by the next attempt
-        found = self._first_to_answer(resolution.name, by_version[first], self._patience)
+            self._names.invalidate(host)  # should nobody answer, its IPv4 address may be known by the next attempt
+        found = self._first_to_answer(resolution.name, by_version[first], self._timeout)
         if first == 6 or not by_version.get(6):
             return (found,)
         try:
-            return (found, self._first_to_answer(resolution.name, by_version[6], BESIDE_PATIENCE))
+            return (found, self._first_to_answer(resolution.name, by_version[6], BESIDE_TIMEOUT))
         except NotYetError as error:
-            self._report.step(f"no mock over IPv6: {error.reason}")
+            self._log.step(f"no mock over IPv6: {error.reason}")
             return (found,)
 
     def _first_to_answer(self, name: str, addresses: list[Address], limit: float) -> Mock:
         failures: list[str] = []
         stalled = False
         for position, address in enumerate(addresses):
-            if failures and self._report.deadline.remaining() < LEAST_ATTEMPT:
+            if failures and self._log.deadline.remaining() < MIN_ATTEMPT:
                 break  # a name may have thousands of addresses
             endpoint = Endpoint(address, self._service.mock.port)
             question = self._questions[address.version]
             if not self._probe:
                 return Mock(name, endpoint, question, None)
             # A share of what is left, so that a silent first address leaves time for the next.
-            share = self._report.deadline.remaining() / (len(addresses) - position)
-            patience = Deadline(max(LEAST_ATTEMPT, min(limit, share)))
+            share = self._log.deadline.remaining() / (len(addresses) - position)
+            timeout = Deadline(max(MIN_ATTEMPT, min(limit, share)))
             try:
-                identity = identify(endpoint, question, patience, self._report.step)
+                identity = identify(endpoint, question, timeout, self._log.step)
             except NotYetError as error:
-                stalled = stalled or patience.remaining() <= 0
+                stalled = stalled or timeout.remaining() <= 0
                 failures.append(f"{_named(name, endpoint)}: {error.reason}")
             else:
-                self._report.step(f"the mock answers: {identity}, asked at {endpoint}")
+                self._log.step(f"the mock answers: {identity}, asked at {endpoint}")
                 return Mock(name, endpoint, question, identity)
         if stalled:
-            self._patience = min(self._patience * 2, LONGEST_PATIENCE)
-        more = f"; and {len(failures) - MOST_TOLD} more" if len(failures) > MOST_TOLD else ""
-        raise NotYetError("probe", "; ".join(failures[:MOST_TOLD]) + more)
+            self._timeout = min(self._timeout * 2, MAX_TIMEOUT)
+        more = f"; and {len(failures) - MAX_TOLD} more" if len(failures) > MAX_TOLD else ""
+        raise NotYetError("probe", "; ".join(failures[:MAX_TOLD]) + more)
 
     def _of_no_use(self, resolution: Resolution) -> NoReturn:
         first, preset = resolution.addresses[0], self._service.preset
@@ -173,7 +173,7 @@ class Search:
                 f"give the mock by an IPv{other} one" + (", or enable IPv6 on the network" if lacking else ""),
             )
         why = "there is no IPv6 here" if lacking else f"{preset.name} is at an IPv{other} address"
-        self._names.doubt(self._service.mock.host)  # this answer is of no use: look again at once
+        self._names.invalidate(self._service.mock.host)  # this answer is of no use: look again at once
         raise NotYetError("lookup", f"{resolution.name} has IPv{first.version} addresses only ({first}), and {why}")
 
 

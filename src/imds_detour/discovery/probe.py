@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from imds_detour.discovery.http import exchange, request
 from imds_detour.errors import NotYetError
-from imds_detour.text import VISIBLE, only
+from imds_detour.text import VISIBLE, is_made_of
 from imds_detour.value import Value
 
 TYPE_CHECKING = False
@@ -82,7 +82,7 @@ def _token(token: Token, reply: Reply) -> str:
     text = reply.body.strip()
     if token.member:
         text = _bytes(_member(text, token.member) or "")
-    return text.decode("ascii") if reply.status == 200 and only(VISIBLE, text, 4096) else ""
+    return text.decode("ascii") if reply.status == 200 and is_made_of(VISIBLE, text, 4096) else ""
 
 
 def _proven(proof: Proof, reply: Reply) -> bytes:
@@ -98,7 +98,7 @@ def _proven(proof: Proof, reply: Reply) -> bytes:
         raise NotYetError("probe", f"it answers {_status(reply)} to GET {proof.path}")
     if not reply.body.strip():
         raise NotYetError("probe", f"it answers GET {proof.path} with nothing")
-    if proof.answer == "word" and not only(VISIBLE - {"<"}, reply.body.strip(), 256):
+    if proof.answer == "word" and not is_made_of(VISIBLE - {"<"}, reply.body.strip(), 256):
         raise NotYetError("probe", f"it answers GET {proof.path} with {reply.body[:40]!r}, which is no instance id")
     if proof.flavor and reply.headers.get(proof.flavor[0].lower()) != proof.flavor[1]:
         raise NotYetError("probe", f"its answer to GET {proof.path} lacks the header {': '.join(proof.flavor)}")

@@ -17,15 +17,15 @@ class Firewall(Protocol):
 
     name: str
     """How messages call it."""
-    because: str
+    reason: str
     """Why it was taken."""
     layout: Layout
     """Where it keeps our rules."""
 
-    def apply(self, table: str, rules: tuple[Rule, ...], patience: float) -> tuple[Rule, ...]:
+    def apply(self, table: str, rules: tuple[Rule, ...], timeout: float) -> tuple[Rule, ...]:
         """Make these the rules of ours in a table, all or nothing, read them back, and return those that stood before.
 
-        Without rules, nothing of ours stays in the table. Other people's rules stay as they are. ``patience`` is for
+        Without rules, nothing of ours stays in the table. Other people's rules stay as they are. ``timeout`` is for
         how many seconds to wait while somebody else writes.
         """
 

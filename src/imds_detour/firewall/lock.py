@@ -29,29 +29,29 @@ class TablesLock:
     leave none behind.
     """
 
-    def __init__(self, patience: float) -> None:
-        """Take ``patience`` seconds at most, for both.
+    def __init__(self, timeout: float) -> None:
+        """Take ``timeout`` seconds at most, for both.
 
         Entering raises DetourError when another writer holds a lock for longer, or there is no descriptor to be had.
         """
-        self._patience = patience
+        self._timeout = timeout
         self._ours: socket.socket | None = None
         self._theirs = -1
 
     def __enter__(self) -> None:
-        give_up = time.monotonic() + self._patience
+        give_up = time.monotonic() + self._timeout
         try:
             self._ours = ours = socket.socket(socket.AF_UNIX)
         except OSError as error:
             raise DetourError("firewall", f"{CANNOT_BE_TAKEN}: {words(error)}") from None
         try:
-            _take(lambda: ours.bind("\0imds-detour-tables"), "another imds-detour", self._patience, give_up)
+            _take(lambda: ours.bind("\0imds-detour-tables"), "another imds-detour", self._timeout, give_up)
             try:
                 file = self._theirs = os.open(os.getenv("XTABLES_LOCKFILE", "/run/xtables.lock"), os.O_RDONLY)
             except OSError:
                 return  # no such file, or not for us to open: then an iptables that runs as somebody else cannot write
             lock = fcntl.LOCK_EX | fcntl.LOCK_NB
-            _take(lambda: fcntl.flock(file, lock), "an iptables command", self._patience, give_up)
+            _take(lambda: fcntl.flock(file, lock), "an iptables command", self._timeout, give_up)
         except BaseException:
             self.__exit__()
             raise
@@ -67,7 +67,7 @@ class TablesLock:
                 self._ours.close()
 
 
-def _take(attempt: Callable[[], object], holder: str, patience: float, give_up: float) -> None:
+def _take(attempt: Callable[[], object], holder: str, timeout: float, give_up: float) -> None:
     while True:
         try:
             attempt()
@@ -77,7 +77,7 @@ def _take(attempt: Callable[[], object], holder: str, patience: float, give_up: 
             if time.monotonic() > give_up:
                 raise DetourError(
                     "lock",
-                    f"{holder} holds the firewall's lock, and has done so for {patience:.3g} s",
+                    f"{holder} holds the firewall's lock, and has done so for {timeout:.3g} s",
                     "stop it and start again",
                 ) from None
             time.sleep(PAUSE)

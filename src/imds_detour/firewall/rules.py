@@ -64,7 +64,7 @@ class Drop(Value):
     """Refuse without a word, where the kernel cannot reject: as safe, and an SDK waits for its own timeout."""
 
 
-Target = Jump | Dnat | Reject | Drop
+Action = Jump | Dnat | Reject | Drop
 
 
 class Rule(Value):
@@ -83,7 +83,7 @@ class Rule(Value):
 
     table: str
     chain: str
-    target: Target
+    target: Action
     destination: Address | None = None
     protocol: str | None = None
     port: int | None = None

@@ -77,7 +77,7 @@ class Candidates:
                 refusal = error
             else:
                 if self._choice == "legacy":
-                    self._legacy.because = "MOCK_BACKEND=legacy"
+                    self._legacy.reason = "MOCK_BACKEND=legacy"
                 return self._legacy
         self._legacy.close()
         if self._choice == "legacy":
@@ -115,7 +115,7 @@ def _instead(nft: NftFirewall, refusal: DetourError) -> Firewall:
         if error.reason == refusal.reason:
             raise DetourError(refusal.step, refusal.reason, f"{refusal.remedy}; {_WITHOUT}") from None
         raise DetourError("firewall", f"{refusal.reason}; {error.reason}", error.remedy) from None
-    nft.because = refusal.reason
+    nft.reason = refusal.reason
     return nft
 
 

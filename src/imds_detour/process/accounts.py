@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LARGEST_ID = 2**32 - 2
+MAX_ID = 2**32 - 2
 """The last number that is a user's or a group's: the one after it is -1, which setresuid(2) takes for "as before"."""
 USER_FIELDS, GROUP_FIELDS = 7, 4
 """How many fields a line of passwd(5) and of group(5) has."""
@@ -64,7 +64,7 @@ def wanted(text: str) -> Wanted:
         if not part or ":" in part or not part.isprintable():
             raise ValueError
         if re.fullmatch("[0-9]+", part) and _number(part) is None:
-            raise ValueError(f"{quoted(part)} is not 0 to {LARGEST_ID}")
+            raise ValueError(f"{quoted(part)} is not 0 to {MAX_ID}")
     return Wanted(user, group if colon else None)
 
 
@@ -126,7 +126,7 @@ def _entries(text: str | None, fields: int) -> Iterator[list[str]]:
 
 def _number(text: str) -> int | None:
     # int() would also take "+1", " 1", "1_0" and other scripts' digits.
-    return int(text) if re.fullmatch("[0-9]{1,10}", text) and int(text) <= LARGEST_ID else None
+    return int(text) if re.fullmatch("[0-9]{1,10}", text) and int(text) <= MAX_ID else None
 
 
 def _unknown(kind: str, name: str, path: str, text: str | None) -> DetourError:

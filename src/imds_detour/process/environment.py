@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from imds_detour.config.settings import Settings
-    from imds_detour.result import Detour
+    from imds_detour.result import Redirected
 
 AWS_DISABLED = "AWS_EC2_METADATA_DISABLED"
 
 
 def changes(
-    chosen: Settings, done: Detour, environ: Mapping[str, str]
+    chosen: Settings, done: Redirected, environ: Mapping[str, str]
 ) -> tuple[dict[str, str | None], tuple[str, ...]]:
     """Return the variables to set for the app, None for one to unset, and what to tell the user."""
     wanted = _to_mocks(done)
@@ -33,30 +33,30 @@ def changes(
             f"{exemption.proxy} is set and MOCK_NO_PROXY=keep: metadata requests go to the proxy, not to the mock"
         )
     if environ.get(AWS_DISABLED, "").lower() == "true" and any(
-        one.service.preset.name == "aws" for one in done.passages
+        one.service.preset.name == "aws" for one in done.targets
     ):
         told.append(f"{AWS_DISABLED}=true keeps AWS SDKs from asking at all: unset it for the app")
     return wanted, tuple(told)
 
 
-def _to_mocks(done: Detour) -> dict[str, str | None]:
+def _to_mocks(done: Redirected) -> dict[str, str | None]:
     """Return the variables that lead SDKs to the mocks; none where a redirect does. None unsets one."""
     if done.backend != BY_VARIABLES:
         return {}
     # Most SDKs take the variable that says the path before the one that says the whole URL.
-    unset: dict[str, str | None] = {one.service.preset.path: None for one in done.passages if one.service.preset.path}
+    unset: dict[str, str | None] = {one.service.preset.path: None for one in done.targets if one.service.preset.path}
     return unset | {
         name: template.format(url=f"http://{mock.endpoint}", host=str(mock.endpoint), path=one.service.proof.path)
-        for one in done.passages
+        for one in done.targets
         for mock in one.mocks
         for name, template in one.service.preset.variables
     }
 
 
-def _caveat(done: Detour, variables: Mapping[str, str | None]) -> str:
+def _caveat(done: Redirected, variables: Mapping[str, str | None]) -> str:
     """Return what a user must know of this way: who does not listen, and that nothing stands in their way."""
-    deaf = "; ".join(one.service.preset.deaf for one in done.passages if one.service.preset.deaf)
-    known = f" (known: {deaf})" if deaf else ""
+    ignored_by = "; ".join(one.service.preset.ignored_by for one in done.targets if one.service.preset.ignored_by)
+    known = f" (known: {ignored_by})" if ignored_by else ""
     names = ", ".join(name for name, value in variables.items() if value is not None)
     return (
         f"MOCK_BACKEND=env: only {names} lead to the mock; SDKs that ignore them{known} reach whoever answers at the"
@@ -64,9 +64,9 @@ def _caveat(done: Detour, variables: Mapping[str, str | None]) -> str:
     )
 
 
-def _hosts(done: Detour) -> Iterator[str]:
+def _hosts(done: Redirected) -> Iterator[str]:
     """Yield what SDKs write in their URLs: addresses, IPv6 ones with and without brackets, and names."""
-    for one in done.passages:
+    for one in done.targets:
         for endpoint in (*one.service.preset.endpoints, *(mock.endpoint for mock in one.mocks)):
             if endpoint in one.service.preset.endpoints or done.backend == BY_VARIABLES:
                 yield from dict.fromkeys((str(endpoint.address), endpoint.host))

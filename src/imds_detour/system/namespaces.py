@@ -20,7 +20,7 @@ IFREQ = "16s24x"
 DEVICES = "/sys/class/net"
 
 
-class Signs(Value):
+class NamespaceInfo(Value):
     """What tells the host's network namespace from a container's.
 
     Attributes:
@@ -39,7 +39,7 @@ class Signs(Value):
     fixed: bool
 
 
-def is_the_hosts(signs: Signs | None = None) -> bool:
+def is_host_netns(signs: NamespaceInfo | None = None) -> bool:
     """Whether our network namespace is that of the host; on kernels before 6.18 this is a well-founded guess."""
     signs = signs or look()
     if signs.fixed:
@@ -62,11 +62,11 @@ def is_another_users() -> bool:
         os.close(owner)
 
 
-def look() -> Signs:
+def look() -> NamespaceInfo:
     """Return the signs as the kernel shows them; what it hides counts for a container."""
     release = os.uname().release.split(".")
     version = tuple(int(part) for part in release[:2] if part.isdigit())
-    return Signs(
+    return NamespaceInfo(
         net=_inode("/proc/self/ns/net"),
         pid=_inode("/proc/self/ns/pid"),
         net_of_init=_inode("/proc/1/ns/net"),

@@ -21,7 +21,7 @@ NLA_F_NESTED, NLA_TYPE_MASK = 0x8000, 0x3FFF
 HEADER = struct.Struct("=IHHII")
 LARGEST = 65_536
 """Bytes of one read; the kernel's dumps come in pieces of at most 32 KiB (NLMSG_GOODSIZE and the reader's buffer)."""
-PATIENCE = 10.0
+TIMEOUT = 10.0
 """Seconds for the kernel to answer; an nftables commit takes 16-35 ms."""
 
 
@@ -71,7 +71,7 @@ def talk(protocol: int, messages: Iterable[Message]) -> list[bytes]:
 
     Raises:
         OSError: the first error that the kernel answers, with its errno.
-        TimeoutError: without one, when it does not answer for PATIENCE.
+        TimeoutError: without one, when it does not answer for TIMEOUT.
 
     """
     parts, waiting = [], set()
@@ -84,7 +84,7 @@ def talk(protocol: int, messages: Iterable[Message]) -> list[bytes]:
     bodies: list[bytes] = []
     failure = 0
     with closing(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)) as kernel:
-        kernel.settimeout(PATIENCE)
+        kernel.settimeout(TIMEOUT)
         kernel.sendto(b"".join(parts), (0, 0))
         while waiting:
             for kind, sequence, body in _split(kernel.recv(LARGEST)):

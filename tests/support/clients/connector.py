@@ -13,7 +13,7 @@ import struct
 import sys
 from collections import Counter
 
-PATIENCE = 3.0
+TIMEOUT = 3.0
 """Seconds for a connection: long enough for a first packet to be lost and sent again."""
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER that makes close() reset: neither side is left in TIME_WAIT, however many connections there are."""
@@ -22,7 +22,7 @@ RESET = struct.pack("ii", 1, 0)
 def once(address: str, port: int) -> str:
     """Connect, read who answers, and say it."""
     try:
-        with socket.create_connection((address, port), timeout=PATIENCE) as connection:
+        with socket.create_connection((address, port), timeout=TIMEOUT) as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             return connection.recv(64).decode() or "nothing"
     except OSError as error:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATIENCE = 0.5
+TIMEOUT = 0.5
 ECHO = {4: struct.pack("!BBHI", 8, 0, 0xF7FF, 0), 6: struct.pack("!BBHI", 128, 0, 0, 0)}
 """An echo request, by IP version; the kernel computes the checksum of version 6 alone."""
 ICMP = {4: socket.IPPROTO_ICMP, 6: socket.IPPROTO_ICMPV6}
@@ -31,7 +31,7 @@ def ways(address: str) -> dict[str, Callable[[], None]]:
     family = socket.AF_INET6 if version == 6 else socket.AF_INET
 
     def tcp(port: int) -> None:
-        socket.create_connection((address, port), timeout=PATIENCE).close()
+        socket.create_connection((address, port), timeout=TIMEOUT).close()
 
     def send(kind: socket.SocketKind, protocol: int, data: bytes, port: int) -> None:
         with socket.socket(family, kind, protocol) as sender:

@@ -21,7 +21,7 @@ from imds_detour.firewall.nftables.backend import NftFirewall
 if TYPE_CHECKING:
     from imds_detour.firewall.base import Firewall
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 """Seconds to wait for the other writers."""
 
 
@@ -41,8 +41,8 @@ def main() -> None:
 
     def install() -> None:
         wanted = [rules.Redirect(metadata, mocks[count % len(mocks)])] if mocks else []
-        firewall.apply("filter", rules.guard([metadata.address], firewall.layout), PATIENCE)
-        firewall.apply("nat", rules.redirects(wanted, firewall.layout), PATIENCE)
+        firewall.apply("filter", rules.guard([metadata.address], firewall.layout), TIMEOUT)
+        firewall.apply("nat", rules.redirects(wanted, firewall.layout), TIMEOUT)
 
     install()
     print("ready", flush=True)  # noqa: T201  (a program)

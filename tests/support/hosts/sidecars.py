@@ -21,7 +21,7 @@ SECOND = "10.88.0.4"
 """Another address of the mock's host, for a mock that moves."""
 Seen = TypeVar("Seen")
 LISTEN = "127.0.0.1:9138"
-PATIENCE = 30.0
+TIMEOUT = 30.0
 """Seconds for a line to be said, after which there is no hope."""
 ASK = ("curl", "-sS", "--max-time", "5", "--fail", ID_URL)
 
@@ -44,7 +44,7 @@ class Sidecar:
         """Wait for a line that has this in it, and return it."""
         assert self.process.stderr is not None
         heard = []
-        late = threading.Timer(PATIENCE, self.process.kill)
+        late = threading.Timer(TIMEOUT, self.process.kill)
         late.start()
         try:
             for line in self.process.stderr:

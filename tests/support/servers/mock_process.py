@@ -16,7 +16,7 @@ COMMAND = [sys.executable, "-W", "error", "-m", "imds_detour.ctl.commands.mock"]
 READY = "imds-detourctl mock: listening on "
 GET = b"GET /latest/meta-data/instance-id HTTP/1.1\r\nHost: mock\r\n\r\n"
 ID = b"i-1234567890abcdef0"
-PATIENCE = 10.0  # seconds until a test gives up; nothing waits that long when all is well
+TIMEOUT = 10.0  # seconds until a test gives up; nothing waits that long when all is well
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +36,18 @@ class Mock:
 
     def connect(self) -> socket.socket:
         """Return a new connection to it."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT)
 
     def stop(self, number: int = signal.SIGTERM) -> float:
         """Send a signal and return the seconds until the process was gone."""
         start = time.monotonic()
         self.process.send_signal(number)
-        self.process.wait(PATIENCE)
+        self.process.wait(TIMEOUT)
         return time.monotonic() - start
 
     def rest(self) -> list[str]:
         """Return the lines on stderr not taken yet, up to its end."""
-        return list(iter(lambda: self.lines.get(timeout=PATIENCE), ""))
+        return list(iter(lambda: self.lines.get(timeout=TIMEOUT), ""))
 
 
 def drain(stderr: IO[str], lines: "queue.Queue[str]") -> None:
@@ -67,12 +67,12 @@ def running(*arguments: str, listen: str = "127.0.0.1:0") -> Iterator[Mock]:
         reader = threading.Thread(target=drain, args=[process.stderr, lines])
         reader.start()
         try:
-            first = lines.get(timeout=PATIENCE)
+            first = lines.get(timeout=TIMEOUT)
             assert first.startswith(READY), first
             yield Mock(process, first, lines)
         finally:
             process.kill()
-            reader.join(PATIENCE)
+            reader.join(TIMEOUT)
 
 
 def reply(stream: socket.socket) -> tuple[int, dict[str, str], bytes]:
@@ -92,7 +92,7 @@ def reply(stream: socket.socket) -> tuple[int, dict[str, str], bytes]:
 
 def fails(*arguments: str) -> str:
     """Run a mock that cannot start and return its one line, which is as that of every verb that fails."""
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 125, done.stderr
     assert done.stdout == ""
     assert done.stderr.startswith("imds-detour: ")

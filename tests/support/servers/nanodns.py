@@ -66,7 +66,7 @@ PREFIXES = (
     "overstated:",
     "padded:",
 )
-LARGEST_DATAGRAM = 65_507
+MAX_DATAGRAM = 65_507
 
 
 class Misstated(bytes):
@@ -127,7 +127,7 @@ def _reply(step: str, question: dns.message.QueryMessage, transport: str, asked:
         "too-late": lambda: _late(TOO_LATE, zone, question),
         "trailing": lambda: _misstated(zone, question, transport, 0),
         "overstated": lambda: _misstated(zone, question, transport, 100),
-        "padded": lambda: _known(zone, question).ljust(LARGEST_DATAGRAM, b"\0"),
+        "padded": lambda: _known(zone, question).ljust(MAX_DATAGRAM, b"\0"),
         "file": lambda: _filed(zone, question, transport, asked),
         "hex": lambda: _raw(zone, question, transport),
         # questions of type A alone

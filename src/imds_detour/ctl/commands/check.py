@@ -11,7 +11,7 @@ from imds_detour.errors import DetourError
 if TYPE_CHECKING:
     import argparse
 
-PATIENCE = 5.0
+TIMEOUT = 5.0
 """Seconds for all of it, when the settings allow more: a health check that waits longer tells of nothing but that."""
 UNHEALTHY = 1
 """Exit status of a failed check, for whatever reason: HEALTHCHECK knows 0 and 1 (Dockerfile reference)."""
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Asks the mock directly and through the metadata address, and compares. Needs no\n"
         "capability; with NET_ADMIN it also sees our rule's counter rise. It tries once,\n"
-        f"for {PATIENCE:g} seconds at most.\n\n"
+        f"for {TIMEOUT:g} seconds at most.\n\n"
         "In a Dockerfile:\n"
         '  HEALTHCHECK CMD ["/opt/imds-detour/bin/imds-detourctl", "check"]\n\n'
         "exit status: 0 when the mock answers there, 1 for whatever else.\n"
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
             from imds_detour.deadline import Deadline  # noqa: PLC0415  (likewise)
 
             chosen = flags.parse(arguments)
-            found = health.of_all(chosen, looker, Deadline(min(chosen.timeout, PATIENCE)))
+            found = health.of_all(chosen, looker, Deadline(min(chosen.timeout, TIMEOUT)))
     except DetourError as error:
         raise DetourError(error.step, error.reason, error.remedy, status=UNHEALTHY) from None
     except OSError as error:  # no descriptor to be had, for example: main would end it with another status

@@ -20,7 +20,7 @@ from imds_detour.ctl.lab.nameserver import addresses, refusal, serve
 from imds_detour.deadline import Deadline
 from imds_detour.errors import DetourError
 from imds_detour.firewall.iptables.backend import LegacyFirewall
-from imds_detour.log import Report
+from imds_detour.log import Log
 
 if TYPE_CHECKING:
     import argparse
@@ -79,7 +79,7 @@ def main() -> int:
         failure = DetourError("demo", f"`{' '.join(error.cmd)}` failed: {''.join(words) or error.returncode}")
     except (OSError, subprocess.SubprocessError) as error:
         failure = DetourError("demo", f"the system refuses: {error}")
-    Report("text", Deadline(inf)).failure(failure)
+    Log("text", Deadline(inf)).failure(failure)
     return failure.status
 
 

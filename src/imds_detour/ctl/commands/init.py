@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         DetourError: when a step fails; nothing of this run stands then.
 
     """
-    chosen = flags.parse(arguments).but(keep_net_admin=True)  # there is no app to keep it from
+    chosen = flags.parse(arguments).replace(keep_net_admin=True)  # there is no app to keep it from
     if chosen.backend == "env":
         raise DetourError(
             "settings",

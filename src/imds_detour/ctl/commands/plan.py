@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from imds_detour.firewall.rules import Redirect
     from imds_detour.system.routes import Route
 
-PATIENCE = 5.0
+TIMEOUT = 5.0
 """Seconds for the look-up of the mock's name."""
 
 
@@ -85,7 +85,7 @@ def make(chosen: Settings) -> Plan:
     redirects: list[Redirect] = []
     names: list[etc_hosts.Line] = []
     for service in chosen.services:
-        addresses = Lookup(service.mock.host).attempt(Deadline(PATIENCE)).addresses
+        addresses = Lookup(service.mock.host).attempt(Deadline(TIMEOUT)).addresses
         mocks = {address.version: Endpoint(address, service.mock.port) for address in reversed(addresses)}
         here = [
             rules.Redirect(at, mocks[at.address.version])

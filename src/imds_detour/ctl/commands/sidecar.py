@@ -8,7 +8,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from imds_detour import redirect
-from imds_detour.config.mock_address import BadValueError, split
+from imds_detour.config.mock_address import BadValueError, parse_host_port
 from imds_detour.ctl import flags
 from imds_detour.ctl.cleanup import clear
 from imds_detour.ctl.sidecar.controller import Follower
@@ -23,7 +23,7 @@ from imds_detour.deadline import Deadline
 from imds_detour.endpoint import Endpoint
 from imds_detour.errors import DetourError
 from imds_detour.firewall import select
-from imds_detour.log import Report, quoted
+from imds_detour.log import Log, quoted
 
 if TYPE_CHECKING:
     import argparse
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     wake = Wake()
     chosen = flags.parse(arguments)
-    report = Report(chosen.log, Deadline(inf))
+    log = Log(chosen.log, Deadline(inf))
     listen = _listen(arguments.listen)
     if not 0.1 <= arguments.every <= 3600:
         raise DetourError("settings", f"--every {arguments.every:g} is not valid", "allowed: 0.1 to 3600 seconds")
@@ -77,13 +77,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise DetourError(
             "settings", "MOCK_PROBE=off leaves the sidecar nothing to follow by", "leave it out, or use init"
         )
-    survey = partial(redirect.survey, chosen, host=arguments.host)
-    ground = survey()
+    inspect = partial(redirect.inspect, chosen, host=arguments.host)
+    environment = inspect()
     habits = Habits(arguments.every, chosen.guard)
-    firewall = LastingFirewall(_firewall(chosen.backend, ground.versions), ground.versions, wake, report)
-    upkeep = Upkeep(ground, survey, firewall, report, habits)
-    names = FollowedNames((service.mock.host for service in ground.services), time.monotonic, report.step)
-    follower = Follower(upkeep, names, wake, report, habits)
+    firewall = LastingFirewall(_firewall(chosen.backend, environment.versions), environment.versions, wake, log)
+    upkeep = Upkeep(environment, inspect, firewall, log, habits)
+    names = FollowedNames((service.mock.host for service in environment.services), time.monotonic, log.step)
+    follower = Follower(upkeep, names, wake, log, habits)
     try:
         latest = [follower.state()]
         Server(listen, lambda: latest[0])  # before anything is changed: where another one is at work, it ends here
@@ -108,7 +108,7 @@ def _firewall(choice: str, versions: tuple[int, ...]) -> Firewall:
         except DetourError:
             pass  # what it is that lacks, `auto` says for both
         else:
-            nft.because = "it needs no helper process"
+            nft.reason = "it needs no helper process"
             return nft
     return select.start(choice, versions)
 
@@ -117,7 +117,7 @@ def _listen(text: str | None) -> Endpoint | None:
     if text is None:
         return None
     try:
-        address, port = split(text)
+        address, port = parse_host_port(text)
     except BadValueError:
         address, port = "", None
     if isinstance(address, str) or port is None:

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from imds_detour.discovery.dns.lookup import Resolution
     from imds_detour.endpoint import Address
     from imds_detour.firewall.rules import Installed
-    from imds_detour.system.namespaces import Signs
+    from imds_detour.system.namespaces import NamespaceInfo
 
-PATIENCE = 3.0
+TIMEOUT = 3.0
 """Seconds for each look-up, connection and request: twenty of them are looked at in a row, and a person waits."""
 NOT_ASKED = "not asked for in the host's own network namespace: asking makes its tables"
 
@@ -83,14 +83,14 @@ class Case:
         return self.settings.backend if self.settings else "auto"
 
     @cached_property
-    def signs(self) -> Signs:
+    def signs(self) -> NamespaceInfo:
         """Whose network namespace this is."""
         return namespaces.look()
 
     @cached_property
     def on_the_host(self) -> bool:
         """Whether this is the host's own network namespace, where nothing is to be so much as touched."""
-        return namespaces.is_the_hosts(self.signs)
+        return namespaces.is_host_netns(self.signs)
 
     @cached_property
     def capabilities(self) -> int:
@@ -140,7 +140,7 @@ class Case:
         """
         if host not in self._resolutions:
             try:
-                self._resolutions[host] = Lookup(host).attempt(Deadline(PATIENCE))
+                self._resolutions[host] = Lookup(host).attempt(Deadline(TIMEOUT))
             except DetourError as error:
                 self._resolutions[host] = error
         found = self._resolutions[host]

@@ -6,7 +6,7 @@ import errno
 import socket
 from typing import TYPE_CHECKING
 
-from imds_detour.ctl.doctor.context import PATIENCE
+from imds_detour.ctl.doctor.context import TIMEOUT
 from imds_detour.ctl.doctor.result import Finding, State, fail, ok, skipped, warn
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns import nameservers, resolv_conf
@@ -44,7 +44,7 @@ def resolver(case: Case, service: Service) -> Finding:
     except DetourError:
         known = False
     try:
-        complaints = nameservers.complaints(host, Deadline(PATIENCE))
+        complaints = nameservers.complaints(host, Deadline(TIMEOUT))
     except NotYetError as error:
         complaints = {resolv_conf.PATH: error.reason}
     silent = {server: what for server, what in complaints.items() if what}
@@ -117,12 +117,12 @@ def tcp(case: Case, service: Service) -> Finding:
     at = mock[0]
     family = socket.AF_INET if at.address.version == 4 else socket.AF_INET6
     with socket.socket(family, socket.SOCK_STREAM) as connection:
-        connection.settimeout(PATIENCE)
+        connection.settimeout(TIMEOUT)
         try:
             connection.connect((str(at.address), at.port))
         except TimeoutError:
             remedy = "start the mock, or look for a firewall on its side; MOCK_PORT and MOCK_HOSTNAME say where it is"
-            return fail(label, f"{at} does not accept a connection within {PATIENCE:g} s", remedy)
+            return fail(label, f"{at} does not accept a connection within {TIMEOUT:g} s", remedy)
         except OSError as error:
             if error.errno == errno.ECONNREFUSED:
                 return fail(
@@ -142,7 +142,7 @@ def http(case: Case, service: Service) -> Finding:
     at, question = mock
     message = request("GET", question.proof.path, {"Host": question.host, **dict(question.proof.headers)})
     try:
-        reply = exchange(at, message, Deadline(PATIENCE))
+        reply = exchange(at, message, Deadline(TIMEOUT))
     except NotYetError as error:
         remedy = "let MOCK_PORT be the port on which the mock serves plain HTTP"
         return fail(label, f"{at}: {error.reason}", remedy)
@@ -158,7 +158,7 @@ def who(case: Case, service: Service) -> Finding:
         return skipped(label, "MOCK_PROBE=off: nobody is asked")
     at, question = mock
     try:
-        return ok(label, f"{identify(at, question, Deadline(PATIENCE))}, at {at}")
+        return ok(label, f"{identify(at, question, Deadline(TIMEOUT))}, at {at}")
     except NotYetError as error:
         return fail(
             label,
@@ -188,6 +188,6 @@ def _through(label: str, at: Endpoint, leads_to: Endpoint, mock: tuple[Endpoint,
     if leads_to.port != mock[0].port or leads_to.address != mock[0].address:
         return warn(label, f"{at} leads to {leads_to}, and the mock is at {mock[0]}", again)
     try:
-        return ok(label, f"{at} -> {leads_to}: {identify(at, mock[1], Deadline(PATIENCE))}")
+        return ok(label, f"{at} -> {leads_to}: {identify(at, mock[1], Deadline(TIMEOUT))}")
     except NotYetError as error:
         return fail(label, f"{at} -> {leads_to}: {error.reason}", f"`imds-detourctl remove`, then {again}")

@@ -12,7 +12,7 @@ from imds_detour.ctl.sidecar.service_status import FIRST_PAUSE, HABITS, UNKNOWN,
 from imds_detour.ctl.sidecar.signals import StoppedError
 from imds_detour.ctl.sidecar.state import State
 from imds_detour.errors import DetourError
-from imds_detour.redirect import lead
+from imds_detour.redirect import install_redirects
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from imds_detour.ctl.sidecar.names import FollowedNames
     from imds_detour.ctl.sidecar.reconciler import Upkeep
     from imds_detour.ctl.sidecar.signals import Wake
-    from imds_detour.log import Report
-    from imds_detour.result import Passage
+    from imds_detour.log import Log
+    from imds_detour.result import Target
 
 SECOND_LOOK = 0.2
 """Seconds until a probe that failed is repeated; only the second failure closes the redirect."""
-LONGEST_PAUSE, GROWTH = 1.0, 1.5
+MAX_PAUSE, GROWTH = 1.0, 1.5
 """Seconds from one search for a mock that is not there to the next, at most, and each over the last (FIRST_PAUSE)."""
 SETTLING = 10.0
 """Seconds for which mocks are searched for over an IP version that has just come: its addresses and routes come one by
@@ -35,18 +35,16 @@ one, and none is valid before the kernel has seen that nobody else has it (RFC 4
 class Follower:
     """Holds a redirect for each service whose mock is there."""
 
-    def __init__(
-        self, upkeep: Upkeep, names: FollowedNames, wake: Wake, report: Report, habits: Habits = HABITS
-    ) -> None:
+    def __init__(self, upkeep: Upkeep, names: FollowedNames, wake: Wake, log: Log, habits: Habits = HABITS) -> None:
         """Know what there is; nothing is looked for yet."""
         self._upkeep = upkeep
         self._names = names
         self._wake = wake
-        self._report = report
-        self._questions = Questions(upkeep, names, wake, report)
+        self._log = log
+        self._questions = Questions(upkeep, names, wake, log)
         self._every = habits.every
         self._clock = habits.clock
-        self._watches = [Watch(service) for service in upkeep.ground.services]
+        self._watches = [Watch(service) for service in upkeep.environment.services]
         self._settled = -inf
         self._started = time.time()
         self.counts = dict.fromkeys(("probe_failures", "swaps", "closings"), 0)
@@ -56,8 +54,8 @@ class Follower:
         if self._upkeep.widened():
             self._settled = self._clock() + SETTLING
             for watch in self._watches:
-                watch.moved, watch.search_due = watch.passage is not None, self._clock()
-        self._upkeep.inspect(self._passages())
+                watch.moved, watch.search_due = watch.target is not None, self._clock()
+        self._upkeep.reconcile(self._targets())
         with suppress(StoppedError):
             for watch in self._watches:
                 self._look(watch)
@@ -68,7 +66,7 @@ class Follower:
         """Let everything be due now."""
         for watch in self._watches:
             watch.due, watch.search_due, watch.pause = 0.0, 0.0, FIRST_PAUSE
-            self._names.doubt(watch.service.mock.host)
+            self._names.invalidate(watch.service.mock.host)
         self._upkeep.look_again()
 
     def state(self) -> State:
@@ -85,7 +83,7 @@ class Follower:
 
     def _due(self, watch: Watch) -> float:
         """Return when there is something to do for a service, on the clock."""
-        if watch.passage is None:
+        if watch.target is None:
             return watch.due
         # Whether it has moved shows when its name is looked up again; whoever knows that it has does not wait for that.
         search = watch.search_due
@@ -94,7 +92,7 @@ class Follower:
     def _look(self, watch: Watch) -> None:
         with self._wake.breakable():
             pass  # a stop that came while others were looked at
-        if watch.passage is None:
+        if watch.target is None:
             if self._clock() >= watch.due:
                 self._search(watch)
         elif self._clock() >= watch.search_due and self._moved(watch):
@@ -106,22 +104,22 @@ class Follower:
         """Look for the mock once, and lead to it if it is there and not where we lead to already."""
         try:
             led = [(watch, self._questions.find(watch.service))]
-            if watch.passage is None or led[0][1].redirects != watch.passage.redirects:
+            if watch.target is None or led[0][1].redirects != watch.target.redirects:
                 led += self._companions(watch, led[0][1])
-                self._lead(led)
-            for each, passage in led:
-                each.moved, each.search_due = self._clock() < self._settled, self._clock() + LONGEST_PAUSE
-                self._set(each, passage, ", ".join(dict.fromkeys(str(mock.identity) for mock in passage.mocks)))
+                self._install_redirects(led)
+            for each, target in led:
+                each.moved, each.search_due = self._clock() < self._settled, self._clock() + MAX_PAUSE
+                self._set(each, target, ", ".join(dict.fromkeys(str(mock.identity) for mock in target.mocks)))
         except DetourError as error:
-            pause, watch.pause = watch.pause, min(watch.pause * GROWTH, LONGEST_PAUSE)
+            pause, watch.pause = watch.pause, min(watch.pause * GROWTH, MAX_PAUSE)
             watch.search_due = self._clock() + pause
-            if watch.passage is not None and self._still_there(watch):
+            if watch.target is not None and self._still_there(watch):
                 return
-            self._names.doubt(watch.service.mock.host)
+            self._names.invalidate(watch.service.mock.host)
             self._shut(watch, error.reason)
             watch.due = self._clock() + pause
 
-    def _companions(self, watch: Watch, found: Passage) -> list[tuple[Watch, Passage]]:
+    def _companions(self, watch: Watch, found: Target) -> list[tuple[Watch, Target]]:
         """Find those who share an address with a service, and with it their mock: where it goes, they go along.
 
         Raises:
@@ -131,9 +129,9 @@ class Follower:
         mocks = {redirect.endpoint: redirect.mock for redirect in found.redirects}
         along = []
         for each in self._watches:
-            if each is watch or each.passage is None:
+            if each is watch or each.target is None:
                 continue
-            if all(mocks.get(redirect.endpoint, redirect.mock) == redirect.mock for redirect in each.passage.redirects):
+            if all(mocks.get(redirect.endpoint, redirect.mock) == redirect.mock for redirect in each.target.redirects):
                 continue
             try:
                 along.append((each, self._questions.find(each.service)))
@@ -143,7 +141,7 @@ class Follower:
                 raise DetourError(error.step, reason, error.remedy) from None
         return along
 
-    def _lead(self, led: Sequence[tuple[Watch, Passage]]) -> None:
+    def _install_redirects(self, led: Sequence[tuple[Watch, Target]]) -> None:
         """Swap redirects in one commit, and prove them; what does not prove is taken out.
 
         Raises:
@@ -151,27 +149,27 @@ class Follower:
 
         """
         moving = [watch for watch, _ in led]
-        others = [each.passage for each in self._watches if each.passage is not None and each not in moving]
+        others = [each.target for each in self._watches if each.target is not None and each not in moving]
         try:
             with ExitStack() as undo:
-                found = [passage for _, passage in led]
-                lead(self._upkeep.firewall, (*others, *found), undo, self._questions.attempt())
-                for passage in found:
-                    self._questions.verify(passage)
+                found = [target for _, target in led]
+                install_redirects(self._upkeep.firewall, (*others, *found), undo, self._questions.attempt())
+                for target in found:
+                    self._questions.verify(target)
                 undo.pop_all()
         except DetourError:
-            self._upkeep.doubt()
+            self._upkeep.invalidate()
             raise
-        self.counts["swaps"] += sum(watch.passage is not None for watch in moving)
+        self.counts["swaps"] += sum(watch.target is not None for watch in moving)
 
     def _probe(self, watch: Watch) -> None:
         """Ask through the metadata address; one failure is looked at again, the second one closes."""
-        assert watch.passage is not None  # noqa: S101  (whoever has none is searched for)
+        assert watch.target is not None  # noqa: S101  (whoever has none is searched for)
         try:
-            seen = self._questions.verify(watch.passage)
+            seen = self._questions.verify(watch.target)
         except DetourError as error:
             self.counts["probe_failures"] += 1
-            self._names.doubt(watch.service.mock.host)
+            self._names.invalidate(watch.service.mock.host)
             watch.probed = time.time()
             if not watch.failed:
                 watch.failed, watch.due = True, self._clock() + SECOND_LOOK
@@ -179,7 +177,7 @@ class Follower:
             self._shut(watch, error.reason)
             watch.due = self._clock()
         else:
-            self._set(watch, watch.passage, seen)
+            self._set(watch, watch.target, seen)
 
     def _still_there(self, watch: Watch) -> bool:
         """Whether a mock whose name leads elsewhere by now, where none is, goes on to answer where it was."""
@@ -187,43 +185,43 @@ class Follower:
         if self._clock() >= watch.due:
             self._probe(watch)
             watch.pause = pause
-        return watch.passage is not None
+        return watch.target is not None
 
     def _moved(self, watch: Watch) -> bool:
         """Whether the name leads to other addresses by now than to those where the mock is."""
-        assert watch.passage is not None  # noqa: S101  (as above)
+        assert watch.target is not None  # noqa: S101  (as above)
         try:
             addresses = self._questions.addresses(watch.service)
         except DetourError:
             return watch.moved  # as long as it proves to be the mock, what DNS says of it does not count
-        watch.moved = watch.moved or any(mock.endpoint.address not in addresses for mock in watch.passage.mocks)
+        watch.moved = watch.moved or any(mock.endpoint.address not in addresses for mock in watch.target.mocks)
         return watch.moved
 
-    def _set(self, watch: Watch, found: Passage, text: str) -> None:
+    def _set(self, watch: Watch, found: Target, text: str) -> None:
         """Note that the redirect stands and was proven."""
-        was, watch.probed = watch.passage, time.time()
-        watch.passage, watch.failed, watch.pause = found, False, FIRST_PAUSE
+        was, watch.probed = watch.target, time.time()
+        watch.target, watch.failed, watch.pause = found, False, FIRST_PAUSE
         watch.due = self._clock() + self._every
         if was is None or was.redirects != found.redirects:
             watch.since = watch.probed
             pairs = zip(found.mocks, found.redirects, strict=True)
             ways = "; ".join(f"{redirect.endpoint} -> {mock}" for mock, redirect in pairs)
             facts = {"service": watch.service.preset.name, "redirect": ways, "verified": text}
-            self._report.success(f"{ways}, {self._upkeep.firewall.name}, verified {text}", facts)
+            self._log.success(f"{ways}, {self._upkeep.firewall.name}, verified {text}", facts)
         watch.text = text
 
     def _shut(self, watch: Watch, why: str) -> None:
         """Take the redirect out, and leave the address to the guard; what is said is said once."""
-        had, watch.passage, watch.failed, watch.moved = watch.passage, None, False, False
+        had, watch.target, watch.failed, watch.moved = watch.target, None, False, False
         if had is not None or watch.text == UNKNOWN:  # one of an earlier sidecar's may stand
-            self._upkeep.redirect(self._passages())
+            self._upkeep.redirect(self._targets())
         if had is not None or watch.text != why:
             closed = "closed" if self._upkeep.guarded else "not redirected"
-            self._report.warning(f"{watch.service.preset.name} is {closed} while there is no mock: {why}")
+            self._log.warning(f"{watch.service.preset.name} is {closed} while there is no mock: {why}")
         if had is not None:
             self.counts["closings"] += 1
             watch.since = time.time()
         watch.text = why
 
-    def _passages(self) -> tuple[Passage, ...]:
-        return tuple(watch.passage for watch in self._watches if watch.passage is not None)
+    def _targets(self) -> tuple[Target, ...]:
+        return tuple(watch.target for watch in self._watches if watch.target is not None)

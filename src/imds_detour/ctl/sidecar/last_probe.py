@@ -13,7 +13,7 @@ import time
 from dataclasses import asdict, dataclass
 
 ADDRESS = "\0imds-detour"
-PATIENCE = 1.0
+TIMEOUT = 1.0
 """Seconds for the sidecar to answer: it is a process of this machine that has the answer at hand."""
 LARGEST = 4096
 """Bytes of an answer."""
@@ -48,7 +48,7 @@ def ask() -> LastProbe | None:
     """Return what the sidecar in this network namespace saw last; None without a sidecar, or with one that is dumb."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sidecar:
-            sidecar.settimeout(PATIENCE)
+            sidecar.settimeout(TIMEOUT)
             sidecar.connect(ADDRESS)
             data = b""
             while len(data) <= LARGEST and (more := sidecar.recv(LARGEST)):

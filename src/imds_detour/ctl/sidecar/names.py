@@ -23,7 +23,7 @@ UNDATED = 2.0
 """Seconds for which an answer without a TTL holds: a line of /etc/hosts."""
 IN_DOUBT = 0.2
 """Seconds from one look-up to the next while the mock is not where its name leads."""
-PATIENCE = 1.0
+TIMEOUT = 1.0
 """Seconds for one look-up."""
 
 
@@ -64,7 +64,7 @@ class FollowedNames:
             raise name.failure
         return name.resolution
 
-    def doubt(self, host: str | Address) -> None:
+    def invalidate(self, host: str | Address) -> None:
         """Look it up again soon: where it leads, there is no mock."""
         name = self._known[host]
         name.due = min(name.due, name.asked + IN_DOUBT)
@@ -77,7 +77,7 @@ class FollowedNames:
         self.lookups += 1
         name.asked = now
         try:
-            found = lookup.dated(host, Deadline(PATIENCE), self._trace)
+            found = lookup.dated(host, Deadline(TIMEOUT), self._trace)
         except DetourError as error:
             self.failures += 1
             prefix = f"cannot resolve {host}: " if isinstance(error, NotYetError) else ""

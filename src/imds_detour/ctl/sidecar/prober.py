@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.mock import Search
-from imds_detour.log import Report
-from imds_detour.redirect import passage as passage_to
+from imds_detour.log import Log
+from imds_detour.redirect import target as passage_to
 from imds_detour.verify import verify_now
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from imds_detour.ctl.sidecar.reconciler import Upkeep
     from imds_detour.ctl.sidecar.signals import Wake
     from imds_detour.endpoint import Address
-    from imds_detour.result import Passage
+    from imds_detour.result import Target
 
-PATIENCE = 0.7
+TIMEOUT = 0.7
 """Seconds for one search, and for one question through a metadata address: other services wait meanwhile."""
 
 
@@ -32,13 +32,13 @@ class Questions:
 
     """
 
-    def __init__(self, upkeep: Upkeep, names: FollowedNames, wake: Wake, report: Report) -> None:
+    def __init__(self, upkeep: Upkeep, names: FollowedNames, wake: Wake, log: Log) -> None:
         """Know whom to ask; nothing is asked yet."""
         self.probes = 0
         self._upkeep = upkeep
         self._names = names
         self._wake = wake
-        self._report = report
+        self._log = log
 
     def addresses(self, service: Service) -> Collection[Address]:
         """Return where its name leads by now.
@@ -50,19 +50,19 @@ class Questions:
         with self._wake.breakable():
             return self._names.resolve(service.mock.host).addresses
 
-    def find(self, service: Service) -> Passage:
+    def find(self, service: Service) -> Target:
         """Return where its mock is, by name and by answer.
 
         Raises:
             DetourError: when there is none now.
 
         """
-        ground = self._upkeep.ground
+        environment = self._upkeep.environment
         with self._wake.breakable():
-            mocks = Search(service, ground.versions, self._names, self.attempt()).attempt()
-        return passage_to(service, mocks, ground)
+            mocks = Search(service, environment.versions, self._names, self.attempt()).attempt()
+        return passage_to(service, mocks, environment)
 
-    def verify(self, passage: Passage) -> str:
+    def verify(self, target: Target) -> str:
         """Return who answers through the metadata address.
 
         Raises:
@@ -70,7 +70,7 @@ class Questions:
 
         """
         seen = ""
-        for mock, redirect in zip(passage.mocks, passage.redirects, strict=True):
+        for mock, redirect in zip(target.mocks, target.redirects, strict=True):
             assert mock.identity is not None  # noqa: S101  (without probes there is no sidecar)
             self.probes += 1
             with self._wake.breakable():  # the firewall's part of it is not (restarting_firewall.py)
@@ -78,6 +78,6 @@ class Questions:
             seen = str(identity)
         return seen
 
-    def attempt(self) -> Report:
+    def attempt(self) -> Log:
         """Return a report for one attempt: with the time that it may take, and heard in debug alone."""
-        return Report("debug" if self._report.log == "debug" else "quiet", Deadline(PATIENCE))
+        return Log("debug" if self._log.format == "debug" else "quiet", Deadline(TIMEOUT))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from imds_detour.ctl.sidecar.signals import Wake
     from imds_detour.firewall.base import Firewall
     from imds_detour.firewall.rules import Installed, Rule
-    from imds_detour.log import Report
+    from imds_detour.log import Log
 
     Outcome = TypeVar("Outcome")
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 class LastingFirewall:
     """Does what the firewall does that it was given, for as long as it takes."""
 
-    def __init__(self, first: Firewall, versions: tuple[int, ...], wake: Wake, report: Report) -> None:
+    def __init__(self, first: Firewall, versions: tuple[int, ...], wake: Wake, log: Log) -> None:
         """Take a firewall that was started for these IP versions; from here on it is ours to close."""
-        self.name, self.because, self.layout = first.name, first.because, first.layout
+        self.name, self.reason, self.layout = first.name, first.reason, first.layout
         self._firewall = first
         self._versions = versions
         self._wake = wake
-        self._report = report
+        self._log = log
         self._said = ""
 
-    def apply(self, table: str, rules: tuple[Rule, ...], patience: float) -> tuple[Rule, ...]:
+    def apply(self, table: str, rules: tuple[Rule, ...], timeout: float) -> tuple[Rule, ...]:
         """Make these the rules of ours in a table, and return those that stood before."""
-        return self._ask(lambda firewall: firewall.apply(table, rules, patience))
+        return self._ask(lambda firewall: firewall.apply(table, rules, timeout))
 
     def installed(self, table: str | None = None) -> tuple[Installed, ...]:
         """Return the rules of ours as the kernel holds them, in one table or in both."""
@@ -66,7 +66,7 @@ class LastingFirewall:
                 return question(self._firewall)
             except HelperLostError as error:
                 if error.reason != self._said:  # once, though it may take many attempts to start one
-                    self._report.warning(f"{error.reason}; another one is started")
+                    self._log.warning(f"{error.reason}; another one is started")
                     self._said = error.reason
             self.start_anew(self._versions)
             self._said = ""

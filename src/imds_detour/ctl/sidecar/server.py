@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from imds_detour.ctl.sidecar.state import State
     from imds_detour.endpoint import Endpoint
 
-PATIENCE = 1.0
+TIMEOUT = 1.0
 """Seconds for a client to send its request, and to take the answer."""
-LARGEST_HEAD = 8192
+MAX_HEAD = 8192
 """Bytes of a request's head."""
 
 
@@ -66,7 +66,7 @@ class Server:
                 with suppress(OSError):  # the client is gone, or too slow
                     connection, _ = listener.accept()
                     with connection:
-                        connection.settimeout(PATIENCE)
+                        connection.settimeout(TIMEOUT)
                         key.data(connection)
 
     def _tell(self, connection: socket.socket) -> None:
@@ -76,9 +76,9 @@ class Server:
         connection.sendall(LastProbe(state.ready, text, probed).encode())
 
     def _answer(self, connection: socket.socket) -> None:
-        give_up, head = time.monotonic() + PATIENCE, b""
-        while b"\r\n\r\n" not in head and len(head) < LARGEST_HEAD and time.monotonic() < give_up:
-            data = connection.recv(LARGEST_HEAD)
+        give_up, head = time.monotonic() + TIMEOUT, b""
+        while b"\r\n\r\n" not in head and len(head) < MAX_HEAD and time.monotonic() < give_up:
+            data = connection.recv(MAX_HEAD)
             if not data:
                 return
             head += data

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from imds_detour.config.services import Service
-    from imds_detour.result import Passage
+    from imds_detour.result import Target
 
 EVERY = 5.0
 """Seconds from one probe to the next, by default."""
@@ -46,7 +46,7 @@ class Watch:
 
     Attributes:
         service: which one.
-        passage: where it leads; None while there is no mock.
+        target: where it leads; None while there is no mock.
         due: when to look next, on the clock: for the mock where there is none, else whether it still answers.
         search_due: not before then is a mock that has moved searched for.
         moved: whether it is known to be elsewhere, or by another IP version as well, and has not been found there.
@@ -59,7 +59,7 @@ class Watch:
     """
 
     service: Service
-    passage: Passage | None = None
+    target: Target | None = None
     due: float = 0.0
     search_due: float = 0.0
     moved: bool = False
@@ -71,12 +71,12 @@ class Watch:
 
     def state(self) -> ServiceState:
         """Return what is known now, for people and programs."""
-        mocks = self.passage.mocks if self.passage else ()
+        mocks = self.target.mocks if self.target else ()
         return ServiceState(
             self.service.preset.name,
             tuple(map(str, self.service.preset.endpoints)),
             ", ".join(map(str, mocks)) or f"{self.service.mock.host}",
-            self.passage is not None,
+            self.target is not None,
             self.text,
             self.since,
             self.probed,

@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
     from imds_detour.discovery.dns.lookup import Resolution
     from imds_detour.endpoint import Address
-    from imds_detour.log import Report
+    from imds_detour.log import Log
 
 FRESH = 2.0
 """Seconds for which an answer of DNS is used; then, while nobody answers there, the name is looked up again."""
 
 
-class Names:
+class ResolverCache:
     """The names of all mocks, looked up at once and side by side, and again while nobody answers where they lead."""
 
-    def __init__(self, hosts: Iterable[str | Address], report: Report) -> None:
+    def __init__(self, hosts: Iterable[str | Address], log: Log) -> None:
         """Set out. Whoever forks does so before: a look-up is a thread."""
-        self._report = report
+        self._log = log
         self._known = {host: _Name(host) for host in dict.fromkeys(hosts)}
 
     def resolve(self, host: str | Address) -> Resolution:
@@ -34,23 +34,23 @@ class Names:
 
         """
         name = self._known[host]
-        if name.resolution is not None and self._report.deadline.elapsed() < name.fresh_until:
+        if name.resolution is not None and self._log.deadline.elapsed() < name.fresh_until:
             return name.resolution
         if name.resolution is not None and name.answered:
             # One that has answered would repeat itself; one that has not keeps trying, and keeps its threads few.
             name.lookup, name.answered = Lookup(host), False
         try:
-            found = name.lookup.attempt(self._report.deadline, self._report.step)
+            found = name.lookup.attempt(self._log.deadline, self._log.step)
         except NotYetError as error:
             raise NotYetError(error.step, f"cannot resolve {host}: {error.reason}") from None
         name.answered = True
         if found != name.resolution and isinstance(host, str):
             addresses = ", ".join(map(str, found.addresses))
-            self._report.step(f"{found.name} is at {addresses}, says the {found.source}")
-        name.resolution, name.fresh_until = found, self._report.deadline.elapsed() + FRESH
+            self._log.step(f"{found.name} is at {addresses}, says the {found.source}")
+        name.resolution, name.fresh_until = found, self._log.deadline.elapsed() + FRESH
         return found
 
-    def doubt(self, host: str | Address) -> None:
+    def invalidate(self, host: str | Address) -> None:
         """Look a host up again at the next attempt: what was found was of no use."""
         self._known[host].fresh_until = 0.0
 

@@ -34,12 +34,12 @@ class SystemResolver:
         self._under_way: list[_thread.LockType] = []  # each is held until its look-up has come back, however it went
         self._latest = self._begin()
 
-    def answer(self, patience: float) -> tuple[Address, ...]:
-        """Return the addresses, or nothing when the latest look-up failed or takes over ``patience`` seconds."""
+    def answer(self, timeout: float) -> tuple[Address, ...]:
+        """Return the addresses, or nothing when the latest look-up failed or takes over ``timeout`` seconds."""
         self._under_way = [back for back in self._under_way if back.locked()]
         if not self._found and time.monotonic() >= self._begun + PAUSE * max(1, len(self._under_way)):
             self._latest = self._begin()
-        if not self._found and self._latest.acquire(timeout=patience):
+        if not self._found and self._latest.acquire(timeout=timeout):
             self._latest.release()
         return self._found
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from imds_detour.deadline import Deadline
     from imds_detour.endpoint import Address
 
-SYSTEM_PATIENCE = 0.25
+SYSTEM_TIMEOUT = 0.25
 """Seconds before the servers are asked directly. A resolver that works answers in 1 ms here, in 100 ms abroad."""
-LATER_PATIENCE = 0.02
+LATER_TIMEOUT = 0.02
 """The same from the second time on: enough to hear what /etc/hosts says, and a server next door."""
 
 
@@ -66,12 +66,12 @@ class Lookup:
         if self._system is None:
             return Resolution(str(self._host), (ip_address(str(self._host)),), "literal")
         name = str(self._host)
-        patience = LATER_PATIENCE if self._attempts else SYSTEM_PATIENCE + self._system.worth_waiting()
+        timeout = LATER_TIMEOUT if self._attempts else SYSTEM_TIMEOUT + self._system.worth_waiting()
         self._attempts += 1
-        found = self._system.answer(deadline.within(patience))
+        found = self._system.answer(deadline.within(timeout))
         if found:
             return _resolution(name, found, "system resolver")
-        trace(f"the system resolver has no address for {name} within {patience * 1000:.0f} ms")
+        trace(f"the system resolver has no address for {name} within {timeout * 1000:.0f} ms")
         # Imported when the system resolver has no answer: 100 ms that a start with everything in place does not pay.
         from imds_detour.discovery.dns import nameservers  # noqa: PLC0415  (see above)
 

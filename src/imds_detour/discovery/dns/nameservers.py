@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from imds_detour.deadline import Deadline
     from imds_detour.endpoint import Address
 
-PATIENCE = 0.4
+TIMEOUT = 0.4
 """Seconds for one server's reply, then the next is asked. A slower one is left to the system resolver."""
-LEAST_PATIENCE = 0.05
+MIN_TIMEOUT = 0.05
 """Seconds that the first server gets though the deadline be nearer: with less, any server would seem silent."""
 
 DAWDLING = 0.1
@@ -73,7 +73,7 @@ def ask(name: str, deadline: Deadline, trace: Callable[[str], None]) -> Answer:
     resolver, servers = _configured()
     failure: NotYetError | None = None
     for server in servers:
-        if failure and deadline.remaining() < LEAST_PATIENCE:
+        if failure and deadline.remaining() < MIN_TIMEOUT:
             break  # what the one before said is worth more than this one's silence in no time
         _aim(resolver, server, deadline)
         try:
@@ -115,7 +115,7 @@ def complaints(name: str, deadline: Deadline) -> dict[str, str]:
 def _aim(resolver: dns.resolver.Resolver, server: str, deadline: Deadline) -> None:
     """Let it ask one server, so that each failure has a name to it."""
     resolver.nameservers = [server]
-    resolver.timeout = max(deadline.within(PATIENCE), LEAST_PATIENCE)
+    resolver.timeout = max(deadline.within(TIMEOUT), MIN_TIMEOUT)
     resolver.lifetime = resolver.timeout + DAWDLING
 
 

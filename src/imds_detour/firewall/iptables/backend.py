@@ -17,7 +17,7 @@ class LegacyFirewall:
     """The ip_tables, and with IPv6 the ip6_tables, of this network namespace."""
 
     name = "legacy iptables"
-    because = "it works here"
+    reason = "it works here"
     layout = LEGACY
 
     def __init__(self, children: Mapping[int, Child], left: Callable[[], float] | None = None) -> None:
@@ -40,7 +40,7 @@ class LegacyFirewall:
         for child in self._children.values():
             child.call("ready")
 
-    def apply(self, table: str, rules: tuple[Rule, ...], patience: float) -> tuple[Rule, ...]:
+    def apply(self, table: str, rules: tuple[Rule, ...], timeout: float) -> tuple[Rule, ...]:
         """Make these the rules of ours in a table, one commit an IP version, and return those that stood before."""
         beyond = {rule.version for rule in rules} - set(self._children)
         if beyond:
@@ -49,11 +49,11 @@ class LegacyFirewall:
         try:
             for version, child in self._children.items():
                 ours = tuple(rule for rule in rules if rule.version == version)
-                before[version] = child.call("apply", table, ours, patience)
+                before[version] = child.call("apply", table, ours, timeout)
         except DetourError:
             # Each version has a commit of its own: none stands without the others.
             for version, stood in before.items():
-                self._children[version].call("apply", table, stood, patience)
+                self._children[version].call("apply", table, stood, timeout)
             raise
         return tuple(rule for stood in before.values() for rule in stood)
 

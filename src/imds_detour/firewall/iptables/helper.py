@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 else:
     import _signal as signal  # as in handover.py
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 """Seconds that one call may take, where the deadline leaves as much. A commit takes about 1 ms, waiting for another
 writer's lock some seconds; where a hundred containers start at once, the first call waits for a library that loads on
 a hundredth of a processor."""
 GRACE = 0.15
 """Seconds for a call beyond what the deadline leaves: what has been put in is taken out again even then, and the child
 can say itself that it has waited in vain for somebody's lock. A commit takes 1 ms."""
-LARGEST_MESSAGE = 131_072
+MAX_MESSAGE = 131_072
 """Bytes. A list of our rules is some hundreds; 128 KiB fit in the default socket buffer (net.core.wmem_default)."""
 EARLY_END = "look for what ended it (memory limit? a library's complaint?) and start again"
 """What to do when the child is gone."""
@@ -95,13 +95,13 @@ class Child:
         """
         if self._lost is not None:
             raise self._lost
-        patience = min(PATIENCE, self.left()) + GRACE
+        timeout = min(TIMEOUT, self.left()) + GRACE
         try:
-            self._socket.settimeout(patience)
+            self._socket.settimeout(timeout)
             self._socket.sendall(pickle.dumps((function, arguments)))
-            answer = self._socket.recv(LARGEST_MESSAGE)
+            answer = self._socket.recv(MAX_MESSAGE)
         except TimeoutError:
-            raise self._give_up(f"did not answer within {patience:.3g} s", BUSY) from None
+            raise self._give_up(f"did not answer within {timeout:.3g} s", BUSY) from None
         except (BrokenPipeError, ConnectionResetError):
             answer = b""
         except OSError as error:
@@ -120,7 +120,7 @@ class Child:
         try:
             self._socket.settimeout(GRACE)
             self._socket.shutdown(socket.SHUT_WR)  # closing is not enough: a child forked later has a copy
-            while self._socket.recv(LARGEST_MESSAGE):
+            while self._socket.recv(MAX_MESSAGE):
                 pass  # until its end of the socket is gone, and so is it
         except OSError:  # it hangs, or is gone already, or cannot be told: it is waited for, so it must end
             ends = self._kill()
@@ -190,7 +190,7 @@ def _serve(calls: socket.socket, words: int, load: Callable[[], dict[str, Callab
             failure = error
         except Exception as error:
             failure = _translated(error)
-        while message := calls.recv(LARGEST_MESSAGE):
+        while message := calls.recv(MAX_MESSAGE):
             function, arguments = pickle.loads(message)
             calls.sendall(pickle.dumps(_answer(functions, failure, function, arguments)))
     finally:

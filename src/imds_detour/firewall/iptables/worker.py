@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from imds_detour.firewall.rules import Target
+    from imds_detour.firewall.rules import Action
 
 OUR_CHAINS = {"filter": LEGACY.guard, "nat": LEGACY.redirect}
 CONTENDED = (os.strerror(errno.EAGAIN), os.strerror(errno.EINVAL))
@@ -32,7 +32,7 @@ CONTENDED = (os.strerror(errno.EAGAIN), os.strerror(errno.EINVAL))
 PAUSE = 0.001
 """Seconds between two commits while another writer, one that takes no lock, keeps changing the table."""
 
-MOST_KNOWN = 1000
+MAX_KNOWN = 1000
 """Entries that are remembered: some for each address that a mock has had, and a sidecar lives for months."""
 ANYWHERE = {4: "0.0.0.0/0.0.0.0", 6: "::/0"}
 """How python-iptables writes that an address does not matter."""
@@ -77,9 +77,9 @@ class _Tables:
             reason = f"an iptables extension is missing in {where}, or of another version ({error})"
             raise DetourError("firewall", reason, loader.PACKAGES) from None
 
-    def apply(self, name: str, rules: tuple[Rule, ...], patience: float) -> tuple[Rule, ...]:
-        give_up = time.monotonic() + patience
-        with TablesLock(patience):
+    def apply(self, name: str, rules: tuple[Rule, ...], timeout: float) -> tuple[Rule, ...]:
+        give_up = time.monotonic() + timeout
+        with TablesLock(timeout):
             table = self._table(name)
             before = self._read(table)
             self._make(table, name, rules, give_up)
@@ -182,7 +182,7 @@ class _Tables:
         """Return what an entry says; the same bytes say the same, and reading them takes 0.3 ms."""
         key = chain, table.get_target(entry), _bytes(entry)
         if key not in self._known:
-            if len(self._known) > MOST_KNOWN:
+            if len(self._known) > MAX_KNOWN:
                 self._known.clear()
             try:
                 rule = self._rule_class(entry, self._iptc.chain(table, chain))
@@ -213,7 +213,7 @@ def _from_iptc(entry: Any, table: str, chain: str, version: int) -> Rule | None:
     parameters = entry.target.get_all_parameters()
     match entry.target.name:
         case "DNAT" if set(parameters) == {"to-destination"}:
-            target: Target = Dnat(_endpoint(parameters["to-destination"][0]))
+            target: Action = Dnat(_endpoint(parameters["to-destination"][0]))
         case "REJECT" if set(parameters) == {"reject-with"}:
             target = Reject(parameters["reject-with"][0])
         case "DROP":

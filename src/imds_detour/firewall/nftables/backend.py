@@ -62,7 +62,7 @@ class NftFirewall:
     """The nftables of this network namespace."""
 
     name = "nftables"
-    because = "MOCK_BACKEND=nft"
+    reason = "MOCK_BACKEND=nft"
     layout = NFT
 
     def require(self) -> None:
@@ -84,9 +84,9 @@ class NftFirewall:
         except DetourError:
             return False
 
-    def apply(self, table: str, rules: tuple[Rule, ...], patience: float) -> tuple[Rule, ...]:
+    def apply(self, table: str, rules: tuple[Rule, ...], timeout: float) -> tuple[Rule, ...]:
         """Make these the rules of ours in a table by one transaction, read them back, and return those before."""
-        with TablesLock(patience):
+        with TablesLock(timeout):
             installed = self.installed()
             ours = tuple(found.rule for found in installed)
             before = tuple(rule for rule in ours if rule is not None and rule.table == table)

@@ -12,7 +12,7 @@ from imds_detour.system.netlink import attribute, attributes, each_attribute, ne
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from imds_detour.endpoint import Address
-    from imds_detour.firewall.rules import Target
+    from imds_detour.firewall.rules import Action
 
 # linux/netfilter/nf_tables.h; the names there carry NFTA_ or NFT_ in front
 RULE_CHAIN, RULE_EXPRESSIONS, RULE_USERDATA = 2, 4, 7
@@ -66,7 +66,7 @@ def _matches(rule: Rule) -> list[bytes]:
     return parts
 
 
-def _verdict(target: Target) -> list[bytes]:
+def _verdict(target: Action) -> list[bytes]:
     if isinstance(target, Dnat):
         return [
             _immediate(REG_1, target.to.address.packed),
@@ -148,7 +148,7 @@ def _rule(table: str, chain: str, expressions: list[tuple[str, dict[int, bytes]]
     protocol, port = None, None
     registers: dict[int, bytes] = {}
     loaded: tuple[str, int] = ("", 0)
-    target: Target | None = None
+    target: Action | None = None
     for name, data in expressions:
         if name in ("payload", "meta"):
             loaded = (name, int.from_bytes(data.get(PAYLOAD_BASE, b""), "big"))
