@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
+from imds_detour.text import printable, readable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,18 +16,6 @@ if TYPE_CHECKING:
 
 REPEAT = 5.0
 """Seconds between two lines about the same wait."""
-_BYTES = {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0x100)}
-"""How os.fsdecode() stands for bytes that are no UTF-8, and how they are shown."""
-
-
-def printable(text: str) -> str:
-    """Return a text with control characters, and bytes that are no text, escaped."""
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text.translate(_BYTES))
-
-
-def quoted(text: str, limit: int = 80) -> str:
-    """Return a text in quotes, printable, cut to ``limit`` characters."""
-    return f"'{printable(text if len(text) <= limit else text[:limit] + '...')}'"
 
 
 class Log:
@@ -88,9 +78,7 @@ def _object(facts: Mapping[str, str | int | float | None]) -> None:
     import json  # noqa: PLC0415  (3 ms that only MOCK_LOG=json pays)
 
     # A byte that is no UTF-8 would become half a surrogate pair, at which strict readers give up on the line.
-    _write(
-        json.dumps({name: fact.translate(_BYTES) if isinstance(fact, str) else fact for name, fact in facts.items()})
-    )
+    _write(json.dumps({name: readable(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}))
 
 
 def _line(text: str) -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from imds_detour.deadline import Deadline
 from imds_detour.errors import DetourError
-from imds_detour.log import Log, printable, quoted
+from imds_detour.log import Log
+from imds_detour.text import printable, quoted
 
 FAILURE = DetourError("lookup", "no such name", "correct it")
 

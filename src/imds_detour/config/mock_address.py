@@ -5,8 +5,7 @@ from __future__ import annotations
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address
 
 from imds_detour.config.presets import METADATA_ADDRESSES
-from imds_detour.log import quoted
-from imds_detour.text import DIGITS, HEX_DIGITS, is_made_of
+from imds_detour.text import DIGITS, HEX_DIGITS, is_made_of, quoted
 from imds_detour.value import Value
 
 TYPE_CHECKING = False

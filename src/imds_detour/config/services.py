@@ -7,8 +7,7 @@ from ipaddress import IPv6Address
 from imds_detour.config.mock_address import IN_CLOTHES, BadValueError, MockAddress, parse_host_port, parse_mock_address
 from imds_detour.config.presets import PRESETS, Preset, Proof
 from imds_detour.endpoint import Endpoint
-from imds_detour.log import quoted
-from imds_detour.text import DIGITS, is_path
+from imds_detour.text import DIGITS, is_path, quoted
 from imds_detour.value import Value
 
 TYPE_CHECKING = False

@@ -8,8 +8,7 @@ from imds_detour.config import mock_address, services
 from imds_detour.config.mock_address import BadValueError
 from imds_detour.config.variables import BY_NAME
 from imds_detour.errors import DetourError
-from imds_detour.log import quoted
-from imds_detour.text import DIGITS, is_made_of, is_path
+from imds_detour.text import DIGITS, is_made_of, is_path, quoted
 from imds_detour.value import Value
 
 TYPE_CHECKING = False

@@ -6,14 +6,6 @@ from math import inf
 
 from imds_detour.errors import DetourError
 
-NO_NET_ADMIN = "no NET_ADMIN capability"
-ADD_NET_ADMIN = "add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`"
-TWO_WAYS_OUT = (
-    "start as root with `cap_add: [NET_ADMIN]` (no `USER` in the Dockerfile, no `user:` in Compose) and let MOCK_USER="
-    "{uid} make the app that user; or use the sidecar, which needs no change to the app"
-)
-"""What a user other than root can do: a container engine gives added capabilities to root only."""
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,13 +91,6 @@ def forking(versions: tuple[int, ...]) -> Callable[[], dict[int, Child]]:
 def start(choice: str, versions: tuple[int, ...]) -> Firewall:
     """Return the firewall for this namespace, as Candidates do, without anything to do meanwhile."""
     return Candidates(choice, forking(versions)).first_that_works()
-
-
-def no_net_admin(uid: int) -> DetourError:
-    """Return what to tell a user without the capability."""
-    if uid == 0:
-        return DetourError("firewall", NO_NET_ADMIN, ADD_NET_ADMIN)
-    return DetourError("firewall", f"{NO_NET_ADMIN} (uid {uid} is not root)", TWO_WAYS_OUT.format(uid=uid))
 
 
 def _instead(nft: NftFirewall, refusal: DetourError) -> Firewall:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from imds_detour.errors import DetourError
-from imds_detour.log import quoted
+from imds_detour.text import quoted
 from imds_detour.value import Value
 
 TYPE_CHECKING = False

@@ -7,7 +7,7 @@ import os
 import stat
 
 from imds_detour.errors import STATUS_CANNOT_EXECUTE, STATUS_NOT_FOUND, DetourError, words
-from imds_detour.log import quoted
+from imds_detour.text import quoted
 from imds_detour.value import Value
 
 TYPE_CHECKING = False

@@ -23,7 +23,8 @@ from imds_detour.deadline import Deadline
 from imds_detour.endpoint import Endpoint
 from imds_detour.errors import DetourError
 from imds_detour.firewall import select
-from imds_detour.log import Log, quoted
+from imds_detour.log import Log
+from imds_detour.text import quoted
 
 if TYPE_CHECKING:
     import argparse

@@ -8,7 +8,7 @@ import errno
 import os
 
 from imds_detour.errors import DetourError
-from imds_detour.firewall.select import no_net_admin
+from imds_detour.firewall.refusals import no_net_admin
 from imds_detour.system.capabilities import NET_ADMIN, NET_RAW, effective
 
 FAMILIES = {4: (socket.AF_INET, 0), 6: (socket.AF_INET6, 41)}

@@ -15,8 +15,8 @@ from contextlib import suppress
 from imds_detour.errors import DetourError
 from imds_detour.firewall.lock import TablesLock
 from imds_detour.firewall.nftables.codec import NFPROTO, decode, encode
+from imds_detour.firewall.refusals import no_net_admin
 from imds_detour.firewall.rules import NFT, NFT_PRIORITIES, NFT_TABLE
-from imds_detour.firewall.select import no_net_admin
 from imds_detour.system.netlink import (
     NLM_F_ACK,
     NLM_F_APPEND,
