@@ -10,11 +10,7 @@ import sys
 LIBRARY, MOCK, PORT, *APP = sys.argv[1:]
 sys.path[:] = [LIBRARY]
 
-from imds_detour.bootstrap import importer  # noqa: E402  (not before sys.path leads to it)
-
-sys.meta_path.insert(-1, importer.Bundled(LIBRARY))
-
-from ipaddress import ip_address  # noqa: E402  (found by what the line above puts in)
+from ipaddress import ip_address  # noqa: E402  (from the bundle: sys.path is set above)
 
 from imds_detour.endpoint import Endpoint  # noqa: E402  (as above)
 from imds_detour.firewall.iptables import worker  # noqa: E402  (as above)

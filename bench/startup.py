@@ -23,7 +23,7 @@ STAGES = {
         ("ask the mock", "the mock answers"),
         ("redirect", "redirect:"),
         ("verify", "verified:"),
-        ("give up NET_ADMIN", "NET_ADMIN is given up"),
+        ("give up NET_ADMIN", "NET_ADMIN is dropped"),
     ),
 }
 """What ends each stage: the first line on stderr that has these words. The last stage ends when the app starts."""

@@ -1,4 +1,4 @@
-"""How long to wait and how often to try: one deadline for the whole of it, and a backoff between attempts."""
+"""Deadlines, and retries with a backoff until one has passed."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
     Outcome = TypeVar("Outcome")
 
 FIRST_PAUSE = 0.012
-"""Seconds between the starts of two attempts at first, on average. A mock next door needs no more, and it costs two
-packets: a question of DNS and its answer, or a connection and its refusal."""
-TIMEOUT_SHARE = 0.01
-"""Of what has been waited already: who has waited for ten seconds does not mind a tenth of one more."""
+"""Mean seconds between the starts of the first attempts. Each costs two packets: a DNS query and its reply, or a
+connection and its refusal."""
+WAITED_SHARE = 0.01
+"""A pause grows with the time that has been waited: it is this share of it."""
 MAX_PAUSE = 0.5
-"""The same on average, once a minute has been waited; an attempt that takes longer is followed by MIN_PAUSE."""
+"""Mean seconds of the longest pause. An attempt that takes longer is followed by MIN_PAUSE."""
 MIN_PAUSE = 0.006
-"""Seconds of peace between two attempts, however long they take."""
+"""Seconds between the end of one attempt and the start of the next, however long attempts take."""
 JITTER = 0.5
-"""By how much of itself a pause is longer or shorter, at random, so that many waiters do not ask in step."""
+"""A pause is longer or shorter by up to this share of itself, at random: many waiters do not ask in step."""
 MIN_ATTEMPT = 0.05
-"""Seconds that an attempt needs to see anything; with less before the deadline, it is not begun."""
+"""Seconds that an attempt needs to see anything. With less before the deadline, none is started."""
 
 
 class Deadline:
-    """A point on the monotonic clock by which everything must be done.
+    """A point on the monotonic clock.
 
     Attributes:
-        limit: seconds from the start; infinite when the user waits for ever.
+        limit: seconds from the start; infinite for no limit.
         clock: a monotonic clock in seconds.
         start: the clock's reading at the start.
 
@@ -67,22 +67,22 @@ def until_ready(
 ) -> Outcome:
     """Call ``attempt`` until it does not raise NotYetError, and return its outcome.
 
-    The first call comes at once; tenacity decides about the others. Each failure goes to ``on_failure``,
-    but for one that comes when the deadline has passed: that one is raised.
+    The first call comes at once; tenacity times the others. Each failure goes to ``on_failure``, except one that comes
+    after the deadline: that one is raised.
 
     Raises:
-        NotYetError: the last one seen, when the deadline has passed.
-        DetourError: whatever else the attempt raises, at once.
+        NotYetError: the last failure, when the deadline has passed.
+        DetourError: any other failure of the attempt, at once.
 
     """
     last: NotYetError | None = None
-    began = 0.0
+    started = 0.0
 
     def once() -> Outcome:
-        nonlocal last, began
+        nonlocal last, started
         if last is not None and deadline.remaining() <= 0:
-            raise last  # what was seen while there was time says more than an attempt without any
-        began = deadline.elapsed()
+            raise last  # it says more than an attempt without time
+        started = deadline.elapsed()
         try:
             return attempt()
         except NotYetError as error:
@@ -96,20 +96,19 @@ def until_ready(
     except NotYetError:
         pass
 
-    # Imported when something is late: 25 ms that a start with everything in place does not pay; here they are a part of
-    # the first pause.
+    # Costly to import, and only a start that waits needs them: their import is a part of the first pause.
     import random  # noqa: PLC0415  (see above)
 
     import tenacity  # noqa: PLC0415  (see above)
 
     def pause(_state: object = None) -> float:
-        # Counted from the start of the attempt: who has listened to silence for half a second asks again soon.
-        mean = min(max(FIRST_PAUSE, TIMEOUT_SHARE * deadline.elapsed()), MAX_PAUSE)
-        due = began + mean * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  (chance, no secret)
+        # Counted from the start of the attempt: after an attempt that took long, the next comes soon.
+        mean = min(max(FIRST_PAUSE, WAITED_SHARE * deadline.elapsed()), MAX_PAUSE)
+        due = started + mean * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  (chance, no secret)
         seconds = max(MIN_PAUSE, due - deadline.elapsed())
         return seconds if deadline.remaining() - seconds >= MIN_ATTEMPT else deadline.remaining()
 
-    late = tenacity.Retrying(
+    retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(NotYetError),
         wait=pause,
         stop=lambda _state: deadline.remaining() <= 0,
@@ -117,4 +116,4 @@ def until_ready(
         reraise=True,
     )
     sleep(pause())
-    return late(once)
+    return retrying(once)

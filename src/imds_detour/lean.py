@@ -1,22 +1,36 @@
-"""Threads that no signal goes to: only the main thread can act on a stop."""
+"""The C halves of socket, signal and pickle, and threads without the module threading.
+
+The full modules build enums and load selectors, which every start would pay for (bench/NOTES.md). The C halves have
+all that the way to the app needs: plain numbers instead of enums. Nothing else in the package imports them directly;
+a lint rule sees to it.
+"""
 
 from __future__ import annotations
 
+import _socket as socket
 import _thread
 
-TYPE_CHECKING = False
+TYPE_CHECKING = False  # likewise: the module typing is costly to import
 if TYPE_CHECKING:
+    import pickle
     import signal
     from collections.abc import Callable
 else:
-    import _signal as signal  # as in handover.py
+    import _pickle as pickle
+    import _signal as signal
+
+__all__ = ["Lock", "pickle", "signal", "socket", "start_thread"]
+
+Lock = _thread.LockType
 
 
-def start(function: Callable[..., object], *arguments: object) -> None:
-    """Start one. It dies with the process: exec and exit do not wait for it.
+def start_thread(function: Callable[..., object], *arguments: object) -> None:
+    """Start a thread that receives no signals: only the main thread acts on a stop.
+
+    The thread ends with the process; exec and exit do not wait for it.
 
     Raises:
-        RuntimeError: when there is none to be had (a limit on processes).
+        RuntimeError: when the kernel gives no thread (a limit on processes).
 
     """
     every = signal.valid_signals()
@@ -24,5 +38,12 @@ def start(function: Callable[..., object], *arguments: object) -> None:
     try:
         _thread.start_new_thread(function, arguments)
     finally:
-        # Not by setting the mask that was: what libc hides from us (signals 32 and 33) would not be in it.
+        # Not by restoring the old mask: it would lack the signals that libc hides from us (32 and 33).
         signal.pthread_sigmask(signal.SIG_UNBLOCK, every - before)
+
+
+def held_lock() -> Lock:
+    """Return a lock that is held already."""
+    lock = _thread.allocate_lock()
+    lock.acquire()
+    return lock

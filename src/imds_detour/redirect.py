@@ -1,4 +1,4 @@
-"""The way through, step by step: guard, find the mocks, redirect, verify, give up NET_ADMIN. What fails is undone."""
+"""Redirect the metadata addresses: guard, find the mocks, redirect, verify, drop NET_ADMIN. A failure is undone."""
 
 from __future__ import annotations
 
@@ -6,75 +6,71 @@ from contextlib import ExitStack
 
 from imds_detour import verify
 from imds_detour.discovery.dns import resolv_conf
-from imds_detour.discovery.dns.cache import ResolverCache
-from imds_detour.discovery.mock import find
+from imds_detour.discovery.dns.cache import start_cache
+from imds_detour.discovery.mock import Search
 from imds_detour.errors import DetourError
-from imds_detour.firewall import rules, select
-from imds_detour.result import Environment, Redirected, Target, host_lines
-from imds_detour.system import capabilities, etc_hosts, ip_versions, namespaces, routes
+from imds_detour.firewall import rules
+from imds_detour.result import Environment, Redirected, Target
+from imds_detour.system import capabilities, etc_hosts, namespaces, routes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+    from typing import Self
 
     from imds_detour.config.services import Service
     from imds_detour.config.settings import Settings
+    from imds_detour.deadline import Deadline
     from imds_detour.discovery.mock import Mock
     from imds_detour.discovery.probe import Identity
     from imds_detour.endpoint import Address, Endpoint
     from imds_detour.firewall.base import Firewall
     from imds_detour.firewall.rules import Rule
-    from imds_detour.firewall.select import Candidates
+    from imds_detour.firewall.select import FirewallSelector
     from imds_detour.log import Log
 
 LOCK_TIMEOUT = 4.0
-"""Seconds to wait for other writers of the firewall, where the deadline leaves as much. An iptables command takes some
+"""Seconds to wait for other writers of the firewall, if the deadline leaves as much. An iptables command takes some
 milliseconds."""
 UNDO_TIMEOUT = 0.1
-"""The same when something is taken out again behind the deadline: less than the helper then has for its answer."""
+"""The same for an undo after the deadline. The helper has longer than that to answer."""
 
 
-def take(chosen: Settings, log: Log, *, host: bool = False, candidates: Candidates | None = None) -> Redirected:
+def setup(
+    settings: Settings, environment: Environment, selector: FirewallSelector, deadline: Deadline, log: Log
+) -> Redirected:
     """Do everything that comes before the app.
 
-    ``host`` is the user's word that it is the machine's own network namespace that shall be redirected; ``candidates``
-    are the firewalls where they are getting ready already.
-
     Raises:
-        DetourError: when a step fails; what had been done is undone by then.
+        DetourError: when a step fails; the steps before it are undone.
 
     """
-    environment = inspect(chosen, host=host)
-    candidates = candidates or select.Candidates(
-        chosen.backend, select.forking(environment.versions), log.deadline.remaining
-    )
-    names = ResolverCache((service.mock.host for service in environment.services), log)
-    if not chosen.keep_net_admin:
-        from imds_detour.process import privileges  # noqa: F401, PLC0415  (2 ms of ctypes, now that others are at work)
-    firewall = candidates.first_that_works()
-    with ExitStack() as always, ExitStack() as undo:
-        always.callback(firewall.close)
-        install_guard(firewall, environment.addresses if chosen.guard else (), undo, log)
-        targets = tuple(
-            target(service, find(service, environment.versions, names, log, probe=chosen.probe), environment)
-            for service in environment.services
-        )
-        install_redirects(firewall, targets, undo, log)
-        verified = prove(firewall, targets, log)
-        if not chosen.keep_net_admin:
-            give_up_net_admin(log)
-        undo.pop_all()
-    for one in targets:
-        _warn_of_the_rest(one, environment, log, closed=chosen.guard)
-    return Redirected(targets, firewall.name, firewall.reason, verified)
+    selector.start()  # forks, so before the cache starts threads
+    cache = start_cache((service.mock.host for service in environment.services), deadline.clock, log.step)
+    if not settings.keep_net_admin:
+        from imds_detour.process import privileges  # noqa: F401, PLC0415  (loads ctypes while helpers and DNS work)
+    firewall, reason = selector.choose()
+    with Transaction(firewall, deadline, log) as transaction:
+        install_guard(transaction, environment.addresses if settings.guard else ())
+        targets: list[Target] = []
+        for service in environment.services:
+            search = Search(service, environment.versions, cache, log, probe=settings.probe)
+            targets += targets_of(service, search.wait(deadline), environment)
+        install_redirects(transaction, targets)
+        identities = verify_targets(firewall, targets, deadline, log)
+        if not settings.keep_net_admin:
+            drop_net_admin(log)
+        transaction.keep()
+    for service in environment.services:
+        _warn_about_ipv4(service, targets, environment, log, guarded=settings.guard)
+    return Redirected(tuple(targets), firewall.name, reason, identities)
 
 
-def inspect(chosen: Settings, *, host: bool = False) -> Environment:
-    """Look at the network namespace that we are in; nothing is changed.
+def inspect(settings: Settings, *, host: bool = False) -> Environment:
+    """Look at this network namespace. Nothing is changed.
 
     Raises:
-        DetourError: when it is the host's own and ``host`` does not say that it is meant, or a service has no place in
-            it.
+        DetourError: when it is the host's own and ``host`` does not allow that, or a service has no address in it.
 
     """
     if not host and namespaces.is_host_netns():
@@ -83,40 +79,85 @@ def inspect(chosen: Settings, *, host: bool = False) -> Environment:
             "this is the host's own network namespace: a redirect here would hold for the whole machine",
             "run it in a container with a network of its own, or `imds-detourctl init --host` if you mean it",
         )
-    versions = ip_versions.here()
+    versions = namespaces.ip_versions()
     addresses: list[Address] = []
-    for service in chosen.services:
-        here = [at.address for at in service.preset.endpoints if at.address.version in versions]
-        if not here:
+    for service in settings.services:
+        available = [at.address for at in service.preset.endpoints if at.address.version in versions]
+        if not available:
             raise DetourError(
                 "settings",
                 f"{service.preset.name} is at an IPv6 address, and there is no IPv6 in this network namespace",
                 "enable IPv6 on the network, or take it out of MOCK_ENDPOINTS",
             )
-        addresses += here
-    return Environment(versions, chosen.services, tuple(dict.fromkeys(addresses)))
+        addresses += available
+    return Environment(versions, settings.services, tuple(dict.fromkeys(addresses)))
 
 
-def install_guard(firewall: Firewall, addresses: Sequence[Address], undo: ExitStack, log: Log) -> None:
-    """Refuse whatever goes to these addresses, and to no others, from here on.
+class Transaction:
+    """Changes of firewall, routes and /etc/hosts. Leaving it undoes them in reverse order, unless they are kept.
 
-    Raises:
-        DetourError: when the firewall does not take the rules.
+    Attributes:
+        firewall: the firewall to change.
+        deadline: of the whole start.
+        log: receives each step.
+        undo: receives what undoes each change.
 
     """
+
+    __slots__ = ("deadline", "firewall", "log", "undo")
+
+    def __init__(self, firewall: Firewall, deadline: Deadline, log: Log) -> None:
+        self.firewall = firewall
+        self.deadline = deadline
+        self.log = log
+        self.undo = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.undo.close()
+
+    def keep(self) -> None:
+        """Keep all changes."""
+        self.undo.pop_all()
+
+    def install(self, table: str, wanted: tuple[Rule, ...]) -> None:
+        """Make these our rules in a table. An undo installs those that they replace."""
+        for rule in wanted:
+            self.log.step(f"rule: {rule.table} {rule.spec}")
+        before = self.firewall.apply(table, wanted, self.deadline.within(LOCK_TIMEOUT))
+        if before != wanted:
+            self.undo.callback(self._restore, table, before)
+
+    def _restore(self, table: str, before: tuple[Rule, ...]) -> None:
+        self.log.step(f"undo: the rules in table {table} are as they were before")
+        try:
+            installed = self.firewall.installed() if table == "filter" else ()
+            if any(entry.rule and entry.rule.table == "nat" for entry in installed):
+                return  # another start in this namespace has succeeded meanwhile: its app needs this guard too
+            self.firewall.apply(table, before, max(UNDO_TIMEOUT, self.deadline.within(LOCK_TIMEOUT)))
+        except (DetourError, OSError, MemoryError) as error:
+            # The guard was installed first, so it is what remains: closed, not open.
+            self.log.warning(f"our firewall rules could not be removed: {str(error) or type(error).__name__}")
+
+
+def install_guard(transaction: Transaction, addresses: Sequence[Address]) -> None:
+    """Refuse everything that goes to these addresses, and to no others, from now on."""
+    log, layout = transaction.log, transaction.firewall.layout
     try:
-        _install(firewall, "filter", rules.guard(addresses, firewall.layout), undo, log)
+        transaction.install("filter", rules.guard(addresses, layout))
     except DetourError as refusal:
         if refusal.step == "lock":
-            raise  # by somebody who writes all the time, and not for the rules' sake
-        # It may be REJECT alone that this kernel or image has not; if it is more, this fails as well.
+            raise  # another program writes all the time; other rules would not help
+        # The kernel or the image may lack REJECT alone; if it lacks more, this fails too.
         try:
-            _install(firewall, "filter", rules.guard(addresses, firewall.layout, reject=False), undo, log)
+            transaction.install("filter", rules.guard(addresses, layout, reject=False))
         except DetourError:
             raise refusal from None
         log.warning(f"the guard drops instead of rejecting, so that SDKs wait for a timeout: {refusal.reason}")
     if addresses:
-        log.step(f"guard: whatever goes to {' or '.join(map(str, addresses))} is refused from here on")
+        log.step(f"guard: everything that goes to {' or '.join(map(str, addresses))} is refused from now on")
     if server := resolv_conf.server_among(addresses, resolv_conf.read()):
         log.warning(
             f"{server} is this container's DNS server too, and the guard closes it: give it another, in Compose"
@@ -124,14 +165,15 @@ def install_guard(firewall: Firewall, addresses: Sequence[Address], undo: ExitSt
         )
 
 
-def target(service: Service, mocks: tuple[Mock, ...], environment: Environment) -> Target:
-    """Return where a service leads, now that its mock is found.
+def targets_of(service: Service, mocks: Iterable[Mock], environment: Environment) -> list[Target]:
+    """Return where a service leads.
 
     Raises:
         DetourError: when the mock is at an address that is to be redirected itself.
 
     """
-    at = {endpoint.address.version: endpoint for endpoint in service.preset.endpoints}
+    endpoints = {endpoint.address.version: endpoint for endpoint in service.preset.endpoints}
+    targets = []
     for mock in mocks:
         if mock.endpoint.address in environment.addresses:
             raise DetourError(
@@ -139,18 +181,20 @@ def target(service: Service, mocks: tuple[Mock, ...], environment: Environment) 
                 f"{mock} is at an address that MOCK_ENDPOINTS redirects, so the redirect would lead back to it",
                 "take that address out of MOCK_ENDPOINTS, or look at who answers for the mock's name",
             )
-    redirects = (rules.Redirect(at[mock.endpoint.address.version], mock.endpoint) for mock in mocks)
-    return Target(service, mocks, tuple(redirects))
+        redirect = rules.Redirect(endpoints[mock.endpoint.address.version], mock.endpoint)
+        targets.append(Target(service, mock, redirect))
+    return targets
 
 
-def install_redirects(firewall: Firewall, targets: tuple[Target, ...], undo: ExitStack, log: Log) -> None:
-    """Make routes, redirects and host names lead to the mocks.
+def install_redirects(transaction: Transaction, targets: Sequence[Target]) -> None:
+    """Install the routes, redirects and host names that lead to the mocks.
 
     Raises:
-        DetourError: when the kernel or a file does not take them, or two mocks answer for one endpoint.
+        DetourError: when the kernel or a file refuses, or two mocks answer for one endpoint.
 
     """
-    redirects = dict.fromkeys(redirect for one in targets for redirect in one.redirects)
+    firewall, undo, log = transaction.firewall, transaction.undo, transaction.log
+    redirects = tuple(dict.fromkeys(target.redirect for target in targets))
     mocks: dict[Endpoint, Endpoint] = {}
     for redirect in redirects:
         if mocks.setdefault(redirect.endpoint, redirect.mock) != redirect.mock:
@@ -162,68 +206,59 @@ def install_redirects(firewall: Firewall, targets: tuple[Target, ...], undo: Exi
         if route := routes.needed(redirect.endpoint.address, redirect.mock.address):
             undo.callback(routes.put_back, route, routes.add(route))
             log.step(f"route: {route.to} over lo with source {route.source}; there was none that leads to the mock")
-    _install(firewall, "nat", rules.redirects(redirects, firewall.layout), undo, log)
+    transaction.install("nat", rules.redirects(redirects, firewall.layout))
     for redirect in redirects:
         log.step(f"redirect: {redirect.endpoint} -> {redirect.mock}, {firewall.name}")
     etc_hosts.add(host_lines(targets), undo, log.step)
 
 
-def prove(firewall: Firewall, targets: tuple[Target, ...], log: Log) -> tuple[Identity, ...]:
-    """Return who answers at each metadata address, once it is its mock, by our rule; nobody where none was asked.
+def host_lines(targets: Iterable[Target]) -> list[etc_hosts.Line]:
+    """Return the lines of /etc/hosts for SDKs that use a host name: one a service, its first address."""
+    first: dict[str, Target] = {}
+    for target in targets:
+        first.setdefault(target.service.preset.name, target)
+    lines = (etc_hosts.Line(target.redirect.endpoint.address, target.service.preset.names) for target in first.values())
+    return [line for line in lines if line.names]
+
+
+def verify_targets(firewall: Firewall, targets: Iterable[Target], deadline: Deadline, log: Log) -> tuple[Identity, ...]:
+    """Return the answer at each metadata address, which is its mock's and came by our rule; none without a probe.
 
     Raises:
-        DetourError: when it is somebody else or nobody, or the answer did not come by our rule.
+        DetourError: when another service or none answers, or the answer did not come by our rule.
 
     """
-    proven = []
-    for one in targets:
-        for mock, redirect in zip(one.mocks, one.redirects, strict=True):
-            if mock.identity is not None:
-                identity = verify.verify(redirect, mock.identity, mock.question, firewall, log)
-                log.step(f"verified: {identity} answers at {redirect.endpoint}, by our rule")
-                proven.append(identity)
-    return tuple(proven)
+    identities = []
+    for target in targets:
+        if target.mock.identity is not None:
+            identity = verify.verify(target, firewall, deadline, log)
+            log.step(f"verified: {identity} answers at {target.redirect.endpoint}, by our rule")
+            identities.append(identity)
+    return tuple(identities)
 
 
-def give_up_net_admin(log: Log) -> None:
-    """Take NET_ADMIN out of reach of the app.
+def drop_net_admin(log: Log) -> None:
+    """Drop NET_ADMIN, so that the app cannot get it back.
 
     Raises:
-        DetourError: when it would still be within reach.
+        DetourError: when the app could still get it.
 
     """
     if not capabilities.within_reach(capabilities.NET_ADMIN):
         return
-    from imds_detour.process import privileges  # noqa: PLC0415  (take() has loaded it, while others were at work)
+    from imds_detour.process import privileges  # noqa: PLC0415  (setup() has loaded it)
 
     if privileges.drop_net_admin():
-        log.warning("NET_ADMIN given up by no_new_privs, for want of SETPCAP: set-uid programs have no effect")
-    log.step("NET_ADMIN is given up")
+        log.warning("NET_ADMIN is dropped by no_new_privs, without SETPCAP: set-uid programs have no effect")
+    log.step("NET_ADMIN is dropped")
 
 
-def _install(firewall: Firewall, table: str, wanted: tuple[Rule, ...], undo: ExitStack, log: Log) -> None:
-    """Make these our rules in a table; should a later step fail, what they took the place of comes back."""
-    for rule in wanted:
-        log.step(f"rule: {rule.table} {rule.spec}")
-    before = firewall.apply(table, wanted, log.deadline.within(LOCK_TIMEOUT))
-    if before != wanted:
-        undo.callback(_put_back, firewall, table, before, log)
-
-
-def _put_back(firewall: Firewall, table: str, before: tuple[Rule, ...], log: Log) -> None:
-    log.step(f"undo: our rules in table {table} give way to what was there")
-    try:
-        if table == "filter" and any(found.rule and found.rule.table == "nat" for found in firewall.installed()):
-            return  # another start in this namespace has succeeded meanwhile: its app lives behind this guard too
-        firewall.apply(table, before, max(UNDO_TIMEOUT, log.deadline.within(LOCK_TIMEOUT)))
-    except (DetourError, OSError, MemoryError) as error:
-        # The guard, which came first, is what stands when nothing can be taken out: closed, not open.
-        log.warning(f"our firewall rules could not be taken out: {str(error) or type(error).__name__}")
-
-
-def _warn_of_the_rest(one: Target, environment: Environment, log: Log, *, closed: bool) -> None:
-    """Say so when a mock answers over IPv6 alone: most SDKs ask over IPv4 unless told otherwise."""
-    first = one.service.preset.endpoints[0]
-    if first.address in environment.addresses and first not in [redirect.endpoint for redirect in one.redirects]:
-        state = "closed" if closed else "as it was"
-        log.warning(f"{one.mocks[0].name} answers over IPv6 only: {first.address} stays {state}")
+def _warn_about_ipv4(
+    service: Service, targets: Iterable[Target], environment: Environment, log: Log, *, guarded: bool
+) -> None:
+    """Warn when a mock answers over IPv6 alone: most SDKs ask over IPv4 unless told otherwise."""
+    first = service.preset.endpoints[0]
+    own = [target for target in targets if target.service == service]
+    if first.address in environment.addresses and first not in [target.redirect.endpoint for target in own]:
+        state = "closed" if guarded else "as it was"
+        log.warning(f"{own[0].mock.name} answers over IPv6 only: {first.address} stays {state}")

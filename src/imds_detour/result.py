@@ -1,13 +1,12 @@
-"""What there is to work on, where each service leads, and what has been done, as values."""
+"""What a start works on and what it did, as values."""
 
 from __future__ import annotations
 
-from imds_detour.system import etc_hosts
 from imds_detour.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from imds_detour.config.services import Service
     from imds_detour.discovery.mock import Mock
@@ -17,15 +16,15 @@ if TYPE_CHECKING:
 
 
 BY_VARIABLES = "endpoint variables"
-"""What MOCK_BACKEND=env has in a firewall's place."""
+"""The name that MOCK_BACKEND=env has in place of a firewall's."""
 
 
 class Environment(Value):
-    """What there is to work on in this network namespace.
+    """The network namespace that this process is in.
 
     Attributes:
-        versions: its IP versions, 4 and perhaps 6.
-        services: what is to be redirected.
+        versions: its IP versions: 4, and perhaps 6.
+        services: the services to redirect.
         addresses: the metadata addresses of all of them, over these IP versions.
 
     """
@@ -36,69 +35,62 @@ class Environment(Value):
 
 
 class Target(Value):
-    """One service, and where it leads now.
+    """A service's mock over one IP version, and the redirect that leads to it.
 
     Attributes:
-        service: whose metadata addresses.
-        mocks: where its mock answers, one for each IP version.
-        redirects: the same as rules have it, in the same order.
+        service: the service.
+        mock: its mock.
+        redirect: from the service's endpoint to the mock's.
 
     """
 
     service: Service
-    mocks: tuple[Mock, ...]
-    redirects: tuple[Redirect, ...]
-
-
-def host_lines(targets: Sequence[Target]) -> list[etc_hosts.Line]:
-    """Return what /etc/hosts must say for the SDKs that go by name."""
-    lines = (etc_hosts.Line(one.redirects[0].endpoint.address, one.service.preset.names) for one in targets)
-    return [line for line in lines if line.names]
+    mock: Mock
+    redirect: Redirect
 
 
 class Redirected(Value):
-    """What has been done, and stands.
+    """What a start has done.
 
     Attributes:
-        targets: the services, in the user's order.
+        targets: where each service leads, in the user's order.
         backend: the firewall's name.
-        reason: why this firewall.
-        verified: who answers at each metadata address, in the same order; empty when nobody was asked.
+        reason: why this firewall was chosen.
+        identities: the mocks that answered at the metadata addresses, in the same order; empty without a probe.
 
     """
 
     targets: tuple[Target, ...]
     backend: str
     reason: str
-    verified: tuple[Identity, ...]
+    identities: tuple[Identity, ...]
 
     def facts(self) -> dict[str, str | None]:
-        """Return what a person or a program wants to know of it, as text."""
-        redirects = [redirect for target in self.targets for redirect in target.redirects]
+        """Return the keys of the JSON event ``ready``."""
         return {
-            "endpoint": _listed(redirect.endpoint for redirect in redirects),
-            "mock": _listed(mock.name for target in self.targets for mock in target.mocks),
-            "address": _listed(redirect.mock for redirect in redirects),
+            "endpoint": _listed(target.redirect.endpoint for target in self.targets),
+            "mock": _listed(target.mock.name for target in self.targets),
+            "address": _listed(target.mock.endpoint for target in self.targets),
             "backend": self.backend,
-            "verified": _listed(self.verified) or None,
+            "verified": _listed(self.identities) or None,
         }
 
     def __str__(self) -> str:
         return self.line()
 
-    def line(self, *, why: bool = False) -> str:
-        """Return the same as a line for people, ``why`` with the reason for this firewall."""
-        ways: dict[str, list[Redirect]] = {}
+    def line(self, *, with_reason: bool = False) -> str:
+        """Return one line for people, with the reason for the firewall if asked."""
+        by_name: dict[str, list[Redirect]] = {}
         for target in self.targets:
-            ways.setdefault(target.mocks[0].name, []).extend(target.redirects)
-        led = []
-        for name, redirects in ways.items():
-            at = _listed(redirect.mock for redirect in redirects)
-            where = at if name == str(redirects[0].mock.address) else f"{name} ({at})"
-            led.append(f"{_listed(redirect.endpoint for redirect in redirects)} -> {where}")
-        proof = f"verified {_listed(self.verified)}" if self.verified else "not verified (MOCK_PROBE=off)"
-        backend = f"{self.backend} ({self.reason})" if why else self.backend
-        return f"{', '.join(led)}, {backend}, {proof}"
+            by_name.setdefault(target.mock.name, []).append(target.redirect)
+        arrows = []
+        for name, redirects in by_name.items():
+            addresses = _listed(redirect.mock for redirect in redirects)
+            mock = addresses if name == str(redirects[0].mock.address) else f"{name} ({addresses})"
+            arrows.append(f"{_listed(redirect.endpoint for redirect in redirects)} -> {mock}")
+        proof = f"verified {_listed(self.identities)}" if self.identities else "not verified (MOCK_PROBE=off)"
+        backend = f"{self.backend} ({self.reason})" if with_reason else self.backend
+        return f"{', '.join(arrows)}, {backend}, {proof}"
 
 
 def _listed(items: Iterable[object]) -> str:

@@ -1,4 +1,4 @@
-"""The proof: ask through the metadata address, and see that it is the mock that answers, by our rule."""
+"""Prove a redirect: ask through the metadata address, and see that the mock answers, by our rule."""
 
 from __future__ import annotations
 
@@ -11,53 +11,62 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from imds_detour.discovery.probe import Identity, Question
+    from imds_detour.discovery.probe import Identity
     from imds_detour.firewall.base import Firewall
-    from imds_detour.firewall.rules import Redirect, Rule
+    from imds_detour.firewall.rules import Rule
     from imds_detour.log import Log
+    from imds_detour.result import Target
 
 TIMEOUT = 10.0
-"""Seconds. The mock has just answered directly; if it does not do so through the redirect soon, it never will."""
-
+"""Seconds for an answer through the redirect. The mock has just answered directly."""
 MIN_TIMEOUT = 0.1
-"""Seconds that it has for that though the deadline be nearer: with none, nobody at all would seem to answer."""
-
+"""Seconds for it even if the deadline is nearer: with no time, every service seems silent."""
 READINGS = 5
-"""How often to look for the counter to rise. Another writer of a legacy table sets its counters to 0 for a moment."""
+"""Attempts to see the counter rise. Another writer of a legacy table resets its counters for a moment."""
 
 
-def verify(redirect: Redirect, expected: Identity, question: Question, firewall: Firewall, log: Log) -> Identity:
-    """Return what the mock says at the metadata address, once it is the mock, and nobody else, that answers there.
+def verify(target: Target, firewall: Firewall, deadline: Deadline, log: Log) -> Identity:
+    """Wait until the mock answers at the metadata address by our rule, and return its answer.
+
+    The mock has answered directly before; its answer now must be the same.
 
     Raises:
-        DetourError: when somebody else or nobody answers there, or the answer did not come by our rule.
+        DetourError: when another service or none answers there, or the answer did not come by our rule.
 
     """
-    deadline = Deadline(max(MIN_TIMEOUT, log.deadline.within(TIMEOUT)))
-    return _counted(redirect, firewall, lambda: compare(redirect, expected, question, deadline, log))
+    timeout = Deadline(max(MIN_TIMEOUT, deadline.within(TIMEOUT)))
+    return _counted(target, firewall, lambda: compare(target, timeout, log))
 
 
-def verify_now(redirect: Redirect, expected: Identity, question: Question, firewall: Firewall, log: Log) -> Identity:
-    """Return the same at the first attempt, for one who comes back anyway.
+def verify_once(target: Target, firewall: Firewall, deadline: Deadline, log: Log) -> Identity:
+    """Do the same in one attempt, for a caller that tries again later.
 
     Raises:
-        NotYetError: when nobody answers at the metadata address now.
+        NotYetError: when there is no answer at the metadata address now.
         DetourError: as verify().
 
     """
 
     def ask() -> Identity:
-        seen = identify(redirect.endpoint, question, log.deadline, log.step)
-        if seen.body != expected.body:
-            _blame(redirect, seen, expected, question, log.deadline)
-        return seen
+        seen = identify(target.redirect.endpoint, target.mock.question, deadline, log.step)
+        return _same(target, seen, deadline)
 
-    return _counted(redirect, firewall, ask)
+    return _counted(target, firewall, ask)
 
 
-def _counted(redirect: Redirect, firewall: Firewall, ask: Callable[[], Identity]) -> Identity:
-    """Return what is answered at the metadata address, once the counter of our rule has risen with the question."""
-    rule = translation(redirect, firewall.layout)
+def compare(target: Target, deadline: Deadline, log: Log) -> Identity:
+    """Wait until the mock answers at the metadata address, by whatever rule, and return its answer.
+
+    Raises:
+        DetourError: when another service or none answers there.
+
+    """
+    return _same(target, _ask(target, deadline, log), deadline)
+
+
+def _counted(target: Target, firewall: Firewall, ask: Callable[[], Identity]) -> Identity:
+    """Return the answer to a question with which the counter of our rule has risen."""
+    rule = translation(target.redirect, firewall.layout)
     for _ in range(READINGS):
         before = _packets(firewall, rule)
         seen = ask()
@@ -65,31 +74,21 @@ def _counted(redirect: Redirect, firewall: Firewall, ask: Callable[[], Identity]
             return seen
     raise DetourError(
         "probe",
-        f"{redirect.endpoint} answers like the mock, but not by our rule: its counter stands still",
+        f"{target.redirect.endpoint} answers like the mock, but not by our rule: its counter does not rise",
         "another rule redirects that address already (`nft list ruleset`, `iptables-save`): remove one of the two",
     )
 
 
-def compare(redirect: Redirect, expected: Identity, question: Question, deadline: Deadline, log: Log) -> Identity:
-    """Return what the mock says at the metadata address; whether it came there by our rule is not looked at.
+def _ask(target: Target, deadline: Deadline, log: Log) -> Identity:
+    redirect = target.redirect
 
-    Raises:
-        DetourError: when somebody else or nobody answers there.
-
-    """
-    seen = _ask(redirect, question, deadline, log)
-    if seen.body != expected.body:
-        _blame(redirect, seen, expected, question, deadline)
-    return seen
-
-
-def _ask(redirect: Redirect, question: Question, deadline: Deadline, log: Log) -> Identity:
     def waiting(error: NotYetError) -> None:
-        log.waiting(NotYetError(error.step, f"{redirect.mock} through {redirect.endpoint}: {error.reason}"))
+        reason = f"{redirect.mock} through {redirect.endpoint}: {error.reason}"
+        log.waiting(NotYetError(error.step, reason), deadline)
 
     try:
         return until_ready(
-            lambda: identify(redirect.endpoint, question, deadline, log.step), deadline, on_failure=waiting
+            lambda: identify(redirect.endpoint, target.mock.question, deadline, log.step), deadline, on_failure=waiting
         )
     except NotYetError as error:
         raise DetourError(
@@ -99,33 +98,35 @@ def _ask(redirect: Redirect, question: Question, deadline: Deadline, log: Log) -
         ) from None
 
 
-def _blame(redirect: Redirect, seen: Identity, expected: Identity, question: Question, deadline: Deadline) -> None:
-    """Ask the mock again; return when it is the mock that has changed its answer for good.
+def _same(target: Target, seen: Identity, deadline: Deadline) -> Identity:
+    """Return the answer seen at the metadata address, if it is the mock's; the mock may have changed its own.
 
     Raises:
-        DetourError: when it is somebody else who answers at the metadata address, or the mock says something new each
-            time, which proves nothing.
+        DetourError: when another service answers there, or the mock's answer differs each time, which proves nothing.
 
     """
+    expected, question, redirect = target.mock.identity, target.mock.question, target.redirect
+    assert expected is not None  # noqa: S101  (without a probe, nothing is verified)
+    if seen.body == expected.body:
+        return seen
     try:
         now = identify(redirect.mock, question, deadline)
     except NotYetError:
-        now = expected  # what it said when it last answered
+        now = expected  # its last answer
     if now.body == seen.body:
-        return
+        return seen
     if now.body != expected.body:
-        asked = f"GET {question.proof.path}"
         raise DetourError(
             "probe",
-            f"the mock at {redirect.mock} answers {asked} with something new each time: {expected}, {now}",
+            f"the mock at {redirect.mock} answers GET {question.proof.path} differently each time: {expected}, {now}",
             "let MOCK_PROBE name a path whose answer stays the same",
         )
     raise DetourError(
         "probe",
-        f"somebody else answers at {redirect.endpoint}: {seen}; the mock at {redirect.mock} is {expected}",
+        f"another service answers at {redirect.endpoint}: {seen}; the mock at {redirect.mock} is {expected}",
         "look for other rules or proxies that take that address (`nft list ruleset`, `iptables-save`)",
     )
 
 
 def _packets(firewall: Firewall, rule: Rule) -> int:
-    return sum(found.packets for found in firewall.installed(rule.table) if found.rule == rule)
+    return sum(installed.packets for installed in firewall.installed(rule.table) if installed.rule == rule)

@@ -269,7 +269,7 @@ INTERRUPTED_EARLY = """
 import os, signal, sys
 from imds_detour.bootstrap import excepthook
 if sys.argv[1] == "ours":
-    excepthook.no_tracebacks()
+    excepthook.install_excepthook()
 os.kill(os.getpid(), signal.SIGINT)
 """
 

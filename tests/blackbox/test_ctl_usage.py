@@ -131,7 +131,7 @@ def test_one_verb_loads_one_module(running: World) -> None:
     """The mock's asyncio, for one, is not for everybody who wants to know the status."""
     done = running.raw(sys.executable, "-X", "importtime", CTL, "status", "--help", environ={})
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.decode().splitlines()}
-    assert "imds_detour.ctl.firewalls" in loaded
+    assert "imds_detour.firewall.select" in loaded
     assert loaded & {"asyncio", "subprocess", "shtab", "imds_detour.ctl.rule_reader", "imds_detour.ctl.doctor"} == set()
 
 

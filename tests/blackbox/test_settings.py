@@ -156,7 +156,7 @@ def test_an_unknown_variable_is_warned_of_and_the_app_starts(running: World, nam
     done = running.raw(DETOUR, "echo", "started", environ={**SETTINGS, name: "x"})
     assert (done.returncode, done.stdout) == (0, b"started\n")
     first, second, end = done.stderr.decode().split("\n")
-    assert first == f"imds-detour: {name} is not a setting of ours{hint}; `imds-detour --help` lists them"
+    assert first == f"imds-detour: {name} is not a setting of imds-detour{hint}; `imds-detour --help` lists them"
     assert second.startswith(f"imds-detour: {METADATA}:80 -> ")
     assert end == ""
 
@@ -164,7 +164,7 @@ def test_an_unknown_variable_is_warned_of_and_the_app_starts(running: World, nam
 def test_an_unknown_variables_name_cannot_break_the_line(running: World) -> None:
     """Names come from outside as well."""
     done = running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_\n\x1b[2J\udcff": "x"})
-    assert done.stderr.decode().startswith("imds-detour: MOCK_\\n\\x1b[2J\\xff is not a setting of ours")
+    assert done.stderr.decode().startswith("imds-detour: MOCK_\\n\\x1b[2J\\xff is not a setting of imds-detour")
     assert done.stderr.count(b"\n") == 2
 
 
@@ -230,7 +230,7 @@ def test_debug_says_each_step_with_its_time(running: World) -> None:
         time, text = step.removeprefix("imds-detour: ").split(" ms  ")
         assert time.strip().isdigit()
         texts.append(text.split(":")[0])
-    wanted = ["guard", "the mock answers", "redirect", "verified", "NET_ADMIN is given up"]
+    wanted = ["guard", "the mock answers", "redirect", "verified", "NET_ADMIN is dropped"]
     assert [text for text in texts if text in wanted] == wanted
     assert last.endswith("; exec true")
     assert end == ""

@@ -22,7 +22,7 @@ imds-detour {__version__}: send the cloud metadata address (169.254.169.254) to 
 usage: imds-detour [--] COMMAND [ARG...]
 
 A container entrypoint. It waits for the mock's name, redirects the metadata address to the mock, verifies that the mock
-is the one that answers, gives up NET_ADMIN, and becomes COMMAND. If a step fails, COMMAND does not start.
+is the one that answers, drops NET_ADMIN, and becomes COMMAND. If a step fails, COMMAND does not start.
 
 settings (environment):
 {ROWS}

@@ -177,9 +177,11 @@ HTTP = {
     "empty": Case(says="with nothing", http=("GET=body:",)),
     "right every second time, else 500": Case(starts=True, http=("GET=turns:ok|500",), settings=LONGER),
     "right every second time, else somebody": Case(
-        starts=None, http=("GET=turns:ok|body:i-somebody",), says=f"somebody else answers|something new|{INSTANCE}"
+        starts=None,
+        http=("GET=turns:ok|body:i-somebody",),
+        says=f"another service answers|differently each time|{INSTANCE}",
     ),
-    "something new each time": Case(says="something new each time", http=("GET=count",)),
+    "something new each time": Case(says="differently each time", http=("GET=count",)),
     "HTTP/1.0": Case(starts=True, http=("GET=http10",), settings=LONGER),
     "chunked": Case(starts=True, http=("GET=chunked",), settings=LONGER),
     "HTTP/2": Case(says="does not speak HTTP", http=("GET=http2", "PUT=http2")),

@@ -35,7 +35,7 @@ POINTS = {
     "redirect: [": "the same over IPv6",
     "/etc/hosts: ": "the names are there",
     "verified: ": "it is verified",
-    "NET_ADMIN is given up": "behind the last change of ours",
+    "NET_ADMIN is dropped": "behind the last change of ours",
     "user: ": "the last before the app",
 }
 """What a line of MOCK_LOG=debug says there, and where that is."""

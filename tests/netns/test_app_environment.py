@@ -109,7 +109,7 @@ def test_a_mock_that_does_not_answer_keeps_the_app_from_starting(world: World) -
 @pytest.mark.parametrize(
     ("endpoints", "reason"),
     [
-        ("oci", "MOCK_BACKEND=env cannot lead anyone to a mock of oci"),
+        ("oci", "MOCK_BACKEND=env cannot lead SDKs to a mock of oci"),
         ("ecs,eks", "cannot serve ecs and eks at once: both need AWS_CONTAINER_CREDENTIALS_FULL_URI"),
         ("ecs", "SDKs follow AWS_CONTAINER_CREDENTIALS_FULL_URI to a loopback address only"),
     ],

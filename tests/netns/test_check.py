@@ -70,7 +70,7 @@ def test_without_a_redirect_nobody_is_asked(ready: World) -> None:
     ready.start_real_service(ready.mock)
     done = check(ready)
     assert done.returncode == 1
-    assert f"no redirect of ours stands for {METADATA}:80" in done.stderr
+    assert f"{METADATA}:80 is not redirected by imds-detour" in done.stderr
 
 
 def test_somebody_else_is_not_the_mock(ready: World) -> None:
@@ -79,7 +79,7 @@ def test_somebody_else_is_not_the_mock(ready: World) -> None:
     ready.start_real_service(ready.mock)
     done = check(ready, *NO_NET_ADMIN)
     assert done.returncode == 1
-    assert f"somebody else answers at {METADATA}:80: IMDSv2 i-0real0real0real00" in done.stderr
+    assert f"another service answers at {METADATA}:80: IMDSv2 i-0real0real0real00" in done.stderr
 
 
 @BACKENDS
@@ -105,7 +105,7 @@ def test_when_the_mock_has_moved_the_old_place_is_named(world: World, backend: s
     world.app.write("hosts", f"10.88.0.4 {NAME}\n")
     done = check(world)
     assert done.returncode == 1
-    assert f"{METADATA}:80 leads to {MOCK}:{PORT}, and the mock is {NAME} (10.88.0.4:{PORT}) now" in done.stderr
+    assert f"{METADATA}:80 leads to {MOCK}:{PORT}, and the mock is at {NAME} (10.88.0.4:{PORT}) now" in done.stderr
 
 
 def test_any_of_the_addresses_that_the_name_has_is_right(world: World) -> None:

@@ -179,7 +179,9 @@ def test_settings_that_make_no_sense(ready: World) -> None:
 def test_a_typo_in_a_setting_is_worth_a_look(ready: World) -> None:
     """It stops nothing, and it is named."""
     done = ready.app.run(CTL, "doctor", environ=ready.settings(None, MOCK_PROT="1338"))
-    assert f"\nwarn  {'settings':27}MOCK_PROT is not a setting of ours (did you mean MOCK_PORT?)\n" in done.stdout
+    assert (
+        f"\nwarn  {'settings':27}MOCK_PROT is not a setting of imds-detour (did you mean MOCK_PORT?)\n" in done.stdout
+    )
     assert done.stdout.splitlines()[-2].startswith("worth a look (settings): correct its name")
 
 

@@ -130,12 +130,11 @@ def test_a_failed_start_leaves_nothing(dual: World) -> None:
 
 HALF = """
 from imds_detour.firewall import rules
-from imds_detour.firewall.iptables import helpers
-from imds_detour.firewall.iptables.backend import LegacyFirewall
+from imds_detour.firewall.iptables.start import start_legacy
 from imds_detour.config.presets import PRESETS
 from imds_detour.errors import DetourError
 
-firewall = LegacyFirewall(helpers.start((4, 6)))
+firewall = start_legacy((4, 6))
 refused = rules.Rule("filter", rules.LEGACY.guard, rules.Reject("no-such-reply"), version=6)
 try:
     firewall.apply("filter", (*rules.guard([PRESETS["aws"].endpoints[0].address], rules.LEGACY), refused), 1)

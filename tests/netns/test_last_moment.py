@@ -25,7 +25,7 @@ CALLS = "rt_sigprocmask,rt_sigaction,rt_sigpending"
 """What the last moment is made of, besides the line that announces the app."""
 STRACE = (shutil.which("strace") or "strace", "-D", "-s", "200", "-e", f"trace=write,execve,exit_group,{CALLS}")
 """Looks at the main thread of its own process, which becomes the command: PID 1 stays that, and no helper is meant."""
-GIVEN_UP = "NET_ADMIN is given up"
+GIVEN_UP = "NET_ADMIN is dropped"
 TERM = int(signal.SIGTERM)
 
 Moment = tuple[str, int]
@@ -98,7 +98,7 @@ def chosen(last: list[Moment]) -> list[Moment]:
 def test_a_stop_at_each_of_the_last_calls_ends_it(
     working: World, last: list[Moment], tmp_path: Path, as_pid_1: bool
 ) -> None:
-    """From where NET_ADMIN is given up to the last look at what is pending: 128+n, and the app is not executed."""
+    """From where NET_ADMIN is dropped to the last look at what is pending: 128+n, and the app is not executed."""
     for at in chosen(last):
         trace = tmp_path / "-".join(map(str, at))
         with traced(working, trace, DETOUR, "sh", "-c", "echo started", as_pid_1=as_pid_1, at=at) as process:

@@ -172,7 +172,7 @@ def test_a_later_start_stays_with_nftables(world: World) -> None:
     assert world.detour("true", MOCK_BACKEND="auto").returncode == 0
     refused = world.detour("true", MOCK_BACKEND="legacy")
     assert (refused.returncode, refused.stdout) == (125, "")
-    assert "stand in nftables since an earlier start" in refused.stderr
+    assert "rules from an earlier start are in nftables" in refused.stderr
     assert ruleset(world) == OURS
     assert world.ours() == ""
 

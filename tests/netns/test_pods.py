@@ -107,7 +107,7 @@ def test_variables_of_a_service_are_no_typos(running: Cluster) -> None:
     """The kubelet's MOCK_METADATA_* are passed over in silence; a typo beside them is not."""
     container = {**pod()["initContainers"][0], "command": ["imds-detour", "true"]}  # the wrapper warns of typos
     assert "is not a setting" not in running.container(container).stderr
-    assert "MOCK_PROT is not a setting of ours" in running.container(container, MOCK_PROT="1338").stderr
+    assert "MOCK_PROT is not a setting of imds-detour" in running.container(container, MOCK_PROT="1338").stderr
 
 
 def test_without_the_init_container_the_app_reaches_the_real_service(running: Cluster) -> None:

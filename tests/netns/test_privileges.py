@@ -76,7 +76,7 @@ def test_without_setpcap_no_new_privs_keeps_net_admin_away(running: World) -> No
     assert b"NoNewPrivs:\t1\n" in done.stdout
     warning, _, end = done.stderr.decode().split("\n")
     assert warning == (
-        "imds-detour: NET_ADMIN given up by no_new_privs, for want of SETPCAP: set-uid programs have no effect"
+        "imds-detour: NET_ADMIN is dropped by no_new_privs, without SETPCAP: set-uid programs have no effect"
     )
     assert end == ""
 

@@ -343,7 +343,7 @@ def test_no_net_admin_says_how_to_add_it(world: World) -> None:
     """The usual first mistake: Compose's cap_add is missing."""
     assert without(world, "--bounding-set", "-net_admin", "--inh-caps", "-net_admin") == (
         "no NET_ADMIN capability; add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`; "
-        "where none can be had: MOCK_BACKEND=env leads SDKs by the variables that some of them honour"
+        "without NET_ADMIN: MOCK_BACKEND=env sets the variables that some SDKs follow"
     )
 
 
@@ -362,7 +362,7 @@ def test_another_user_than_root_is_told_to_start_as_root(world: World) -> None:
         "no NET_ADMIN capability (uid 65534 is not root); "
         "start as root with `cap_add: [NET_ADMIN]` (no `USER` in the Dockerfile, no `user:` in Compose) and let "
         "MOCK_USER=65534 make the app that user; or use the sidecar, which needs no change to the app; "
-        "where none can be had: MOCK_BACKEND=env leads SDKs by the variables that some of them honour"
+        "without NET_ADMIN: MOCK_BACKEND=env sets the variables that some SDKs follow"
     )
 
 

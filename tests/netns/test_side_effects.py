@@ -74,7 +74,7 @@ def test_a_check_makes_no_table(world: World, *, redirected: bool) -> None:
     listed = world.app.run("nft", "-s", "list", "ruleset").stdout
     done = world.app.run(CTL, "check", environ=world.settings(None, MOCK_HOSTNAME=MOCK), check=False)
     assert done.returncode == (0 if redirected else 1)
-    said = "by our rule" if redirected else f"no redirect of ours stands for {METADATA}:80"
+    said = "by our rule" if redirected else f"{METADATA}:80 is not redirected by imds-detour"
     assert said in done.stdout + done.stderr
     assert tables(world) == NONE
     assert world.app.run("nft", "-s", "list", "ruleset").stdout == listed

@@ -136,7 +136,7 @@ def test_rules_that_somebody_takes_out_are_put_back(world: World, sidecars: list
     sidecar.says("verified")
     standing = listed(world)
     world.app.run("nft", "flush", "ruleset")
-    sidecar.says("somebody has changed our firewall rules: they are put back")
+    sidecar.says("another program has changed our firewall rules: they are put back")
     until(lambda: listed(world), lambda now: now == standing)
     assert asked(world) == INSTANCE
 

@@ -258,7 +258,7 @@ def test_what_has_no_effect_is_found_out(running: World, start: tuple[str, ...],
     done = running.raw(*traced, "-e", f"inject={call}:retval=0", DETOUR, "id", "-u", environ=environ)
     assert (done.returncode, done.stdout) == (125, b""), done.stderr
     assert done.stderr.decode() == (
-        "imds-detour: our firewall rules stay in this network namespace\n"
+        "imds-detour: the firewall rules of this start stay in this network namespace\n"
         f"imds-detour: wrong after becoming 1000:1000: {wrong}; please report it\n"
     )
 

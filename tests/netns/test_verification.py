@@ -237,7 +237,7 @@ def test_a_path_whose_answer_changes_each_time_is_refused_as_such(world: World) 
     world.start_faulty("GET=count")
     done = world.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_PROBE="/time")
     last = assert_refused(world, done, world.foreign())
-    assert f"the mock at {MOCK}:{PORT} answers GET /time with something new each time: IMDSv1 2, IMDSv1 6" in last
+    assert f"the mock at {MOCK}:{PORT} answers GET /time differently each time: IMDSv1 2, IMDSv1 6" in last
     assert "let MOCK_PROBE name a path whose answer stays the same" in last
 
 
@@ -270,7 +270,7 @@ def test_somebody_else_at_the_metadata_address_ends_in_125(world: World) -> None
     before = world.foreign()
     done = world.detour("echo", "started", MOCK_HOSTNAME=MOCK)
     last = assert_refused(world, done, before)
-    assert f"somebody else answers at {METADATA}:80: IMDSv2 {REAL_INSTANCE}" in last
+    assert f"another service answers at {METADATA}:80: IMDSv2 {REAL_INSTANCE}" in last
     assert f"the mock at {MOCK}:{PORT} is IMDSv2 {INSTANCE}" in last
 
 
@@ -289,7 +289,7 @@ def test_the_mock_by_somebody_elses_rule_is_no_proof(world: World) -> None:
     send_metadata_to(world, MOCK, PORT)
     before = world.foreign()
     last = assert_refused(world, world.detour("echo", "started", MOCK_HOSTNAME=MOCK), before)
-    assert f"{METADATA}:80 answers like the mock, but not by our rule: its counter stands still" in last
+    assert f"{METADATA}:80 answers like the mock, but not by our rule: its counter does not rise" in last
 
 
 def test_a_foreign_rule_that_leads_nowhere_ends_in_125(world: World) -> None:

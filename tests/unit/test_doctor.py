@@ -6,14 +6,14 @@ import pytest
 
 from imds_detour.ctl.commands.doctor import to_change
 from imds_detour.ctl.doctor import process
-from imds_detour.ctl.doctor.context import Case
+from imds_detour.ctl.doctor.context import DoctorContext
 from imds_detour.ctl.doctor.result import State, fail, ok, warn
 from imds_detour.system.namespaces import INITIAL_NET, INITIAL_PID, NamespaceInfo
 
 
-def case(net: int) -> Case:
+def case(net: int) -> DoctorContext:
     """Return a case in a network namespace with this number; nothing is looked at for it."""
-    made = object.__new__(Case)
+    made = object.__new__(DoctorContext)
     made.__dict__["signs"] = NamespaceInfo(net, INITIAL_PID, INITIAL_NET, hardware=False, fixed=True)
     return made
 

@@ -64,10 +64,11 @@ def test_json_is_one_object_a_line(capfd: pytest.CaptureFixture[str]) -> None:
 
 def say_everything(log: str) -> None:
     """Report one of each."""
-    report = Log(log, Deadline(30, Clock()))
+    clock = Clock()
+    report = Log(log, clock)
     report.step("step")
     report.warning("warning")
-    report.waiting(FAILURE)
+    report.waiting(FAILURE, Deadline(30, clock))
     report.success("success", {"port": 80})
     report.failure(FAILURE)
 
@@ -75,9 +76,10 @@ def say_everything(log: str) -> None:
 def test_a_wait_is_told_at_first_and_then_every_five_seconds(capfd: pytest.CaptureFixture[str]) -> None:
     """However often it is tried in between; without an end it is told without one."""
     clock = Clock()
-    report = Log("text", Deadline(math.inf, clock))
+    report = Log("text", clock)
+    deadline = Deadline(math.inf, clock)
     for _ in range(120):
-        report.waiting(FAILURE)
+        report.waiting(FAILURE, deadline)
         clock.now += 0.1
     assert capfd.readouterr().err.splitlines() == [
         f"imds-detour: waiting: no such name ({seconds} s)" for seconds in ("0.0", "5.1", "10.2")
@@ -101,5 +103,5 @@ def test_quotes_cut_what_is_long() -> None:
 
 def test_json_holds_no_half_surrogates(capfd: pytest.CaptureFixture[str]) -> None:
     """Strict readers refuse them; line ends are JSON's own matter."""
-    Log("json", Deadline(30)).warning("\udcff\n")
+    Log("json").warning("\udcff\n")
     assert json.loads(capfd.readouterr().err) == {"event": "warning", "text": "\\xff\n"}

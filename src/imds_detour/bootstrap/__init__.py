@@ -1,1 +1,26 @@
-"""What runs before main(): each way of starting the interpreter, and the start sequence that they share."""
+"""What runs before main(): one module for each way of starting the interpreter, and the start sequence they share."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from imds_detour.process.handover import Inherited
+
+
+def start(inherited: "Inherited", changes: "dict[bytes, bytes | None]") -> "NoReturn":
+    """Exit on stop signals from now on, and run imds-detour.
+
+    Args:
+        inherited: the signal masks for the app.
+        changes: environment variables that starting the interpreter has changed; None unsets one.
+
+    """
+    # Imported late: PID 1 loses a stop signal that comes before its handlers are set, so that comes first.
+    from imds_detour.process import handover  # noqa: PLC0415  (see above)
+
+    handover.honour_stops(inherited)
+    handover.tidy_up_later()
+    handover.hold_closed_streams()
+    from imds_detour.main import main  # noqa: PLC0415  (see above)
+
+    main(inherited, changes)

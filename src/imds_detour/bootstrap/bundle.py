@@ -1,8 +1,7 @@
-"""The first lines of Python in the bundle: take over from bundle/launcher.c, and become the program that was asked for.
+"""The first lines of Python in the bundle: undo what bundle/launcher.c did, and run the program that was asked for.
 
-The launcher has started the interpreter with an empty environment and all stop signals blocked. Here the environment
-gets back to what it was, entry by entry, before anything of ours reads it, or is imported that is not in the
-interpreter; the signals are let through as soon as there is somebody to act on them.
+The launcher starts the interpreter with an empty environment and all stop signals blocked. Here the environment is
+restored entry by entry, before any module reads it that is not built into the interpreter.
 """
 
 from __future__ import annotations
@@ -10,47 +9,45 @@ from __future__ import annotations
 import posix
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from imds_detour.process.handover import Inherited
+
 MANY = 500
-"""Entries; putenv(3) looks through all that there are, so that thousands of them would take a second."""
+"""Entries. Each putenv(3) searches all of them, so a large environment is set as a whole."""
 
 
-def main() -> None:
-    """Run the program that the launcher names, as if it had been started in the ordinary way."""
+def main() -> NoReturn:
+    """Run the program that the launcher names, as if it had been started without it."""
     program, launched, environ = sys.argv[1:4]
     sys.argv = [program, *sys.argv[5:]]
     _restore_environ(_read(int(environ.removeprefix("--environ="))).split(b"\0")[:-1])
-    sys.path[:] = [__file__.rpartition("/imds_detour/")[0]]  # all modules are in one folder: look nowhere else
-    from imds_detour.bootstrap import importer  # noqa: PLC0415  (whatever it imports may look at the environment)
+    sys.path[:] = [__file__.rpartition("/imds_detour/")[0]]  # all modules are in one folder
+    from imds_detour.bootstrap import excepthook, start  # noqa: PLC0415  (the environment had to be restored first)
 
-    # Before Python's own finder, behind that of what the interpreter has in it.
-    sys.meta_path.insert(-1, importer.Bundled(sys.path[0]))
     if program != "imds-detourctl":
-        from imds_detour.bootstrap import excepthook  # noqa: PLC0415  (see above)
-
-        excepthook.no_tracebacks()
-    import os  # noqa: PLC0415  (see above)
-
+        excepthook.install_excepthook()
     from imds_detour.process import handover  # noqa: PLC0415  (see above)
 
     inherited = handover.Inherited.from_argument(launched)
-    handover.honour_stops(inherited)
     if program == "imds-detourctl":
-        import signal  # noqa: PLC0415  (2 ms that only the tool pays)
+        _run_ctl(inherited)
+    start(inherited, {})  # the interpreter's changes of the environment are undone already
 
-        from imds_detour.ctl import main as ctl  # noqa: PLC0415  (one of the two programs)
 
-        if signal.SIGINT not in inherited.ignored:
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # verbs end tidily at Ctrl-C
-        sys.exit(ctl.main())
-    handover.tidy_up_later()
-    from imds_detour.firewall.iptables import helpers  # noqa: PLC0415  (before all the rest, which takes its time)
+def _run_ctl(inherited: Inherited) -> NoReturn:
+    from imds_detour.process import handover  # noqa: PLC0415  (see main())
 
-    handover.hold_closed_streams()
-    head_start = helpers.HeadStart(sys.argv[1:], os.environ)
-    handover.watch_for_stops()
-    from imds_detour.main import main as run  # noqa: PLC0415  (the other; from here on a stop is acted on)
+    handover.honour_stops(inherited)
+    import signal  # noqa: PLC0415  (only this program needs it)
 
-    run(inherited, {}, head_start)  # Python's changes of the environment have been taken back already
+    from imds_detour.ctl import main as ctl  # noqa: PLC0415  (only this program needs it)
+
+    if signal.SIGINT not in inherited.ignored:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # verbs clean up on Ctrl-C
+    sys.exit(ctl.main())
 
 
 def _read(file: int) -> bytes:
@@ -60,14 +57,14 @@ def _read(file: int) -> bytes:
 
 
 def _restore_environ(entries: list[bytes]) -> None:
-    """Make these entries the environment, for Python and for the C library, which hands it on to the app."""
-    posix.unsetenv(b"LC_ALL")  # the launcher's one entry
+    """Make these entries the environment of Python and of the C library, from which the app gets it."""
+    posix.unsetenv(b"LC_ALL")  # the launcher sets this entry only
     pairs = [entry.partition(b"=") for entry in entries]
     environ: dict[bytes, bytes] = {}
     for name, equals, value in pairs:
         if equals:
-            environ.setdefault(name, value)  # the first one counts, as for getenv(3)
-    posix.environ.clear()  # what os.environ is made of, when os is imported
+            environ.setdefault(name, value)  # the first entry counts, as for getenv(3)
+    posix.environ.clear()  # os.environ is made from it when os is imported
     posix.environ.update(environ)
     if len(environ) == len(entries) <= MANY and b"" not in environ:
         for name, value in environ.items():
@@ -77,12 +74,12 @@ def _restore_environ(entries: list[bytes]) -> None:
 
 
 def _replace_environ(entries: list[bytes]) -> None:
-    """Set the C library's environ as a whole: twins, and entries without a name or "=", cannot be put one by one."""
-    import ctypes  # noqa: PLC0415  (3 ms that an ordinary environment does not pay)
+    """Set the C library's environ as a whole: putenv(3) takes no duplicates, and no entry without a name or "="."""
+    import ctypes  # noqa: PLC0415  (costly to import; an ordinary environment does without)
 
     vector = (ctypes.c_char_p * (len(entries) + 1))(*entries, None)
     ctypes.c_void_p.in_dll(ctypes.CDLL(None), "environ").value = ctypes.addressof(vector)
-    globals()["_kept"] = vector  # for as long as the process lives
+    globals()["_kept"] = vector  # until the process ends
 
 
 main()

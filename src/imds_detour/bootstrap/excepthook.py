@@ -1,6 +1,6 @@
-"""What nobody has caught ends in one line and status 125: a module that cannot be loaded, no memory, a fault of ours.
+"""Turn an uncaught exception into one line and status 125: a module that cannot be loaded, no memory, a bug.
 
-Imports next to nothing: it is to be in place before anything else can fail.
+Imports next to nothing: it must be installed before anything else can fail.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-TYPE_CHECKING = False  # importing typing for it would cost as much as all of the above
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import NoReturn
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 STATUS = 125
 """errors.STATUS_WRAPPER_FAILED; that module may be the one that cannot be loaded."""
 INTERRUPTED = 130
-"""128 + SIGINT (signal(7)): a stop that comes before handover.py hears stops, which Python makes an exception of."""
+"""128 + SIGINT (signal(7)): Python raises KeyboardInterrupt until handover.py sets its handlers."""
 
 
-def no_tracebacks() -> None:
-    """From here on, what would be a traceback is a line on stderr. A traceback's status of 1 could be the app's."""
-    sys.excepthook = _end
+def install_excepthook() -> None:
+    """Print one line instead of a traceback, and exit with 125: a traceback's status of 1 could be the app's."""
+    sys.excepthook = _exit
 
 
-def _end(kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> NoReturn:
+def _exit(kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> NoReturn:
     if kind is KeyboardInterrupt:
         os._exit(INTERRUPTED)
     text = "".join(sign if sign.isprintable() else "?" for sign in f"{kind.__name__}: {error}")

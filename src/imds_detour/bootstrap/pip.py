@@ -1,6 +1,6 @@
-"""The first lines of imds-detour as pip installs it: hear stop signals, and heed none of the app's PYTHON* variables.
+"""The first lines of imds-detour as pip installs it: exit on stop signals, and ignore the app's PYTHON* variables.
 
-Nothing is imported here that a folder in PYTHONPATH could stand in for.
+Nothing is imported here that a folder in PYTHONPATH could replace.
 """
 
 import os
@@ -26,55 +26,46 @@ HARMLESS = frozenset(
         "PYTHONUTF8",
     }
 )
-"""Variables of the interpreter (python(1)) that images often set, and that change nothing here."""
+"""Variables of the interpreter (python(1)) that images often set, and that change nothing for imds-detour."""
 
 
-def heeded(names: "Iterable[str]") -> bool:
-    """Whether the interpreter heeds one of these variables in a way that matters to us: PYTHONPATH, PYTHONWARNINGS, ...
+def needs_isolation(names: "Iterable[str]") -> bool:
+    """Whether one of these variables changes what the interpreter imports or prints: PYTHONPATH, PYTHONWARNINGS, ...
 
-    Makefiles set PYTHON, Python's images PYTHON_VERSION and others, which are not the interpreter's; those few of its
-    own that begin with PYTHON_ change nothing here.
+    Makefiles set PYTHON, and Python's images set PYTHON_VERSION and others, which are not the interpreter's. Those of
+    its own that begin with PYTHON_ are harmless.
     """
-    ours = (name for name in names if name.startswith("PYTHON") and name != "PYTHON")
-    return any(not name.startswith("PYTHON_") and name not in HARMLESS for name in ours)
+    own = (name for name in names if name.startswith("PYTHON") and name != "PYTHON")
+    return any(not name.startswith("PYTHON_") and name not in HARMLESS for name in own)
 
 
 def main() -> "NoReturn":
-    """Run imds-detour, as pip's script of that name calls it."""
-    if heeded(name for name, value in os.environ.items() if value):
-        # 10 ms for an interpreter that does not look at them (-I); the app gets them as they were. What has been
-        # imported so far may be anybody's (sitecustomize), what comes now is the standard library's.
-        sys.path[:] = [os.path.dirname(os.__file__)]
+    """Run imds-detour; pip's script calls this."""
+    if needs_isolation(name for name, value in os.environ.items() if value):
+        # Another interpreter that ignores them (-I); the app gets them as they were. Modules imported so far may be
+        # the app's (sitecustomize); from now on they are the standard library's.
+        standard = os.path.dirname(os.__file__)
+        sys.path[:] = [standard, f"{standard}/lib-dynload"]
         from imds_detour.bootstrap import excepthook  # noqa: PLC0415  (see above)
         from imds_detour.process import handover  # noqa: PLC0415  (see above)
 
-        excepthook.no_tracebacks()
+        excepthook.install_excepthook()
         handover.relaunch(sys.executable, "-I", os.path.abspath(__file__), *sys.argv[1:])
     if not sys.flags.safe_path:
-        del sys.path[0]  # the folder of pip's script, where a socket.py may stand
+        del sys.path[0]  # the folder of pip's script, which may contain a socket.py
     _run(None)
 
 
 def _run(launched: str | None) -> "NoReturn":
-    from imds_detour.bootstrap import excepthook  # noqa: PLC0415  (not before sys.path is as it should be)
+    from imds_detour.bootstrap import excepthook, start  # noqa: PLC0415  (sys.path had to be set first)
 
-    excepthook.no_tracebacks()  # 0.1 ms, and whatever is refused from here on is one line
+    excepthook.install_excepthook()  # from here on, any failure is one line
     from imds_detour.process import handover  # noqa: PLC0415  (see above)
 
-    # First of all: PID 1 has no default actions, so a stop that comes before this is lost, unless it was blocked.
     inherited = handover.Inherited.here() if launched is None else handover.Inherited.from_argument(launched)
-    handover.honour_stops(inherited)
-    handover.tidy_up_later()
-    from imds_detour.firewall.iptables import helpers  # noqa: PLC0415  (before all the rest, which takes its time)
-
-    handover.hold_closed_streams()
-    head_start = helpers.HeadStart(sys.argv[1:], os.environ)
-    handover.watch_for_stops()
-    from imds_detour.main import main as run  # noqa: PLC0415  (see above)
-
-    run(inherited, handover.changed_by_python(), head_start)
+    start(inherited, handover.changed_by_python())
 
 
-if __name__ == "__main__":  # by relaunch(): the first argument is its
+if __name__ == "__main__":  # by relaunch(), which adds the first argument
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(__file__))))
     _run(sys.argv.pop(1))

@@ -1,4 +1,4 @@
-"""Who answers at the metadata addresses: the mock, as asked directly, or somebody else."""
+"""Check that each mock answers at its metadata address."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from imds_detour import verify
-from imds_detour.discovery.dns.cache import ResolverCache
+from imds_detour.discovery.dns.cache import start_cache
 from imds_detour.discovery.mock import Search
 from imds_detour.discovery.probe import identify
 from imds_detour.errors import DetourError, NotYetError
 from imds_detour.firewall.rules import Redirect
-from imds_detour.log import Log
-from imds_detour.redirect import inspect, target
+from imds_detour.redirect import inspect, targets_of
+from imds_detour.result import Target
 
 if TYPE_CHECKING:
-    from imds_detour.config.services import Service
     from imds_detour.config.settings import Settings
-    from imds_detour.ctl.rule_reader import Looker
+    from imds_detour.ctl.rule_reader import RuleReader
     from imds_detour.deadline import Deadline
     from imds_detour.discovery.mock import Mock
     from imds_detour.discovery.probe import Identity
     from imds_detour.endpoint import Address, Endpoint
-    from imds_detour.result import Environment
+    from imds_detour.log import Log
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +29,10 @@ class Answer:
     """A redirect that works.
 
     Attributes:
-        mock: where it leads, as people write it.
-        redirect: from where to where.
-        identity: who answers there.
-        counted: whether the counter of our rule was seen to rise; else the answers alone were compared.
+        mock: the mock's name and address.
+        redirect: from the metadata endpoint to the mock.
+        identity: the mock's answer.
+        counted: whether the counter of our rule rose; otherwise only the answers were compared.
 
     """
 
@@ -47,92 +46,86 @@ class Answer:
         return f"{self.redirect.endpoint} -> {self.mock}, verified {self.identity}, {how}"
 
 
-def of_all(chosen: Settings, looker: Looker, deadline: Deadline) -> tuple[Answer, ...]:
-    """Return who answers at each metadata address that is redirected.
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """Checks redirects by what it can see of the rules, within a deadline."""
 
-    Raises:
-        DetourError: when it is not the mock, or the mock is not there.
+    reader: RuleReader
+    deadline: Deadline
+    log: Log
 
-    """
-    if not chosen.probe:
-        raise DetourError(
-            "probe",
-            "MOCK_PROBE=off leaves nothing to compare",
-            "give a path that the mock answers: `imds-detourctl check --probe /path`",
-        )
-    if chosen.backend == "env":
-        raise DetourError(
-            "probe",
-            "MOCK_BACKEND=env redirects nothing, so there is nothing to ask at the metadata address",
-            "ask the mock itself, for example with curl",
-        )
-    environment = inspect(chosen, host=True)
-    log = Log("quiet", deadline)
-    names = ResolverCache((service.mock.host for service in environment.services), log)
-    return tuple(
-        answer for service in environment.services for answer in _service(service, environment, names, looker, log)
-    )
+    def check(self, settings: Settings) -> tuple[Answer, ...]:
+        """Return the answer at each metadata address that is redirected.
 
+        Raises:
+            DetourError: when it is not the mock's, or the mock does not answer.
 
-def _service(
-    service: Service, environment: Environment, names: ResolverCache, looker: Looker, log: Log
-) -> list[Answer]:
-    """Check one service, over each IP version over which its mock answers."""
-    mocks = Search(service, environment.versions, names, log).attempt()
-    answers: list[Answer] = []
-    for mock, redirect in zip(mocks, target(service, mocks, environment).redirects, strict=True):
-        leads_to = looker.mock_of(redirect.endpoint)
-        if leads_to is None and looker.sure:
-            if answers:
-                continue  # closed, as it is where the mock came to answer over IPv6 later
-            raise DetourError(
-                "firewall",
-                f"no redirect of ours stands for {redirect.endpoint}",
-                "start the container's command behind imds-detour, or run `imds-detourctl init`",
-            )
-        if leads_to is not None and leads_to != redirect.mock:
-            mock = _moved(mock, redirect, leads_to, names.resolve(service.mock.host).addresses, log)  # noqa: PLW2901  (the same mock, elsewhere)
-        try:
-            answers.append(_answer(mock, Redirect(redirect.endpoint, mock.endpoint), looker, leads_to, log))
-        except NotYetError as error:
-            if answers and leads_to is None:
-                continue  # as above, and it cannot be seen
+        """
+        if not settings.probe:
             raise DetourError(
                 "probe",
-                f"the mock answers at {mock.endpoint} and not through {redirect.endpoint}: {error.reason}",
-                "`imds-detourctl status` says what stands; `imds-detourctl doctor` says what to change",
-            ) from None
-    return answers
+                "MOCK_PROBE=off leaves nothing to compare",
+                "give a path that the mock answers: `imds-detourctl check --probe /path`",
+            )
+        if settings.backend == "env":
+            raise DetourError(
+                "probe",
+                "MOCK_BACKEND=env redirects nothing, so there is nothing to ask at the metadata address",
+                "ask the mock itself, for example with curl",
+            )
+        environment = inspect(settings, host=True)
+        cache = start_cache((service.mock.host for service in environment.services), self.deadline.clock, self.log.step)
+        answers: list[Answer] = []
+        for service in environment.services:
+            mocks = Search(service, environment.versions, cache, self.log).attempt(self.deadline)
+            addresses = cache.resolve(service.mock.host, self.deadline).addresses
+            answers += self._service(targets_of(service, mocks, environment), addresses)
+        return tuple(answers)
 
+    def _service(self, targets: list[Target], addresses: tuple[Address, ...]) -> list[Answer]:
+        """Check one service over each IP version; ``addresses`` are those of the mock's name."""
+        answers: list[Answer] = []
+        for target in targets:
+            mock, endpoint = target.mock, target.redirect.endpoint
+            leads_to = self.reader.mock_of(endpoint)
+            if leads_to is None and self.reader.complete:
+                if answers:
+                    continue  # closed: the mock came to answer over IPv6 later
+                raise DetourError(
+                    "firewall",
+                    f"{endpoint} is not redirected by imds-detour",
+                    "start the container's command behind imds-detour, or run `imds-detourctl init`",
+                )
+            if leads_to is not None and leads_to != mock.endpoint:
+                mock = self._moved(mock, endpoint, leads_to, addresses)
+            try:
+                answers.append(self._answer(Target(target.service, mock, Redirect(endpoint, mock.endpoint)), leads_to))
+            except NotYetError as error:
+                if answers and leads_to is None:
+                    continue  # as above, and the rules cannot be seen
+                raise DetourError(
+                    "probe",
+                    f"the mock answers at {mock.endpoint} and not through {endpoint}: {error.reason}",
+                    "`imds-detourctl status` shows the rules; `imds-detourctl doctor` says what to change",
+                ) from None
+        return answers
 
-def _answer(mock: Mock, redirect: Redirect, looker: Looker, leads_to: Endpoint | None, log: Log) -> Answer:
-    """Return who answers at the metadata address.
+    def _answer(self, target: Target, leads_to: Endpoint | None) -> Answer:
+        """Return the answer at a metadata address; NotYetError when there is none."""
+        mock = target.mock
+        identify(target.redirect.endpoint, mock.question, self.deadline)  # fails at once: there is nothing to wait for
+        if self.reader.firewall is not None and leads_to is not None:
+            identity = verify.verify(target, self.reader.firewall, self.deadline, self.log)
+        else:
+            identity = verify.compare(target, self.deadline, self.log)
+        return Answer(str(mock), target.redirect, identity, counted=leads_to is not None)
 
-    Raises:
-        NotYetError: when nobody does.
-        DetourError: when it is not the mock.
-
-    """
-    expected = mock.identity or identify(mock.endpoint, mock.question, log.deadline)
-    identify(redirect.endpoint, mock.question, log.deadline)  # at the first failure: there is nothing to wait for
-    if looker.firewall is not None and leads_to is not None:
-        identity = verify.verify(redirect, expected, mock.question, looker.firewall, log)
-    else:
-        identity = verify.compare(redirect, expected, mock.question, log.deadline, log)
-    return Answer(str(mock), redirect, identity, counted=leads_to is not None)
-
-
-def _moved(mock: Mock, redirect: Redirect, leads_to: Endpoint, addresses: tuple[Address, ...], log: Log) -> Mock:
-    """Return the mock as found where our rule leads, if that is one of the addresses that its name has now.
-
-    Raises:
-        DetourError: when it is not, or no mock answers there.
-
-    """
-    if leads_to.port == mock.endpoint.port and leads_to.address in addresses:
-        return mock.replace(endpoint=leads_to, identity=identify(leads_to, mock.question, log.deadline))
-    raise DetourError(
-        "firewall",
-        f"{redirect.endpoint} leads to {leads_to}, and the mock is {mock} now",
-        "start this container again, or let the sidecar follow the mock",
-    )
+    def _moved(self, mock: Mock, endpoint: Endpoint, leads_to: Endpoint, addresses: tuple[Address, ...]) -> Mock:
+        """Return the mock at the address to which our rule leads, if its name has that address too."""
+        if leads_to.port == mock.endpoint.port and leads_to.address in addresses:
+            return mock.replace(endpoint=leads_to, identity=identify(leads_to, mock.question, self.deadline))
+        raise DetourError(
+            "firewall",
+            f"{endpoint} leads to {leads_to}, and the mock is at {mock} now",
+            "restart this container, or let the sidecar follow the mock",
+        )

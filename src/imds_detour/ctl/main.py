@@ -7,12 +7,10 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
-from math import inf
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Protocol, cast
 
 from imds_detour import __version__
-from imds_detour.deadline import Deadline
 from imds_detour.errors import DetourError
 from imds_detour.log import Log
 
@@ -146,7 +144,7 @@ def _failed(error: DetourError, asked: SimpleNamespace) -> int:
     log = "text"
     with suppress(DetourError):  # it makes no sense, which somebody else says
         log = settings.log_of(flags.environ(cast("argparse.Namespace", asked)))
-    Log(log, Deadline(inf)).failure(error)
+    Log(log).failure(error)
     return error.status
 
 

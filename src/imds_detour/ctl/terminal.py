@@ -150,8 +150,8 @@ class Spinner:
 class Progress(Log):
     """A report whose waiting shows in a spinner where there is one to see; its other lines come as ever."""
 
-    def __init__(self, log: str, deadline: Deadline, spinner: Spinner) -> None:
-        super().__init__(log, deadline)
+    def __init__(self, format: str, spinner: Spinner) -> None:  # noqa: A002  (the field's word)
+        super().__init__(format)
         self.spinner = spinner
 
     def warning(self, text: str) -> None:
@@ -159,10 +159,10 @@ class Progress(Log):
         with self.spinner.aside():
             Log.warning(self, text)
 
-    def waiting(self, error: DetourError) -> None:
+    def waiting(self, error: DetourError, deadline: Deadline) -> None:
         """Say what is being waited for, in the spinner's line where one turns."""
         if not self.spinner.live:
-            Log.waiting(self, error)
+            Log.waiting(self, error, deadline)
             return
-        limit = "" if self.deadline.limit == float("inf") else f" of {self.deadline.limit:g}"
-        self.spinner.text = f"waiting: {error.reason} ({self.deadline.elapsed():.0f}{limit} s)"
+        limit = "" if deadline.limit == float("inf") else f" of {deadline.limit:g}"
+        self.spinner.text = f"waiting: {error.reason} ({deadline.elapsed():.0f}{limit} s)"

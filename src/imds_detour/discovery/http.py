@@ -6,10 +6,10 @@ exchange: a server that sends a byte a second would hold it for hours.
 
 from __future__ import annotations
 
-import _socket as socket  # without the enums and selectors of socket, which take 3 ms to load
 from contextlib import closing
 
 from imds_detour.errors import NotYetError
+from imds_detour.lean import socket
 from imds_detour.text import DIGITS, HEX_DIGITS, is_made_of
 from imds_detour.value import Value
 

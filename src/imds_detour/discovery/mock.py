@@ -1,4 +1,4 @@
-"""Find the mocks: of the addresses that a name has, the first at which the service in question is answered for."""
+"""Find the mocks: the first address of a name at which the service is answered for."""
 
 from __future__ import annotations
 
@@ -10,39 +10,28 @@ from imds_detour.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn, Protocol
-
     from imds_detour.config.services import Service
+    from imds_detour.discovery.dns.cache import ResolverCache
     from imds_detour.discovery.dns.lookup import Resolution
     from imds_detour.endpoint import Address
     from imds_detour.log import Log
 
-    class Resolver(Protocol):
-        """Whoever knows where a host is."""
-
-        def resolve(self, host: str | Address) -> Resolution:
-            """Return where it is; raises DetourError when no mock can be there, NotYetError when nobody knows."""
-
-        def invalidate(self, host: str | Address) -> None:
-            """Look it up again at the next attempt: what was found was of no use."""
-
-
 FIRST_TIMEOUT, MAX_TIMEOUT = 1.0, 10.0
-"""Seconds for one address to answer: twice as long each time they run out, since some mocks load for seconds."""
-BESIDE_TIMEOUT = 0.25
-"""Seconds for the mock to answer over IPv6 as well, once it has answered over IPv4."""
-MAX_TOLD = 4
-"""How many addresses of one name a line speaks of."""
+"""Seconds for one address to answer. The timeout doubles each time it runs out: some mocks load for seconds."""
+IPV6_TIMEOUT = 0.25
+"""Seconds for the mock to answer over IPv6 too, once it has answered over IPv4."""
+MAX_FAILURES = 4
+"""How many addresses of one name a line names."""
 
 
 class Mock(Value):
-    """A mock as found, over one IP version.
+    """A mock over one IP version.
 
     Attributes:
         name: as the user wrote it.
-        endpoint: where it answers.
-        question: what it was asked, and what to ask through the metadata address.
-        identity: who it says it is; None when it was not asked.
+        endpoint: the address and port at which it answers.
+        question: what to ask it, directly and through the metadata address.
+        identity: its answer; None when it was not asked.
 
     """
 
@@ -55,56 +44,45 @@ class Mock(Value):
         return _named(self.name, self.endpoint)
 
 
-def find(
-    service: Service, versions: tuple[int, ...], names: Resolver, log: Log, *, probe: bool = True
-) -> tuple[Mock, ...]:
-    """Wait until a service's mock is there, by name and by answer.
-
-    Args:
-        service: whose mock.
-        versions: the IP versions that are of use, 4 and perhaps 6.
-        names: where its host is.
-        report: told what is being waited for; its deadline is ours.
-        probe: whether to ask the mock anything at all.
-
-    Returns:
-        Where it answers, at most once over each IP version: over IPv4, if it has such an address at all, and over
-        IPv6 as well, if it answers there at the same time.
-
-    Raises:
-        DetourError: when it cannot be there, or is not by the deadline; says what was seen last.
-
-    """
-    search = Search(service, versions, names, log, probe=probe)
-    try:
-        return until_ready(search.attempt, log.deadline, on_failure=log.waiting)
-    except NotYetError as error:
-        where = "name in MOCK_HOSTNAME" if error.step == "lookup" else "port in MOCK_PORT"
-        where = f"start it, or correct its {where} or MOCK_ENDPOINTS"
-        reason = f"no mock after {log.deadline.limit:g} s: {error.reason}"
-        raise DetourError(error.step, reason, f"{where}; MOCK_TIMEOUT is how long to wait") from None
-
-
 class Search:
-    """The attempts to find one service's mock, and what they have learnt so far."""
+    """Attempts to find one service's mock. Timeouts grow from attempt to attempt."""
 
     def __init__(
-        self, service: Service, versions: tuple[int, ...], names: Resolver, log: Log, *, probe: bool = True
+        self, service: Service, versions: tuple[int, ...], cache: ResolverCache, log: Log, *, probe: bool = True
     ) -> None:
-        """Take the same as find()."""
+        """Prepare to search for a service's mock over these IP versions; ``probe`` is whether to ask the mock."""
         self._service = service
-        self._questions: dict[int, Question] = {
-            at.address.version: Question(service.preset.name, at.host, service.proof)
-            for at in service.preset.endpoints
-            if at.address.version in versions
+        self._questions = {
+            endpoint.address.version: Question(service.preset.name, endpoint.host, service.proof)
+            for endpoint in service.preset.endpoints
+            if endpoint.address.version in versions
         }
-        self._names = names
+        self._cache = cache
         self._log = log
         self._probe = probe
         self._timeout = FIRST_TIMEOUT
 
-    def attempt(self) -> tuple[Mock, ...]:
-        """Look once; as find(), which does so until its deadline.
+    def wait(self, deadline: Deadline) -> tuple[Mock, ...]:
+        """Attempt it until the mock has an address and answers there.
+
+        Raises:
+            DetourError: when the mock cannot be there, or is not by the deadline; with the last failure.
+
+        """
+        try:
+            return until_ready(
+                lambda: self.attempt(deadline), deadline, on_failure=lambda error: self._log.waiting(error, deadline)
+            )
+        except NotYetError as error:
+            setting = "name in MOCK_HOSTNAME" if error.step == "lookup" else "port in MOCK_PORT"
+            reason = f"no mock after {deadline.limit:g} s: {error.reason}"
+            remedy = f"start it, or correct its {setting} or MOCK_ENDPOINTS; MOCK_TIMEOUT is how long to wait"
+            raise DetourError(error.step, reason, remedy) from None
+
+    def attempt(self, deadline: Deadline) -> tuple[Mock, ...]:
+        """Look once, and return the mock over each IP version.
+
+        It comes over IPv4 if it has such an address, and over IPv6 too if it answers there at the same time.
 
         Raises:
             DetourError: when no mock can be there.
@@ -112,37 +90,37 @@ class Search:
 
         """
         host = self._service.mock.host
-        resolution = self._names.resolve(host)
+        resolution = self._cache.resolve(host, deadline)
         by_version: dict[int, list[Address]] = {
             version: [address for address in resolution.addresses if address.version == version]
             for version in self._questions
         }
         first = next((version for version in (4, 6) if by_version.get(version)), None)
         if first is None:
-            self._of_no_use(resolution)
+            raise self._unusable(resolution)
         if first == 6:
-            self._names.invalidate(host)  # should nobody answer, its IPv4 address may be known by the next attempt
-        found = self._first_to_answer(resolution.name, by_version[first], self._timeout)
+            self._cache.invalidate(host)  # if the mock does not answer, its IPv4 address may be known by then
+        mock = self._first_answer(resolution.name, by_version[first], self._timeout, deadline)
         if first == 6 or not by_version.get(6):
-            return (found,)
+            return (mock,)
         try:
-            return (found, self._first_to_answer(resolution.name, by_version[6], BESIDE_TIMEOUT))
+            return (mock, self._first_answer(resolution.name, by_version[6], IPV6_TIMEOUT, deadline))
         except NotYetError as error:
             self._log.step(f"no mock over IPv6: {error.reason}")
-            return (found,)
+            return (mock,)
 
-    def _first_to_answer(self, name: str, addresses: list[Address], limit: float) -> Mock:
+    def _first_answer(self, name: str, addresses: list[Address], limit: float, deadline: Deadline) -> Mock:
         failures: list[str] = []
         stalled = False
         for position, address in enumerate(addresses):
-            if failures and self._log.deadline.remaining() < MIN_ATTEMPT:
+            if failures and deadline.remaining() < MIN_ATTEMPT:
                 break  # a name may have thousands of addresses
             endpoint = Endpoint(address, self._service.mock.port)
             question = self._questions[address.version]
             if not self._probe:
                 return Mock(name, endpoint, question, None)
-            # A share of what is left, so that a silent first address leaves time for the next.
-            share = self._log.deadline.remaining() / (len(addresses) - position)
+            # A share of what is left: a silent first address leaves time for the next.
+            share = deadline.remaining() / (len(addresses) - position)
             timeout = Deadline(max(MIN_ATTEMPT, min(limit, share)))
             try:
                 identity = identify(endpoint, question, timeout, self._log.step)
@@ -154,27 +132,27 @@ class Search:
                 return Mock(name, endpoint, question, identity)
         if stalled:
             self._timeout = min(self._timeout * 2, MAX_TIMEOUT)
-        more = f"; and {len(failures) - MAX_TOLD} more" if len(failures) > MAX_TOLD else ""
-        raise NotYetError("probe", "; ".join(failures[:MAX_TOLD]) + more)
+        more = f"; and {len(failures) - MAX_FAILURES} more" if len(failures) > MAX_FAILURES else ""
+        raise NotYetError("probe", "; ".join(failures[:MAX_FAILURES]) + more)
 
-    def _of_no_use(self, resolution: Resolution) -> NoReturn:
-        first, preset = resolution.addresses[0], self._service.preset
-        lacking = first.version == 6 and any(at.address.version == 6 for at in preset.endpoints)
-        other = 4 if first.version == 6 else 6
-        if not isinstance(self._service.mock.host, str):
-            why = (
-                "there is no IPv6 in this network namespace"
-                if lacking
-                else f"{preset.name} is at an IPv{other} address"
-            )
-            raise DetourError(
-                "lookup",
-                f"{resolution.name} is an IPv{first.version} address, and {why}",
-                f"give the mock by an IPv{other} one" + (", or enable IPv6 on the network" if lacking else ""),
-            )
-        why = "there is no IPv6 here" if lacking else f"{preset.name} is at an IPv{other} address"
-        self._names.invalidate(self._service.mock.host)  # this answer is of no use: look again at once
-        raise NotYetError("lookup", f"{resolution.name} has IPv{first.version} addresses only ({first}), and {why}")
+    def _unusable(self, resolution: Resolution) -> DetourError:
+        """Return why none of the addresses is of an IP version that the service has in this network namespace."""
+        address, preset = resolution.addresses[0], self._service.preset
+        no_ipv6 = address.version == 6 and any(endpoint.address.version == 6 for endpoint in preset.endpoints)
+        other = 4 if address.version == 6 else 6
+        if isinstance(self._service.mock.host, str):
+            reason = "there is no IPv6 here" if no_ipv6 else f"{preset.name} is at an IPv{other} address"
+            self._cache.invalidate(self._service.mock.host)  # look it up again at once
+            summary = f"{resolution.name} has IPv{address.version} addresses only ({address}), and {reason}"
+            return NotYetError("lookup", summary)
+        reason = (
+            "there is no IPv6 in this network namespace" if no_ipv6 else f"{preset.name} is at an IPv{other} address"
+        )
+        return DetourError(
+            "lookup",
+            f"{resolution.name} is an IPv{address.version} address, and {reason}",
+            f"give the mock by an IPv{other} one" + (", or enable IPv6 on the network" if no_ipv6 else ""),
+        )
 
 
 def _named(name: str, endpoint: Endpoint) -> str:

@@ -17,8 +17,6 @@ class Firewall(Protocol):
 
     name: str
     """How messages call it."""
-    reason: str
-    """Why it was taken."""
     layout: Layout
     """Where it keeps our rules."""
 

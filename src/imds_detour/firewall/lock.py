@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _socket as socket  # without the enums and selectors of socket, which take 3 ms to load
 import errno
 import fcntl
 import os
@@ -10,6 +9,7 @@ import time
 from contextlib import suppress
 
 from imds_detour.errors import DetourError, words
+from imds_detour.lean import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,4 +1,8 @@
-"""Firewall backends: each one module, imported when chosen, able to say why it cannot work here."""
+"""Which firewall to use: python-iptables first, and nftables where that cannot work.
+
+The entrypoint, the sidecar, and the verbs of imds-detourctl all ask here. A firewall is one package, imported when it
+is needed, and says why it cannot work.
+"""
 
 from __future__ import annotations
 
@@ -8,101 +12,159 @@ from imds_detour.errors import DetourError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from typing import Self
 
     from imds_detour.firewall.base import Firewall
     from imds_detour.firewall.iptables.backend import LegacyFirewall
-    from imds_detour.firewall.iptables.helper import Child
     from imds_detour.firewall.nftables.backend import NftFirewall
 
+WITHOUT_FIREWALL = "without NET_ADMIN: MOCK_BACKEND=env sets the variables that some SDKs follow"
+NFT_FIRST = DetourError(
+    "firewall",
+    "imds-detour's rules from an earlier start are in nftables, and come before those of legacy iptables",
+    "MOCK_BACKEND=nft, or remove them: `imds-detourctl remove`",
+)
 
-class Candidates:
-    """The firewalls that may be the one for this namespace, getting ready: python-iptables loads in the background."""
 
-    def __init__(
-        self, choice: str, helpers: Callable[[], dict[int, Child]], left: Callable[[], float] = lambda: inf
-    ) -> None:
-        """Set out for the one chosen, or for ``auto`` the first that can work here.
+class FirewallSelector:
+    """The firewalls of this network namespace, and why one is chosen. Closing it ends the helper processes."""
 
-        ``helpers`` gives those of legacy iptables, by IP version; ``left`` says how many seconds are left before the
-        deadline of the whole start.
+    def __init__(self, choice: str, versions: tuple[int, ...], remaining: Callable[[], float] = lambda: inf) -> None:
+        """Prepare to choose.
 
-        Raises:
-            DetourError: when legacy iptables is the user's choice and its helper cannot start.
+        Args:
+            choice: ``auto``, ``legacy`` or ``nft``, as MOCK_BACKEND.
+            versions: the IP versions of this network namespace.
+            remaining: seconds before the deadline of the whole start.
 
         """
         self._choice = choice
-        self._legacy: LegacyFirewall | None = None
-        self._no_helper: DetourError | None = None
-        if choice != "nft":
-            from imds_detour.firewall.iptables.backend import LegacyFirewall  # noqa: PLC0415  (imported when chosen)
+        self._versions = versions
+        self._remaining = remaining
+        self._nft: NftFirewall | None = None
+        self._legacy: LegacyFirewall | DetourError | None = None
+        self._refusals: dict[str, DetourError | None] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    @property
+    def nft(self) -> NftFirewall:
+        """The nftables of this network namespace."""
+        if self._nft is None:
+            from imds_detour.firewall.nftables.backend import NftFirewall  # noqa: PLC0415  (helpers load meanwhile)
+
+            self._nft = NftFirewall()
+        return self._nft
+
+    def start(self) -> None:
+        """Let the helpers of legacy iptables load, if the choice may fall on it."""
+        if self._choice != "nft":
+            self.start_helpers()
+
+    def start_helpers(self) -> LegacyFirewall | DetourError:
+        """Fork the helpers of legacy iptables unless they run; return it, or why they cannot start.
+
+        Fork before the first thread starts.
+        """
+        if self._legacy is None:
+            from imds_detour.firewall.iptables.start import start_legacy  # noqa: PLC0415  (not for MOCK_BACKEND=nft)
 
             try:
-                self._legacy = LegacyFirewall(helpers(), left)
+                self._legacy = start_legacy(self._versions, self._remaining)
             except DetourError as error:
-                if choice == "legacy":
-                    raise
-                self._no_helper = error
+                self._legacy = error
+        return self._legacy
 
-    def first_that_works(self) -> Firewall:
-        """Return the firewall; once, for the others are closed.
+    def legacy_refusal(self) -> DetourError | None:
+        """Return why legacy iptables cannot be used, None when it can; the kernel is asked once."""
+        return self._refusal("legacy", self.start_helpers)
+
+    def nft_refusal(self) -> DetourError | None:
+        """Return why nftables cannot be used, None when it can; the kernel is asked once."""
+        return self._refusal("nft", lambda: self.nft)
+
+    def choose(self, *, nft_first: bool = False) -> tuple[Firewall, str]:
+        """Return the firewall to use, and the reason for it.
+
+        ``nft_first`` is for a caller that would have to keep the helpers of legacy iptables for long.
 
         Raises:
-            DetourError: when none can work, with what is missing and the line that adds it.
+            DetourError: when none can be used, with what is missing and how to add it.
 
         """
-        from imds_detour.firewall.nftables.backend import NftFirewall  # noqa: PLC0415  (python-iptables loads meanwhile)
-
-        nft = NftFirewall()
-        if self._no_helper is not None:
-            return _instead(nft, self._no_helper)
-        if self._legacy is None:
-            nft.require()
-            return nft
-        if nft.stands():
-            # Its rules come before those of legacy iptables: a redirect there would never be used.
-            refusal = DetourError("firewall", "rules of ours stand in nftables since an earlier start", _NFT_STANDS)
-        else:
-            try:
-                self._legacy.require()
-            except DetourError as error:
-                refusal = error
-            else:
-                if self._choice == "legacy":
-                    self._legacy.reason = "MOCK_BACKEND=legacy"
-                return self._legacy
-        self._legacy.close()
+        if self._choice == "nft" or (nft_first and self._choice == "auto" and self.nft_refusal() is None):
+            if refusal := self.nft_refusal():
+                raise refusal
+            return self.nft, "MOCK_BACKEND=nft" if self._choice == "nft" else "it needs no helper process"
+        # Rules of nftables come before those of legacy iptables: a redirect there would never be used.
+        refusal = NFT_FIRST if self.nft.stands() else self.legacy_refusal()
+        if refusal is None:
+            legacy = self.start_helpers()
+            assert not isinstance(legacy, DetourError)  # noqa: S101  (it would be the refusal)
+            return legacy, "MOCK_BACKEND=legacy" if self._choice == "legacy" else "it works here"
         if self._choice == "legacy":
             raise refusal
-        return _instead(nft, refusal)
+        if nft_refusal := self.nft_refusal():
+            raise _neither(refusal, nft_refusal)
+        return self.nft, refusal.reason
+
+    def usable(self) -> tuple[tuple[Firewall, ...], Mapping[str, DetourError]]:
+        """Return all firewalls that can be used, and why the others cannot, by name.
+
+        Raises:
+            DetourError: when none can; nftables' reason, for it needs least.
+
+        """
+        working: list[Firewall] = []
+        refused: dict[str, DetourError] = {}
+        legacy = self.start_helpers()
+        for name, firewall, refusal in (
+            ("legacy iptables", legacy, self.legacy_refusal()),
+            ("nftables", self.nft, self.nft_refusal()),
+        ):
+            if refusal is not None:
+                refused[name] = refusal
+            elif not isinstance(firewall, DetourError):
+                working.append(firewall)
+        if not working:
+            raise refused["nftables"]
+        return tuple(working), refused
+
+    def keep(self, firewall: Firewall) -> None:
+        """End the helpers unless they are of this firewall, which the caller closes from now on."""
+        if self._legacy is firewall:
+            self._legacy = None
+        self.close()
+
+    def close(self) -> None:
+        """End the helpers; the rules stay."""
+        if self._legacy is not None and not isinstance(self._legacy, DetourError):
+            self._legacy.close()
+
+    def _refusal(
+        self, name: str, firewall: Callable[[], LegacyFirewall | NftFirewall | DetourError]
+    ) -> DetourError | None:
+        if name not in self._refusals:
+            self._refusals[name] = _reason_against(firewall())
+        return self._refusals[name]
 
 
-def forking(versions: tuple[int, ...]) -> Callable[[], dict[int, Child]]:
-    """Return what forks the helpers of legacy iptables for these IP versions; before the first thread is started."""
-
-    def fork() -> dict[int, Child]:
-        from imds_detour.firewall.iptables import helpers  # noqa: PLC0415  (imported when chosen)
-
-        return helpers.start(versions)
-
-    return fork
-
-
-def start(choice: str, versions: tuple[int, ...]) -> Firewall:
-    """Return the firewall for this namespace, as Candidates do, without anything to do meanwhile."""
-    return Candidates(choice, forking(versions)).first_that_works()
-
-
-def _instead(nft: NftFirewall, refusal: DetourError) -> Firewall:
+def _reason_against(firewall: LegacyFirewall | NftFirewall | DetourError) -> DetourError | None:
+    if isinstance(firewall, DetourError):
+        return firewall
     try:
-        nft.require()
+        firewall.require()
     except DetourError as error:
-        if error.reason == refusal.reason:
-            raise DetourError(refusal.step, refusal.reason, f"{refusal.remedy}; {_WITHOUT}") from None
-        raise DetourError("firewall", f"{refusal.reason}; {error.reason}", error.remedy) from None
-    nft.reason = refusal.reason
-    return nft
+        return error
+    return None
 
 
-_WITHOUT = "where none can be had: MOCK_BACKEND=env leads SDKs by the variables that some of them honour"
-_NFT_STANDS = "MOCK_BACKEND=nft, or take them out: `imds-detourctl remove`"
+def _neither(legacy: DetourError, nft: DetourError) -> DetourError:
+    if legacy.reason == nft.reason:
+        return DetourError(legacy.step, legacy.reason, f"{legacy.remedy}; {WITHOUT_FIREWALL}")
+    return DetourError("firewall", f"{legacy.reason}; {nft.reason}", nft.remedy)

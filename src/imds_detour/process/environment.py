@@ -33,7 +33,7 @@ def changes(
             f"{exemption.proxy} is set and MOCK_NO_PROXY=keep: metadata requests go to the proxy, not to the mock"
         )
     if environ.get(AWS_DISABLED, "").lower() == "true" and any(
-        one.service.preset.name == "aws" for one in done.targets
+        target.service.preset.name == "aws" for target in done.targets
     ):
         told.append(f"{AWS_DISABLED}=true keeps AWS SDKs from asking at all: unset it for the app")
     return wanted, tuple(told)
@@ -44,18 +44,23 @@ def _to_mocks(done: Redirected) -> dict[str, str | None]:
     if done.backend != BY_VARIABLES:
         return {}
     # Most SDKs take the variable that says the path before the one that says the whole URL.
-    unset: dict[str, str | None] = {one.service.preset.path: None for one in done.targets if one.service.preset.path}
+    unset: dict[str, str | None] = {
+        target.service.preset.path: None for target in done.targets if target.service.preset.path
+    }
     return unset | {
-        name: template.format(url=f"http://{mock.endpoint}", host=str(mock.endpoint), path=one.service.proof.path)
-        for one in done.targets
-        for mock in one.mocks
-        for name, template in one.service.preset.variables
+        name: template.format(
+            url=f"http://{target.mock.endpoint}", host=str(target.mock.endpoint), path=target.service.proof.path
+        )
+        for target in done.targets
+        for name, template in target.service.preset.variables
     }
 
 
 def _caveat(done: Redirected, variables: Mapping[str, str | None]) -> str:
     """Return what a user must know of this way: who does not listen, and that nothing stands in their way."""
-    ignored_by = "; ".join(one.service.preset.ignored_by for one in done.targets if one.service.preset.ignored_by)
+    ignored_by = "; ".join(
+        dict.fromkeys(target.service.preset.ignored_by for target in done.targets if target.service.preset.ignored_by)
+    )
     known = f" (known: {ignored_by})" if ignored_by else ""
     names = ", ".join(name for name, value in variables.items() if value is not None)
     return (
@@ -66,8 +71,8 @@ def _caveat(done: Redirected, variables: Mapping[str, str | None]) -> str:
 
 def _hosts(done: Redirected) -> Iterator[str]:
     """Yield what SDKs write in their URLs: addresses, IPv6 ones with and without brackets, and names."""
-    for one in done.targets:
-        for endpoint in (*one.service.preset.endpoints, *(mock.endpoint for mock in one.mocks)):
-            if endpoint in one.service.preset.endpoints or done.backend == BY_VARIABLES:
-                yield from dict.fromkeys((str(endpoint.address), endpoint.host))
-        yield from one.service.preset.names
+    for target in done.targets:
+        endpoints = target.service.preset.endpoints
+        for endpoint in (*endpoints, *([target.mock.endpoint] if done.backend == BY_VARIABLES else [])):
+            yield from dict.fromkeys((str(endpoint.address), endpoint.host))
+        yield from target.service.preset.names

@@ -9,18 +9,15 @@ import errno
 import gc
 import os
 
-from imds_detour import lean
+from imds_detour.lean import signal, start_thread
 
 TYPE_CHECKING = False  # importing typing for it would cost as much as all of the above
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Iterable, Mapping
     from types import FrameType
     from typing import NoReturn
 
     from imds_detour.process.command import Command
-else:
-    import _signal as signal  # without the enums of signal, which take 2 ms to load: plain numbers do here
 
 STOPS = frozenset(
     {
@@ -112,7 +109,7 @@ def watch_for_stops() -> None:
     try:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(reader, True)
-        lean.start(_await_stop, reader)
+        start_thread(_await_stop, reader)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     except (OSError, RuntimeError):
         pass

@@ -1,10 +1,11 @@
-"""Whose network namespace is this? A redirect in the host's own would hold for the whole machine."""
+"""This network namespace: whose it is, and which IP versions it has."""
 
 from __future__ import annotations
 
 import errno
 import os
 
+from imds_detour.lean import socket
 from imds_detour.value import Value
 
 INITIAL_NET = 0xEFFFFFF9
@@ -37,6 +38,23 @@ class NamespaceInfo(Value):
     net_of_init: int
     hardware: bool
     fixed: bool
+
+
+def ip_versions() -> tuple[int, ...]:
+    """Return the IP versions of this network namespace: 4, and 6 if a device has an address (proc(5), if_inet6).
+
+    Where /proc is hidden and the kernel has IPv6, it counts as in use: closed rather than open.
+    """
+    try:
+        with open("/proc/net/if_inet6", "rb") as addresses:
+            return (4, 6) if addresses.read(1) else (4,)
+    except OSError:
+        pass
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).close()
+    except OSError:
+        return (4,)
+    return (4, 6)
 
 
 def is_host_netns(signs: NamespaceInfo | None = None) -> bool:
@@ -91,13 +109,12 @@ def _hardware() -> bool:
 
 def _is_here(device: str) -> bool:
     """Whether a device of /sys is in our namespace: one that was mounted in another, as under unshare(1), shows its."""
-    import _socket  # noqa: PLC0415  (no container has such a device)
-    import fcntl  # noqa: PLC0415  (the same)
+    import fcntl  # noqa: PLC0415  (no container has such a device)
     import struct  # noqa: PLC0415  (the same)
 
     with open(f"{DEVICES}/{device}/address") as file:
         shown = bytes.fromhex(file.read().strip().replace(":", ""))
-    asked = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    asked = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         answer = fcntl.ioctl(asked.fileno(), SIOCGIFHWADDR, struct.pack(IFREQ, os.fsencode(device)))
     except OSError:

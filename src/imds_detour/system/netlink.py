@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import _socket as socket  # without the enums and selectors of socket, which take 3 ms to load
 import os
 import struct
 from contextlib import closing
 
+from imds_detour.lean import socket
 from imds_detour.value import Value
 
 TYPE_CHECKING = False

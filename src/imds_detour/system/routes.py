@@ -7,7 +7,6 @@ A /32 route over the loopback device with the right source cures both, and lets 
 
 from __future__ import annotations
 
-import _socket as socket  # without the enums and selectors of socket, which take 3 ms to load
 import errno
 import os
 import struct
@@ -15,6 +14,7 @@ from contextlib import closing
 from ipaddress import IPv4Address, ip_address
 
 from imds_detour.errors import DetourError, words
+from imds_detour.lean import socket
 from imds_detour.system.netlink import (
     NLM_F_ACK,
     NLM_F_CREATE,

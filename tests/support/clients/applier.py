@@ -12,8 +12,9 @@ from ipaddress import ip_address
 
 from imds_detour.endpoint import Endpoint
 from imds_detour.errors import DetourError
-from imds_detour.firewall import rules, select
+from imds_detour.firewall import rules
 from imds_detour.firewall.rules import Redirect
+from imds_detour.firewall.select import FirewallSelector
 
 
 def say(said: object) -> None:
@@ -24,7 +25,7 @@ def say(said: object) -> None:
 
 def main() -> None:
     """Apply, and take out again, until there are no more lines."""
-    firewall = select.start(sys.argv[1], (4, 6))
+    firewall, _ = FirewallSelector(sys.argv[1], (4, 6)).choose()
     for line in sys.stdin:
         drawn = [
             Redirect(Endpoint(ip_address(to), port), Endpoint(ip_address(mock), its))

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 from imds_detour.endpoint import Endpoint
 from imds_detour.firewall import rules
-from imds_detour.firewall.iptables import helpers
-from imds_detour.firewall.iptables.backend import LegacyFirewall
+from imds_detour.firewall.iptables.start import start_legacy
 from imds_detour.firewall.nftables.backend import NftFirewall
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def main() -> None:
     """Install until told to stop."""
     enough, metadata = int(sys.argv[2]), endpoint(sys.argv[3])
     legacy, version = sys.argv[1] != "nft", metadata.address.version
-    firewall: Firewall = LegacyFirewall(helpers.start((version,))) if legacy else NftFirewall()
+    firewall: Firewall = start_legacy((version,)) if legacy else NftFirewall()
     mocks = [endpoint(text) for text in sys.argv[4:]]
     count = 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from imds_detour.ctl.rule_reader import Looker
+from imds_detour.ctl.rule_reader import open_rule_reader
 from imds_detour.errors import DetourError
 
 if TYPE_CHECKING:
@@ -41,17 +41,19 @@ def run(arguments: argparse.Namespace) -> int:
 
     """
     try:
-        with Looker() as looker:
-            # Imported when the helper process for legacy iptables, if there is one, is busy with imports of its own.
+        with open_rule_reader() as reader:
+            # Imported while the helper of legacy iptables, if there is one, loads.
             from imds_detour.ctl import flags, health, terminal  # noqa: PLC0415  (see above)
             from imds_detour.deadline import Deadline  # noqa: PLC0415  (likewise)
+            from imds_detour.log import Log  # noqa: PLC0415  (likewise)
 
-            chosen = flags.parse(arguments)
-            found = health.of_all(chosen, looker, Deadline(min(chosen.timeout, TIMEOUT)))
+            settings = flags.parse(arguments)
+            deadline = Deadline(min(settings.timeout, TIMEOUT))
+            answers = health.HealthCheck(reader, deadline, Log("quiet")).check(settings)
     except DetourError as error:
         raise DetourError(error.step, error.reason, error.remedy, status=UNHEALTHY) from None
     except OSError as error:  # no descriptor to be had, for example: main would end it with another status
         raise DetourError("system", f"the system refuses: {error}", status=UNHEALTHY) from None
-    if chosen.log != "quiet":
-        terminal.Terminal.of(sys.stdout).line("; ".join(map(str, found)), terminal.Style.GREEN)
+    if settings.log != "quiet":
+        terminal.Terminal.of(sys.stdout).line("; ".join(map(str, answers)), terminal.Style.GREEN)
     return 0

@@ -10,14 +10,12 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, suppress
-from math import inf
 from typing import TYPE_CHECKING
 
 from imds_detour.ctl.commands.status import LISTINGS
 from imds_detour.ctl.lab import sandbox
 from imds_detour.ctl.lab.hosts import Host, environ, link
 from imds_detour.ctl.lab.nameserver import addresses, refusal, serve
-from imds_detour.deadline import Deadline
 from imds_detour.errors import DetourError
 from imds_detour.firewall.iptables.backend import LegacyFirewall
 from imds_detour.log import Log
@@ -79,7 +77,7 @@ def main() -> int:
         failure = DetourError("demo", f"`{' '.join(error.cmd)}` failed: {''.join(words) or error.returncode}")
     except (OSError, subprocess.SubprocessError) as error:
         failure = DetourError("demo", f"the system refuses: {error}")
-    Log("text", Deadline(inf)).failure(failure)
+    Log("text").failure(failure)
     return failure.status
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from imds_detour.ctl import flags
 from imds_detour.ctl.doctor import examine
-from imds_detour.ctl.doctor.context import Case
+from imds_detour.ctl.doctor.context import open_context
 from imds_detour.ctl.doctor.result import State
 from imds_detour.ctl.terminal import Spinner, Style, Terminal
 
@@ -43,10 +43,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Examine, and say what was found; the status is 0 when nothing stands in the way, else 1."""
     terminal, found = Terminal.of(sys.stdout), []
     with (
-        Case(flags.environ(arguments)) as case,
+        open_context(flags.environ(arguments)) as context,
         Spinner(Terminal.of(sys.stderr), "looking", wanted=not arguments.json) as spinner,
     ):
-        for finding in examine(case):
+        for finding in examine(context):
             found.append(finding)
             if not arguments.json:
                 with spinner.aside():

@@ -10,6 +10,7 @@ from imds_detour.ctl import flags
 from imds_detour.ctl.terminal import Progress, Spinner, Style, Terminal
 from imds_detour.deadline import Deadline
 from imds_detour.errors import DetourError
+from imds_detour.firewall.select import FirewallSelector
 
 if TYPE_CHECKING:
     import argparse
@@ -45,8 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
             "MOCK_BACKEND=env sets variables for an app, and init starts none",
             "leave it out, or use imds-detour",
         )
+    deadline = Deadline(chosen.timeout)
+    environment = redirect.inspect(chosen, host=arguments.host)
     spinner = Spinner(Terminal.of(sys.stderr), "redirecting", wanted=chosen.log == "text")
-    with spinner:
-        done = redirect.take(chosen, Progress(chosen.log, Deadline(chosen.timeout), spinner), host=arguments.host)
-    Terminal.of(sys.stdout).line(str(done), Style.GREEN if done.verified else Style.YELLOW)
+    with spinner, FirewallSelector(chosen.backend, environment.versions, deadline.remaining) as selector:
+        done = redirect.setup(chosen, environment, selector, deadline, Progress(chosen.log, spinner))
+    Terminal.of(sys.stdout).line(str(done), Style.GREEN if done.identities else Style.YELLOW)
     return 0

@@ -13,7 +13,7 @@ from imds_detour.discovery.dns.lookup import Lookup
 from imds_detour.endpoint import Endpoint
 from imds_detour.errors import DetourError
 from imds_detour.firewall import render, rules
-from imds_detour.system import etc_hosts, ip_versions, routes
+from imds_detour.system import etc_hosts, namespaces, routes
 
 if TYPE_CHECKING:
     import argparse
@@ -81,7 +81,7 @@ def make(chosen: Settings) -> Plan:
         DetourError: when the mock's name has no address now.
 
     """
-    versions = ip_versions.here()
+    versions = namespaces.ip_versions()
     redirects: list[Redirect] = []
     names: list[etc_hosts.Line] = []
     for service in chosen.services:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from imds_detour.ctl import firewalls
 from imds_detour.ctl.cleanup import clear
 from imds_detour.ctl.terminal import Style, Terminal
-from imds_detour.system import etc_hosts
+from imds_detour.firewall.select import FirewallSelector
+from imds_detour.system import etc_hosts, namespaces
 
 if TYPE_CHECKING:
     import argparse
@@ -32,8 +32,9 @@ def run(_arguments: argparse.Namespace) -> int:
 
     """
     terminal = Terminal.of(sys.stdout)
-    with firewalls.usable() as usable:
-        cleared = clear(usable.working)
+    with FirewallSelector("auto", namespaces.ip_versions()) as selector:
+        working, refused = selector.usable()
+        cleared = clear(working)
     said = [f"{name}: {_counted(count, 'rule')} removed" for name, count in cleared.rules.items() if count]
     if cleared.names:
         said.append(f"{etc_hosts.PATH}: our lines removed")
@@ -43,7 +44,7 @@ def run(_arguments: argparse.Namespace) -> int:
         terminal.line(line, Style.GREEN)
     if not said:
         terminal.line("there was nothing of ours")
-    for name, error in usable.refused.items():
+    for name, error in refused.items():
         Terminal.of(sys.stderr).line(f"{name} could not be looked at: {error.reason}", Style.DIM)
     return 0
 

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
-from math import inf
 from typing import TYPE_CHECKING
 
 from imds_detour import redirect
 from imds_detour.config.mock_address import BadValueError, parse_host_port
 from imds_detour.ctl import flags
 from imds_detour.ctl.cleanup import clear
-from imds_detour.ctl.sidecar.controller import Follower
-from imds_detour.ctl.sidecar.names import FollowedNames
+from imds_detour.ctl.sidecar.controller import Controller
 from imds_detour.ctl.sidecar.pages import STALE
-from imds_detour.ctl.sidecar.reconciler import Upkeep
-from imds_detour.ctl.sidecar.restarting_firewall import LastingFirewall
-from imds_detour.ctl.sidecar.server import Server
-from imds_detour.ctl.sidecar.service_status import EVERY, Habits
-from imds_detour.ctl.sidecar.signals import Wake
-from imds_detour.deadline import Deadline
+from imds_detour.ctl.sidecar.reconciler import Reconciler
+from imds_detour.ctl.sidecar.restarting_firewall import RestartingFirewall
+from imds_detour.ctl.sidecar.server import start_server
+from imds_detour.ctl.sidecar.service_status import PROBE_INTERVAL, Options
+from imds_detour.ctl.sidecar.signals import install_signal_handlers
+from imds_detour.discovery.dns.cache import SIDECAR, ResolverCache
+from imds_detour.discovery.dns.lookup import lookup_with_ttl
 from imds_detour.endpoint import Endpoint
 from imds_detour.errors import DetourError
-from imds_detour.firewall import select
+from imds_detour.firewall.select import FirewallSelector
 from imds_detour.log import Log
 from imds_detour.text import quoted
 
 if TYPE_CHECKING:
     import argparse
 
-    from imds_detour.firewall.base import Firewall
+    from imds_detour.config.settings import Settings
+    from imds_detour.ctl.sidecar.signals import Signals
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--listen", metavar="ADDRESS:PORT", help="serve health, metrics and a page there; off by default"
     )
     parser.add_argument(
-        "--every", type=float, default=EVERY, metavar="SECONDS", help="between probes (default %(default)g)"
+        "--every", type=float, default=PROBE_INTERVAL, metavar="SECONDS", help="between probes (default %(default)g)"
     )
     parser.add_argument("--keep", action="store_true", help="leave rules and routes in place at the end")
     parser.add_argument(
@@ -58,42 +57,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Follow the mocks until told to stop.
+    """Follow the mocks until a stop.
 
     Raises:
         DetourError: when a setting is bad, the firewall cannot be used, or an address to listen on is taken.
 
     """
-    wake = Wake()
-    chosen = flags.parse(arguments)
-    log = Log(chosen.log, Deadline(inf))
+    signals = install_signal_handlers()
+    settings = flags.parse(arguments)
     listen = _listen(arguments.listen)
-    if not 0.1 <= arguments.every <= 3600:
-        raise DetourError("settings", f"--every {arguments.every:g} is not valid", "allowed: 0.1 to 3600 seconds")
-    if chosen.backend == "env":
-        raise DetourError(
-            "settings", "MOCK_BACKEND=env sets variables for an app, and the sidecar starts none", "leave it out"
-        )
-    if not chosen.probe:
-        raise DetourError(
-            "settings", "MOCK_PROBE=off leaves the sidecar nothing to follow by", "leave it out, or use init"
-        )
-    inspect = partial(redirect.inspect, chosen, host=arguments.host)
+    _require(settings, arguments.every)
+    log = Log(settings.log)
+    inspect = partial(redirect.inspect, settings, host=arguments.host)
     environment = inspect()
-    habits = Habits(arguments.every, chosen.guard)
-    firewall = LastingFirewall(_firewall(chosen.backend, environment.versions), environment.versions, wake, log)
-    upkeep = Upkeep(environment, inspect, firewall, log, habits)
-    names = FollowedNames((service.mock.host for service in environment.services), time.monotonic, log.step)
-    follower = Follower(upkeep, names, wake, log, habits)
+    options = Options(arguments.every, settings.guard)
+    firewall = _start_firewall(settings.backend, environment.versions, signals, log)
+    reconciler = Reconciler(environment, inspect, firewall, log, options)
+    hosts = dict.fromkeys(service.mock.host for service in environment.services)
+    lookups = ((host, partial(lookup_with_ttl, host)) for host in hosts)
+    cache = ResolverCache(lookups, SIDECAR, options.clock, log.step)
+    controller = Controller(reconciler, cache, signals, log, options)
     try:
-        latest = [follower.state()]
-        Server(listen, lambda: latest[0])  # before anything is changed: where another one is at work, it ends here
-        upkeep.close()
-        while not wake.stopped:
-            pause = follower.step()
-            latest[0] = follower.state()
-            if wake.wait(min(pause, STALE / 3)):  # where nothing is due for an hour, it beats all the same
-                follower.look_again()
+        latest = [controller.state()]
+        start_server(listen, lambda: latest[0])  # before anything is changed: it fails if another sidecar runs
+        reconciler.install_guard()
+        while not signals.stopped:
+            pause = controller.step()
+            latest[0] = controller.state()
+            if signals.wait(min(pause, STALE / 3)):  # a heartbeat, even if nothing is due for an hour
+                controller.refresh()
         if not arguments.keep:
             clear([firewall])
     finally:
@@ -101,17 +93,29 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _firewall(choice: str, versions: tuple[int, ...]) -> Firewall:
-    """Return nftables before legacy iptables, unless told otherwise: no helper process to keep for a lifetime."""
-    if choice == "auto":
-        try:
-            nft = select.start("nft", versions)
-        except DetourError:
-            pass  # what it is that lacks, `auto` says for both
-        else:
-            nft.reason = "it needs no helper process"
-            return nft
-    return select.start(choice, versions)
+def _require(settings: Settings, interval: float) -> None:
+    if not 0.1 <= interval <= 3600:
+        raise DetourError("settings", f"--every {interval:g} is not valid", "allowed: 0.1 to 3600 seconds")
+    if settings.backend == "env":
+        raise DetourError(
+            "settings", "MOCK_BACKEND=env sets variables for an app, and the sidecar starts none", "leave it out"
+        )
+    if not settings.probe:
+        raise DetourError(
+            "settings", "MOCK_PROBE=off leaves the sidecar nothing to follow by", "leave it out, or use init"
+        )
+
+
+def _start_firewall(choice: str, versions: tuple[int, ...], signals: Signals, log: Log) -> RestartingFirewall:
+    """Start nftables rather than legacy iptables, unless the user chose: it has no helper process to keep."""
+    selector = FirewallSelector(choice, versions)
+    try:
+        firewall, _ = selector.choose(nft_first=True)
+    except BaseException:
+        selector.close()
+        raise
+    selector.keep(firewall)
+    return RestartingFirewall(firewall, versions, signals, log)
 
 
 def _listen(text: str | None) -> Endpoint | None:

@@ -23,11 +23,11 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imds_detour.ctl import firewalls
 from imds_detour.ctl.installed import standing
 from imds_detour.ctl.sidecar import last_probe
 from imds_detour.ctl.terminal import Style, Terminal
-from imds_detour.system import routes
+from imds_detour.firewall.select import FirewallSelector
+from imds_detour.system import namespaces, routes
 
 if TYPE_CHECKING:
     import argparse
@@ -100,13 +100,14 @@ def look() -> Status:
         DetourError: when no firewall can be looked at.
 
     """
-    with firewalls.usable() as usable:
-        found = tuple(standing(each.name, each.layout, each.installed()) for each in usable.working)
+    with FirewallSelector("auto", namespaces.ip_versions()) as selector:
+        working, refused = selector.usable()
+        found = tuple(standing(each.name, each.layout, each.installed()) for each in working)
     return Status(
         firewalls=tuple(each for each in found if each.rules),
         routes=routes.ours(),
         probe=last_probe.ask(),
-        unseen={name: error.reason for name, error in usable.refused.items()},
+        unseen={name: error.reason for name, error in refused.items()},
     )
 
 

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from imds_detour.config.services import Service
-    from imds_detour.ctl.doctor.context import Case
+    from imds_detour.ctl.doctor.context import DoctorContext
     from imds_detour.ctl.doctor.result import Finding
 
-OF_THE_CONTAINER: tuple[Callable[[Case], Finding], ...] = (
+OF_THE_CONTAINER: tuple[Callable[[DoctorContext], Finding], ...] = (
     process.network_namespace,
     process.user_namespace,
     process.net_admin,
@@ -29,7 +29,7 @@ OF_THE_CONTAINER: tuple[Callable[[Case], Finding], ...] = (
     kernel.firewall,
     configuration.settings_make_sense,
 )
-OF_A_MOCK: tuple[Callable[[Case, Service], Finding], ...] = (
+OF_A_MOCK: tuple[Callable[[DoctorContext, Service], Finding], ...] = (
     network.resolver,
     network.name,
     network.route,
@@ -38,21 +38,21 @@ OF_A_MOCK: tuple[Callable[[Case, Service], Finding], ...] = (
     network.who,
     network.redirect,
 )
-OF_THE_APP: tuple[Callable[[Case], Finding], ...] = (
+OF_THE_APP: tuple[Callable[[DoctorContext], Finding], ...] = (
     configuration.proxy,
     configuration.disabled,
     configuration.endpoint_variables,
 )
 
 
-def examine(case: Case) -> Iterator[Finding]:
+def examine(context: DoctorContext) -> Iterator[Finding]:
     """Look at one precondition after the other, each service's mock in turn, and yield what is found."""
     for check in OF_THE_CONTAINER:
-        yield check(case)
-    for service in case.services:
+        yield check(context)
+    for service in context.services:
         for check_mock in OF_A_MOCK:
-            finding = case.once(check_mock, service)
-            which = f"{finding.name} ({service.preset.name})" if len(case.services) > 1 else finding.name
+            finding = context.once(check_mock, service)
+            which = f"{finding.name} ({service.preset.name})" if len(context.services) > 1 else finding.name
             yield replace(finding, name=which)
     for check in OF_THE_APP:
-        yield check(case)
+        yield check(context)

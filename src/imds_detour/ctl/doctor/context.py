@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from imds_detour.config import settings
+from imds_detour.config.settings import parse
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns.lookup import Lookup
 from imds_detour.discovery.probe import Question
 from imds_detour.endpoint import Endpoint
 from imds_detour.errors import DetourError
-from imds_detour.firewall.iptables import helpers
-from imds_detour.firewall.iptables.backend import LegacyFirewall
-from imds_detour.firewall.nftables.backend import NftFirewall
-from imds_detour.system import capabilities, ip_versions, namespaces
+from imds_detour.firewall.select import FirewallSelector
+from imds_detour.system import capabilities, namespaces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from imds_detour.config.services import Service
     from imds_detour.config.settings import Settings
@@ -35,42 +33,25 @@ NOT_ASKED = "not asked for in the host's own network namespace: asking makes its
 
 
 @dataclass
-class Case:
-    """One visit at the doctor's.
+class DoctorContext:
+    """What the checks look at; made by open_context().
 
     Attributes:
         environ: the environment, flags included.
-        settings: what it says; None when it makes no sense.
-        error: why it makes no sense.
+        settings: the settings in it; None when they are not valid.
+        error: why they are not valid.
+        versions: the IP versions of this network namespace.
+        selector: the firewalls of this network namespace.
 
     """
 
     environ: Mapping[str, str]
-    settings: Settings | None = field(init=False, default=None)
-    error: DetourError | None = field(init=False, default=None)
-    _found: dict[tuple[object, Service], Finding] = field(init=False, default_factory=dict)
+    settings: Settings | None
+    error: DetourError | None
+    versions: tuple[int, ...]
+    selector: FirewallSelector
+    _results: dict[tuple[object, Service], Finding] = field(init=False, default_factory=dict)
     _resolutions: dict[str | Address, Resolution | DetourError] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        try:
-            self.settings = settings.parse(self.environ)
-        except DetourError as error:
-            self.error = error
-        self.versions = ip_versions.here()
-        # Forked now, for it has to be before the first thread; what it says is asked for later.
-        self.legacy: LegacyFirewall | DetourError
-        try:
-            self.legacy = LegacyFirewall(helpers.start(self.versions))
-        except DetourError as error:  # no process to be had; nftables needs none
-            self.legacy = error
-        self.nft = NftFirewall()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        if isinstance(self.legacy, LegacyFirewall):
-            self.legacy.close()
 
     @property
     def services(self) -> tuple[Service, ...]:
@@ -111,25 +92,29 @@ class Case:
 
     @cached_property
     def legacy_refusal(self) -> DetourError | None:
-        """Why legacy iptables cannot be used, or is not asked: asking makes its tables, empty as they are."""
+        """Why legacy iptables cannot be used, or is not asked on the host: asking creates its tables."""
         if self.on_the_host:
             return DetourError("firewall", NOT_ASKED)
-        return refusal(self.legacy)
+        return self.selector.legacy_refusal()
 
     @cached_property
     def nft_refusal(self) -> DetourError | None:
         """Why nftables cannot be used."""
-        return refusal(self.nft)
+        return self.selector.nft_refusal()
 
     @cached_property
     def installed(self) -> tuple[Installed, ...]:
-        """The rules of ours that stand, in whichever firewall can be looked at."""
-        found: tuple[Installed, ...] = ()
-        for firewall, why_not in ((self.legacy, self.legacy_refusal), (self.nft, self.nft_refusal)):
-            if why_not is None and not isinstance(firewall, DetourError):
-                with suppress(DetourError):  # the doctor says what he could not see, and goes on
-                    found += firewall.installed()
-        return found
+        """imds-detour's rules in the firewalls that can be read."""
+        firewalls = (
+            (self.selector.start_helpers(), self.legacy_refusal),
+            (self.selector.nft, self.nft_refusal),
+        )
+        rules: tuple[Installed, ...] = ()
+        for firewall, refusal in firewalls:
+            if refusal is None and not isinstance(firewall, DetourError):
+                with suppress(DetourError):  # other checks say what cannot be read
+                    rules += firewall.installed()
+        return rules
 
     def resolve(self, host: str | Address) -> Resolution:
         """Return where a host is; asked once.
@@ -148,11 +133,11 @@ class Case:
             raise found
         return found
 
-    def once(self, check: Callable[[Case, Service], Finding], service: Service) -> Finding:
+    def once(self, check: Callable[[DoctorContext, Service], Finding], service: Service) -> Finding:
         """Return what a check finds; it is made once, however often it is asked for."""
-        if (check, service) not in self._found:
-            self._found[check, service] = check(self, service)
-        return self._found[check, service]
+        if (check, service) not in self._results:
+            self._results[check, service] = check(self, service)
+        return self._results[check, service]
 
     def mock(self, service: Service) -> tuple[Endpoint, Question] | None:
         """Return where a service's mock is to be asked, and what; None when it is not known, or of no use here."""
@@ -168,12 +153,16 @@ class Case:
         return None
 
 
-def refusal(firewall: LegacyFirewall | NftFirewall | DetourError) -> DetourError | None:
-    """Return why a firewall cannot be used here, or cannot even be asked; None when it can be used."""
-    if isinstance(firewall, DetourError):
-        return firewall
+@contextmanager
+def open_context(environ: Mapping[str, str]) -> Iterator[DoctorContext]:
+    """Give the context of a run in this environment. Helpers of legacy iptables are forked; so start threads later."""
+    settings, error = None, None
     try:
-        firewall.require()
-    except DetourError as error:
-        return error
-    return None
+        settings = parse(environ)
+    except DetourError as invalid:
+        error = invalid
+    versions = namespaces.ip_versions()
+    choice = settings.backend if settings and settings.backend != "env" else "auto"
+    with FirewallSelector(choice, versions) as selector:
+        selector.start_helpers()
+        yield DoctorContext(environ, settings, error, versions, selector)

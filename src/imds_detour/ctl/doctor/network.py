@@ -19,18 +19,18 @@ from imds_detour.system import routes
 
 if TYPE_CHECKING:
     from imds_detour.config.services import Service
-    from imds_detour.ctl.doctor.context import Case
+    from imds_detour.ctl.doctor.context import DoctorContext
     from imds_detour.discovery.probe import Question
     from imds_detour.endpoint import Endpoint
 
 NO_MOCK = "no address to ask"
 
 
-def resolver(case: Case, service: Service) -> Finding:
+def resolver(context: DoctorContext, service: Service) -> Finding:
     """Ask each DNS server; that it knows no such name is an answer, and /etc/hosts will do as well."""
     name, host = "resolver", service.mock.host
     addresses = [at.address for at in service.preset.endpoints]
-    if case.settings and case.settings.guard and (closed := server_among(addresses, resolv_conf.read())):
+    if context.settings and context.settings.guard and (closed := server_among(addresses, resolv_conf.read())):
         return warn(
             name,
             f"{closed} is the DNS server as well, as on Google Cloud: the guard would close it",
@@ -40,7 +40,7 @@ def resolver(case: Case, service: Service) -> Finding:
         return ok(name, "not needed: the mock is given by its address")
     known = True
     try:
-        case.resolve(host)
+        context.resolve(host)
     except DetourError:
         known = False
     try:
@@ -63,11 +63,11 @@ def resolver(case: Case, service: Service) -> Finding:
     )
 
 
-def name(case: Case, service: Service) -> Finding:
+def name(context: DoctorContext, service: Service) -> Finding:
     """Look the mock's name up; it must have an address that is of use here."""
     label, host = "name", service.mock.host
     try:
-        resolution = case.resolve(host)
+        resolution = context.resolve(host)
     except DetourError as error:
         return fail(
             label,
@@ -77,7 +77,7 @@ def name(case: Case, service: Service) -> Finding:
             " both on a common network (`networks:`)",
         )
     addresses = ", ".join(map(str, resolution.addresses))
-    if case.mock(service) is None:
+    if context.mock(service) is None:
         version = resolution.addresses[0].version
         return fail(
             label,
@@ -91,9 +91,9 @@ def name(case: Case, service: Service) -> Finding:
     )
 
 
-def route(case: Case, service: Service) -> Finding:
+def route(context: DoctorContext, service: Service) -> Finding:
     """Look for a route to the mock; one to the metadata address we add where it is missing."""
-    label, mock = "route", case.mock(service)
+    label, mock = "route", context.mock(service)
     if mock is None:
         return skipped(label, NO_MOCK)
     address = mock[0].address
@@ -109,9 +109,9 @@ def route(case: Case, service: Service) -> Finding:
     return ok(label, f"there is one to the mock at {address}; {there}")
 
 
-def tcp(case: Case, service: Service) -> Finding:
+def tcp(context: DoctorContext, service: Service) -> Finding:
     """Connect to the mock."""
-    label, mock = "TCP", case.mock(service)
+    label, mock = "TCP", context.mock(service)
     if mock is None:
         return skipped(label, NO_MOCK)
     at = mock[0]
@@ -134,10 +134,10 @@ def tcp(case: Case, service: Service) -> Finding:
     return ok(label, f"{at} accepts")
 
 
-def http(case: Case, service: Service) -> Finding:
+def http(context: DoctorContext, service: Service) -> Finding:
     """Ask whatever listens there, to hear whether it speaks HTTP."""
-    label, mock = "HTTP", case.mock(service)
-    if mock is None or case.once(tcp, service).state is not State.OK:
+    label, mock = "HTTP", context.mock(service)
+    if mock is None or context.once(tcp, service).state is not State.OK:
         return skipped(label, NO_MOCK if mock is None else "no connection")
     at, question = mock
     message = request("GET", question.proof.path, {"Host": question.host, **dict(question.proof.headers)})
@@ -149,12 +149,12 @@ def http(case: Case, service: Service) -> Finding:
     return ok(label, f"{at} answers, with status {reply.status}")
 
 
-def who(case: Case, service: Service) -> Finding:
+def who(context: DoctorContext, service: Service) -> Finding:
     """Ask it for the proof that it is the service that it stands for."""
-    label, mock = "who answers", case.mock(service)
-    if mock is None or case.once(http, service).state is not State.OK:
+    label, mock = "who answers", context.mock(service)
+    if mock is None or context.once(http, service).state is not State.OK:
         return skipped(label, NO_MOCK if mock is None else "no HTTP")
-    if case.settings and not case.settings.probe:
+    if context.settings and not context.settings.probe:
         return skipped(label, "MOCK_PROBE=off: nobody is asked")
     at, question = mock
     try:
@@ -168,12 +168,12 @@ def who(case: Case, service: Service) -> Finding:
         )
 
 
-def redirect(case: Case, service: Service) -> Finding:
+def redirect(context: DoctorContext, service: Service) -> Finding:
     """Ask through a redirect of ours, where one stands; where none does, nobody is asked."""
-    label, mock = "redirect", case.mock(service)
+    label, mock = "redirect", context.mock(service)
     standing = {
         (installed.rule.destination, installed.rule.port): installed.rule.target.to
-        for installed in case.installed
+        for installed in context.installed
         if installed.rule and isinstance(installed.rule.target, Dnat)
     }
     for at in service.preset.endpoints:

@@ -11,7 +11,7 @@ from imds_detour.system import namespaces
 from imds_detour.system.capabilities import NET_ADMIN, NET_RAW
 
 if TYPE_CHECKING:
-    from imds_detour.ctl.doctor.context import Case
+    from imds_detour.ctl.doctor.context import DoctorContext
 
 SETPCAP = 1 << 8
 """linux/capability.h: CAP_SETPCAP."""
@@ -19,22 +19,22 @@ UID_MAP = "/proc/self/uid_map"
 """user_namespaces(7); not there without CONFIG_USER_NS, nor where /proc is hidden."""
 
 
-def network_namespace(case: Case) -> Finding:
+def network_namespace(context: DoctorContext) -> Finding:
     """Look whether it is a container's own, not the machine's."""
     name = "network namespace"
-    if case.on_the_host:
+    if context.on_the_host:
         return fail(
             name,
             "this is the host's own: a redirect would hold for the whole machine, and is refused",
             "give the container a network of its own: no `network_mode: host` in Compose, no `--network host`; or, if"
             " the whole machine is meant, `imds-detourctl init --host`",
         )
-    if not case.signs.net:
+    if not context.signs.net:
         return untold(name, "/proc/self/ns/net is hidden; it counts for the container's own")
     return ok(name, "one of its own")
 
 
-def user_namespace(_case: Case) -> Finding:
+def user_namespace(_context: DoctorContext) -> Finding:
     """Look whether the network namespace belongs to the user namespace in which our capabilities hold."""
     name = "user namespace"
     if namespaces.is_another_users():
@@ -55,16 +55,16 @@ def user_namespace(_case: Case) -> Finding:
     )
 
 
-def net_admin(case: Case) -> Finding:
+def net_admin(context: DoctorContext) -> Finding:
     """Look for NET_ADMIN in the effective set: rules and routes take it."""
     name = "NET_ADMIN"
-    if case.backend == "env":
+    if context.backend == "env":
         return ok(name, "not needed: MOCK_BACKEND=env changes no rules")
-    if case.untold and case.settings and case.settings.keep_net_admin:
-        return untold(name, case.untold.reason)
-    if case.untold:  # whoever cannot see that NET_ADMIN is given up does not start the app
-        return fail(name, case.untold.reason, case.untold.remedy)
-    if case.capabilities & NET_ADMIN:
+    if context.untold and context.settings and context.settings.keep_net_admin:
+        return untold(name, context.untold.reason)
+    if context.untold:  # whoever cannot see that NET_ADMIN is given up does not start the app
+        return fail(name, context.untold.reason, context.untold.remedy)
+    if context.capabilities & NET_ADMIN:
         return ok(name, "given")
     uid = os.geteuid()
     if uid:
@@ -76,14 +76,14 @@ def net_admin(case: Case) -> Finding:
     return fail(name, "not given", "add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`")
 
 
-def net_raw(case: Case) -> Finding:
+def net_raw(context: DoctorContext) -> Finding:
     """Look for NET_RAW: legacy iptables opens a raw socket; nftables does not."""
     name = "NET_RAW"
-    if case.untold:
-        return untold(name, case.untold.reason)
-    if case.capabilities & NET_RAW:
+    if context.untold:
+        return untold(name, context.untold.reason)
+    if context.capabilities & NET_RAW:
         return ok(name, "given")
-    if case.backend == "legacy":
+    if context.backend == "legacy":
         return fail(
             name,
             "not given, and legacy iptables opens a raw socket",
@@ -92,14 +92,16 @@ def net_raw(case: Case) -> Finding:
     return ok(name, "not given, and not needed: nftables does without")
 
 
-def setpcap(case: Case) -> Finding:
+def setpcap(context: DoctorContext) -> Finding:
     """Look for SETPCAP: giving NET_ADMIN up for good takes it, or no_new_privs with its side effects."""
     name = "SETPCAP"
-    if case.untold:
-        return untold(name, case.untold.reason)
-    if case.capabilities & SETPCAP or not case.capabilities & NET_ADMIN:
-        return ok(name, "given" if case.capabilities & SETPCAP else "not given, and there is no NET_ADMIN to give up")
-    if case.settings and case.settings.keep_net_admin:
+    if context.untold:
+        return untold(name, context.untold.reason)
+    if context.capabilities & SETPCAP or not context.capabilities & NET_ADMIN:
+        return ok(
+            name, "given" if context.capabilities & SETPCAP else "not given, and there is no NET_ADMIN to give up"
+        )
+    if context.settings and context.settings.keep_net_admin:
         return ok(name, "not given, and not needed: MOCK_KEEP_NET_ADMIN=1")
     return warn(
         name,

@@ -1,227 +1,247 @@
-"""The one who follows: probes each redirect, swaps it when the mock moves, closes it when the mock is gone."""
+"""The sidecar loop: probe each redirect, change it when the mock moves, close it when the mock does not answer."""
 
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING
 
-from imds_detour.ctl.sidecar.prober import Questions
-from imds_detour.ctl.sidecar.service_status import FIRST_PAUSE, HABITS, UNKNOWN, Habits, Watch
+from imds_detour.ctl.sidecar.prober import TIMEOUT, Prober
+from imds_detour.ctl.sidecar.service_status import DEFAULTS, FIRST_PAUSE, NOT_PROBED, Options, ServiceStatus
 from imds_detour.ctl.sidecar.signals import StoppedError
 from imds_detour.ctl.sidecar.state import State
+from imds_detour.deadline import Deadline
 from imds_detour.errors import DetourError
-from imds_detour.redirect import install_redirects
+from imds_detour.redirect import Transaction, install_redirects
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from imds_detour.ctl.sidecar.names import FollowedNames
-    from imds_detour.ctl.sidecar.reconciler import Upkeep
-    from imds_detour.ctl.sidecar.signals import Wake
+    from imds_detour.ctl.sidecar.reconciler import Reconciler
+    from imds_detour.ctl.sidecar.signals import Signals
+    from imds_detour.discovery.dns.cache import ResolverCache
+    from imds_detour.firewall.rules import Redirect
     from imds_detour.log import Log
     from imds_detour.result import Target
 
-SECOND_LOOK = 0.2
-"""Seconds until a probe that failed is repeated; only the second failure closes the redirect."""
+    Change = tuple[ServiceStatus, tuple[Target, ...]]
+
+REPROBE = 0.2
+"""Seconds until a failed probe is repeated; only the second failure closes the redirect."""
 MAX_PAUSE, GROWTH = 1.0, 1.5
-"""Seconds from one search for a mock that is not there to the next, at most, and each over the last (FIRST_PAUSE)."""
+"""Seconds between two searches for a mock at most, and by how much each pause is longer than the last."""
 SETTLING = 10.0
-"""Seconds for which mocks are searched for over an IP version that has just come: its addresses and routes come one by
-one, and none is valid before the kernel has seen that nobody else has it (RFC 4862, duplicate address detection)."""
+"""Seconds for which mocks are searched for over a new IP version: its addresses and routes come one by one, and an
+address is valid only after duplicate address detection (RFC 4862)."""
 
 
-class Follower:
-    """Holds a redirect for each service whose mock is there."""
+class Controller:
+    """Keeps a redirect for each service whose mock answers.
 
-    def __init__(self, upkeep: Upkeep, names: FollowedNames, wake: Wake, log: Log, habits: Habits = HABITS) -> None:
-        """Know what there is; nothing is looked for yet."""
-        self._upkeep = upkeep
-        self._names = names
-        self._wake = wake
+    Attributes:
+        counts: how often probes failed, redirects changed, and redirects were closed.
+
+    """
+
+    def __init__(
+        self,
+        reconciler: Reconciler,
+        cache: ResolverCache,
+        signals: Signals,
+        log: Log,
+        options: Options = DEFAULTS,
+    ) -> None:
+        self._reconciler = reconciler
+        self._cache = cache
+        self._signals = signals
         self._log = log
-        self._questions = Questions(upkeep, names, wake, log)
-        self._every = habits.every
-        self._clock = habits.clock
-        self._watches = [Watch(service) for service in upkeep.environment.services]
+        self._prober = Prober(reconciler, cache, signals, log)
+        self._interval = options.interval
+        self._clock = options.clock
+        self._statuses = [ServiceStatus(service) for service in reconciler.environment.services]
         self._settled = -inf
         self._started = time.time()
         self.counts = dict.fromkeys(("probe_failures", "swaps", "closings"), 0)
 
     def step(self) -> float:
-        """Do what is due, and return the seconds until something is due again. A stop ends it at once."""
-        if self._upkeep.widened():
+        """Do what is due, and return the seconds until something is due again. A stop interrupts it."""
+        if self._reconciler.guard_new_versions():
             self._settled = self._clock() + SETTLING
-            for watch in self._watches:
-                watch.moved, watch.search_due = watch.target is not None, self._clock()
-        self._upkeep.reconcile(self._targets())
+            for status in self._statuses:
+                status.moved, status.search_due = bool(status.targets), self._clock()
+        self._reconciler.reconcile(self._targets())
         with suppress(StoppedError):
-            for watch in self._watches:
-                self._look(watch)
-        due = min(self._upkeep.due, *map(self._due, self._watches))
+            for status in self._statuses:
+                self._update(status)
+        due = min(self._reconciler.due, *map(self._due, self._statuses))
         return max(0.0, due - self._clock())
 
-    def look_again(self) -> None:
+    def refresh(self) -> None:
         """Let everything be due now."""
-        for watch in self._watches:
-            watch.due, watch.search_due, watch.pause = 0.0, 0.0, FIRST_PAUSE
-            self._names.invalidate(watch.service.mock.host)
-        self._upkeep.look_again()
+        for status in self._statuses:
+            status.due, status.search_due, status.pause = 0.0, 0.0, FIRST_PAUSE
+            self._cache.invalidate(status.service.mock.host)
+        self._reconciler.refresh()
 
     def state(self) -> State:
-        """Return what is known now."""
-        lookups = {"lookups": self._names.lookups, "lookup_failures": self._names.failures}
+        """Return the state for people and programs."""
+        lookups = {"lookups": self._cache.lookups, "lookup_failures": self._cache.failures}
         return State(
-            tuple(watch.state() for watch in self._watches),
-            self._upkeep.firewall.name,
+            tuple(status.state() for status in self._statuses),
+            self._reconciler.firewall.name,
             time.time(),
             self._started,
-            {**self.counts, "probes": self._questions.probes, "repairs": self._upkeep.repairs, **lookups},
-            guarded=self._upkeep.guarded,
+            {**self.counts, "probes": self._prober.probes, "repairs": self._reconciler.repairs, **lookups},
+            guarded=self._reconciler.guarded,
         )
 
-    def _due(self, watch: Watch) -> float:
-        """Return when there is something to do for a service, on the clock."""
-        if watch.target is None:
-            return watch.due
-        # Whether it has moved shows when its name is looked up again; whoever knows that it has does not wait for that.
-        search = watch.search_due
-        return min(watch.due, search if watch.moved else max(search, self._names.due(watch.service.mock.host)))
+    def _due(self, status: ServiceStatus) -> float:
+        """Return when something is due for a service, on the clock."""
+        if not status.targets:
+            return status.due
+        # A move shows when the name is looked up again; a known one is searched for without waiting for that.
+        search = status.search_due
+        if not status.moved:
+            search = max(search, self._cache.due(status.service.mock.host))
+        return min(status.due, search)
 
-    def _look(self, watch: Watch) -> None:
-        with self._wake.breakable():
-            pass  # a stop that came while others were looked at
-        if watch.target is None:
-            if self._clock() >= watch.due:
-                self._search(watch)
-        elif self._clock() >= watch.search_due and self._moved(watch):
-            self._search(watch)
-        elif self._clock() >= watch.due:
-            self._probe(watch)
+    def _update(self, status: ServiceStatus) -> None:
+        with self._signals.interruptible():
+            pass  # a stop that came during another service's update
+        if not status.targets:
+            if self._clock() >= status.due:
+                self._search(status)
+        elif self._clock() >= status.search_due and self._moved(status):
+            self._search(status)
+        elif self._clock() >= status.due:
+            self._probe(status)
 
-    def _search(self, watch: Watch) -> None:
-        """Look for the mock once, and lead to it if it is there and not where we lead to already."""
+    def _search(self, status: ServiceStatus) -> None:
+        """Search for the mock once, and redirect to it if it is not where the redirect leads already."""
         try:
-            led = [(watch, self._questions.find(watch.service))]
-            if watch.target is None or led[0][1].redirects != watch.target.redirects:
-                led += self._companions(watch, led[0][1])
-                self._install_redirects(led)
-            for each, target in led:
-                each.moved, each.search_due = self._clock() < self._settled, self._clock() + MAX_PAUSE
-                self._set(each, target, ", ".join(dict.fromkeys(str(mock.identity) for mock in target.mocks)))
+            changes: list[Change] = [(status, self._prober.find(status.service))]
+            if _redirects(changes[0][1]) != _redirects(status.targets):
+                changes += self._changes_along(status, changes[0][1])
+                self._change(changes)
+            for changed, targets in changes:
+                changed.moved, changed.search_due = self._clock() < self._settled, self._clock() + MAX_PAUSE
+                self._open(changed, targets, ", ".join(dict.fromkeys(str(target.mock.identity) for target in targets)))
         except DetourError as error:
-            pause, watch.pause = watch.pause, min(watch.pause * GROWTH, MAX_PAUSE)
-            watch.search_due = self._clock() + pause
-            if watch.target is not None and self._still_there(watch):
+            pause, status.pause = status.pause, min(status.pause * GROWTH, MAX_PAUSE)
+            status.search_due = self._clock() + pause
+            if status.targets and self._still_answers(status):
                 return
-            self._names.invalidate(watch.service.mock.host)
-            self._shut(watch, error.reason)
-            watch.due = self._clock() + pause
+            self._cache.invalidate(status.service.mock.host)
+            self._close(status, error.reason)
+            status.due = self._clock() + pause
 
-    def _companions(self, watch: Watch, found: Target) -> list[tuple[Watch, Target]]:
-        """Find those who share an address with a service, and with it their mock: where it goes, they go along.
+    def _changes_along(self, status: ServiceStatus, targets: Sequence[Target]) -> list[Change]:
+        """Return the changes of other services that share an endpoint with a service whose mock has moved.
 
         Raises:
-            DetourError: when one of them does not answer there: as long as it does where it was, nobody moves.
+            DetourError: when the mock of one does not answer there: the redirect stays while it answers at its old
+                address.
 
         """
-        mocks = {redirect.endpoint: redirect.mock for redirect in found.redirects}
-        along = []
-        for each in self._watches:
-            if each is watch or each.target is None:
+        mocks = {target.redirect.endpoint: target.redirect.mock for target in targets}
+        changes: list[Change] = []
+        for other in self._statuses:
+            if other is status or not other.targets:
                 continue
-            if all(mocks.get(redirect.endpoint, redirect.mock) == redirect.mock for redirect in each.target.redirects):
+            redirects = _redirects(other.targets)
+            if all(mocks.get(redirect.endpoint, redirect.mock) == redirect.mock for redirect in redirects):
                 continue
             try:
-                along.append((each, self._questions.find(each.service)))
+                changes.append((other, self._prober.find(other.service)))
             except DetourError as error:
-                each.due = self._clock()  # whether it does is seen at once: if not, its redirect is in nobody's way
-                reason = f"{each.service.preset.name} shares its address and is not there: {error.reason}"
+                other.due = self._clock()  # probe it now: if it does not answer, its redirect is closed
+                reason = f"{other.service.preset.name} shares its address and does not answer: {error.reason}"
                 raise DetourError(error.step, reason, error.remedy) from None
-        return along
+        return changes
 
-    def _install_redirects(self, led: Sequence[tuple[Watch, Target]]) -> None:
-        """Swap redirects in one commit, and prove them; what does not prove is taken out.
+    def _change(self, changes: Sequence[Change]) -> None:
+        """Change redirects in one commit and verify them; those that fail are undone.
 
         Raises:
-            DetourError: when the kernel refuses, or it is not the mock that answers through it.
+            DetourError: when the kernel refuses, or the mock does not answer through them.
 
         """
-        moving = [watch for watch, _ in led]
-        others = [each.target for each in self._watches if each.target is not None and each not in moving]
+        changing = [status for status, _ in changes]
+        others = [target for status in self._statuses if status not in changing for target in status.targets]
         try:
-            with ExitStack() as undo:
-                found = [target for _, target in led]
-                install_redirects(self._upkeep.firewall, (*others, *found), undo, self._questions.attempt())
-                for target in found:
-                    self._questions.verify(target)
-                undo.pop_all()
+            with Transaction(self._reconciler.firewall, Deadline(TIMEOUT), self._log) as transaction:
+                changed = [target for _, targets in changes for target in targets]
+                install_redirects(transaction, (*others, *changed))
+                self._prober.verify(changed)
+                transaction.keep()
         except DetourError:
-            self._upkeep.invalidate()
+            self._reconciler.note_own_failure()
             raise
-        self.counts["swaps"] += sum(watch.target is not None for watch in moving)
+        self.counts["swaps"] += sum(bool(status.targets) for status in changing)
 
-    def _probe(self, watch: Watch) -> None:
-        """Ask through the metadata address; one failure is looked at again, the second one closes."""
-        assert watch.target is not None  # noqa: S101  (whoever has none is searched for)
+    def _probe(self, status: ServiceStatus) -> None:
+        """Probe through the metadata address; one failure is probed again, the second closes the redirect."""
         try:
-            seen = self._questions.verify(watch.target)
+            answer = self._prober.verify(status.targets)
         except DetourError as error:
             self.counts["probe_failures"] += 1
-            self._names.invalidate(watch.service.mock.host)
-            watch.probed = time.time()
-            if not watch.failed:
-                watch.failed, watch.due = True, self._clock() + SECOND_LOOK
+            self._cache.invalidate(status.service.mock.host)
+            status.probed = time.time()
+            if not status.failed:
+                status.failed, status.due = True, self._clock() + REPROBE
                 return
-            self._shut(watch, error.reason)
-            watch.due = self._clock()
+            self._close(status, error.reason)
+            status.due = self._clock()
         else:
-            self._set(watch, watch.target, seen)
+            self._open(status, status.targets, answer)
 
-    def _still_there(self, watch: Watch) -> bool:
-        """Whether a mock whose name leads elsewhere by now, where none is, goes on to answer where it was."""
-        pause = watch.pause
-        if self._clock() >= watch.due:
-            self._probe(watch)
-            watch.pause = pause
-        return watch.target is not None
+    def _still_answers(self, status: ServiceStatus) -> bool:
+        """Whether a mock whose name has other addresses now, without a mock there, still answers at its old one."""
+        pause = status.pause
+        if self._clock() >= status.due:
+            self._probe(status)
+            status.pause = pause
+        return bool(status.targets)
 
-    def _moved(self, watch: Watch) -> bool:
-        """Whether the name leads to other addresses by now than to those where the mock is."""
-        assert watch.target is not None  # noqa: S101  (as above)
+    def _moved(self, status: ServiceStatus) -> bool:
+        """Whether the mock's name lacks an address to which the redirect leads."""
         try:
-            addresses = self._questions.addresses(watch.service)
+            addresses = self._prober.addresses(status.service)
         except DetourError:
-            return watch.moved  # as long as it proves to be the mock, what DNS says of it does not count
-        watch.moved = watch.moved or any(mock.endpoint.address not in addresses for mock in watch.target.mocks)
-        return watch.moved
+            return status.moved  # while the mock answers, failures of DNS do not count
+        gone = any(target.mock.endpoint.address not in addresses for target in status.targets)
+        status.moved = status.moved or gone
+        return status.moved
 
-    def _set(self, watch: Watch, found: Target, text: str) -> None:
-        """Note that the redirect stands and was proven."""
-        was, watch.probed = watch.target, time.time()
-        watch.target, watch.failed, watch.pause = found, False, FIRST_PAUSE
-        watch.due = self._clock() + self._every
-        if was is None or was.redirects != found.redirects:
-            watch.since = watch.probed
-            pairs = zip(found.mocks, found.redirects, strict=True)
-            ways = "; ".join(f"{redirect.endpoint} -> {mock}" for mock, redirect in pairs)
-            facts = {"service": watch.service.preset.name, "redirect": ways, "verified": text}
-            self._log.success(f"{ways}, {self._upkeep.firewall.name}, verified {text}", facts)
-        watch.text = text
+    def _open(self, status: ServiceStatus, targets: tuple[Target, ...], text: str) -> None:
+        """Note that the redirect is installed and verified."""
+        before, status.probed = status.targets, time.time()
+        status.targets, status.failed, status.pause = targets, False, FIRST_PAUSE
+        status.due = self._clock() + self._interval
+        if _redirects(before) != _redirects(targets):
+            status.since = status.probed
+            arrows = "; ".join(f"{target.redirect.endpoint} -> {target.mock}" for target in targets)
+            facts = {"service": status.service.preset.name, "redirect": arrows, "verified": text}
+            self._log.success(f"{arrows}, {self._reconciler.firewall.name}, verified {text}", facts)
+        status.text = text
 
-    def _shut(self, watch: Watch, why: str) -> None:
-        """Take the redirect out, and leave the address to the guard; what is said is said once."""
-        had, watch.target, watch.failed, watch.moved = watch.target, None, False, False
-        if had is not None or watch.text == UNKNOWN:  # one of an earlier sidecar's may stand
-            self._upkeep.redirect(self._targets())
-        if had is not None or watch.text != why:
-            closed = "closed" if self._upkeep.guarded else "not redirected"
-            self._log.warning(f"{watch.service.preset.name} is {closed} while there is no mock: {why}")
-        if had is not None:
+    def _close(self, status: ServiceStatus, reason: str) -> None:
+        """Remove the redirect and leave the address to the guard; the same reason is logged once."""
+        before, status.targets, status.failed, status.moved = status.targets, (), False, False
+        if before or status.text == NOT_PROBED:  # an earlier sidecar may have left one
+            self._reconciler.set_redirects(self._targets())
+        if before or status.text != reason:
+            closed = "closed" if self._reconciler.guarded else "not redirected"
+            self._log.warning(f"{status.service.preset.name} is {closed} while there is no mock: {reason}")
+        if before:
             self.counts["closings"] += 1
-            watch.since = time.time()
-        watch.text = why
+            status.since = time.time()
+        status.text = reason
 
     def _targets(self) -> tuple[Target, ...]:
-        return tuple(watch.target for watch in self._watches if watch.target is not None)
+        return tuple(target for status in self._statuses for target in status.targets)
+
+
+def _redirects(targets: Sequence[Target]) -> list[Redirect]:
+    return [target.redirect for target in targets]

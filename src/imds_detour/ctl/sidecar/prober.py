@@ -1,83 +1,65 @@
-"""What is asked of others: where a mock is, and who answers. A stop ends each wait for an answer."""
+"""Find mocks and probe redirects for the sidecar, once each. A stop interrupts every wait for an answer."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from imds_detour import verify
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.mock import Search
-from imds_detour.log import Log
-from imds_detour.redirect import target as passage_to
-from imds_detour.verify import verify_now
+from imds_detour.redirect import targets_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from imds_detour.config.services import Service
-    from imds_detour.ctl.sidecar.names import FollowedNames
-    from imds_detour.ctl.sidecar.reconciler import Upkeep
-    from imds_detour.ctl.sidecar.signals import Wake
+    from imds_detour.ctl.sidecar.reconciler import Reconciler
+    from imds_detour.ctl.sidecar.signals import Signals
+    from imds_detour.discovery.dns.cache import ResolverCache
     from imds_detour.endpoint import Address
+    from imds_detour.log import Log
     from imds_detour.result import Target
 
+LOOKUP_TIMEOUT = 1.0
+"""Seconds for one look-up."""
 TIMEOUT = 0.7
-"""Seconds for one search, and for one question through a metadata address: other services wait meanwhile."""
+"""Seconds for one search, and for one probe through a metadata address: other services wait meanwhile."""
 
 
-class Questions:
-    """Asks once, for one who comes back anyway. All of it raises StoppedError when a stop comes.
+class Prober:
+    """Asks DNS servers and mocks. Every method raises StoppedError when a stop comes.
 
     Attributes:
         probes: how many questions went through a metadata address.
 
     """
 
-    def __init__(self, upkeep: Upkeep, names: FollowedNames, wake: Wake, log: Log) -> None:
-        """Know whom to ask; nothing is asked yet."""
+    def __init__(self, reconciler: Reconciler, cache: ResolverCache, signals: Signals, log: Log) -> None:
         self.probes = 0
-        self._upkeep = upkeep
-        self._names = names
-        self._wake = wake
+        self._reconciler = reconciler
+        self._cache = cache
+        self._signals = signals
         self._log = log
 
     def addresses(self, service: Service) -> Collection[Address]:
-        """Return where its name leads by now.
+        """Return the addresses that the mock's name has now; DetourError when there are none."""
+        with self._signals.interruptible():
+            return self._cache.resolve(service.mock.host, Deadline(LOOKUP_TIMEOUT)).addresses
 
-        Raises:
-            DetourError: when nobody knows, or no mock can be there.
+    def find(self, service: Service) -> tuple[Target, ...]:
+        """Return where the service leads now; DetourError when its mock does not answer."""
+        environment = self._reconciler.environment
+        self.addresses(service)  # with a timeout that is not the search's
+        with self._signals.interruptible():
+            mocks = Search(service, environment.versions, self._cache, self._log).attempt(Deadline(TIMEOUT))
+        return tuple(targets_of(service, mocks, environment))
 
-        """
-        with self._wake.breakable():
-            return self._names.resolve(service.mock.host).addresses
-
-    def find(self, service: Service) -> Target:
-        """Return where its mock is, by name and by answer.
-
-        Raises:
-            DetourError: when there is none now.
-
-        """
-        environment = self._upkeep.environment
-        with self._wake.breakable():
-            mocks = Search(service, environment.versions, self._names, self.attempt()).attempt()
-        return passage_to(service, mocks, environment)
-
-    def verify(self, target: Target) -> str:
-        """Return who answers through the metadata address.
-
-        Raises:
-            DetourError: when it is not the mock.
-
-        """
+    def verify(self, targets: Iterable[Target]) -> str:
+        """Return the mock's answer through its metadata addresses; DetourError when it is not the mock's."""
         seen = ""
-        for mock, redirect in zip(target.mocks, target.redirects, strict=True):
-            assert mock.identity is not None  # noqa: S101  (without probes there is no sidecar)
+        for target in targets:
             self.probes += 1
-            with self._wake.breakable():  # the firewall's part of it is not (restarting_firewall.py)
-                identity = verify_now(redirect, mock.identity, mock.question, self._upkeep.firewall, self.attempt())
+            with self._signals.interruptible():  # RestartingFirewall is uninterruptible
+                identity = verify.verify_once(target, self._reconciler.firewall, Deadline(TIMEOUT), self._log)
             seen = str(identity)
         return seen
-
-    def attempt(self) -> Log:
-        """Return a report for one attempt: with the time that it may take, and heard in debug alone."""
-        return Log("debug" if self._log.format == "debug" else "quiet", Deadline(TIMEOUT))

@@ -1,39 +1,40 @@
-"""What stands, and goes on to: guard, redirects and host names are looked at again and again, and put back."""
+"""Keep guard, redirects and host names installed: read them at intervals, and repair what differs."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
+from math import inf
 from typing import TYPE_CHECKING
 
-from imds_detour.ctl.sidecar.service_status import HABITS, Habits
+from imds_detour.ctl.sidecar.service_status import DEFAULTS, Options
+from imds_detour.deadline import Deadline
 from imds_detour.errors import DetourError
 from imds_detour.firewall import rules
-from imds_detour.redirect import install_guard
-from imds_detour.result import host_lines
-from imds_detour.system import etc_hosts, ip_versions
+from imds_detour.redirect import Transaction, host_lines, install_guard
+from imds_detour.system import etc_hosts, namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from imds_detour.ctl.sidecar.restarting_firewall import LastingFirewall
+    from imds_detour.ctl.sidecar.restarting_firewall import RestartingFirewall
     from imds_detour.firewall.rules import Rule
     from imds_detour.log import Log
     from imds_detour.result import Environment, Target
 
 LOCK_TIMEOUT = 0.5
-"""Seconds to wait for other writers of the firewall: it is tried again, and a stop must not wait for them here."""
-SOON = 1.0
-"""Seconds until what could not be read or written is tried again."""
+"""Seconds to wait for other writers of the firewall. A failure is retried, and a stop must not wait for it."""
+RETRY = 1.0
+"""Seconds until a failed read or write is retried."""
 
 
-class Upkeep:
-    """Keeps what stands as it should be.
+class Reconciler:
+    """Installs rules and host names, and keeps them installed.
 
     Attributes:
-        environment: what there is to work on by now.
-        firewall: where the rules are.
-        guarded: whether the metadata addresses are closed to whatever is not redirected.
-        repairs: how often somebody else's change of our rules was undone.
+        environment: this network namespace, as last inspected.
+        firewall: the firewall with the rules.
+        guarded: whether metadata addresses that are not redirected are closed.
+        repairs: how often another program's change of our rules was undone.
 
     """
 
@@ -41,133 +42,126 @@ class Upkeep:
         self,
         environment: Environment,
         inspect: Callable[[], Environment],
-        firewall: LastingFirewall,
+        firewall: RestartingFirewall,
         log: Log,
-        habits: Habits = HABITS,
+        options: Options = DEFAULTS,
     ) -> None:
-        """Know the ground, and by ``survey`` how to look at it again; nothing is done yet."""
+        """Start with this environment; ``inspect`` looks at the namespace again."""
         self.environment = environment
         self.firewall = firewall
-        self.guarded = habits.guard
+        self.guarded = options.guard
         self.repairs = 0
         self._inspect = inspect
         self._log = log
-        self._every = habits.every
-        self._clock = habits.clock
-        self._due = self._clock() + self._every
-        self._closed: tuple[Rule, ...] = ()
-        self._doubtful = False
-        self._told: dict[str, str] = {}
+        self._interval = options.interval
+        self._clock = options.clock
+        self._due = self._clock() + self._interval
+        self._guard: tuple[Rule, ...] = ()
+        self._own_failure = False
+        self._warned: dict[str, str] = {}
 
     @property
     def due(self) -> float:
-        """When the next look is due, on the clock."""
+        """When the next read is due, on the clock."""
         return self._due
 
-    def look_again(self) -> None:
-        """Let it be due now."""
+    def refresh(self) -> None:
+        """Let the next read be due now."""
         self._due = self._clock()
 
-    def close(self) -> None:
-        """Put the guard up: from here on nothing leaves but by a redirect of ours. Without one, none stays up.
+    def install_guard(self) -> None:
+        """Install the guard, or remove one if none is wanted; DetourError when the firewall refuses."""
+        self._install_guard(self.environment)
 
-        Raises:
-            DetourError: when the firewall does not take it.
+    def guard_new_versions(self) -> bool:
+        """Guard an IP version that the namespace has got since, and return whether there is one.
 
+        Docker gives a container IPv6 when it joins a network that has it. A version that goes stays guarded.
         """
-        self._close(self.environment)
-
-    def widened(self) -> bool:
-        """Whether there is another IP version by now: it is guarded from here on, and mocks may answer over it.
-
-        Docker gives a container IPv6 when it joins a network that has it. One that goes is kept: closed, not open.
-        """
-        if set(ip_versions.here()) <= set(self.environment.versions):
+        if set(namespaces.ip_versions()) <= set(self.environment.versions):
             return False
         try:
             environment = self._inspect()
-            self.firewall.start_anew(environment.versions)
-            self._close(environment)
+            self.firewall.restart(environment.versions)
+            self._install_guard(environment)
         except DetourError as error:
-            self._tell("versions", f"there is another IP version by now, and it is not guarded: {error.reason}")
-            self._due = min(self._due, self._clock() + SOON)
+            self._warn("versions", f"there is a new IP version, and it is not guarded: {error.reason}")
+            self._due = min(self._due, self._clock() + RETRY)
             return False
         self.environment = environment
-        self._tell("versions", "")
+        self._warn("versions", "")
         return True
 
     def reconcile(self, targets: Sequence[Target]) -> None:
-        """When it is due, see that rules and host names stand for these, and put back what somebody took out."""
+        """If it is due, compare rules and host names with what these targets need, and repair differences."""
         if self._clock() < self._due:
             return
-        self._due = self._clock() + self._every
-        self._name(targets)
-        redirects = rules.redirects(_redirects(targets), self.firewall.layout)
-        wanted = {*self._closed, *redirects}
+        self._due = self._clock() + self._interval
+        self._reconcile_names(targets)
+        redirects = self._redirect_rules(targets)
+        wanted = {*self._guard, *redirects}
         try:
-            found = self._rules()
+            installed = [entry.rule for entry in self.firewall.installed()]
         except DetourError as error:
-            self._tell("reading", f"our firewall rules cannot be read: {error.reason}; it is tried again")
-            self._due = self._clock() + SOON
+            self._warn("reading", f"our firewall rules cannot be read: {error.reason}; it is tried again")
+            self._due = self._clock() + RETRY
             return
-        self._tell("reading", "")
-        doubtful, self._doubtful = self._doubtful, False
-        if len(found) == len(wanted) and set(found) == wanted:
-            self._tell("rules", "")
+        self._warn("reading", "")
+        own_failure, self._own_failure = self._own_failure, False
+        if len(installed) == len(wanted) and set(installed) == wanted:
+            self._warn("rules", "")
             return
-        if doubtful:
-            self._tell("rules", "our firewall rules are not as they should be: they are put back")
+        if own_failure:
+            self._warn("rules", "our firewall rules are not as they should be: they are put back")
         else:
             self.repairs += 1
-            self._tell("rules", "somebody has changed our firewall rules: they are put back")
-        self._apply("filter", self._closed)
+            self._warn("rules", "another program has changed our firewall rules: they are put back")
+        self._apply("filter", self._guard)
         self._apply("nat", redirects)
 
-    def redirect(self, targets: Sequence[Target]) -> None:
-        """Let these redirects stand, and no others; one that cannot be taken out now is tried again."""
-        self._apply("nat", rules.redirects(_redirects(targets), self.firewall.layout))
+    def set_redirects(self, targets: Sequence[Target]) -> None:
+        """Make these the only redirects; a failure is retried by reconcile()."""
+        self._apply("nat", self._redirect_rules(targets))
 
-    def invalidate(self) -> None:
-        """Know that a change of ours went wrong: what is found amiss next need not be somebody else's work."""
-        self._doubtful = True
+    def note_own_failure(self) -> None:
+        """Note that a change of ours failed: the next difference need not be another program's work."""
+        self._own_failure = True
 
-    def _close(self, environment: Environment) -> None:
-        with ExitStack() as undo:
-            install_guard(self.firewall, environment.addresses if self.guarded else (), undo, self._log)
-            undo.pop_all()
-        # As the kernel has them: it may drop where it cannot reject.
-        self._closed = tuple(rule for rule in self._rules() if rule is not None and rule.table == "filter")
+    def _install_guard(self, environment: Environment) -> None:
+        addresses = environment.addresses if self.guarded else ()
+        with Transaction(self.firewall, Deadline(inf), self._log) as transaction:
+            install_guard(transaction, addresses)
+            transaction.keep()
+        # As the kernel has them: the guard may drop where it cannot reject.
+        installed = (entry.rule for entry in self.firewall.installed())
+        self._guard = tuple(rule for rule in installed if rule is not None and rule.table == "filter")
 
-    def _name(self, targets: Sequence[Target]) -> None:
-        """See that the names lead to their addresses: Kubernetes writes a pod's file anew at each container's start."""
+    def _reconcile_names(self, targets: Sequence[Target]) -> None:
+        """Restore our lines in /etc/hosts: Kubernetes rewrites a pod's file when a container starts."""
         with ExitStack() as kept:
             try:
                 etc_hosts.add(host_lines(targets), kept, lambda _line: None)
             except DetourError as error:
-                self._tell("names", error.reason)
+                self._warn("names", error.reason)
             else:
-                self._tell("names", "")
+                self._warn("names", "")
             kept.pop_all()
 
-    def _rules(self) -> Sequence[Rule | None]:
-        return [found.rule for found in self.firewall.installed()]
+    def _redirect_rules(self, targets: Sequence[Target]) -> tuple[Rule, ...]:
+        return rules.redirects(dict.fromkeys(target.redirect for target in targets), self.firewall.layout)
 
     def _apply(self, table: str, wanted: tuple[Rule, ...]) -> None:
         try:
             self.firewall.apply(table, wanted, LOCK_TIMEOUT)
         except DetourError as error:
-            self._tell(table, f"table {table}: {error.reason}; it is tried again")
-            self._doubtful = True
-            self._due = self._clock() + SOON
+            self._warn(table, f"table {table}: {error.reason}; it is tried again")
+            self._own_failure = True
+            self._due = self._clock() + RETRY
         else:
-            self._tell(table, "")
+            self._warn(table, "")
 
-    def _tell(self, subject: str, trouble: str) -> None:
-        """Warn of a trouble once, until it is over or another one."""
-        if trouble and trouble != self._told.get(subject):
-            self._log.warning(trouble)
-        self._told[subject] = trouble
-
-
-def _redirects(targets: Sequence[Target]) -> dict[rules.Redirect, None]:
-    return dict.fromkeys(redirect for one in targets for redirect in one.redirects)
+    def _warn(self, subject: str, problem: str) -> None:
+        """Warn about a problem once, until it is over or changes; an empty one is over."""
+        if problem and problem != self._warned.get(subject):
+            self._log.warning(problem)
+        self._warned[subject] = problem

@@ -1,22 +1,22 @@
-"""A firewall for a lifetime: one whose helper is lost gets a new one, and no stop breaks in on what is written.
+"""A firewall whose lost helper is replaced by a new one, and whose calls no stop interrupts.
 
-The helper of legacy iptables may run out of memory, or be killed for it, months after the start. Without one the rules
-stand, and nobody can read or change them; with a new one all is as before. It is forked beside the thread that answers
-HTTP, which is harmless: that thread holds the interpreter's lock, or waits in a system call and holds none of libc's.
+The helper of legacy iptables may be killed for its memory months after the start. The rules remain, but cannot be read
+or changed until a new helper runs. It is forked while the HTTP thread exists, which is harmless: that thread holds the
+interpreter's lock, or waits in a system call without a lock of libc.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imds_detour.firewall import select
 from imds_detour.firewall.iptables.helper import HelperLostError
+from imds_detour.firewall.select import FirewallSelector
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
-    from imds_detour.ctl.sidecar.signals import Wake
+    from imds_detour.ctl.sidecar.signals import Signals
     from imds_detour.firewall.base import Firewall
     from imds_detour.firewall.rules import Installed, Rule
     from imds_detour.log import Log
@@ -24,50 +24,56 @@ if TYPE_CHECKING:
     Outcome = TypeVar("Outcome")
 
 
-class LastingFirewall:
-    """Does what the firewall does that it was given, for as long as it takes."""
+class RestartingFirewall:
+    """Does what the given firewall does."""
 
-    def __init__(self, first: Firewall, versions: tuple[int, ...], wake: Wake, log: Log) -> None:
-        """Take a firewall that was started for these IP versions; from here on it is ours to close."""
-        self.name, self.reason, self.layout = first.name, first.reason, first.layout
-        self._firewall = first
+    def __init__(self, firewall: Firewall, versions: tuple[int, ...], signals: Signals, log: Log) -> None:
+        """Take a firewall that works for these IP versions; close() closes it."""
+        self.name, self.layout = firewall.name, firewall.layout
+        self._firewall = firewall
         self._versions = versions
-        self._wake = wake
+        self._signals = signals
         self._log = log
-        self._said = ""
+        self._warned = ""
 
     def apply(self, table: str, rules: tuple[Rule, ...], timeout: float) -> tuple[Rule, ...]:
-        """Make these the rules of ours in a table, and return those that stood before."""
-        return self._ask(lambda firewall: firewall.apply(table, rules, timeout))
+        """Make these our rules in a table, and return those before."""
+        return self._call(lambda firewall: firewall.apply(table, rules, timeout))
 
     def installed(self, table: str | None = None) -> tuple[Installed, ...]:
-        """Return the rules of ours as the kernel holds them, in one table or in both."""
-        return self._ask(lambda firewall: firewall.installed(table))
+        """Return our rules as the kernel holds them, in one table or in both."""
+        return self._call(lambda firewall: firewall.installed(table))
 
     def close(self) -> None:
-        """End the helper, if any; the rules stay."""
+        """End the helper, if any; the rules remain."""
         self._firewall.close()
 
-    def start_anew(self, versions: tuple[int, ...]) -> None:
-        """Let another one of its kind, for these IP versions, take its place; the rules stay.
+    def restart(self, versions: tuple[int, ...]) -> None:
+        """Replace the firewall by one of its kind for these IP versions; the rules remain.
 
         Raises:
-            DetourError: when it cannot be started; the old one goes on.
+            DetourError: when it cannot be started; the old one continues.
 
         """
-        choice = "nft" if self.name == "nftables" else "legacy"  # the rules stand there, whatever `auto` would say now
-        fresh = select.start(choice, versions)
+        # The rules are in this firewall, whatever `auto` would choose now.
+        choice = "nft" if self.name == "nftables" else "legacy"
+        selector = FirewallSelector(choice, versions)
+        try:
+            fresh, _ = selector.choose()
+        except BaseException:
+            selector.close()
+            raise
         self._firewall.close()
         self._firewall, self._versions = fresh, versions
 
-    def _ask(self, question: Callable[[Firewall], Outcome]) -> Outcome:
-        with self._wake.whole():
+    def _call(self, function: Callable[[Firewall], Outcome]) -> Outcome:
+        with self._signals.uninterruptible():
             try:
-                return question(self._firewall)
+                return function(self._firewall)
             except HelperLostError as error:
-                if error.reason != self._said:  # once, though it may take many attempts to start one
+                if error.reason != self._warned:  # once, even if many attempts to start another fail
                     self._log.warning(f"{error.reason}; another one is started")
-                    self._said = error.reason
-            self.start_anew(self._versions)
-            self._said = ""
-            return question(self._firewall)
+                    self._warned = error.reason
+            self.restart(self._versions)
+            self._warned = ""
+            return function(self._firewall)

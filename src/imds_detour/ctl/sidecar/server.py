@@ -1,7 +1,7 @@
-"""The sidecar's door: HTTP where the user asked for it, and a socket without a file for `imds-detourctl status`.
+"""The sidecar's server: HTTP where the user asked for it, and an abstract socket for `imds-detourctl status`.
 
-One thread, one connection at a time, each with little time: what is asked here are health checks. http.server would add
-10 MB to the resident memory (measured as for the metrics in pages.py).
+One thread serves one connection at a time, each with a short timeout. http.server would need more memory than the rest
+of the sidecar (bench/NOTES.md).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from imds_detour import lean
 from imds_detour.ctl.sidecar import pages
 from imds_detour.ctl.sidecar.last_probe import ADDRESS, LastProbe
 from imds_detour.errors import DetourError
+from imds_detour.lean import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,38 +29,41 @@ MAX_HEAD = 8192
 """Bytes of a request's head."""
 
 
-class Server:
-    """Answers from the latest state, in a thread of its own; it ends with the process."""
+def start_server(listen: Endpoint | None, latest: Callable[[], State]) -> None:
+    """Answer `imds-detourctl status`, and HTTP at ``listen``, in a thread that ends with the process.
 
-    def __init__(self, listen: Endpoint | None, latest: Callable[[], State]) -> None:
-        """Listen, and start to answer.
+    ``latest`` returns the state to answer from.
 
-        Raises:
-            DetourError: when an address is taken: for the socket without a name, by another sidecar; or when there is
-                no thread to be had.
+    Raises:
+        DetourError: when an address is taken (the abstract socket: by another sidecar), or there is no thread.
 
-        """
+    """
+    server = _Server(latest)
+    server.add(_unix_listener(), server.answer_status)
+    if listen is not None:
+        server.add(_tcp_listener(listen), server.answer_http)
+    try:
+        start_thread(server.serve)
+    except RuntimeError:
+        raise DetourError(
+            "sidecar",
+            "cannot start a thread that answers `imds-detourctl status`",
+            "raise the limit on processes (`pids_limit`, `ulimits`)",
+        ) from None
+
+
+class _Server:
+    def __init__(self, latest: Callable[[], State]) -> None:
         self._latest = latest
-        self._ready = selectors.DefaultSelector()
-        self._add(_unix(), self._tell)
-        if listen is not None:
-            self._add(_tcp(listen), self._answer)
-        try:
-            lean.start(self._serve)
-        except RuntimeError:
-            raise DetourError(
-                "sidecar",
-                "cannot start a thread for those who ask how it stands",
-                "raise the limit on processes (`pids_limit`, `ulimits`)",
-            ) from None
+        self._selector = selectors.DefaultSelector()
 
-    def _add(self, listener: socket.socket, handle: Callable[[socket.socket], None]) -> None:
+    def add(self, listener: socket.socket, handle: Callable[[socket.socket], None]) -> None:
         listener.listen(64)
-        self._ready.register(listener, selectors.EVENT_READ, handle)
+        self._selector.register(listener, selectors.EVENT_READ, handle)
 
-    def _serve(self) -> None:
+    def serve(self) -> None:
         while True:
-            for key, _ in self._ready.select():
+            for key, _ in self._selector.select():
                 listener = key.fileobj
                 assert isinstance(listener, socket.socket)  # noqa: S101  (nothing else was registered)
                 with suppress(OSError):  # the client is gone, or too slow
@@ -69,15 +72,15 @@ class Server:
                         connection.settimeout(TIMEOUT)
                         key.data(connection)
 
-    def _tell(self, connection: socket.socket) -> None:
+    def answer_status(self, connection: socket.socket) -> None:
         state = self._latest()
         text = "; ".join(f"{each.name}: {each.text}" for each in state.services)
         probed = min(each.probed or each.since for each in state.services)
         connection.sendall(LastProbe(state.ready, text, probed).encode())
 
-    def _answer(self, connection: socket.socket) -> None:
-        give_up, head = time.monotonic() + TIMEOUT, b""
-        while b"\r\n\r\n" not in head and len(head) < MAX_HEAD and time.monotonic() < give_up:
+    def answer_http(self, connection: socket.socket) -> None:
+        deadline, head = time.monotonic() + TIMEOUT, b""
+        while b"\r\n\r\n" not in head and len(head) < MAX_HEAD and time.monotonic() < deadline:
             data = connection.recv(MAX_HEAD)
             if not data:
                 return
@@ -87,29 +90,29 @@ class Server:
         connection.sendall(page.encode(head=method == "HEAD"))
 
 
-def _unix() -> socket.socket:
-    door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+def _unix_listener() -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        door.bind(ADDRESS)
+        listener.bind(ADDRESS)
     except OSError:
-        door.close()
+        listener.close()
         raise DetourError(
             "sidecar",
             "another imds-detour sidecar is at work in this network namespace",
             "one is enough: stop one of the two",
         ) from None
-    return door
+    return listener
 
 
-def _tcp(listen: Endpoint) -> socket.socket:
+def _tcp_listener(listen: Endpoint) -> socket.socket:
     family = socket.AF_INET if listen.address.version == 4 else socket.AF_INET6
-    door = socket.socket(family, socket.SOCK_STREAM)
-    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        door.bind((str(listen.address), listen.port))
+        listener.bind((str(listen.address), listen.port))
     except OSError as error:
-        door.close()
+        listener.close()
         raise DetourError(
             "sidecar", f"cannot listen on {listen}: {error.strerror}", "give another address with --listen"
         ) from None
-    return door
+    return listener

@@ -1,4 +1,4 @@
-"""What a follower knows of one service, and the habits that it has."""
+"""The sidecar's options, and what it knows about each service."""
 
 from __future__ import annotations
 
@@ -14,69 +14,69 @@ if TYPE_CHECKING:
     from imds_detour.config.services import Service
     from imds_detour.result import Target
 
-EVERY = 5.0
-"""Seconds from one probe to the next, by default."""
+PROBE_INTERVAL = 5.0
+"""Seconds between two probes, by default."""
 FIRST_PAUSE = 0.1
-"""Seconds from one search for a mock that is not there to the next, at first."""
-UNKNOWN = "not looked for yet"
+"""Seconds between the first searches for a mock that does not answer."""
+NOT_PROBED = "not probed yet"
 
 
 @dataclass(frozen=True, slots=True)
-class Habits:
-    """How to go about it.
+class Options:
+    """The sidecar's options.
 
     Attributes:
-        every: seconds from one probe to the next.
-        guard: whether the metadata addresses are closed to whatever is not redirected.
-        clock: a monotonic clock, in seconds.
+        interval: seconds between two probes.
+        guard: whether metadata addresses that are not redirected are closed.
+        clock: a monotonic clock in seconds.
 
     """
 
-    every: float = EVERY
+    interval: float = PROBE_INTERVAL
     guard: bool = True
     clock: Callable[[], float] = time.monotonic
 
 
-HABITS = Habits()
+DEFAULTS = Options()
 
 
 @dataclass(slots=True, eq=False)
-class Watch:
-    """One service, and how it stands with it.
+class ServiceStatus:
+    """What the sidecar knows about one service.
 
     Attributes:
-        service: which one.
-        target: where it leads; None while there is no mock.
-        due: when to look next, on the clock: for the mock where there is none, else whether it still answers.
-        search_due: not before then is a mock that has moved searched for.
-        moved: whether it is known to be elsewhere, or by another IP version as well, and has not been found there.
-        pause: seconds from one search to the next, by now.
-        failed: whether the latest probe failed; the next one that does closes the redirect.
-        text: who answered last, or why there is no redirect.
-        since: seconds since the epoch at which it came to be so.
-        probed: seconds since the epoch of the last probe; 0 when there was none.
+        service: the service.
+        targets: where it leads; empty while its mock does not answer.
+        due: when to probe it, or to search for its mock, on the clock.
+        search_due: when to search for a mock that has moved, at the earliest.
+        moved: whether the mock is known to be elsewhere, or over another IP version too, and is not found there yet.
+        pause: seconds until the next search.
+        failed: whether the latest probe failed; a second failure closes the redirect.
+        text: the mock's last answer, or why there is no redirect.
+        since: seconds since the epoch when the redirect was opened or closed.
+        probed: seconds since the epoch of the last probe; 0 before the first.
 
     """
 
     service: Service
-    target: Target | None = None
+    targets: tuple[Target, ...] = ()
     due: float = 0.0
     search_due: float = 0.0
     moved: bool = False
     pause: float = FIRST_PAUSE
     failed: bool = False
-    text: str = UNKNOWN
+    text: str = NOT_PROBED
     since: float = field(default_factory=time.time)
     probed: float = 0.0
 
     def state(self) -> ServiceState:
-        """Return what is known now, for people and programs."""
-        mocks = self.target.mocks if self.target else ()
+        """Return it for people and programs."""
+        mocks = ", ".join(str(target.mock) for target in self.targets)
         return ServiceState(
             self.service.preset.name,
             tuple(map(str, self.service.preset.endpoints)),
-            ", ".join(map(str, mocks)) or f"{self.service.mock.host}",
-            self.target is not None,
+            mocks or str(self.service.mock.host),
+            bool(self.targets),
             self.text,
             self.since,
             self.probed,

@@ -1,4 +1,4 @@
-"""Signals: something to wait for, and what ends a wait for somebody else's answer."""
+"""Signals of the sidecar: they end its pauses, and SIGTERM interrupts its waits for an answer."""
 
 from __future__ import annotations
 
@@ -15,75 +15,72 @@ STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StoppedError(BaseException):
-    """A stop came while somebody's answer was waited for. No Exception: dnspython catches those, and asks on."""
+    """A stop interrupted a wait. Not an Exception: dnspython catches those, and asks on."""
 
 
-class Wake:
-    """The signals that came so far; none comes too early or is lost.
+class Signals:
+    """The signals received so far.
 
     Attributes:
-        stopped: whether one of STOPS came.
+        stopped: whether one of STOPS was received.
 
     """
 
-    def __init__(self) -> None:
-        """Listen from here on."""
+    def __init__(self, reader: int) -> None:
         self.stopped = False
-        self._again = False
-        self._breakable = False
-        self._reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        for number in (*STOPS, signal.SIGHUP):
-            signal.signal(number, self._note)
+        self._reader = reader
+        self._refresh = False
+        self._interruptible = False
 
     def wait(self, seconds: float) -> bool:
-        """Wait for a signal, at most so long; return whether it says to look again."""
+        """Wait for a signal, ``seconds`` at most; return whether it asks for a refresh (SIGHUP)."""
         if not self.stopped:
             select.select([self._reader], [], [], seconds)
         with suppress(BlockingIOError):
             os.read(self._reader, 4096)
-        again, self._again = self._again, False
-        return again
+        refresh, self._refresh = self._refresh, False
+        return refresh
 
     @contextmanager
-    def breakable(self) -> Iterator[None]:
-        """Let a stop break off what is done in here, at any point of it: questions to others, nothing that is written.
-
-        Raises:
-            StoppedError: when one comes, or has come.
-
-        """
-        before = self._breakable
+    def interruptible(self) -> Iterator[None]:
+        """Let SIGTERM interrupt this block with StoppedError. Use it around network waits, never around writes."""
+        before = self._interruptible
         try:
-            self._breakable = True
-            self._obey()
+            self._interruptible = True
+            self._check()
             yield
         finally:
-            self._breakable = before
+            self._interruptible = before
 
     @contextmanager
-    def whole(self) -> Iterator[None]:
-        """Let no stop break off what is done in here, though it be a part of what can be broken off.
-
-        Raises:
-            StoppedError: at the end, when one came meanwhile.
-
-        """
-        before, self._breakable = self._breakable, False
+    def uninterruptible(self) -> Iterator[None]:
+        """Let no signal interrupt this block, inside an interruptible one too. A stop takes effect at its end."""
+        before, self._interruptible = self._interruptible, False
         try:
             yield
         finally:
-            self._breakable = before
-        self._obey()
+            self._interruptible = before
+        self._check()
 
-    def _note(self, number: int, _frame: object) -> None:
+    def receive(self, number: int, _frame: object) -> None:
+        """Note a signal; this is the handler."""
         if number == signal.SIGHUP:
-            self._again = True
+            self._refresh = True
         else:
             self.stopped = True
-            self._obey()
+            self._check()
 
-    def _obey(self) -> None:
-        if self.stopped and self._breakable:
-            self._breakable = False  # once: what is undone on the way out is undone whole
+    def _check(self) -> None:
+        if self.stopped and self._interruptible:
+            self._interruptible = False  # only once: an undo on the way out is not interrupted
             raise StoppedError
+
+
+def install_signal_handlers() -> Signals:
+    """Receive STOPS and SIGHUP from now on."""
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signals = Signals(reader)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for number in (*STOPS, signal.SIGHUP):
+        signal.signal(number, signals.receive)
+    return signals

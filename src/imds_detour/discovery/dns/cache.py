@@ -1,63 +1,130 @@
-"""Where the mocks are: their names, looked up at once and side by side, and again while nobody answers there."""
+"""The addresses of the mocks' names: each answer is kept for a time, and dropped early when no mock is there."""
 
 from __future__ import annotations
 
-from imds_detour.discovery.dns.lookup import Lookup
-from imds_detour.errors import NotYetError
+from imds_detour.errors import DetourError, NotYetError
+from imds_detour.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from imds_detour.deadline import Deadline
     from imds_detour.discovery.dns.lookup import Resolution
     from imds_detour.endpoint import Address
-    from imds_detour.log import Log
 
-FRESH = 2.0
-"""Seconds for which an answer of DNS is used; then, while nobody answers there, the name is looked up again."""
+    Host = str | Address
+
+
+class Lifetimes(Value):
+    """How long an answer is used, in seconds.
+
+    Attributes:
+        minimum: at least, whatever TTL a server gives.
+        maximum: at most, likewise.
+        without_ttl: for an answer that has no TTL.
+        invalid: between two look-ups while no mock is at the addresses.
+        keep: whether the last answer is used while look-ups fail.
+
+    """
+
+    minimum: float
+    maximum: float
+    without_ttl: float
+    invalid: float
+    keep: bool
+
+
+START = Lifetimes(minimum=2.0, maximum=2.0, without_ttl=2.0, invalid=0.0, keep=False)
+"""For a start: an answer is used while the mock is about to listen, and no longer."""
+SIDECAR = Lifetimes(minimum=1.0, maximum=60.0, without_ttl=2.0, invalid=0.2, keep=True)
+"""For the sidecar. Docker's DNS server gives a TTL of 600 to containers that come and go, hence the maximum."""
 
 
 class ResolverCache:
-    """The names of all mocks, looked up at once and side by side, and again while nobody answers where they lead."""
+    """Keeps the answer for each host, and looks hosts up again.
 
-    def __init__(self, hosts: Iterable[str | Address], log: Log) -> None:
-        """Set out. Whoever forks does so before: a look-up is a thread."""
-        self._log = log
-        self._known = {host: _Name(host) for host in dict.fromkeys(hosts)}
+    Attributes:
+        lookups: look-ups so far.
+        failures: look-ups without an answer.
 
-    def resolve(self, host: str | Address) -> Resolution:
-        """Return where a host is.
+    """
+
+    def __init__(
+        self,
+        lookups: Iterable[tuple[Host, Callable[[Deadline, Callable[[str], None]], Resolution]]],
+        lifetimes: Lifetimes,
+        clock: Callable[[], float],
+        trace: Callable[[str], None],
+    ) -> None:
+        """Keep nothing yet; each host comes with the function that looks it up."""
+        self._lifetimes = lifetimes
+        self._clock = clock
+        self._trace = trace
+        self._entries = {host: _Entry(look_up) for host, look_up in lookups}
+        self.lookups = 0
+        self.failures = 0
+
+    def resolve(self, host: Host, deadline: Deadline) -> Resolution:
+        """Return the addresses of a host, looked up if it is time.
 
         Raises:
-            DetourError: when no mock can be there.
-            NotYetError: when nobody has an answer.
+            DetourError: when no mock can be at any of the addresses.
+            NotYetError: when there is no answer.
 
         """
-        name = self._known[host]
-        if name.resolution is not None and self._log.deadline.elapsed() < name.fresh_until:
-            return name.resolution
-        if name.resolution is not None and name.answered:
-            # One that has answered would repeat itself; one that has not keeps trying, and keeps its threads few.
-            name.lookup, name.answered = Lookup(host), False
+        entry, now = self._entries[host], self._clock()
+        if now >= entry.due:
+            self._look_up(host, entry, now, deadline)
+        if entry.resolution is not None and (self._lifetimes.keep or entry.failure is None):
+            return entry.resolution
+        assert entry.failure is not None  # noqa: S101  (the look-up has failed)
+        raise entry.failure
+
+    def invalidate(self, host: Host) -> None:
+        """Look a host up again soon: no mock is at its addresses."""
+        entry = self._entries[host]
+        entry.due = min(entry.due, entry.asked + self._lifetimes.invalid)
+
+    def due(self, host: Host) -> float:
+        """Return the time of a host's next look-up, on the clock."""
+        return self._entries[host].due
+
+    def _look_up(self, host: Host, entry: _Entry, now: float, deadline: Deadline) -> None:
+        limits = self._lifetimes
+        self.lookups += 1
+        entry.asked = now
         try:
-            found = name.lookup.attempt(self._log.deadline, self._log.step)
-        except NotYetError as error:
-            raise NotYetError(error.step, f"cannot resolve {host}: {error.reason}") from None
-        name.answered = True
-        if found != name.resolution and isinstance(host, str):
-            addresses = ", ".join(map(str, found.addresses))
-            self._log.step(f"{found.name} is at {addresses}, says the {found.source}")
-        name.resolution, name.fresh_until = found, self._log.deadline.elapsed() + FRESH
-        return found
+            resolution = entry.look_up(deadline, self._trace)
+        except DetourError as error:
+            self.failures += 1
+            prefix = f"cannot resolve {host}: " if isinstance(error, NotYetError) else ""
+            entry.failure = type(error)(error.step, prefix + error.reason, error.remedy)
+            entry.due = now + limits.minimum if limits.keep else now
+            return
+        if resolution != entry.resolution and isinstance(host, str):
+            addresses = ", ".join(map(str, resolution.addresses))
+            self._trace(f"{host} is at {addresses}, says the {resolution.source}")
+        entry.resolution, entry.failure = resolution, None
+        ttl = limits.without_ttl if resolution.ttl is None else resolution.ttl
+        entry.due = now + min(max(ttl, limits.minimum), limits.maximum)
 
-    def invalidate(self, host: str | Address) -> None:
-        """Look a host up again at the next attempt: what was found was of no use."""
-        self._known[host].fresh_until = 0.0
 
+class _Entry:
+    __slots__ = ("asked", "due", "failure", "look_up", "resolution")
 
-class _Name:
-    def __init__(self, host: str | Address) -> None:
-        self.lookup = Lookup(host)
+    def __init__(self, look_up: Callable[[Deadline, Callable[[str], None]], Resolution]) -> None:
+        self.look_up = look_up
         self.resolution: Resolution | None = None
-        self.fresh_until = 0.0
-        self.answered = False
+        self.failure: DetourError | None = None
+        self.due = self.asked = float("-inf")
+
+
+def start_cache(hosts: Iterable[Host], clock: Callable[[], float], trace: Callable[[str], None]) -> ResolverCache:
+    """Return the cache of a start, and start to look all hosts up at once, in threads. Fork before that."""
+    from imds_detour.discovery.dns.lookup import Lookup  # noqa: PLC0415  (the sidecar's cache does without)
+
+    lookups = {host: Lookup(host) for host in hosts}
+    for lookup in lookups.values():
+        lookup.start()
+    return ResolverCache(((host, lookup.attempt) for host, lookup in lookups.items()), START, clock, trace)

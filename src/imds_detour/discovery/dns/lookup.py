@@ -1,13 +1,12 @@
-"""From the mock's name to its addresses.
+"""Look a mock's name up.
 
-The system resolver comes first: it knows /etc/hosts, search domains, and whatever else the app itself will see. It runs
-in a thread, because a stop signal cannot interrupt libc; when it has no answer, dnspython asks the configured servers
-again and again and can tell "no such name" from "no reply". The thread stays in the race all the while.
+A start asks libc first: it knows /etc/hosts, search domains, and everything else that the app will see. When libc has
+no answer in time, dnspython asks the configured servers, and can tell "no such name" from "no reply". libc's look-up
+continues meanwhile.
 """
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from math import inf
 
 from imds_detour.config.mock_address import unfit_for_mock
@@ -24,19 +23,19 @@ if TYPE_CHECKING:
     from imds_detour.endpoint import Address
 
 SYSTEM_TIMEOUT = 0.25
-"""Seconds before the servers are asked directly. A resolver that works answers in 1 ms here, in 100 ms abroad."""
+"""Seconds for libc's first answer, before the servers are asked directly. Resolvers abroad take up to 0.1 s."""
 LATER_TIMEOUT = 0.02
-"""The same from the second time on: enough to hear what /etc/hosts says, and a server next door."""
+"""The same from the second attempt on: enough for /etc/hosts and a server nearby."""
 
 
 class Resolution(Value):
-    """Where the mock may be.
+    """The addresses of a mock's name.
 
     Attributes:
         name: as the user wrote it.
-        addresses: at least one, in the order in which to try them: the same on every start.
-        source: who said so: ``literal``, ``system resolver``, ``DNS server`` and its address, or ``file`` and its path.
-        ttl: seconds for which it holds; None where nobody says.
+        addresses: at least one, in the order in which to try them, which is the same on every start.
+        source: ``literal``, ``system resolver``, ``DNS server`` and its address, or ``file`` and its path.
+        ttl: seconds for which it is valid; None where the source does not say.
 
     """
 
@@ -47,64 +46,75 @@ class Resolution(Value):
 
 
 class Lookup:
-    """Look one name up, as often as need be."""
+    """Attempts to look one host up for a start, which races libc against the DNS servers."""
 
     def __init__(self, host: str | Address) -> None:
-        """Set out at once, in a thread, unless ``host`` is an address. Whoever forks does so before."""
         self._host = host
-        self._system = SystemResolver(host) if isinstance(host, str) else None
+        self._system: SystemResolver | None = None
         self._attempts = 0
 
+    def start(self) -> None:
+        """Let libc look the name up in a thread; nothing to do for an address. Fork before that."""
+        self._attempts = 0
+        if isinstance(self._host, str):
+            self._system = SystemResolver(self._host)
+            self._system.start()
+
     def attempt(self, deadline: Deadline, trace: Callable[[str], None] = lambda _line: None) -> Resolution:
-        """Ask once, everyone who may know; ``trace`` is told what each says.
+        """Ask libc and then the DNS servers once; ``trace`` receives each query and its outcome.
 
         Raises:
             DetourError: when no mock can be at any of the addresses.
-            NotYetError: when nobody has an answer.
+            NotYetError: when there is no answer.
 
         """
+        if not isinstance(self._host, str):
+            return Resolution(str(self._host), (self._host,), "literal")
         if self._system is None:
-            return Resolution(str(self._host), (ip_address(str(self._host)),), "literal")
-        name = str(self._host)
-        timeout = LATER_TIMEOUT if self._attempts else SYSTEM_TIMEOUT + self._system.worth_waiting()
+            self.start()
+        system = self._system
+        assert system is not None  # noqa: S101  (start() has made it)
+        timeout = LATER_TIMEOUT if self._attempts else SYSTEM_TIMEOUT + system.extra_timeout()
         self._attempts += 1
-        found = self._system.answer(deadline.within(timeout))
-        if found:
-            return _resolution(name, found, "system resolver")
-        trace(f"the system resolver has no address for {name} within {timeout * 1000:.0f} ms")
-        # Imported when the system resolver has no answer: 100 ms that a start with everything in place does not pay.
-        from imds_detour.discovery.dns import nameservers  # noqa: PLC0415  (see above)
-
-        answer = nameservers.ask(name, deadline, trace)
-        return _resolution(name, answer.addresses, f"DNS server {answer.server}", answer.ttl)
+        if addresses := system.answer(deadline.within(timeout)):
+            resolution = _resolution(self._host, addresses, "system resolver")
+        else:
+            trace(f"the system resolver has no address for {self._host} within {timeout * 1000:.0f} ms")
+            resolution = _ask_servers(self._host, deadline, trace)
+        self._system = None  # it would repeat its answer: the next attempt starts another
+        return resolution
 
 
-def dated(host: str | Address, deadline: Deadline, trace: Callable[[str], None]) -> Resolution:
-    """Ask once, in a way that tells for how long the answer holds: /etc/hosts, then the DNS servers themselves.
+def lookup_with_ttl(host: str | Address, deadline: Deadline, trace: Callable[[str], None]) -> Resolution:
+    """Look a host up once, with the time for which the answer is valid: in /etc/hosts, then at the DNS servers.
 
-    For one who comes back and must not wait: libc keeps TTLs to itself.
+    For a caller that tries again later and must not wait for libc, which keeps TTLs to itself.
 
     Raises:
         DetourError: when no mock can be at any of the addresses.
-        NotYetError: when nobody has an answer.
+        NotYetError: when there is no answer.
 
     """
     if not isinstance(host, str):
         return Resolution(str(host), (host,), "literal", inf)
     if known := etc_hosts.addresses_of(host):
         return _resolution(host, known, f"file {etc_hosts.PATH}")
-    from imds_detour.discovery.dns import nameservers  # noqa: PLC0415  (as above)
+    return _ask_servers(host, deadline, trace)
 
-    answer = nameservers.ask(host, deadline, trace)
-    return _resolution(host, answer.addresses, f"DNS server {answer.server}", answer.ttl)
+
+def _ask_servers(name: str, deadline: Deadline, trace: Callable[[str], None]) -> Resolution:
+    from imds_detour.discovery.dns import nameservers  # noqa: PLC0415  (dnspython is costly to import)
+
+    answer = nameservers.ask(name, deadline, trace)
+    return _resolution(name, answer.addresses, f"DNS server {answer.server}", answer.ttl)
 
 
 def _resolution(name: str, addresses: Iterable[Address], source: str, ttl: float | None = None) -> Resolution:
     # Sorted, because servers rotate their answers; IPv4 before IPv6.
-    found = sorted(set(addresses), key=lambda address: (address.version, int(address)))
-    fit = tuple(address for address in found if not unfit_for_mock(address))
+    by_version = sorted(set(addresses), key=lambda address: (address.version, int(address)))
+    fit = tuple(address for address in by_version if not unfit_for_mock(address))
     if not fit:
-        reason = f"{name} resolves to {found[0]}, and no mock can be there: {unfit_for_mock(found[0])}"
+        reason = f"{name} resolves to {by_version[0]}, and no mock can be there: {unfit_for_mock(by_version[0])}"
         raise DetourError(
             "lookup", f"{reason} (said the {source})", "look at who answers for that name, and at /etc/hosts"
         )

@@ -17,7 +17,6 @@ class LegacyFirewall:
     """The ip_tables, and with IPv6 the ip6_tables, of this network namespace."""
 
     name = "legacy iptables"
-    reason = "it works here"
     layout = LEGACY
 
     def __init__(self, children: Mapping[int, Child], left: Callable[[], float] | None = None) -> None:

@@ -8,21 +8,17 @@ Imports next to nothing: the sooner there is a child, the sooner python-iptables
 
 from __future__ import annotations
 
-import _pickle as pickle  # its C half: the other one takes 1 ms to load, and is for what cannot be had here
-import _socket as socket  # without the enums and selectors of socket, which take 3 ms to load
 import os
 import sys
 from contextlib import suppress  # our lock and our parent's way through need it too
 
 from imds_detour.errors import DetourError, words
+from imds_detour.lean import pickle, signal, socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Callable
     from typing import Any, NoReturn
-else:
-    import _signal as signal  # as in handover.py
 
 TIMEOUT = 60.0
 """Seconds that one call may take, where the deadline leaves as much. A commit takes about 1 ms, waiting for another

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import _socket as socket  # without the enums and selectors of socket, which take 3 ms to load
 import ctypes
 import errno
 import os
 
 from imds_detour.errors import DetourError
 from imds_detour.firewall.refusals import no_net_admin
+from imds_detour.lean import socket
 from imds_detour.system.capabilities import NET_ADMIN, NET_RAW, effective
 
 FAMILIES = {4: (socket.AF_INET, 0), 6: (socket.AF_INET6, 41)}

@@ -62,7 +62,6 @@ class NftFirewall:
     """The nftables of this network namespace."""
 
     name = "nftables"
-    reason = "MOCK_BACKEND=nft"
     layout = NFT
 
     def require(self) -> None:
