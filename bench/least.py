@@ -14,12 +14,12 @@ from ipaddress import ip_address  # noqa: E402  (from the bundle: sys.path is se
 
 from imds_detour.endpoint import Endpoint  # noqa: E402  (as above)
 from imds_detour.firewall.iptables import worker  # noqa: E402  (as above)
-from imds_detour.firewall.rules import LEGACY, Redirect, guard, redirects  # noqa: E402  (as above)
+from imds_detour.firewall.rules import LEGACY, Redirect, guard_rules, redirect_rules  # noqa: E402  (as above)
 from imds_detour.process import handover  # noqa: E402  (as above)
 
-handover.tidy_up_later()
+handover.raise_gc_threshold()
 metadata = Endpoint(ip_address("169.254.169.254"), 80)
 apply = worker.load(4)["apply"]
-apply("filter", guard((metadata.address,), LEGACY), 4.0)
-apply("nat", redirects([Redirect(metadata, Endpoint(ip_address(MOCK), int(PORT)))], LEGACY), 4.0)
+apply("filter", guard_rules((metadata.address,), LEGACY), 4.0)
+apply("nat", redirect_rules([Redirect(metadata, Endpoint(ip_address(MOCK), int(PORT)))], LEGACY), 4.0)
 os.execv(APP[0], APP)  # noqa: S606  (no shell is the point)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     Outcome = TypeVar("Outcome")
 
+FOREVER = float("inf")
+"""Seconds of a deadline that never passes. Not math.inf: the module math is a library of its own to load."""
+
 FIRST_PAUSE = 0.012
 """Mean seconds between the starts of the first attempts. Each costs two packets: a DNS query and its reply, or a
 connection and its refusal."""

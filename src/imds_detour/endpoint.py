@@ -1,4 +1,4 @@
-"""Addresses and ports: what a rule matches, what it translates to, what a probe connects to."""
+"""An address and a TCP port, as rules match and probes connect."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Endpoint(Value):
 
     @property
     def host(self) -> str:
-        """The address as URLs and Host headers have it: IPv6 in brackets."""
+        """The address in URLs and Host headers: IPv6 in brackets."""
         return f"[{self.address}]" if self.address.version == 6 else str(self.address)
 
     def __str__(self) -> str:

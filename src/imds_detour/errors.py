@@ -1,22 +1,22 @@
-"""The one error root: whatever stops the detour reaches the user as one line of three parts."""
+"""The error root: every failure reaches the user as one line of a reason and a remedy."""
 
 STATUS_WRAPPER_FAILED = 125
-"""Exit status of a failed wrapper, as docker run(1) and env(1) have it."""
+"""Exit status of a failed wrapper, as of docker run(1) and env(1)."""
 STATUS_CANNOT_EXECUTE = 126
-"""Exit status for a command that is there and cannot be executed (POSIX sh)."""
+"""Exit status for a command that cannot be executed (POSIX sh)."""
 STATUS_NOT_FOUND = 127
-"""Exit status for a command that is not there (POSIX sh)."""
+"""Exit status for a command that is not found (POSIX sh)."""
 
 
 class DetourError(Exception):
     """A step failed, and the app must not start.
 
     Attributes:
-        step: the step in a word, which MOCK_LOG=json hands on: ``settings``, ``command``, ``namespace``, ``firewall``,
+        step: the step in one word, a key of MOCK_LOG=json: ``settings``, ``command``, ``namespace``, ``firewall``,
             ``lock``, ``lookup``, ``route``, ``hosts``, ``probe``, ``privileges``, ``user``; ``system`` and ``internal``
-            for what is no step's; ``sidecar``, ``mock``, ``demo``, ``output`` in the operator's tool.
+            outside of all steps; ``sidecar``, ``mock``, ``demo``, ``output`` in imds-detourctl.
         reason: what failed and what was seen.
-        remedy: what the user can do about it; may be empty where the reason says it.
+        remedy: what the user can do; may be empty if the reason says it.
         status: the exit status of the wrapper.
 
     """
@@ -30,9 +30,9 @@ class DetourError(Exception):
 
 
 def words(error: OSError) -> str:
-    """Return what the system says of a failure, to stand within a sentence."""
+    """Return the system's text for an error, for use within a sentence."""
     return (error.strerror or str(error)).lower()
 
 
 class NotYetError(DetourError):
-    """An attempt failed in a way that time may heal; the caller tries again until its deadline."""
+    """An attempt failed, and a later one may succeed; the caller tries again until its deadline."""

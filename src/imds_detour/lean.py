@@ -1,8 +1,7 @@
 """The C halves of socket, signal and pickle, and threads without the module threading.
 
 The full modules build enums and load selectors, which every start would pay for (bench/NOTES.md). The C halves have
-all that the way to the app needs: plain numbers instead of enums. Nothing else in the package imports them directly;
-a lint rule sees to it.
+all that a start needs: plain numbers instead of enums. Other modules import them from here; a lint rule sees to it.
 """
 
 from __future__ import annotations
@@ -15,11 +14,20 @@ if TYPE_CHECKING:
     import pickle
     import signal
     from collections.abc import Callable
+    from types import ModuleType
 else:
-    import _pickle as pickle
     import _signal as signal
 
-__all__ = ["Lock", "pickle", "signal", "socket", "start_thread"]
+    def __getattr__(name: str) -> ModuleType:
+        """Load pickle when it is imported from here: only the helpers of legacy iptables need it."""
+        if name != "pickle":
+            raise AttributeError(name)
+        import _pickle  # noqa: PLC0415  (see above)
+
+        return _pickle
+
+
+__all__ = ["Lock", "held_lock", "pickle", "signal", "socket", "start_thread"]
 
 Lock = _thread.LockType
 

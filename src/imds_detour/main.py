@@ -70,14 +70,14 @@ def main(inherited: handover.Inherited, changes: Changes) -> NoReturn:
 
 def _setup(settings: Settings, deadline: Deadline, log: Log) -> Redirected:
     if settings.backend == "env":
-        handover.watch_for_stops()
+        handover.start_stop_thread()
         from imds_detour import env_backend, redirect  # noqa: PLC0415  (as below)
 
         # Nothing is changed in the namespace, so it may be the host's.
         return env_backend.setup(settings, redirect.inspect(settings, host=True), deadline, log)
     with FirewallSelector(settings.backend, namespaces.ip_versions(), deadline.remaining) as selector:
         selector.start()
-        handover.watch_for_stops()  # a thread, so after the helpers are forked
+        handover.start_stop_thread()  # a thread, so after the helpers are forked
         from imds_detour import redirect  # noqa: PLC0415  (its imports take as long as the helpers', on another core)
 
         return redirect.setup(settings, redirect.inspect(settings), selector, deadline, log)
@@ -95,7 +95,7 @@ def _account(settings: Settings) -> tuple[Account | None, Changes]:
     from imds_detour.process import users  # noqa: PLC0415  (only MOCK_USER needs it)
 
     account = users.prepare(settings.user)
-    return account, users.home_change(account, os.environ.get("HOME"))
+    return account, users.home_variable(account, os.environ.get("HOME"))
 
 
 def _environment_changes(settings: Settings, result: Redirected, log: Log) -> Changes:

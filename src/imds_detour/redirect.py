@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from functools import partial
 
 from imds_detour import verify
 from imds_detour.discovery.dns import resolv_conf
@@ -11,11 +11,11 @@ from imds_detour.discovery.mock import Search
 from imds_detour.errors import DetourError
 from imds_detour.firewall import rules
 from imds_detour.result import Environment, Redirected, Target
-from imds_detour.system import capabilities, etc_hosts, namespaces, routes
+from imds_detour.system import capabilities, namespaces, routes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Self
 
     from imds_detour.config.services import Service
@@ -100,27 +100,35 @@ class Transaction:
         firewall: the firewall to change.
         deadline: of the whole start.
         log: receives each step.
-        undo: receives what undoes each change.
 
     """
 
-    __slots__ = ("deadline", "firewall", "log", "undo")
+    __slots__ = ("_undo", "deadline", "firewall", "log")
 
     def __init__(self, firewall: Firewall, deadline: Deadline, log: Log) -> None:
         self.firewall = firewall
         self.deadline = deadline
         self.log = log
-        self.undo = ExitStack()
+        self._undo: list[Callable[[], None]] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self.undo.close()
+        while self._undo:
+            try:
+                self._undo.pop()()
+            except (DetourError, OSError, MemoryError) as error:
+                # The guard was installed first, so it is what remains: closed, not open.
+                self.log.warning(f"a change could not be undone: {str(error) or type(error).__name__}")
+
+    def on_undo(self, function: Callable[[], None]) -> None:
+        """Call this function if the changes are undone, before those given earlier. Its failure is a warning."""
+        self._undo.append(function)
 
     def keep(self) -> None:
         """Keep all changes."""
-        self.undo.pop_all()
+        self._undo.clear()
 
     def install(self, table: str, wanted: tuple[Rule, ...]) -> None:
         """Make these our rules in a table. An undo installs those that they replace."""
@@ -128,31 +136,30 @@ class Transaction:
             self.log.step(f"rule: {rule.table} {rule.spec}")
         before = self.firewall.apply(table, wanted, self.deadline.within(LOCK_TIMEOUT))
         if before != wanted:
-            self.undo.callback(self._restore, table, before)
+            self.on_undo(partial(self._restore, table, before))
 
     def _restore(self, table: str, before: tuple[Rule, ...]) -> None:
-        self.log.step(f"undo: the rules in table {table} are as they were before")
+        installed = self.firewall.installed() if table == "filter" else ()
+        if any(entry.rule and entry.rule.table == "nat" for entry in installed):
+            return  # another start in this namespace has succeeded meanwhile: its app needs this guard too
         try:
-            installed = self.firewall.installed() if table == "filter" else ()
-            if any(entry.rule and entry.rule.table == "nat" for entry in installed):
-                return  # another start in this namespace has succeeded meanwhile: its app needs this guard too
             self.firewall.apply(table, before, max(UNDO_TIMEOUT, self.deadline.within(LOCK_TIMEOUT)))
-        except (DetourError, OSError, MemoryError) as error:
-            # The guard was installed first, so it is what remains: closed, not open.
-            self.log.warning(f"our firewall rules could not be removed: {str(error) or type(error).__name__}")
+        except DetourError as error:
+            raise DetourError(error.step, f"our rules in table {table} remain: {error.reason}", error.remedy) from None
+        self.log.step(f"undo: the rules in table {table} are as they were before")
 
 
 def install_guard(transaction: Transaction, addresses: Sequence[Address]) -> None:
     """Refuse everything that goes to these addresses, and to no others, from now on."""
     log, layout = transaction.log, transaction.firewall.layout
     try:
-        transaction.install("filter", rules.guard(addresses, layout))
+        transaction.install("filter", rules.guard_rules(addresses, layout))
     except DetourError as refusal:
         if refusal.step == "lock":
             raise  # another program writes all the time; other rules would not help
         # The kernel or the image may lack REJECT alone; if it lacks more, this fails too.
         try:
-            transaction.install("filter", rules.guard(addresses, layout, reject=False))
+            transaction.install("filter", rules.guard_rules(addresses, layout, reject=False))
         except DetourError:
             raise refusal from None
         log.warning(f"the guard drops instead of rejecting, so that SDKs wait for a timeout: {refusal.reason}")
@@ -193,7 +200,7 @@ def install_redirects(transaction: Transaction, targets: Sequence[Target]) -> No
         DetourError: when the kernel or a file refuses, or two mocks answer for one endpoint.
 
     """
-    firewall, undo, log = transaction.firewall, transaction.undo, transaction.log
+    firewall, log = transaction.firewall, transaction.log
     redirects = tuple(dict.fromkeys(target.redirect for target in targets))
     mocks: dict[Endpoint, Endpoint] = {}
     for redirect in redirects:
@@ -203,22 +210,31 @@ def install_redirects(transaction: Transaction, targets: Sequence[Target]) -> No
                 f"{redirect.endpoint} has two mocks, at {mocks[redirect.endpoint]} and at {redirect.mock}",
                 "let one mock answer for all that is asked at that address",
             )
-        if route := routes.needed(redirect.endpoint.address, redirect.mock.address):
-            undo.callback(routes.put_back, route, routes.add(route))
+        if route := routes.required_route(redirect.endpoint.address, redirect.mock.address):
+            transaction.on_undo(partial(routes.put_back, route, routes.add(route)))
             log.step(f"route: {route.to} over lo with source {route.source}; there was none that leads to the mock")
-    transaction.install("nat", rules.redirects(redirects, firewall.layout))
+    transaction.install("nat", rules.redirect_rules(redirects, firewall.layout))
     for redirect in redirects:
         log.step(f"redirect: {redirect.endpoint} -> {redirect.mock}, {firewall.name}")
-    etc_hosts.add(host_lines(targets), undo, log.step)
+    if names := host_names(targets):
+        from imds_detour.system import etc_hosts  # noqa: PLC0415  (most services have no host name)
+
+        if put_back := etc_hosts.add(names):
+            transaction.on_undo(put_back)
+        for address, aliases in names.items():
+            log.step(f"{etc_hosts.PATH}: {' '.join(aliases)} is {address}")
 
 
-def host_lines(targets: Iterable[Target]) -> list[etc_hosts.Line]:
-    """Return the lines of /etc/hosts for SDKs that use a host name: one a service, its first address."""
-    first: dict[str, Target] = {}
+def host_names(targets: Iterable[Target]) -> dict[Address, tuple[str, ...]]:
+    """Return the host names that SDKs use, by address: those of each service belong to its first target."""
+    names: dict[Address, tuple[str, ...]] = {}
+    services = set()
     for target in targets:
-        first.setdefault(target.service.preset.name, target)
-    lines = (etc_hosts.Line(target.redirect.endpoint.address, target.service.preset.names) for target in first.values())
-    return [line for line in lines if line.names]
+        preset, address = target.service.preset, target.redirect.endpoint.address
+        if preset.names and preset.name not in services:
+            services.add(preset.name)
+            names[address] = (*names.get(address, ()), *preset.names)
+    return names
 
 
 def verify_targets(firewall: Firewall, targets: Iterable[Target], deadline: Deadline, log: Log) -> tuple[Identity, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 DIGITS = frozenset("0123456789")
-"""Of ASCII alone: str.isdigit(), and int() as well, take those of every script."""
+"""ASCII only: str.isdigit() and int() accept the digits of every script."""
 HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 VISIBLE = frozenset(map(chr, range(0x21, 0x7F)))
 """The printable ASCII characters without the blank."""

@@ -1,13 +1,13 @@
-"""Values: frozen, slotted classes that are equal when their parts are.
+"""Values: frozen, slotted classes that are equal if their parts are.
 
-What ``@dataclass(frozen=True, slots=True)`` would be, without its price on the way to every app: dataclasses imports
-inspect (with ast, dis and tokenize), builds each class twice and compiles its methods from text, which was 81 of the
-260 million instructions of a start. Here all classes share their methods.
+They replace ``@dataclass(frozen=True, slots=True)``, which is costly in a start (bench/NOTES.md): dataclasses imports
+inspect with ast, dis and tokenize, builds each class twice, and compiles its methods from text. Here all classes share
+their methods.
 """
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # importing typing for it would cost 21 million instructions
+TYPE_CHECKING = False  # here and in other modules of a start: the module typing is costly to import
 if TYPE_CHECKING:
     from typing import Any, ClassVar, NoReturn, Self, dataclass_transform
 else:
@@ -18,12 +18,12 @@ else:
 
 
 class _Parts(type):
-    """Makes a slot of each annotated name of a class, and keeps aside what stands there as its default."""
+    """Makes a slot of each annotated name of a class, and keeps its default."""
 
     def __new__(cls, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> _Parts:
-        names = tuple(body.get("__annotations__", ()))
-        body["_defaults"] = {each: body.pop(each) for each in names if each in body}
-        body["__slots__"] = body["__match_args__"] = names
+        annotated = tuple(body.get("__annotations__", ()))
+        body["_defaults"] = {name: body.pop(name) for name in annotated if name in body}
+        body["__slots__"] = body["__match_args__"] = annotated
         return super().__new__(cls, name, bases, body)
 
 
@@ -49,7 +49,7 @@ class Value(metaclass=_Parts):
 
             """
             names = self.__slots__
-            if len(given) == len(names) and not named:  # the ordinary case, in a third of the time
+            if len(given) == len(names) and not named:  # the usual case, without the checks
                 for name, part in zip(names, given, strict=True):
                     _set(self, name, part)
                 return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from imds_detour.deadline import Deadline, until_ready
 from imds_detour.discovery.probe import identify
 from imds_detour.errors import DetourError, NotYetError
-from imds_detour.firewall.rules import translation
+from imds_detour.firewall.rules import dnat_rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def compare(target: Target, deadline: Deadline, log: Log) -> Identity:
 
 def _counted(target: Target, firewall: Firewall, ask: Callable[[], Identity]) -> Identity:
     """Return the answer to a question with which the counter of our rule has risen."""
-    rule = translation(target.redirect, firewall.layout)
+    rule = dnat_rule(target.redirect, firewall.layout)
     for _ in range(READINGS):
         before = _packets(firewall, rule)
         seen = ask()

@@ -34,8 +34,8 @@ def test_no_command_is_an_error_with_the_compose_hint(running: World, words: tup
     """Compose's ``entrypoint:`` clears the image's CMD, which is how people come here."""
     line = refused(running.raw(DETOUR, *words, environ=SETTINGS), 125)
     assert line == (
-        "no command to run; put it behind imds-detour, in CMD, or in Compose's `command:`"
-        " (`entrypoint:` clears the image's CMD)"
+        "no command to run; put it after imds-detour, in CMD, or in Compose's `command:`"
+        " (`entrypoint:` discards the image's CMD)"
     )
 
 

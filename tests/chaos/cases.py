@@ -167,7 +167,7 @@ HTTP = {
     "1,000 headers": Case(says="more than 256 headers", http=("GET=headers:1000",)),
     "90 headers": Case(starts=True, http=("GET=headers:90",), settings=LONGER),
     "chunks of one byte without an end": Case(says="larger than 65536|not complete", http=("GET=dribble",)),
-    "100 Continue without an end": Case(says="its status line makes no sense", http=("GET=early",)),
+    "100 Continue without an end": Case(says="its status line is not valid", http=("GET=early",)),
     **{f"redirects, {code}": Case(says=f"{code} .to .http", http=(f"GET={code}",)) for code in (301, 302, 307, 308)},
     **{
         f"says {code}": Case(says=f"it answers {code}", http=(f"GET={code}",))

@@ -43,7 +43,7 @@ OURS = re.compile("imds[-_]detour(: |/.*[.]py)")
 """Signs that our first line has been reached."""
 BEFORE_THE_END = re.compile(
     r"waiting: |NET_ADMIN is dropped by no_new_privs|the guard drops instead of rejecting|"
-    r"our firewall rules could not be removed|the firewall rules of this start stay|.* is not a setting of imds-detour"
+    r"a change could not be undone|the firewall rules of this start stay|.* is not a setting of imds-detour"
 )
 """Lines that may come before the final one."""
 LISTED = """
@@ -135,7 +135,7 @@ def broken(
         finals = [line for line in ours if not BEFORE_THE_END.match(line.removeprefix("imds-detour: "))]
         if len(finals) > 1 and "; exec " in finals[0]:
             del finals[0]  # what only the step behind the success line can reveal
-        spoken_of = re.search("rules (could not be removed|of this start stay)|firewall helper", end.err)
+        spoken_of = re.search("rules of this start stay|could not be undone|firewall helper", end.err)
         taken_out = not end.left or spoken_of is not None
         checks |= {
             f"{len(finals)} final lines": len(finals) == 1 and finals == lines[-1:],

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 WRITERS = 8 if LONG else 4
-INSTALLS = 50 if LONG else 6
+INSTALLS = 50 if LONG else 20
 
 
 @pytest.fixture(params=FAMILIES)

@@ -182,7 +182,7 @@ def test_what_cannot_be_looked_at_is_named(world: World) -> None:
     """Without NET_RAW rules in legacy iptables may stand and not be seen."""
     fewer = ("setpriv", "--bounding-set", "-net_raw", "--inh-caps", "-net_raw")
     done = world.app.run(*fewer, CTL, "status", check=False)
-    assert "legacy iptables could not be looked at: no NET_RAW capability" in done.stdout
+    assert "legacy iptables cannot be read: no NET_RAW capability" in done.stdout
 
 
 @BACKENDS
@@ -204,7 +204,7 @@ def test_remove_leaves_everybody_elses_rules_and_routes_as_they_were(world: Worl
     name = {"legacy": "legacy iptables", "nft": "nftables"}[backend]
     assert re.fullmatch(rf"{name}: \d rules removed\nroutes: 1 route removed\n", removed.stdout)
     assert everything(world) == before
-    assert ctl(world, "remove").stdout == "there was nothing of ours\n"
+    assert ctl(world, "remove").stdout == "nothing to remove\n"
 
 
 @BACKENDS

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_detour.system.namespaces import INITIAL_NET, look
+from imds_detour.system.namespaces import INITIAL_NET, read_namespace_info
 from tests.support.faults.disguise import AN_OLD_KERNEL, BY_HARDWARE, HARDWARE_AT
 from tests.support.hosts.world import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
 
@@ -24,7 +24,7 @@ BY_NUMBER = (
     *("-e", "trace=newfstatat", "-e", f"inject=newfstatat:poke_exit=@arg3={bytes(8).hex()}{ST_INO.hex()}"),
 )
 """The number that the first network namespace has from Linux 6.18 on, as the answer to whoever asks for ours."""
-DISGUISES = {"by hardware": BY_HARDWARE, **({"by its number": BY_NUMBER} if look().fixed else {})}
+DISGUISES = {"by hardware": BY_HARDWARE, **({"by its number": BY_NUMBER} if read_namespace_info().fixed else {})}
 REFUSED = (
     "imds-detour: this is the host's own network namespace: a redirect here would hold for the whole machine;"
     " run it in a container with a network of its own, or `imds-detourctl init --host` if you mean it\n"

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 
 from imds_detour.endpoint import Endpoint
-from imds_detour.firewall.rules import LEGACY, NFT, Redirect, guard, redirects
+from imds_detour.firewall.rules import LEGACY, NFT, Redirect, guard_rules, redirect_rules
 from tests.netns.test_rules import DOCKER, ZOO
 from tests.support import SUPPORT
 from tests.support.hosts.stage import BACKENDS, LONG, Program
@@ -83,7 +83,7 @@ def test_applied_and_removed_is_as_before(shared: World, applier: tuple[str, Pro
     assert any("packets 7 bytes 700" in line for line in before)
     told = [(str(one.endpoint.address), one.endpoint.port, str(one.mock.address), one.mock.port) for one in wanted]
     holds = program.ask(json.dumps(told))
-    planned = (*redirects(wanted, layout), *guard({one.endpoint.address: None for one in wanted}, layout))
+    planned = (*redirect_rules(wanted, layout), *guard_rules({one.endpoint.address: None for one in wanted}, layout))
     assert sorted(holds) == sorted(rule.spec for rule in planned)
     if wanted:
         assert state(shared) != before  # the control: what stands is seen

@@ -130,14 +130,14 @@ def test_a_failed_start_leaves_nothing(dual: World) -> None:
 
 HALF = """
 from imds_detour.firewall import rules
-from imds_detour.firewall.iptables.start import start_legacy
+from imds_detour.firewall.select import start_legacy
 from imds_detour.config.presets import PRESETS
 from imds_detour.errors import DetourError
 
 firewall = start_legacy((4, 6))
 refused = rules.Rule("filter", rules.LEGACY.guard, rules.Reject("no-such-reply"), version=6)
 try:
-    firewall.apply("filter", (*rules.guard([PRESETS["aws"].endpoints[0].address], rules.LEGACY), refused), 1)
+    firewall.apply("filter", (*rules.guard_rules([PRESETS["aws"].endpoints[0].address], rules.LEGACY), refused), 1)
 except DetourError as error:
     print("refused")
 firewall.close()

@@ -33,12 +33,12 @@ FAULTS = {
     "SERVFAIL": f"{MOCK} answers SERVFAIL",
     "REFUSED": f"{MOCK} answers REFUSED",
     "silent": f"{MOCK} sends no proper reply",
-    "empty": f"{MOCK} knows the name and no address for it (empty answer)",
+    "empty": f"{MOCK} knows the name, but no address for it (empty answer)",
     "garbage": f"{MOCK} sends no proper reply",
     f"wrong-id:{RIGHT}": f"{MOCK} sends no proper reply",
     "truncated": f"{MOCK} closes the connection over TCP without a reply",
-    "dangling": f"{MOCK} knows the name and no address for it (empty answer)",
-    "loop": f"{MOCK} sends what is no proper reply: ChainTooLong",
+    "dangling": f"{MOCK} knows the name, but no address for it (empty answer)",
+    "loop": f"{MOCK} sends no valid reply: ChainTooLong",
     f"{NAME}=fd00::3": f"{NAME} has IPv6 addresses only (fd00::3), and there is no IPv6 here",
 }
 """What a server may do wrong, and how the final line puts it."""

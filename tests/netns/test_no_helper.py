@@ -45,7 +45,7 @@ def test_what_stands_in_nftables_is_seen_checked_and_removed(ready: World) -> No
     assert (check.returncode, check.stderr) == (0, "")
     assert check.stdout.endswith(f"verified IMDSv2 {INSTANCE}, by our rule\n")
     removed = run(ready, "remove")
-    assert (removed.returncode, removed.stderr) == (0, f"legacy iptables could not be looked at: {NO_HELPER}\n")
+    assert (removed.returncode, removed.stderr) == (0, f"legacy iptables cannot be read: {NO_HELPER}\n")
     assert ready.app.run(CTL, "status", check=False).returncode == 1
 
 

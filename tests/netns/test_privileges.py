@@ -98,7 +98,7 @@ def lied_to(world: World, start: tuple[str, ...], call: str, when: str = "1+") -
 
 
 STILL = (
-    "imds-detour: NET_ADMIN is still in {} after giving it up; add SETPCAP (Compose `cap_add: [NET_ADMIN, SETPCAP]`),"
+    "imds-detour: NET_ADMIN is still in {} after dropping it; add SETPCAP (Compose `cap_add: [NET_ADMIN, SETPCAP]`),"
     " or MOCK_KEEP_NET_ADMIN=1 to let the app keep NET_ADMIN\n"
 )
 

@@ -242,9 +242,9 @@ LATEST = 2
 DEAF = """
 import os, sys, zlib
 from imds_detour.process import handover
-handover.honour_stops(handover.Inherited.here())
+handover.install_stop_handlers(handover.Inherited.from_process())
 if sys.argv[1] == "watched":
-    handover.watch_for_stops()
+    handover.start_stop_thread()
 noise = os.urandom(1 << 20) * 100
 print("deaf", flush=True)
 zlib.compress(noise, 9)

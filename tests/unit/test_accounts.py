@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imds_detour.config.user import MAX_ID, UserSpec, parse
 from imds_detour.errors import DetourError
 from imds_detour.process import accounts
-from imds_detour.process.accounts import MAX_ID, Account, Wanted
+from imds_detour.process.accounts import Account
 
 ACCOUNTS = """\
 root:x:0:0:root:/root:/bin/bash
@@ -58,7 +59,7 @@ last:x:1005:app"""
 )
 def test_an_account_is_found_as_dockerfiles_user_finds_it(text: str, expected: Account) -> None:
     """Names before numbers, the first line of a name, numbers without an entry, and a given group instead of all."""
-    assert accounts.find(accounts.wanted(text), ACCOUNTS, GROUP) == expected
+    assert accounts.find(parse(text), ACCOUNTS, GROUP) == expected
 
 
 @pytest.mark.parametrize(
@@ -67,21 +68,21 @@ def test_an_account_is_found_as_dockerfiles_user_finds_it(text: str, expected: A
 def test_an_unknown_user_is_an_error_and_never_root(name: str) -> None:
     """Lines that are no entries define nobody."""
     with pytest.raises(DetourError, match=r"no user '.*' in /etc/passwd"):
-        accounts.find(Wanted(name, None), ACCOUNTS, GROUP)
+        accounts.find(UserSpec(name, None), ACCOUNTS, GROUP)
 
 
 @pytest.mark.parametrize("name", ["nogroup", "broken", "Staff"])
 def test_an_unknown_group_is_an_error(name: str) -> None:
     """Likewise."""
     with pytest.raises(DetourError, match=f"no group '{name}' in /etc/group"):
-        accounts.find(Wanted("app", name), ACCOUNTS, GROUP)
+        accounts.find(UserSpec("app", name), ACCOUNTS, GROUP)
 
 
 def test_an_image_without_the_files_knows_numbers_only() -> None:
     """As in an image made from scratch; the error says that there is no file, and what to write instead."""
-    assert accounts.find(Wanted("1000", None), None, None) == Account(1000, 0, (0,), "/")
-    assert accounts.find(Wanted("1000", "1001"), None, None) == Account(1000, 1001, (1001,), "/")
-    for who in (Wanted("app", None), Wanted("1000", "app")):
+    assert accounts.find(UserSpec("1000", None), None, None) == Account(1000, 0, (0,), "/")
+    assert accounts.find(UserSpec("1000", "1001"), None, None) == Account(1000, 1001, (1001,), "/")
+    for who in (UserSpec("app", None), UserSpec("1000", "app")):
         with pytest.raises(DetourError, match="there is no /etc/") as caught:
             accounts.find(who, None, None)
         assert caught.value.remedy == "give numbers, which need no entry: MOCK_USER=uid:gid"
@@ -91,7 +92,7 @@ def test_a_member_of_every_group_is_in_every_group() -> None:
     """However many, and however long the lines are."""
     crowd = ",".join(f"user{number}" for number in range(1000))
     groups = "\n".join(f"g{number}:x:{number}:{crowd},app" for number in range(2000, 3000))
-    assert accounts.find(Wanted("app", None), ACCOUNTS, groups).groups == (1001, *range(2000, 3000))
+    assert accounts.find(UserSpec("app", None), ACCOUNTS, groups).groups == (1001, *range(2000, 3000))
 
 
 @pytest.mark.parametrize(
@@ -106,23 +107,23 @@ def test_a_member_of_every_group_is_in_every_group() -> None:
 )
 def test_home_changes_only_where_it_is_still_roots(home: str | None, expected: dict[bytes, bytes]) -> None:
     """A HOME that somebody chose is kept, and none is made up."""
-    account = accounts.find(Wanted("app", None), ACCOUNTS, GROUP)
-    assert accounts.home_change(account, ACCOUNTS, home) == expected
+    account = accounts.find(UserSpec("app", None), ACCOUNTS, GROUP)
+    assert accounts.home_variable(account, ACCOUNTS, home) == expected
 
 
 def test_roots_home_is_what_passwd_says_it_is() -> None:
     """Elsewhere than /root in some images; and root itself keeps its own."""
     passwd = ACCOUNTS.replace(":/root:", ":/var/root:")
-    app, root = (accounts.find(Wanted(name, None), passwd, GROUP) for name in ("app", "root"))
-    assert accounts.home_change(app, passwd, "/var/root") == {b"HOME": b"/home/app"}
-    assert accounts.home_change(root, passwd, "/var/root") == {}
+    app, root = (accounts.find(UserSpec(name, None), passwd, GROUP) for name in ("app", "root"))
+    assert accounts.home_variable(app, passwd, "/var/root") == {b"HOME": b"/home/app"}
+    assert accounts.home_variable(root, passwd, "/var/root") == {}
 
 
 @given(st.text(max_size=200), st.text(max_size=200), st.text(min_size=1, max_size=20))
 def test_whatever_the_files_hold_the_outcome_is_an_account_or_an_error(passwd: str, group: str, user: str) -> None:
     """No text makes it fall over, and nobody becomes root who did not ask for 0 or have it in the file."""
     try:
-        account = accounts.find(accounts.wanted(user), passwd, group)
+        account = accounts.find(parse(user), passwd, group)
     except (ValueError, DetourError):
         return
     assert account.uid != 0 or ":0:" in passwd or int(user) == 0

@@ -14,7 +14,7 @@ from imds_detour.system.namespaces import INITIAL_NET, INITIAL_PID, NamespaceInf
 def case(net: int) -> DoctorContext:
     """Return a case in a network namespace with this number; nothing is looked at for it."""
     made = object.__new__(DoctorContext)
-    made.__dict__["signs"] = NamespaceInfo(net, INITIAL_PID, INITIAL_NET, hardware=False, fixed=True)
+    made.__dict__["namespace"] = NamespaceInfo(net, INITIAL_PID, INITIAL_NET, hardware=False, fixed=True)
     return made
 
 

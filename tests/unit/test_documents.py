@@ -17,7 +17,7 @@ import yaml
 from bench import readme
 
 from imds_detour.config.mock_address import MockAddress
-from imds_detour.config.services import parse
+from imds_detour.config.services import parse_services
 from imds_detour.config.variables import BY_NAME, VARIABLES
 from imds_detour.ctl.commands import status
 from imds_detour.ctl.main import VERBS
@@ -221,6 +221,6 @@ def test_every_example_of_mock_endpoints_is_taken(name: str) -> None:
     examples = endpoints(name)
     assert len(examples) == 2
     for example in examples:
-        assert parse(example, lambda: default)
+        assert parse_services(example, lambda: default)
     with pytest.raises(ValueError, match="give them the same mock"):
-        parse("aws,ecs=creds:80,gcp=gce:8080", lambda: default)
+        parse_services("aws,ecs=creds:80,gcp=gce:8080", lambda: default)

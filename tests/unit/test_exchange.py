@@ -97,11 +97,11 @@ def test_a_reply_is_read_back_whole_and_not_before(status: int, body: bytes, fra
         (b"SSH-2.0-OpenSSH\r\n", "it does not speak HTTP"),
         (b"\x15\x03\x01\x00\x02\x02\x46", "it does not speak HTTP"),
         (b"HTTP/2 200\r\n\r\n", "it does not speak HTTP"),
-        (b"HTTP/1.1 2000 OK\r\n\r\n", "its status line makes no sense"),
-        (b"HTTP/1.1 100 Continue\r\n\r\n", "its status line makes no sense"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "its Content-Length makes no sense"),
+        (b"HTTP/1.1 2000 OK\r\n\r\n", "its status line is not valid"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", "its status line is not valid"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "its Content-Length is not valid"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc", "it closed the connection in the middle of its reply"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "its chunks make no sense"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "its chunks are not valid"),
     ],
 )
 def test_garbage_is_named(data: bytes, reason: str) -> None:

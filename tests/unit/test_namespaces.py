@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from imds_detour.system.namespaces import INITIAL_NET, INITIAL_PID, NamespaceInfo, is_host_netns, look
+from imds_detour.system.namespaces import INITIAL_NET, INITIAL_PID, NamespaceInfo, is_host_netns, read_namespace_info
 
 CONTAINER, HOSTS = 4026532185, 4026531992
 
@@ -41,6 +41,6 @@ def test_the_hosts_namespace_is_recognised(signs: NamespaceInfo, expected: bool)
 
 def test_the_kernels_own_signs_can_be_read() -> None:
     """Both namespaces have a number, here as everywhere."""
-    signs = look()
+    signs = read_namespace_info()
     assert signs.net > 0
     assert signs.pid > 0

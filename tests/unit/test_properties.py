@@ -45,7 +45,7 @@ MEGABYTE = 1 << 20
 def test_what_is_written_for_nftables_is_read_back_as_it_was(wanted: list[Redirect], reject: bool) -> None:
     """encode() then decode() is identity, for each rule that there can be; IPv4 and IPv6 alike."""
     addresses = dict.fromkeys(redirect.endpoint.address for redirect in wanted)
-    for rule in (*rules.redirects(wanted, NFT), *rules.guard(addresses, NFT, reject=reject)):
+    for rule in (*rules.redirect_rules(wanted, NFT), *rules.guard_rules(addresses, NFT, reject=reject)):
         message = attribute(codec.RULE_CHAIN, rule.chain.encode() + b"\0") + codec.encode(rule)
         assert codec.decode(message, TABLES).rule == rule
 
@@ -63,26 +63,26 @@ def test_both_backends_and_both_versions_say_the_same(wanted: list[Redirect]) ->
     """Each redirect is one translation in either layout, and each metadata address is closed in either."""
 
     def meaning(planned: tuple[Rule, ...]) -> list[tuple[object, ...]]:
-        told = [(rule.version, rule.destination, rule.protocol, rule.port, rule.target) for rule in planned]
+        told = [(rule.version, rule.destination, rule.protocol, rule.port, rule.action) for rule in planned]
         return [one for one in told if not isinstance(one[-1], rules.Jump)]
 
-    assert meaning(rules.redirects(wanted, LEGACY)) == meaning(rules.redirects(wanted, NFT))
+    assert meaning(rules.redirect_rules(wanted, LEGACY)) == meaning(rules.redirect_rules(wanted, NFT))
     addresses = dict.fromkeys(redirect.endpoint.address for redirect in wanted)
-    jumps = {rule.destination for rule in rules.guard(addresses, LEGACY) if isinstance(rule.target, rules.Jump)}
-    assert jumps == {rule.destination for rule in rules.guard(addresses, NFT)} == set(addresses)
+    jumps = {rule.destination for rule in rules.guard_rules(addresses, LEGACY) if isinstance(rule.action, rules.Jump)}
+    assert jumps == {rule.destination for rule in rules.guard_rules(addresses, NFT)} == set(addresses)
 
 
 @given(REDIRECTS, REDIRECTS)
 def test_applied_and_removed_is_as_before_on_a_model(theirs: list[Redirect], ours: list[Redirect]) -> None:
     """A model of a kernel: others' rules in OUTPUT, ours in front of them and in our chain; what is ours goes whole."""
     others = [Rule("nat", "OUTPUT", rules.Dnat(other.mock), other.endpoint.address) for other in theirs]
-    planned = rules.redirects(ours, LEGACY)
+    planned = rules.redirect_rules(ours, LEGACY)
     output = [rule for rule in planned if rule.chain == "OUTPUT"] + others
     chain = [rule for rule in planned if rule.chain == LEGACY.redirect]
-    assert [rule for rule in output if rule.target != rules.Jump(LEGACY.redirect)] == others
+    assert [rule for rule in output if rule.action != rules.Jump(LEGACY.redirect)] == others
     assert len(chain) == len(ours)
     for version in (4, 6):
-        text = render.restore(planned, version)
+        text = render.iptables_text(planned, version)
         assert text.count("-A IMDS_DETOUR ") == sum(one.endpoint.address.version == version for one in ours)
         assert "-A OUTPUT" not in text  # a jump is inserted, never appended
 
@@ -100,7 +100,7 @@ ENTRIES = st.one_of(
 def test_any_list_of_endpoints_is_taken_or_refused(text: str) -> None:
     """MOCK_ENDPOINTS: services, each once and each endpoint with one mock, or BadValueError."""
     try:
-        found = services.parse(text, lambda: MockAddress("mock", 80))
+        found = services.parse_services(text, lambda: MockAddress("mock", 80))
     except BadValueError:
         return
     assert found

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_detour.endpoint import Endpoint
-from imds_detour.firewall.rules import COMMENT, LEGACY, NFT, Redirect, guard, redirects, translation
+from imds_detour.firewall.rules import COMMENT, LEGACY, NFT, Redirect, dnat_rule, guard_rules, redirect_rules
 
 METADATA = Endpoint(ip_address("169.254.169.254"), 80)
 ECS = Endpoint(ip_address("169.254.170.2"), 80)
@@ -18,7 +18,7 @@ ENDPOINTS = st.builds(Endpoint, st.ip_addresses(v=4), st.integers(1, 65535))
 
 def test_a_redirect_is_a_jump_and_a_translation() -> None:
     """The address alone leads into our chain; in there, the exact port is translated."""
-    assert [rule.spec for rule in redirects([Redirect(METADATA, MOCK)], LEGACY)] == [
+    assert [rule.spec for rule in redirect_rules([Redirect(METADATA, MOCK)], LEGACY)] == [
         "-A OUTPUT -d 169.254.169.254/32 -m comment --comment imds-detour -j IMDS_DETOUR",
         (
             "-A IMDS_DETOUR -d 169.254.169.254/32 -p tcp -m tcp --dport 80 -m comment --comment imds-detour"
@@ -29,7 +29,7 @@ def test_a_redirect_is_a_jump_and_a_translation() -> None:
 
 def test_the_guard_refuses_in_the_way_of_the_protocol() -> None:
     """TCP is reset, everything else gets ICMP's word for it; one pair of rules serves all addresses."""
-    assert [rule.spec for rule in guard([METADATA.address, ECS.address], LEGACY)] == [
+    assert [rule.spec for rule in guard_rules([METADATA.address, ECS.address], LEGACY)] == [
         "-A OUTPUT -d 169.254.169.254/32 -m comment --comment imds-detour -j IMDS_DETOUR_GUARD",
         "-A OUTPUT -d 169.254.170.2/32 -m comment --comment imds-detour -j IMDS_DETOUR_GUARD",
         "-A IMDS_DETOUR_GUARD -p tcp -m comment --comment imds-detour -j REJECT --reject-with tcp-reset",
@@ -40,7 +40,7 @@ def test_the_guard_refuses_in_the_way_of_the_protocol() -> None:
 def test_an_ipv6_mock_is_written_in_brackets() -> None:
     """Without them the port would be read as a part of the address."""
     redirect = Redirect(Endpoint(ip_address("fd00:ec2::254"), 80), Endpoint(ip_address("fd00::5"), 1338))
-    spec = translation(redirect, LEGACY).spec
+    spec = dnat_rule(redirect, LEGACY).spec
     assert "-d fd00:ec2::254/128 " in spec
     assert spec.endswith("--to-destination [fd00::5]:1338")
 
@@ -48,11 +48,11 @@ def test_an_ipv6_mock_is_written_in_brackets() -> None:
 @given(st.lists(st.builds(Redirect, ENDPOINTS, ENDPOINTS), max_size=5))
 def test_any_redirects_have_one_jump_an_address_and_one_translation_each(wanted: list[Redirect]) -> None:
     """Jumps come first, every rule is commented, and none is outside our chains but the jumps."""
-    rules = redirects(wanted, LEGACY)
+    rules = redirect_rules(wanted, LEGACY)
     jumps = [rule for rule in rules if rule.chain == "OUTPUT"]
     assert [rule.destination for rule in jumps] == list(dict.fromkeys(redirect.endpoint.address for redirect in wanted))
     assert rules[: len(jumps)] == tuple(jumps)
-    assert rules[len(jumps) :] == tuple(translation(redirect, LEGACY) for redirect in wanted)
+    assert rules[len(jumps) :] == tuple(dnat_rule(redirect, LEGACY) for redirect in wanted)
     assert {rule.chain for rule in rules} <= {"OUTPUT", LEGACY.redirect}
     assert all(f"--comment {COMMENT}" in rule.spec for rule in rules)
 
@@ -64,6 +64,6 @@ def test_chain_names_are_short_enough_for_the_kernel() -> None:
 
 def test_in_a_table_of_our_own_every_rule_names_its_destination() -> None:
     """Without a shared OUTPUT chain there are no jumps, and nothing but the metadata addresses is looked at."""
-    rules = (*redirects([Redirect(METADATA, MOCK)], NFT), *guard([METADATA.address], NFT))
+    rules = (*redirect_rules([Redirect(METADATA, MOCK)], NFT), *guard_rules([METADATA.address], NFT))
     assert all(rule.destination == METADATA.address for rule in rules)
     assert {rule.chain for rule in rules} == {NFT.redirect, NFT.guard}

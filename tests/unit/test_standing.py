@@ -19,7 +19,7 @@ LAYOUTS = pytest.mark.parametrize("layout", [LEGACY, NFT], ids=["legacy", "nft"]
 
 def installed(layout: Layout, *, reject: bool = True) -> list[Installed]:
     """Return all that a start leaves for two services, each rule with a packet."""
-    wanted = (*rules.guard([AWS, ECS], layout, reject=reject), *rules.redirects([TO_AWS, TO_ECS], layout))
+    wanted = (*rules.guard_rules([AWS, ECS], layout, reject=reject), *rules.redirect_rules([TO_AWS, TO_ECS], layout))
     return [Installed(rule, 1) for rule in wanted]
 
 

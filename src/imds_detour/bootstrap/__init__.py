@@ -18,8 +18,8 @@ def start(inherited: "Inherited", changes: "dict[bytes, bytes | None]") -> "NoRe
     # Imported late: PID 1 loses a stop signal that comes before its handlers are set, so that comes first.
     from imds_detour.process import handover  # noqa: PLC0415  (see above)
 
-    handover.honour_stops(inherited)
-    handover.tidy_up_later()
+    handover.install_stop_handlers(inherited)
+    handover.raise_gc_threshold()
     handover.hold_closed_streams()
     from imds_detour.main import main  # noqa: PLC0415  (see above)
 

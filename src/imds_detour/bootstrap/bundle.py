@@ -40,7 +40,7 @@ def main() -> NoReturn:
 def _run_ctl(inherited: Inherited) -> NoReturn:
     from imds_detour.process import handover  # noqa: PLC0415  (see main())
 
-    handover.honour_stops(inherited)
+    handover.install_stop_handlers(inherited)
     import signal  # noqa: PLC0415  (only this program needs it)
 
     from imds_detour.ctl import main as ctl  # noqa: PLC0415  (only this program needs it)

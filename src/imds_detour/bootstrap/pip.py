@@ -62,7 +62,7 @@ def _run(launched: str | None) -> "NoReturn":
     excepthook.install_excepthook()  # from here on, any failure is one line
     from imds_detour.process import handover  # noqa: PLC0415  (see above)
 
-    inherited = handover.Inherited.here() if launched is None else handover.Inherited.from_argument(launched)
+    inherited = handover.Inherited.from_process() if launched is None else handover.Inherited.from_argument(launched)
     start(inherited, handover.changed_by_python())
 
 

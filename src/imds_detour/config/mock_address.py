@@ -1,4 +1,4 @@
-"""Where a mock is, as users write it: ``name``, ``name:port``, ``IPv4[:port]``, ``IPv6`` or ``[IPv6][:port]``."""
+"""The address of a mock: ``name``, ``name:port``, ``IPv4[:port]``, ``IPv6`` or ``[IPv6][:port]``."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from imds_detour.endpoint import Address
 
 LABEL = DIGITS | frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-")
-IN_CLOTHES = "it is an IPv4 address in IPv6 clothes; give the IPv4 address"
-"""Of ::ffff:0:0/96 (RFC 4291 section 2.5.5.2): who connects to such an address sends IPv4, past all rules for IPv6."""
+IPV4_MAPPED = "it is an IPv4-mapped IPv6 address; use the IPv4 address"
+"""::ffff:0:0/96 (RFC 4291 section 2.5.5.2): connections to it are sent over IPv4, past all rules for IPv6."""
 THIS_NETWORK = IPv4Network("0.0.0.0/8")
 
 
 class BadValueError(ValueError):
-    """A value is not allowed; the text says more where the settings table's words do not suffice."""
+    """A value is not valid. The text explains it if the settings table does not."""
 
 
 class MockAddress(Value):
-    """Where a mock is.
+    """A mock's host and port.
 
     Attributes:
-        host: its name, or its address where the user gave one.
-        port: its TCP port.
+        host: a name, or an address if the user gave one.
+        port: a TCP port.
 
     """
 
@@ -36,12 +36,7 @@ class MockAddress(Value):
 
 
 def parse_port(text: str) -> int:
-    """Return a TCP port.
-
-    Raises:
-        BadValueError: when it is not 1 to 65535.
-
-    """
+    """Return a TCP port; BadValueError if it is not 1 to 65535."""
     # int() would also take "+80", " 80", "8_0" and other scripts' digits.
     if not is_made_of(DIGITS, text, 5) or not 1 <= int(text) <= 65535:
         raise BadValueError
@@ -49,25 +44,15 @@ def parse_port(text: str) -> int:
 
 
 def parse_mock_address(text: str, default_port: int) -> MockAddress:
-    """Return where a mock is.
-
-    Raises:
-        BadValueError: when it is neither a name nor an address, or no mock can be at that address.
-
-    """
+    """Return the address of a mock; BadValueError if no mock can be there, or it is neither a name nor an address."""
     host, port_of_host = parse_host_port(text)
-    if not isinstance(host, str) and (why := unfit_for_mock(host)):
-        raise BadValueError(why)
+    if not isinstance(host, str) and (reason := unfit_for_mock(host)):
+        raise BadValueError(reason)
     return MockAddress(host, default_port if port_of_host is None else port_of_host)
 
 
 def parse_host_port(text: str) -> tuple[str | Address, int | None]:
-    """Return host and port of a text, None where it carries no port.
-
-    Raises:
-        BadValueError: when either makes no sense.
-
-    """
+    """Return the host and the port of a text, None without a port; BadValueError if one of them is not valid."""
     inside, bracket, rest = text.removeprefix("[").partition("]")
     written: str | None
     if text.startswith("[") and bracket and rest[:1] in ("", ":"):
@@ -85,10 +70,10 @@ def parse_host_port(text: str) -> tuple[str | Address, int | None]:
 
 
 def unfit_for_mock(address: Address) -> str:
-    """Say why no mock can be at this address, or return an empty string when one can."""
+    """Return why no mock can be at this address; an empty string if one can."""
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     if mapped is not None:
-        return unfit_for_mock(mapped) or IN_CLOTHES
+        return unfit_for_mock(mapped) or IPV4_MAPPED
     reasons = (
         (address in METADATA_ADDRESSES, "it is a metadata address itself, so the redirect would lead back to it"),
         (address.is_unspecified, "it is the unspecified address"),
@@ -106,13 +91,13 @@ def _ipv6(text: str) -> IPv6Address:
     except AddressValueError as error:
         raise BadValueError(str(error)) from None
     if address.scope_id:
-        raise BadValueError("an IPv6 zone (%) means something on one machine only")
+        raise BadValueError("an IPv6 zone (%) is valid on one machine only")
     return address
 
 
 def _name(text: str) -> str | IPv4Address:
-    # A last label of digits (or 0x...) is an IPv4 address or a mistake, never a name: libc would read "127.1" or
-    # "0x7f000001" as numbers where DNS would not. The URL standard ("ends in a number") draws the same line.
+    # A last label of digits (or 0x...) is an IPv4 address or a mistake, never a name: libc reads "127.1" and
+    # "0x7f000001" as numbers, DNS does not. The URL standard ("ends in a number") has the same rule.
     labels = text.removesuffix(".").split(".")
     last = labels[-1]
     if is_made_of(DIGITS, last, len(text)) or (last[:2].lower() == "0x" and HEX_DIGITS.issuperset(last[2:])):
@@ -120,8 +105,8 @@ def _name(text: str) -> str | IPv4Address:
             return IPv4Address(text)
         except AddressValueError as error:
             raise BadValueError(str(error)) from None
-    # RFC 1123 labels, and the underscore that Compose service names carry.
-    sound = (is_made_of(LABEL, label, 63) and not label.startswith("-") and not label.endswith("-") for label in labels)
-    if len(text) > 253 or not all(sound):  # 253: RFC 1035 section 3.1, as text
+    # RFC 1123 labels, and the underscore of Compose service names.
+    valid = (is_made_of(LABEL, label, 63) and not label.startswith("-") and not label.endswith("-") for label in labels)
+    if len(text) > 253 or not all(valid):  # 253: RFC 1035 section 3.1, as text
         raise BadValueError
     return text

@@ -1,4 +1,4 @@
-"""The clouds' metadata services, as data: where each answers, what proves that it does, how SDKs can be led to it."""
+"""The clouds' metadata services: their endpoints, what proves them, and the variables that SDKs follow."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from imds_detour.value import Value
 
 
 class Token(Value):
-    """A session token that a service wants before it answers. Where it has none to give, it is asked without.
+    """A session token that a service requires. A service that gives none is asked without.
 
     Attributes:
-        path: what to PUT to.
-        ask: the header that goes with it, name and value.
+        path: the path of the PUT request.
+        ask: its header, name and value.
         give: the header that carries the token from then on.
-        prefix: what stands before the token in that header.
-        member: the member of a JSON reply that is the token; empty where the whole reply is.
+        prefix: the text before the token in that header.
+        member: the member of a JSON reply that is the token; empty if the whole reply is.
 
     """
 
@@ -28,17 +28,17 @@ class Token(Value):
 
 
 class Proof(Value):
-    """What to ask a service for, and what its answer must look like. The answer is the same each time.
+    """What to ask a service, and the form of its answer, which must be the same each time.
 
     Attributes:
-        path: what to GET.
-        headers: what goes with it, names and values.
+        path: the path of the GET request.
+        headers: its headers, names and values.
         token: the session token to ask for first.
-        answer: ``word``, as an instance id is; a catch-all web page is none. ``text`` is any. ``json`` is a document of
-            which ``member`` counts, where it has that. ``credentials`` is a document of keys, of which nothing is shown
-            or compared but whose they are. ``reply`` is any at all, a 404 too: for services that we know nothing of.
-        member: what tells one machine's document from another's, dots between the levels.
-        flavor: a header that the reply must carry, name and value.
+        answer: ``word``: one word, as an instance id is; a web page is none. ``text``: any text. ``json``: a document,
+            compared by ``member`` if it has that. ``credentials``: a document of keys; only their role is shown and
+            compared. ``reply``: any reply, a 404 too, for services without a preset.
+        member: the member that differs between machines, with dots between the levels.
+        flavor: a header that the reply must have, name and value.
 
     """
 
@@ -54,14 +54,14 @@ class Preset(Value):
     """One kind of metadata service.
 
     Attributes:
-        name: as MOCK_ENDPOINTS spells it.
-        endpoints: where SDKs look for it, at most one for each IP version.
+        name: its name in MOCK_ENDPOINTS.
+        endpoints: where SDKs ask, at most one for each IP version.
         proof: what to ask it.
-        names: the host names by which SDKs go to the first endpoint; they must resolve as well.
-        path: the environment variable that says what path SDKs ask for, where there is one.
-        variables: environment variables that lead SDKs elsewhere, with ``{url}``, ``{host}`` (and port) and ``{path}``.
-        ignored_by: SDKs that are known not to listen to those variables.
-        loopback_only: whether SDKs follow the variables to this machine only.
+        names: the host names that SDKs use for the first endpoint; they must resolve too.
+        path_variable: the environment variable with the path that SDKs ask for, where there is one.
+        variables: variables that SDKs follow to another endpoint, with ``{url}``, ``{host}`` (and port) and ``{path}``.
+        ignored_by: SDKs that are known to ignore those variables.
+        loopback_only: whether SDKs follow the variables to a loopback address only.
 
     """
 
@@ -69,19 +69,19 @@ class Preset(Value):
     endpoints: tuple[Endpoint, ...]
     proof: Proof
     names: tuple[str, ...] = ()
-    path: str = ""
+    path_variable: str = ""
     variables: tuple[tuple[str, str], ...] = ()
     ignored_by: str = ""
     loopback_only: bool = False
 
 
 def _at(*addresses: str) -> tuple[Endpoint, ...]:
-    """Return these addresses at port 80, where every one of the clouds' services is."""
+    """Return endpoints at port 80, the port of every cloud's service."""
     return tuple(Endpoint(IPv6Address(text) if ":" in text else IPv4Address(text), 80) for text in addresses)
 
 
 LINK_LOCAL = "169.254.169.254"
-"""Where most clouds answer: they differ in the proof only, and a mock of several can tell them apart by it."""
+"""The address of most clouds' services. A mock of several tells them apart by path and header."""
 
 _ALL = (
     Preset(
@@ -103,12 +103,12 @@ _ALL = (
         name="ecs",
         endpoints=_at("169.254.170.2"),
         proof=Proof("/creds", answer="credentials"),
-        path="AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        path_variable="AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
         variables=(("AWS_CONTAINER_CREDENTIALS_FULL_URI", "{url}{path}"),),
         loopback_only=True,
     ),
     Preset(
-        # EKS user guide, "EKS Pod Identity"; the agent answers nobody without an Authorization header
+        # EKS user guide, "EKS Pod Identity"; the agent requires an Authorization header
         name="eks",
         endpoints=_at("169.254.170.23", "fd00:ec2::23"),
         proof=Proof("/v1/credentials", (("Authorization", "imds-detour"),), answer="credentials"),
@@ -116,7 +116,7 @@ _ALL = (
         loopback_only=True,
     ),
     Preset(
-        # Compute Engine documentation, "About VM metadata"; google-auth's _metadata.py goes by address, then by name
+        # Compute Engine documentation, "About VM metadata"; google-auth's _metadata.py asks by address, then by name
         name="gcp",
         endpoints=_at(LINK_LOCAL),
         proof=Proof("/computeMetadata/v1/", (("Metadata-Flavor", "Google"),), flavor=("Metadata-Flavor", "Google")),
@@ -212,4 +212,4 @@ _ALL = (
 
 PRESETS = {preset.name: preset for preset in _ALL}
 METADATA_ADDRESSES = frozenset(endpoint.address for preset in _ALL for endpoint in preset.endpoints)
-"""Addresses at which a real service answers on somebody's machine: a mock cannot be there."""
+"""Addresses of real services: no mock can be there."""

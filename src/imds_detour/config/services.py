@@ -1,10 +1,10 @@
-"""Which metadata services to redirect, each to which mock: MOCK_ENDPOINTS as values."""
+"""MOCK_ENDPOINTS: the metadata services to redirect, and the mock of each."""
 
 from __future__ import annotations
 
 from ipaddress import IPv6Address
 
-from imds_detour.config.mock_address import IN_CLOTHES, BadValueError, MockAddress, parse_host_port, parse_mock_address
+from imds_detour.config.mock_address import IPV4_MAPPED, BadValueError, MockAddress, parse_host_port, parse_mock_address
 from imds_detour.config.presets import PRESETS, Preset, Proof
 from imds_detour.endpoint import Endpoint
 from imds_detour.text import DIGITS, is_path, quoted
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class Service(Value):
-    """A metadata service and the mock that shall answer for it.
+    """A metadata service and its mock.
 
     Attributes:
-        preset: what kind of service it is; for ``ip:port`` one made up for it.
-        mock: where its mock is.
-        proof: what to ask it.
+        preset: the kind of service; one made for it if the user gave ``IP:PORT``.
+        mock: the address of its mock.
+        proof: what to ask the mock.
 
     """
 
@@ -33,20 +33,20 @@ class Service(Value):
 
 
 NUMERIC = DIGITS | {".", ":"}
-"""What an address has, and no preset's name."""
-MOCKS_PORT = 80
-"""The port of a mock that stands in MOCK_ENDPOINTS without one: MOCK_PORT goes with MOCK_HOSTNAME."""
+"""Characters that every address contains one of, and no preset's name."""
+DEFAULT_PORT = 80
+"""The port of a mock in MOCK_ENDPOINTS without one. MOCK_PORT belongs to MOCK_HOSTNAME."""
 
 
-def parse(text: str, default: Callable[[], MockAddress]) -> tuple[Service, ...]:
-    """Return the services in a list such as ``aws,ecs=creds:80,192.0.2.7:80=other``, each once.
+def parse_services(text: str, default: Callable[[], MockAddress]) -> tuple[Service, ...]:
+    """Return the services in a list such as ``aws,ecs=creds:80,192.0.2.7:80=other``, without duplicates.
 
     Args:
         text: the list.
-        default: says where the mock of an entry is that names none; called when there is such an entry.
+        default: returns the mock of an entry without one; called only for such an entry.
 
     Raises:
-        BadValueError: when an entry makes no sense, or two claim one endpoint for different mocks.
+        BadValueError: when an entry is not valid, or two have different mocks for one endpoint.
 
     """
     services = tuple(dict.fromkeys(_service(entry.strip(), default) for entry in text.split(",")))
@@ -61,40 +61,41 @@ def parse(text: str, default: Callable[[], MockAddress]) -> tuple[Service, ...]:
     return services
 
 
-def asked(service: Service, path: str | None, environ: Mapping[str, str]) -> Service:
-    """Return the service with another question: a path of the user's, or else the one that SDKs will GET here."""
+def with_question(service: Service, path: str | None, environ: Mapping[str, str]) -> Service:
+    """Return the service with the path to ask for: the user's, or the one that its SDKs read from a variable."""
     proof = service.proof
     if path:
         return service.replace(proof=proof.replace(path=path, answer="text", member="", flavor=None))
-    told = environ.get(service.preset.path, "") if service.preset.path else ""  # an entry may have an empty name
-    return service.replace(proof=proof.replace(path=told)) if is_path(told) else service
+    variable = service.preset.path_variable
+    value = environ.get(variable, "") if variable else ""  # the environment may have an entry without a name
+    return service.replace(proof=proof.replace(path=value)) if is_path(value) else service
 
 
 def _service(entry: str, default: Callable[[], MockAddress]) -> Service:
-    what, equals, mock = entry.partition("=")
-    preset = PRESETS.get(what) or _made_up(what)
-    return Service(preset, parse_mock_address(mock, MOCKS_PORT) if equals else default(), preset.proof)
+    name, equals, mock = entry.partition("=")
+    preset = PRESETS.get(name) or _preset_for(name)
+    return Service(preset, parse_mock_address(mock, DEFAULT_PORT) if equals else default(), preset.proof)
 
 
-def _made_up(what: str) -> Preset:
-    """Return a preset for an address and port that none of ours is for."""
-    if not what:
+def _preset_for(text: str) -> Preset:
+    """Return a preset for an address and port."""
+    if not text:
         raise BadValueError("an empty entry")
-    if NUMERIC.isdisjoint(what):
-        raise BadValueError(f"{quoted(what)} is none of them")
-    address, port = parse_host_port(what)
+    if NUMERIC.isdisjoint(text):
+        raise BadValueError(f"{quoted(text)} is none of them")
+    address, port = parse_host_port(text)
     if isinstance(address, str) or port is None:
-        raise BadValueError(f"{quoted(what)} is neither a preset nor an address with a port")
-    if why := _unfit(address):
-        raise BadValueError(f"{what}: {why}")
+        raise BadValueError(f"{quoted(text)} is neither a preset nor an address with a port")
+    if reason := _unfit(address):
+        raise BadValueError(f"{text}: {reason}")
     endpoint = Endpoint(address, port)
     return Preset(str(endpoint), (endpoint,), Proof("/", answer="reply"))
 
 
 def _unfit(address: Address) -> str:
-    """Say why an address cannot be redirected, and closed to all else; empty when it can."""
+    """Return why an address cannot be redirected and guarded; an empty string if it can."""
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return IN_CLOTHES
+        return IPV4_MAPPED
     if address.is_loopback:
         return "a loopback address is this container's own: its DNS may be there"
     if address.is_unspecified or address.is_multicast:

@@ -1,12 +1,11 @@
-"""The settings: what each variable may be, its default, and the value that the whole run works from."""
+"""The settings of a run, read from the environment."""
 
 from __future__ import annotations
-
-import math
 
 from imds_detour.config import mock_address, services
 from imds_detour.config.mock_address import BadValueError
 from imds_detour.config.variables import BY_NAME
+from imds_detour.deadline import FOREVER
 from imds_detour.errors import DetourError
 from imds_detour.text import DIGITS, is_made_of, is_path, quoted
 from imds_detour.value import Value
@@ -18,12 +17,12 @@ if TYPE_CHECKING:
 
     from imds_detour.config.mock_address import MockAddress
     from imds_detour.config.services import Service
-    from imds_detour.process.accounts import Wanted
+    from imds_detour.config.user import UserSpec
 
     Chosen = TypeVar("Chosen")
 
 MAX_TIMEOUT = 86_400
-"""Seconds. Whoever wants to wait more than a day wants to wait for ever, and says 0."""
+"""Seconds. For more than a day there is 0, which means no limit."""
 
 
 class Settings(Value):
@@ -31,11 +30,11 @@ class Settings(Value):
 
     Attributes:
         services: the metadata services to redirect, each with its mock and what to ask it.
-        timeout: seconds for the whole of it; infinite when the user waits for ever.
+        timeout: seconds for the whole start; infinite without a limit.
         backend: ``auto``, ``legacy``, ``nft`` or ``env``.
         probe: whether to prove that the mock answers.
         guard: whether to reject what is not redirected.
-        user: whom the app shall run as; None for whoever started us.
+        user: the app's user; None for the one that started imds-detour.
         keep_net_admin: whether the app keeps NET_ADMIN.
         no_proxy: whether to keep metadata requests away from HTTP proxies.
         log: ``text``, ``json``, ``quiet`` or ``debug``.
@@ -47,7 +46,7 @@ class Settings(Value):
     backend: str
     probe: bool
     guard: bool
-    user: Wanted | None
+    user: UserSpec | None
     keep_net_admin: bool
     no_proxy: bool
     log: str
@@ -57,13 +56,13 @@ def parse(environ: Mapping[str, str]) -> Settings:
     """Return the settings in an environment.
 
     Raises:
-        DetourError: for the first bad value, naming the variable, the value and what is allowed.
+        DetourError: for the first value that is not valid, with the variable, the value and what is allowed.
 
     """
     probe = _read(environ, "MOCK_PROBE", _probe)
     path = probe if probe.startswith("/") else None
     return Settings(
-        services=tuple(services.asked(service, path, environ) for service in _services(environ)),
+        services=tuple(services.with_question(service, path, environ) for service in _services(environ)),
         timeout=_read(environ, "MOCK_TIMEOUT", _timeout),
         backend=_read(environ, "MOCK_BACKEND", _one_of("auto", "legacy", "nft", "env")),
         probe=probe != "off",
@@ -76,42 +75,38 @@ def parse(environ: Mapping[str, str]) -> Settings:
 
 
 def _services(environ: Mapping[str, str]) -> tuple[Service, ...]:
-    """Return the services, each with its mock; MOCK_HOSTNAME is needed unless each has one of its own."""
+    """Return the services, each with its mock; MOCK_HOSTNAME is required unless MOCK_ENDPOINTS gives each one."""
     port = _read(environ, "MOCK_PORT", mock_address.parse_port)
 
     def mock() -> MockAddress:
         return _read(environ, "MOCK_HOSTNAME", lambda text: mock_address.parse_mock_address(text, port))
 
     if "MOCK_HOSTNAME" in environ:
-        mock()  # a bad value is an error, also where no service turns out to need it
-    return _read(environ, "MOCK_ENDPOINTS", lambda text: services.parse(text, mock))
+        mock()  # a value that is not valid is an error, even if no service needs it
+    return _read(environ, "MOCK_ENDPOINTS", lambda text: services.parse_services(text, mock))
 
 
 def log_of(environ: Mapping[str, str]) -> str:
-    """Return MOCK_LOG alone: it also says how to report a bad value of another variable.
-
-    Raises:
-        DetourError: when it is not one of the known words.
-
-    """
+    """Return MOCK_LOG; DetourError if it is not valid. It decides how errors of other settings are reported."""
     return _read(environ, "MOCK_LOG", _one_of("text", "json", "quiet", "debug"))
 
 
 def unknown(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the names of MOCK_* variables that mean nothing here: typos, or somebody else's.
+    """Return the MOCK_* variables that are no settings: typos, or another program's.
 
-    Without those that Kubernetes derives from a Service: one called mock-metadata gives every pod beside it
-    MOCK_METADATA_SERVICE_HOST, MOCK_METADATA_PORT_1338_TCP_ADDR and more (Kubernetes, "Accessing the Service").
+    Variables that Kubernetes derives from a Service are left out: one called mock-metadata gives every pod in its
+    namespace MOCK_METADATA_SERVICE_HOST, MOCK_METADATA_PORT_1338_TCP_ADDR and more (Kubernetes, "Accessing the
+    Service").
     """
-    mine = [name for name in environ if name.startswith("MOCK_") and name not in BY_NAME]
-    prefixes = [name.removesuffix("_SERVICE_HOST") for name in mine if name.endswith("_SERVICE_HOST")]
-    links = tuple(f"{prefix}_{kind}" for prefix in prefixes for kind in ("SERVICE_", "PORT"))
-    return tuple(sorted(name for name in mine if not name.startswith(links)))
+    names = [name for name in environ if name.startswith("MOCK_") and name not in BY_NAME]
+    prefixes = [name.removesuffix("_SERVICE_HOST") for name in names if name.endswith("_SERVICE_HOST")]
+    derived = tuple(f"{prefix}_{kind}" for prefix in prefixes for kind in ("SERVICE_", "PORT"))
+    return tuple(sorted(name for name in names if not name.startswith(derived)))
 
 
 def similar(name: str) -> str:
-    """Return a hint at the setting that an unknown name may stand for, or an empty string."""
-    import difflib  # noqa: PLC0415  (5 ms that only a typo pays)
+    """Return a hint at the setting that an unknown name may be a typo of, or an empty string."""
+    import difflib  # noqa: PLC0415  (costly to import; only a typo needs it)
 
     close = difflib.get_close_matches(name, BY_NAME, n=1, cutoff=0.8)
     return f" (did you mean {close[0]}?)" if close else ""
@@ -150,20 +145,20 @@ def _timeout(text: str) -> float:
     parts = (whole, fraction) if point else (whole,)
     if not all(is_made_of(DIGITS, part, 99) for part in parts) or float(text) > MAX_TIMEOUT:
         raise BadValueError
-    return float(text) or math.inf
+    return float(text) or FOREVER
 
 
 def _probe(text: str) -> str:
-    # Printable ASCII only: the path goes into a request line as it is.
+    # Printable ASCII only: the path is sent in a request line as it is.
     if text not in ("on", "off") and not is_path(text):
         raise BadValueError
     return text
 
 
-def _user(text: str) -> Wanted:
-    from imds_detour.process import accounts  # noqa: PLC0415  (1 ms that only MOCK_USER pays)
+def _user(text: str) -> UserSpec:
+    from imds_detour.config import user  # noqa: PLC0415  (only MOCK_USER needs it)
 
     try:
-        return accounts.wanted(text)
+        return user.parse(text)
     except ValueError as error:
         raise BadValueError(str(error)) from None

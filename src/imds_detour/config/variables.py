@@ -1,4 +1,4 @@
-"""The settings table: the names that users write, and what --help, the README and every error say of them."""
+"""The table of settings, which --help, the README and errors are made from."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from imds_detour.value import Value
 
 
 class Variable(Value):
-    """One line of the settings table.
+    """One setting.
 
     Attributes:
         name: the environment variable.
-        default: what holds when it is unset, as text; empty where it is required or absent by nature.
+        default: its value when it is unset, as text; empty without a default.
         meaning: one line for ``--help`` and the README.
-        allowed: what it may be, in words that end an error message.
+        allowed: its values, as an error message lists them.
 
     """
 
@@ -38,14 +38,14 @@ VARIABLES = (
     Variable(
         "MOCK_ENDPOINTS",
         default="aws",
-        meaning="which services to redirect, each perhaps to a mock of its own: aws,gcp,ecs=creds:80",
+        meaning="services to redirect, each with a mock if it is another one: aws,gcp,ecs=creds:80",
         allowed="aws, ecs, eks, gcp, azure, oci, alibaba, digitalocean, hetzner, scaleway, akamai, openstack, ibm,"
         " IP:PORT, with commas between, each perhaps with =MOCK[:PORT]",
     ),
     Variable(
         "MOCK_TIMEOUT",
         default="30",
-        meaning="seconds for the whole of it; 0 waits for ever",
+        meaning="total timeout in seconds; 0 means no limit",
         allowed="0 to 86400 seconds, such as 30 or 2.5",
     ),
     Variable(
@@ -87,7 +87,7 @@ VARIABLES = (
     Variable(
         "MOCK_LOG",
         default="text",
-        meaning="what to say on stderr: text, json, quiet or debug",
+        meaning="lines on stderr: text, json, quiet or debug",
         allowed="text, json, quiet, debug",
     ),
 )

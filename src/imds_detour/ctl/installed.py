@@ -73,17 +73,17 @@ def standing(backend: str, layout: Layout, found: tuple[Installed, ...]) -> Stan
     for installed in found:
         if installed.rule is not None:
             packets[installed.rule] = packets.get(installed.rule, 0) + installed.packets
-    redirects = [rule for rule in present if isinstance(rule.target, Dnat)]
+    redirects = [rule for rule in present if isinstance(rule.action, Dnat)]
     wanted = [rule for each in redirects for rule in _redirect_rules(each, layout)]
     # The jumps say which addresses are guarded; where the chain hooks in by itself, its rules do.
     addresses = _unique(rule.destination for rule in present if rule.table == "filter" and rule.destination is not None)
     guarded = []
     for address in addresses:
         drops = any(
-            isinstance(rule.target, Drop) and rule.version == address.version and rule.destination in (None, address)
+            isinstance(rule.action, Drop) and rule.version == address.version and rule.destination in (None, address)
             for rule in present
         )
-        needed = rules.guard([address], layout, reject=not drops)
+        needed = rules.guard_rules([address], layout, reject=not drops)
         wanted += needed
         if all(rule in packets for rule in needed):
             seen = sum(packets[rule] for rule in needed if rule.destination == address)
@@ -109,14 +109,14 @@ def standing(backend: str, layout: Layout, found: tuple[Installed, ...]) -> Stan
 
 
 def _redirect(rule: Rule) -> Redirect | None:
-    if not isinstance(rule.target, Dnat) or rule.destination is None or rule.port is None:
+    if not isinstance(rule.action, Dnat) or rule.destination is None or rule.port is None:
         return None
-    return Redirect(Endpoint(rule.destination, rule.port), rule.target.to)
+    return Redirect(Endpoint(rule.destination, rule.port), rule.action.to)
 
 
 def _redirect_rules(rule: Rule, layout: Layout) -> tuple[Rule, ...]:
     redirect = _redirect(rule)
-    return rules.redirects([redirect], layout) if redirect else ()
+    return rules.redirect_rules([redirect], layout) if redirect else ()
 
 
 def _unique(items: Iterable[rules.Item]) -> list[rules.Item]:

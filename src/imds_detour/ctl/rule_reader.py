@@ -42,10 +42,10 @@ class RuleReader:
         for rule in rules:
             if (
                 rule
-                and isinstance(rule.target, Dnat)
+                and isinstance(rule.action, Dnat)
                 and (rule.destination, rule.port) == (endpoint.address, endpoint.port)
             ):
-                return rule.target.to
+                return rule.action.to
         return None
 
 
@@ -58,7 +58,7 @@ def open_rule_reader() -> Iterator[RuleReader]:
         return
     with FirewallSelector("auto", namespaces.ip_versions()) as selector:
         firewall: Firewall = selector.nft
-        if not selector.nft.stands() and effective & capabilities.NET_RAW:  # legacy iptables needs NET_RAW
+        if not selector.nft.has_rules() and effective & capabilities.NET_RAW:  # legacy iptables needs NET_RAW
             legacy = selector.start_helpers()
             firewall = selector.nft if isinstance(legacy, DetourError) else legacy
         yield RuleReader(firewall)

@@ -1,7 +1,7 @@
 """One HTTP/1.1 request and its reply, bounded in time and size.
 
-http.client would do, at 50 ms of import time on the way to every app, and with timeouts by the read instead of by the
-exchange: a server that sends a byte a second would hold it for hours.
+http.client is costly to import (bench/NOTES.md), and its timeouts are for one read, not for the exchange: a server that
+sends a byte a second would hold it for hours.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ MAX_REPLY = 65_536
 
 
 MAX_HEADERS = 256
-"""Lines of a reply's head. Real services send about ten; each of them costs some hundred bytes of memory."""
+"""Lines of a reply's head. Real services send about ten."""
 
 
 class GarbageError(ValueError):
-    """What came back is not an HTTP reply."""
+    """The bytes received are not an HTTP reply."""
 
 
 class Reply(Value):
@@ -48,7 +48,7 @@ class Reply(Value):
 
 
 def request(method: str, path: str, headers: Mapping[str, str]) -> bytes:
-    """Return a request as it goes over the wire; nothing in it may hold a line break."""
+    """Return the bytes of a request. No argument may contain a line break."""
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     # A length of 0 even for PUT without a body: some servers answer 411 without it.
     lines += ["User-Agent: imds-detour", "Accept: */*", "Content-Length: 0", "Connection: close", "", ""]
@@ -56,14 +56,14 @@ def request(method: str, path: str, headers: Mapping[str, str]) -> bytes:
 
 
 def parse(data: bytes, *, ended: bool) -> Reply | None:
-    """Return the reply in what has been received, or None while more must come.
+    """Return the reply in the bytes received so far, or None while it is not complete.
 
     Args:
-        data: everything received so far.
+        data: the bytes.
         ended: whether the server has closed the connection.
 
     Raises:
-        GarbageError: when this can never become an HTTP reply.
+        GarbageError: when this cannot become an HTTP reply.
 
     """
     head, separator, rest = data.partition(b"\r\n\r\n")
@@ -91,9 +91,9 @@ def _status(line: bytes) -> int:
     version, _, rest = line.partition(b" ")
     code, reason = rest[:3], rest[3:]
     if version not in (b"HTTP/1.0", b"HTTP/1.1") or not is_made_of(DIGITS, code, 3) or code < b"200" or b"\n" in line:
-        raise GarbageError("its status line makes no sense")
+        raise GarbageError("its status line is not valid")
     if reason and not reason.startswith(b" "):
-        raise GarbageError("its status line makes no sense")
+        raise GarbageError("its status line is not valid")
     return int(code)
 
 
@@ -107,7 +107,7 @@ def _body(status: int, headers: Mapping[str, str], rest: bytes, *, ended: bool) 
     if length is None:
         return rest if ended else None
     if not is_made_of(DIGITS, length, 18):
-        raise GarbageError("its Content-Length makes no sense")
+        raise GarbageError("its Content-Length is not valid")
     return rest[: int(length)] if len(rest) >= int(length) else None
 
 
@@ -117,7 +117,7 @@ def _dechunk(rest: bytes) -> bytes | None:
         line = rest[at:end]
         size = line.partition(b";")[0].rstrip(b" \t")
         if not is_made_of(HEX_DIGITS, size, 8) or b"\n" in line:
-            raise GarbageError("its chunks make no sense")
+            raise GarbageError("its chunks are not valid")
         length = int(size, 16)
         if length == 0:
             return bytes(body)
@@ -129,10 +129,10 @@ def _dechunk(rest: bytes) -> bytes | None:
 
 
 def exchange(to: Endpoint, message: bytes, deadline: Deadline) -> Reply:
-    """Send a request over a connection of its own and return the reply.
+    """Send a request over a new connection and return the reply.
 
     Raises:
-        NotYetError: refused, reset, no complete reply by the deadline, too large, or not HTTP; the text says which.
+        NotYetError: refused, reset, no complete reply by the deadline, too large, or not HTTP.
 
     """
     family = socket.AF_INET if to.address.version == 4 else socket.AF_INET6
@@ -140,12 +140,12 @@ def exchange(to: Endpoint, message: bytes, deadline: Deadline) -> Reply:
     step = f"it does not accept a connection within {deadline.limit:.3g} s"
     try:
         with closing(socket.socket(family, socket.SOCK_STREAM)) as connection:
-            _allow(connection, deadline)
+            _set_timeout(connection, deadline)
             connection.connect((str(to.address), to.port))
             step = f"it accepts and sends nothing within {deadline.limit:.3g} s"
             connection.sendall(message)
             while len(received) <= MAX_REPLY:
-                _allow(connection, deadline)
+                _set_timeout(connection, deadline)
                 data = connection.recv(MAX_REPLY + 1 - len(received))
                 if data:
                     step = f"its reply is not complete within {deadline.limit:.3g} s"
@@ -161,7 +161,7 @@ def exchange(to: Endpoint, message: bytes, deadline: Deadline) -> Reply:
     raise NotYetError("probe", f"its reply is larger than {MAX_REPLY} bytes")
 
 
-def _allow(connection: socket.socket, deadline: Deadline) -> None:
+def _set_timeout(connection: socket.socket, deadline: Deadline) -> None:
     left = deadline.remaining()
     if left <= 0:
         raise TimeoutError

@@ -1,4 +1,4 @@
-"""Who answers? A metadata service is asked for its proof, and names itself."""
+"""Ask a metadata service for its identity."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class Question(Value):
-    """What to ask a metadata service.
+    """A question to a metadata service.
 
     Attributes:
         service: the preset's name.
-        host: the Host header, as an SDK would send it: the metadata address. Some mocks choose by it.
-        proof: the request, and what its answer must look like.
+        host: the Host header, the metadata address as SDKs send it. Some mocks decide by it.
+        proof: the request, and the form of its answer.
 
     """
 
@@ -33,11 +33,11 @@ class Question(Value):
 
 
 class Identity(Value):
-    """Who answered, as far as a client can tell; two that are equal are taken for the same service.
+    """A service's answer; equal answers are taken for the same service.
 
     Attributes:
-        version: ``IMDSv2`` or ``IMDSv1`` by whether AWS gave a session token; for others the preset's name.
-        body: what tells it from others: the answer's body, or the part of it that counts.
+        version: for AWS, ``IMDSv2`` if it gave a session token, else ``IMDSv1``; for others the preset's name.
+        body: the answer's body, or the part of it that is compared.
 
     """
 
@@ -52,12 +52,12 @@ class Identity(Value):
 def identify(
     at: Endpoint, question: Question, deadline: Deadline, trace: Callable[[str], None] = lambda _line: None
 ) -> Identity:
-    """Ask a metadata service who it is: for a token first, where SDKs do, and without one where it has none.
+    """Ask a metadata service for its identity: with a token if SDKs use one, without if it gives none.
 
-    ``trace`` is told each request and the status of its reply, never what is in it.
+    ``trace`` receives each request and the status of its reply, never its content.
 
     Raises:
-        NotYetError: when nobody answers properly; its reason starts with a verb's subject, "it ...".
+        NotYetError: when there is no valid answer; the reason is a clause with the subject "it".
 
     """
     proof = question.proof
@@ -68,8 +68,8 @@ def identify(
         return reply
 
     headers = dict(proof.headers)
-    if proof.token and (given := _token(proof.token, ask("PUT", proof.token.path, dict([proof.token.ask])))):
-        headers[proof.token.give] = proof.token.prefix + given
+    if proof.token and (value := _token(proof.token, ask("PUT", proof.token.path, dict([proof.token.ask])))):
+        headers[proof.token.give] = proof.token.prefix + value
     reply = ask("GET", proof.path, headers)
     version = question.service
     if question.service == "aws":
@@ -78,7 +78,7 @@ def identify(
 
 
 def _token(token: Token, reply: Reply) -> str:
-    """Return the token in a reply, or an empty string where there is none."""
+    """Return the token in a reply, or an empty string if there is none."""
     text = reply.body.strip()
     if token.member:
         text = _bytes(_member(text, token.member) or "")
@@ -86,12 +86,7 @@ def _token(token: Token, reply: Reply) -> str:
 
 
 def _proven(proof: Proof, reply: Reply) -> bytes:
-    """Return what counts of a reply.
-
-    Raises:
-        NotYetError: when it is not the answer that the proof asks for.
-
-    """
+    """Return the part of a reply that is compared; NotYetError if it is not the answer that the proof requires."""
     if proof.answer == "reply" and reply.status < 500:
         return b"%d %s" % (reply.status, reply.body)
     if reply.status != 200:
@@ -105,27 +100,27 @@ def _proven(proof: Proof, reply: Reply) -> bytes:
     if proof.answer == "json" and (value := _member(reply.body, proof.member)):
         return _bytes(value)
     if proof.answer == "credentials":
-        if not _member(reply.body, "AccessKeyId"):  # the body stays out of every message: it may be somebody's keys
+        if not _member(reply.body, "AccessKeyId"):  # no message shows the body: it may contain keys
             raise NotYetError("probe", f"it answers GET {proof.path} with no AccessKeyId")
         return _bytes(f"credentials {_member(reply.body, 'RoleArn') or ''}".strip())
     return reply.body
 
 
 def _member(body: bytes, path: str) -> object:
-    """Return a member of a JSON document, or None where it is none or has not got it."""
-    import json  # noqa: PLC0415  (3 ms that the presets without JSON do not pay)
+    """Return a member of a JSON document, or None if there is no such member or document."""
+    import json  # noqa: PLC0415  (costly to import; presets without JSON do without)
 
     try:
-        found: object = json.loads(body)
+        value: object = json.loads(body)
     except (ValueError, RecursionError):
         return None
     for name in path.split("."):
-        found = found.get(name) if isinstance(found, dict) else None
-    return found if isinstance(found, str | int) else None
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, str | int) else None
 
 
 def _bytes(value: object) -> bytes:
-    """Return a member as bytes; JSON may have half a surrogate pair in it, which is no text."""
+    """Return a member as bytes. JSON may contain half a surrogate pair, which UTF-8 cannot encode."""
     return str(value).encode("utf-8", "backslashreplace")
 
 

@@ -1,4 +1,4 @@
-"""What the way through needs of a firewall. For type checkers alone: at run time nobody imports it."""
+"""The protocol of a firewall. Only type checkers import it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ if TYPE_CHECKING:
 
 
 class Firewall(Protocol):
-    """What the way through needs of a firewall.
+    """A firewall that holds rules.
 
-    Every method raises DetourError, with step ``firewall`` when the kernel or a library refuses, and with step ``lock``
-    when somebody else keeps writing.
+    Every method raises DetourError: with step ``firewall`` when the kernel or a library refuses, and with step ``lock``
+    when another program keeps writing.
     """
 
     name: str
-    """How messages call it."""
+    """Its name in messages."""
     layout: Layout
-    """Where it keeps our rules."""
+    """Where it keeps the rules."""
 
     def apply(self, table: str, rules: tuple[Rule, ...], timeout: float) -> tuple[Rule, ...]:
-        """Make these the rules of ours in a table, all or nothing, read them back, and return those that stood before.
+        """Make these imds-detour's rules in a table, all or nothing, read them back, and return those before.
 
-        Without rules, nothing of ours stays in the table. Other people's rules stay as they are. ``timeout`` is for
-        how many seconds to wait while somebody else writes.
+        Without rules, all are removed. Foreign rules stay as they are. ``timeout`` is how many seconds to wait for
+        another writer.
         """
 
     def installed(self, table: str | None = None) -> tuple[Installed, ...]:
-        """Return the rules of ours as the kernel holds them, in one table or in both."""
+        """Return imds-detour's rules as the kernel holds them, in one table or in both."""
 
     def close(self) -> None:
-        """End the firewall's helper process, if any; the rules stay."""
+        """End the helper process, if any; the rules remain."""

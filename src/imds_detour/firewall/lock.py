@@ -1,4 +1,4 @@
-"""One writer at a time: among ourselves by network namespace, and against iptables by its own lock file."""
+"""One writer at a time: a lock among imds-detour's processes by network namespace, and iptables' own lock file."""
 
 from __future__ import annotations
 
@@ -21,60 +21,59 @@ CANNOT_BE_TAKEN = "the firewall's lock cannot be taken"
 
 
 class TablesLock:
-    """Both locks, held while this is entered.
+    """Both locks, held inside ``with``.
 
-    Containers that share a network namespace share its tables, and no file. An abstract Unix socket's name belongs to
-    the network namespace, exactly as the tables do, and it goes away with its holder. The iptables commands know
-    only a file, XTABLES_LOCKFILE or /run/xtables.lock; where there is none, no iptables has run here yet, and we
-    leave none behind.
+    Containers that share a network namespace share its tables, but no file. The name of an abstract Unix socket
+    belongs to the network namespace, as the tables do, and is free again when its holder ends. The iptables commands
+    know only a file, XTABLES_LOCKFILE or /run/xtables.lock; if there is none, no iptables has run, and none is made.
     """
 
     def __init__(self, timeout: float) -> None:
-        """Take ``timeout`` seconds at most, for both.
+        """Wait ``timeout`` seconds at most for both.
 
-        Entering raises DetourError when another writer holds a lock for longer, or there is no descriptor to be had.
+        Entering raises DetourError when another writer holds a lock for longer, or there is no descriptor.
         """
         self._timeout = timeout
-        self._ours: socket.socket | None = None
-        self._theirs = -1
+        self._socket: socket.socket | None = None
+        self._file = -1
 
     def __enter__(self) -> None:
-        give_up = time.monotonic() + self._timeout
+        deadline = time.monotonic() + self._timeout
         try:
-            self._ours = ours = socket.socket(socket.AF_UNIX)
+            self._socket = name = socket.socket(socket.AF_UNIX)
         except OSError as error:
             raise DetourError("firewall", f"{CANNOT_BE_TAKEN}: {words(error)}") from None
         try:
-            _take(lambda: ours.bind("\0imds-detour-tables"), "another imds-detour", self._timeout, give_up)
+            _take(lambda: name.bind("\0imds-detour-tables"), "another imds-detour", self._timeout, deadline)
             try:
-                file = self._theirs = os.open(os.getenv("XTABLES_LOCKFILE", "/run/xtables.lock"), os.O_RDONLY)
+                file = self._file = os.open(os.getenv("XTABLES_LOCKFILE", "/run/xtables.lock"), os.O_RDONLY)
             except OSError:
-                return  # no such file, or not for us to open: then an iptables that runs as somebody else cannot write
+                return  # there is none, or it is another user's: then an iptables of that user cannot write here
             lock = fcntl.LOCK_EX | fcntl.LOCK_NB
-            _take(lambda: fcntl.flock(file, lock), "an iptables command", self._timeout, give_up)
+            _take(lambda: fcntl.flock(file, lock), "an iptables command", self._timeout, deadline)
         except BaseException:
             self.__exit__()
             raise
 
     def __exit__(self, *_error: object) -> None:
-        # Whatever close(2) says, the descriptor is gone and the lock with it; what has been written is to be heard of.
-        if self._theirs >= 0:
+        # close(2) frees the descriptor, and with it the lock, even if it fails.
+        if self._file >= 0:
             with suppress(OSError):
-                os.close(self._theirs)
-            self._theirs = -1
-        if self._ours is not None:
+                os.close(self._file)
+            self._file = -1
+        if self._socket is not None:
             with suppress(OSError):
-                self._ours.close()
+                self._socket.close()
 
 
-def _take(attempt: Callable[[], object], holder: str, timeout: float, give_up: float) -> None:
+def _take(attempt: Callable[[], object], holder: str, timeout: float, deadline: float) -> None:
     while True:
         try:
             attempt()
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EWOULDBLOCK):
                 raise DetourError("firewall", f"{CANNOT_BE_TAKEN}: {words(error)}") from None
-            if time.monotonic() > give_up:
+            if time.monotonic() > deadline:
                 raise DetourError(
                     "lock",
                     f"{holder} holds the firewall's lock, and has done so for {timeout:.3g} s",

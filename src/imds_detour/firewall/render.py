@@ -1,4 +1,4 @@
-"""Our rules as people read and load them: for iptables-restore(8) and for nft(8). Pure."""
+"""Rules as text: for iptables-restore(8) and for nft(8)."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ if TYPE_CHECKING:
     from imds_detour.firewall.rules import Rule
 
 
-def restore(rules: Sequence[Rule], version: int) -> str:
-    """Return the rules of one IP version in LEGACY layout, for ``iptables-legacy-restore --noflush``."""
+def iptables_text(rules: Sequence[Rule], version: int) -> str:
+    """Return the rules of one IP version, in the legacy layout, for ``iptables-legacy-restore --noflush``."""
     lines = []
     for table, chain in (("filter", LEGACY.guard), ("nat", LEGACY.redirect)):
-        here = [rule for rule in rules if rule.table == table and rule.version == version]
-        # A jump is inserted: behind somebody's ACCEPT it would do nothing. Several would come out in reverse.
-        jumps = [rule.spec.replace("-A OUTPUT", "-I OUTPUT 1") for rule in reversed(here) if rule.chain != chain]
-        own = [rule.spec for rule in here if rule.chain == chain]
-        if here:
-            lines += [f"*{table}", f":{chain} - [0:0]", *own, *jumps, "COMMIT"]
+        of_table = [rule for rule in rules if rule.table == table and rule.version == version]
+        # A jump is inserted: after a foreign ACCEPT it would do nothing. Inserting reverses the order.
+        jumps = [rule.spec.replace("-A OUTPUT", "-I OUTPUT 1") for rule in reversed(of_table) if rule.chain != chain]
+        specs = [rule.spec for rule in of_table if rule.chain == chain]
+        if of_table:
+            lines += [f"*{table}", f":{chain} - [0:0]", *specs, *jumps, "COMMIT"]
     return "".join(f"{line}\n" for line in lines)
 
 
-def nft(rules: Sequence[Rule]) -> str:
-    """Return the rules in NFT layout, for ``nft -f -``: in one transaction they take the place of what is there."""
+def nft_text(rules: Sequence[Rule]) -> str:
+    """Return the rules, in the layout of nftables, for ``nft -f -``: one transaction replaces what is installed."""
     text = ""
     for version, family in ((4, "ip"), (6, "ip6")):
-        here = [rule for rule in rules if rule.version == version]
-        if here:
+        of_version = [rule for rule in rules if rule.version == version]
+        if of_version:
             text += (
                 f"add table {family} {NFT_TABLE}\ndelete table {family} {NFT_TABLE}\ntable {family} {NFT_TABLE} {{\n"
             )
-            text += "\n".join(_nft_chain(here, table, chain) for table, chain in _chains(here)) + "}\n"
+            text += "\n".join(_nft_chain(of_version, table, chain) for table, chain in _chains(of_version)) + "}\n"
     return text
 
 
@@ -54,7 +54,7 @@ def _nft_rule(rule: Rule) -> str:
     elif rule.protocol is not None:
         words.append(f"meta l4proto {rule.protocol}")
     words.append("counter")
-    match rule.target:
+    match rule.action:
         case Dnat(to):
             words.append(f"dnat to {to}")
         case Reject("tcp-reset"):

@@ -1,4 +1,4 @@
-"""What must stand in the kernel, as values. Apply, compare, display and remove all start from these."""
+"""The rules as values. Install, compare, display and remove all use the same ones."""
 
 from __future__ import annotations
 
@@ -14,54 +14,53 @@ if TYPE_CHECKING:
     Item = TypeVar("Item")
 
 COMMENT = "imds-detour"
-"""What every rule of ours says about where it comes from."""
+"""The comment of every rule that imds-detour installs."""
 
 
 class Layout(Value):
-    """Where a backend keeps our rules.
+    """Where a firewall keeps the rules.
 
     Attributes:
         redirect: the chain in table nat.
         guard: the chain in table filter.
-        shared: whether OUTPUT is everybody's, and jumps lead from there to our chains; else they hook in themselves.
+        jumps: whether rules in OUTPUT, which is shared, jump to the chains; otherwise the chains have hooks.
 
     """
 
     redirect: str
     guard: str
-    shared: bool
+    jumps: bool
 
 
-LEGACY = Layout("IMDS_DETOUR", "IMDS_DETOUR_GUARD", shared=True)
+LEGACY = Layout("IMDS_DETOUR", "IMDS_DETOUR_GUARD", jumps=True)
 """Chain names are at most 28 bytes (XT_FUNCTION_MAXNAMELEN in linux/netfilter/x_tables.h)."""
-NFT = Layout("nat_output", "guard_output", shared=False)
-"""Base chains of a table of our own."""
+NFT = Layout("nat_output", "guard_output", jumps=False)
+"""Base chains of the table NFT_TABLE."""
 NFT_TABLE = "imds_detour"
-"""That table."""
 NFT_PRIORITIES = {"nat": -101, "filter": -1}
-"""One before everybody else's at the same hook (NF_IP_PRI_NAT_DST, NF_IP_PRI_FILTER): the first to match decides."""
+"""One before the usual ones of the hook (NF_IP_PRI_NAT_DST, NF_IP_PRI_FILTER): the first match decides."""
 
 
 class Jump(Value):
-    """Go on in a chain of ours."""
+    """Continue in one of the chains."""
 
     chain: str
 
 
 class Dnat(Value):
-    """Send the connection to the mock instead."""
+    """Send the connection to the mock."""
 
     to: Endpoint
 
 
 class Reject(Value):
-    """Refuse at once, in the way of the protocol, so that an SDK moves on instead of hanging."""
+    """Refuse at once with a reply of the protocol, so that an SDK does not wait."""
 
     reply: str
 
 
 class Drop(Value):
-    """Refuse without a word, where the kernel cannot reject: as safe, and an SDK waits for its own timeout."""
+    """Refuse without a reply, where the kernel cannot reject: as safe, but an SDK waits for its timeout."""
 
 
 Action = Jump | Dnat | Reject | Drop
@@ -72,18 +71,18 @@ class Rule(Value):
 
     Attributes:
         table: ``nat`` or ``filter``.
-        chain: a chain of ours, or OUTPUT for the jump to it.
-        target: what happens to a packet that matches.
-        destination: the address that the packet goes to; None for any.
+        chain: a chain of the layout, or OUTPUT for the jump to it.
+        action: what happens to a packet that matches.
+        destination: the packet's destination address; None for any.
         protocol: ``tcp``; None for any.
-        port: the TCP port that the packet goes to; None for any.
-        version: 4 or 6, for IPv4 and IPv6 have tables of their own.
+        port: the packet's TCP destination port; None for any.
+        version: 4 or 6: IPv4 and IPv6 have separate tables.
 
     """
 
     table: str
     chain: str
-    target: Action
+    action: Action
     destination: Address | None = None
     protocol: str | None = None
     port: int | None = None
@@ -100,7 +99,7 @@ class Rule(Value):
         if self.port is not None:
             words += ["-m", "tcp", "--dport", str(self.port)]
         words += ["-m", "comment", "--comment", COMMENT]
-        match self.target:
+        match self.action:
             case Jump(chain):
                 words += ["-j", chain]
             case Dnat(to):
@@ -113,7 +112,7 @@ class Rule(Value):
 
 
 class Redirect(Value):
-    """An endpoint and the mock that answers for it."""
+    """A metadata endpoint and the mock that answers for it."""
 
     endpoint: Endpoint
     mock: Endpoint
@@ -123,8 +122,8 @@ class Installed(Value):
     """A rule as the kernel holds it.
 
     Attributes:
-        rule: the rule; None where one that we did not write stands in a chain of ours.
-        packets: how many packets it has matched; in table nat that is one for each connection.
+        rule: the rule; None for one in our chains that imds-detour does not write.
+        packets: how many packets it has matched; in table nat, one a connection.
 
     """
 
@@ -132,43 +131,43 @@ class Installed(Value):
     packets: int
 
 
-def guard(addresses: Iterable[Address], layout: Layout, *, reject: bool = True) -> tuple[Rule, ...]:
-    """Return the rules that refuse whatever goes to these addresses, IPv4 first.
+def guard_rules(addresses: Iterable[Address], layout: Layout, *, reject: bool = True) -> tuple[Rule, ...]:
+    """Return the rules that refuse everything that goes to these addresses, IPv4 first.
 
-    Table filter comes after nat in OUTPUT, so these see just what was not redirected. Without ``reject`` it is dropped.
+    In OUTPUT, filter comes after nat, so they see only what is not redirected. Without ``reject`` it is dropped.
     """
     rules: list[Rule] = []
-    for version, here in _by_version(addresses, lambda address: address):
+    for version, of_version in _by_version(addresses, lambda address: address):
         reply = "icmp-port-unreachable" if version == 4 else "icmp6-port-unreachable"
         refuse = (("tcp", Reject("tcp-reset")), (None, Reject(reply))) if reject else ((None, Drop()),)
-        if layout.shared:
-            rules += (_jump("filter", layout.guard, address) for address in here)
-            # Only what goes to one of the addresses gets here.
+        if layout.jumps:
+            rules += (_jump("filter", layout.guard, address) for address in of_version)
+            # The jumps let only packets to these addresses into the chain.
             rules += (
-                Rule("filter", layout.guard, target, None, protocol, None, version) for protocol, target in refuse
+                Rule("filter", layout.guard, action, None, protocol, None, version) for protocol, action in refuse
             )
         else:
             rules += (
-                Rule("filter", layout.guard, target, address, protocol, None, version)
-                for address in here
-                for protocol, target in refuse
+                Rule("filter", layout.guard, action, address, protocol, None, version)
+                for address in of_version
+                for protocol, action in refuse
             )
     return tuple(rules)
 
 
-def redirects(wanted: Iterable[Redirect], layout: Layout) -> tuple[Rule, ...]:
+def redirect_rules(redirects: Iterable[Redirect], layout: Layout) -> tuple[Rule, ...]:
     """Return the rules that send each endpoint's connections to its mock, IPv4 first."""
     rules: list[Rule] = []
-    for _, here in _by_version(wanted, lambda redirect: redirect.endpoint.address):
-        if layout.shared:
-            addresses = dict.fromkeys(redirect.endpoint.address for redirect in here)
+    for _, of_version in _by_version(redirects, lambda redirect: redirect.endpoint.address):
+        if layout.jumps:
+            addresses = dict.fromkeys(redirect.endpoint.address for redirect in of_version)
             rules += (_jump("nat", layout.redirect, address) for address in addresses)
-        rules += (translation(redirect, layout) for redirect in here)
+        rules += (dnat_rule(redirect, layout) for redirect in of_version)
     return tuple(rules)
 
 
-def translation(redirect: Redirect, layout: Layout) -> Rule:
-    """Return the rule that sends one endpoint's connections to its mock; its counter is the proof that it was used."""
+def dnat_rule(redirect: Redirect, layout: Layout) -> Rule:
+    """Return the rule that sends one endpoint's connections to its mock. Its counter proves that it was used."""
     address = redirect.endpoint.address
     return Rule(
         "nat", layout.redirect, Dnat(redirect.mock), address, "tcp", redirect.endpoint.port, version=address.version
@@ -182,5 +181,5 @@ def _jump(table: str, chain: str, address: Address) -> Rule:
 def _by_version(items: Iterable[Item], address: Callable[[Item], Address]) -> Iterator[tuple[int, list[Item]]]:
     items = list(items)
     for version in (4, 6):
-        if here := [item for item in items if address(item).version == version]:
-            yield version, here
+        if of_version := [item for item in items if address(item).version == version]:
+            yield version, of_version

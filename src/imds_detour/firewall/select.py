@@ -6,13 +6,12 @@ is needed, and says why it cannot work.
 
 from __future__ import annotations
 
-from math import inf
-
+from imds_detour.deadline import FOREVER
 from imds_detour.errors import DetourError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Self
 
     from imds_detour.firewall.base import Firewall
@@ -30,7 +29,9 @@ NFT_FIRST = DetourError(
 class FirewallSelector:
     """The firewalls of this network namespace, and why one is chosen. Closing it ends the helper processes."""
 
-    def __init__(self, choice: str, versions: tuple[int, ...], remaining: Callable[[], float] = lambda: inf) -> None:
+    def __init__(
+        self, choice: str, versions: tuple[int, ...], remaining: Callable[[], float] = lambda: FOREVER
+    ) -> None:
         """Prepare to choose.
 
         Args:
@@ -72,8 +73,6 @@ class FirewallSelector:
         Fork before the first thread starts.
         """
         if self._legacy is None:
-            from imds_detour.firewall.iptables.start import start_legacy  # noqa: PLC0415  (not for MOCK_BACKEND=nft)
-
             try:
                 self._legacy = start_legacy(self._versions, self._remaining)
             except DetourError as error:
@@ -102,7 +101,7 @@ class FirewallSelector:
                 raise refusal
             return self.nft, "MOCK_BACKEND=nft" if self._choice == "nft" else "it needs no helper process"
         # Rules of nftables come before those of legacy iptables: a redirect there would never be used.
-        refusal = NFT_FIRST if self.nft.stands() else self.legacy_refusal()
+        refusal = NFT_FIRST if self.nft.has_rules() else self.legacy_refusal()
         if refusal is None:
             legacy = self.start_helpers()
             assert not isinstance(legacy, DetourError)  # noqa: S101  (it would be the refusal)
@@ -152,6 +151,31 @@ class FirewallSelector:
         if name not in self._refusals:
             self._refusals[name] = _reason_against(firewall())
         return self._refusals[name]
+
+
+def start_legacy(versions: Sequence[int], remaining: Callable[[], float] = lambda: FOREVER) -> LegacyFirewall:
+    """Fork a helper for each IP version, for one process can build one version's rules only. Fork before any thread.
+
+    ``remaining`` returns the seconds before the deadline of the whole start.
+
+    Raises:
+        DetourError: when the kernel gives no process; helpers that run are ended.
+
+    """
+    # Not for MOCK_BACKEND=nft. What the helpers need too is loaded before the fork, once.
+    from imds_detour.firewall import lock  # noqa: F401, PLC0415  (see above)
+    from imds_detour.firewall.iptables import helper, preflight  # noqa: F401, PLC0415  (see above)
+    from imds_detour.firewall.iptables.backend import LegacyFirewall  # noqa: PLC0415  (see above)
+
+    helpers: dict[int, helper.Helper] = {}
+    try:
+        for version in versions:
+            helpers[version] = helper.start_helper(version)
+    except BaseException:
+        for running in helpers.values():
+            running.close()
+        raise
+    return LegacyFirewall(helpers, remaining)
 
 
 def _reason_against(firewall: LegacyFirewall | NftFirewall | DetourError) -> DetourError | None:

@@ -1,4 +1,4 @@
-"""The app's command: find its program as execvp(3) does, and say why the kernel does not take one."""
+"""The app's command: find its program as execvp(3) does, and explain why the kernel refuses one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BINPRM_BUF_SIZE = 256
 
 
 class Command(Value):
-    """A command whose program is there.
+    """A command whose program exists.
 
     Attributes:
         argv: as the user wrote it, byte by byte.
@@ -37,11 +37,11 @@ def find(arguments: Sequence[str], path: str | None) -> Command:
     """Find the program of a command, by the rules of execvp(3).
 
     Args:
-        arguments: everything behind our own name; one leading ``--`` is taken off.
-        path: the value of PATH, or None where it is not set.
+        arguments: the arguments of imds-detour; one leading ``--`` is dropped.
+        path: the value of PATH, or None if it is not set.
 
     Raises:
-        DetourError: status 125 without a command, 127 when the program is not there, 126 when it cannot be executed.
+        DetourError: with status 125 without a command, 127 if the program is not found, 126 if it cannot be executed.
 
     """
     words = arguments[1:] if arguments[:1] == ["--"] else arguments
@@ -49,7 +49,7 @@ def find(arguments: Sequence[str], path: str | None) -> Command:
         raise DetourError(
             "command",
             "no command to run",
-            "put it behind imds-detour, in CMD, or in Compose's `command:` (`entrypoint:` clears the image's CMD)",
+            "put it after imds-detour, in CMD, or in Compose's `command:` (`entrypoint:` discards the image's CMD)",
         )
     name = words[0]
     folders = [""] if "/" in name else (DEFAULT_PATH if path is None else path).split(":")
@@ -57,28 +57,28 @@ def find(arguments: Sequence[str], path: str | None) -> Command:
     for folder in folders if name else ():
         program = os.fsencode(f"{folder}/{name}" if folder else name)
         try:
-            why = _why_not(program)
+            obstacle = _obstacle(program)
         except (FileNotFoundError, NotADirectoryError):
             continue
-        if not why:
+        if not obstacle:
             return Command(tuple(os.fsencode(word) for word in words), program)
-        refused = refused or _cannot_execute(program, why)
+        refused = refused or _cannot_execute(program, obstacle)
     if refused:
         raise refused
-    where = "" if "/" in name else " in PATH"
+    in_path = "" if "/" in name else " in PATH"
     raise DetourError(
         "command",
-        f"command not found{where}: {quoted(name)}",
+        f"command not found{in_path}: {quoted(name)}",
         "correct it, or install it in the image",
         status=STATUS_NOT_FOUND,
     )
 
 
-def _why_not(program: bytes) -> str:
-    """Say why a file cannot be executed; empty when nothing is to be seen against it.
+def _obstacle(program: bytes) -> str:
+    """Return why a file cannot be executed; an empty string if no reason can be seen.
 
     Raises:
-        FileNotFoundError: when there is none; NotADirectoryError: when there cannot be.
+        FileNotFoundError: when there is no such file; NotADirectoryError: when there cannot be one.
 
     """
     try:
@@ -91,7 +91,7 @@ def _why_not(program: bytes) -> str:
         return "it is a directory"
     if not stat.S_ISREG(mode):
         return "it is not a regular file"
-    # The second looks with the capabilities of a user who is not root, as exec will; old seccomp filters refuse it.
+    # The second uses the capabilities of a user other than root, as exec does; old seccomp filters refuse it.
     if os.access(program, os.X_OK) or os.access(program, os.X_OK, effective_ids=True):
         return ""
     if os.statvfs(program).f_flag & os.ST_NOEXEC:
@@ -103,24 +103,24 @@ def _shown(path: bytes) -> str:
     return quoted(os.fsdecode(path), 200)
 
 
-def _cannot_execute(program: bytes, why: str) -> DetourError:
-    who = "" if os.geteuid() == 0 else f" (as uid {os.geteuid()})"
-    return DetourError("command", f"cannot execute {_shown(program)}: {why}{who}", status=STATUS_CANNOT_EXECUTE)
+def _cannot_execute(program: bytes, reason: str) -> DetourError:
+    user = "" if os.geteuid() == 0 else f" (as uid {os.geteuid()})"
+    return DetourError("command", f"cannot execute {_shown(program)}: {reason}{user}", status=STATUS_CANNOT_EXECUTE)
 
 
 def is_text(program: bytes) -> bool:
-    """Whether a file that the kernel does not know may be a script without "#!"; anything binary is none."""
+    """Whether a file that the kernel does not recognise may be a script without "#!"; a binary file is none."""
     head = _head(program)
     return not head.startswith(b"\x7fELF") and b"\0" not in head.partition(b"\n")[0]
 
 
 def explain(program: bytes, error: OSError, *, by_shell: bool = False) -> DetourError:
-    """Return what to tell the user when execve(2) refuses a program: status 126, or 127 when a file is missing.
+    """Return the error when execve(2) refuses a program: with status 126, or 127 if a file is missing.
 
     Args:
-        program: what was to be executed.
-        error: what the kernel said.
-        by_shell: whether it said so of /bin/sh, which was to run the program.
+        program: the file that was to be executed.
+        error: the kernel's error.
+        by_shell: whether it is about /bin/sh, which was to run the program.
 
     """
     if by_shell:
@@ -139,25 +139,25 @@ def explain(program: bytes, error: OSError, *, by_shell: bool = False) -> Detour
         return DetourError("command", reason, "was it built for another libc?", status=STATUS_NOT_FOUND)
     if error.errno == errno.ENOEXEC:
         machine = os.uname().machine
-        why = f"it is no program for this machine ({machine}): was the image built for another platform?"
-        return _cannot_execute(program, why)
-    whose = f"its interpreter {_shown(interpreter)}: " if interpreter else ""
-    return _cannot_execute(program, whose + words(error))
+        reason = f"it is no program for this machine ({machine}): was the image built for another platform?"
+        return _cannot_execute(program, reason)
+    subject = f"its interpreter {_shown(interpreter)}: " if interpreter else ""
+    return _cannot_execute(program, subject + words(error))
 
 
 def _interpreter(program: bytes) -> bytes:
-    """Return what a "#!" line names, as the kernel reads it; empty when there is no such line.
+    """Return the interpreter in a "#!" line, as the kernel reads it; empty without such a line.
 
-    An interpreter may be a script itself: then the last one of the chain is what the kernel wanted and did not get.
+    An interpreter may be a script too: then the kernel misses the last one of the chain.
     """
-    found = b""
-    for _ in range(5):  # linux/fs/exec.c: after that many it gives up with ELOOP
-        head = _head(found or program)
+    interpreter = b""
+    for _ in range(5):  # linux/fs/exec.c: after that many it fails with ELOOP
+        head = _head(interpreter or program)
         if not head.startswith(b"#!"):
             break
-        words = head[2:].split(b"\n")[0].replace(b"\t", b" ").split(b" ")
-        found = next(filter(None, words), b"")
-    return found
+        parts = head[2:].split(b"\n")[0].replace(b"\t", b" ").split(b" ")
+        interpreter = next(filter(None, parts), b"")
+    return interpreter
 
 
 def _head(program: bytes) -> bytes:

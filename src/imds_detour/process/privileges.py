@@ -1,4 +1,4 @@
-"""Give NET_ADMIN up, so that the app can neither undo the redirect nor get the capability back."""
+"""Drop NET_ADMIN, so that the app can neither undo the redirect nor get the capability back."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from imds_detour.system.capabilities import NET_ADMIN, sets
 PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS = 38, 39
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, PR_CAP_AMBIENT_CLEAR_ALL = 47, 3, 4
-SYS_SETUID = {"x86_64": 105, "aarch64": 146}
-"""The number of that system call (asm/unistd_64.h, asm-generic/unistd.h)."""
+SYS_SETUID = {("x86_64", 8): 105, ("aarch64", 8): 146}
+"""System call numbers by machine and pointer size in bytes (asm/unistd_64.h, asm-generic/unistd.h)."""
 CAPABILITY_VERSION_3 = 0x20080522
 """linux/capability.h: two 32-bit words a set."""
 NET_ADMIN_NUMBER = NET_ADMIN.bit_length() - 1
@@ -28,16 +28,16 @@ class _Data(ctypes.Structure):
 
 
 def drop_net_admin() -> bool:
-    """Take NET_ADMIN, and nothing else, out of every capability set, and check it.
+    """Remove NET_ADMIN, and nothing else, from every capability set, and check that.
 
-    For root, execve() fills the permitted set up from the bounding set, so that one counts most; changing it takes
+    For root, execve() fills the permitted set from the bounding set, so that set counts most. Changing it takes
     SETPCAP. Without SETPCAP, no_new_privs has the same effect on NET_ADMIN, and side effects.
 
     Returns:
         Whether no_new_privs had to be set: the app's set-uid programs then run without their privilege.
 
     Raises:
-        DetourError: when the capability would still be within the app's reach.
+        DetourError: when the app could still get the capability.
 
     """
     libc = ctypes.CDLL(None, use_errno=True)
@@ -45,18 +45,18 @@ def drop_net_admin() -> bool:
     bounded = libc.prctl(PR_CAPBSET_DROP, NET_ADMIN_NUMBER, 0, 0, 0) == 0 or not sets()["CapBnd"] & NET_ADMIN
     _lower(libc, ~NET_ADMIN, "effective", "permitted", "inheritable")
     if not bounded and libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-        raise DetourError("privileges", f"cannot give up NET_ADMIN: {os.strerror(ctypes.get_errno())}", _REMEDY)
-    within = bounded or libc.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1  # whether the bounding set's are within reach
-    left = [name for name, mask in sets().items() if mask & NET_ADMIN and (within or name != "CapBnd")]
+        raise DetourError("privileges", f"cannot drop NET_ADMIN: {os.strerror(ctypes.get_errno())}", _REMEDY)
+    bounding_counts = bounded or libc.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1
+    left = [name for name, mask in sets().items() if mask & NET_ADMIN and (bounding_counts or name != "CapBnd")]
     if left:
-        raise DetourError("privileges", f"NET_ADMIN is still in {', '.join(left)} after giving it up", _REMEDY)
+        raise DetourError("privileges", f"NET_ADMIN is still in {', '.join(left)} after dropping it", _REMEDY)
     return not bounded
 
 
 def drop_own_capabilities() -> None:
-    """Take every capability out of the effective, permitted and ambient sets: what has no user but root.
+    """Remove every capability from the effective, permitted and ambient sets, as for a user other than root.
 
-    The bounding set stays, so that set-uid programs work as they do for any user, and the inheritable one.
+    The bounding set stays, so that set-uid programs work as for any user, and so does the inheritable set.
     """
     libc = ctypes.CDLL(None)
     libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
@@ -64,8 +64,8 @@ def drop_own_capabilities() -> None:
 
 
 def can_become_root() -> bool:
-    """Try it. Where we can, without libc, which would have all threads try, and abort where one may and another not."""
-    if call := SYS_SETUID.get(os.uname().machine):
+    """Try to become root. Not by libc if possible: it makes all threads try, and aborts if they differ."""
+    if call := SYS_SETUID.get((os.uname().machine, ctypes.sizeof(ctypes.c_void_p))):
         return bool(ctypes.CDLL(None).syscall(call, 0) == 0)
     try:
         os.setuid(0)
@@ -75,7 +75,7 @@ def can_become_root() -> bool:
 
 
 def _lower(libc: ctypes.CDLL, mask: int, *names: str) -> None:
-    """Leave in these sets only what is in a mask. What comes of it is for the caller to look at."""
+    """Leave in these sets only the capabilities in a mask. The caller checks the result."""
     header = _Header(CAPABILITY_VERSION_3, 0)
     data = (_Data * 2)()
     if libc.capget(ctypes.byref(header), data) == 0:

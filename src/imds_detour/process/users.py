@@ -1,4 +1,4 @@
-"""Become the user that MOCK_USER names, for good: looked up before anything is touched, switched to at the very end."""
+"""Become the user of MOCK_USER: found before anything is changed, switched to at the very end, with no way back."""
 
 from __future__ import annotations
 
@@ -6,49 +6,48 @@ import os
 import stat
 
 from imds_detour.errors import DetourError, words
-from imds_detour.process import accounts
+from imds_detour.process import accounts, privileges
 from imds_detour.system import capabilities
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from imds_detour.process.accounts import Account, Wanted
+    from imds_detour.config.user import UserSpec
+    from imds_detour.process.accounts import Account
 
 PASSWD, GROUP = "/etc/passwd", "/etc/group"
 REMEDY = "add SETUID and SETGID: in Compose `cap_add: [NET_ADMIN, SETGID, SETUID]`, and start as root"
 
 
-def prepare(who: Wanted) -> Account:
-    """Find the account, and see whether this process may switch to it.
+def prepare(spec: UserSpec) -> Account:
+    """Return the user's account, if this process may switch to it.
 
     Raises:
-        DetourError: when a name is unknown, or the capabilities to switch are not there.
+        DetourError: when a name is unknown, or the capabilities to switch are missing.
 
     """
-    account = accounts.find(who, _text(PASSWD), _text(GROUP))
-    needs = {capabilities.SETUID: os.getuid() != account.uid, capabilities.SETGID: not _has_groups(account)}
-    have = capabilities.effective()
-    if any(needed and not have & capability for capability, needed in needs.items()):
-        raise DetourError("user", f"MOCK_USER={who}: this process may not become {account}", REMEDY)
+    account = accounts.find(spec, _text(PASSWD), _text(GROUP))
+    required = {capabilities.SETUID: os.getuid() != account.uid, capabilities.SETGID: not _has_groups(account)}
+    effective = capabilities.effective()
+    if any(needed and not effective & capability for capability, needed in required.items()):
+        raise DetourError("user", f"MOCK_USER={spec}: this process may not become {account}", REMEDY)
     return account
 
 
-def home_change(account: Account, home: str | None) -> dict[bytes, bytes | None]:
-    """Return the change of HOME that comes with an account (see accounts.home_change)."""
-    return accounts.home_change(account, _text(PASSWD), home)
+def home_variable(account: Account, home: str | None) -> dict[bytes, bytes | None]:
+    """Return the change of HOME for an account (accounts.home_variable)."""
+    return accounts.home_variable(account, _text(PASSWD), home)
 
 
 def switch(account: Account) -> tuple[int, ...]:
-    """Become another user, with no way back, and check it.
+    """Become another user, with no way back, and check what the kernel shows.
 
     Returns:
-        The standard streams that could not be given to the user: it cannot open them anew, as /dev/stdout does.
+        The standard streams that could not be given to the user, who cannot reopen them by /dev/stdout.
 
     Raises:
-        DetourError: when it cannot be done, or is not what the kernel shows afterwards.
+        DetourError: when the kernel refuses, or shows another state.
 
     """
-    from imds_detour.process import privileges  # noqa: PLC0415  (behind the look-ups, which take time)
-
     kept = _give_streams(account.uid)
     try:
         if not _has_groups(account):
@@ -56,8 +55,7 @@ def switch(account: Account) -> tuple[int, ...]:
             os.setresgid(account.gid, account.gid, account.gid)
         os.setresuid(account.uid, account.uid, account.uid)
     except OSError as error:
-        why = words(error)
-        raise DetourError("user", f"cannot become {account}: {why}", _remedy(error)) from None
+        raise DetourError("user", f"cannot become {account}: {words(error)}", _remedy(error)) from None
     if account.uid != 0:
         privileges.drop_own_capabilities()
     _verify(account, back=account.uid != 0 and privileges.can_become_root())
@@ -79,28 +77,28 @@ def _has_groups(account: Account) -> bool:
 
 
 def _give_streams(uid: int) -> tuple[int, ...]:
-    """Give pipes and terminals at 0, 1 and 2 to the user where they are ours, so that it can open /dev/stdout.
+    """Give the user the pipes and terminals at 0, 1 and 2 that this user owns, so that it can open /dev/stdout.
 
-    A container engine does so for Dockerfile's USER. Files and devices stay as they are: what is in a volume, or
-    /dev/null, outlives the container or is not its alone. The group stays, tty for a terminal.
+    A container engine does so for Dockerfile's USER. Files and devices stay as they are: a volume's file or /dev/null
+    outlives the container, or is shared. The group stays (tty for a terminal).
     """
     kept = []
     for number in (0, 1, 2):
-        found = os.fstat(number)
-        stream = stat.S_ISFIFO(found.st_mode) or (stat.S_ISCHR(found.st_mode) and os.isatty(number))
-        if stream and found.st_uid != uid and found.st_uid == os.geteuid():
+        status = os.fstat(number)
+        stream = stat.S_ISFIFO(status.st_mode) or (stat.S_ISCHR(status.st_mode) and os.isatty(number))
+        if stream and status.st_uid != uid and status.st_uid == os.geteuid():
             try:
                 os.fchown(number, uid, -1)
-            except OSError:  # no CHOWN, or a file system that has no owners
+            except OSError:  # no CHOWN, or a file system without owners
                 kept.append(number)
     return tuple(kept)
 
 
 def _verify(account: Account, *, back: bool) -> None:
-    """See what the kernel has made of it; root is what the user asked for, or out of reach.
+    """Check user, groups and capabilities; ``back`` is whether the process could become root again.
 
     Raises:
-        DetourError: when it is another user, other groups, or a process that may be root again.
+        DetourError: when one of them is wrong.
 
     """
     wrong = [

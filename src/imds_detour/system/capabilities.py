@@ -6,33 +6,33 @@ from imds_detour.errors import DetourError, words
 
 STATUS = "/proc/self/status"
 
+# linux/capability.h
 SETGID = 1 << 6
-"""linux/capability.h: CAP_SETGID."""
 SETUID = 1 << 7
-"""linux/capability.h: CAP_SETUID."""
 NET_ADMIN = 1 << 12
-"""linux/capability.h: CAP_NET_ADMIN."""
 NET_RAW = 1 << 13
-"""linux/capability.h: CAP_NET_RAW."""
+
+NO_NET_ADMIN = "no NET_ADMIN capability"
+ADD_NET_ADMIN = "add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`"
+START_AS_ROOT = (
+    "start as root with `cap_add: [NET_ADMIN]` (no `USER` in the Dockerfile, no `user:` in Compose) and let MOCK_USER="
+    "{uid} make the app that user; or use the sidecar, which needs no change to the app"
+)
+"""For a user other than root: a container engine gives added capabilities to root only."""
 
 
 def effective() -> int:
     """Return the effective set as a bit mask (proc(5), CapEff).
 
     Raises:
-        DetourError: when /proc is not there.
+        DetourError: when /proc is hidden.
 
     """
     return sets()["CapEff"]
 
 
 def within_reach(capability: int) -> bool:
-    """Whether this process, or a program that it executes, can have the capability.
-
-    Raises:
-        DetourError: when /proc is not there.
-
-    """
+    """Whether this process, or a program that it executes, can get the capability; DetourError if /proc is hidden."""
     return any(mask & capability for mask in sets().values())
 
 
@@ -40,7 +40,7 @@ def sets() -> dict[str, int]:
     """Return the five sets, CapInh, CapPrm, CapEff, CapBnd and CapAmb, as bit masks.
 
     Raises:
-        DetourError: when /proc is not there.
+        DetourError: when /proc is hidden.
 
     """
     try:
@@ -52,3 +52,10 @@ def sets() -> dict[str, int]:
     return {
         name: int(mask, 16) for name, _, mask in (line.partition(":\t") for line in lines) if name.startswith("Cap")
     }
+
+
+def no_net_admin(uid: int) -> DetourError:
+    """Return the error for a process of this user without NET_ADMIN."""
+    if uid == 0:
+        return DetourError("firewall", NO_NET_ADMIN, ADD_NET_ADMIN)
+    return DetourError("firewall", f"{NO_NET_ADMIN} (uid {uid} is not root)", START_AS_ROOT.format(uid=uid))

@@ -1,4 +1,4 @@
-"""/etc/hosts: the names by which some SDKs go to their metadata service. One marked line each, removed by the mark."""
+"""/etc/hosts: the host names that some SDKs use for their metadata service, each in a line that ends with a mark."""
 
 from __future__ import annotations
 
@@ -6,124 +6,144 @@ import os
 from contextlib import suppress
 from ipaddress import ip_address
 
-from imds_detour.errors import DetourError
-from imds_detour.value import Value
+from imds_detour.errors import DetourError, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from contextlib import ExitStack
+    from collections.abc import Callable, Mapping
 
     from imds_detour.endpoint import Address
 
+    Names = Mapping[Address, tuple[str, ...]]
+
 PATH = "/etc/hosts"
 MARK = "# imds-detour"
-"""What ends every line of ours; hosts(5) lets a comment follow."""
-
-
-class Line(Value):
-    """What one line says.
-
-    Attributes:
-        address: the metadata address.
-        names: the names that shall lead to it.
-
-    """
-
-    address: Address
-    names: tuple[str, ...]
-
-    @property
-    def needed(self) -> tuple[str, ...]:
-        """The names without those that are spelt with the dot of a complete one: SDKs have another way beside them."""
-        return tuple(name for name in self.names if not name.endswith("."))
-
-    def __str__(self) -> str:
-        return f"{self.address}\t{' '.join(self.names)}\t{MARK}"
+"""The end of every line that imds-detour adds; hosts(5) allows a comment there."""
 
 
 def addresses_of(name: str) -> tuple[Address, ...]:
-    """Return the addresses that the file has for a name, none where it cannot be read."""
+    """Return the addresses that the file has for a name; none if it cannot be read."""
     try:
         with open(PATH, encoding="utf-8", errors="replace") as file:
             entries = [_entry(line) for line in file]
     except OSError:
         return ()
-    found = []
+    addresses = []
     for entry in entries:
         if name.lower().rstrip(".") in (word.lower() for word in entry[1:]):
             with suppress(ValueError):
-                found.append(ip_address(entry[0]))
-    return tuple(found)
+                addresses.append(ip_address(entry[0]))
+    return tuple(addresses)
 
 
-def with_lines(text: str, wanted: Iterable[Line]) -> str:
-    """Return a hosts file's text with these lines of ours and no others, first of all, for the first one counts."""
-    others = without_lines(text)
-    return "".join(f"{line}\n" for line in wanted if not _says(others, line)) + others
+def with_names(text: str, names: Names) -> str:
+    """Return a hosts file's text with a marked line for each address, and no others.
+
+    They come first, for the first line counts. An address whose names lead to it already gets none.
+    """
+    others = without_marked(text)
+    lines = [
+        f"{address}\t{' '.join(aliases)}\t{MARK}\n"
+        for address, aliases in names.items()
+        if not _has(others, address, aliases)
+    ]
+    return "".join(lines) + others
 
 
-def without_lines(text: str) -> str:
-    """Return a hosts file's text without our lines."""
-    return "".join(line for line in text.splitlines(keepends=True) if not _is_ours(line))
+def without_marked(text: str) -> str:
+    """Return a hosts file's text without the marked lines."""
+    return "".join(line for line in text.splitlines(keepends=True) if not _is_marked(line))
 
 
-def lines_of_ours(text: str) -> str:
-    """Return the lines of a hosts file's text that are ours, as they are."""
-    return "".join(line for line in text.splitlines(keepends=True) if _is_ours(line))
+def marked(text: str) -> str:
+    """Return the marked lines of a hosts file's text."""
+    return "".join(line for line in text.splitlines(keepends=True) if _is_marked(line))
 
 
-def add(wanted: Sequence[Line], undo: ExitStack, trace: Callable[[str], None]) -> None:
-    """Make these our lines; ``undo`` puts back those that were there before, perhaps an earlier start's.
+def add(names: Names) -> Callable[[], None] | None:
+    """Let names lead to addresses. Return what puts back the marked lines before, or None if nothing has changed.
+
+    The returned function raises DetourError when it cannot write.
 
     Raises:
         DetourError: when the file cannot be changed, and a name does not lead to its address already.
 
     """
-    if not wanted:
-        return
+    if not names:
+        return None
     before: list[str] = []
 
     def change(text: str) -> str:
-        before.append(lines_of_ours(text))
-        return with_lines(text, wanted)
+        before.append(marked(text))
+        return with_names(text, names)
 
     def put_back() -> None:
-        with suppress(OSError):
-            _rewrite(lambda text: "".join(before) + without_lines(text))
+        try:
+            _rewrite(lambda text: "".join(before) + without_marked(text))
+        except OSError as error:
+            raise _unwritable(error) from None
 
-    undo.callback(put_back)
     try:
-        _rewrite(change)
+        changed = _rewrite(change)
     except OSError as error:
-        entries = ", ".join(f'"{name}:{line.address}"' for line in wanted for name in line.needed)
+        remaining = ""
+        if before:
+            try:
+                put_back()
+            except DetourError as second:
+                remaining = f"; {second.reason}"
+        entries = ", ".join(f'"{name}:{address}"' for address, aliases in names.items() for name in _required(aliases))
+        first = next(iter(names.values()))[0]
         raise DetourError(
             "hosts",
-            f"cannot write {PATH}, and SDKs go by name to {wanted[0].names[0]}: {error.strerror or error}",
+            f"cannot write {PATH}, and SDKs use the name {first}: {error.strerror or error}{remaining}",
             f"let the container have the name from the start: in Compose `extra_hosts: [{entries}]`",
         ) from None
-    for line in wanted:
-        trace(f"{PATH}: {' '.join(line.names)} is {line.address}")
+    return put_back if changed else None
 
 
 def remove() -> bool:
-    """Take our lines out; return whether there were any. A file that cannot be changed keeps them."""
+    """Remove the marked lines; return whether there were any.
+
+    Raises:
+        DetourError: when there are some and the file cannot be changed; they remain.
+
+    """
     try:
-        return _rewrite(without_lines)
-    except OSError:
+        with open(PATH, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            if not marked(file.read()):
+                return False
+    except FileNotFoundError:
         return False
+    except OSError as error:
+        reason = f"cannot read {PATH}, where lines of imds-detour may be: {words(error)}"
+        raise DetourError("hosts", reason, f"make {PATH} readable and try again") from None
+    try:
+        return _rewrite(without_marked)
+    except OSError as error:
+        raise _unwritable(error) from None
 
 
-def _says(text: str, line: Line) -> bool:
-    """Whether a hosts file already leads each name to the address, and does so first."""
-    for name in line.needed:
-        found = next((entry[0] for entry in map(_entry, text.splitlines()) if name in entry[1:]), "")
-        if found != str(line.address):
+def _unwritable(error: OSError) -> DetourError:
+    remedy = f"remove the lines that end with `{MARK}` by hand, or make {PATH} writable and try again"
+    return DetourError("hosts", f"cannot write {PATH}, and lines of imds-detour are in it: {words(error)}", remedy)
+
+
+def _required(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names without those that end with a dot; SDKs that use those try the others too."""
+    return tuple(name for name in names if not name.endswith("."))
+
+
+def _has(text: str, address: Address, names: tuple[str, ...]) -> bool:
+    """Whether the first entry for each of the names leads to the address."""
+    entries = [_entry(line) for line in text.splitlines()]
+    for name in _required(names):
+        if next((entry[0] for entry in entries if name in entry[1:]), "") != str(address):
             return False
     return True
 
 
-def _is_ours(line: str) -> bool:
+def _is_marked(line: str) -> bool:
     return line.rstrip("\r\n").endswith(MARK)
 
 
@@ -132,15 +152,15 @@ def _entry(line: str) -> list[str]:
 
 
 def _rewrite(change: Callable[[str], str]) -> bool:
-    """Change the file where it is, for Docker mounts it and it cannot be replaced; return whether it changed."""
+    """Change the file in place, for Docker mounts it and it cannot be replaced; return whether it changed."""
     with open(PATH, encoding="utf-8", errors="surrogateescape", newline="") as file:
         text = file.read()
     if (changed := change(text)) == text:
         return False
-    before, after = (each.encode("utf-8", "surrogateescape") for each in (text, changed))
+    before, after = (version.encode("utf-8", "surrogateescape") for version in (text, changed))
     handle = os.open(PATH, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        # What needs room comes first: on a full disk the file stays as it was. A reader in between sees lines twice.
+        # The part that needs room comes first: on a full disk the file stays as it was. A reader may see lines twice.
         try:
             _write(handle, after[len(before) :], len(before))
         except OSError:

@@ -1,10 +1,10 @@
-"""Netlink messages: how the kernel's routing and firewall tables are spoken to without any program or library."""
+"""Netlink messages: build them, send them, and read what the kernel answers."""
 
 from __future__ import annotations
 
 import os
 import struct
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 from imds_detour.lean import socket
 from imds_detour.value import Value
@@ -19,10 +19,10 @@ NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x200, 0x400, 0x800
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLA_F_NESTED, NLA_TYPE_MASK = 0x8000, 0x3FFF
 HEADER = struct.Struct("=IHHII")
-LARGEST = 65_536
-"""Bytes of one read; the kernel's dumps come in pieces of at most 32 KiB (NLMSG_GOODSIZE and the reader's buffer)."""
+MAX_READ = 65_536
+"""Bytes of one read. The kernel's dumps come in pieces of at most 32 KiB (NLMSG_GOODSIZE and the reader's buffer)."""
 TIMEOUT = 10.0
-"""Seconds for the kernel to answer; an nftables commit takes 16-35 ms."""
+"""Seconds for the kernel to answer. An nftables commit may wait for a grace period of RCU."""
 
 
 class Message(Value):
@@ -30,8 +30,8 @@ class Message(Value):
 
     Attributes:
         kind: nlmsg_type.
-        flags: NLM_F_*, NLM_F_REQUEST understood.
-        body: what follows the header.
+        flags: NLM_F_*; NLM_F_REQUEST is added.
+        body: the bytes after the header.
 
     """
 
@@ -51,12 +51,12 @@ def nested(kind: int, *attributes: bytes) -> bytes:
 
 
 def attributes(data: bytes) -> dict[int, bytes]:
-    """Return attributes by kind; where a kind comes twice, the last."""
-    return dict(each_attribute(data))
+    """Return attributes by kind; of several of a kind, the last."""
+    return dict(iterate_attributes(data))
 
 
-def each_attribute(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield each attribute's kind and value, in order."""
+def iterate_attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the kind and value of each attribute, in order."""
     at = 0
     while at + 4 <= len(data):
         length, kind = struct.unpack_from("=HH", data, at)
@@ -66,40 +66,58 @@ def each_attribute(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += (length + 3) & ~3
 
 
-def talk(protocol: int, messages: Iterable[Message]) -> list[bytes]:
-    """Send messages in one datagram, and return what comes back until all that ask for it are acknowledged.
+class Kernel:
+    """A connection to one of the kernel's netlink protocols; open_netlink() gives one."""
 
-    Raises:
-        OSError: the first error that the kernel answers, with its errno.
-        TimeoutError: without one, when it does not answer for TIMEOUT.
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._sequence = 0
 
-    """
-    parts, waiting = [], set()
-    for sequence, message in enumerate(messages, start=1):
-        flags = message.flags | NLM_F_REQUEST
-        parts.append(HEADER.pack(HEADER.size + len(message.body), message.kind, flags, sequence, 0) + message.body)
-        parts.append(bytes(-len(message.body) % 4))
-        if flags & (NLM_F_ACK | NLM_F_DUMP):
-            waiting.add(sequence)
-    bodies: list[bytes] = []
-    failure = 0
-    with closing(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)) as kernel:
-        kernel.settimeout(TIMEOUT)
-        kernel.sendto(b"".join(parts), (0, 0))
+    def talk(self, messages: Iterable[Message]) -> list[bytes]:
+        """Send messages in one datagram, wait for all acknowledgements, and return the bodies of the other answers.
+
+        Answers to a message that failed may still come; they have older sequence numbers, and are ignored.
+
+        Raises:
+            OSError: the first error that the kernel answers, with its errno.
+            TimeoutError: without an errno, when it does not answer within TIMEOUT.
+
+        """
+        parts, waiting, first = [], set(), self._sequence + 1
+        for message in messages:
+            self._sequence += 1
+            flags = message.flags | NLM_F_REQUEST
+            size = HEADER.size + len(message.body)
+            parts += [HEADER.pack(size, message.kind, flags, self._sequence, 0), message.body, bytes(-size % 4)]
+            if flags & (NLM_F_ACK | NLM_F_DUMP):
+                waiting.add(self._sequence)
+        bodies: list[bytes] = []
+        failure = 0
+        self._connection.sendto(b"".join(parts), (0, 0))
         while waiting:
-            for kind, sequence, body in _split(kernel.recv(LARGEST)):
+            for kind, sequence, body in _split(self._connection.recv(MAX_READ)):
+                if sequence < first:
+                    continue
                 if kind in (NLMSG_ERROR, NLMSG_DONE):
                     # struct nlmsgerr, and the end of a dump, begin with a negative errno or 0
                     number = -int(struct.unpack_from("=i", body)[0]) if len(body) >= 4 else 0
                     failure = failure or number
                     if number and sequence not in waiting:
-                        waiting.clear()  # the whole datagram is refused: no message of it gets an answer of its own
+                        waiting.clear()  # the whole datagram is refused: its messages get no answers
                     waiting.discard(sequence)
                 else:
                     bodies.append(body)
-    if failure:
-        raise OSError(failure, os.strerror(failure))
-    return bodies
+        if failure:
+            raise OSError(failure, os.strerror(failure))
+        return bodies
+
+
+@contextmanager
+def open_netlink(protocol: int) -> Iterator[Kernel]:
+    """Give a connection to a netlink protocol (linux/netlink.h); OSError without a descriptor or protocol."""
+    with closing(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)) as connection:
+        connection.settimeout(TIMEOUT)
+        yield Kernel(connection)
 
 
 def _split(data: bytes) -> Iterator[tuple[int, int, bytes]]:

@@ -1,8 +1,8 @@
-"""Make the metadata address routable where it is not, through a route that cannot leave the machine.
+"""Make a metadata address routable, by a route that cannot leave the machine.
 
-connect() picks a route and a source address before any firewall hook sees the packet. Without a route it fails at once
-(networks without a gateway); with the wrong source the translated packet leaves by a network where the mock is not.
-A /32 route over the loopback device with the right source cures both, and lets nothing out when no redirect stands.
+connect() chooses a route and a source address before any firewall hook sees the packet. Without a route it fails at
+once (networks without a gateway). With the wrong source, the translated packet leaves by a network without the mock.
+A /32 route over the loopback device with the right source solves both, and lets nothing out without a redirect.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from imds_detour.system.netlink import (
     Message,
     attribute,
     attributes,
-    talk,
+    open_netlink,
 )
 from imds_detour.value import Value
 
@@ -35,10 +35,11 @@ if TYPE_CHECKING:
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RT_TABLE_MAIN, RT_SCOPE_LINK, RTN_UNICAST = 254, 253, 1
 RTA_DST, RTA_OIF, RTA_PREFSRC = 1, 4, 7
-RTMSG_SIZE, RTM_PROTOCOL = 12, 5  # struct rtmsg, and where rtm_protocol is in it
+RTMSG_SIZE, RTM_PROTOCOL = 12, 5  # struct rtmsg, and the position of rtm_protocol in it
 
 PROTOCOL = 169
-"""Who installed the route (rtm_protocol); free in iproute2's rt_protos. It marks ours, and only those are removed."""
+"""rtm_protocol: which program installed the route; unused in iproute2's rt_protos. Only such routes are removed."""
+NEW = NLM_F_CREATE | NLM_F_EXCL
 
 
 class Route(Value):
@@ -46,7 +47,7 @@ class Route(Value):
 
     Attributes:
         to: the metadata address.
-        source: the source address that its connections take.
+        source: the source address of its connections.
 
     """
 
@@ -55,18 +56,18 @@ class Route(Value):
 
 
 def source_toward(address: Address) -> Address | None:
-    """Return the source address that a connection to ``address`` would take, or None without a route. Sends nothing."""
+    """Return the source address of a connection to ``address``, or None without a route. Nothing is sent."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    with closing(socket.socket(family, socket.SOCK_DGRAM)) as probe:
+    with closing(socket.socket(family, socket.SOCK_DGRAM)) as datagram:
         try:
-            probe.connect((str(address), 9))  # any port: connecting a datagram socket is a look into the routing table
+            datagram.connect((str(address), 9))  # any port: this only looks into the routing table
         except OSError:
             return None
-        return ip_address(probe.getsockname()[0])
+        return ip_address(datagram.getsockname()[0])
 
 
-def needed(metadata: Address, mock: Address) -> Route | None:
-    """Return the route that connections to ``metadata`` need in order to reach ``mock``, or None.
+def required_route(metadata: Address, mock: Address) -> Route | None:
+    """Return the route that connections to ``metadata`` need to reach ``mock``, or None.
 
     Raises:
         DetourError: when there is no route to the mock either.
@@ -82,59 +83,77 @@ def needed(metadata: Address, mock: Address) -> Route | None:
 
 
 def add(route: Route) -> Route | None:
-    """Install a route, and return one of ours to the same address that has given way, if any.
+    """Install a route, and return the route of imds-detour to the same address that it replaces, if any.
 
     Raises:
-        DetourError: when the kernel refuses, or a route of somebody else's is in the place.
+        DetourError: when the kernel refuses, or a foreign route is in the place.
 
     """
     before: Route | None = None
-    number = _change(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route)
+    number = _change(RTM_NEWROUTE, NEW, route)
     if number == errno.EEXIST:
-        before = next((each for each in ours() if each.to == route.to), None)
-        remove(route)
-        number = _change(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route)
+        before = next((other for other in installed_routes() if other.to == route.to), None)
+        if before is not None:
+            remove(before)
+            number = _change(RTM_NEWROUTE, NEW, route)
     if number:
-        put_back(route, before)
-        raise DetourError(
-            "route",
-            f"cannot add a route to {route.to} with source {route.source}: {os.strerror(number).lower()}",
-            f"`ip route show {route.to}` lists what is in the place: remove it" if number == errno.EEXIST else "",
-        )
+        remedy = f"`ip route show {route.to}` lists what is in the place: remove it" if number == errno.EEXIST else ""
+        error = _refused(f"cannot add a route to {route.to} with source {route.source}", number, remedy)
+        if before is not None and (second := _change(RTM_NEWROUTE, NEW, before)):
+            error.reason += f"; the route before it is gone: {os.strerror(second).lower()}"
+        raise error
     return before
 
 
 def remove(route: Route) -> None:
-    """Remove our route to an address; none there is fine."""
-    _change(RTM_DELROUTE, 0, route)
+    """Remove imds-detour's route to an address; it is no error if there is none.
+
+    Raises:
+        DetourError: when the kernel refuses; the route remains.
+
+    """
+    number = _change(RTM_DELROUTE, 0, route)
+    if number not in (0, errno.ESRCH):
+        remedy = "add NET_ADMIN; `ip route show proto 169` lists the routes that remain"
+        raise _refused(f"cannot remove the route to {route.to}", number, remedy)
 
 
 def put_back(route: Route, before: Route | None) -> None:
-    """Undo what add() has done: the route goes, and what had given way to it comes back where the kernel lets it."""
+    """Undo add(): remove the route, and install the one that it replaced.
+
+    Raises:
+        DetourError: when the kernel refuses one of them.
+
+    """
     remove(route)
-    if before is not None:
-        _change(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, before)
+    if before is not None and (number := _change(RTM_NEWROUTE, NEW, before)):
+        raise _refused(f"cannot put back the route to {before.to}", number, "")
 
 
-def ours() -> tuple[Route, ...]:
-    """Return the routes in this network namespace that we have added.
+def installed_routes() -> tuple[Route, ...]:
+    """Return the routes of imds-detour in this network namespace.
 
     Raises:
         DetourError: when the kernel does not list them.
 
     """
-    found = []
+    routes = []
     for family in (socket.AF_INET, socket.AF_INET6):
         question = Message(RTM_GETROUTE, NLM_F_DUMP, bytes([family]) + bytes(RTMSG_SIZE - 1))
         try:
-            listed = talk(socket.NETLINK_ROUTE, [question])
+            with open_netlink(socket.NETLINK_ROUTE) as kernel:
+                bodies = kernel.talk([question])
         except OSError as error:
             raise DetourError("route", f"cannot list the routes: {words(error)}") from None
-        for body in listed:
-            told = attributes(body[RTMSG_SIZE:])
-            if body[0] == family and body[RTM_PROTOCOL] == PROTOCOL and {RTA_DST, RTA_PREFSRC} <= told.keys():
-                found.append(Route(ip_address(told[RTA_DST]), ip_address(told[RTA_PREFSRC])))
-    return tuple(found)
+        for body in bodies:
+            parts = attributes(body[RTMSG_SIZE:])
+            if body[0] == family and body[RTM_PROTOCOL] == PROTOCOL and {RTA_DST, RTA_PREFSRC} <= parts.keys():
+                routes.append(Route(ip_address(parts[RTA_DST]), ip_address(parts[RTA_PREFSRC])))
+    return tuple(routes)
+
+
+def _refused(what: str, number: int, remedy: str) -> DetourError:
+    return DetourError("route", f"{what}: {os.strerror(number).lower()}", remedy)
 
 
 def _change(kind: int, flags: int, route: Route) -> int:
@@ -144,11 +163,12 @@ def _change(kind: int, flags: int, route: Route) -> int:
         "=8BI", family, route.to.max_prefixlen, 0, 0, RT_TABLE_MAIN, PROTOCOL, RT_SCOPE_LINK, RTN_UNICAST, 0
     )
     body += attribute(RTA_DST, route.to.packed)
-    if kind == RTM_NEWROUTE:  # one to delete may have the source of an earlier start
+    if kind == RTM_NEWROUTE:  # a route to remove may have the source of an earlier start
         body += attribute(RTA_PREFSRC, route.source.packed)
     try:
         body += attribute(RTA_OIF, struct.pack("=I", socket.if_nametoindex("lo")))
-        talk(socket.NETLINK_ROUTE, [Message(kind, NLM_F_ACK | flags, body)])
+        with open_netlink(socket.NETLINK_ROUTE) as kernel:
+            kernel.talk([Message(kind, NLM_F_ACK | flags, body)])
     except OSError as error:
         return error.errno or errno.EIO
     return 0

@@ -33,8 +33,8 @@ def main() -> None:
         ]
         addresses = dict.fromkeys(redirect.endpoint.address for redirect in drawn)
         try:
-            firewall.apply("filter", rules.guard(addresses, firewall.layout), 10)
-            firewall.apply("nat", rules.redirects(drawn, firewall.layout), 10)
+            firewall.apply("filter", rules.guard_rules(addresses, firewall.layout), 10)
+            firewall.apply("nat", rules.redirect_rules(drawn, firewall.layout), 10)
             say([found.rule.spec for found in firewall.installed() if found.rule])
         except DetourError as error:
             say(str(error))

@@ -1,4 +1,4 @@
-"""imds-detourctl plan: print the rules and routes that imds-detour would make, and change nothing."""
+"""imds-detourctl plan: print the rules and routes that imds-detour would install, and change nothing."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from imds_detour.system import etc_hosts, namespaces, routes
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable, Mapping
 
     from imds_detour.config.settings import Settings
     from imds_detour.endpoint import Address
@@ -29,121 +30,120 @@ TIMEOUT = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What would be made.
+    """What a start would install.
 
     Attributes:
         guarded: the addresses that would be guarded.
-        redirects: what would be redirected to where, if the mock answers there.
-        routes: the routes that this would need.
-        names: the lines that would come into /etc/hosts.
-        notes: what else there is to know, a line each.
+        redirects: the redirects, if the mocks answer.
+        routes: the routes that the redirects need.
+        names: the host names that would lead to each address, by /etc/hosts.
+        notes: remarks, a line each.
 
     """
 
     guarded: tuple[Address, ...]
     redirects: tuple[Redirect, ...]
     routes: tuple[Route, ...]
-    names: tuple[etc_hosts.Line, ...]
+    names: Mapping[Address, tuple[str, ...]]
     notes: tuple[str, ...]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the verb."""
     parser.epilog = (
-        "Looks the mock's name up, and asks nobody else. Needs no capability. What it\n"
-        "prints for nftables can be loaded: imds-detourctl plan --backend nft | nft -f -\n"
+        "Looks the mock's name up and asks nothing else. Needs no capability. The text for\n"
+        "nftables can be loaded: imds-detourctl plan --backend nft | nft -f -\n"
     )
     flags.add(parser, ("MOCK_HOSTNAME", "MOCK_PORT", "MOCK_ENDPOINTS", "MOCK_BACKEND", "MOCK_GUARD"))
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what imds-detour would make with these settings.
+    """Print what a start with these settings would install.
 
     Raises:
-        DetourError: when a setting is bad, or the mock's name has no address now.
+        DetourError: when a setting is not valid, or the mock's name has no address now.
 
     """
-    chosen = flags.parse(arguments)
-    if chosen.backend == "env":
+    settings = flags.parse(arguments)
+    if settings.backend == "env":
         raise DetourError(
             "settings",
             "MOCK_BACKEND=env sets variables for an app, and makes no rules to plan",
             "leave it out, or run `imds-detour env` to see what the app gets",
         )
-    show(make(chosen), chosen.backend, Terminal.of(sys.stdout))
+    show(make(settings), settings.backend, Terminal.of(sys.stdout))
     return 0
 
 
-def make(chosen: Settings) -> Plan:
-    """Return what would be made here and now.
-
-    Raises:
-        DetourError: when the mock's name has no address now.
-
-    """
+def make(settings: Settings) -> Plan:
+    """Return what a start would install in this network namespace; DetourError without an address of the mock."""
     versions = namespaces.ip_versions()
     redirects: list[Redirect] = []
-    names: list[etc_hosts.Line] = []
-    for service in chosen.services:
+    names: dict[Address, tuple[str, ...]] = {}
+    guarded: list[Address] = []
+    for service in settings.services:
         addresses = Lookup(service.mock.host).attempt(Deadline(TIMEOUT)).addresses
         mocks = {address.version: Endpoint(address, service.mock.port) for address in reversed(addresses)}
-        here = [
-            rules.Redirect(at, mocks[at.address.version])
-            for at in service.preset.endpoints
-            if at.address.version in mocks and at.address.version in versions
-        ]
-        redirects += here
-        if here and service.preset.names:
-            names.append(etc_hosts.Line(here[0].endpoint.address, service.preset.names))
-    redirects = list(dict.fromkeys(redirects))
-    endpoints = [at for each in chosen.services for at in each.preset.endpoints if at.address.version in versions]
-    wanted: list[Route] = []
-    notes: list[str] = []
-    for redirect in redirects:
-        try:
-            route = routes.needed(redirect.endpoint.address, redirect.mock.address)
-        except DetourError as error:
-            notes.append(f"{error.reason}: nothing would be redirected there")
-        else:
-            wanted += [route] if route else []
+        endpoints = [at for at in service.preset.endpoints if at.address.version in versions]
+        of_service = [rules.Redirect(at, mocks[at.address.version]) for at in endpoints if at.address.version in mocks]
+        guarded += (endpoint.address for endpoint in endpoints)
+        redirects += of_service
+        if of_service and service.preset.names:
+            address = of_service[0].endpoint.address
+            names[address] = (*names.get(address, ()), *service.preset.names)
+    required, notes = _required_routes(redirects)
     if 6 not in versions:
         notes.append("there is no IPv6 in this network namespace: nothing to do for it")
     return Plan(
-        guarded=tuple(dict.fromkeys(at.address for at in endpoints)) if chosen.guard else (),
-        redirects=tuple(redirects),
-        routes=tuple(dict.fromkeys(wanted)),
-        names=tuple(dict.fromkeys(names)),
-        notes=tuple(notes),
+        guarded=tuple(dict.fromkeys(guarded)) if settings.guard else (),
+        redirects=tuple(dict.fromkeys(redirects)),
+        routes=tuple(dict.fromkeys(required)),
+        names=names,
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
+def _required_routes(redirects: Iterable[Redirect]) -> tuple[list[Route], list[str]]:
+    """Return the routes that redirects need, and a note for each mock without a route."""
+    required: list[Route] = []
+    notes: list[str] = []
+    for redirect in redirects:
+        try:
+            route = routes.required_route(redirect.endpoint.address, redirect.mock.address)
+        except DetourError as error:
+            notes.append(f"{error.reason}: nothing would be redirected there")
+        else:
+            required += [route] if route else []
+    return required, notes
+
+
 def show(plan: Plan, backend: str, terminal: Terminal) -> None:
-    """Write it, as the tools of each kind of tables load it; all else is a comment to them."""
+    """Print it as the tools of each firewall load it; other lines are comments."""
     for redirect in plan.redirects:
         terminal.line(f"# redirect {redirect.endpoint} -> {redirect.mock}", Style.DIM)
     for address in plan.guarded:
-        terminal.line(f"# guard {address}: what goes there and is not redirected is refused", Style.DIM)
+        terminal.line(f"# guard {address}: packets to it that are not redirected are refused", Style.DIM)
     for note in plan.notes:
         terminal.line(f"# {note}", Style.DIM)
-    for line in plan.names:
-        terminal.line(f"# {etc_hosts.PATH}: {line.address} {' '.join(line.names)}", Style.DIM)
+    for address, names in plan.names.items():
+        terminal.line(f"# {etc_hosts.PATH}: {address} {' '.join(names)}", Style.DIM)
     for route in plan.routes:
         terminal.line(f"# ip route add {route.to} dev lo src {route.source} proto {routes.PROTOCOL}", Style.DIM)
     legacy, nft = (
-        (*rules.guard(plan.guarded, layout), *rules.redirects(plan.redirects, layout))
+        (*rules.guard_rules(plan.guarded, layout), *rules.redirect_rules(plan.redirects, layout))
         for layout in (rules.LEGACY, rules.NFT)
     )
     texts = []
     if backend != "nft":
         texts += [
-            ("iptables-legacy-restore --noflush", render.restore(legacy, 4)),
-            ("ip6tables-legacy-restore --noflush", render.restore(legacy, 6)),
+            ("iptables-legacy-restore --noflush", render.iptables_text(legacy, 4)),
+            ("ip6tables-legacy-restore --noflush", render.iptables_text(legacy, 6)),
         ]
     if backend != "legacy":
-        texts.append(("nft -f -", render.nft(nft)))
+        texts.append(("nft -f -", render.nft_text(nft)))
     for command, text in texts:
         if text:
             terminal.line()
             terminal.line(f"# {command}", Style.BOLD)
-            for loaded in text.splitlines():
-                terminal.line(loaded.expandtabs(4))
+            for line in text.splitlines():
+                terminal.line(line.expandtabs(4))

@@ -1,11 +1,11 @@
-"""imds-detourctl remove: take out everything of ours, and nothing else."""
+"""imds-detourctl remove: remove everything that imds-detour has installed, and nothing else."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
 
-from imds_detour.ctl.cleanup import clear
+from imds_detour.ctl.cleanup import clean_up
 from imds_detour.ctl.terminal import Style, Terminal
 from imds_detour.firewall.select import FirewallSelector
 from imds_detour.system import etc_hosts, namespaces
@@ -17,37 +17,37 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add no flags: there is nothing to choose."""
     parser.epilog = (
-        "Takes out redirect, guard, host names and routes in this order, so that what is\n"
-        "half removed is closed, not open. What others have put there stays as it is.\n"
-        "Needs root and NET_ADMIN.\n\n"
-        "exit status: 0, also when there was nothing; 125 when it cannot be done.\n"
+        "Removes redirects, guard, host names and routes in this order, so that what is half\n"
+        "removed is closed, not open. Foreign rules stay as they are. Needs root and NET_ADMIN.\n\n"
+        "exit status: 0, also if there was nothing to remove; 125 if anything remains.\n"
     )
 
 
 def run(_arguments: argparse.Namespace) -> int:
-    """Remove everything of ours, and say what it was.
+    """Remove everything, and say what it was.
 
     Raises:
-        DetourError: when no firewall can be changed here.
+        DetourError: when no firewall can be changed, or something remains.
 
     """
     terminal = Terminal.of(sys.stdout)
     with FirewallSelector("auto", namespaces.ip_versions()) as selector:
         working, refused = selector.usable()
-        cleared = clear(working)
-    said = [f"{name}: {_counted(count, 'rule')} removed" for name, count in cleared.rules.items() if count]
-    if cleared.names:
-        said.append(f"{etc_hosts.PATH}: our lines removed")
-    if cleared.routes:
-        said.append(f"routes: {_counted(cleared.routes, 'route')} removed")
-    for line in said:
+        removed = clean_up(working)
+    lines = [f"{name}: {_counted(count, 'rule')} removed" for name, count in removed.rules.items() if count]
+    if removed.names:
+        lines.append(f"{etc_hosts.PATH}: lines of imds-detour removed")
+    if removed.routes:
+        lines.append(f"routes: {_counted(removed.routes, 'route')} removed")
+    for line in lines:
         terminal.line(line, Style.GREEN)
-    if not said:
-        terminal.line("there was nothing of ours")
+    removed.require_all()
+    if not lines:
+        terminal.line("nothing to remove")
     for name, error in refused.items():
-        Terminal.of(sys.stderr).line(f"{name} could not be looked at: {error.reason}", Style.DIM)
+        Terminal.of(sys.stderr).line(f"{name} cannot be read: {error.reason}", Style.DIM)
     return 0
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

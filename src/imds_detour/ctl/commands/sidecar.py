@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from imds_detour import redirect
 from imds_detour.config.mock_address import BadValueError, parse_host_port
 from imds_detour.ctl import flags
-from imds_detour.ctl.cleanup import clear
+from imds_detour.ctl.cleanup import clean_up
 from imds_detour.ctl.sidecar.controller import Controller
 from imds_detour.ctl.sidecar.pages import STALE
 from imds_detour.ctl.sidecar.reconciler import Reconciler
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
             if signals.wait(min(pause, STALE / 3)):  # a heartbeat, even if nothing is due for an hour
                 controller.refresh()
         if not arguments.keep:
-            clear([firewall])
+            clean_up([firewall]).require_all()
     finally:
         firewall.close()
     return 0

@@ -105,7 +105,7 @@ def look() -> Status:
         found = tuple(standing(each.name, each.layout, each.installed()) for each in working)
     return Status(
         firewalls=tuple(each for each in found if each.rules),
-        routes=routes.ours(),
+        routes=routes.installed_routes(),
         probe=last_probe.ask(),
         unseen={name: error.reason for name, error in refused.items()},
     )

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from imds_detour.config import settings
 from imds_detour.ctl.doctor.result import Finding, fail, ok, skipped, warn
-from imds_detour.process import no_proxy
-from imds_detour.process.environment import AWS_DISABLED
+from imds_detour.process.environment import AWS_DISABLED, proxy_exemption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +31,7 @@ def settings_make_sense(context: DoctorContext) -> Finding:
 def proxy(context: DoctorContext) -> Finding:
     """Look for a proxy: it takes metadata requests away before any firewall sees them."""
     name = "proxy variables"
-    exemption = no_proxy.needed(context.environ, _hosts(context))
+    exemption = proxy_exemption(context.environ, _hosts(context))
     if exemption is None:
         return ok(name, "none that takes metadata requests away")
     seen = f"{exemption.proxy} is set, and NO_PROXY does not name {', '.join(exemption.hosts)}"

@@ -64,14 +64,14 @@ class DoctorContext:
         return self.settings.backend if self.settings else "auto"
 
     @cached_property
-    def signs(self) -> NamespaceInfo:
+    def namespace(self) -> NamespaceInfo:
         """Whose network namespace this is."""
-        return namespaces.look()
+        return namespaces.read_namespace_info()
 
     @cached_property
     def on_the_host(self) -> bool:
         """Whether this is the host's own network namespace, where nothing is to be so much as touched."""
-        return namespaces.is_host_netns(self.signs)
+        return namespaces.is_host_netns(self.namespace)
 
     @cached_property
     def capabilities(self) -> int:

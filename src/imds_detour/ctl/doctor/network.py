@@ -104,7 +104,7 @@ def route(context: DoctorContext, service: Service) -> Finding:
             "put the app and the mock on a common network: in Compose the same entry under both services' `networks:`",
         )
     metadata = next(at.address for at in service.preset.endpoints if at.address.version == address.version)
-    added = routes.needed(metadata, address)
+    added = routes.required_route(metadata, address)
     there = f"one to {metadata} over lo would be added" if added else f"one to {metadata} as well"
     return ok(label, f"there is one to the mock at {address}; {there}")
 
@@ -172,9 +172,9 @@ def redirect(context: DoctorContext, service: Service) -> Finding:
     """Ask through a redirect of ours, where one stands; where none does, nobody is asked."""
     label, mock = "redirect", context.mock(service)
     standing = {
-        (installed.rule.destination, installed.rule.port): installed.rule.target.to
+        (installed.rule.destination, installed.rule.port): installed.rule.action.to
         for installed in context.installed
-        if installed.rule and isinstance(installed.rule.target, Dnat)
+        if installed.rule and isinstance(installed.rule.action, Dnat)
     }
     for at in service.preset.endpoints:
         leads_to = standing.get((at.address, at.port))

@@ -29,7 +29,7 @@ def network_namespace(context: DoctorContext) -> Finding:
             "give the container a network of its own: no `network_mode: host` in Compose, no `--network host`; or, if"
             " the whole machine is meant, `imds-detourctl init --host`",
         )
-    if not context.signs.net:
+    if not context.namespace.net:
         return untold(name, "/proc/self/ns/net is hidden; it counts for the container's own")
     return ok(name, "one of its own")
 
@@ -37,7 +37,7 @@ def network_namespace(context: DoctorContext) -> Finding:
 def user_namespace(_context: DoctorContext) -> Finding:
     """Look whether the network namespace belongs to the user namespace in which our capabilities hold."""
     name = "user namespace"
-    if namespaces.is_another_users():
+    if namespaces.is_owned_by_another_user_namespace():
         return fail(
             name,
             "the network namespace belongs to another user namespace, in which our capabilities mean nothing",

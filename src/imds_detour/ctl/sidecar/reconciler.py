@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ from imds_detour.ctl.sidecar.service_status import DEFAULTS, Options
 from imds_detour.deadline import Deadline
 from imds_detour.errors import DetourError
 from imds_detour.firewall import rules
-from imds_detour.redirect import Transaction, host_lines, install_guard
+from imds_detour.redirect import Transaction, host_names, install_guard
 from imds_detour.system import etc_hosts, namespaces
 
 if TYPE_CHECKING:
@@ -138,17 +137,15 @@ class Reconciler:
 
     def _reconcile_names(self, targets: Sequence[Target]) -> None:
         """Restore our lines in /etc/hosts: Kubernetes rewrites a pod's file when a container starts."""
-        with ExitStack() as kept:
-            try:
-                etc_hosts.add(host_lines(targets), kept, lambda _line: None)
-            except DetourError as error:
-                self._warn("names", error.reason)
-            else:
-                self._warn("names", "")
-            kept.pop_all()
+        try:
+            etc_hosts.add(host_names(targets))
+        except DetourError as error:
+            self._warn("names", error.reason)
+        else:
+            self._warn("names", "")
 
     def _redirect_rules(self, targets: Sequence[Target]) -> tuple[Rule, ...]:
-        return rules.redirects(dict.fromkeys(target.redirect for target in targets), self.firewall.layout)
+        return rules.redirect_rules(dict.fromkeys(target.redirect for target in targets), self.firewall.layout)
 
     def _apply(self, table: str, wanted: tuple[Rule, ...]) -> None:
         try:

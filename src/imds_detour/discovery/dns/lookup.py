@@ -7,12 +7,10 @@ continues meanwhile.
 
 from __future__ import annotations
 
-from math import inf
-
 from imds_detour.config.mock_address import unfit_for_mock
+from imds_detour.deadline import FOREVER
 from imds_detour.discovery.dns.getaddrinfo import SystemResolver
 from imds_detour.errors import DetourError
-from imds_detour.system import etc_hosts
 from imds_detour.value import Value
 
 TYPE_CHECKING = False
@@ -96,7 +94,9 @@ def lookup_with_ttl(host: str | Address, deadline: Deadline, trace: Callable[[st
 
     """
     if not isinstance(host, str):
-        return Resolution(str(host), (host,), "literal", inf)
+        return Resolution(str(host), (host,), "literal", FOREVER)
+    from imds_detour.system import etc_hosts  # noqa: PLC0415  (a start asks libc, which reads the file)
+
     if known := etc_hosts.addresses_of(host):
         return _resolution(host, known, f"file {etc_hosts.PATH}")
     return _ask_servers(host, deadline, trace)

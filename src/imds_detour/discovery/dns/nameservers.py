@@ -1,4 +1,4 @@
-"""Ask the DNS servers in /etc/resolv.conf with dnspython, which can say what went wrong, and with whom."""
+"""Ask the DNS servers in /etc/resolv.conf with dnspython, which tells what failed and which server."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from functools import partial
 from io import StringIO
 from ipaddress import ip_address
 
-from imds_detour.discovery.dns.resolv_conf import LARGEST, PATH
+from imds_detour.discovery.dns.resolv_conf import MAX_CHARACTERS, PATH
 from imds_detour.errors import NotYetError
 from imds_detour.value import Value
 
-# dnspython does without OpenSSL: neither DNS over TLS nor signed messages are for us, and it would take 5 MB of a
-# sidecar's 26. None makes an import fail at once (importlib: "None in sys.modules"); afterwards all is as it was.
+# dnspython needs OpenSSL only for DNS over TLS and signed messages, and it is large (bench/NOTES.md). None makes an
+# import fail at once (importlib: "None in sys.modules"). Afterwards sys.modules is as it was.
 OPENSSL = ("ssl", "_hashlib")
 for _name in OPENSSL:
     sys.modules.setdefault(_name, None)  # type: ignore[arg-type]  # see above
 
 import dns.exception  # noqa: E402  (see above)
 import dns.inet  # noqa: E402
-import dns.rdtypes.IN.A  # noqa: E402  (it would import them with the first answer, when nobody waits any more: 4 ms)
+import dns.rdtypes.IN.A  # noqa: E402  (otherwise imported with the first answer, which delays it)
 import dns.rdtypes.IN.AAAA  # noqa: E402
 import dns.resolver  # noqa: E402
 
@@ -36,21 +36,21 @@ if TYPE_CHECKING:
     from imds_detour.endpoint import Address
 
 TIMEOUT = 0.4
-"""Seconds for one server's reply, then the next is asked. A slower one is left to the system resolver."""
+"""Seconds for one server's reply, then the next is asked. libc waits longer for a slow one."""
 MIN_TIMEOUT = 0.05
-"""Seconds that the first server gets though the deadline be nearer: with less, any server would seem silent."""
+"""Seconds for the first server even if the deadline is nearer: with less, every server seems silent."""
 
-DAWDLING = 0.1
-"""Seconds that dnspython sleeps after a silence, before it looks whether its time is up."""
+SILENCE_PAUSE = 0.1
+"""Seconds that dnspython sleeps after a timeout, before it checks its lifetime."""
 
 
 class Answer(Value):
-    """What a server says.
+    """A server's answer.
 
     Attributes:
         addresses: IPv4 and IPv6, in its order.
-        server: which one.
-        ttl: seconds for which it holds.
+        server: its address.
+        ttl: seconds for which it is valid.
 
     """
 
@@ -60,27 +60,26 @@ class Answer(Value):
 
 
 def ask(name: str, deadline: Deadline, trace: Callable[[str], None]) -> Answer:
-    """Ask each server in turn until one is definite, and return what it says.
+    """Ask each server in turn until one gives a definite answer, and return it.
 
-    ``trace`` is told each query and what came of it.
-
-    As in libc, a definite "no" ends the round; silence and failures lead on to the next server.
+    As in libc, a definite "no" ends the round; after silence or a failure, the next server is asked. ``trace`` receives
+    each query and its outcome.
 
     Raises:
-        NotYetError: with the last thing seen, and the server that said it.
+        NotYetError: with the last failure, and its server.
 
     """
     resolver, servers = _configured()
     failure: NotYetError | None = None
     for server in servers:
         if failure and deadline.remaining() < MIN_TIMEOUT:
-            break  # what the one before said is worth more than this one's silence in no time
-        _aim(resolver, server, deadline)
+            break  # the failure so far says more than a server without time to answer
+        _use(resolver, server, deadline)
         try:
-            found = _both(resolver, name, partial(_tell, trace, server))
-            if found.addresses:
-                return found
-            raise NotYetError("lookup", f"{server} knows the name and no address for it (empty answer)")
+            answer = _both(resolver, name, partial(_trace, trace, server))
+            if answer.addresses:
+                return answer
+            raise NotYetError("lookup", f"{server} knows the name, but no address for it (empty answer)")
         except dns.resolver.NXDOMAIN:
             raise NotYetError("lookup", f"{server} says there is no such name (NXDOMAIN)") from None
         except dns.exception.DNSException as error:
@@ -91,49 +90,49 @@ def ask(name: str, deadline: Deadline, trace: Callable[[str], None]) -> Answer:
 
 
 def complaints(name: str, deadline: Deadline) -> dict[str, str]:
-    """Ask each server for a name's IPv4 address, and return what is wrong with it; nothing where it answers, be it no.
+    """Ask each server for a name's IPv4 address, and return its failure; an empty string if it answers, also with "no".
 
     Raises:
         NotYetError: when the servers are not known.
 
     """
     resolver, servers = _configured()
-    found = dict.fromkeys(servers, "")
+    failures = dict.fromkeys(servers, "")
     for server in servers:
-        _aim(resolver, server, deadline)
+        _use(resolver, server, deadline)
         try:
             resolver.resolve(name, "A", search=True, raise_on_no_answer=False)
         except dns.resolver.NXDOMAIN:
             continue  # it has answered
         except dns.exception.DNSException as error:
-            found[server] = _complaint(error)
+            failures[server] = _complaint(error)
         except OSError as error:
-            found[server] = f"cannot be asked: {error.strerror or error}"
-    return found
+            failures[server] = f"cannot be asked: {error.strerror or error}"
+    return failures
 
 
-def _aim(resolver: dns.resolver.Resolver, server: str, deadline: Deadline) -> None:
-    """Let it ask one server, so that each failure has a name to it."""
+def _use(resolver: dns.resolver.Resolver, server: str, deadline: Deadline) -> None:
+    """Let the resolver ask one server, so that each failure is of a known server."""
     resolver.nameservers = [server]
     resolver.timeout = max(deadline.within(TIMEOUT), MIN_TIMEOUT)
-    resolver.lifetime = resolver.timeout + DAWDLING
+    resolver.lifetime = resolver.timeout + SILENCE_PAUSE
 
 
 def _configured() -> tuple[dns.resolver.Resolver, list[str]]:
-    """Return a resolver with the search list, and the servers. The file is read anew: it may have changed."""
+    """Return a resolver with the search list, and the servers. The file is read each time: it may have changed."""
     try:
         with open(PATH, encoding="utf-8", errors="replace") as file:
-            return read(file.read(LARGEST).splitlines())
+            return read(file.read(MAX_CHARACTERS).splitlines())
     except OSError as error:
         raise NotYetError("lookup", f"{PATH} cannot be read: {error.strerror or error}") from None
-    except dns.exception.DNSException as error:  # without a search list, the host's own domain is it
+    except dns.exception.DNSException as error:  # without a search list, it is the host's own domain
         raise NotYetError("lookup", f"no DNS server can be asked, the host's name is no DNS name: {error}") from None
 
 
 def read(lines: Iterable[str]) -> tuple[dns.resolver.Resolver, list[str]]:
-    """Return a resolver with the search list in these lines of a resolv.conf(5), and the servers, both as they come.
+    """Return a resolver with the search list in these lines of a resolv.conf(5), and the servers, in their order.
 
-    As in libc, a line that makes no sense counts for nothing; dnspython would give up on all of it.
+    As in libc, a line that is not valid is skipped; dnspython alone would reject the whole file.
 
     Raises:
         dns.exception.DNSException: when the host's own name, which the search list begins with, is no DNS name.
@@ -149,21 +148,21 @@ def read(lines: Iterable[str]) -> tuple[dns.resolver.Resolver, list[str]]:
     return resolver, servers
 
 
-def _tell(trace: Callable[[str], None], server: str, kind: str, name: str, said: str) -> None:
-    trace(f"DNS {server}: {kind} {name}: {said}")
+def _trace(trace: Callable[[str], None], server: str, kind: str, name: str, outcome: str) -> None:
+    trace(f"DNS {server}: {kind} {name}: {outcome}")
 
 
 def _both(resolver: dns.resolver.Resolver, name: str, tell: Callable[[str, str, str], None]) -> Answer:
-    """Return the IPv4 and IPv6 addresses; some servers never answer for IPv6, and that does not take IPv4 away."""
-    found = _query(resolver, name, "A", tell)
+    """Return the IPv4 and IPv6 addresses. Some servers never answer for IPv6; the IPv4 addresses are used then."""
+    ipv4 = _query(resolver, name, "A", tell)
     try:
-        more = _query(resolver, name, "AAAA", tell)
+        ipv6 = _query(resolver, name, "AAAA", tell)
     except (dns.exception.DNSException, OSError):
-        if not found.addresses:
+        if not ipv4.addresses:
             raise
-        return found
-    ttls = [answer.ttl for answer in (found, more) if answer.addresses]
-    return Answer(found.addresses + more.addresses, found.server, min(ttls, default=0.0))
+        return ipv4
+    ttls = [answer.ttl for answer in (ipv4, ipv6) if answer.addresses]
+    return Answer(ipv4.addresses + ipv6.addresses, ipv4.server, min(ttls, default=0.0))
 
 
 def _query(resolver: dns.resolver.Resolver, name: str, kind: str, tell: Callable[[str, str, str], None]) -> Answer:
@@ -175,25 +174,25 @@ def _query(resolver: dns.resolver.Resolver, name: str, kind: str, tell: Callable
     except dns.exception.DNSException as error:
         tell(kind, name, _complaint(error))
         raise
-    found = tuple(ip_address(record.address) for record in answer.rrset or ())
-    tell(kind, str(answer.qname), ", ".join(map(str, found)) or "no address")
-    # The least TTL of a chain of aliases is the one that counts.
-    return Answer(found, str(resolver.nameservers[0]), float(answer.chaining_result.minimum_ttl))
+    addresses = tuple(ip_address(record.address) for record in answer.rrset or ())
+    tell(kind, str(answer.qname), ", ".join(map(str, addresses)) or "no address")
+    # In a chain of aliases, the smallest TTL counts.
+    return Answer(addresses, str(resolver.nameservers[0]), float(answer.chaining_result.minimum_ttl))
 
 
 def _complaint(error: dns.exception.DNSException) -> str:
-    """Say what a server did wrong. dnspython keeps (server, over TCP, port, what, response) for each thing it saw."""
-    seen = (error.kwargs or {}).get("errors")
-    if not seen and not isinstance(error, dns.exception.Timeout):
+    """Return a server's failure. dnspython has (server, over TCP, port, failure, response) for each one."""
+    errors = (error.kwargs or {}).get("errors")
+    if not errors and not isinstance(error, dns.exception.Timeout):
         return f"is no help: {error}"
-    _, tcp, _, what, _ = seen[-1] if seen else (None, False, 53, error, None)
-    if isinstance(what, str):
-        return f"answers {what}"  # the name of an rcode
+    _, tcp, _, failure, _ = errors[-1] if errors else (None, False, 53, error, None)
+    if isinstance(failure, str):
+        return f"answers {failure}"  # the name of an rcode
     how = " over TCP" if tcp else ""
-    if isinstance(what, dns.exception.Timeout):  # replies that do not fit are passed over: they may be forged
+    if isinstance(failure, dns.exception.Timeout):  # replies that do not fit are ignored: they may be forged
         return f"sends no proper reply{how}"
-    if isinstance(what, OSError):
-        return f"cannot be asked{how}: {what.strerror or what}"
-    if isinstance(what, EOFError):
+    if isinstance(failure, OSError):
+        return f"cannot be asked{how}: {failure.strerror or failure}"
+    if isinstance(failure, EOFError):
         return f"closes the connection{how} without a reply"
-    return f"sends what is no proper reply{how}: {type(what).__name__}"
+    return f"sends no valid reply{how}: {type(failure).__name__}"

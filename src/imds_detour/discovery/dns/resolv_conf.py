@@ -1,7 +1,7 @@
-"""/etc/resolv.conf, read for one question only: whether the guard closes the container's own DNS server.
+"""/etc/resolv.conf: whether the guard closes the container's DNS server.
 
-On Google Cloud 169.254.169.254 is the DNS server too. A container has it there itself, or Docker's embedded server asks
-it on the container's behalf, from within its network namespace.
+On Google Cloud, 169.254.169.254 is the DNS server too. The container asks it, or Docker's embedded server asks it for
+the container, from inside its network namespace.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ if TYPE_CHECKING:
     from imds_detour.endpoint import Address
 
 PATH = "/etc/resolv.conf"
-LARGEST = 65_536
-"""Characters of it that count. Kubernetes allows a search list of 2,048; a line takes 50 microseconds to read."""
-DOCKERS = "# ExtServers: ["
-"""The comment in which Docker (libnetwork, since Engine 25) lists whom its own server asks."""
-OF_ADDRESSES = HEX_DIGITS | {".", ":"}
+MAX_CHARACTERS = 65_536
+"""Characters of the file that are read. Kubernetes allows a search list of 2,048."""
+EXTERNAL_SERVERS = "# ExtServers: ["
+"""The comment in which Docker (libnetwork, since Engine 25) lists the servers that its embedded server asks."""
+ADDRESS_CHARACTERS = HEX_DIGITS | {".", ":"}
 
 
 def server_among(addresses: Iterable[Address], text: str) -> Address | None:
-    """Return the first of these addresses that a resolv.conf's text names as a DNS server."""
-    named = {word for line in text.splitlines() for word in _servers(line)}
-    return next((address for address in addresses if any(_is(word, address) for word in named)), None)
+    """Return the first of these addresses that is a DNS server in the text of a resolv.conf."""
+    servers = {word for line in text.splitlines() for word in _servers(line)}
+    return next((address for address in addresses if any(_is(word, address) for word in servers)), None)
 
 
 def _servers(line: str) -> list[str]:
     words = line.split()
     if words[:1] == ["nameserver"]:  # resolv.conf(5)
         return words[1:2]
-    if line.startswith(DOCKERS):
-        listed = line.removeprefix(DOCKERS).partition("]")[0]
-        return "".join(sign if sign in OF_ADDRESSES else " " for sign in listed).split()
+    if line.startswith(EXTERNAL_SERVERS):
+        entries = line.removeprefix(EXTERNAL_SERVERS).partition("]")[0]
+        return "".join(sign if sign in ADDRESS_CHARACTERS else " " for sign in entries).split()
     return []
 
 
 def read() -> str:
-    """Return the file's text; nothing where there is none."""
+    """Return the file's text; an empty string if it cannot be read."""
     try:
         with open(PATH, encoding="utf-8", errors="replace") as file:
-            return file.read(LARGEST)
+            return file.read(MAX_CHARACTERS)
     except OSError:
         return ""
 

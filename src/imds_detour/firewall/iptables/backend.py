@@ -1,4 +1,4 @@
-"""Legacy iptables through python-iptables: the parent's side, which asks a child that holds the library."""
+"""Legacy iptables through python-iptables: the side of the process that asks the helpers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from imds_detour.firewall.iptables.helper import Child
+    from imds_detour.firewall.iptables.helper import Helper
     from imds_detour.firewall.rules import Installed, Rule
 
 
@@ -19,48 +19,52 @@ class LegacyFirewall:
     name = "legacy iptables"
     layout = LEGACY
 
-    def __init__(self, children: Mapping[int, Child], left: Callable[[], float] | None = None) -> None:
-        """Take the helpers (helpers.py), by IP version; from here on they are ours to end.
-
-        ``left`` says how many seconds are left before the deadline of the whole start.
-        """
-        self._children = children
-        if left is not None:
-            for child in children.values():
-                child.left = left
+    def __init__(self, helpers: Mapping[int, Helper], remaining: Callable[[], float]) -> None:
+        """Take a helper for each IP version, and the seconds before the deadline of the whole start."""
+        self._helpers = helpers
+        for helper in helpers.values():
+            helper.remaining = remaining
 
     def require(self) -> None:
-        """Return when it can be used here; nothing is changed for that.
+        """Return if legacy iptables can be used. Nothing is changed.
 
         Raises:
-            DetourError: when it cannot, naming the capability, kernel feature or library.
+            DetourError: with the missing capability, kernel feature or library.
 
         """
-        for child in self._children.values():
-            child.call("ready")
+        for helper in self._helpers.values():
+            helper.call("ready")
 
     def apply(self, table: str, rules: tuple[Rule, ...], timeout: float) -> tuple[Rule, ...]:
-        """Make these the rules of ours in a table, one commit an IP version, and return those that stood before."""
-        beyond = {rule.version for rule in rules} - set(self._children)
-        if beyond:
-            raise DetourError("firewall", f"no IPv{beyond.pop()} in this network namespace")
+        """Make these our rules in a table, one commit an IP version, and return those before."""
+        unsupported = {rule.version for rule in rules} - set(self._helpers)
+        if unsupported:
+            raise DetourError("firewall", f"no IPv{unsupported.pop()} in this network namespace")
         before: dict[int, tuple[Rule, ...]] = {}
         try:
-            for version, child in self._children.items():
-                ours = tuple(rule for rule in rules if rule.version == version)
-                before[version] = child.call("apply", table, ours, timeout)
-        except DetourError:
-            # Each version has a commit of its own: none stands without the others.
-            for version, stood in before.items():
-                self._children[version].call("apply", table, stood, timeout)
+            for version, helper in self._helpers.items():
+                of_version = tuple(rule for rule in rules if rule.version == version)
+                before[version] = helper.call("apply", table, of_version, timeout)
+        except DetourError as error:
+            self._roll_back(table, before, timeout, error)
             raise
-        return tuple(rule for stood in before.values() for rule in stood)
+        return tuple(rule for replaced in before.values() for rule in replaced)
 
     def installed(self, table: str | None = None) -> tuple[Installed, ...]:
-        """Return the rules of ours as the kernel holds them, in one table or in both."""
-        return tuple(found for child in self._children.values() for found in child.call("installed", table))
+        """Return our rules as the kernel holds them, in one table or in both."""
+        return tuple(entry for helper in self._helpers.values() for entry in helper.call("installed", table))
 
     def close(self) -> None:
-        """End the children; the rules stay."""
-        for child in self._children.values():
-            child.close()
+        """End the helpers; the rules remain."""
+        for helper in self._helpers.values():
+            helper.close()
+
+    def _roll_back(
+        self, table: str, before: Mapping[int, tuple[Rule, ...]], timeout: float, error: DetourError
+    ) -> None:
+        """Undo the commits of the other IP versions. A failure is added to the error's reason."""
+        for version, replaced in before.items():
+            try:
+                self._helpers[version].call("apply", table, replaced, timeout)
+            except DetourError as second:
+                error.reason += f"; IPv{version} could not be rolled back: {second.reason}"

@@ -1,17 +1,16 @@
-"""A forked child that holds the firewall library, so that neither its exit() nor its stdout tricks can reach us.
+"""A process that holds python-iptables, so that neither its exit() nor its use of stdout reaches imds-detour.
 
-libxtables may end its process, its read-back borrows file descriptor 1, and one process can build the rules of one
-address family only. A child has all that to itself, and it loads while the parent loads the rest of us.
-
-Imports next to nothing: the sooner there is a child, the sooner python-iptables has loaded (helpers.py).
+libxtables may end its process, a read-back borrows file descriptor 1, and one process can build the rules of one IP
+version only. A helper loads the library while the parent does other things.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress  # our lock and our parent's way through need it too
+from contextlib import suppress
 
+from imds_detour.deadline import FOREVER
 from imds_detour.errors import DetourError, words
 from imds_detour.lean import pickle, signal, socket
 
@@ -20,168 +19,169 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
+    Functions = dict[str, Callable[..., object]]
+    Refusal = tuple[str, str, str]
+
 TIMEOUT = 60.0
-"""Seconds that one call may take, where the deadline leaves as much. A commit takes about 1 ms, waiting for another
-writer's lock some seconds; where a hundred containers start at once, the first call waits for a library that loads on
-a hundredth of a processor."""
+"""Seconds for one call, if the deadline leaves as much. The first call waits until the library has loaded, which takes
+long where a hundred containers start at once."""
 GRACE = 0.15
-"""Seconds for a call beyond what the deadline leaves: what has been put in is taken out again even then, and the child
-can say itself that it has waited in vain for somebody's lock. A commit takes 1 ms."""
+"""Seconds for a call after the deadline: an undo needs them, and the helper can report a lock that it did not get."""
 MAX_MESSAGE = 131_072
-"""Bytes. A list of our rules is some hundreds; 128 KiB fit in the default socket buffer (net.core.wmem_default)."""
-EARLY_END = "look for what ended it (memory limit? a library's complaint?) and start again"
-"""What to do when the child is gone."""
-BUSY = "is the machine short of processor time? MOCK_TIMEOUT is how long to wait, MOCK_BACKEND=nft needs no helper"
-"""What to do when the child does not answer."""
-NO_HELPER = "cannot start the firewall helper"
-MORE = "raise the limit (`pids_limit`, `ulimits`, memory), or MOCK_BACKEND=nft, which needs no helper"
-"""What to do when there can be no child."""
+"""Bytes. A list of rules takes some hundreds; 128 KiB fit in the default socket buffer (net.core.wmem_default)."""
+ENDED = "look for what ended it (memory limit? a library's complaint?) and start again"
+NO_ANSWER = "is the machine short of processor time? MOCK_TIMEOUT is how long to wait, MOCK_BACKEND=nft needs no helper"
+NO_PROCESS = "raise the limit (`pids_limit`, `ulimits`, memory), or MOCK_BACKEND=nft, which needs no helper"
 
 
 class HelperLostError(DetourError):
-    """The child is gone for good; another one is needed to go on."""
+    """The helper has ended or does not answer; only another one can go on."""
 
 
-def _without_end() -> float:
-    return float("inf")
+def _forever() -> float:
+    return FOREVER
 
 
-class Child:
+class Helper:
     """A process that answers calls of named functions, one at a time.
 
     Attributes:
-        left: says how many seconds are left before the deadline of the whole start: a child that hangs does not hold
-            it for longer. Without end, until somebody sets it.
+        remaining: returns the seconds before the deadline of the whole start, which bounds every call.
 
     """
 
-    def __init__(self, load: Callable[[], dict[str, Callable[..., object]]]) -> None:
-        """Fork; the child runs ``load`` for its functions and then waits for calls.
-
-        Raises:
-            DetourError: when the kernel has no process or no descriptor to give.
-
-        """
-        self.left: Callable[[], float] = _without_end
+    def __init__(self, pid: int, connection: socket.socket, output: int) -> None:
+        """Take a process, the socket to it, and the file with what it wrote to stderr."""
+        self.remaining: Callable[[], float] = _forever
+        self._pid = pid
+        self._connection = connection
+        self._output = output
         self._lost: HelperLostError | None = None
-        undo: list[Callable[[], None]] = []
-        try:
-            self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            undo += (self._socket.close, theirs.close)
-            # What the libraries have to say goes to a file without a name, read only when the child dies.
-            self._words = os.memfd_create("imds-detour-firewall")
-            undo.append(lambda: os.close(self._words))
-            self._pid = os.fork()
-        except OSError as error:
-            for each in undo:
-                each()
-            raise DetourError("firewall", f"{NO_HELPER}: {words(error)}", MORE) from None
-        if self._pid == 0:
-            self._socket.close()  # with a copy of the parent's end, the child would never see the end of its input
-            _serve(theirs, self._words, load)
-        theirs.close()
 
-    def call(self, function: str, *arguments: object) -> Any:  # noqa: ANN401  (whatever the named function returns)
-        """Call a function in the child and return what it returns.
+    def call(self, function: str, *arguments: object) -> Any:  # noqa: ANN401  (the function's own type)
+        """Call a function in the helper and return its result.
 
         Raises:
             DetourError: the function's own.
-            HelperLostError: one that says how the child ended, now and at each later call.
+            HelperLostError: how the helper ended, for this call and each later one.
 
         """
         if self._lost is not None:
             raise self._lost
-        timeout = min(TIMEOUT, self.left()) + GRACE
+        timeout = min(TIMEOUT, self.remaining()) + GRACE
         try:
-            self._socket.settimeout(timeout)
-            self._socket.sendall(pickle.dumps((function, arguments)))
-            answer = self._socket.recv(MAX_MESSAGE)
+            self._connection.settimeout(timeout)
+            self._connection.sendall(pickle.dumps((function, arguments)))
+            answer = self._connection.recv(MAX_MESSAGE)
         except TimeoutError:
-            raise self._give_up(f"did not answer within {timeout:.3g} s", BUSY) from None
+            raise self._lose(f"did not answer within {timeout:.3g} s", NO_ANSWER) from None
         except (BrokenPipeError, ConnectionResetError):
             answer = b""
         except OSError as error:
-            raise self._give_up(f"cannot be asked: {error.strerror or error}", EARLY_END) from None
+            raise self._lose(f"cannot be asked: {error.strerror or error}", ENDED) from None
         if not answer:
-            raise self._give_up(f"ended early{self._last_words()}", EARLY_END)
-        # Safe to unpickle: the other end is our own fork, on a socket that nobody else holds.
-        outcome, refusal = pickle.loads(answer)
+            raise self._lose(f"ended early{self._last_line()}", ENDED)
+        # Safe to unpickle: the other end is our own fork, on a socket that no other process holds.
+        result, refusal = pickle.loads(answer)
         if refusal is not None:
             raise DetourError(*refusal)
-        return outcome
+        return result
 
     def close(self) -> None:
-        """End the child and reap it; one that hangs is killed."""
+        """End the helper and reap it; one that hangs is killed."""
         ends = True
         try:
-            self._socket.settimeout(GRACE)
-            self._socket.shutdown(socket.SHUT_WR)  # closing is not enough: a child forked later has a copy
-            while self._socket.recv(MAX_MESSAGE):
-                pass  # until its end of the socket is gone, and so is it
-        except OSError:  # it hangs, or is gone already, or cannot be told: it is waited for, so it must end
+            self._connection.settimeout(GRACE)
+            self._connection.shutdown(socket.SHUT_WR)  # closing is not enough: a helper forked later has a copy
+            while self._connection.recv(MAX_MESSAGE):
+                pass  # until the helper has closed its end
+        except OSError:  # it hangs, or has ended, or cannot be told: reaping it waits, so it must end
             ends = self._kill()
-        # Whatever close(2) says, the descriptors are gone. Nothing here may fail a start whose rules stand.
+        # close(2) frees the descriptor even if it fails. Nothing here may fail a start whose rules are installed.
         with suppress(OSError):
-            self._socket.close()
+            self._connection.close()
         if ends:
             self._reap()
         with suppress(OSError):
-            os.close(self._words)
-
-    def kill(self) -> None:
-        """End and reap the child, whatever it is doing: nothing will be asked of it any more."""
-        if self._kill():
-            self._reap()
+            os.close(self._output)
 
     def _kill(self) -> bool:
-        """Kill the child, and say whether it ends; where we may not (a seccomp filter), it ends with its input."""
+        """Kill the helper, and return whether it ends. Where kill(2) is forbidden (seccomp), it ends with its input."""
         try:
             os.kill(self._pid, signal.SIGKILL)
-        except ProcessLookupError:  # SIGCHLD is ignored by inheritance, and the kernel has reaped it
+        except ProcessLookupError:  # SIGCHLD is ignored by inheritance, so the kernel has reaped it
             return True
         except OSError:
             return False
         return True
 
     def _reap(self) -> None:
-        try:
+        with suppress(
+            OSError
+        ):  # SIGCHLD is ignored by inheritance, so the kernel has reaped it; or waiting is forbidden
             os.waitpid(self._pid, 0)
-        except OSError:  # SIGCHLD is ignored by inheritance, and the kernel has reaped it; or one may not wait
-            return
 
-    def _give_up(self, why: str, remedy: str) -> HelperLostError:
-        """Kill the child and return what is to be raised, now and at each later call.
+    def _lose(self, reason: str, remedy: str) -> HelperLostError:
+        """Kill the helper and return the error for this call and each later one.
 
-        An answer that is still on its way would pass for the next call's, and a child that hangs never be reaped.
+        A late answer would pass for the next call's, and a helper that hangs would never be reaped.
         """
         self._kill()
-        self._lost = HelperLostError("firewall", f"the firewall helper {why}", remedy)
+        self._lost = HelperLostError("firewall", f"the firewall helper {reason}", remedy)
         return self._lost
 
-    def _last_words(self) -> str:
-        words: list[str] = []
+    def _last_line(self) -> str:
+        lines: list[str] = []
         with suppress(OSError):
-            words = os.pread(self._words, 4096, 0).decode(errors="replace").split("\n")
-        last = next((line.strip() for line in reversed(words) if line.strip()), "")
+            lines = os.pread(self._output, 4096, 0).decode(errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         return f": {last}" if last else ""
 
 
-def _serve(calls: socket.socket, words: int, load: Callable[[], dict[str, Callable[..., object]]]) -> NoReturn:
+def start_helper(version: int) -> Helper:
+    """Fork a helper, which loads python-iptables for an IP version and then waits for calls.
+
+    Raises:
+        DetourError: when the kernel gives no process or descriptor.
+
+    """
+    undo: list[Callable[[], None]] = []
     try:
-        # The parent's stop handlers are not ours: a signal to the whole process group just ends the child.
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        undo += (ours.close, theirs.close)
+        # What the libraries print goes to a file without a name, which is read when the helper has ended.
+        output = os.memfd_create("imds-detour-firewall")
+        undo.append(lambda: os.close(output))
+        pid = os.fork()
+    except OSError as error:
+        for close in undo:
+            close()
+        raise DetourError("firewall", f"cannot start the firewall helper: {words(error)}", NO_PROCESS) from None
+    if pid == 0:
+        ours.close()  # with a copy of the parent's end, the helper would never see the end of its input
+        _serve(theirs, output, version)
+    theirs.close()
+    return Helper(pid, ours, output)
+
+
+def _serve(calls: socket.socket, output: int, version: int) -> NoReturn:
+    try:
+        # The parent's handlers are not the helper's: a signal to the whole process group ends it.
         for number in signal.valid_signals():
             if callable(signal.getsignal(number)):
                 signal.signal(number, signal.SIG_DFL)
         null = os.open("/dev/null", os.O_RDWR)
         os.dup2(null, 0)
         os.dup2(null, 1)
-        os.dup2(words, 2)
-        # None when it was closed at the start; python-iptables flushes it at every read-back.
-        sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  (for the child's whole life)
-        functions: dict[str, Callable[..., object]] = {}
+        os.dup2(output, 2)
+        # None if it was closed at the start; python-iptables flushes it at every read-back.
+        sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  (until the helper ends)
+        functions: Functions = {}
         failure: DetourError | None = None
         try:
-            functions = load()
+            from imds_detour.firewall.iptables import worker  # noqa: PLC0415  (only the helper needs it)
+
+            functions = worker.load(version)
         except DetourError as error:
             failure = error
         except Exception as error:
@@ -190,24 +190,24 @@ def _serve(calls: socket.socket, words: int, load: Callable[[], dict[str, Callab
             function, arguments = pickle.loads(message)
             calls.sendall(pickle.dumps(_answer(functions, failure, function, arguments)))
     finally:
-        os._exit(0)  # never the parent's clean-up, and never a traceback of a child that nobody asked for
+        os._exit(0)  # without the parent's clean-up, and without a traceback
 
 
 def _answer(
-    functions: dict[str, Callable[..., object]],
-    failure: DetourError | None,
-    function: str,
-    arguments: tuple[object, ...],
-) -> tuple[object, tuple[str, str, str] | None]:
+    functions: Functions, failure: DetourError | None, function: str, arguments: tuple[object, ...]
+) -> tuple[object, Refusal | None]:
     if failure is not None:
-        return None, (failure.step, failure.reason, failure.remedy)
+        return None, _refusal(failure)
     try:
         return functions[function](*arguments), None
     except DetourError as error:
-        return None, (error.step, error.reason, error.remedy)
-    except Exception as error:  # the edge at which a library's exceptions are translated
-        failure = _translated(error)
-        return None, (failure.step, failure.reason, failure.remedy)
+        return None, _refusal(error)
+    except Exception as error:  # here a library's exceptions are translated
+        return None, _refusal(_translated(error))
+
+
+def _refusal(error: DetourError) -> Refusal:
+    return error.step, error.reason, error.remedy
 
 
 def _translated(error: Exception) -> DetourError:

@@ -1,4 +1,4 @@
-"""Can this process change this namespace's firewall? Asked without changing anything."""
+"""Whether this process can use legacy iptables in this network namespace. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import errno
 import os
 
 from imds_detour.errors import DetourError
-from imds_detour.firewall.refusals import no_net_admin
 from imds_detour.lean import socket
-from imds_detour.system.capabilities import NET_ADMIN, NET_RAW, effective
+from imds_detour.system.capabilities import NET_ADMIN, NET_RAW, effective, no_net_admin
 
 FAMILIES = {4: (socket.AF_INET, 0), 6: (socket.AF_INET6, 41)}
 """Address family, and the level of its socket options: SOL_IP (linux/in.h), SOL_IPV6 (linux/in6.h)."""
@@ -17,30 +16,30 @@ SO_GET_INFO = 64
 """linux/netfilter_ipv4/ip_tables.h: IPT_BASE_CTL; the same for IPv6."""
 INFO_SIZE = 84
 """sizeof(struct ipt_getinfo): the table's name in 32 bytes, then 13 numbers of 4."""
-MADE = {4: "/proc/self/net/ip_tables_names", 6: "/proc/self/net/ip6_tables_names"}
-"""Where the kernel lists the tables that a network namespace has so far, one a line."""
+TABLE_NAMES = {4: "/proc/self/net/ip_tables_names", 6: "/proc/self/net/ip6_tables_names"}
+"""Where the kernel lists the tables of a network namespace, one a line."""
 
 
-def tables_made(version: int) -> frozenset[str] | None:
-    """Return the legacy tables that there are; None where that is not to be seen. To look into another one makes it."""
+def existing_tables(version: int) -> frozenset[str] | None:
+    """Return the legacy tables that exist; None if that cannot be seen. Reading another one would create it."""
     try:
-        with open(MADE[version]) as names:
+        with open(TABLE_NAMES[version]) as names:
             return frozenset(names.read().split())
     except OSError:
         return None
 
 
 def require_capabilities() -> None:
-    """Return when this process may use legacy iptables; nobody but the kernel's /proc is asked.
+    """Return if this process has the capabilities for legacy iptables.
 
     Raises:
-        DetourError: with the capability that is missing and the line that adds it.
+        DetourError: with the missing capability and how to add it.
 
     """
-    have = effective()
-    if not have & NET_ADMIN:
+    capabilities = effective()
+    if not capabilities & NET_ADMIN:
         raise no_net_admin(os.geteuid())
-    if not have & NET_RAW:
+    if not capabilities & NET_RAW:
         raise DetourError(
             "firewall",
             "no NET_RAW capability, which legacy iptables needs to open its socket",
@@ -49,10 +48,10 @@ def require_capabilities() -> None:
 
 
 def require_tables(version: int) -> None:
-    """Return when the kernel has legacy iptables of an IP version; as iptables itself, it may load its modules now.
+    """Return if the kernel has the legacy tables of an IP version. It may load their modules, as for iptables itself.
 
     Raises:
-        DetourError: with the kernel feature that is missing and the line that adds it.
+        DetourError: with the missing kernel feature and how to add it.
 
     """
     for table in ("filter", "nat"):
@@ -72,7 +71,7 @@ def require_tables(version: int) -> None:
 
 
 def _info_errno(version: int, table: str) -> int:
-    """Ask for a table's size, as iptables does first of all, and return the errno; 0 is yes."""
+    """Ask for a table's size, as iptables does first, and return the errno; 0 if there is such a table."""
     family, level = FAMILIES[version]
     libc = ctypes.CDLL(None, use_errno=True)
     info = ctypes.create_string_buffer(table.encode(), INFO_SIZE)
@@ -81,7 +80,7 @@ def _info_errno(version: int, table: str) -> int:
         raw = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
     except OSError as error:
         return error.errno or errno.EIO
-    # socket.getsockopt() cannot pass the table's name in, hence libc.
+    # By libc, because socket.getsockopt() cannot pass the table's name.
     failed = libc.getsockopt(raw.fileno(), level, SO_GET_INFO, info, ctypes.byref(size))
     number = ctypes.get_errno() if failed else 0
     raw.close()

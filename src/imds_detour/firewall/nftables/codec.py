@@ -1,4 +1,4 @@
-"""Our rules in the words of nf_tables: netlink expressions, and back. Pure."""
+"""Rules as netlink expressions of nf_tables, and back."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from imds_detour.endpoint import Endpoint
 from imds_detour.firewall.rules import COMMENT, Dnat, Drop, Installed, Reject, Rule
-from imds_detour.system.netlink import attribute, attributes, each_attribute, nested
+from imds_detour.system.netlink import attribute, attributes, iterate_attributes, nested
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from imds_detour.endpoint import Address
     from imds_detour.firewall.rules import Action
 
-# linux/netfilter/nf_tables.h; the names there carry NFTA_ or NFT_ in front
+# linux/netfilter/nf_tables.h, where the names begin with NFTA_ or NFT_
 RULE_CHAIN, RULE_EXPRESSIONS, RULE_USERDATA = 2, 4, 7
 LIST_ELEM, EXPR_NAME, EXPR_DATA = 1, 1, 2
 PAYLOAD_DREG, PAYLOAD_BASE, PAYLOAD_OFFSET, PAYLOAD_LEN = 1, 2, 3, 4
@@ -40,14 +40,14 @@ REJECTS = {
     "icmp6-port-unreachable": (0, 4),  # the same, RFC 4443
 }
 USERDATA_COMMENT = struct.pack("=BB", 0, len(COMMENT) + 1) + COMMENT.encode() + b"\0"
-"""How nft itself stores a comment (libnftnl: NFTNL_UDATA_RULE_COMMENT), so that it lists ours."""
+"""A comment as nft stores it (libnftnl: NFTNL_UDATA_RULE_COMMENT), so that it lists this one."""
 
 
 def encode(rule: Rule) -> bytes:
     """Return a rule's expressions and comment as attributes of a rule message."""
     parts = list(_matches(rule))
     parts.append(_expression("counter"))
-    parts += _verdict(rule.target)
+    parts += _verdict(rule.action)
     return nested(RULE_EXPRESSIONS, *parts) + attribute(RULE_USERDATA, USERDATA_COMMENT)
 
 
@@ -66,27 +66,29 @@ def _matches(rule: Rule) -> list[bytes]:
     return parts
 
 
-def _verdict(target: Action) -> list[bytes]:
-    if isinstance(target, Dnat):
+def _verdict(action: Action) -> list[bytes]:
+    if isinstance(action, Dnat):
         return [
-            _immediate(REG_1, target.to.address.packed),
-            _immediate(REG_2, struct.pack("!H", target.to.port)),
+            _immediate(REG_1, action.to.address.packed),
+            _immediate(REG_2, struct.pack("!H", action.to.port)),
             _expression(
                 "nat",
                 _number(NAT_TYPE, NAT_DNAT),
-                _number(NAT_FAMILY, NFPROTO[target.to.address.version]),
+                _number(NAT_FAMILY, NFPROTO[action.to.address.version]),
                 _number(NAT_REG_ADDR_MIN, REG_1),
                 _number(NAT_REG_PROTO_MIN, REG_2),
             ),
         ]
-    if isinstance(target, Reject):
-        kind, code = REJECTS[target.reply]
+    if isinstance(action, Reject):
+        kind, code = REJECTS[action.reply]
         return [_expression("reject", _number(REJECT_TYPE, kind), attribute(REJECT_ICMP_CODE, bytes([code])))]
-    if isinstance(target, Drop):
-        verdict = attribute(DATA_VERDICT, _number(VERDICT_CODE, NF_DROP))  # unmarked, as the kernel lists it
+    if isinstance(action, Drop):
+        verdict = attribute(
+            DATA_VERDICT, _number(VERDICT_CODE, NF_DROP)
+        )  # without NLA_F_NESTED, as the kernel lists it
         data = nested(IMMEDIATE_DATA, verdict)
         return [_expression("immediate", _number(IMMEDIATE_DREG, REG_VERDICT), data)]
-    raise TypeError(target)  # a jump: there are none in a table of our own
+    raise TypeError(action)  # a jump: base chains need none
 
 
 def _expression(name: str, *data: bytes) -> bytes:
@@ -113,28 +115,28 @@ def _immediate(register: int, value: bytes) -> bytes:
 
 
 def decode(message: bytes, tables: dict[str, str]) -> Installed:
-    """Read a rule as the kernel lists it; one that says anything that no rule of ours says is no rule of ours.
+    """Return a rule as the kernel lists it; Installed.rule is None if it has anything that ours do not have.
 
     Args:
         message: the attributes of a rule message.
-        tables: the table that each of our chains stands for.
+        tables: the legacy table that each of our chains is for.
 
     """
     parts = attributes(message)
     packets = 0
     try:
         chain = parts[RULE_CHAIN].rstrip(b"\0").decode("ascii", "replace")
-        expressions = [_open(value) for _, value in each_attribute(parts.get(RULE_EXPRESSIONS, b""))]
+        expressions = [_parse(value) for _, value in iterate_attributes(parts.get(RULE_EXPRESSIONS, b""))]
         packets = next((_packets(data) for name, data in expressions if name == "counter"), 0)
         rule = _rule(tables[chain], chain, [item for item in expressions if item[0] != "counter"])
     except (KeyError, ValueError, IndexError, struct.error):
         return Installed(None, packets)
-    # What was understood must be all that was said: written anew, it is the same but for order and counter.
+    # Nothing may have been passed over: encoded again, the rule is the same but for order and counter.
     same = _plain(encode(rule)) == _plain(message)
     return Installed(rule if same else None, packets)
 
 
-def _open(element: bytes) -> tuple[str, dict[int, bytes]]:
+def _parse(element: bytes) -> tuple[str, dict[int, bytes]]:
     parts = attributes(element)
     return parts[EXPR_NAME].rstrip(b"\0").decode("ascii", "replace"), attributes(parts.get(EXPR_DATA, b""))
 
@@ -148,7 +150,7 @@ def _rule(table: str, chain: str, expressions: list[tuple[str, dict[int, bytes]]
     protocol, port = None, None
     registers: dict[int, bytes] = {}
     loaded: tuple[str, int] = ("", 0)
-    target: Action | None = None
+    action: Action | None = None
     for name, data in expressions:
         if name in ("payload", "meta"):
             loaded = (name, int.from_bytes(data.get(PAYLOAD_BASE, b""), "big"))
@@ -161,21 +163,21 @@ def _rule(table: str, chain: str, expressions: list[tuple[str, dict[int, bytes]]
             else:
                 protocol = {bytes([TCP]): "tcp"}[value]
         elif name == "immediate" and int.from_bytes(data[IMMEDIATE_DREG], "big") == REG_VERDICT:
-            target = Drop()  # or another verdict: then what is written anew is not the same
+            action = Drop()  # or another verdict: then it differs when it is encoded again
         elif name == "immediate":
             registers[int.from_bytes(data[IMMEDIATE_DREG], "big")] = attributes(data[IMMEDIATE_DATA])[DATA_VALUE]
         elif name == "nat":
             (mock_port,) = struct.unpack("!H", registers[REG_2])
-            target = Dnat(Endpoint(_address(registers[REG_1]), mock_port))
+            action = Dnat(Endpoint(_address(registers[REG_1]), mock_port))
         elif name == "reject":
             kind, code = int.from_bytes(data[REJECT_TYPE], "big"), data.get(REJECT_ICMP_CODE, b"\0")[0]
-            target = Reject({value: reply for reply, value in REJECTS.items()}[kind, code])
+            action = Reject({value: reply for reply, value in REJECTS.items()}[kind, code])
         else:
             raise ValueError(name)
-    if target is None:
+    if action is None:
         raise ValueError("no verdict")
     version = destination.version if destination is not None else 4
-    return Rule(table, chain, target, destination, protocol, port, version)
+    return Rule(table, chain, action, destination, protocol, port, version)
 
 
 def _address(packed: bytes) -> IPv4Address | IPv6Address:
@@ -183,8 +185,8 @@ def _address(packed: bytes) -> IPv4Address | IPv6Address:
 
 
 def _plain(message: bytes) -> list[tuple[str, dict[int, bytes]]]:
-    """Return the expressions without what the kernel adds: counters, the ends of ranges, codes that mean nothing."""
-    expressions = [_open(value) for _, value in each_attribute(attributes(message)[RULE_EXPRESSIONS])]
+    """Return the expressions without what the kernel adds: counters, ends of ranges, unused codes."""
+    expressions = [_parse(value) for _, value in iterate_attributes(attributes(message)[RULE_EXPRESSIONS])]
     added = {"counter": {1, 2}, "nat": {4, 6, 7}, "reject": {REJECT_ICMP_CODE}}
     plain = []
     for name, data in expressions:

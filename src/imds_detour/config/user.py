@@ -1,0 +1,40 @@
+"""MOCK_USER: a user and perhaps a group, each a name or a number."""
+
+from __future__ import annotations
+
+from imds_detour.text import DIGITS, is_made_of, quoted
+from imds_detour.value import Value
+
+MAX_ID = 2**32 - 2
+"""The last number of a user or group: the next one is -1, which setresuid(2) takes for "unchanged"."""
+
+
+class UserSpec(Value):
+    """A user and perhaps a group, as the user of imds-detour wrote them."""
+
+    user: str
+    group: str | None
+
+    def __str__(self) -> str:
+        return self.user if self.group is None else f"{self.user}:{self.group}"
+
+
+def parse(text: str) -> UserSpec:
+    """Return the user in ``user[:group]``.
+
+    Raises:
+        ValueError: when it is not of that form; the text may say why.
+
+    """
+    user, colon, group = text.partition(":")
+    for part in (user, group) if colon else (user,):
+        if not part or ":" in part or not part.isprintable():
+            raise ValueError
+        if DIGITS.issuperset(part) and parse_id(part) is None:
+            raise ValueError(f"{quoted(part)} is not 0 to {MAX_ID}")
+    return UserSpec(user, group if colon else None)
+
+
+def parse_id(text: str) -> int | None:
+    """Return the number of a user or group, None if it is none. int() would also take "+1", " 1" and "1_0"."""
+    return int(text) if is_made_of(DIGITS, text, 10) and int(text) <= MAX_ID else None
