@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from bench import subjects
 from bench.ground import HERE, NAME, PORT, end, without_ipv6
 from bench.rows import Row, row
-from imds_detour.ctl.lab.hosts import Host, environ
+from imds_detour.ctl.lab.hosts import Host, environ, start_host
 
 SERVER = "10.89.0.1"
 GATE = 'read -r _ && exec "$@"'
@@ -22,7 +22,7 @@ def measure(sizes: tuple[int, ...], rounds: int) -> list[Row]:
     rows = []
     subject = subjects.ours()[-1]  # the bundle where it is there
     with ExitStack() as stack:
-        mock = stack.enter_context(Host())
+        mock = stack.enter_context(start_host())
         mock.ip("link", "add", "bridge", "type", "bridge")
         mock.ip("address", "add", f"{SERVER}/16", "dev", "bridge")
         mock.ip("link", "set", "bridge", "up")
@@ -66,7 +66,7 @@ def measure(sizes: tuple[int, ...], rounds: int) -> list[Row]:
 
 
 def _app(stack: ExitStack, mock: Host, number: int) -> Host:
-    host = stack.enter_context(Host(nameservers=(SERVER,)))
+    host = stack.enter_context(start_host(nameservers=(SERVER,)))
     port = f"p{number}"
     mock.ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", str(host.pid))
     mock.ip("link", "set", port, "master", "bridge", "up")

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from imds_detour.ctl.lab.hosts import Host, environ, link
+from imds_detour.ctl.lab.hosts import Host, environ, link, start_host
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,8 +63,8 @@ class Ground:
 
     def __init__(self, *, ipv6: bool = False) -> None:
         self._stack = ExitStack()
-        self.mock = self._stack.enter_context(Host())
-        self.app = self._stack.enter_context(Host(nameservers=(MOCK,)))
+        self.mock = self._stack.enter_context(start_host())
+        self.app = self._stack.enter_context(start_host(nameservers=(MOCK,)))
         link(self.mock, self.app, "eth0", f"{MOCK}/24", f"{APP}/24")
         self.app.ip("route", "add", "default", "via", MOCK)
         if not ipv6:

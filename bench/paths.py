@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from bench.ground import end
-from imds_detour.ctl.lab.hosts import Host, environ, link
+from imds_detour.ctl.lab.hosts import Host, environ, link, start_host
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,10 +61,10 @@ class Paths:
         """Make them; ``detour`` is the installed imds-detour, which writes the rules."""
         self._stack = ExitStack()
         self.paths = list(paths)
-        self.server = self._stack.enter_context(Host())
+        self.server = self._stack.enter_context(start_host())
         self.clients: list[Host] = []
         for number, path in enumerate(self.paths):
-            client = self._stack.enter_context(Host())
+            client = self._stack.enter_context(start_host())
             link(self.server, client, f"eth{number}", f"{self._server(number)}/24", f"10.90.{number}.2/24")
             client.ip("route", "add", "default", "via", self._server(number))
             client.run("sh", "-c", "echo 1024 65000 > /proc/sys/net/ipv4/ip_local_port_range")

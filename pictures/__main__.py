@@ -11,7 +11,7 @@ import sys
 from contextlib import ExitStack
 
 from imds_detour.ctl.lab import sandbox
-from imds_detour.ctl.lab.hosts import Host, environ, link
+from imds_detour.ctl.lab.hosts import Host, environ, link, start_host
 from pictures.screen import shown
 from pictures.svg import draw
 
@@ -61,8 +61,8 @@ def main() -> int:
     settings = environ(PATH=f"{BIN}:{os.environ['PATH']}", LANG="C.UTF-8")
     for name, commands in STORIES.items():
         with ExitStack() as stack:
-            mock = stack.enter_context(Host())
-            app = stack.enter_context(Host(nameservers=(MOCK,)))
+            mock = stack.enter_context(start_host())
+            app = stack.enter_context(start_host(nameservers=(MOCK,)))
             link(mock, app, "eth0", f"{MOCK}/16", f"{APP}/16")
             app.ip("route", "add", "default", "via", MOCK)  # as in a container; here it leads nowhere
             _start(stack, mock, sys.executable, "-c", NAMESERVER)

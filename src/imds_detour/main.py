@@ -60,7 +60,7 @@ def main(inherited: handover.Inherited, changes: Changes) -> NoReturn:
     except (OSError, MemoryError, ImportError) as error:  # the system may refuse these to every program
         reason = f"the system refuses what every start needs: {str(error) or type(error).__name__}"
         failure = DetourError("system", reason, "look at the container's limits on memory, files and processes")
-    except Exception as error:  # our bug must not look like the app's failure, nor let the app start
+    except Exception as error:  # a bug here must not look like the app's failure, nor let the app start
         failure = DetourError("internal", f"unexpected {type(error).__name__}: {error}", "please report it")
     if redirected and failure.status == STATUS_WRAPPER_FAILED:  # a command's own fault needs no such line
         log.warning("the firewall rules of this start stay in this network namespace")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 HELP = """\
 usage: imds-detourctl VERB [FLAG...]
 
-The tool beside imds-detour: see, check, prepare and undo what it does to the metadata address.
+See, check, prepare and undo what imds-detour does to the metadata address.
 
 options:
   -h, --help      show this help message and exit
@@ -36,13 +36,13 @@ verbs:
 CHECK_HELP = """\
 usage: imds-detourctl check [FLAG...]
 
-Ask through the metadata address now, and exit 0 if it is the mock that answers, else 1.
+Ask through the metadata address now; exit 0 if the mock answers, else 1.
 
 options:
   -h, --help            show this help message and exit
 
 settings:
-  Each flag stands for a variable of the environment, and wins over it.
+  Each flag sets a variable of the environment, and wins over it.
 
   --hostname HOSTNAME, --mock HOSTNAME
 """
@@ -54,7 +54,7 @@ for 5 seconds at most.
 In a Dockerfile:
   HEALTHCHECK CMD ["/opt/imds-detour/bin/imds-detourctl", "check"]
 
-exit status: 0 when the mock answers there, 1 for whatever else.
+exit status: 0 if the mock answers there, else 1.
 """
 RED, GREEN = "\033[31m", "\033[32m"
 
@@ -97,7 +97,7 @@ def test_each_setting_has_its_flag() -> None:
     text = re.sub(r"\s+", " ", _help("init"))
     for variable in VARIABLES:
         flag = f"--{variable.name.removeprefix('MOCK_').lower().replace('_', '-')}"
-        if variable.name not in flags.ABOUT_THE_APP:
+        if variable.name not in flags.APP_SETTINGS:
             default = f", default {variable.default}" if variable.default else ""
             assert f"{flag} {variable.name.removeprefix('MOCK_')}" in text
             assert re.sub(r"\s+", " ", f"{variable.meaning} [{variable.name}{default}]") in text.replace("- ", "-")

@@ -82,7 +82,7 @@ def test_where_nftables_was_taken_its_rules_are_shown() -> None:
 @pytest.mark.parametrize(
     ("tool", "line"),
     [
-        ("readlink", "imds-detour: a network namespace could not be made; its complaint is above"),
+        ("readlink", "imds-detour: a network namespace could not be made; the error is above"),
         ("nsenter", "failed: no such luck"),
     ],
 )

@@ -112,7 +112,7 @@ def test_status_says_what_stands_and_how_often_it_was_used(world: World, backend
     world.app.ip("route", "del", "default")
     world.start_mock()
     nothing = ctl(world, "status")
-    assert (nothing.returncode, nothing.stdout) == (1, "nothing of imds-detour's stands in this network namespace\n")
+    assert (nothing.returncode, nothing.stdout) == (1, "no imds-detour rules in this network namespace\n")
     assert world.detour("curl", "-sS", ID_URL, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
     world.app.run("curl", "-sS", f"http://{METADATA}:8080", check=False)  # the guard refuses it
     name = {"legacy": "legacy iptables", "nft": "nftables"}[backend]
@@ -156,7 +156,7 @@ def test_status_shows_what_is_not_as_we_left_it(world: World, backend: str) -> N
     missing, foreign = facts["faults"]
     assert missing.startswith("missing: -A ")
     assert missing.endswith("-j REJECT --reject-with tcp-reset")
-    assert foreign == "not ours: 1 rules in our chains"
+    assert foreign == "foreign: 1 rules in imds-detour's chains"
     assert missing in ctl(world, "status").stdout
 
 

@@ -78,7 +78,7 @@ def test_when_all_is_well_it_says_so_and_changes_nothing(ready: World) -> None:
     done = ready.app.run(CTL, "doctor", environ=ready.settings(None))
     *lines, empty, last = done.stdout.splitlines()
     assert (empty, last, done.stderr) == ("", WELL, "")
-    checks = (*doctor.OF_THE_CONTAINER, *doctor.OF_A_MOCK, *doctor.OF_THE_APP)
+    checks = (*doctor.CONTAINER_CHECKS, *doctor.MOCK_CHECKS, *doctor.APP_CHECKS)
     assert len(lines) == len(checks)
     assert {line.split()[0] for line in lines} == {"ok", "skip"}
     assert [line for line in lines if line.startswith("skip")] == [
@@ -94,7 +94,7 @@ def test_it_ends_with_the_one_thing_to_change(ready: World) -> None:
     assert done.returncode == 1
     assert f"\nfail  {'NET_ADMIN':27}not given\n" in done.stdout
     assert done.stdout.splitlines()[-1] == (
-        "to change (NET_ADMIN): add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`"
+        "Fix (NET_ADMIN): add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`"
     )
 
 
@@ -340,6 +340,6 @@ def test_in_the_hosts_own_network_not_even_an_empty_table_is_made(
     done = ready.app.run(*prefix, CTL, "doctor", environ=ready.settings(None), check=False)
     made = ready.app.run("cat", "/proc/net/ip_tables_names").stdout
     assert (" ".join(sorted(made.split())), done.stderr) == (tables, "")
-    on_the_host = "\nto change (network namespace): give the container a network of its own" in done.stdout
+    on_the_host = "\nFix (network namespace): give the container a network of its own" in done.stdout
     assert on_the_host is (done.returncode == 1) is (tables == "")
     assert done.stdout.count("not asked for in the host's own network namespace") == (3 if on_the_host else 0)

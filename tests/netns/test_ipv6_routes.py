@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_detour.ctl.lab.hosts import Host, link
+from imds_detour.ctl.lab.hosts import link, start_host
 from tests.netns.test_ipv6 import APP6, BACKENDS, ID_URL6, METADATA6, MOCK6, dual, start_mock6
 from tests.support.hosts.world import CTL, INSTANCE, PORT
 
@@ -47,7 +47,7 @@ def test_with_a_default_route_to_the_mock_there_is_none_of_ours(dual: World, bac
 @BACKENDS
 def test_two_networks_and_the_default_route_on_the_other_one(dual: World, backend: str) -> None:
     """The source address is chosen before the redirect: it must be the one of the mock's network."""
-    with Host() as other:
+    with start_host() as other:
         link(other, dual.app, "eth1", "fd00:99::9/64", "fd00:99::2/64")
         dual.app.ip("-6", "route", "replace", "default", "via", "fd00:99::9")
         mock = dual.start(dual.mock, CTL, "mock", "--listen", f"[::]:{PORT}")
@@ -61,7 +61,7 @@ def test_two_networks_and_the_default_route_on_the_other_one(dual: World, backen
 @pytest.mark.parametrize("default", [True, False], ids=["a default route", "a route to its network"])
 def test_a_mock_behind_a_gateway(dual: World, backend: str, *, default: bool) -> None:
     """The mock is on another network, which a gateway reaches."""
-    with Host() as far:
+    with start_host() as far:
         link(far, dual.mock, "eth1", "fd00:77::7/64", "fd00:77::1/64")
         far.ip("-6", "route", "add", "default", "via", "fd00:77::1")
         dual.mock.run("sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_detour.ctl.lab.hosts import Host, link
+from imds_detour.ctl.lab.hosts import Host, link, start_host
 from tests.support.hosts.stage import BACKENDS
 from tests.support.hosts.world import APP, ID_URL, INSTANCE, METADATA, MOCK, PORT, World
 
@@ -28,7 +28,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 @pytest.fixture
 def second(world: World) -> Iterator[Host]:
     """Give the app's host a second network, where nothing answers, and let its default route lead there."""
-    with Host() as other:
+    with start_host() as other:
         link(other, world.app, "eth1", "10.99.0.9/24", "10.99.0.2/24")
         world.app.ip("route", "replace", "default", "via", "10.99.0.9")
         yield other
@@ -115,7 +115,7 @@ def test_a_mock_on_the_apps_own_address(world: World) -> None:
 @pytest.mark.parametrize("default", [True, False], ids=["a default route", "a route to its network"])
 def test_a_mock_behind_a_gateway(world: World, *, default: bool) -> None:
     """The mock is on another network, which a gateway reaches."""
-    with Host() as far:
+    with start_host() as far:
         link(far, world.mock, "eth1", f"{BEYOND}/24", "10.77.0.1/24")
         far.ip("route", "add", "default", "via", "10.77.0.1")
         world.mock.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")

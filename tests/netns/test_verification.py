@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_detour.ctl.lab.hosts import Host, link
+from imds_detour.ctl.lab.hosts import Host, link, start_host
 from tests.support.hosts.stage import BACKENDS
 from tests.support.hosts.world import APP, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
 from tests.support.judges import standing
@@ -27,7 +27,7 @@ SHORT = 0.3
 @pytest.fixture
 def real(world: World) -> Iterator[Host]:
     """Give a third host, reached by another cable, on which somebody's real metadata service runs."""
-    with Host() as third:
+    with start_host() as third:
         link(third, world.app, "eth1", f"{REAL}/24", "10.99.0.2/24")
         third.ip("route", "add", "default", "via", "10.99.0.2")
         world.start_real_service(third, instance=REAL_INSTANCE)

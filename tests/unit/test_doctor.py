@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from imds_detour.ctl.commands.doctor import to_change
+from imds_detour.ctl.commands.doctor import first_failure
 from imds_detour.ctl.doctor import process
 from imds_detour.ctl.doctor.context import DoctorContext
 from imds_detour.ctl.doctor.result import State, fail, ok, warn
@@ -29,5 +29,5 @@ def test_the_hosts_own_network_namespace_is_refused(net: int, state: State) -> N
 def test_the_first_failure_is_the_one_to_change() -> None:
     """Those after it may be but its consequences; a warning before it stops nothing."""
     first = fail("b", "seen", "do this")
-    assert to_change([warn("a", "seen", "perhaps"), first, fail("c", "seen", "and that")]) is first
-    assert to_change([ok("a", "seen"), warn("b", "seen", "perhaps")]) is None
+    assert first_failure([warn("a", "seen", "perhaps"), first, fail("c", "seen", "and that")]) is first
+    assert first_failure([ok("a", "seen"), warn("b", "seen", "perhaps")]) is None

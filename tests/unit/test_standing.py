@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from imds_detour.ctl.installed import standing
+from imds_detour.ctl.installed import summarize
 from imds_detour.endpoint import Endpoint
 from imds_detour.firewall import rules
 from imds_detour.firewall.rules import LEGACY, NFT, Installed, Layout, Redirect
@@ -27,7 +27,7 @@ def installed(layout: Layout, *, reject: bool = True) -> list[Installed]:
 @pytest.mark.parametrize("reject", [True, False], ids=["reject", "drop"])
 def test_what_a_start_leaves_is_whole(layout: Layout, reject: bool) -> None:
     """Both redirects with their counters, both guards with theirs, and nothing to complain of."""
-    found = standing("x", layout, tuple(installed(layout, reject=reject)))
+    found = summarize("x", layout, tuple(installed(layout, reject=reject)))
     assert [(used.redirect, used.connections) for used in found.redirects] == [(TO_AWS, 1), (TO_ECS, 1)]
     assert [(guarded.address, guarded.drops) for guarded in found.guarded] == [(AWS, not reject), (ECS, not reject)]
     # Of legacy iptables the jump counts, which every refused packet takes; of nftables the rules of the address.
@@ -40,7 +40,7 @@ def test_each_rule_is_missed(layout: Layout) -> None:
     """Whichever is taken out, it is named, or what it served is not said to stand."""
     whole = installed(layout)
     for position, gone in enumerate(whole):
-        found = standing("x", layout, tuple(whole[:position] + whole[position + 1 :]))
+        found = summarize("x", layout, tuple(whole[:position] + whole[position + 1 :]))
         said = len(found.redirects) + len(found.guarded)
         assert found.faults or said < 4, gone
 
@@ -48,12 +48,12 @@ def test_each_rule_is_missed(layout: Layout) -> None:
 @LAYOUTS
 def test_a_rule_that_is_not_ours_is_counted(layout: Layout) -> None:
     """It stands in our chain, and nobody knows what it does."""
-    found = standing("x", layout, (*installed(layout), Installed(None, 7)))
-    assert found.faults == ("not ours: 1 rules in our chains",)
+    found = summarize("x", layout, (*installed(layout), Installed(None, 7)))
+    assert found.faults == ("foreign: 1 rules in imds-detour's chains",)
     assert len(found.redirects) == 2
 
 
 def test_nothing_is_nothing() -> None:
     """An empty firewall has no faults either."""
-    found = standing("x", LEGACY, ())
+    found = summarize("x", LEGACY, ())
     assert (found.rules, found.redirects, found.guarded, found.faults) == ((), (), (), ())

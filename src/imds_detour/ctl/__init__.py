@@ -1,1 +1,1 @@
-"""Verbs of imds-detourctl: for people and for the sidecar, never on the way to the app."""
+"""imds-detourctl, the operator's tool. A start of the app imports nothing of it."""

@@ -1,4 +1,4 @@
-"""Flags that mirror the settings: made from the settings table, so that the two cannot drift apart."""
+"""Flags for the settings, made from the table of settings."""
 
 from __future__ import annotations
 
@@ -17,19 +17,17 @@ if TYPE_CHECKING:
     from imds_detour.config.settings import Settings
     from imds_detour.config.variables import Variable
 
-ABOUT_THE_APP = frozenset({"MOCK_USER", "MOCK_KEEP_NET_ADMIN", "MOCK_NO_PROXY"})
-"""Settings that say how the app is started: no verb starts one."""
-SHORTER = {"MOCK_HOSTNAME": ("--mock",)}
-"""A second name, where the first is not what people would try."""
+APP_SETTINGS = frozenset({"MOCK_USER", "MOCK_KEEP_NET_ADMIN", "MOCK_NO_PROXY"})
+"""Settings for starting the app, which no verb does."""
+ALIASES = {"MOCK_HOSTNAME": ("--mock",)}
+"""A second flag, where people try another word than the first."""
 
 
 def add(parser: argparse.ArgumentParser, names: Collection[str] | None = None) -> None:
-    """Add the flags of these settings; of all that do not concern the app when none are named."""
-    group = parser.add_argument_group(
-        "settings", "Each flag stands for a variable of the environment, and wins over it."
-    )
+    """Add the flags of these settings; without names, of all but APP_SETTINGS."""
+    group = parser.add_argument_group("settings", "Each flag sets a variable of the environment, and wins over it.")
     for variable in VARIABLES:
-        if variable.name not in ABOUT_THE_APP if names is None else variable.name in names:
+        if variable.name not in APP_SETTINGS if names is None else variable.name in names:
             default = f", default {variable.default}" if variable.default else ""
             group.add_argument(
                 *flags(variable),
@@ -41,25 +39,25 @@ def add(parser: argparse.ArgumentParser, names: Collection[str] | None = None) -
 
 
 def flags(variable: Variable) -> tuple[str, ...]:
-    """Return the flags that mirror a variable."""
+    """Return the flags of a variable."""
     name = variable.name.removeprefix("MOCK_").lower().replace("_", "-")
-    return f"--{name}", *SHORTER.get(variable.name, ())
+    return f"--{name}", *ALIASES.get(variable.name, ())
 
 
 def environ(arguments: argparse.Namespace) -> dict[str, str]:
-    """Return the environment as the flags have it."""
+    """Return the environment with the flags applied."""
     return {**os.environ, **_given(arguments)}
 
 
-def parse(arguments: argparse.Namespace, **instead: str) -> Settings:
-    """Return the settings of flags and environment, and of ``instead`` where neither has a say in it.
+def parse(arguments: argparse.Namespace, **defaults: str) -> Settings:
+    """Return the settings of flags and environment; ``defaults`` replace the defaults of variables.
 
     Raises:
-        DetourError: as settings.parse() does, and with the flag's name for what a flag says.
+        DetourError: as settings.parse() does, with the flag's name for a value of a flag.
 
     """
     try:
-        return settings.parse({**instead, **environ(arguments)})
+        return settings.parse({**defaults, **environ(arguments)})
     except DetourError as error:
         reason = error.reason
         for variable in VARIABLES:
@@ -70,9 +68,10 @@ def parse(arguments: argparse.Namespace, **instead: str) -> Settings:
 
 def _given(arguments: argparse.Namespace) -> Mapping[str, str]:
     values = vars(arguments)
-    return {each.name: values[each.name] for each in VARIABLES if values.get(each.name) is not None}
+    names = (variable.name for variable in VARIABLES)
+    return {name: values[name] for name in names if values.get(name) is not None}
 
 
 def _words(variable: Variable) -> list[str] | None:
-    """Return what a variable may be where that is a list of words: argparse checks them, and completion offers them."""
+    """Return a variable's values if they are a list of words: argparse checks them, and completion offers them."""
     return variable.allowed.split(", ") if re.fullmatch(r"\w+(, \w+)+", variable.allowed) else None

@@ -1,4 +1,4 @@
-"""What of ours stands in this network namespace, as one value. Pure: the kernel's lists come in as they were read."""
+"""Make sense of the rules that a firewall holds. Pure: they come in as they were read."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ from imds_detour.firewall import rules
 from imds_detour.firewall.rules import Dnat, Drop, Redirect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from imds_detour.endpoint import Address
     from imds_detour.firewall.rules import Installed, Layout, Rule
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
-    """A redirect that stands.
+class ActiveRedirect:
+    """A redirect that is installed completely.
 
     Attributes:
-        redirect: from where to where.
+        redirect: from the metadata endpoint to the mock.
         connections: how many it has redirected.
 
     """
@@ -31,13 +29,13 @@ class Used:
 
 
 @dataclass(frozen=True, slots=True)
-class Guarded:
-    """An address that is guarded.
+class GuardedAddress:
+    """An address whose guard is installed completely.
 
     Attributes:
-        address: whatever goes there and is not redirected is refused.
-        drops: whether it is dropped without a word, instead of rejected.
-        refused: how many packets have been.
+        address: packets to it that are not redirected are refused.
+        drops: whether they are dropped instead of rejected.
+        refused: how many have been refused.
 
     """
 
@@ -47,64 +45,59 @@ class Guarded:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What one firewall holds of ours.
+class InstalledRules:
+    """What one firewall holds of imds-detour.
 
     Attributes:
         backend: the firewall's name.
-        rules: every rule in chains of ours, and the jumps to them.
-        redirects: those that are complete.
-        guarded: the addresses whose guard is complete.
-        faults: what is not as we leave it, a line each: rules that are missing, and rules that are not ours.
+        rules: every rule in imds-detour's chains, and the jumps to them.
+        redirects: the complete redirects.
+        guarded: the addresses with a complete guard.
+        faults: differences from what imds-detour installs, a line each: missing rules and foreign rules.
 
     """
 
     backend: str
     rules: tuple[Installed, ...]
-    redirects: tuple[Used, ...]
-    guarded: tuple[Guarded, ...]
+    redirects: tuple[ActiveRedirect, ...]
+    guarded: tuple[GuardedAddress, ...]
     faults: tuple[str, ...]
 
 
-def standing(backend: str, layout: Layout, found: tuple[Installed, ...]) -> Standing:
-    """Make sense of a firewall's rules."""
-    present = [installed.rule for installed in found if installed.rule is not None]
+def summarize(backend: str, layout: Layout, installed: tuple[Installed, ...]) -> InstalledRules:
+    """Return what a firewall's rules amount to."""
     packets: dict[Rule, int] = {}
-    for installed in found:
-        if installed.rule is not None:
-            packets[installed.rule] = packets.get(installed.rule, 0) + installed.packets
-    redirects = [rule for rule in present if isinstance(rule.action, Dnat)]
-    wanted = [rule for each in redirects for rule in _redirect_rules(each, layout)]
-    # The jumps say which addresses are guarded; where the chain hooks in by itself, its rules do.
-    addresses = _unique(rule.destination for rule in present if rule.table == "filter" and rule.destination is not None)
+    for entry in installed:
+        if entry.rule is not None:
+            packets[entry.rule] = packets.get(entry.rule, 0) + entry.packets
+    expected: dict[Rule, None] = {}
+    redirects = []
+    for rule, connections in packets.items():
+        if redirect := _redirect(rule):
+            needed = rules.redirect_rules([redirect], layout)
+            expected.update(dict.fromkeys(needed))
+            if all(part in packets for part in needed):
+                redirects.append(ActiveRedirect(redirect, connections))
     guarded = []
-    for address in addresses:
-        drops = any(
-            isinstance(rule.action, Drop) and rule.version == address.version and rule.destination in (None, address)
-            for rule in present
-        )
+    # The jumps, or the rules of a chain with a hook, say which addresses are guarded.
+    for address in dict.fromkeys(rule.destination for rule in packets if rule.table == "filter" and rule.destination):
+        drops = _drops(address, packets)
         needed = rules.guard_rules([address], layout, reject=not drops)
-        wanted += needed
-        if all(rule in packets for rule in needed):
-            seen = sum(packets[rule] for rule in needed if rule.destination == address)
-            guarded.append(Guarded(address, drops, seen))
-    missing = [rule for rule in _unique(wanted) if rule not in packets]
-    needless = [rule for rule in _unique(present) if rule not in wanted]
-    foreign = len(found) - len(present)
-    return Standing(
-        backend=backend,
-        rules=found,
-        redirects=tuple(
-            Used(redirect, packets[rule])
-            for rule in _unique(redirects)
-            if all(needed in packets for needed in _redirect_rules(rule, layout)) and (redirect := _redirect(rule))
-        ),
-        guarded=tuple(guarded),
-        faults=(
-            *(f"missing: {rule.spec}" for rule in missing),
-            *(f"without use: {rule.spec}" for rule in needless),
-            *([f"not ours: {foreign} rules in our chains"] if foreign else []),
-        ),
+        expected.update(dict.fromkeys(needed))
+        if all(part in packets for part in needed):
+            refused = sum(packets[part] for part in needed if part.destination == address)
+            guarded.append(GuardedAddress(address, drops, refused))
+    foreign = sum(entry.rule is None for entry in installed)
+    faults = [f"missing: {rule.spec}" for rule in expected if rule not in packets]
+    faults += [f"without use: {rule.spec}" for rule in packets if rule not in expected]
+    faults += [f"foreign: {foreign} rules in imds-detour's chains"] if foreign else []
+    return InstalledRules(backend, installed, tuple(redirects), tuple(guarded), tuple(faults))
+
+
+def _drops(address: Address, packets: dict[Rule, int]) -> bool:
+    return any(
+        isinstance(rule.action, Drop) and rule.version == address.version and rule.destination in (None, address)
+        for rule in packets
     )
 
 
@@ -112,12 +105,3 @@ def _redirect(rule: Rule) -> Redirect | None:
     if not isinstance(rule.action, Dnat) or rule.destination is None or rule.port is None:
         return None
     return Redirect(Endpoint(rule.destination, rule.port), rule.action.to)
-
-
-def _redirect_rules(rule: Rule, layout: Layout) -> tuple[Rule, ...]:
-    redirect = _redirect(rule)
-    return rules.redirect_rules([redirect], layout) if redirect else ()
-
-
-def _unique(items: Iterable[rules.Item]) -> list[rules.Item]:
-    return list(dict.fromkeys(items))

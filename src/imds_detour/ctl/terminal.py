@@ -1,6 +1,6 @@
-"""What people see: tables, colours and a progress line on a terminal, and the same words, plain, in a pipe.
+"""Tables, colours and a spinner on a terminal; the same text without them in a pipe.
 
-A library for this would land in every user's image; what is needed of one is a hundred lines.
+A library for this would be in every user's image.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ START_OF_LINE = "\r\033[K"
 
 
 class Style(Enum):
-    """How a text stands out (ECMA-48, SGR)."""
+    """A text's style (ECMA-48, SGR)."""
 
     BOLD = "1"
     DIM = "2"
@@ -43,7 +43,7 @@ class Style(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """Where to write, and what the place can show.
+    """A stream, and what it can show.
 
     Attributes:
         stream: stdout or stderr.
@@ -58,12 +58,12 @@ class Terminal:
 
     @classmethod
     def of(cls, stream: TextIO, environ: Mapping[str, str] = os.environ) -> Self:
-        """Find out what a stream can show."""
+        """Return the terminal of a stream."""
         live = stream.isatty() and environ.get("TERM", "dumb") != "dumb"
         return cls(stream, live, live and not environ.get("NO_COLOR"))
 
     def paint(self, text: str, *styles: Style) -> str:
-        """Return a text with control characters escaped, in these styles where there are colours."""
+        """Return a text with control characters escaped, in these styles if there are colours."""
         text = printable(text)
         return f"\033[{';'.join(style.value for style in styles)}m{text}\033[0m" if self.colours and styles else text
 
@@ -72,7 +72,7 @@ class Terminal:
         self.stream.write(self.paint(text, *styles) + "\n")
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str | int]]) -> None:
-        """Write a table: a head, then a line a row; numbers to the right."""
+        """Write a table: a head, then a line a row; numbers are right-aligned."""
         lines = [[printable(str(cell)) for cell in row] for row in (head, *rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         numbers = [all(isinstance(cell, int) for cell in column) for column in zip(*rows, strict=True)]
@@ -85,13 +85,13 @@ class Terminal:
 
 
 class Spinner:
-    """A line that turns while something is waited for; nothing at all where there is no terminal.
+    """A line that shows a wait on a terminal; elsewhere it does nothing.
 
-    A timer's signal turns it, not a thread: the firewall's helper processes are forked while it turns.
+    A timer's signal redraws it, not a thread: helper processes are forked meanwhile.
     """
 
     def __init__(self, terminal: Terminal, text: str, *, wanted: bool = True) -> None:
-        """Say what is waited for; it turns inside ``with``, where it is ``wanted`` and the terminal can show it."""
+        """Show ``text`` inside ``with``, if ``wanted`` and the terminal can show it."""
         self._terminal = terminal
         self.live = terminal.live and wanted
         self._frames = FRAMES if (terminal.stream.encoding or "").lower() in ("utf-8", "utf8") else PLAIN_FRAMES
@@ -117,7 +117,7 @@ class Spinner:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Leave an empty line for something else to be written in; then it turns on below that."""
+        """Clear the line inside ``with``, so that other lines can be written."""
         self._aside = True
         self._clear()
         yield
@@ -133,7 +133,7 @@ class Spinner:
             self._draw()
 
     def _draw(self) -> None:
-        with suppress(OSError):  # the terminal is gone: nobody sees it turn
+        with suppress(OSError):  # the terminal is gone
             self._width = os.get_terminal_size(self._terminal.stream.fileno()).columns or self._width
         room = self._width - 3
         text = printable(self.text)
@@ -142,25 +142,25 @@ class Spinner:
         self._write(f"{START_OF_LINE}{frame} {text}")
 
     def _write(self, text: str) -> None:
-        # Not through the stream: the signal may have come while it writes, and streams do not like to be re-entered.
+        # Not through the stream: the signal may interrupt a write to it, and streams are not reentrant.
         with suppress(OSError):
             os.write(self._terminal.stream.fileno(), text.encode(self._terminal.stream.encoding or "ascii", "replace"))
 
 
 class Progress(Log):
-    """A report whose waiting shows in a spinner where there is one to see; its other lines come as ever."""
+    """A log that shows waits in a spinner, if there is a terminal; other lines are written as usual."""
 
     def __init__(self, format: str, spinner: Spinner) -> None:  # noqa: A002  (the field's word)
         super().__init__(format)
         self.spinner = spinner
 
     def warning(self, text: str) -> None:
-        """Say what the user should know though it stops nothing."""
+        """Report a problem that stops nothing."""
         with self.spinner.aside():
             Log.warning(self, text)
 
     def waiting(self, error: DetourError, deadline: Deadline) -> None:
-        """Say what is being waited for, in the spinner's line where one turns."""
+        """Report a wait, in the spinner's line if there is one."""
         if not self.spinner.live:
             Log.waiting(self, error, deadline)
             return

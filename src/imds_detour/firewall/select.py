@@ -97,20 +97,27 @@ class FirewallSelector:
 
         """
         if self._choice == "nft" or (nft_first and self._choice == "auto" and self.nft_refusal() is None):
-            if refusal := self.nft_refusal():
-                raise refusal
+            if nft_refusal := self.nft_refusal():
+                raise nft_refusal
             return self.nft, "MOCK_BACKEND=nft" if self._choice == "nft" else "it needs no helper process"
-        # Rules of nftables come before those of legacy iptables: a redirect there would never be used.
-        refusal = NFT_FIRST if self.nft.has_rules() else self.legacy_refusal()
-        if refusal is None:
-            legacy = self.start_helpers()
-            assert not isinstance(legacy, DetourError)  # noqa: S101  (it would be the refusal)
+        legacy = self.start_helpers()
+        refusal = self._refusal_after_nft(legacy)
+        if refusal is None and not isinstance(legacy, DetourError):
             return legacy, "MOCK_BACKEND=legacy" if self._choice == "legacy" else "it works here"
+        assert refusal is not None  # noqa: S101  (legacy iptables cannot be used)
         if self._choice == "legacy":
             raise refusal
         if nft_refusal := self.nft_refusal():
             raise _neither(refusal, nft_refusal)
         return self.nft, refusal.reason
+
+    def _refusal_after_nft(self, legacy: LegacyFirewall | DetourError) -> DetourError | None:
+        """Return why legacy iptables cannot be used, rules in nftables included."""
+        if isinstance(legacy, DetourError):
+            return legacy
+        if self.nft.has_rules():  # they come before those of legacy iptables: a redirect there would never be used
+            return NFT_FIRST
+        return self.legacy_refusal()
 
     def usable(self) -> tuple[tuple[Firewall, ...], Mapping[str, DetourError]]:
         """Return all firewalls that can be used, and why the others cannot, by name.

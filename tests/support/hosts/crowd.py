@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 from typing import TYPE_CHECKING, Self
 
-from imds_detour.ctl.lab.hosts import Host, environ
+from imds_detour.ctl.lab.hosts import environ, start_host
 from tests.support.hosts.world import CTL, DETOUR, NAME, NANODNS, PORT
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ class Crowd:
     def __init__(self, pods: int) -> None:
         """Make the hosts and join them by a bridge."""
         self._stack = ExitStack()
-        self.hub = self._stack.enter_context(Host())
-        self.pods = [self._stack.enter_context(Host(nameservers=(str(HUB.ip),))) for _ in range(pods)]
+        self.hub = self._stack.enter_context(start_host())
+        self.pods = [self._stack.enter_context(start_host(nameservers=(str(HUB.ip),))) for _ in range(pods)]
         cables = [
             f"link add p{number} type veth peer name eth0 netns {pod.pid}\nlink set p{number} master hub up\n"
             for number, pod in enumerate(self.pods)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from imds_detour.ctl.lab.hosts import Host, link
+from imds_detour.ctl.lab.hosts import link, start_host
 from tests.support.hosts.world import BIN, NANODNS, PORT, World
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Cluster(World):
         """Make node, pod and backend; the pod's resolv.conf is that of a pod in ``namespace``."""
         super().__init__()
         self.node, self.pod = self.mock, self.app
-        self.backend = self._stack.enter_context(Host())
+        self.backend = self._stack.enter_context(start_host())
         link(self.node, self.backend, "eth1", "10.244.1.1/24", f"{BACKEND}/24")
         self.backend.ip("address", "add", f"{OTHER_BACKEND}/24", "dev", "eth1")
         self.backend.ip("route", "add", "default", "via", "10.244.1.1")

@@ -11,7 +11,7 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
-from imds_detour.ctl.lab.hosts import Host, environ, link
+from imds_detour.ctl.lab.hosts import Host, environ, link, start_host
 from tests.support import SUPPORT
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ class World:
     def __init__(self) -> None:
         self._stack = ExitStack()
         self.wanted: dict[str, str] = {}
-        self.mock = self._stack.enter_context(Host())
-        self.app = self._stack.enter_context(Host(nameservers=(MOCK,)))
+        self.mock = self._stack.enter_context(start_host())
+        self.app = self._stack.enter_context(start_host(nameservers=(MOCK,)))
         link(self.mock, self.app, "eth0", f"{MOCK}/24", f"{APP}/24")
         self.app.ip("route", "add", "default", "via", MOCK)
 

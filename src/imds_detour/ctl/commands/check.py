@@ -1,4 +1,4 @@
-"""imds-detourctl check: ask through the metadata address now. For HEALTHCHECK and scripts: one line, status 0 or 1."""
+"""imds-detourctl check: ask through the metadata address, for HEALTHCHECK and scripts. One line, status 0 or 1."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     import argparse
 
 TIMEOUT = 5.0
-"""Seconds for all of it, when the settings allow more: a health check that waits longer tells of nothing but that."""
+"""Seconds for all of it, if the settings allow more: a health check must not wait long."""
 UNHEALTHY = 1
-"""Exit status of a failed check, for whatever reason: HEALTHCHECK knows 0 and 1 (Dockerfile reference)."""
+"""Exit status of a failed check, for any reason: HEALTHCHECK knows 0 and 1 (Dockerfile reference)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"for {TIMEOUT:g} seconds at most.\n\n"
         "In a Dockerfile:\n"
         '  HEALTHCHECK CMD ["/opt/imds-detour/bin/imds-detourctl", "check"]\n\n'
-        "exit status: 0 when the mock answers there, 1 for whatever else.\n"
+        "exit status: 0 if the mock answers there, else 1.\n"
     )
     from imds_detour.ctl import flags  # noqa: PLC0415  (see run())
 
@@ -34,10 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check, and say in one line what was seen.
+    """Check, and print the result in one line.
 
     Raises:
-        DetourError: with status UNHEALTHY, when it is not the mock that answers at the metadata address.
+        DetourError: with status UNHEALTHY, when the mock does not answer at the metadata address.
 
     """
     try:
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
             answers = health.HealthCheck(reader, deadline, Log("quiet")).check(settings)
     except DetourError as error:
         raise DetourError(error.step, error.reason, error.remedy, status=UNHEALTHY) from None
-    except OSError as error:  # no descriptor to be had, for example: main would end it with another status
+    except OSError as error:  # without a descriptor, for example: main would use another status
         raise DetourError("system", f"the system refuses: {error}", status=UNHEALTHY) from None
     if settings.log != "quiet":
         terminal.Terminal.of(sys.stdout).line("; ".join(map(str, answers)), terminal.Style.GREEN)

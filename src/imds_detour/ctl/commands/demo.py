@@ -1,8 +1,7 @@
-"""The whole of it on one machine, without Docker: two network namespaces stand in for two containers."""
+"""imds-detourctl demo: show a start on this machine, without Docker, in two network namespaces."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -12,12 +11,10 @@ import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from imds_detour.ctl.commands.status import LISTINGS
 from imds_detour.ctl.lab import sandbox
-from imds_detour.ctl.lab.hosts import Host, environ, link
+from imds_detour.ctl.lab.hosts import Host, environ, link, start_host
 from imds_detour.ctl.lab.nameserver import addresses, refusal, serve
 from imds_detour.errors import DetourError
-from imds_detour.firewall.iptables.backend import LegacyFirewall
 from imds_detour.log import Log
 
 if TYPE_CHECKING:
@@ -30,8 +27,8 @@ if TYPE_CHECKING:
 NAME = "mock_metadata"
 MOCK, APP = "10.88.0.3", "10.88.0.2"
 PORT = "1338"
-LATE = 1.0
-"""Seconds from the first question until the DNS server knows the mock, as when Compose starts both at once."""
+NAME_DELAY = 1.0
+"""Seconds from the first query until the DNS server knows the mock, as when Compose starts both at once."""
 
 URL = "http://169.254.169.254/latest/"
 CURL = "curl --silent --show-error --fail --max-time 5"
@@ -65,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """Run the demo; this is the part that is in the sandbox, started by run()."""
+    """Run the demo inside the sandbox; run() starts this."""
     if sys.argv[1:] == ["nameserver"]:
         serve(MOCK, _late_answer())
     try:
@@ -73,8 +70,8 @@ def main() -> int:
     except DetourError as error:
         failure = error
     except subprocess.CalledProcessError as error:
-        words = (error.stderr or "").strip().splitlines()[-1:]
-        failure = DetourError("demo", f"`{' '.join(error.cmd)}` failed: {''.join(words) or error.returncode}")
+        last = (error.stderr or "").strip().splitlines()[-1:]
+        failure = DetourError("demo", f"`{' '.join(error.cmd)}` failed: {''.join(last) or error.returncode}")
     except (OSError, subprocess.SubprocessError) as error:
         failure = DetourError("demo", f"the system refuses: {error}")
     Log("text").failure(failure)
@@ -83,8 +80,8 @@ def main() -> int:
 
 def _run(command: list[str]) -> int:
     with suppress(KeyboardInterrupt), ExitStack() as stack:
-        mock = stack.enter_context(Host())
-        app = stack.enter_context(Host(nameservers=(MOCK,)))
+        mock = stack.enter_context(start_host())
+        app = stack.enter_context(start_host(nameservers=(MOCK,)))
         link(mock, app, "eth0", f"{MOCK}/24", f"{APP}/24")
         app.ip("route", "add", "default", "via", MOCK)  # as in a container; here it leads nowhere
         _start(stack, mock, sys.executable, "-m", "imds_detour.ctl.commands.demo", "nameserver")
@@ -97,18 +94,18 @@ def _run(command: list[str]) -> int:
 
 def _show(app: Host) -> int:
     _say(
-        "Two network namespaces stand in for two containers, with no way out of this machine:\n"
+        "Two network namespaces act as two containers; nothing in them can leave this machine:\n"
         f"  {MOCK}  a mock of the metadata service on port {PORT}, and a DNS server that learns its name late\n"
-        f"  {APP}  the app, behind imds-detour\n"
+        f"  {APP}  the app, started by imds-detour\n"
     )
     _say(f"$ MOCK_HOSTNAME={NAME} MOCK_PORT={PORT} MOCK_LOG=debug imds-detour sh -c '{IMDS_V1}'", bold=True)
     first = _app(app, IMDS_V1, log="debug")
     _say("")
     listing, rules = _rules(app)
-    _say(f"The rules as they stand in the kernel:  $ {listing}", bold=True)
+    _say(f"The rules in the kernel:  $ {listing}", bold=True)
     _say(rules)
     _say("")
-    _say("A second client, which speaks IMDSv2: a token first. Name and mock are there by now, and our rules as well.")
+    _say("A second client, which uses IMDSv2: it asks for a token first. Name, mock and rules are there now.")
     indented = IMDS_V2.replace("\n", "\n    ")
     _say(f"$ MOCK_HOSTNAME={NAME} MOCK_PORT={PORT} imds-detour sh -c '\n    {indented}'", bold=True)
     second = _app(app, IMDS_V2, log="text")
@@ -116,36 +113,30 @@ def _show(app: Host) -> int:
     if first or second:
         _say("The demo failed; the lines above say where.")
         return 1
-    _say("Both clients read the instance id of the mock at 169.254.169.254, and know nothing of all this.")
+    _say("Both clients have read the mock's instance id at 169.254.169.254.")
     return 0
 
 
 def _rules(app: Host) -> tuple[str, str]:
-    """Return the command that lists what stands of ours in the firewall that was taken, and what it says."""
-    status = app.run(_installed("imds-detourctl"), "status", "--json", check=False)
-    redirects = json.loads(status.stdout)["redirects"] if status.returncode == 0 else []
-    listing = LISTINGS[redirects[0]["backend"]] if redirects else ""
-    if not redirects or not shutil.which(listing.split()[0]):
-        return "imds-detourctl status", app.run(_installed("imds-detourctl"), "status", check=False).stdout.rstrip()
+    """Return the command that lists the rules, and its output."""
+    status = app.run(_installed("imds-detourctl"), "status", check=False).stdout
+    listing = next((line.split("`")[1] for line in status.splitlines() if line.endswith("shows the rules")), "")
+    if not listing or not shutil.which(listing.split()[0]):
+        return "imds-detourctl status", status.rstrip()
     lines = app.run(*listing.split()).stdout.splitlines()
-    if redirects[0]["backend"] == LegacyFirewall.name:  # it has no command for ours alone
+    if "save" in listing:  # it lists all rules, not only those of imds-detour
         lines = [line for line in lines if "IMDS_DETOUR" in line or line in ("*nat", "*filter")]
     return listing, "\n".join(lines)
 
 
 def _app(app: Host, command: str, log: str) -> int:
     settings = environ(MOCK_HOSTNAME=NAME, MOCK_PORT=PORT, MOCK_LOG=log)
-    here = ("env", "--chdir", os.getcwd())  # entering the host's mounts leads to its /
-    return subprocess.call(app.inside(*here, _installed("imds-detour"), "sh", "-c", command), env=settings)
+    in_this_folder = ("env", "--chdir", os.getcwd())  # entering the host's mounts changes to its /
+    return subprocess.call(app.inside(*in_this_folder, _installed("imds-detour"), "sh", "-c", command), env=settings)
 
 
 def _start(stack: ExitStack, host: Host, *command: str) -> None:
-    """Start a server and wait for its first line, which says that it listens.
-
-    Raises:
-        DetourError: when it ends instead.
-
-    """
+    """Start a server and wait for its first line, which says that it listens; DetourError if it ends instead."""
     server = stack.enter_context(host.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
     stack.callback(server.kill)
     assert server.stdout is not None  # noqa: S101  (a pipe was asked for)
@@ -155,11 +146,11 @@ def _start(stack: ExitStack, host: Host, *command: str) -> None:
 
 
 def _late_answer() -> Answer:
-    first_question: list[float] = []
+    times: list[float] = []
 
     def answer(question: dns.message.QueryMessage, _transport: str) -> bytes:
-        first_question.append(time.monotonic())
-        if time.monotonic() - first_question[0] < LATE:
+        times.append(time.monotonic())
+        if times[-1] - times[0] < NAME_DELAY:
             return refusal(question, "NXDOMAIN")
         return addresses(question, NAME, [MOCK])
 
@@ -167,7 +158,7 @@ def _late_answer() -> Answer:
 
 
 def _installed(name: str) -> str:
-    """Return the installed command, beside the interpreter that runs this."""
+    """Return the path of an installed command, which is in the folder of this interpreter."""
     return os.path.join(os.path.dirname(sys.executable), name)
 
 

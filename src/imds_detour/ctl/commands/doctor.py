@@ -1,6 +1,6 @@
-"""imds-detourctl doctor: go through everything that a redirect needs, and end with the one thing to change.
+"""imds-detourctl doctor: check everything that a redirect needs, and name the one thing to fix.
 
-It writes no rule, route or file; the kernel may load its modules, and has the tables of legacy iptables afterwards.
+It writes no rule, route or file. The kernel may load its modules, and creates the tables of legacy iptables.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from imds_detour.ctl import flags
-from imds_detour.ctl.doctor import examine
+from imds_detour.ctl.doctor import run_checks
 from imds_detour.ctl.doctor.context import open_context
 from imds_detour.ctl.doctor.result import State
 from imds_detour.ctl.terminal import Spinner, Style, Terminal
@@ -20,67 +20,67 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from imds_detour.ctl.doctor.result import Finding
+    from imds_detour.ctl.doctor.result import CheckResult
 
 STYLES = {State.OK: Style.GREEN, State.WARN: Style.YELLOW, State.FAIL: Style.RED, State.SKIPPED: Style.DIM}
-NAMES = 27
-"""Columns for the names of preconditions."""
+NAME_WIDTH = 27
+"""Columns for the names of checks."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the verb."""
     parser.epilog = (
         "Writes no rule, route or file; the kernel may load its modules. Run it where the app\n"
-        "runs, with what the app is given, for example\n"
+        "runs, with the app's settings, for example\n"
         "  docker compose run --rm --entrypoint /opt/imds-detour/bin/imds-detourctl SERVICE doctor\n\n"
-        "exit status: 0 when nothing stands in the way, 1 when something does.\n"
+        "exit status: 0 if all is well, 1 if something must be fixed.\n"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text, for programs")
     flags.add(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Examine, and say what was found; the status is 0 when nothing stands in the way, else 1."""
-    terminal, found = Terminal.of(sys.stdout), []
+    """Run the checks and print their results; return 0 if nothing must be fixed, else 1."""
+    terminal, results = Terminal.of(sys.stdout), []
     with (
         open_context(flags.environ(arguments)) as context,
         Spinner(Terminal.of(sys.stderr), "looking", wanted=not arguments.json) as spinner,
     ):
-        for finding in examine(context):
-            found.append(finding)
+        for result in run_checks(context):
+            results.append(result)
             if not arguments.json:
                 with spinner.aside():
-                    show(finding, terminal)
-    change = to_change(found)
+                    show(result, terminal)
+    failure = first_failure(results)
     if arguments.json:
-        findings = [{**asdict(finding), "state": finding.state.value} for finding in found]
-        sys.stdout.write(json.dumps({"schema": 1, "findings": findings, "change": change.remedy if change else None}))
-        sys.stdout.write("\n")
+        findings = [{**asdict(result), "state": result.state.value} for result in results]
+        change = failure.remedy if failure else None
+        sys.stdout.write(json.dumps({"schema": 1, "findings": findings, "change": change}) + "\n")
     else:
-        conclude(change, found, terminal)
-    return 1 if change else 0
+        conclude(failure, results, terminal)
+    return 1 if failure else 0
 
 
-def to_change(found: Sequence[Finding]) -> Finding | None:
-    """Return the first finding that stands in the way: those after it may be but its consequences."""
-    return next((finding for finding in found if finding.state is State.FAIL), None)
+def first_failure(results: Sequence[CheckResult]) -> CheckResult | None:
+    """Return the first failure; those after it may be its consequences."""
+    return next((result for result in results if result.state is State.FAIL), None)
 
 
-def show(finding: Finding, terminal: Terminal) -> None:
-    """Write one finding."""
-    state = terminal.paint(f"{finding.state.value:4}", STYLES[finding.state])
-    seen = terminal.paint(finding.seen, *([Style.DIM] if finding.state is State.SKIPPED else []))
-    terminal.stream.write(f"{state}  {terminal.paint(f'{finding.name:{NAMES}}')}{seen}\n")
+def show(result: CheckResult, terminal: Terminal) -> None:
+    """Print one result."""
+    state = terminal.paint(f"{result.state.value:4}", STYLES[result.state])
+    seen = terminal.paint(result.seen, *([Style.DIM] if result.state is State.SKIPPED else []))
+    terminal.stream.write(f"{state}  {terminal.paint(f'{result.name:{NAME_WIDTH}}')}{seen}\n")
     terminal.stream.flush()
 
 
-def conclude(change: Finding | None, found: Sequence[Finding], terminal: Terminal) -> None:
-    """Write the one thing to change, or that there is none."""
+def conclude(failure: CheckResult | None, results: Sequence[CheckResult], terminal: Terminal) -> None:
+    """Print the one thing to fix, or that there is none."""
     terminal.line()
-    if change:
-        terminal.line(f"to change ({change.name}): {change.remedy}", Style.BOLD)
+    if failure:
+        terminal.line(f"Fix ({failure.name}): {failure.remedy}", Style.BOLD)
         return
-    worth = next((finding for finding in found if finding.state is State.WARN and finding.remedy), None)
-    if worth:
-        terminal.line(f"worth a look ({worth.name}): {worth.remedy}", Style.YELLOW)
-    terminal.line("all is well: nothing stands in the way of imds-detour here", Style.GREEN)
+    warning = next((result for result in results if result.state is State.WARN and result.remedy), None)
+    if warning:
+        terminal.line(f"worth a look ({warning.name}): {warning.remedy}", Style.YELLOW)
+    terminal.line("all is well: imds-detour can start here", Style.GREEN)

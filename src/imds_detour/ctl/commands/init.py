@@ -1,4 +1,4 @@
-"""imds-detourctl init: redirect once and verify, without an app: for init containers, or a laptop's own network."""
+"""imds-detourctl init: redirect once and verify, without an app: for init containers, or a laptop's network."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the verb."""
     parser.epilog = (
-        "For init containers, and for a network that is not a container's. Needs root\n"
-        "and NET_ADMIN.\n\n"
-        "exit status: 0 when the redirect stands and is verified, 125 when a step failed;\n"
-        "nothing of this run stands then.\n"
+        "For init containers, and for a host's own network (--host). Needs root and NET_ADMIN.\n\n"
+        "exit status: 0 if the redirect is installed and verified, 125 if a step failed; the\n"
+        "changes of this run are undone then.\n"
     )
     parser.add_argument(
         "--host",
@@ -33,23 +32,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Take the detour with these settings, and say what stands now.
+    """Redirect with these settings, and print the result.
 
     Raises:
-        DetourError: when a step fails; nothing of this run stands then.
+        DetourError: when a step fails; the changes of this run are undone.
 
     """
-    chosen = flags.parse(arguments).replace(keep_net_admin=True)  # there is no app to keep it from
-    if chosen.backend == "env":
+    settings = flags.parse(arguments).replace(keep_net_admin=True)  # there is no app that could use it
+    if settings.backend == "env":
         raise DetourError(
             "settings",
             "MOCK_BACKEND=env sets variables for an app, and init starts none",
             "leave it out, or use imds-detour",
         )
-    deadline = Deadline(chosen.timeout)
-    environment = redirect.inspect(chosen, host=arguments.host)
-    spinner = Spinner(Terminal.of(sys.stderr), "redirecting", wanted=chosen.log == "text")
-    with spinner, FirewallSelector(chosen.backend, environment.versions, deadline.remaining) as selector:
-        done = redirect.setup(chosen, environment, selector, deadline, Progress(chosen.log, spinner))
-    Terminal.of(sys.stdout).line(str(done), Style.GREEN if done.identities else Style.YELLOW)
+    deadline = Deadline(settings.timeout)
+    environment = redirect.inspect(settings, host=arguments.host)
+    spinner = Spinner(Terminal.of(sys.stderr), "redirecting", wanted=settings.log == "text")
+    with spinner, FirewallSelector(settings.backend, environment.versions, deadline.remaining) as selector:
+        result = redirect.setup(settings, environment, selector, deadline, Progress(settings.log, spinner))
+    Terminal.of(sys.stdout).line(str(result), Style.GREEN if result.identities else Style.YELLOW)
     return 0

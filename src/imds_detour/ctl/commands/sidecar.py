@@ -1,4 +1,4 @@
-"""imds-detourctl sidecar: guard, wait, redirect, verify, and go on: follow the mock, and close without it."""
+"""imds-detourctl sidecar: guard, redirect, verify, and keep running: follow the mock, and close without it."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the verb."""
     parser.epilog = (
-        "The metadata addresses are closed at once, then redirected as soon as their mocks\n"
-        "answer. It goes on until SIGTERM: looks the names up when their answers run out (1 to\n"
-        "60 s), probes, swaps in one commit when a mock moves, closes when it is gone. SIGHUP:\n"
-        "look again now. MOCK_TIMEOUT does not count: it waits for ever. MOCK_PROBE=off is\n"
-        "refused: probes are what it follows by.\n\n"
+        "The metadata addresses are closed at once, and redirected as soon as their mocks\n"
+        "answer. It runs until SIGTERM: it looks the names up when their answers expire (1 to\n"
+        "60 s), probes, changes a redirect in one commit when its mock moves, and closes it\n"
+        "when the mock does not answer. SIGHUP: do all of it now. MOCK_TIMEOUT has no effect:\n"
+        "it waits without limit. MOCK_PROBE=off is refused: it follows the mock by probes.\n\n"
         "With --listen: /healthz (the process), /readyz (every redirect is verified now),\n"
         "/metrics (Prometheus), /status.json, and / for people.\n\n"
         "exit status: 0 after SIGTERM or SIGINT, 125 when it cannot start.\n"
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--every", type=float, default=PROBE_INTERVAL, metavar="SECONDS", help="between probes (default %(default)g)"
     )
-    parser.add_argument("--keep", action="store_true", help="leave rules and routes in place at the end")
+    parser.add_argument("--keep", action="store_true", help="keep rules and routes at the end")
     parser.add_argument(
         "--host", action="store_true", help="work in the host's own network namespace too, for the whole machine"
     )

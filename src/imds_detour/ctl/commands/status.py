@@ -1,19 +1,19 @@
-"""imds-detourctl status: what of ours stands in this network namespace, and how much it has been used.
+"""imds-detourctl status: the rules and routes of imds-detour in this network namespace, and how often they were used.
 
 ``--json`` prints one object. Its keys stay; later versions may add some:
 
 - ``schema``: 1; it changes if a key ever changes its meaning.
 - ``redirects``: a list of ``{"endpoint": "169.254.169.254:80", "mock": "10.88.0.3:1338", "backend": "nftables",
-  "connections": 3}``, one for each that stands. ``backend`` is ``legacy iptables`` or ``nftables``.
+  "connections": 3}``, one for each that is installed. ``backend`` is ``legacy iptables`` or ``nftables``.
 - ``guard``: a list of ``{"address": "169.254.169.254", "backend": "nftables", "how": "reject", "refused": 0}``; ``how``
   is ``reject`` or ``drop``, ``refused`` the number of packets.
-- ``routes``: a list of ``{"to": "169.254.169.254", "source": "10.88.0.2"}``, our routes over the loopback device.
-- ``probe``: what the sidecar saw last, ``{"verified": true, "text": "IMDSv2 i-1234567890abcdef0", "age": 2.1}``, the
+- ``routes``: a list of ``{"to": "169.254.169.254", "source": "10.88.0.2"}``, routes over the loopback device.
+- ``probe``: the sidecar's last probe, ``{"verified": true, "text": "IMDSv2 i-1234567890abcdef0", "age": 2.1}``, the
   age in seconds, or null without a sidecar.
-- ``faults``: a list of texts, rules that are missing or that somebody else wrote into our chains; empty if all is well.
+- ``faults``: a list of texts, rules that are missing or foreign; empty if all is well.
 - ``rules``: a list of ``{"backend": ..., "rule": ..., "table": "nat", "ip": 4, "packets": 3}``; ``rule`` as
-  iptables-save(8) writes it; ``rule``, ``table`` and ``ip`` are null for a rule that is not of our making.
-- ``unseen``: ``{"legacy iptables": "why it cannot be looked at here"}``, for each firewall that could not.
+  iptables-save(8) writes it; ``rule``, ``table`` and ``ip`` are null for a foreign rule.
+- ``unseen``: ``{"legacy iptables": "why it cannot be read"}``, for each firewall that cannot be read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imds_detour.ctl.installed import standing
+from imds_detour.ctl.installed import summarize
 from imds_detour.ctl.sidecar import last_probe
 from imds_detour.ctl.terminal import Style, Terminal
 from imds_detour.firewall.select import FirewallSelector
@@ -33,59 +33,54 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
 
-    from imds_detour.ctl.installed import Standing
+    from imds_detour.ctl.installed import InstalledRules
     from imds_detour.ctl.sidecar.last_probe import LastProbe
     from imds_detour.system.routes import Route
 
 SCHEMA = 1
-LISTINGS = {
-    "legacy iptables": "iptables-legacy-save",
-    "nftables": "nft list table ip imds_detour",
-}
-"""The command that shows the same rules."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """All that there is to say.
+    """The state of a network namespace.
 
     Attributes:
-        firewalls: those in which something of ours stands.
-        routes: ours.
-        probe: what the sidecar saw last.
-        unseen: why some firewall could not be looked at, by its name.
+        firewalls: those that hold rules of imds-detour.
+        routes: the routes of imds-detour.
+        probe: the sidecar's last probe.
+        unseen: why a firewall cannot be read, by its name.
 
     """
 
-    firewalls: tuple[Standing, ...]
+    firewalls: tuple[InstalledRules, ...]
     routes: tuple[Route, ...]
     probe: LastProbe | None
     unseen: Mapping[str, str]
 
     @property
     def redirected(self) -> bool:
-        """Whether a redirect stands."""
+        """Whether a redirect is installed."""
         return any(firewall.redirects for firewall in self.firewalls)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the verb."""
     parser.epilog = (
-        "Needs root and NET_ADMIN, as whoever set the rules up did; `check` does not.\n\n"
-        "exit status: 0 when a redirect stands, 1 when none does, 125 when no firewall can\n"
-        "be looked at.\n"
+        "Needs root and NET_ADMIN, as the start that installed the rules; `check` does not.\n\n"
+        "exit status: 0 if a redirect is installed, 1 if none is, 125 if no firewall can be\n"
+        "read.\n"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text, for programs")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print it; the status is 0 when a redirect stands, 1 when none does.
+    """Print the status; return 0 if a redirect is installed, else 1.
 
     Raises:
-        DetourError: when no firewall can be looked at.
+        DetourError: when no firewall can be read.
 
     """
-    status = look()
+    status = read()
     if arguments.json:
         sys.stdout.write(json.dumps(facts(status)) + "\n")
     else:
@@ -93,48 +88,51 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if status.redirected else 1
 
 
-def look() -> Status:
-    """Return what stands.
-
-    Raises:
-        DetourError: when no firewall can be looked at.
-
-    """
+def read() -> Status:
+    """Read the status; DetourError if no firewall can be read."""
     with FirewallSelector("auto", namespaces.ip_versions()) as selector:
         working, refused = selector.usable()
-        found = tuple(standing(each.name, each.layout, each.installed()) for each in working)
+        firewalls = [summarize(firewall.name, firewall.layout, firewall.installed()) for firewall in working]
     return Status(
-        firewalls=tuple(each for each in found if each.rules),
+        firewalls=tuple(firewall for firewall in firewalls if firewall.rules),
         routes=routes.installed_routes(),
         probe=last_probe.ask(),
         unseen={name: error.reason for name, error in refused.items()},
     )
 
 
+def listing(firewall: InstalledRules) -> str:
+    """Return the command that lists a firewall's rules, for an IP version that has some."""
+    ipv6_only = all(entry.rule is not None and entry.rule.version == 6 for entry in firewall.rules)
+    if firewall.backend == "nftables":
+        return f"nft list table {'ip6' if ipv6_only else 'ip'} imds_detour"
+    return "ip6tables-legacy-save" if ipv6_only else "iptables-legacy-save"
+
+
 def facts(status: Status) -> dict[str, object]:
-    """Return the object that ``--json`` prints; this module's docstring describes it."""
+    """Return the object that ``--json`` prints; the docstring of this module describes it."""
     probe = status.probe
     return {
         "schema": SCHEMA,
         "redirects": [
             {
-                "endpoint": str(used.redirect.endpoint),
-                "mock": str(used.redirect.mock),
+                "endpoint": str(active.redirect.endpoint),
+                "mock": str(active.redirect.mock),
                 "backend": firewall.backend,
-                "connections": used.connections,
+                "connections": active.connections,
             }
             for firewall in status.firewalls
-            for used in firewall.redirects
+            for active in firewall.redirects
         ],
         "guard": [
             {
-                "address": str(each.address),
+                "address": str(guarded.address),
                 "backend": firewall.backend,
-                "how": "drop" if each.drops else "reject",
-                "refused": each.refused,
+                "how": "drop" if guarded.drops else "reject",
+                "refused": guarded.refused,
             }
             for firewall in status.firewalls
-            for each in firewall.guarded
+            for guarded in firewall.guarded
         ],
         "routes": [{"to": str(route.to), "source": str(route.source)} for route in status.routes],
         "probe": probe and {"verified": probe.verified, "text": probe.text, "age": round(probe.age, 3)},
@@ -142,54 +140,54 @@ def facts(status: Status) -> dict[str, object]:
         "rules": [
             {
                 "backend": firewall.backend,
-                "rule": found.rule.spec if found.rule else None,
-                "table": found.rule.table if found.rule else None,
-                "ip": found.rule.version if found.rule else None,
-                "packets": found.packets,
+                "rule": entry.rule.spec if entry.rule else None,
+                "table": entry.rule.table if entry.rule else None,
+                "ip": entry.rule.version if entry.rule else None,
+                "packets": entry.packets,
             }
             for firewall in status.firewalls
-            for found in firewall.rules
+            for entry in firewall.rules
         ],
         "unseen": status.unseen,
     }
 
 
 def show(status: Status, terminal: Terminal) -> None:
-    """Write it for people."""
+    """Print the status for people."""
     if not status.firewalls and not status.routes:
-        terminal.line("nothing of imds-detour's stands in this network namespace")
+        terminal.line("no imds-detour rules in this network namespace")
     redirects = [
-        (str(used.redirect.endpoint), str(used.redirect.mock), firewall.backend, used.connections)
+        (str(active.redirect.endpoint), str(active.redirect.mock), firewall.backend, active.connections)
         for firewall in status.firewalls
-        for used in firewall.redirects
+        for active in firewall.redirects
     ]
     guards = [
-        (str(each.address), "drops" if each.drops else "rejects", firewall.backend, each.refused)
+        (str(guarded.address), "drops" if guarded.drops else "rejects", firewall.backend, guarded.refused)
         for firewall in status.firewalls
-        for each in firewall.guarded
+        for guarded in firewall.guarded
     ]
     tables: list[tuple[tuple[str, ...], Sequence[Sequence[str | int]]]] = [
         (("REDIRECT", "TO", "BY", "CONNECTIONS"), redirects),
         (("GUARD", "HOW", "BY", "PACKETS REFUSED"), guards),
         (("ROUTE", "OVER", "SOURCE"), [(str(route.to), "lo", str(route.source)) for route in status.routes]),
     ]
-    shown = [table for table in tables if table[1]]
-    for head, rows in shown:
-        terminal.table(head, rows)
-        terminal.line()
+    for head, rows in tables:
+        if rows:
+            terminal.table(head, rows)
+            terminal.line()
     if status.firewalls and not redirects:
-        terminal.line("no redirect stands: the guard alone refuses what goes to the addresses above", Style.YELLOW)
+        terminal.line("no redirect: the guard refuses packets to the addresses above", Style.YELLOW)
     if status.firewalls and not guards:
-        terminal.line("no guard stands: what is not redirected goes out as ever", Style.YELLOW)
+        terminal.line("no guard: packets that are not redirected leave this network namespace", Style.YELLOW)
     if probe := status.probe:
-        said = "verified" if probe.verified else "failed"
+        outcome = "verified" if probe.verified else "failed"
         terminal.line(
-            f"last probe of the sidecar: {said} {probe.age:.1f} s ago, {probe.text}",
+            f"last probe of the sidecar: {outcome} {probe.age:.1f} s ago, {probe.text}",
             Style.GREEN if probe.verified else Style.RED,
         )
     for firewall in status.firewalls:
         for fault in firewall.faults:
             terminal.line(f"{firewall.backend}: {fault}", Style.RED)
-        terminal.line(f"`{LISTINGS[firewall.backend]}` shows the rules", Style.DIM)
-    for name, why in status.unseen.items():
-        terminal.line(f"{name} could not be looked at: {why}", Style.DIM)
+        terminal.line(f"`{listing(firewall)}` shows the rules", Style.DIM)
+    for name, reason in status.unseen.items():
+        terminal.line(f"{name} cannot be read: {reason}", Style.DIM)

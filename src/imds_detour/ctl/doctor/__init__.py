@@ -1,6 +1,6 @@
-"""Everything that a redirect needs, in the order in which it is needed, one function each.
+"""The doctor's checks, a function each, in the order in which a start needs what they check.
 
-They write no rule, route or file; to ask for its tables makes the kernel load modules, and the tables, which are empty.
+They write no rule, route or file. Asking for its tables makes the kernel load modules and create the tables.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from imds_detour.config.services import Service
     from imds_detour.ctl.doctor.context import DoctorContext
-    from imds_detour.ctl.doctor.result import Finding
+    from imds_detour.ctl.doctor.result import CheckResult
 
-OF_THE_CONTAINER: tuple[Callable[[DoctorContext], Finding], ...] = (
+CONTAINER_CHECKS: tuple[Callable[[DoctorContext], CheckResult], ...] = (
     process.network_namespace,
     process.user_namespace,
     process.net_admin,
@@ -29,7 +29,7 @@ OF_THE_CONTAINER: tuple[Callable[[DoctorContext], Finding], ...] = (
     kernel.firewall,
     configuration.settings_make_sense,
 )
-OF_A_MOCK: tuple[Callable[[DoctorContext, Service], Finding], ...] = (
+MOCK_CHECKS: tuple[Callable[[DoctorContext, Service], CheckResult], ...] = (
     network.resolver,
     network.name,
     network.route,
@@ -38,21 +38,21 @@ OF_A_MOCK: tuple[Callable[[DoctorContext, Service], Finding], ...] = (
     network.who,
     network.redirect,
 )
-OF_THE_APP: tuple[Callable[[DoctorContext], Finding], ...] = (
+APP_CHECKS: tuple[Callable[[DoctorContext], CheckResult], ...] = (
     configuration.proxy,
     configuration.disabled,
     configuration.endpoint_variables,
 )
 
 
-def examine(context: DoctorContext) -> Iterator[Finding]:
-    """Look at one precondition after the other, each service's mock in turn, and yield what is found."""
-    for check in OF_THE_CONTAINER:
+def run_checks(context: DoctorContext) -> Iterator[CheckResult]:
+    """Run all checks, those of a mock for each service, and yield their results."""
+    for check in CONTAINER_CHECKS:
         yield check(context)
     for service in context.services:
-        for check_mock in OF_A_MOCK:
-            finding = context.once(check_mock, service)
-            which = f"{finding.name} ({service.preset.name})" if len(context.services) > 1 else finding.name
-            yield replace(finding, name=which)
-    for check in OF_THE_APP:
+        for check_mock in MOCK_CHECKS:
+            result = context.once(check_mock, service)
+            name = f"{result.name} ({service.preset.name})" if len(context.services) > 1 else result.name
+            yield replace(result, name=name)
+    for check in APP_CHECKS:
         yield check(context)

@@ -1,11 +1,11 @@
-"""What the environment says: the settings, and variables that lead SDKs past any redirect."""
+"""Checks of the environment: the settings, and variables that lead SDKs past a redirect."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from imds_detour.config import settings
-from imds_detour.ctl.doctor.result import Finding, fail, ok, skipped, warn
+from imds_detour.ctl.doctor.result import CheckResult, fail, ok, skipped, warn
 from imds_detour.process.environment import AWS_DISABLED, proxy_exemption
 
 if TYPE_CHECKING:
@@ -14,26 +14,25 @@ if TYPE_CHECKING:
     from imds_detour.ctl.doctor.context import DoctorContext
 
 
-def settings_make_sense(context: DoctorContext) -> Finding:
-    """Look whether the MOCK_* variables make sense; one that means nothing is a typo."""
+def settings_make_sense(context: DoctorContext) -> CheckResult:
+    """Check the MOCK_* variables; an unknown one is a typo."""
     name = "settings"
     if context.error is not None:
         return fail(name, context.error.reason, context.error.remedy)
-    unknown = settings.unknown(context.environ)
-    if unknown:
-        seen = f"{unknown[0]} is not a setting of imds-detour{settings.similar(unknown[0])}"
-        return warn(name, seen, "correct its name, or take it out: `imds-detour --help` lists them all")
-    return ok(
-        name, "; ".join(f"{each.preset.name} -> {each.mock.host} port {each.mock.port}" for each in context.services)
-    )
+    names = settings.unknown(context.environ)
+    if names:
+        seen = f"{names[0]} is not a setting of imds-detour{settings.similar(names[0])}"
+        return warn(name, seen, "correct its name, or remove it: `imds-detour --help` lists them all")
+    arrows = (f"{service.preset.name} -> {service.mock.host} port {service.mock.port}" for service in context.services)
+    return ok(name, "; ".join(arrows))
 
 
-def proxy(context: DoctorContext) -> Finding:
-    """Look for a proxy: it takes metadata requests away before any firewall sees them."""
+def proxy(context: DoctorContext) -> CheckResult:
+    """Check for a proxy, which gets metadata requests before a firewall sees them."""
     name = "proxy variables"
     exemption = proxy_exemption(context.environ, _hosts(context))
     if exemption is None:
-        return ok(name, "none that takes metadata requests away")
+        return ok(name, "none that gets metadata requests")
     seen = f"{exemption.proxy} is set, and NO_PROXY does not name {', '.join(exemption.hosts)}"
     if context.settings is None or context.settings.no_proxy:
         return ok(name, f"{seen}: imds-detour adds what is missing, for the app")
@@ -45,21 +44,21 @@ def proxy(context: DoctorContext) -> Finding:
     )
 
 
-def disabled(context: DoctorContext) -> Finding:
-    """Look whether AWS SDKs are told not to ask: then they never get to any redirect."""
+def disabled(context: DoctorContext) -> CheckResult:
+    """Check whether AWS SDKs are disabled: then they never ask."""
     name = AWS_DISABLED
     value = context.environ.get(name, "")
-    if value.lower() == "true" and any(each.preset.name == "aws" for each in context.services):
+    if value.lower() == "true" and any(service.preset.name == "aws" for service in context.services):
         return fail(
             name,
             f"{value}: AWS SDKs do not ask the metadata service at all",
-            f'in Compose `environment: {{{name}: "false"}}`, or take it out of the Dockerfile',
+            f'in Compose `environment: {{{name}: "false"}}`, or remove it from the Dockerfile',
         )
     return ok(name, f"{value}" if value else "not set")
 
 
-def endpoint_variables(context: DoctorContext) -> Finding:
-    """Look for variables that name another endpoint: the SDKs that honour them go there."""
+def endpoint_variables(context: DoctorContext) -> CheckResult:
+    """Check for variables with another endpoint: SDKs that follow them ask there."""
     name = "endpoint variables"
     if context.backend == "env":
         return skipped(name, "MOCK_BACKEND=env sets them for the app")
@@ -70,14 +69,14 @@ def endpoint_variables(context: DoctorContext) -> Finding:
             if value and not any(host in value for host in (*hosts, *service.preset.names)):
                 return warn(
                     name,
-                    f"{variable}={value}: SDKs that honour it go there, and not to {hosts[0]}",
-                    f"take {variable} out, unless it is meant",
+                    f"{variable}={value}: SDKs that follow it ask there, and not {hosts[0]}",
+                    f"remove {variable}, unless it is meant",
                 )
-    return ok(name, "none that leads elsewhere")
+    return ok(name, "none with another endpoint")
 
 
 def _hosts(context: DoctorContext) -> Iterator[str]:
-    """Yield what SDKs write in their URLs, as environment.py has it."""
+    """Yield the hosts in the URLs of SDKs, as process/environment.py does."""
     for service in context.services:
         for endpoint in service.preset.endpoints:
             yield from dict.fromkeys((str(endpoint.address), endpoint.host))

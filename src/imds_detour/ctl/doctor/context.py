@@ -1,4 +1,4 @@
-"""What the preconditions are looked at with: settings, namespace, and what has been found out so far."""
+"""What the checks share: settings, namespace, firewalls, and earlier answers."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
     from imds_detour.config.services import Service
     from imds_detour.config.settings import Settings
-    from imds_detour.ctl.doctor.result import Finding
+    from imds_detour.ctl.doctor.result import CheckResult
     from imds_detour.discovery.dns.lookup import Resolution
     from imds_detour.endpoint import Address
     from imds_detour.firewall.rules import Installed
     from imds_detour.system.namespaces import NamespaceInfo
 
 TIMEOUT = 3.0
-"""Seconds for each look-up, connection and request: twenty of them are looked at in a row, and a person waits."""
+"""Seconds for each look-up, connection and request: there are many of them, and a person waits."""
 NOT_ASKED = "not asked for in the host's own network namespace: asking makes its tables"
 
 
@@ -50,12 +50,12 @@ class DoctorContext:
     error: DetourError | None
     versions: tuple[int, ...]
     selector: FirewallSelector
-    _results: dict[tuple[object, Service], Finding] = field(init=False, default_factory=dict)
+    _results: dict[tuple[object, Service], CheckResult] = field(init=False, default_factory=dict)
     _resolutions: dict[str | Address, Resolution | DetourError] = field(init=False, default_factory=dict)
 
     @property
     def services(self) -> tuple[Service, ...]:
-        """What is to be redirected, as far as the settings make sense."""
+        """The services to redirect; none if the settings are not valid."""
         return self.settings.services if self.settings else ()
 
     @property
@@ -65,22 +65,22 @@ class DoctorContext:
 
     @cached_property
     def namespace(self) -> NamespaceInfo:
-        """Whose network namespace this is."""
+        """The signs of whose network namespace this is."""
         return namespaces.read_namespace_info()
 
     @cached_property
     def on_the_host(self) -> bool:
-        """Whether this is the host's own network namespace, where nothing is to be so much as touched."""
+        """Whether this is the host's own network namespace, where nothing may be touched."""
         return namespaces.is_host_netns(self.namespace)
 
     @cached_property
     def capabilities(self) -> int:
-        """The effective set; empty where it cannot be told."""
+        """The effective set; empty if it is unknown."""
         return 0 if isinstance(self._capabilities, DetourError) else self._capabilities
 
     @property
-    def untold(self) -> DetourError | None:
-        """Why it cannot be told what this process may do; None where it can."""
+    def capabilities_unknown(self) -> DetourError | None:
+        """Why the capabilities of this process are unknown; None if they are known."""
         return self._capabilities if isinstance(self._capabilities, DetourError) else None
 
     @cached_property
@@ -117,30 +117,25 @@ class DoctorContext:
         return rules
 
     def resolve(self, host: str | Address) -> Resolution:
-        """Return where a host is; asked once.
-
-        Raises:
-            DetourError: when nobody has an answer, or no mock can be there.
-
-        """
+        """Return the addresses of a host; it is looked up once. DetourError if there is no usable answer."""
         if host not in self._resolutions:
             try:
                 self._resolutions[host] = Lookup(host).attempt(Deadline(TIMEOUT))
             except DetourError as error:
                 self._resolutions[host] = error
-        found = self._resolutions[host]
-        if isinstance(found, DetourError):
-            raise found
-        return found
+        resolution = self._resolutions[host]
+        if isinstance(resolution, DetourError):
+            raise resolution
+        return resolution
 
-    def once(self, check: Callable[[DoctorContext, Service], Finding], service: Service) -> Finding:
-        """Return what a check finds; it is made once, however often it is asked for."""
+    def once(self, check: Callable[[DoctorContext, Service], CheckResult], service: Service) -> CheckResult:
+        """Return the result of a check, which runs once."""
         if (check, service) not in self._results:
             self._results[check, service] = check(self, service)
         return self._results[check, service]
 
     def mock(self, service: Service) -> tuple[Endpoint, Question] | None:
-        """Return where a service's mock is to be asked, and what; None when it is not known, or of no use here."""
+        """Return a service's mock and the question to it; None without a usable address."""
         try:
             addresses = self.resolve(service.mock.host).addresses
         except DetourError:

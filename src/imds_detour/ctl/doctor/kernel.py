@@ -1,11 +1,11 @@
-"""Whether this kernel can redirect, and the libraries are there."""
+"""Checks of the kernel and the libraries."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from imds_detour.ctl.doctor.context import NOT_ASKED
-from imds_detour.ctl.doctor.result import Finding, fail, ok, skipped, warn
+from imds_detour.ctl.doctor.result import CheckResult, fail, ok, skipped, warn
 from imds_detour.errors import DetourError
 from imds_detour.firewall.iptables.loader import PACKAGES
 from imds_detour.firewall.iptables.preflight import require_capabilities, require_tables
@@ -16,17 +16,17 @@ from imds_detour.system.capabilities import NET_ADMIN
 if TYPE_CHECKING:
     from imds_detour.ctl.doctor.context import DoctorContext
 
-OTHER = "; nftables takes its place"
-UNASKED = "cannot be asked for without NET_ADMIN"
+NFT_INSTEAD = "; nftables takes its place"
+WITHOUT_NET_ADMIN = "cannot be asked for without NET_ADMIN"
 
 
-def legacy_kernel(context: DoctorContext) -> Finding:
-    """Look for the tables of legacy iptables, for each IP version that there is."""
+def legacy_kernel(context: DoctorContext) -> CheckResult:
+    """Check for the tables of legacy iptables, for each IP version."""
     name = "legacy iptables"
     if context.backend in ("nft", "env"):
         return skipped(name, f"MOCK_BACKEND={context.backend} does without")
-    if _known_to_lack_net_admin(context):
-        return skipped(name, UNASKED)
+    if _lacks_net_admin(context):
+        return skipped(name, WITHOUT_NET_ADMIN)
     if context.on_the_host:
         return skipped(name, NOT_ASKED)
     if error := _tables_missing(context):
@@ -34,7 +34,7 @@ def legacy_kernel(context: DoctorContext) -> Finding:
     return ok(name, "in the kernel, for " + " and ".join(f"IPv{version}" for version in context.versions))
 
 
-def libraries(context: DoctorContext) -> Finding:
+def libraries(context: DoctorContext) -> CheckResult:
     """Load python-iptables, the libraries of iptables, and their extensions."""
     name = "libraries"
     if context.backend in ("nft", "env"):
@@ -52,13 +52,13 @@ def libraries(context: DoctorContext) -> Finding:
     return _without_legacy(context, name, error.reason, remedy)
 
 
-def nftables(context: DoctorContext) -> Finding:
-    """Look for the nf_tables of the kernel."""
+def nftables(context: DoctorContext) -> CheckResult:
+    """Check for nf_tables in the kernel."""
     name = "nftables"
     if context.backend in ("legacy", "env"):
         return skipped(name, f"MOCK_BACKEND={context.backend} does without")
-    if _known_to_lack_net_admin(context):
-        return skipped(name, UNASKED)
+    if _lacks_net_admin(context):
+        return skipped(name, WITHOUT_NET_ADMIN)
     error = context.nft_refusal
     if error is None:
         return ok(name, "in the kernel")
@@ -67,8 +67,8 @@ def nftables(context: DoctorContext) -> Finding:
     return ok(name, f"{error.reason}; not needed, legacy iptables works")
 
 
-def firewall(context: DoctorContext) -> Finding:
-    """Say which one would be taken."""
+def firewall(context: DoctorContext) -> CheckResult:
+    """Say which firewall a start would use."""
     name = "firewall"
     if context.backend == "env":
         return skipped(name, "MOCK_BACKEND=env changes no rules")
@@ -84,7 +84,7 @@ def firewall(context: DoctorContext) -> Finding:
 
 
 def _tables_missing(context: DoctorContext) -> DetourError | None:
-    """Return why legacy iptables has no place here, whatever there is of its libraries; None when it has one."""
+    """Return why the kernel has no legacy tables for this process; None if it has them."""
     try:
         for version in context.versions:
             require_capabilities()
@@ -94,14 +94,14 @@ def _tables_missing(context: DoctorContext) -> DetourError | None:
     return None
 
 
-def _known_to_lack_net_admin(context: DoctorContext) -> bool:
-    """Whether asking the kernel is in vain; where capabilities cannot be told, the kernel tells."""
-    return context.untold is None and not context.capabilities & NET_ADMIN
+def _lacks_net_admin(context: DoctorContext) -> bool:
+    """Whether NET_ADMIN is known to be missing; if that is unknown, the kernel is asked."""
+    return context.capabilities_unknown is None and not context.capabilities & NET_ADMIN
 
 
-def _without_legacy(context: DoctorContext, name: str, reason: str, remedy: str) -> Finding:
+def _without_legacy(context: DoctorContext, name: str, reason: str, remedy: str) -> CheckResult:
     if context.backend == "legacy":
         return fail(name, reason, remedy)
     if context.nft_refusal is None:
-        return ok(name, reason + OTHER)
+        return ok(name, reason + NFT_INSTEAD)
     return warn(name, reason, remedy)

@@ -1,4 +1,4 @@
-"""The way to one service's mock: resolver, name, routes, TCP, HTTP, and who answers."""
+"""Checks of one service's mock: resolver, name, route, TCP, HTTP, and its answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from imds_detour.ctl.doctor.context import TIMEOUT
-from imds_detour.ctl.doctor.result import Finding, State, fail, ok, skipped, warn
+from imds_detour.ctl.doctor.result import CheckResult, State, fail, ok, skipped, warn
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns import nameservers, resolv_conf
 from imds_detour.discovery.dns.resolv_conf import server_among
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 NO_MOCK = "no address to ask"
 
 
-def resolver(context: DoctorContext, service: Service) -> Finding:
-    """Ask each DNS server; that it knows no such name is an answer, and /etc/hosts will do as well."""
+def resolver(context: DoctorContext, service: Service) -> CheckResult:
+    """Ask each DNS server. "No such name" is an answer too, and /etc/hosts may have the name."""
     name, host = "resolver", service.mock.host
     addresses = [at.address for at in service.preset.endpoints]
     if context.settings and context.settings.guard and (closed := server_among(addresses, resolv_conf.read())):
         return warn(
             name,
-            f"{closed} is the DNS server as well, as on Google Cloud: the guard would close it",
+            f"{closed} is the DNS server too, as on Google Cloud: the guard would close it",
             "give the container another: in Compose `dns: [ADDRESS]`; or leave the address open with MOCK_GUARD=off",
         )
     if not isinstance(host, str):
@@ -44,17 +44,17 @@ def resolver(context: DoctorContext, service: Service) -> Finding:
     except DetourError:
         known = False
     try:
-        complaints = nameservers.complaints(host, Deadline(TIMEOUT))
+        failures = nameservers.failures(host, Deadline(TIMEOUT))
     except NotYetError as error:
-        complaints = {resolv_conf.PATH: error.reason}
-    silent = {server: what for server, what in complaints.items() if what}
-    seen = "; ".join(f"{server} {what}" for server, what in silent.items())
-    if not complaints:
+        failures = {resolv_conf.PATH: error.reason}
+    failed = {server: failure for server, failure in failures.items() if failure}
+    seen = "; ".join(f"{server} {failure}" for server, failure in failed.items())
+    if not failures:
         seen = f"{resolv_conf.PATH} names no DNS server"
-    if len(silent) < len(complaints):
-        return ok(name, "; ".join([f"{server} answers" for server in complaints if server not in silent]))
+    if len(failed) < len(failures):
+        return ok(name, "; ".join([f"{server} answers" for server in failures if server not in failed]))
     if known:
-        return warn(name, f"{seen}; the name is known without (/etc/hosts)")
+        return warn(name, f"{seen}; /etc/hosts has the name")
     return fail(
         name,
         seen,
@@ -63,8 +63,8 @@ def resolver(context: DoctorContext, service: Service) -> Finding:
     )
 
 
-def name(context: DoctorContext, service: Service) -> Finding:
-    """Look the mock's name up; it must have an address that is of use here."""
+def name(context: DoctorContext, service: Service) -> CheckResult:
+    """Look the mock's name up; it must have a usable address."""
     label, host = "name", service.mock.host
     try:
         resolution = context.resolve(host)
@@ -91,8 +91,8 @@ def name(context: DoctorContext, service: Service) -> Finding:
     )
 
 
-def route(context: DoctorContext, service: Service) -> Finding:
-    """Look for a route to the mock; one to the metadata address we add where it is missing."""
+def route(context: DoctorContext, service: Service) -> CheckResult:
+    """Check for a route to the mock. A start adds one to the metadata address if it is missing."""
     label, mock = "route", context.mock(service)
     if mock is None:
         return skipped(label, NO_MOCK)
@@ -105,11 +105,11 @@ def route(context: DoctorContext, service: Service) -> Finding:
         )
     metadata = next(at.address for at in service.preset.endpoints if at.address.version == address.version)
     added = routes.required_route(metadata, address)
-    there = f"one to {metadata} over lo would be added" if added else f"one to {metadata} as well"
-    return ok(label, f"there is one to the mock at {address}; {there}")
+    second = f"one to {metadata} over lo would be added" if added else f"one to {metadata} too"
+    return ok(label, f"there is one to the mock at {address}; {second}")
 
 
-def tcp(context: DoctorContext, service: Service) -> Finding:
+def tcp(context: DoctorContext, service: Service) -> CheckResult:
     """Connect to the mock."""
     label, mock = "TCP", context.mock(service)
     if mock is None:
@@ -134,8 +134,8 @@ def tcp(context: DoctorContext, service: Service) -> Finding:
     return ok(label, f"{at} accepts")
 
 
-def http(context: DoctorContext, service: Service) -> Finding:
-    """Ask whatever listens there, to hear whether it speaks HTTP."""
+def http(context: DoctorContext, service: Service) -> CheckResult:
+    """Check whether the server at the mock's address speaks HTTP."""
     label, mock = "HTTP", context.mock(service)
     if mock is None or context.once(tcp, service).state is not State.OK:
         return skipped(label, NO_MOCK if mock is None else "no connection")
@@ -149,13 +149,13 @@ def http(context: DoctorContext, service: Service) -> Finding:
     return ok(label, f"{at} answers, with status {reply.status}")
 
 
-def who(context: DoctorContext, service: Service) -> Finding:
-    """Ask it for the proof that it is the service that it stands for."""
+def who(context: DoctorContext, service: Service) -> CheckResult:
+    """Ask the mock for its identity."""
     label, mock = "who answers", context.mock(service)
     if mock is None or context.once(http, service).state is not State.OK:
         return skipped(label, NO_MOCK if mock is None else "no HTTP")
     if context.settings and not context.settings.probe:
-        return skipped(label, "MOCK_PROBE=off: nobody is asked")
+        return skipped(label, "MOCK_PROBE=off: the mock is not asked")
     at, question = mock
     try:
         return ok(label, f"{identify(at, question, Deadline(TIMEOUT))}, at {at}")
@@ -168,26 +168,26 @@ def who(context: DoctorContext, service: Service) -> Finding:
         )
 
 
-def redirect(context: DoctorContext, service: Service) -> Finding:
-    """Ask through a redirect of ours, where one stands; where none does, nobody is asked."""
+def redirect(context: DoctorContext, service: Service) -> CheckResult:
+    """Ask through a redirect of imds-detour; without one, the metadata address is not asked."""
     label, mock = "redirect", context.mock(service)
-    standing = {
-        (installed.rule.destination, installed.rule.port): installed.rule.action.to
-        for installed in context.installed
-        if installed.rule and isinstance(installed.rule.action, Dnat)
+    mocks = {
+        (entry.rule.destination, entry.rule.port): entry.rule.action.to
+        for entry in context.installed
+        if entry.rule and isinstance(entry.rule.action, Dnat)
     }
     for at in service.preset.endpoints:
-        leads_to = standing.get((at.address, at.port))
+        leads_to = mocks.get((at.address, at.port))
         if leads_to is not None and mock is not None and mock[0].address.version == at.address.version:
             return _through(label, at, leads_to, mock)
-    return skipped(label, "none of ours stands here yet, or none can be seen")
+    return skipped(label, "none is installed yet, or none can be seen")
 
 
-def _through(label: str, at: Endpoint, leads_to: Endpoint, mock: tuple[Endpoint, Question]) -> Finding:
-    again = "start this container again, or run `imds-detourctl init`"
+def _through(label: str, at: Endpoint, leads_to: Endpoint, mock: tuple[Endpoint, Question]) -> CheckResult:
+    restart = "restart this container, or run `imds-detourctl init`"
     if leads_to.port != mock[0].port or leads_to.address != mock[0].address:
-        return warn(label, f"{at} leads to {leads_to}, and the mock is at {mock[0]}", again)
+        return warn(label, f"{at} leads to {leads_to}, and the mock is at {mock[0]}", restart)
     try:
         return ok(label, f"{at} -> {leads_to}: {identify(at, mock[1], Deadline(TIMEOUT))}")
     except NotYetError as error:
-        return fail(label, f"{at} -> {leads_to}: {error.reason}", f"`imds-detourctl remove`, then {again}")
+        return fail(label, f"{at} -> {leads_to}: {error.reason}", f"`imds-detourctl remove`, then {restart}")

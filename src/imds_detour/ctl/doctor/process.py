@@ -1,11 +1,11 @@
-"""Whose namespaces this process is in, and what it may do there."""
+"""Checks of this process: its namespaces and capabilities."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
-from imds_detour.ctl.doctor.result import Finding, fail, ok, untold, warn
+from imds_detour.ctl.doctor.result import CheckResult, fail, ok, unknown, warn
 from imds_detour.errors import words
 from imds_detour.system import namespaces
 from imds_detour.system.capabilities import NET_ADMIN, NET_RAW
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 SETPCAP = 1 << 8
 """linux/capability.h: CAP_SETPCAP."""
 UID_MAP = "/proc/self/uid_map"
-"""user_namespaces(7); not there without CONFIG_USER_NS, nor where /proc is hidden."""
+"""user_namespaces(7); missing without CONFIG_USER_NS, and if /proc is hidden."""
 
 
-def network_namespace(context: DoctorContext) -> Finding:
-    """Look whether it is a container's own, not the machine's."""
+def network_namespace(context: DoctorContext) -> CheckResult:
+    """Check that the network namespace is not the host's."""
     name = "network namespace"
     if context.on_the_host:
         return fail(
@@ -30,24 +30,24 @@ def network_namespace(context: DoctorContext) -> Finding:
             " the whole machine is meant, `imds-detourctl init --host`",
         )
     if not context.namespace.net:
-        return untold(name, "/proc/self/ns/net is hidden; it counts for the container's own")
+        return unknown(name, "/proc/self/ns/net is hidden; it counts for the container's own")
     return ok(name, "one of its own")
 
 
-def user_namespace(_context: DoctorContext) -> Finding:
-    """Look whether the network namespace belongs to the user namespace in which our capabilities hold."""
+def user_namespace(_context: DoctorContext) -> CheckResult:
+    """Check that the network namespace belongs to the user namespace of this process."""
     name = "user namespace"
     if namespaces.is_owned_by_another_user_namespace():
         return fail(
             name,
-            "the network namespace belongs to another user namespace, in which our capabilities mean nothing",
+            "the network namespace belongs to another user namespace, where this process has no capabilities",
             "start it as the container's own process, not below another `unshare --user`; no `userns_mode:` in Compose",
         )
     try:
         with open(UID_MAP) as ids:
             mapped = [line.split() for line in ids]
     except OSError as error:
-        return untold(name, f"{UID_MAP}: {words(error)}")
+        return unknown(name, f"{UID_MAP}: {words(error)}")
     if [line[:2] for line in mapped] == [["0", "0"]]:
         return ok(name, "the machine's first")
     return ok(
@@ -55,15 +55,15 @@ def user_namespace(_context: DoctorContext) -> Finding:
     )
 
 
-def net_admin(context: DoctorContext) -> Finding:
-    """Look for NET_ADMIN in the effective set: rules and routes take it."""
+def net_admin(context: DoctorContext) -> CheckResult:
+    """Check for NET_ADMIN in the effective set, which rules and routes need."""
     name = "NET_ADMIN"
     if context.backend == "env":
         return ok(name, "not needed: MOCK_BACKEND=env changes no rules")
-    if context.untold and context.settings and context.settings.keep_net_admin:
-        return untold(name, context.untold.reason)
-    if context.untold:  # whoever cannot see that NET_ADMIN is given up does not start the app
-        return fail(name, context.untold.reason, context.untold.remedy)
+    if context.capabilities_unknown and context.settings and context.settings.keep_net_admin:
+        return unknown(name, context.capabilities_unknown.reason)
+    if context.capabilities_unknown:  # a start that cannot see that NET_ADMIN is dropped fails
+        return fail(name, context.capabilities_unknown.reason, context.capabilities_unknown.remedy)
     if context.capabilities & NET_ADMIN:
         return ok(name, "given")
     uid = os.geteuid()
@@ -76,35 +76,33 @@ def net_admin(context: DoctorContext) -> Finding:
     return fail(name, "not given", "add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`")
 
 
-def net_raw(context: DoctorContext) -> Finding:
-    """Look for NET_RAW: legacy iptables opens a raw socket; nftables does not."""
+def net_raw(context: DoctorContext) -> CheckResult:
+    """Check for NET_RAW: legacy iptables opens a raw socket, nftables does not."""
     name = "NET_RAW"
-    if context.untold:
-        return untold(name, context.untold.reason)
+    if context.capabilities_unknown:
+        return unknown(name, context.capabilities_unknown.reason)
     if context.capabilities & NET_RAW:
         return ok(name, "given")
     if context.backend == "legacy":
         return fail(
             name,
             "not given, and legacy iptables opens a raw socket",
-            "add it: in Compose `cap_add: [NET_ADMIN, NET_RAW]`; or let MOCK_BACKEND be auto, which takes nftables",
+            "add it: in Compose `cap_add: [NET_ADMIN, NET_RAW]`; or let MOCK_BACKEND be auto, which uses nftables",
         )
     return ok(name, "not given, and not needed: nftables does without")
 
 
-def setpcap(context: DoctorContext) -> Finding:
-    """Look for SETPCAP: giving NET_ADMIN up for good takes it, or no_new_privs with its side effects."""
+def setpcap(context: DoctorContext) -> CheckResult:
+    """Check for SETPCAP: dropping NET_ADMIN needs it, or no_new_privs with its side effects."""
     name = "SETPCAP"
-    if context.untold:
-        return untold(name, context.untold.reason)
+    if context.capabilities_unknown:
+        return unknown(name, context.capabilities_unknown.reason)
     if context.capabilities & SETPCAP or not context.capabilities & NET_ADMIN:
-        return ok(
-            name, "given" if context.capabilities & SETPCAP else "not given, and there is no NET_ADMIN to give up"
-        )
+        return ok(name, "given" if context.capabilities & SETPCAP else "not given, and there is no NET_ADMIN to drop")
     if context.settings and context.settings.keep_net_admin:
         return ok(name, "not given, and not needed: MOCK_KEEP_NET_ADMIN=1")
     return warn(
         name,
-        "not given: NET_ADMIN is given up by no_new_privs, and set-uid programs such as sudo have no effect in the app",
+        "not given: NET_ADMIN is dropped by no_new_privs, and set-uid programs such as sudo have no effect in the app",
         "if the app needs those: in Compose `cap_add: [NET_ADMIN, SETPCAP]`",
     )

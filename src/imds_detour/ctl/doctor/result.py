@@ -1,4 +1,4 @@
-"""What the doctor finds: one value for each precondition."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class State(Enum):
-    """How it is with a precondition."""
+    """The state of what was checked."""
 
     OK = "ok"
     WARN = "warn"
@@ -16,14 +16,14 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One precondition, looked at.
+class CheckResult:
+    """The result of a check.
 
     Attributes:
-        name: what it is, in a word or two.
-        state: how it is with it.
-        seen: what was seen, in words.
-        remedy: the one thing to change, with the Compose or Dockerfile line; empty where nothing is to be changed.
+        name: what was checked, in a word or two.
+        state: its state.
+        seen: what was seen.
+        remedy: what to change, with the Compose or Dockerfile line; empty if nothing is to be changed.
 
     """
 
@@ -33,26 +33,26 @@ class Finding:
     remedy: str = ""
 
 
-def ok(name: str, seen: str) -> Finding:
-    """Return a finding that all is well."""
-    return Finding(name, State.OK, seen)
+def ok(name: str, seen: str) -> CheckResult:
+    """Return a result that all is well."""
+    return CheckResult(name, State.OK, seen)
 
 
-def warn(name: str, seen: str, remedy: str = "") -> Finding:
-    """Return a finding that stops nothing by itself."""
-    return Finding(name, State.WARN, seen, remedy)
+def warn(name: str, seen: str, remedy: str = "") -> CheckResult:
+    """Return a result that stops nothing by itself."""
+    return CheckResult(name, State.WARN, seen, remedy)
 
 
-def fail(name: str, seen: str, remedy: str) -> Finding:
-    """Return a finding that stops the redirect, or makes it useless."""
-    return Finding(name, State.FAIL, seen, remedy)
+def fail(name: str, seen: str, remedy: str) -> CheckResult:
+    """Return a result that stops the redirect, or makes it useless."""
+    return CheckResult(name, State.FAIL, seen, remedy)
 
 
-def untold(name: str, why: str) -> Finding:
-    """Return that it cannot be seen from here: that is no failure, and nothing to call well."""
-    return Finding(name, State.SKIPPED, f"cannot be told: {why}")
+def unknown(name: str, reason: str) -> CheckResult:
+    """Return a result for what cannot be seen from here."""
+    return CheckResult(name, State.SKIPPED, f"cannot be told: {reason}")
 
 
-def skipped(name: str, why: str) -> Finding:
-    """Return that it was not looked at, for want of something that comes before."""
-    return Finding(name, State.SKIPPED, why)
+def skipped(name: str, reason: str) -> CheckResult:
+    """Return a result for what was not checked, because something before it is missing."""
+    return CheckResult(name, State.SKIPPED, reason)

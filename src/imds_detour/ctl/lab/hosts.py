@@ -1,4 +1,4 @@
-"""Hosts in network namespaces, joined by cables: stand-ins for containers, inside a sandbox."""
+"""Hosts in network namespaces, joined by cables, inside a sandbox. They act as containers."""
 
 from __future__ import annotations
 
@@ -28,38 +28,18 @@ ip link set lo up
 echo ready
 exec cat
 """
-"""A host is a process that holds the namespaces. It ends with its standard input: when whoever made it is gone."""
+"""The process that holds a host's namespaces. It ends with its standard input, so with the process that made it."""
 
 
 class Host:
-    """A host with a network, a /run, and name service files of its own."""
+    """A host with its own network, /run, and name service files; start_host() starts one."""
 
-    def __init__(self, *, nameservers: tuple[str, ...] = (), hosts: str = "") -> None:
-        """Make one; it has a loopback device and nothing else until it is linked.
-
-        Raises:
-            DetourError: outside of a sandbox, or when the kernel has no namespaces to give.
-
-        """
-        if not sandbox.inside():
-            raise DetourError(
-                "lab", "hosts are made in a sandbox only", "python -m imds_detour.ctl.lab.sandbox COMMAND"
-            )
-        self._holder = subprocess.Popen(
-            ["unshare", "--net", "--mount", "--", "sh", "-eu", "-c", HOLD, "host", *FILES],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert self._holder.stdout is not None  # noqa: S101  (a pipe was asked for)
-        if self._holder.stdout.readline() != b"ready\n":
-            self.close()
-            raise DetourError("lab", "a network namespace could not be made; its complaint is above")
-        self.write("resolv.conf", "".join(f"nameserver {server}\n" for server in nameservers))
-        self.write("hosts", "127.0.0.1 localhost\n" + hosts)
-        self.write("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n")
+    def __init__(self, holder: subprocess.Popen[bytes]) -> None:
+        """Take the process that holds the namespaces."""
+        self._holder = holder
 
     def write(self, name: str, text: str) -> None:
-        """Give one of FILES, which the host has to itself, another content."""
+        """Replace the content of one of FILES, which each host has its own of."""
         with open(f"/proc/{self.pid}/root/run/etc/{name}", "w") as file:
             file.write(text)
 
@@ -77,16 +57,16 @@ class Host:
         self.close()
 
     def close(self) -> None:
-        """Let the namespaces go. What still runs in there keeps them, so end that first."""
+        """End the host. Processes that still run in it keep its namespaces, so end them first."""
         self._holder.kill()
         self._holder.communicate()
 
     def inside(self, *command: str) -> list[str]:
-        """Return the command line that runs a command in there; the process is the command itself, not a parent."""
+        """Return the command line that runs a command in the host; the process becomes the command."""
         return ["nsenter", "--target", str(self.pid), "--net", "--mount", "--", *command]
 
     def popen(self, *command: str, environ: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:  # noqa: ANN401  (Popen's own)
-        """Start a command in there, text streams by default."""
+        """Start a command in the host, with text streams by default."""
         return subprocess.Popen(self.inside(*command), env=environ, **{"text": True, **options})
 
     def run(
@@ -96,25 +76,50 @@ class Host:
         timeout: float = 60,
         check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command in there and return what it said; a failure raises, unless ``check`` is off."""
+        """Run a command in the host and return its output; a failure raises, unless ``check`` is off."""
         return subprocess.run(
             self.inside(*command), env=environ, timeout=timeout, check=check, capture_output=True, text=True
         )
 
     def ip(self, *arguments: str) -> str:
-        """Run the command of iproute2 in there, to configure or show its network, and return its output."""
+        """Run iproute2's command in the host and return its output."""
         return self.run("ip", *arguments).stdout
 
 
-def link(one: Host, other: Host, name: str, one_address: str, other_address: str) -> None:
-    """Join two hosts by a cable that shows as device ``name`` at both, each with an address (``10.0.0.1/24``)."""
-    one.ip("link", "add", name, "type", "veth", "peer", "name", name, "netns", str(other.pid))
-    for host, address in ((one, one_address), (other, other_address)):
+def start_host(*, nameservers: tuple[str, ...] = (), hosts: str = "") -> Host:
+    """Start a host. It has a loopback device and nothing else until it is linked.
+
+    Raises:
+        DetourError: outside of a sandbox, or when the kernel gives no namespaces.
+
+    """
+    if not sandbox.inside():
+        raise DetourError("lab", "hosts are made in a sandbox only", "python -m imds_detour.ctl.lab.sandbox COMMAND")
+    holder = subprocess.Popen(
+        ["unshare", "--net", "--mount", "--", "sh", "-eu", "-c", HOLD, "host", *FILES],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout is not None  # noqa: S101  (a pipe was asked for)
+    host = Host(holder)
+    if holder.stdout.readline() != b"ready\n":
+        host.close()
+        raise DetourError("lab", "a network namespace could not be made; the error is above")
+    host.write("resolv.conf", "".join(f"nameserver {server}\n" for server in nameservers))
+    host.write("hosts", "127.0.0.1 localhost\n" + hosts)
+    host.write("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n")
+    return host
+
+
+def link(left: Host, right: Host, name: str, left_address: str, right_address: str) -> None:
+    """Join two hosts by a cable, device ``name`` at both, each with an address (``10.0.0.1/24``)."""
+    left.ip("link", "add", name, "type", "veth", "peer", "name", name, "netns", str(right.pid))
+    for host, address in ((left, left_address), (right, right_address)):
         host.ip("address", "add", address, "dev", name, *(["nodad"] if ":" in address else []))
         host.ip("link", "set", name, "up")
 
 
 def environ(**settings: str) -> dict[str, str]:
-    """Return this process's environment without anything of ours, and with the given settings."""
+    """Return this process's environment with these MOCK_* settings and no others."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("MOCK_")}
     return {**plain, **settings}

@@ -1,7 +1,7 @@
-"""What the sidecar saw last: it answers on an abstract Unix socket, for whoever is in the same network namespace.
+"""The sidecar's last probe, over an abstract Unix socket, for `imds-detourctl status`.
 
-Such a socket (unix(7)) has a name and no file: it belongs to the network namespace, as the redirect does, needs no
-writable file system and no shared volume, and is gone when the sidecar is. Whoever connects is told one JSON object,
+The name of such a socket (unix(7)) belongs to the network namespace, as the redirect does. It needs no writable file
+system and no shared volume, and is free again when the sidecar ends. A client receives one JSON object,
 ``{"verified": true, "text": "IMDSv2 i-1234567890abcdef0", "time": 1764100000.0}``, and the connection is closed.
 """
 
@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 
 ADDRESS = "\0imds-detour"
 TIMEOUT = 1.0
-"""Seconds for the sidecar to answer: it is a process of this machine that has the answer at hand."""
-LARGEST = 4096
+"""Seconds for the sidecar to answer."""
+MAX_ANSWER = 4096
 """Bytes of an answer."""
 
 
@@ -25,8 +25,8 @@ class LastProbe:
 
     Attributes:
         verified: whether the mock answered.
-        text: who answered, or why it failed.
-        time: when, in seconds since the epoch.
+        text: the mock's answer, or why it failed.
+        time: seconds since the epoch.
 
     """
 
@@ -40,18 +40,18 @@ class LastProbe:
         return max(0.0, time.time() - self.time)
 
     def encode(self) -> bytes:
-        """Return it as the sidecar sends it."""
+        """Return the bytes that the sidecar sends."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
 
 def ask() -> LastProbe | None:
-    """Return what the sidecar in this network namespace saw last; None without a sidecar, or with one that is dumb."""
+    """Return the last probe of the sidecar in this network namespace; None without a sidecar or a valid answer."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sidecar:
             sidecar.settimeout(TIMEOUT)
             sidecar.connect(ADDRESS)
             data = b""
-            while len(data) <= LARGEST and (more := sidecar.recv(LARGEST)):
+            while len(data) <= MAX_ANSWER and (more := sidecar.recv(MAX_ANSWER)):
                 data += more
         facts = json.loads(data)
         return LastProbe(bool(facts["verified"]), str(facts["text"]), float(facts["time"]))

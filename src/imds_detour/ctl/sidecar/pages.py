@@ -1,8 +1,7 @@
-"""What the sidecar answers over HTTP: health, readiness, metrics, and a page for people. Values only.
+"""The sidecar's HTTP answers: health, readiness, metrics, and a page for people. Values only.
 
-The metrics are written here, in Prometheus' text format, and not by its client library: that one costs 14 MB of
-resident memory (measured: 8.8 MB for a bare CPython 3.11, 23.0 MB after the import), more than everything else in the
-sidecar, for a dozen lines. The tests read them with the library's own parser.
+The metrics are written in Prometheus' text format without its client library, which needs more memory than the rest of
+the sidecar (bench/NOTES.md). Tests read them with the library's parser.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
 COUNTS = {
     "probes": "Probes through a metadata address.",
-    "probe_failures": "Probes that found nobody, or somebody else.",
+    "probe_failures": "Probes that the mock did not answer.",
     "lookups": "Look-ups of mocks' names.",
     "lookup_failures": "Look-ups without an answer.",
-    "swaps": "Redirects that were led to another address.",
-    "closings": "Redirects that were taken out because the mock was gone.",
-    "repairs": "Times that somebody else's change of our firewall rules was undone.",
+    "swaps": "Redirects that were changed to another address.",
+    "closings": "Redirects that were closed because the mock did not answer.",
+    "repairs": "Times that another program's change of the firewall rules was undone.",
 }
 
 
@@ -43,7 +42,7 @@ class Page:
     body: str
 
     def encode(self, *, head: bool = False) -> bytes:
-        """Return it as it goes over the wire; ``head`` leaves the body out."""
+        """Return the bytes of the answer; ``head`` leaves the body out."""
         body = self.body.encode()
         reasons = {200: "OK", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
         lines = (
@@ -65,24 +64,24 @@ def answer(method: str, path: str, state: State, now: float) -> Page:
 
 
 def health(state: State, now: float) -> Page:
-    """Say whether the process is at work."""
+    """Return whether the sidecar loop runs."""
     silent = now - state.beat
     return Page(200, TEXT, "ok\n") if silent < STALE else Page(503, TEXT, f"nothing done for {silent:.0f} s\n")
 
 
 def readiness(state: State, _now: float) -> Page:
-    """Say whether every redirect stands and was verified."""
+    """Return whether every redirect is installed and verified."""
     closed = [f"{service.name}: {service.text}\n" for service in state.services if not service.open]
     return Page(503, TEXT, "".join(closed)) if closed else Page(200, TEXT, "ok\n")
 
 
 def metrics(state: State, now: float) -> Page:
-    """Return everything that can be counted."""
-    lines = [*_head("ready", "gauge", "Whether the redirect stands and was verified, by service.")]
-    lines += [f'imds_detour_ready{{service="{each.name}"}} {int(each.open)}' for each in state.services]
+    """Return the metrics."""
+    lines = [*_head("ready", "gauge", "Whether the redirect is installed and verified, by service.")]
+    lines += [f'imds_detour_ready{{service="{service.name}"}} {int(service.open)}' for service in state.services]
     lines += _head("last_probe_timestamp_seconds", "gauge", "Time of the last probe, by service.")
-    for each in state.services:
-        lines.append(f'imds_detour_last_probe_timestamp_seconds{{service="{each.name}"}} {each.probed:.3f}')
+    for service in state.services:
+        lines.append(f'imds_detour_last_probe_timestamp_seconds{{service="{service.name}"}} {service.probed:.3f}')
     for name, text in COUNTS.items():
         lines += _head(f"{name}_total", "counter", text)
         lines.append(f"imds_detour_{name}_total {state.counts.get(name, 0)}")
@@ -95,14 +94,14 @@ def facts(state: State, now: float) -> Page:
     """Return the same facts as one JSON object."""
     services = [
         {
-            "service": each.name,
-            "endpoints": list(each.endpoints),
-            "mock": each.mock,
-            "ready": each.open,
-            "text": each.text,
-            "seconds": round(now - each.since, 3),
+            "service": service.name,
+            "endpoints": list(service.endpoints),
+            "mock": service.mock,
+            "ready": service.open,
+            "text": service.text,
+            "seconds": round(now - service.since, 3),
         }
-        for each in state.services
+        for service in state.services
     ]
     whole = {"ready": state.ready, "backend": state.backend, "services": services, "counts": state.counts}
     return Page(200, JSON, json.dumps(whole) + "\n")
@@ -112,10 +111,10 @@ def people(state: State, now: float) -> Page:
     """Return a page to look at."""
     shut = "closed" if state.guarded else "not redirected"
     rows = "".join(
-        f"<tr><td>{escape(each.name)}<td>{escape(', '.join(each.endpoints))}<td>{escape(each.mock)}"
-        f"<td class={'open' if each.open else 'closed'}>{'redirected' if each.open else shut}"
-        f"<td>{now - each.since:.0f} s<td>{escape(each.text)}"
-        for each in state.services
+        f"<tr><td>{escape(service.name)}<td>{escape(', '.join(service.endpoints))}<td>{escape(service.mock)}"
+        f"<td class={'open' if service.open else 'closed'}>{'redirected' if service.open else shut}"
+        f"<td>{now - service.since:.0f} s<td>{escape(service.text)}"
+        for service in state.services
     )
     counts = "".join(
         f"<tr><td>{escape(COUNTS[name])}<td>{state.counts.get(name, 0)}" for name in COUNTS if name in state.counts

@@ -136,7 +136,7 @@ class Reconciler:
         self._guard = tuple(rule for rule in installed if rule is not None and rule.table == "filter")
 
     def _reconcile_names(self, targets: Sequence[Target]) -> None:
-        """Restore our lines in /etc/hosts: Kubernetes rewrites a pod's file when a container starts."""
+        """Restore the lines in /etc/hosts: Kubernetes rewrites a pod's file when a container starts."""
         try:
             etc_hosts.add(host_names(targets))
         except DetourError as error:

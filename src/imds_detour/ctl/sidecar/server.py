@@ -66,7 +66,7 @@ class _Server:
             for key, _ in self._selector.select():
                 listener = key.fileobj
                 assert isinstance(listener, socket.socket)  # noqa: S101  (nothing else was registered)
-                with suppress(OSError):  # the client is gone, or too slow
+                with suppress(OSError):  # the client has left, or is too slow
                     connection, _ = listener.accept()
                     with connection:
                         connection.settimeout(TIMEOUT)
@@ -74,8 +74,8 @@ class _Server:
 
     def answer_status(self, connection: socket.socket) -> None:
         state = self._latest()
-        text = "; ".join(f"{each.name}: {each.text}" for each in state.services)
-        probed = min(each.probed or each.since for each in state.services)
+        text = "; ".join(f"{service.name}: {service.text}" for service in state.services)
+        probed = min(service.probed or service.since for service in state.services)
         connection.sendall(LastProbe(state.ready, text, probed).encode())
 
     def answer_http(self, connection: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""What the sidecar knows, as a value: made by the one who follows, read by whoever asks."""
+"""The sidecar's state, as a value for HTTP and `imds-detourctl status`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ class ServiceState:
 
     Attributes:
         name: the preset's name.
-        endpoints: where SDKs look for it, as text.
-        mock: where its mock is: by name and address when a redirect leads there, by name alone when none does.
-        open: whether the redirect stands and was verified; else it is the guard's, where there is one.
-        text: who answered last, or why there is no redirect.
-        since: seconds since the epoch at which it came to be so.
-        probed: seconds since the epoch of the last probe; 0 when there was none.
+        endpoints: its metadata endpoints, as text.
+        mock: its mock: name and address with a redirect, the name alone without.
+        open: whether the redirect is installed and verified; otherwise it is closed by the guard, if there is one.
+        text: the mock's last answer, or why there is no redirect.
+        since: seconds since the epoch when it was opened or closed.
+        probed: seconds since the epoch of the last probe; 0 before the first.
 
     """
 
@@ -36,10 +36,10 @@ class State:
     Attributes:
         services: in the user's order.
         backend: the firewall's name.
-        beat: seconds since the epoch at which it last had a look at everything.
+        beat: seconds since the epoch of the last step.
         started: seconds since the epoch.
-        counts: how often it did what, by the name of what.
-        guarded: whether what is not redirected is closed.
+        counts: counters, by name.
+        guarded: whether metadata addresses that are not redirected are closed.
 
     """
 
@@ -52,5 +52,5 @@ class State:
 
     @property
     def ready(self) -> bool:
-        """Whether every service's redirect stands and was verified."""
+        """Whether every service's redirect is installed and verified."""
         return all(service.open for service in self.services)

@@ -83,13 +83,13 @@ def ask(name: str, deadline: Deadline, trace: Callable[[str], None]) -> Answer:
         except dns.resolver.NXDOMAIN:
             raise NotYetError("lookup", f"{server} says there is no such name (NXDOMAIN)") from None
         except dns.exception.DNSException as error:
-            failure = NotYetError("lookup", f"{server} {_complaint(error)}")
+            failure = NotYetError("lookup", f"{server} {_failure(error)}")
         except OSError as error:
             failure = NotYetError("lookup", f"{server} cannot be asked: {error.strerror or error}")
     raise failure or NotYetError("lookup", f"{PATH} names no DNS server")
 
 
-def complaints(name: str, deadline: Deadline) -> dict[str, str]:
+def failures(name: str, deadline: Deadline) -> dict[str, str]:
     """Ask each server for a name's IPv4 address, and return its failure; an empty string if it answers, also with "no".
 
     Raises:
@@ -97,7 +97,7 @@ def complaints(name: str, deadline: Deadline) -> dict[str, str]:
 
     """
     resolver, servers = _configured()
-    failures = dict.fromkeys(servers, "")
+    by_server = dict.fromkeys(servers, "")
     for server in servers:
         _use(resolver, server, deadline)
         try:
@@ -105,10 +105,10 @@ def complaints(name: str, deadline: Deadline) -> dict[str, str]:
         except dns.resolver.NXDOMAIN:
             continue  # it has answered
         except dns.exception.DNSException as error:
-            failures[server] = _complaint(error)
+            by_server[server] = _failure(error)
         except OSError as error:
-            failures[server] = f"cannot be asked: {error.strerror or error}"
-    return failures
+            by_server[server] = f"cannot be asked: {error.strerror or error}"
+    return by_server
 
 
 def _use(resolver: dns.resolver.Resolver, server: str, deadline: Deadline) -> None:
@@ -172,7 +172,7 @@ def _query(resolver: dns.resolver.Resolver, name: str, kind: str, tell: Callable
         tell(kind, name, "NXDOMAIN")
         raise
     except dns.exception.DNSException as error:
-        tell(kind, name, _complaint(error))
+        tell(kind, name, _failure(error))
         raise
     addresses = tuple(ip_address(record.address) for record in answer.rrset or ())
     tell(kind, str(answer.qname), ", ".join(map(str, addresses)) or "no address")
@@ -180,7 +180,7 @@ def _query(resolver: dns.resolver.Resolver, name: str, kind: str, tell: Callable
     return Answer(addresses, str(resolver.nameservers[0]), float(answer.chaining_result.minimum_ttl))
 
 
-def _complaint(error: dns.exception.DNSException) -> str:
+def _failure(error: dns.exception.DNSException) -> str:
     """Return a server's failure. dnspython has (server, over TCP, port, failure, response) for each one."""
     errors = (error.kwargs or {}).get("errors")
     if not errors and not isinstance(error, dns.exception.Timeout):
