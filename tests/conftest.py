@@ -18,7 +18,7 @@ from imds_detour.ctl.lab import sandbox
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
 
 # A busy machine is not a fault. No examples are stored: the checkout stays clean.
 hypothesis.settings.register_profile("here", deadline=None, database=None)
@@ -105,9 +105,9 @@ def other_users() -> None:
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
+def network() -> Iterator[Network]:
     """Give a mock's host and an app's host, joined by a cable, with a mock and a DNS server to start at will."""
-    from tests.support.hosts.world import World  # noqa: PLC0415  (unit tests need none of it)
+    from tests.support.hosts.network import Network  # noqa: PLC0415  (unit tests need none of it)
 
-    with World() as made:
+    with Network() as made:
         yield made

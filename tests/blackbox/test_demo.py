@@ -13,7 +13,7 @@ import pytest
 
 from imds_detour.ctl.lab.hosts import environ
 from tests.support import SUPPORT
-from tests.support.hosts.world import CTL, ID_URL, INSTANCE
+from tests.support.hosts.network import CTL, ID_URL, INSTANCE
 
 COMMANDS = {
     "the app runs": (CTL, "demo", "--command", "echo started; exec sleep 60"),

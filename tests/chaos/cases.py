@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from imds_detour.config import settings
 from tests.support import SUPPORT
-from tests.support.hosts.world import INSTANCE, MOCK, NAME
+from tests.support.hosts.network import INSTANCE, MOCK, NAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,8 +28,8 @@ class Case:
     Attributes:
         starts: whether the app must start; None where both are right, as long as the contract is kept.
         says: a regular expression for what the final line must say.
-        dns: the plan of the DNS server (tests/support/servers/nanodns.py).
-        http: the plan of the mock (tests/support/servers/faultyhttp.py); None for our own, which does all right;
+        dns: the plan of the DNS server (tests/support/servers/faulty_dns.py).
+        http: the plan of the mock (tests/support/servers/faulty_http.py); None for our own, which does all right;
             empty for nobody.
         beside: the plan of a second mock, at OTHER.
         resolv: /etc/resolv.conf.

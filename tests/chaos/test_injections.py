@@ -22,8 +22,8 @@ import pytest
 from tests.chaos.cases import RIGHT, Case
 from tests.chaos.contract import ANY_USERS_APP, Ended
 from tests.chaos.test_campaign import server
-from tests.support.hosts.stage import BACKENDS, LONG
-from tests.support.hosts.world import MOCK, NAME, NANODNS
+from tests.support.hosts.cloud import BACKENDS, LONG
+from tests.support.hosts.network import FAULTY_DNS, MOCK, NAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +45,7 @@ class Start:
         backends: the firewalls with which it makes them.
         prefix: a command that runs it.
         beside: an injection without which it would not make them.
-        dns: the plan of the DNS server (tests/support/servers/nanodns.py); empty for nobody.
+        dns: the plan of the DNS server (tests/support/servers/faulty_dns.py); empty for nobody.
 
     """
 
@@ -188,12 +188,12 @@ SLACK = 4.0
 def started(judge: Judge, start: Start, backend: str, log: str, calls: str, *flags: str) -> Ended:
     """Start under strace with these flags, from our first line on; it looks at these calls, and writes to a file."""
     judge.clean()
-    with server(judge, NANODNS, MOCK, *start.dns) if start.dns else nullcontext():
+    with server(judge, FAULTY_DNS, MOCK, *start.dns) if start.dns else nullcontext():
         return _traced(judge, start, backend, log, calls, *flags)
 
 
 def _traced(judge: Judge, start: Start, backend: str, log: str, calls: str, *flags: str) -> Ended:
-    environ = judge.stage.settings(None, MOCK_BACKEND=backend, **{**SETTINGS, **start.settings})
+    environ = judge.cloud.settings(None, MOCK_BACKEND=backend, **{**SETTINGS, **start.settings})
     limit = float(environ["MOCK_TIMEOUT"])
     command = (*start.prefix, sys.executable, "-c", LAUNCH, *ANY_USERS_APP)
     traced = ",".join((calls, *(what.partition(":")[0] for what in start.beside)))
@@ -201,7 +201,7 @@ def _traced(judge: Judge, start: Start, backend: str, log: str, calls: str, *fla
     tracer += [word for what in start.beside for word in ("-e", f"inject={what}")]
     with ExitStack() as stack:
         process = stack.enter_context(
-            judge.stage.app.popen(*command, environ=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            judge.cloud.app.popen(*command, environ=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         )
         stack.callback(process.kill)
         stopped = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)

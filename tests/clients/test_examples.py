@@ -9,7 +9,7 @@ import pytest
 
 from tests.clients.cases import DOCUMENT, KEY, NODE, ROLES, ZONE, Case
 from tests.clients.place import OURS, expect
-from tests.support.hosts.world import INSTANCE
+from tests.support.hosts.network import INSTANCE
 
 if TYPE_CHECKING:
     from tests.clients.place import Place

@@ -16,8 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support import SUPPORT
-from tests.support.hosts.stage import LONG, Program
-from tests.support.hosts.world import NAME, World
+from tests.support.hosts.cloud import LONG, Program
+from tests.support.hosts.network import NAME, Network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,15 +79,15 @@ class Asked(NamedTuple):
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
-    """Give them, in a world of their own."""
+    """Give them, in a network of their own."""
     step = tmp_path_factory.mktemp("dns") / "step"
-    with World() as world:
-        server = world.start_dns(f"file:{step}")
+    with Network() as network:
+        server = network.start_dns(f"file:{step}")
         assert server.stdout is not None
         with (
             subprocess.Popen(["cat"], stdin=server.stdout, stdout=subprocess.DEVNULL),  # what it logs
-            world.app.popen(
-                sys.executable, f"{SUPPORT}/clients/asker.py", NAME, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            network.app.popen(
+                sys.executable, f"{SUPPORT}/clients/ask_dns.py", NAME, stdin=subprocess.PIPE, stdout=subprocess.PIPE
             ) as process,
         ):
             try:

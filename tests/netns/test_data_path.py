@@ -16,7 +16,7 @@ import pytest
 from bench.paths import Path, Paths
 from bench.subjects import HERE
 
-from tests.support.hosts.world import DETOUR
+from tests.support.hosts.network import DETOUR
 
 MOST = 2.0
 """How many times the kernel's work of a straight request one may take that is redirected."""

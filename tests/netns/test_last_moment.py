@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.netns.test_signals import APP, BLOCKS_TERM, PID_1, TAKES_TERM, children
-from tests.support.hosts.stage import LONG
-from tests.support.hosts.world import DETOUR, SETTINGS, World
+from tests.support.hosts.cloud import LONG
+from tests.support.hosts.network import DETOUR, SETTINGS, Network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,16 +33,16 @@ Moment = tuple[str, int]
 
 
 @pytest.fixture(scope="module")
-def working() -> Iterator[World]:
-    """Give a world where the app starts."""
-    with World() as made:
+def working() -> Iterator[Network]:
+    """Give a network where the app starts."""
+    with Network() as made:
         made.start_mock("--quiet")
         yield made
 
 
 @contextmanager
 def traced(
-    world: World,
+    network: Network,
     trace: Path,
     *command: str,
     as_pid_1: bool,
@@ -53,7 +53,7 @@ def traced(
     inject = () if at is None else ("-e", f"inject={at[0]}:signal=TERM:when={at[1]}")
     start = (*(PID_1 if as_pid_1 else ()), *before, *STRACE, *inject, "-o", str(trace), *command)
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with world.app.popen(*start, environ={**SETTINGS, "MOCK_LOG": "debug"}, **streams) as process:
+    with network.app.popen(*start, environ={**SETTINGS, "MOCK_LOG": "debug"}, **streams) as process:
         try:
             yield process
         finally:
@@ -77,7 +77,7 @@ def moments(trace: Path) -> list[Moment]:
 
 
 @pytest.fixture(scope="module")
-def last(working: World, tmp_path_factory: pytest.TempPathFactory) -> list[Moment]:
+def last(working: Network, tmp_path_factory: pytest.TempPathFactory) -> list[Moment]:
     """Give the last calls of an undisturbed start, in their order."""
     trace = tmp_path_factory.mktemp("window") / "trace"
     with traced(working, trace, DETOUR, "sh", "-c", "exit 7", as_pid_1=False) as process:
@@ -96,7 +96,7 @@ def chosen(last: list[Moment]) -> list[Moment]:
 
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
 def test_a_stop_at_each_of_the_last_calls_ends_it(
-    working: World, last: list[Moment], tmp_path: Path, as_pid_1: bool
+    working: Network, last: list[Moment], tmp_path: Path, as_pid_1: bool
 ) -> None:
     """From where NET_ADMIN is dropped to the last look at what is pending: 128+n, and the app is not executed."""
     for at in chosen(last):
@@ -108,7 +108,7 @@ def test_a_stop_at_each_of_the_last_calls_ends_it(
         assert at in moments(trace)  # it was sent there, and not before
 
 
-def test_behind_the_last_look_a_stop_is_the_signals_own(working: World, last: list[Moment], tmp_path: Path) -> None:
+def test_behind_the_last_look_a_stop_is_the_signals_own(working: Network, last: list[Moment], tmp_path: Path) -> None:
     """Sent when stops are let through again, it has the default action, as in an app that sets no handler."""
     trace = tmp_path / "trace"
     with traced(working, trace, DETOUR, "sh", "-c", APP, as_pid_1=False, at=last[-1]) as process:
@@ -123,7 +123,7 @@ def says(process: subprocess.Popen[str]) -> str:
 
 
 def test_behind_the_last_look_pid_1_is_as_deaf_as_the_app_itself(
-    working: World, last: list[Moment], tmp_path: Path
+    working: Network, last: list[Moment], tmp_path: Path
 ) -> None:
     """The kernel drops what PID 1 has no handler for, with us and without; the app hears the next stop."""
     for wrapper, at in (((DETOUR,), last[-1]), ((), ("rt_sigaction", 1))):  # dash looks, then traps
@@ -139,7 +139,7 @@ def test_behind_the_last_look_pid_1_is_as_deaf_as_the_app_itself(
 
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
 def test_a_stop_at_each_of_the_last_calls_waits_for_an_app_that_blocks_it(
-    working: World, last: list[Moment], tmp_path: Path, as_pid_1: bool
+    working: Network, last: list[Moment], tmp_path: Path, as_pid_1: bool
 ) -> None:
     """Who has it blocked before us gets it, also when it comes behind the last look."""
     # That Python ignores two signals, and hands it on: one call less for each.

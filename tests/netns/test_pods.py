@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.hosts.network import ID_URL, INSTANCE, METADATA
 from tests.support.hosts.pods import BACKEND, CLUSTER_IP, OTHER_BACKEND, SERVICE, Cluster
-from tests.support.hosts.world import ID_URL, INSTANCE, METADATA
 from tests.support.judges import kubernetes
 
 if TYPE_CHECKING:

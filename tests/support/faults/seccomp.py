@@ -1,4 +1,4 @@
-"""Run a command as container engines do: ``python tests/chaos/seccomp.py COMMAND...``.
+"""Run a command as container engines do: ``python tests/support/faults/seccomp.py COMMAND...``.
 
 A seccomp filter refuses with EPERM what Docker's default profile (moby: profiles/seccomp) refuses to a container that
 has no more than NET_ADMIN: mounts, namespaces, tracing, keys, modules, clocks, and what loads code into the kernel.

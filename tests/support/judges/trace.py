@@ -1,4 +1,4 @@
-"""What a start did, read from strace: counted work, which is the same on a busy machine as on an idle one."""
+"""The work and the steps of a start, read from strace: counts do not depend on the machine's load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A packet capture: ``python witness.py DEVICE ADDRESS`` counts what comes in there for the address.
+"""A packet capture: ``python capture.py DEVICE ADDRESS`` counts what comes in there for the address.
 
 For each line on its input it prints the packets so far as JSON: ``tcp``, ``udp``, ``icmp``, ``other``, ``arp`` (a
 question for the address), and ``lost`` (seen, but too many to be kept).

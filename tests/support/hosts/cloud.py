@@ -1,4 +1,4 @@
-"""A world with a fake "real" metadata service behind the app's default route, and two witnesses of what reaches it."""
+"""A network with a fake cloud's metadata service on the app's default route; a capture and counters watch it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.support import SUPPORT
-from tests.support.hosts.world import CTL, PORT, World
+from tests.support.hosts.network import CTL, PORT, Network
 
 if TYPE_CHECKING:
     from imds_detour.ctl.lab.hosts import Host
-    from tests.support.hosts.family import Family
+    from tests.support.hosts.ip_version import IpVersion
 
 LONG = os.getenv("LONG") == "1"
 """Whether to run the heavy tests in full: ``LONG=1``."""
 BACKENDS = ("legacy", "nft")
 SERVERS_PORT = 1339
-WAYS = ("tcp", "udp", "icmp", "other")
+PROTOCOLS = ("tcp", "udp", "icmp", "other")
 
 REFUSED = {
     "tcp 80": ["ECONNREFUSED"],
@@ -30,18 +30,18 @@ REFUSED = {
     "icmp": ["EPERM"],
     "other": ["EPERM"],
 }
-"""What the guard makes of each way: at once, and in the way of the protocol."""
+"""How the guard refuses each protocol, at once."""
 REDIRECTED = {**REFUSED, "tcp 80": ["sent"]}
 
 
 class Program:
-    """One of the scripts beside this file, at work in a host; it talks in lines."""
+    """A script of tests/support that runs in a host and talks in lines."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
     def says(self) -> str:
-        """Wait for its next line and return it."""
+        """Wait for the next line of output and return it."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line, f"{self._process.args!r} ended early, with {self._process.wait()}"
@@ -59,12 +59,12 @@ class Program:
         return json.loads(self.says())
 
     def stop(self) -> None:
-        """End its input: whatever it does until then, it stops at."""
+        """Close its input, at which it stops."""
         assert self._process.stdin is not None
         self._process.stdin.close()
 
     def end(self) -> str:
-        """Stop it, and return the last line that it has to say."""
+        """Stop it and return its last line of output."""
         self.stop()
         assert self._process.stdout is not None
         said = self._process.stdout.read().splitlines()
@@ -74,12 +74,12 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the two witnesses saw.
+    """Packets to the metadata address that reached the fake service's host.
 
     Attributes:
-        captured: packets in the capture, by way.
-        counted: packets in the counters of the firewall there, by way.
-        lost: packets that the capture has no room for.
+        captured: packets in the capture, by protocol.
+        counted: packets in that host's firewall counters, by protocol.
+        lost: packets that the capture dropped.
 
     """
 
@@ -88,32 +88,35 @@ class Seen:
     lost: int
 
 
-class Stage(World):
-    """A world for one IP version, in which the mock's host also has the metadata address and answers there as R.
+class Cloud(Network):
+    """A network for one IP version; the mock's host has the metadata address too, and answers there as R.
 
-    The default route of the app's host leads to it. Two more servers, A and B, stand for two mocks.
+    It is the default gateway of the app's host. Two more servers, A and B, are the mocks.
     """
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, ip: IpVersion) -> None:
         """Make the hosts and start everything but a metadata mock."""
         super().__init__()
-        self.family = family
-        if family.version == 6:
-            for host, address in ((self.mock, family.mock), (self.app, family.app)):
-                host.ip("address", "add", f"{address}/{family.length}", "dev", "eth0", "nodad")
-            self.app.ip("route", "add", "default", "via", family.mock)
-        for address in (family.other, family.metadata):
-            self.mock.ip("address", "add", address, "dev", "lo", *(["nodad"] if family.version == 6 else []))
-        self.app.ip("route", "add", family.other, "via", family.mock)
-        self.mocks = (f"{family.mock},{SERVERS_PORT}", f"{family.other},{SERVERS_PORT}")
-        servers = (f"A={self.mocks[0]}", f"B={self.mocks[1]}", f"R={family.metadata},80")
-        self.start(self.mock, sys.executable, f"{SUPPORT}/servers/answerer.py", *servers)
-        icmp = "icmp" if family.version == 4 else "ipv6-icmp"
-        kinds = [*(f"meta l4proto {way}" for way in ("tcp", "udp", icmp)), f"meta l4proto != {{ tcp, udp, {icmp} }}"]
-        counters = "\n".join(f"{family.nft} daddr {family.metadata} {kind} counter" for kind in kinds)
+        self.ip = ip
+        if ip.version == 6:
+            for host, address in ((self.mock, ip.mock), (self.app, ip.app)):
+                host.ip("address", "add", f"{address}/{ip.length}", "dev", "eth0", "nodad")
+            self.app.ip("route", "add", "default", "via", ip.mock)
+        for address in (ip.other, ip.metadata):
+            self.mock.ip("address", "add", address, "dev", "lo", *(["nodad"] if ip.version == 6 else []))
+        self.app.ip("route", "add", ip.other, "via", ip.mock)
+        self.mocks = (f"{ip.mock},{SERVERS_PORT}", f"{ip.other},{SERVERS_PORT}")
+        servers = (f"A={self.mocks[0]}", f"B={self.mocks[1]}", f"R={ip.metadata},80")
+        self.start(self.mock, sys.executable, f"{SUPPORT}/servers/identity.py", *servers)
+        icmp = "icmp" if ip.version == 4 else "ipv6-icmp"
+        kinds = [
+            *(f"meta l4proto {protocol}" for protocol in ("tcp", "udp", icmp)),
+            f"meta l4proto != {{ tcp, udp, {icmp} }}",
+        ]
+        counters = "\n".join(f"{ip.nft} daddr {ip.metadata} {kind} counter" for kind in kinds)
         hook = "type filter hook prerouting priority -400;"
         self.mock.run("nft", f"table inet witness {{ chain seen {{ {hook}\n{counters}\n}}\n}}")
-        self._capture = self.program(self.mock, "judges/witness.py", "eth0", family.metadata)
+        self._capture = self.program(self.mock, "judges/capture.py", "eth0", ip.metadata)
         assert self._capture.says() == "watching"
 
     def start_mock_everywhere(self) -> None:
@@ -121,7 +124,7 @@ class Stage(World):
         self.start(self.mock, CTL, "mock", "--listen", f"[::]:{PORT}", "--quiet")
 
     def program(self, host: Host, script: str, *arguments: str) -> Program:
-        """Start one of the scripts beside this file; it ends with the world at the latest."""
+        """Start a script of tests/support in a host; it ends with the network at the latest."""
         process = host.popen(
             sys.executable, f"{SUPPORT}/{script}", *arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -129,12 +132,12 @@ class Stage(World):
         return Program(process)
 
     def seen(self) -> Seen:
-        """Return what reached the fake real service's host so far."""
+        """Return the packets that reached the fake service's host so far."""
         captured = self._capture.ask()
         lost = captured.pop("lost")
         listed = self.mock.run("nft", "list", "table", "inet", "witness").stdout
         counts = map(int, re.findall(r"counter packets (\d+)", listed))
-        return Seen(captured, dict(zip(WAYS, counts, strict=True)), lost)
+        return Seen(captured, dict(zip(PROTOCOLS, counts, strict=True)), lost)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tests.support.hosts.world import DETOUR, MOCK
+from tests.support.hosts.network import DETOUR, MOCK
 
 if TYPE_CHECKING:
     import subprocess
 
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
 
 BATCH = re.compile(r"sendto\(\d+, \[\[")
 """How strace shows several netlink messages in one datagram; of ours, none but a transaction has them."""
@@ -18,18 +18,18 @@ LOG = "/run/sendto.log"
 CLEAN = "nft list tables | grep imds_detour | while read table; do nft delete $table; done"
 
 
-def places(world: World) -> list[int]:
+def places(network: Network) -> list[int]:
     """Return which of a start's calls of sendto() write rules: the guard's first, then the redirect's."""
-    environ = world.settings(None, MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft")
-    world.app.run("strace", "-o", LOG, "-e", "trace=sendto", DETOUR, "true", environ=environ)
-    with open(f"/proc/{world.app.pid}/root{LOG}") as log:
+    environ = network.settings(None, MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft")
+    network.app.run("strace", "-o", LOG, "-e", "trace=sendto", DETOUR, "true", environ=environ)
+    with open(f"/proc/{network.app.pid}/root{LOG}") as log:
         calls = [line for line in log if line.startswith("sendto(")]
-    world.app.run("sh", "-c", CLEAN)
+    network.app.run("sh", "-c", CLEAN)
     return [place for place, line in enumerate(calls, start=1) if BATCH.match(line)]
 
 
-def refused(world: World, when: str, *command: str) -> subprocess.CompletedProcess[str]:
+def refused(network: Network, when: str, *command: str) -> subprocess.CompletedProcess[str]:
     """Start an app with nftables, while the kernel answers these calls as one that lacks what they ask for."""
-    environ = world.settings(None, MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft")
+    environ = network.settings(None, MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft")
     inject = ("strace", "-o", "/dev/null", "-e", f"inject=sendto:error=ENOENT:when={when}")
-    return world.app.run(*inject, DETOUR, *command, environ=environ, check=False)
+    return network.app.run(*inject, DETOUR, *command, environ=environ, check=False)
