@@ -1,13 +1,14 @@
-"""Fixtures of every layer, and the two rules of the house: tests run in a sandbox, and in CI nothing is skipped.
+"""Fixtures of every layer, and two rules: tests run in a sandbox, and in CI a skipped test is a failure.
 
-The Docker layer is the one exception to the first: it needs the engine, and whatever it asks for at a metadata address
-is asked for by a container on a network without a way out.
+Unit tests touch nothing and run anywhere. The Docker layer needs the engine, so it runs outside the sandbox; its
+containers contact metadata addresses only on networks that are closed.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 hypothesis.settings.register_profile("here", deadline=None, database=None)
 hypothesis.settings.load_profile("here")
 
-
+TESTS = os.path.dirname(os.path.abspath(__file__))
 ALL = os.getenv("CI") == "true" or os.getenv("ALL") == "1"
 THOROUGH = (
     "tests/chaos/",
@@ -62,20 +63,35 @@ THOROUGH = (
 """What takes more than half of the time: for CI, for ``make test ALL=1``, and for whoever names them."""
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long half to CI where nobody asked for it, and keep out of the machine's own network namespace.
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Run this command line again in a sandbox, unless it is in one or names tests that need none.
 
-    Only unit tests and, by their engine, the Docker tests may run there.
+    xdist calls this in its workers too; they are in the sandbox by then.
     """
+    if sandbox.inside() or not any(
+        _needs_sandbox(os.path.join(config.invocation_params.dir, argument.partition("::")[0]))
+        for argument in config.args
+    ):
+        return None
+    if reason := sandbox.missing():
+        raise pytest.UsageError(f"these tests need a sandbox: {reason}")
+    return sandbox.run([sys.executable, "-m", "pytest", *config.invocation_params.args], os.environ)
+
+
+def _needs_sandbox(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file may hold tests that touch networks or firewalls."""
+    return os.path.relpath(path, TESTS).split(os.sep)[0] not in {"unit", "docker"}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the slow half of a run of everything, and refuse to run outside a sandbox."""
     if not ALL and config.args == ["tests"]:
         left = [item for item in items if any(part in str(item.path) for part in THOROUGH)]
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in set(left)]
-    outside = [item for item in items if not any(layer in str(item.path) for layer in ("/unit/", "/tests/docker/"))]
-    if outside and not sandbox.inside():
+    if not sandbox.inside() and any(_needs_sandbox(item.path) for item in items):
         raise pytest.UsageError(
-            "these tests touch networks and firewalls: run them by `make test`, or by"
-            " `.venv/bin/python -m imds_detour.ctl.lab.sandbox .venv/bin/python -m pytest ...`"
+            "these tests touch networks and firewalls: they run only in a sandbox (CONTRIBUTING.md)"
         )
 
 

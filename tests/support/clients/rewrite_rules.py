@@ -1,7 +1,7 @@
 """Write imds-detour's rules again and again: ``python rewrite_rules.py BACKEND ENOUGH ENDPOINT MOCK...``.
 
-ENDPOINT and each MOCK are ``ADDRESS,PORT``. It installs guard and redirect (without a MOCK no
-redirect) and prints ``ready``. After a line on its input it installs them again and again, to each mock in turn, and
+ENDPOINT and each MOCK are ``ADDRESS,PORT``. It installs guard and redirect (without a MOCK no redirect) by the class of
+the backend and prints ``ready``. After a line on its input it installs them again and again, to each mock in turn, and
 prints ``enough`` after ENOUGH installations. When its input ends it prints their number.
 """
 
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from imds_detour.endpoint import Endpoint
 from imds_detour.firewall import rules
+from imds_detour.firewall.iptables.start import start_legacy
 from imds_detour.firewall.nftables.backend import NftFirewall
-from imds_detour.firewall.select import start_legacy
 
 if TYPE_CHECKING:
     from imds_detour.firewall.base import Firewall
@@ -40,8 +40,8 @@ def main() -> None:
 
     def install() -> None:
         wanted = [rules.Redirect(metadata, mocks[count % len(mocks)])] if mocks else []
-        firewall.apply("filter", rules.guard_rules([metadata.address], firewall.layout), TIMEOUT)
-        firewall.apply("nat", rules.redirect_rules(wanted, firewall.layout), TIMEOUT)
+        firewall.apply("filter", rules.guard([metadata.address], firewall.layout), TIMEOUT)
+        firewall.apply("nat", rules.redirects(wanted, firewall.layout), TIMEOUT)
 
     install()
     print("ready", flush=True)  # noqa: T201  (a program)
