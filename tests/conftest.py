@@ -27,40 +27,7 @@ hypothesis.settings.load_profile("here")
 
 TESTS = os.path.dirname(os.path.abspath(__file__))
 ALL = os.getenv("CI") == "true" or os.getenv("ALL") == "1"
-THOROUGH = (
-    "tests/chaos/",
-    "tests/bundle/",
-    *(
-        f"tests/netns/test_{name}.py"
-        for name in (
-            *(
-                "any_answer",
-                "check",
-                "concurrency",
-                "counted_work",
-                "crashes",
-                "data_path",
-                "doctor",
-                "hosts_namespace",
-                "identity",
-                "ipv6_routes",
-                "hidden_proc",
-                "last_moment",
-                "leaks",
-                "lookup",
-                "nft_parts",
-                "no_helper",
-                "pods",
-                "routes",
-                "rules",
-                "sidecar",
-                "scale",
-            ),
-            *("sidecar_ends", "sidecar_long", "sidecar_moves", "sidecar_upkeep", "signals", "swaps", "verification"),
-        )
-    ),
-)
-"""What takes more than half of the time: for CI, for ``make test ALL=1``, and for whoever names them."""
+"""Whether a run of everything has the slow tests too."""
 
 
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
@@ -84,9 +51,9 @@ def _needs_sandbox(path: str | os.PathLike[str]) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the slow half of a run of everything, and refuse to run outside a sandbox."""
-    if not ALL and config.args == ["tests"]:
-        left = [item for item in items if any(part in str(item.path) for part in THOROUGH)]
+    """Leave the slow tests out of a run of everything, and refuse to run outside a sandbox."""
+    if not ALL and [os.path.abspath(path) for path in config.args] == [TESTS]:
+        left = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in set(left)]
     if not sandbox.inside() and any(_needs_sandbox(item.path) for item in items):

@@ -14,6 +14,7 @@ import pytest
 from imds_detour.ctl.lab.hosts import environ
 from tests.support import SUPPORT
 from tests.support.hosts.network import CTL, ID_URL, INSTANCE
+from tests.support.marks import first_quick
 
 COMMANDS = {
     "the app runs": (CTL, "demo", "--command", "echo started; exec sleep 60"),
@@ -119,7 +120,7 @@ def test_a_command_runs_in_the_folder_that_it_was_called_in(tmp_path: pathlib.Pa
     assert done.stdout == f"{tmp_path}\n", done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize("number", first_quick([signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]))
 @pytest.mark.parametrize(("moment", "word"), [("the app runs", "started"), ("the wrapper waits", "waiting")])
 def test_nothing_is_left_however_it_is_stopped(
     number: signal.Signals, moment: str, word: str, tmp_path: pathlib.Path

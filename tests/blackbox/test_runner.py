@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from imds_detour.ctl.lab.hosts import environ
+from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
-    import subprocess
-
     from tests.support.hosts.network import Network
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -31,13 +31,13 @@ def typed(network: Network, *command: str) -> subprocess.CompletedProcess[str]:
     return network.app.run("sh", "-c", f'cd {ROOT} && exec "$@"', "sh", *command, environ=environ(), check=False)
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "xdist"])
-def test_pytest_runs_itself_again_in_a_sandbox(network: Network, workers: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("workers", first_quick(["-n0", "-n2"]), ids=["one process", "xdist"])
+def test_pytest_runs_itself_again_in_a_sandbox(network: Network, workers: str) -> None:
     """It hands on its options, and its exit status is that of the run in the sandbox."""
-    done = typed(network, *PYTEST, FILE, "-k", "plan", *workers)
+    done = typed(network, *PYTEST, FILE, "-k", "plan", workers)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
-    nothing = typed(network, *PYTEST, FILE, "-k", "no_test_has_this_name", *workers)
+    nothing = typed(network, *PYTEST, FILE, "-k", "no_test_has_this_name", workers)
     assert nothing.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
@@ -56,3 +56,16 @@ def test_pytest_refuses_tests_of_networks_outside_a_sandbox(network: Network) ->
     unable = typed(network, "setpriv", "--bounding-set=-all", "--inh-caps=-all", *PYTEST, FILE)
     assert unable.returncode == pytest.ExitCode.USAGE_ERROR, unable
     assert "these tests need a sandbox: no namespaces for this user" in unable.stderr
+
+
+SLOW_FILES = {"test_sidecar_moves.py": "test_sidecar.py has a mock that moves"}
+"""Files of tests/netns without a quick test, and why that is good enough."""
+
+
+def test_each_file_of_netns_has_a_test_that_is_not_slow() -> None:
+    """A quick run of everything tries every promise; what it leaves to CI are more cases of it."""
+    command = [*PYTEST, "--collect-only", "-q", "-m", "not slow", "tests/netns"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    quick = {line.partition("::")[0].rpartition("/")[2] for line in listed.splitlines() if "::" in line}
+    files = {name for name in os.listdir(f"{ROOT}/tests/netns") if name.startswith("test_")}
+    assert files - quick == set(SLOW_FILES)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from tests.support.hosts.network import Network
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = {
     "LD_LIBRARY_PATH": "{folder}",
     "LD_PRELOAD": "{folder}/preload.so",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from tests.support.hosts.network import Network
 
+pytestmark = pytest.mark.slow
+
 BACKENDS = ("legacy", "nft")
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from tests.support.hosts.network import Network
 
+pytestmark = pytest.mark.slow
+
 STOPS = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2),
     *(signal.SIGRTMIN, signal.SIGRTMIN + 3, signal.SIGRTMAX),

@@ -78,12 +78,14 @@ def _play(judge: Judge, case: Case, backend: str, longer: float) -> Ended:
         return end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "backend"), chosen(DNS))
 def test_dns(judge: Judge, name: str, backend: str) -> None:
     """Silent, slow, lying, huge, changing and misconfigured DNS."""
     judged(judge, DNS[name], backend)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "backend"), chosen(HTTP))
 def test_http(judge: Judge, name: str, backend: str) -> None:
     """Mocks that refuse, stall, flood, lie and change their mind."""

@@ -140,6 +140,7 @@ def test_a_guard_that_is_missing_for_one_ip_version_is_seen(judge: Judge, backen
     judge.clean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["legacy", "nft"])
 def test_a_lock_that_somebody_holds_does_not_hold_a_start(judge: Judge, backend: str) -> None:
     """Another writer has the lock for longer than the deadline: the line says so, in time."""

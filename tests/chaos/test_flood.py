@@ -16,6 +16,7 @@ from tests.chaos.test_campaign import played
 from tests.chaos.test_points import STOPPING, child_of, go_on, keep_going
 from tests.support.hosts.cloud import BACKENDS, LONG, REFUSED
 from tests.support.hosts.network import DETOUR
+from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
     from tests.chaos.contract import Judge
@@ -62,7 +63,7 @@ def hammered(judge: Judge, since: str, **settings: str) -> Ended:
 
 
 @pytest.mark.parametrize(
-    ("name", "backend"), [(name, BACKENDS[n // STRIDE % 2]) for n, name in enumerate(CASES)][::STRIDE]
+    ("name", "backend"), first_quick([(name, BACKENDS[n // STRIDE % 2]) for n, name in enumerate(CASES)][::STRIDE])
 )
 def test_nothing_gets_out_while_something_goes_wrong(judge: Judge, name: str, backend: str) -> None:
     """From the guard on, until it is taken out or for good: TCP, UDP, ICMP and others, and 0 packets at the door."""

@@ -24,6 +24,7 @@ from tests.chaos.contract import ANY_USERS_APP, Ended
 from tests.chaos.test_campaign import server
 from tests.support.hosts.cloud import BACKENDS, LONG
 from tests.support.hosts.network import FAULTY_DNS, MOCK, NAME
+from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -274,7 +275,7 @@ def _rows() -> list[tuple[str, str, str]]:
     return every if LONG else every[::37]
 
 
-@pytest.mark.parametrize(("name", "call", "error"), _rows())
+@pytest.mark.parametrize(("name", "call", "error"), first_quick(_rows(), 3))
 def test_a_call_that_fails(  # noqa: PLR0917  (fixtures)
     judge: Judge, counts: dict[tuple[str, str], Calls], tmp_path: Path, name: str, call: str, error: str
 ) -> None:
@@ -316,6 +317,7 @@ def _fail(judge: Judge, start: Start, backend: str, log: str, what: str, *flags:
         return any(line.endswith("(INJECTED)\n") and call in line for line in file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", ["ENOMEM", "EPERM", "EAGAIN", "EINVAL"])
 @pytest.mark.parametrize("call", ["setsockopt", "getsockopt"])
 def test_a_call_of_the_helper_that_fails_for_good(judge: Judge, tmp_path: Path, call: str, error: str) -> None:
@@ -325,6 +327,7 @@ def test_a_call_of_the_helper_that_fails_for_good(judge: Judge, tmp_path: Path, 
         assert _fail(judge, STARTS["helpers"], "legacy", f"{tmp_path}/log", what, "-f")
 
 
+@pytest.mark.slow
 def test_nothing_injected(judge: Judge, tmp_path: Path) -> None:
     """The control: under strace alone each start does what it does without, and nothing is called injected."""
     for start in STARTS.values():

@@ -164,6 +164,7 @@ def _chosen() -> list[tuple[str, str, str]]:
     return every if LONG else every[::13]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "point", "backend"), _chosen())
 def test_at_a_named_point(judge: Judge, how: str, point: str, backend: str) -> None:
     """The contract holds; a helper that hangs does not hold the start beyond its deadline; the next start is whole."""

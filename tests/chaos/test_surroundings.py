@@ -50,6 +50,7 @@ def _leaps() -> list[tuple[str, int, int]]:
     return every if LONG else every[1:16:7]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "by", "each"), _leaps())
 def test_the_clock_leaps(  # noqa: PLR0917  (fixtures)
     judge: Judge, leaping: str, tmp_path: Path, name: str, by: int, each: int
@@ -119,6 +120,7 @@ STORMY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "backend"), [(name, backend) for name in STORMY for backend in BACKENDS][:: 1 if LONG else 3]
 )
@@ -162,6 +164,7 @@ def _group(controller: str) -> str | None:
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("controller", "limit", "backend"),
     [(name, limit, backend) for name in LIMITS for limit in LIMITS[name][2] for backend in ("legacy", "auto")][

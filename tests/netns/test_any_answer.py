@@ -113,6 +113,7 @@ def fine(found: dict[str, object]) -> bool:
     return "fault" not in found and found["seconds"] < LIMIT + SLACK and found["peak"] < MEGABYTE
 
 
+@pytest.mark.slow
 @settings(max_examples=250 if LONG else 25)
 @given(answer=ANSWERS)
 @example(answer=b"")
@@ -130,6 +131,7 @@ def test_any_stream_is_an_answer_or_an_error(asked: Asked, answer: bytes) -> Non
     assert fine(found := ask(asked, TRUNCATED, answer)), found
 
 
+@pytest.mark.slow
 def test_what_is_proper_among_them_is_taken(asked: Asked) -> None:
     """Control: both ways lead to the address, and half an answer does not."""
     for datagram, stream in ((GOOD, b""), (ALIASES.to_wire()[2:], b""), (TRUNCATED, GOOD)):
@@ -145,6 +147,7 @@ LARGEST = {
 """Records, less their names, as many as 64 KiB hold: all in one set, and each a set of its own."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("records", LARGEST.values(), ids=list(LARGEST))
 def test_the_largest_answers_cost_some_megabytes_for_a_moment(asked: Asked, records: list[bytes]) -> None:
     """What is there becomes objects of dnspython's, wanted or not: 1.4 and 7.3 MB. A reply over HTTP costs less."""

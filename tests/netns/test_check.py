@@ -97,6 +97,7 @@ def test_when_the_mock_is_gone_it_is_unhealthy(network: Network, backend: str) -
     assert f"{NAME} ({MOCK}:{PORT}): connection refused" in done.stderr
 
 
+@pytest.mark.slow
 @BACKENDS
 def test_when_the_mock_has_moved_the_old_place_is_named(network: Network, backend: str) -> None:
     """The redirect still leads to the old address, and the name to the new one."""
@@ -121,6 +122,7 @@ def test_any_of_the_addresses_that_the_name_has_is_right(network: Network) -> No
     assert f"-> {NAME} (10.88.0.4:{PORT}), " in done.stdout
 
 
+@pytest.mark.slow
 def test_when_something_takes_the_way_it_is_unhealthy(ready: Network) -> None:
     """The mock answers, and not through the metadata address."""
     assert ready.detour("true").returncode == 0
@@ -131,6 +133,7 @@ def test_when_something_takes_the_way_it_is_unhealthy(ready: Network) -> None:
     assert f"the mock answers at {MOCK}:{PORT} and not through {METADATA}:80: " in done.stderr
 
 
+@pytest.mark.slow
 def test_bad_settings_are_status_1_too(ready: Network) -> None:
     """HEALTHCHECK knows 0 and 1; the line is the same as everywhere."""
     assert check(ready, MOCK_PORT="http").returncode == 1

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.hosts.cloud import BACKENDS, LONG, SERVERS_PORT, Cloud
 from tests.support.hosts.ip_version import IP_VERSIONS
+from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,7 @@ WRITERS = 8 if LONG else 4
 INSTALLS = 50 if LONG else 20
 
 
-@pytest.fixture(params=IP_VERSIONS)
+@pytest.fixture(params=first_quick(IP_VERSIONS))
 def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
     """Give the fake real service R, and the mocks A and B."""
     with Cloud(request.param) as made:
@@ -92,17 +93,19 @@ def test_many_writers_at_once_leave_our_rules_once_and_lose_nobody_elses(
     for writer in writers:
         assert writer.says() == "ready"
     step = FOREIGN[foreign].format(iptables=ip.iptables, nft=ip.nft, there=there)
-    # It goes on for as long as ours do: its input ends then, and it says how far it came.
-    script = f"i=0; while [ ! -e /run/enough ]; do i=$((i + 1)); {step}; done; done 2>/dev/null; echo $i"
+    # It prints a line once it has four rules in each table, and in the end how many.
+    four = '[ "$i" != 4 ] || echo four'
+    script = f"i=0; while [ ! -e /run/enough ]; do i=$((i + 1)); {step}; done; {four}; done 2>/dev/null; echo $i"
     other = cloud.app.popen("sh", "-uc", script, stdout=subprocess.PIPE)
     for writer in writers:
         writer.tell("go")
-        writer.stop()
+    assert other.stdout is not None
+    assert other.stdout.readline() == "four\n"
     done = [int(writer.end()) for writer in writers]
     cloud.app.run("touch", "/run/enough")
     steps = int(other.communicate(timeout=30)[0])
     print(f"{backend}: {done} installs beside {steps} in each table by {foreign}")  # noqa: T201  (figures, for -rP)
-    assert (done, steps > 3) == ([INSTALLS] * WRITERS, True)
+    assert min(done) >= INSTALLS
     assert ours(cloud, backend) == expected
     for table in ("nat", "filter"):
         assert theirs(cloud, foreign, table) == [str(number) for number in range(1, steps + 1)]

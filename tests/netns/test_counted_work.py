@@ -72,6 +72,7 @@ def test_a_start_does_no_more_than_it_did(docker_like: Network, backend: str) ->
     assert not done.beyond(ceilings), done
 
 
+@pytest.mark.slow
 def test_half_the_standard_library_breaks_through_the_ceilings(docker_like: Network) -> None:
     """The control: a start that imports what it does not need is caught by modules and by system calls."""
     ceilings = CEILINGS["legacy"]
@@ -107,6 +108,7 @@ def test_no_step_is_left_out_to_be_fast(docker_like: Network) -> None:
     assert any(missing_steps(trace, APP) == [] for trace in traces)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "steps"),
     [

@@ -12,6 +12,7 @@ import pytest
 from tests.support.hosts.cloud import BACKENDS, LONG, Cloud
 from tests.support.hosts.ip_version import V4, V6
 from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, NAME, PORT
+from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,6 +132,7 @@ def killing(call: str, number: int) -> tuple[str, ...]:
     return ("strace", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_killed_as_it_reports_a_step(cloud: Cloud, backend: str) -> None:
     """It says each step once it is done; killed at that moment, it leaves what the steps so far have put in."""
@@ -152,7 +154,7 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", first_quick(BACKENDS))
 @pytest.mark.parametrize("call", CALLS)
 def test_killed_at_a_system_call(cloud: Cloud, backend: str, call: str) -> None:
     """Between any two changes in the kernel; where the helper is at work just then, it ends what it has begun."""
@@ -179,7 +181,7 @@ def test_killed_with_its_helper_at_any_moment(cloud: Cloud, backend: str) -> Non
     print(f"{backend}: {[(state, states.count(state)) for state in set(states)]}")  # noqa: T201  (figures, for -rP)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", first_quick(BACKENDS))
 def test_remove_is_killed(cloud: Cloud, backend: str) -> None:
     """`imds-detourctl remove` takes the redirect out before the guard, so that what is half removed is closed."""
     starts = Starts(cloud, backend)
@@ -198,6 +200,7 @@ def test_remove_is_killed(cloud: Cloud, backend: str) -> None:
     assert not LONG or set(states) == set(order), states
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_killed_as_it_undoes_what_it_did(cloud: Cloud, backend: str) -> None:
     """A start whose proof fails goes the way back: the redirect first, then the guard."""
@@ -226,6 +229,7 @@ def _numbers(starts: Starts, call: str, *command: str, **changed: str) -> list[i
     return list(range(1, number + 1) if LONG else range(number // 2, number, 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_killed_with_redirects_in_both_ip_versions(cloud: Cloud, backend: str) -> None:
     """Each of them stands behind its guard, or does not stand; the next start has both."""
@@ -243,6 +247,7 @@ SWITCH = ("fchown", "setgroups", "setresgid", "setresuid", "prctl", "capset", "s
 """What makes the app's user of root, in this order; two of them are ours before that as well."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("call", SWITCH if LONG else SWITCH[1::3])
 def test_killed_as_it_becomes_the_apps_user(cloud: Cloud, backend: str, call: str) -> None:

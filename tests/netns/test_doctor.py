@@ -98,6 +98,7 @@ def test_it_ends_with_the_one_thing_to_change(ready: Network) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("other_users")
 def test_a_user_without_capabilities_is_told_about_the_user_line(ready: Network) -> None:
     """``USER`` in the Dockerfile takes an added capability away."""
@@ -105,12 +106,14 @@ def test_a_user_without_capabilities_is_told_about_the_user_line(ready: Network)
     visit.fails("NET_ADMIN", "this is uid 65534", "no `USER` line in the Dockerfile")
 
 
+@pytest.mark.slow
 def test_a_user_namespace_below_the_containers(ready: Network) -> None:
     """Root in a user namespace that does not own the network has every capability, and none that counts."""
     visit = Visit(ready, "unshare", "--user", "--map-root-user")
     visit.fails("user namespace", "belongs to another user namespace", "`unshare --user`")
 
 
+@pytest.mark.slow
 def test_net_raw_is_missed_by_legacy_iptables_alone(ready: Network) -> None:
     """Podman and ``cap_drop: ALL``: auto goes on with nftables; MOCK_BACKEND=legacy cannot."""
     auto = Visit(ready, *without("net_raw"))
@@ -120,6 +123,7 @@ def test_net_raw_is_missed_by_legacy_iptables_alone(ready: Network) -> None:
     legacy.fails("NET_RAW", "opens a raw socket", "`cap_add: [NET_ADMIN, NET_RAW]`")
 
 
+@pytest.mark.slow
 def test_setpcap_is_a_warning(ready: Network) -> None:
     """It works without, with a side effect that is named."""
     visit = Visit(ready, *without("setpcap"))
@@ -129,6 +133,7 @@ def test_setpcap_is_a_warning(ready: Network) -> None:
     assert kept.state("SETPCAP") == "ok"
 
 
+@pytest.mark.slow
 def test_a_kernel_without_legacy_iptables(ready: Network) -> None:
     """Auto goes on with nftables; for MOCK_BACKEND=legacy a module must be loaded."""
     auto = Visit(ready, *lacking("legacy"))
@@ -138,6 +143,7 @@ def test_a_kernel_without_legacy_iptables(ready: Network) -> None:
     legacy.fails("legacy iptables", "no legacy iptables here", "`modprobe iptable_filter`")
 
 
+@pytest.mark.slow
 def test_a_kernel_without_nftables(ready: Network) -> None:
     """Nobody misses it but MOCK_BACKEND=nft."""
     assert Visit(ready, *lacking("nftables")).status == 0
@@ -160,6 +166,7 @@ def test_a_kernel_without_either(ready: Network) -> None:
     assert visit.state("legacy iptables") == "warn"
 
 
+@pytest.mark.slow
 def test_libraries_that_are_missing(ready: Network) -> None:
     """The package is named, as a line of the Dockerfile."""
     ready.app.run("mkdir", "/run/empty")
@@ -185,6 +192,7 @@ def test_a_typo_in_a_setting_is_worth_a_look(ready: Network) -> None:
     assert done.stdout.splitlines()[-2].startswith("worth a look (settings): correct its name")
 
 
+@pytest.mark.slow
 def test_no_dns_server_answers(network: Network) -> None:
     """The network has none, as Docker's default bridge has none for names of containers."""
     network.start_mock()
@@ -193,6 +201,7 @@ def test_no_dns_server_answers(network: Network) -> None:
     assert [visit.state(name) for name in ("name", "TCP", "HTTP", "who answers")] == ["fail", "skip", "skip", "skip"]
 
 
+@pytest.mark.slow
 def test_a_name_in_the_hosts_file_needs_no_dns_server(network: Network) -> None:
     """A warning, and all the rest is well."""
     network.start_mock()
@@ -248,6 +257,7 @@ def test_what_listens_speaks_no_http(network: Network, plan: str) -> None:
     Visit(network).fails("HTTP", f"{MOCK}:{PORT}: it does not speak HTTP", "plain HTTP")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("plan", "seen"),
     [
@@ -262,6 +272,7 @@ def test_what_answers_is_no_metadata_service(network: Network, plan: str, seen: 
     Visit(network).fails("who answers", seen, "`environment: {MOCK_PROBE: /a/path/that/it/answers}`")
 
 
+@pytest.mark.slow
 def test_a_redirect_that_leads_nowhere_any_more(ready: Network) -> None:
     """It stands, the mock has moved, and nobody answers through it."""
     assert ready.detour("true").returncode == 0
@@ -276,6 +287,7 @@ def test_a_redirect_that_leads_nowhere_any_more(ready: Network) -> None:
     Visit(ready).fails("redirect", f"169.254.169.254:80 -> {MOCK}:{PORT}", "`imds-detourctl remove`")
 
 
+@pytest.mark.slow
 def test_a_proxy_is_well_while_we_exempt_the_addresses(ready: Network) -> None:
     """Unless that is forbidden: then the lines that do so are printed."""
     extend = Visit(ready, HTTP_PROXY="http://10.88.0.3:3128")
@@ -287,6 +299,7 @@ def test_a_proxy_is_well_while_we_exempt_the_addresses(ready: Network) -> None:
     assert well.status == 0
 
 
+@pytest.mark.slow
 def test_sdks_that_are_told_not_to_ask(ready: Network) -> None:
     """From a parent image, for example."""
     visit = Visit(ready, AWS_EC2_METADATA_DISABLED="true")
@@ -320,6 +333,7 @@ def test_each_mock_is_looked_at(ready: Network) -> None:
     assert visit.change == visit.findings["TCP (ecs)"]["remedy"]
 
 
+@pytest.mark.slow
 def test_two_services_at_one_address_have_a_redirect_each(ready: Network) -> None:
     """They differ in their port alone, and each redirect is held against the mock of its own service."""
     ready.start_mock(port="1400")
@@ -332,6 +346,7 @@ def test_two_services_at_one_address_have_a_redirect_each(ready: Network) -> Non
     assert [moved.state(name) for name in redirects] == ["warn", "ok"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("prefix", "tables"), [(BY_HARDWARE, ""), ((), "filter nat")])
 def test_in_the_hosts_own_network_not_even_an_empty_table_is_made(
     ready: Network, prefix: tuple[str, ...], tables: str

@@ -53,6 +53,7 @@ def ready(network: Network) -> Network:
     return network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", STATUS)
 def test_where_proc_is_hidden_each_verb_says_so(ready: Network, verb: str) -> None:
     """With the exit status that its --help promises; what has been done by then is done."""
@@ -85,6 +86,7 @@ def test_what_the_doctor_says_of_a_hidden_proc_holds(ready: Network) -> None:
         assert run(ready, HIDDEN, "doctor", **settings).returncode == bool(status)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", STATUS)
 def test_a_kernel_without_user_namespaces_has_no_uid_map(ready: Network, verb: str) -> None:
     """The doctor says what it cannot tell, and nothing else is amiss."""
@@ -96,6 +98,7 @@ def test_a_kernel_without_user_namespaces_has_no_uid_map(ready: Network, verb: s
         assert INSTANCE in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["status", "remove"])
 def test_routes_that_the_kernel_does_not_list_are_one_line(ready: Network, verb: str) -> None:
     """What confines a container may keep netlink from it; that is said, and it is not about stdout."""

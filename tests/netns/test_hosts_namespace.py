@@ -11,6 +11,7 @@ import pytest
 from imds_detour.system.namespaces import INITIAL_NET, read_namespace_info
 from tests.support.faults.host_namespace import AN_OLD_KERNEL, BY_HARDWARE, HARDWARE_AT
 from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
+from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
     from tests.support.hosts.network import Network
@@ -47,7 +48,7 @@ def tables(network: Network) -> str:
     return network.app.run("sh", "-c", f"{names}; nft list ruleset").stdout
 
 
-@pytest.mark.parametrize("backend", ["auto", "legacy", "nft"])
+@pytest.mark.parametrize("backend", first_quick(["auto", "legacy", "nft"]))
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
 @pytest.mark.parametrize("disguise", DISGUISES.values(), ids=DISGUISES.keys())
 def test_in_the_hosts_namespace_it_is_refused(
@@ -82,6 +83,7 @@ def test_a_sidecar_for_the_whole_machine_works(network: Network) -> None:
         assert sidecar.wait() == 0
 
 
+@pytest.mark.slow
 def test_without_the_disguise_all_of_them_start(network: Network) -> None:
     """Another control: what is refused is the disguise, and not its parts, nor what /sys shows of another namespace."""
     network.start_mock()

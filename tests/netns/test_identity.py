@@ -18,6 +18,7 @@ from tests.netns.test_rules import DOCKER, ZOO
 from tests.support import SUPPORT
 from tests.support.hosts.cloud import BACKENDS, LONG, Program
 from tests.support.hosts.network import Network
+from tests.support.marks import first_quick
 from tests.unit.test_properties import REDIRECTS
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def state(network: Network) -> list[str]:
     return [line for line in lines if not line.startswith("# ")]
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+@pytest.fixture(scope="module", params=first_quick(BACKENDS))
 def applier(shared: Network, request: pytest.FixtureRequest) -> Iterator[tuple[str, Program]]:
     """Give the program that applies what it is told, and its backend."""
     command = (sys.executable, f"{SUPPORT}/clients/apply_rules.py", request.param)

@@ -57,6 +57,7 @@ def test_two_networks_and_the_default_route_on_the_other_one(dual: Network, back
     assert {line.split()[2] for line in mock.communicate()[0].splitlines() if " GET " in line} == {APP6}
 
 
+@pytest.mark.slow
 @BACKENDS
 @pytest.mark.parametrize("default", [True, False], ids=["a default route", "a route to its network"])
 def test_a_mock_behind_a_gateway(dual: Network, backend: str, *, default: bool) -> None:
@@ -86,6 +87,7 @@ def test_a_mock_on_the_apps_own_loopback(dual: Network, backend: str, routes: st
     assert our_routes6(dual) == ([] if routes == "a default route" else [our_route6("::1")])
 
 
+@pytest.mark.slow
 @BACKENDS
 def test_a_mock_on_the_apps_own_address(dual: Network, backend: str) -> None:
     """The same mock by the address that other containers know."""

@@ -94,6 +94,7 @@ def chosen(last: list[Moment]) -> list[Moment]:
     return last[:-1] if LONG else [*last[:2], *last[6:9], last[20], *last[-4:-1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
 def test_a_stop_at_each_of_the_last_calls_ends_it(
     working: Network, last: list[Moment], tmp_path: Path, as_pid_1: bool
@@ -137,6 +138,7 @@ def test_behind_the_last_look_pid_1_is_as_deaf_as_the_app_itself(
             assert process.wait(timeout=60) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
 def test_a_stop_at_each_of_the_last_calls_waits_for_an_app_that_blocks_it(
     working: Network, last: list[Moment], tmp_path: Path, as_pid_1: bool

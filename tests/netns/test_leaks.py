@@ -11,6 +11,7 @@ import pytest
 from tests.support.hosts.cloud import BACKENDS, PROTOCOLS, REDIRECTED, REFUSED, Cloud
 from tests.support.hosts.ip_version import IP_VERSIONS, V4
 from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, NAME
+from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +91,7 @@ except OSError as error:
 """
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", first_quick(BACKENDS))
 def test_a_connection_to_the_real_service_from_before_is_reset(cloud: Cloud, backend: str) -> None:
     """A process that talked to it before the start is cut off; its next byte does not get out."""
     cloud.start_dns("silent")
@@ -154,7 +155,7 @@ def matrix() -> Iterator[Cloud]:
         yield made
 
 
-@pytest.mark.parametrize("backend", CHOICES)
+@pytest.mark.parametrize("backend", first_quick(CHOICES))
 @pytest.mark.parametrize("privileges", MATRIX)
 def test_with_fewer_privileges_it_works_or_says_why(matrix: Cloud, privileges: str, backend: str) -> None:
     """Each row works, or one line names the capability; never is the app started with the real service in reach."""

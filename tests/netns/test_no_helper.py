@@ -34,6 +34,7 @@ def ready(network: Network) -> Network:
     return network
 
 
+@pytest.mark.slow
 def test_what_stands_in_nftables_is_seen_checked_and_removed(ready: Network) -> None:
     """By each verb, with the word that legacy iptables could not be looked at."""
     assert ready.detour("true", MOCK_BACKEND="nft").returncode == 0

@@ -9,6 +9,7 @@ import pytest
 from imds_detour.ctl.lab.hosts import Host, link
 from tests.support.hosts.cloud import BACKENDS
 from tests.support.hosts.network import APP, ID_URL, INSTANCE, METADATA, MOCK, PORT, Network
+from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +18,7 @@ BEYOND = "10.77.0.7"
 """A host behind the mock's host, which is its gateway."""
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=first_quick(BACKENDS))
 def network(request: pytest.FixtureRequest) -> Iterator[Network]:
     """Give a network in which every start uses one of the firewalls."""
     with Network() as made:
@@ -68,6 +69,7 @@ def test_with_a_default_route_to_the_mock_there_is_none_of_ours(network: Network
     assert network.app.ip("route") == before
 
 
+@pytest.mark.slow
 def test_a_failure_takes_the_route_out_again(network: Network) -> None:
     """The mock answers directly and then no more: no route of ours is left, and theirs are as before."""
     network.app.ip("route", "del", "default")
@@ -112,6 +114,7 @@ def test_a_mock_on_the_apps_own_address(network: Network) -> None:
     reads_the_instance_id(network, APP)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("default", [True, False], ids=["a default route", "a route to its network"])
 def test_a_mock_behind_a_gateway(network: Network, *, default: bool) -> None:
     """The mock is on another network, which a gateway reaches."""
@@ -127,6 +130,7 @@ def test_a_mock_behind_a_gateway(network: Network, *, default: bool) -> None:
     assert routes(network) == ([] if default else [our_route(APP)])
 
 
+@pytest.mark.slow
 def test_no_route_to_the_mock_at_all_is_said(network: Network) -> None:
     """A mock on a network that the app is not on: one line, and it says that there is no way to it."""
     network.app.ip("route", "del", "default")
@@ -176,6 +180,7 @@ def test_our_route_of_an_earlier_start_gives_way(network: Network) -> None:
     assert routes(network) == [our_route(APP)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("second")
 def test_our_route_of_an_earlier_start_comes_back_when_the_next_one_fails(network: Network) -> None:
     """An app may live by it; the one that took its place goes."""

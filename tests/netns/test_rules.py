@@ -227,6 +227,7 @@ JUMPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", JUMPS.values(), ids=JUMPS.keys())
 def test_a_stale_jump_is_repaired(network: Network, script: str) -> None:
     """One jump, with our address and nothing else, as OUTPUT's first rule: behind an ACCEPT it would do nothing."""
@@ -501,6 +502,7 @@ def test_a_helper_killed_while_waiting_ends_in_125(network: Network) -> None:
 # Without REJECT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["legacy", "nft"])
 def test_without_reject_the_guard_drops_and_says_so(network: Network, backend: str) -> None:
     """The app starts, nothing leaks, and one line tells that SDKs will wait; where REJECT is back, it is taken."""

@@ -26,6 +26,7 @@ def test_a_crowd_is_verified_and_costs_as_much_each_as_a_few() -> None:
     assert outcomes[LARGE].cpu < 2 * outcomes[SMALL].cpu
 
 
+@pytest.mark.slow
 def test_a_crowd_that_waits_does_not_come_in_step() -> None:
     """All started at one moment; when the mock appears, they come spread over the time of a pause."""
     with Fleet(LARGE) as fleet:

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.hosts.network import CTL, INSTANCE, METADATA, MOCK, NAME, PORT
 from tests.support.hosts.sidecars import LISTEN, SECOND, Sidecar, asked, count, data, listed, move, translations, until
+from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
     from tests.support.hosts.network import Network
@@ -35,7 +36,7 @@ def test_it_closes_at_once_and_opens_when_the_mock_answers(
     assert asked(network) == INSTANCE
 
 
-@pytest.mark.parametrize("backend", ["legacy", "nft"])
+@pytest.mark.parametrize("backend", first_quick(["legacy", "nft"]))
 def test_it_follows_the_mock_to_another_address(
     network: Network, sidecars: list[Sidecar], zone: str, backend: str
 ) -> None:
@@ -69,6 +70,7 @@ def test_it_closes_when_the_mock_is_gone_and_opens_when_it_is_back(network: Netw
     assert asked(network) == INSTANCE
 
 
+@pytest.mark.slow
 def test_dns_that_fails_closes_nothing_while_the_mock_answers(
     network: Network, sidecars: list[Sidecar], zone: str
 ) -> None:
@@ -83,6 +85,7 @@ def test_dns_that_fails_closes_nothing_while_the_mock_answers(
     assert (sidecar.get("/readyz")[0], asked(network)) == (200, INSTANCE)
 
 
+@pytest.mark.slow
 def test_somebody_else_at_the_mocks_address_is_not_taken_for_it(network: Network, sidecars: list[Sidecar]) -> None:
     """The address is given to another container, which answers everything: the redirect closes."""
     network.start_dns()
@@ -111,6 +114,7 @@ def test_sigterm_takes_everything_out_and_ends_with_0(network: Network, sidecars
     assert (network.ours(), network.our_routes(), network.foreign()) == ("", "", before)
 
 
+@pytest.mark.slow
 def test_sigterm_is_heard_before_there_is_a_mock(network: Network, sidecars: list[Sidecar]) -> None:
     """While the name server is silent, too."""
     network.start_dns("silent")
@@ -121,6 +125,7 @@ def test_sigterm_is_heard_before_there_is_a_mock(network: Network, sidecars: lis
     assert network.app.run("nft", "list", "ruleset").stdout == ""
 
 
+@pytest.mark.slow
 def test_with_keep_the_redirect_outlives_it_and_the_next_one_takes_over(
     network: Network, sidecars: list[Sidecar]
 ) -> None:
@@ -149,6 +154,7 @@ def test_rules_that_somebody_takes_out_are_put_back(network: Network, sidecars: 
     assert asked(network) == INSTANCE
 
 
+@pytest.mark.slow
 def test_sighup_looks_again_at_once(network: Network, sidecars: list[Sidecar], zone: str) -> None:
     """With an hour between probes, somebody who knows that the mock is gone need not wait."""
     assert zone

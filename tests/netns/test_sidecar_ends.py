@@ -37,6 +37,7 @@ def test_a_second_one_changes_nothing_of_the_firsts_before_it_ends(network: Netw
     assert "100.100.100.200" in listed(network)
 
 
+@pytest.mark.slow
 def test_without_a_thread_for_its_server_it_ends_with_a_line(network: Network, sidecars: list[Sidecar]) -> None:
     """A limit on processes; nothing has been changed by then."""
     user = ("setpriv", "--reuid=64090", "--regid=64090", "--clear-groups")
@@ -68,6 +69,7 @@ def test_with_the_guard_off_an_earlier_one_goes(network: Network, sidecars: list
     assert ">closed<" not in page
 
 
+@pytest.mark.slow
 def test_with_an_hour_between_probes_it_is_healthy_all_the_while(network: Network, sidecars: list[Sidecar]) -> None:
     """It beats though nothing is due; what counts as stuck is a tenth here. That the stuck are seen is shown last."""
     network.start_mock()
@@ -85,6 +87,7 @@ def test_with_an_hour_between_probes_it_is_healthy_all_the_while(network: Networ
     assert [pages.health(stuck, 1000.0 + silent).status for silent in (29.0, 31.0)] == [200, 503]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [1, 3, 5])
 def test_a_stop_ends_the_wait_for_a_silent_name_server(network: Network, sidecars: list[Sidecar], asked: int) -> None:
     """With eight names to look up, half a second each: within a second on a quiet machine, wherever it comes."""

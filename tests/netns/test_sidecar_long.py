@@ -17,6 +17,7 @@ from tests.support.hosts.cloud import BACKENDS, LONG, Cloud
 from tests.support.hosts.ip_version import IP_VERSIONS
 from tests.support.hosts.network import CTL, NAME, PORT
 from tests.support.hosts.sidecars import ticks
+from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,7 @@ IDLE = 60 if LONG else 5
 """Seconds for which an idle one is watched."""
 
 
-@pytest.fixture(params=IP_VERSIONS)
+@pytest.fixture(params=first_quick(IP_VERSIONS))
 def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
     """Give the fake real service, a metadata mock on each of two addresses, and a DNS server that leads to one."""
     with Cloud(request.param) as made:
@@ -70,7 +71,7 @@ def move(cloud: Cloud, started: subprocess.Popen[str], address: str) -> float:
     return time.monotonic() - changed
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", first_quick(BACKENDS))
 def test_nothing_escapes_while_the_mock_moves_under_load(cloud: Cloud, backend: str) -> None:
     """Every way to the metadata address is tried all the while; neither witness at the real service sees a packet."""
     started = sidecar(cloud, MOCK_BACKEND=backend)
@@ -95,6 +96,7 @@ def test_without_a_guard_the_witness_does_see_what_is_not_redirected(cloud: Clou
     end(started)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_many_rounds_leave_no_trace_in_memory_descriptors_or_rules(cloud: Cloud, backend: str) -> None:
     """A round is a probe, an inspection and, each second, a look-up; SIGHUP asks for the next one."""
@@ -110,6 +112,7 @@ def test_many_rounds_leave_no_trace_in_memory_descriptors_or_rules(cloud: Cloud,
     end(started)
 
 
+@pytest.mark.slow
 def test_an_idle_one_costs_next_to_nothing(cloud: Cloud) -> None:
     """Resident memory and processor time; the bounds are wide here, bench/ measures against 25 MB and 0.1 %."""
     started = sidecar(cloud)

@@ -23,6 +23,7 @@ SOON = 5.0
 """Seconds: 1 for the TTL, some for a busy machine."""
 
 
+@pytest.mark.slow
 def test_waiting_for_a_mock_costs_little_and_it_is_found_soon(network: Network, sidecars: list[Sidecar]) -> None:
     """Every pod of a cluster may wait; searches are a second apart by then, and nothing happens in between."""
     network.start_dns()
@@ -38,6 +39,7 @@ def test_waiting_for_a_mock_costs_little_and_it_is_found_soon(network: Network, 
     assert asked(network) == INSTANCE
 
 
+@pytest.mark.slow
 def test_a_name_that_leads_where_no_mock_is_costs_little(network: Network, sidecars: list[Sidecar], zone: str) -> None:
     """The mock answers where it was: it is held to; the other place, silent, is led to once it answers."""
     assert zone
@@ -60,6 +62,7 @@ def test_a_name_that_leads_where_no_mock_is_costs_little(network: Network, sidec
     assert time.monotonic() - there < SOON
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", ["gone", "answers"])
 def test_services_that_share_an_address_follow_their_mock_together(
     network: Network, sidecars: list[Sidecar], zone: str, old: str
@@ -83,6 +86,7 @@ def test_services_that_share_an_address_follow_their_mock_together(
     assert asked(network) == "i-00000000000000002"
 
 
+@pytest.mark.slow
 def test_nobody_moves_to_a_mock_that_does_not_answer_for_all(
     network: Network, sidecars: list[Sidecar], zone: str
 ) -> None:

@@ -36,6 +36,7 @@ def test_a_helper_that_is_killed_is_replaced(network: Network, sidecars: list[Si
     assert network.ours() == ""
 
 
+@pytest.mark.slow
 def test_rules_that_cannot_be_read_for_a_while_do_not_end_it(network: Network, sidecars: list[Sidecar]) -> None:
     """Here there is no descriptor for it to ask the kernel with; what fails is told once, and tried again."""
     network.start_mock()
@@ -50,6 +51,7 @@ def test_rules_that_cannot_be_read_for_a_while_do_not_end_it(network: Network, s
     sidecar.says("our firewall rules.*: they are put back")
 
 
+@pytest.mark.slow
 def test_what_it_could_not_write_itself_is_not_laid_to_others(network: Network, sidecars: list[Sidecar]) -> None:
     """An iptables command holds the lock while the mock goes. Others' changes are shown in test_sidecar.py."""
     network.start_dns()
@@ -70,6 +72,7 @@ def test_what_it_could_not_write_itself_is_not_laid_to_others(network: Network, 
     assert count(sidecar, "repairs") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_ipv6_that_comes_later_is_guarded_and_redirected(
     network: Network, sidecars: list[Sidecar], backend: str

@@ -169,6 +169,7 @@ socket.getaddrinfo(sys.argv[1], 80)
 """
 
 
+@pytest.mark.slow
 def test_a_naive_wrapper_hears_a_stop_when_its_look_up_is_over(waiting: Network) -> None:
     """Negative control: a handler in Python waits for libc, which waits for a silent DNS server."""
     command = (sys.executable, "-c", LOOKS_UP, NAME)
@@ -252,6 +253,7 @@ zlib.compress(noise, 9)
 """A main thread that is in the midst of C for some seconds, and does not look whether a signal has come."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("watched", "seconds"), [("watched", (0, 0.5)), ("alone", (0.5, 60))])
 def test_a_stop_is_acted_on_while_python_cannot(watched: str, seconds: tuple[float, float]) -> None:
     """As in the instant between a look for signals and a wait for a reply; the control is the handlers alone."""
@@ -499,6 +501,7 @@ def test_who_ends_late_by_its_own_fault_is_seen(waiting: Network, how: str, late
     assert how == "at once" or end.delay > ON_TIME
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
 @pytest.mark.parametrize("way", WORKS)
 def test_a_stop_at_any_moment_is_not_lost(working: Network, way: str, as_pid_1: bool) -> None:
@@ -522,6 +525,7 @@ def held(waiting: Network) -> Iterator[None]:
         holder.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
 @pytest.mark.parametrize("wait", [*WAITS, "busy firewall"])
 def test_a_stop_at_any_moment_of_a_wait_ends_it(

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.hosts.cloud import BACKENDS, LONG, REDIRECTED, SERVERS_PORT, Cloud
 from tests.support.hosts.ip_version import IP_VERSIONS
+from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,7 @@ SWAPS = 1_000 if LONG else 30
 CONNECTS = 10_000 if LONG else 500
 
 
-@pytest.fixture(params=IP_VERSIONS)
+@pytest.fixture(params=first_quick(IP_VERSIONS))
 def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
     """Give the fake real service R, and the mocks A and B."""
     with Cloud(request.param) as made:

@@ -12,6 +12,7 @@ from imds_detour.ctl.lab.hosts import Host, link
 from tests.support.hosts.cloud import BACKENDS
 from tests.support.hosts.network import APP, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
 from tests.support.judges import rules_listing
+from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,7 +113,7 @@ NEVER = {
 }
 
 
-@pytest.mark.parametrize(("plan", "reason"), NEVER.values(), ids=NEVER.keys())
+@pytest.mark.parametrize(("plan", "reason"), first_quick(NEVER.values(), 3), ids=NEVER.keys())
 def test_what_never_answers_properly_ends_in_125(
     network: Network, start_up: float, plan: tuple[str, ...], reason: str
 ) -> None:
