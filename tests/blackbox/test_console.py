@@ -12,6 +12,7 @@ import pytest
 
 import imds_detour
 from tests.blackbox.test_handover import joined, with_environ
+from tests.support.faults.injection import calls_made, strace
 from tests.support.hosts.network import DETOUR, MOCK, PORT, SETTINGS
 
 if TYPE_CHECKING:
@@ -193,10 +194,9 @@ def test_a_second_interpreter_is_started_only_where_it_matters(
     running: Network, environ: dict[str, str], interpreters: int
 ) -> None:
     """It costs some 10 ms, and the variables of Python's own images are no reason for one."""
-    trace = ("strace", "-e", "trace=execve", "-e", "status=successful", "-o", "/run/execs")
+    trace = strace(log="/run/execs", calls=["execve"], options=("-e", "status=successful"))
     running.raw(*trace, DETOUR, "true", environ={**ENVIRON, **environ})
-    calls = [line for line in running.app.run("cat", "/run/execs").stdout.splitlines() if line.startswith("execve")]
-    assert len(calls) == interpreters + 1
+    assert len(calls_made(running.app.run("cat", "/run/execs").stdout)) == interpreters + 1
 
 
 @pytest.mark.parametrize("environ", [{}, {"PYTHONPATH": "/nowhere"}], ids=["plain", "PYTHONPATH"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_detour.config.variables import BY_NAME
+from tests.support.faults.injection import strace
 from tests.support.hosts.network import DETOUR, INSTANCE, METADATA, MOCK, PORT, SETTINGS
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def test_bad_settings_touch_nothing(network: Network) -> None:
 
     The helper of legacy iptables has a head start, and loads its library until it is told that there is nothing to do.
     """
-    trace = ("strace", "-f", "-e", "trace=socket", "-o", "/run/trace")
+    trace = strace(log="/run/trace", calls=["socket"], children=True)
     plain = {**SETTINGS, "HOME": "/root"}  # without it the interpreter itself asks the user database, over a socket
     for wrong in ({"MOCK_PORT": "http"}, {"MOCK_LOG": "x"}, {"MOCK_TIMEOUT": "nan"}, {"MOCK_USER": "no-such-user"}):
         done = network.app.run(*trace, DETOUR, "true", environ={**plain, **wrong}, check=False)

@@ -15,6 +15,7 @@ import pytest
 from tests.chaos.cases import Case
 from tests.chaos.contract import ANY_USERS_APP, Ended
 from tests.chaos.test_campaign import FAULTY_PORT
+from tests.support.faults.injection import Injection, strace
 from tests.support.hosts.cloud import BACKENDS, LONG
 from tests.support.hosts.ip_version import V4, V6
 from tests.support.hosts.network import DETOUR, MOCK, NAME
@@ -52,7 +53,7 @@ SLACK = 1.0
 """Seconds that strace adds, and that a start spends being stopped at its lines."""
 SETTINGS = {"MOCK_LOG": "debug", "MOCK_ENDPOINTS": "aws,gcp", "MOCK_USER": "1:1"}
 FAILING = {"MOCK_LOG": "debug", "MOCK_PORT": FAULTY_PORT}
-STOPPING = ("strace", "-o", "/dev/null", "-e", "trace=write", "-e", "inject=write:signal=STOP")
+STOPPING = strace(Injection("write", "signal=STOP"))
 """Stops a process, though not its children, at each line that it writes."""
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.faults.injection import strace
 from tests.support.hosts.network import DETOUR, MOCK, NAME
-from tests.support.judges.trace import STRACE, Work, missing_steps, work
+from tests.support.judges.trace import OPTIONS, Work, missing_steps, work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,7 @@ def traced(network: Network, *command: str, **settings: str) -> str:
     )
     file = "/run/trace"
     environ = network.settings(None, MOCK_TIMEOUT="25", **settings)
-    done = network.app.run(*STRACE, "--output", file, *command, environ=environ, check=False)
+    done = network.app.run(*strace(log=file, children=True, options=OPTIONS), *command, environ=environ, check=False)
     assert done.returncode == 0, done.stderr
     return network.app.run("cat", file).stdout
 

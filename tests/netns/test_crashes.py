@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.faults.injection import Injection, calls_made, strace
 from tests.support.hosts.cloud import BACKENDS, LONG, Cloud
 from tests.support.hosts.ip_version import V4, V6
 from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, NAME, PORT
@@ -129,7 +130,7 @@ class Starts:
 
 def killing(call: str, number: int) -> tuple[str, ...]:
     """Return a command that kills what it runs, though not its helper, before a system call's effect."""
-    return ("strace", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}")
+    return strace(Injection(call, "signal=KILL", number))
 
 
 @pytest.mark.slow
@@ -223,8 +224,8 @@ def _numbers(starts: Starts, call: str, *command: str, **changed: str) -> list[i
         starts.clean()
     environ = settings(starts.cloud, starts.backend, **changed)
     log = "/run/calls.log"
-    starts.cloud.app.run("strace", "-o", log, "-e", f"trace={call}", *command, environ=environ, check=False)
-    number = starts.cloud.app.run("cat", log).stdout.count(f"{call}(")
+    starts.cloud.app.run(*strace(log=log, calls=[call]), *command, environ=environ, check=False)
+    number = len(calls_made(starts.cloud.app.run("cat", log).stdout))
     assert number
     return list(range(1, number + 1) if LONG else range(number // 2, number, 4))
 

@@ -10,6 +10,7 @@ import pytest
 
 from imds_detour.system.namespaces import INITIAL_NET, read_namespace_info
 from tests.support.faults.host_namespace import AN_OLD_KERNEL, BY_HARDWARE, HARDWARE_AT
+from tests.support.faults.injection import Injection, strace
 from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
 from tests.support.marks import first_quick
 
@@ -20,9 +21,9 @@ ANOTHERS_HARDWARE = (*HARDWARE_AT, "02:00:00:00:00:01")
 """There is hardware behind a network device of its name, somewhere else: /sys was mounted there."""
 ST_INO = INITIAL_NET.to_bytes(8, sys.byteorder)
 """The second member of struct stat, which follows st_dev, as the fixed number."""
-BY_NUMBER = (
-    *("strace", "-f", "-o", "/dev/null", "-P", "/proc/self/ns/net"),
-    *("-e", "trace=newfstatat", "-e", f"inject=newfstatat:poke_exit=@arg3={bytes(8).hex()}{ST_INO.hex()}"),
+NAMESPACE = ("/proc/self/ns/net",)
+BY_NUMBER = strace(
+    Injection("newfstatat", f"poke_exit=@arg3={bytes(8).hex()}{ST_INO.hex()}"), children=True, paths=NAMESPACE
 )
 """The number that the first network namespace has from Linux 6.18 on, as the answer to whoever asks for ours."""
 DISGUISES = {"by hardware": BY_HARDWARE, **({"by its number": BY_NUMBER} if read_namespace_info().fixed else {})}
@@ -87,6 +88,6 @@ def test_a_sidecar_for_the_whole_machine_works(network: Network) -> None:
 def test_without_the_disguise_all_of_them_start(network: Network) -> None:
     """Another control: what is refused is the disguise, and not its parts, nor what /sys shows of another namespace."""
     network.start_mock()
-    for prefix in ((), AN_OLD_KERNEL, ANOTHERS_HARDWARE, BY_NUMBER[: BY_NUMBER.index("-e")]):
+    for prefix in ((), AN_OLD_KERNEL, ANOTHERS_HARDWARE, strace(children=True, paths=NAMESPACE)):
         assert run(network, *prefix, DETOUR, "echo", "started").stdout == "started\n"
         assert run(network, *prefix, CTL, "init").returncode == 0

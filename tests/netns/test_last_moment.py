@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.netns.test_signals import APP, BLOCKS_TERM, PID_1, TAKES_TERM, children
+from tests.support.faults.injection import Injection, calls_made, strace
 from tests.support.hosts.cloud import LONG
 from tests.support.hosts.network import DETOUR, SETTINGS, Network
 
@@ -21,10 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-CALLS = "rt_sigprocmask,rt_sigaction,rt_sigpending"
+CALLS = ("rt_sigprocmask", "rt_sigaction", "rt_sigpending")
 """What the last moment is made of, besides the line that announces the app."""
-STRACE = (shutil.which("strace") or "strace", "-D", "-s", "200", "-e", f"trace=write,execve,exit_group,{CALLS}")
-"""Looks at the main thread of its own process, which becomes the command: PID 1 stays that, and no helper is meant."""
 GIVEN_UP = "NET_ADMIN is dropped"
 TERM = int(signal.SIGTERM)
 
@@ -49,9 +48,14 @@ def traced(
     at: Moment | None = None,
     before: tuple[str, ...] = (),
 ) -> Iterator[subprocess.Popen[str]]:
-    """Start a command, look at its calls, and send SIGTERM when it is about to make one of them."""
-    inject = () if at is None else ("-e", f"inject={at[0]}:signal=TERM:when={at[1]}")
-    start = (*(PID_1 if as_pid_1 else ()), *before, *STRACE, *inject, "-o", str(trace), *command)
+    """Start a command, look at its calls, and send SIGTERM when it is about to make one of them.
+
+    strace looks at the main thread of its own process (-D), which becomes the command: PID 1 stays that.
+    """
+    injections = () if at is None else (Injection(at[0], "signal=TERM", at[1]),)
+    calls = ("write", "execve", "exit_group", *CALLS)
+    tracer = strace(*injections, log=str(trace), calls=calls, options=("-D", "-s", "200"))
+    start = (*(PID_1 if as_pid_1 else ()), *before, *tracer, *command)
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with network.app.popen(*start, environ={**SETTINGS, "MOCK_LOG": "debug"}, **streams) as process:
         try:
@@ -62,18 +66,10 @@ def traced(
 
 def moments(trace: Path) -> list[Moment]:
     """Return which of CALLS come between the line and the app, or the wrapper's end."""
-    begin, *lines = trace.read_text().split(GIVEN_UP)
-    assert len(lines) == 1
-    counts = {name: len(re.findall(rf"^{name}\(", begin, re.MULTILINE)) for name in CALLS.split(",")}
-    found: list[Moment] = []
-    for line in lines[0].splitlines():
-        name = line.partition("(")[0]
-        if name in ("execve", "exit_group"):
-            return found
-        if name in counts:
-            counts[name] += 1
-            found.append((name, counts[name]))
-    return found
+    made = calls_made(trace.read_text())
+    (announced,) = [place for place, call in enumerate(made) if GIVEN_UP in call.line]
+    after = itertools.takewhile(lambda call: call.name not in ("execve", "exit_group"), made[announced:])
+    return [(call.name, call.number) for call in after if call.name in CALLS]
 
 
 @pytest.fixture(scope="module")

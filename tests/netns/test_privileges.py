@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_detour.system.capabilities import NET_ADMIN, NET_RAW
+from tests.support.faults.injection import Injection, calls_made, strace
 from tests.support.hosts.network import DETOUR, METADATA, SETTINGS, Network
 
 if TYPE_CHECKING:
@@ -94,8 +95,8 @@ def lied_to(
     network: Network, start: tuple[str, ...], call: str, when: str = "1+"
 ) -> subprocess.CompletedProcess[bytes]:
     """Start an app where a system call says that it has succeeded, and has done nothing; never, when never."""
-    lie = ("-e", f"inject={call}:retval=0:when={when}") if when else ()
-    traced = ("strace", "-f", "-o", "/run/calls", "-e", f"trace={call}", *lie)
+    lies = (Injection(call, "retval=0", when),) if when else ()
+    traced = strace(*lies, log="/run/calls", calls=[call], children=True)
     return network.raw(*start, *traced, DETOUR, "echo", "started", environ=SETTINGS)
 
 
@@ -127,10 +128,9 @@ def test_what_has_no_effect_is_found_out(running: Network, start: tuple[str, ...
 def test_no_new_privs_without_effect_is_found_out(running: Network) -> None:
     """Without SETPCAP nothing else keeps away what stays in the bounding set."""
     assert lied_to(running, WITHOUT_SETPCAP, "prctl", "").returncode == 0
-    calls = running.app.run("cat", "/run/calls").stdout.splitlines()
-    ours = calls[0].split()[0]  # strace's first column is the process
-    calls = [line for line in calls if line.startswith(f"{ours} ")]
-    (number,) = [place for place, line in enumerate(calls, start=1) if "PR_SET_NO_NEW_PRIVS" in line]
+    first, *calls = calls_made(running.app.run("cat", "/run/calls").stdout)
+    ours = [call for call in (first, *calls) if call.process == first.process]
+    (number,) = [call.number for call in ours if "PR_SET_NO_NEW_PRIVS" in call.line]
     done = lied_to(running, WITHOUT_SETPCAP, "prctl", str(number))
     assert (done.returncode, done.stdout) == (125, b""), done.stderr
     assert done.stderr.decode() == STILL.format("CapBnd")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.faults.injection import Injection, strace
 from tests.support.hosts.cloud import BACKENDS
 from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
 
@@ -334,9 +335,11 @@ def without(network: Network, *setpriv: str, **settings: str) -> str:
     return last_line(done)
 
 
-def injected(network: Network, what: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run imds-detour under strace, which makes system calls fail as told."""
-    command = ("strace", "-f", "-o", "/dev/null", "-e", f"inject={what}", DETOUR, "echo", "started")
+def injected(
+    network: Network, call: str, effect: str, when: int | str = "1+", **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run imds-detour with a fault injected into it and its helpers."""
+    command = (*strace(Injection(call, effect, when), children=True), DETOUR, "echo", "started")
     return network.app.run(*command, environ=network.settings(None, MOCK_HOSTNAME=MOCK, **settings), check=False)
 
 
@@ -376,7 +379,7 @@ def test_the_same_without_any_missing_privilege_starts_the_app(network: Network)
 
 def test_a_kernel_without_legacy_iptables_says_which_module(network: Network) -> None:
     """A container cannot load the module; the message says what to do on the host."""
-    assert last_line(injected(network, "getsockopt:error=ENOPROTOOPT", MOCK_BACKEND="legacy")) == (
+    assert last_line(injected(network, "getsockopt", "error=ENOPROTOOPT", MOCK_BACKEND="legacy")) == (
         "the kernel has no legacy iptables here (table filter: Protocol not available); "
         "load it on the host: `modprobe iptable_filter`"
     )
@@ -384,7 +387,7 @@ def test_a_kernel_without_legacy_iptables_says_which_module(network: Network) ->
 
 def test_a_kernel_with_neither_names_both(network: Network) -> None:
     """With auto, both refusals are told, and the remedy is the one for nftables, which needs less."""
-    assert last_line(injected(network, "socket:error=EPROTONOSUPPORT")) == (
+    assert last_line(injected(network, "socket", "error=EPROTONOSUPPORT")) == (
         "the kernel refuses legacy iptables (table filter: Protocol not supported); "
         "nftables cannot be used here: the kernel has none (Protocol not supported); "
         "load them on the host: `modprobe -a nf_tables nft_chain_nat nft_nat nft_reject_ipv4 nft_reject_ipv6`"
@@ -446,7 +449,7 @@ def test_a_missing_python_iptables_says_how_to_install_it(network: Network, hidd
 
 def test_a_kernel_that_refuses_the_rules_is_quoted(network: Network) -> None:
     """A commit that fails every time ends in one line with the kernel's own word."""
-    line = last_line(injected(network, "setsockopt:error=ENOMEM"))
+    line = last_line(injected(network, "setsockopt", "error=ENOMEM"))
     assert line == "iptables refused our rules in table filter: can't commit: Memory allocation problem"
     assert network.ours() == ""
 
@@ -464,7 +467,7 @@ def redirected_without_guard(network: Network) -> bool:
 def test_a_helper_killed_in_a_commit_ends_in_125(network: Network, commit: int) -> None:
     """At whichever of its writes it is killed: no app, the cause in the last line, and no redirect without guard."""
     network.start_mock()
-    done = injected(network, f"setsockopt:signal=KILL:when={commit}")
+    done = injected(network, "setsockopt", "signal=KILL", commit)
     assert (done.returncode, done.stdout) == (125, ""), done
     assert done.stderr.splitlines()[-1].startswith(
         "imds-detour: the firewall helper ended early; look for what ended it"
@@ -475,7 +478,7 @@ def test_a_helper_killed_in_a_commit_ends_in_125(network: Network, commit: int) 
 def test_a_helper_that_is_not_killed_starts_the_app(network: Network) -> None:
     """The negative control of the one above: there is no fifth write."""
     network.start_mock()
-    assert injected(network, "setsockopt:signal=KILL:when=5").stdout == "started\n"
+    assert injected(network, "setsockopt", "signal=KILL", 5).stdout == "started\n"
 
 
 def test_a_helper_killed_while_waiting_ends_in_125(network: Network) -> None:
@@ -517,7 +520,7 @@ def test_without_reject_the_guard_drops_and_says_so(network: Network, backend: s
     else:
         # The kernel has no such expression. Netlink datagrams are: 1 for "may it be used?", 2 to 5 for what stands,
         # rules and tables of either IP version, and the sixth is the guard.
-        done = injected(network, "sendto:error=ENOENT:when=6", MOCK_BACKEND=backend)
+        done = injected(network, "sendto", "error=ENOENT", 6, MOCK_BACKEND=backend)
     assert (done.returncode, done.stdout) == (0, "started\n"), done
     assert done.stderr.startswith(
         "imds-detour: the guard drops instead of rejecting, so that SDKs wait for a timeout: "

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.faults.injection import Injection, strace
 from tests.support.hosts.network import CTL, DETOUR, METADATA, MOCK
 
 if TYPE_CHECKING:
@@ -80,9 +81,10 @@ def test_a_check_makes_no_table(network: Network, *, redirected: bool) -> None:
     assert network.app.run("nft", "-s", "list", "ruleset").stdout == listed
 
 
-UNSEEN = (
-    *("strace", "-f", "-o", "/dev/null", "-e", "inject=openat:error=EACCES"),
-    *("-P", "/proc/self/net/ip_tables_names", "-P", "/proc/self/net/ip6_tables_names"),
+UNSEEN = strace(
+    Injection("openat", "error=EACCES"),
+    children=True,
+    paths=("/proc/self/net/ip_tables_names", "/proc/self/net/ip6_tables_names"),
 )
 """Run a command that cannot see which tables there are, as where /proc is masked."""
 

@@ -20,6 +20,7 @@ from imds_detour.process import handover
 from tests.support.hosts.cloud import LONG
 from tests.support.hosts.network import BUNDLED, DETOUR, MOCK, NAME, SETTINGS, Network
 from tests.support.judges import rules_listing
+from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -501,9 +502,8 @@ def test_who_ends_late_by_its_own_fault_is_seen(waiting: Network, how: str, late
     assert how == "at once" or end.delay > ON_TIME
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
-@pytest.mark.parametrize("way", WORKS)
+@pytest.mark.parametrize("as_pid_1", first_quick([False, True]), ids=["a process", "PID 1"])
+@pytest.mark.parametrize("way", first_quick(WORKS))
 def test_a_stop_at_any_moment_is_not_lost(working: Network, way: str, as_pid_1: bool) -> None:
     """At random offsets from the start to well after exec: the end is 128+n, or the signal's, or the app got it."""
     runs, latest = RUNS if way == "legacy" else RUNS // 4, LATEST * time_of_a_start(working, **WORKS[way])

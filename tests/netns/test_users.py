@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_detour.system.capabilities import NET_ADMIN
+from tests.support.faults.injection import Injection, strace
 from tests.support.hosts.network import DETOUR, SETTINGS, Network
 
 if TYPE_CHECKING:
@@ -254,10 +255,10 @@ NO_FIXUP = ("setpriv", "--securebits", "+no_setuid_fixup")
 def test_what_has_no_effect_is_found_out(running: Network, start: tuple[str, ...], call: str, wrong: str) -> None:
     """A system call says that it has succeeded, and has done nothing: no app, and the line says what is wrong."""
     environ = {**SETTINGS, "MOCK_USER": "app", "MOCK_KEEP_NET_ADMIN": "1"}
-    traced = (*start, "strace", "-f", "-o", "/dev/null", "-e", f"trace={call}")
-    honest = running.raw(*traced, DETOUR, "id", "-u", environ=environ)
+    honest = running.raw(*start, *strace(calls=[call], children=True), DETOUR, "id", "-u", environ=environ)
     assert (honest.returncode, honest.stdout) == (0, b"1000\n")  # the control: traced alike, and let through
-    done = running.raw(*traced, "-e", f"inject={call}:retval=0", DETOUR, "id", "-u", environ=environ)
+    lie = strace(Injection(call, "retval=0"), children=True)
+    done = running.raw(*start, *lie, DETOUR, "id", "-u", environ=environ)
     assert (done.returncode, done.stdout) == (125, b""), done.stderr
     assert done.stderr.decode() == (
         "imds-detour: the firewall rules of this start stay in this network namespace\n"

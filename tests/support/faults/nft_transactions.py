@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from tests.support.faults.injection import Injection, calls_made, strace
 from tests.support.hosts.network import DETOUR, MOCK
 
 if TYPE_CHECKING:
@@ -21,15 +22,14 @@ CLEAN = "nft list tables | grep imds_detour | while read table; do nft delete $t
 def places(network: Network) -> list[int]:
     """Return which of a start's calls of sendto() write rules: the guard's first, then the redirect's."""
     environ = network.settings(None, MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft")
-    network.app.run("strace", "-o", LOG, "-e", "trace=sendto", DETOUR, "true", environ=environ)
-    with open(f"/proc/{network.app.pid}/root{LOG}") as log:
-        calls = [line for line in log if line.startswith("sendto(")]
+    network.app.run(*strace(log=LOG, calls=["sendto"]), DETOUR, "true", environ=environ)
+    calls = calls_made(network.app.run("cat", LOG).stdout)
     network.app.run("sh", "-c", CLEAN)
-    return [place for place, line in enumerate(calls, start=1) if BATCH.match(line)]
+    return [call.number for call in calls if BATCH.match(call.line)]
 
 
 def refused(network: Network, when: str, *command: str) -> subprocess.CompletedProcess[str]:
     """Start an app with nftables, while the kernel answers these calls as one that lacks what they ask for."""
     environ = network.settings(None, MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft")
-    inject = ("strace", "-o", "/dev/null", "-e", f"inject=sendto:error=ENOENT:when={when}")
-    return network.app.run(*inject, DETOUR, *command, environ=environ, check=False)
+    tracer = strace(Injection("sendto", "error=ENOENT", when))
+    return network.app.run(*tracer, DETOUR, *command, environ=environ, check=False)

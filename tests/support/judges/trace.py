@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, fields
 
-STRACE = ("strace", "--follow-forks", "--string-limit=64", "--quiet=attach,exit,path-resolution,personality,superseded")
+OPTIONS = ("--string-limit=64", "--quiet=attach,exit,path-resolution,personality,superseded")
+"""What strace is told besides the file of its log, so that work() and missing_steps() can read that."""
 
 MODULE = re.compile(
     r'(\d+) +open(?:at)?\(.*?"([^"]*?)(?:__pycache__/)?([^"/.]*)(?:\.cpython-\d+)?\.pyc?", .*= \d'
