@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.support import SUPPORT
 from tests.support.hosts.network import CTL, PORT, Network
+from tests.support.judges.capture import open_capture
 
 if TYPE_CHECKING:
     from imds_detour.ctl.lab.hosts import Host
@@ -115,9 +116,8 @@ class Cloud(Network):
         ]
         counters = "\n".join(f"{ip.nft} daddr {ip.metadata} {kind} counter" for kind in kinds)
         hook = "type filter hook prerouting priority -400;"
-        self.mock.run("nft", f"table inet witness {{ chain seen {{ {hook}\n{counters}\n}}\n}}")
-        self._capture = self.program(self.mock, "judges/capture.py", "eth0", ip.metadata)
-        assert self._capture.says() == "watching"
+        self.mock.run("nft", f"table inet seen {{ chain packets {{ {hook}\n{counters}\n}}\n}}")
+        self._capture = self._stack.enter_context(open_capture(self.mock, "eth0", ip.metadata))
 
     def start_mock_everywhere(self) -> None:
         """Start a metadata mock on every address of its host."""
@@ -133,9 +133,8 @@ class Cloud(Network):
 
     def seen(self) -> Seen:
         """Return the packets that reached the fake service's host so far."""
-        captured = self._capture.ask()
-        lost = captured.pop("lost")
-        listed = self.mock.run("nft", "list", "table", "inet", "witness").stdout
+        captured, lost = self._capture.counts()
+        listed = self.mock.run("nft", "list", "table", "inet", "seen").stdout
         counts = map(int, re.findall(r"counter packets (\d+)", listed))
         return Seen(captured, dict(zip(PROTOCOLS, counts, strict=True)), lost)
 

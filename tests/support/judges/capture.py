@@ -1,81 +1,78 @@
-"""A packet capture: ``python capture.py DEVICE ADDRESS`` counts what comes in there for the address.
-
-For each line on its input it prints the packets so far as JSON: ``tcp``, ``udp``, ``icmp``, ``other``, ``arp`` (a
-question for the address), and ``lost`` (seen, but too many to be kept).
-"""
+"""A packet capture by tcpdump: how many packets came in for an address, by protocol."""
 
 from __future__ import annotations
 
-import ctypes
-import json
-import socket
-import struct
-import sys
+import re
+import signal
+import subprocess
+import tempfile
 from collections import Counter
-from ipaddress import IPv6Address, ip_address
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
 
-ETH_P_ALL, ETH_P_IP, ETH_P_ARP, ETH_P_IPV6 = 3, 0x800, 0x806, 0x86DD  # linux/if_ether.h
-SOL_PACKET, PACKET_STATISTICS = 263, 6  # linux/socket.h, linux/if_packet.h
-SO_ATTACH_FILTER = 26  # asm-generic/socket.h
-PROTOCOLS = {1: "icmp", 58: "icmp", 6: "tcp", 17: "udp"}
-# linux/bpf_common.h: BPF_LD | BPF_W or BPF_H | BPF_ABS, BPF_JMP | BPF_JEQ, BPF_RET
-WORD, HALF, EQUAL, RETURN = 0x20, 0x28, 0x15, 0x06
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
+    from imds_detour.ctl.lab.hosts import Host
 
-def wanted(address: str) -> list[tuple[int, int, int, int]]:
-    """Return a filter that keeps what goes to the address, and ARP questions for it: code, jumps if and else, value.
-
-    The kernel filters, so that a mock's traffic at the same device cannot fill the buffer.
-    """
-    packed = ip_address(address)
-    words = struct.unpack(f"!{len(packed.packed) // 4}I", packed.packed)
-    if isinstance(packed, IPv6Address):
-        checks = [(ETH_P_IPV6, 38, words)]
-    else:
-        checks = [(ETH_P_IP, 30, words), (ETH_P_ARP, 38, words)]
-    program: list[tuple[int, int, int, int]] = []
-    for kind, offset, expected in checks:
-        body: list[tuple[int, int, int, int]] = []
-        for position, word in enumerate(expected):
-            body.append((WORD, 0, 0, offset + 4 * position))
-            body.append((EQUAL, 0, 2 * (len(expected) - position) - 1, word))  # else: over what is left, to the refusal
-        body += [(RETURN, 0, 0, 65535), (RETURN, 0, 0, 0)]
-        program += [(HALF, 0, 0, 12), (EQUAL, 0, len(body), kind), *body]
-    return [*program, (RETURN, 0, 0, 0)]
+TCPDUMP = (
+    *("tcpdump", "--immediate-mode", "-l", "-n", "-q", "-t"),  # a line for each packet, at once
+    *("--snapshot-length=128", "--buffer-size=8192"),  # small frames: the ring has room for many thousands
+    *("-Z", "root"),  # it stays root: in a user namespace there may be no other user
+)
+KINDS = {"tcp": "tcp", "UDP": "udp", "ICMP": "icmp", "ICMP6": "icmp"}
+"""How tcpdump calls a protocol in its line; the others count as ``other``."""
+PACKET = re.compile(r"IP6? \S+ > \S+: (\w+)|(?P<arp>ARP), ")
+STATISTICS = re.compile(r"(\d+) packets? captured, (\d+) packets? received by filter, (\d+) packets? dropped by kernel")
 
 
-def attach(capture: socket.socket, program: list[tuple[int, int, int, int]]) -> None:
-    """Give a socket its filter (struct sock_fprog)."""
-    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
-    buffer = ctypes.create_string_buffer(code, len(code))
-    capture.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(buffer)))
+class Capture:
+    """A tcpdump at work."""
+
+    def __init__(self, tcpdump: subprocess.Popen[str], lines: IO[str]) -> None:
+        self._tcpdump = tcpdump
+        self._lines = lines
+        self._rest = ""
+        self._seen = Counter(dict.fromkeys(("tcp", "udp", "icmp", "other", "arp"), 0))
+
+    def counts(self) -> tuple[dict[str, int], int]:
+        """Return the packets so far by protocol, ``arp`` for questions for the address, and how many were dropped."""
+        while True:
+            captured, received, dropped = self._statistics()
+            if captured >= received - dropped:  # the kernel has no more for it
+                break
+        while self._seen.total() < captured:  # it counts a packet just before it writes the line
+            *lines, self._rest = (self._rest + self._lines.read()).split("\n")
+            for line in lines:
+                packet = PACKET.match(line)
+                assert packet, line
+                self._seen["arp" if packet["arp"] else KINDS.get(packet[1], "other")] += 1
+        return dict(self._seen), dropped
+
+    def _statistics(self) -> tuple[int, int, int]:
+        """Ask for its counters, which it writes on SIGUSR1 (tcpdump(8))."""
+        self._tcpdump.send_signal(signal.SIGUSR1)
+        assert self._tcpdump.stderr is not None
+        line = self._tcpdump.stderr.readline()
+        found = STATISTICS.search(line)
+        assert found, line
+        captured, received, dropped = map(int, found.groups())
+        return captured, received, dropped
 
 
-def kind_of(frame: bytes) -> str:
-    """Say what an Ethernet frame carries."""
-    kind, protocol = int.from_bytes(frame[12:14], "big"), {ETH_P_IP: 23, ETH_P_IPV6: 20}
-    return "arp" if kind == ETH_P_ARP else PROTOCOLS.get(frame[protocol[kind]], "other")
-
-
-def main() -> None:
-    """Count until the input ends."""
-    device, address = sys.argv[1:]
-    seen = Counter({"tcp": 0, "udp": 0, "icmp": 0, "other": 0, "arp": 0, "lost": 0})
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as capture:  # 0: nothing, until it is bound
-        attach(capture, wanted(address))
-        capture.bind((device, ETH_P_ALL))
-        capture.setblocking(False)
-        print("watching", flush=True)  # noqa: T201  (a program)
-        for _ in sys.stdin:
-            while True:
-                try:
-                    seen[kind_of(capture.recv(65536))] += 1
-                except BlockingIOError:
-                    break
-            _, lost = struct.unpack("II", capture.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))  # and begins anew
-            seen["lost"] += lost
-            print(json.dumps(seen), flush=True)  # noqa: T201  (as above)
-
-
-if __name__ == "__main__":
-    main()
+@contextmanager
+def open_capture(host: Host, device: str, address: str) -> Iterator[Capture]:
+    """Capture what comes in at a device of a host for an address; it listens once this has begun."""
+    # A file, not a pipe: a pipe that is full would stop tcpdump while the kernel drops packets.
+    with tempfile.TemporaryFile("w+") as written, open(f"/proc/self/fd/{written.fileno()}") as lines:
+        command = (*TCPDUMP, "-i", device, "dst", "host", address)
+        with host.popen(*command, stdout=written, stderr=subprocess.PIPE) as tcpdump:
+            assert tcpdump.stderr is not None
+            said = ""
+            while "listening on" not in said:
+                said = tcpdump.stderr.readline()
+                assert said, "tcpdump did not start"
+            try:
+                yield Capture(tcpdump, lines)
+            finally:
+                tcpdump.kill()
