@@ -22,18 +22,7 @@ if TYPE_CHECKING:
     from tests.support.hosts.network import Network
 
 CONSOLE = os.path.join(os.path.dirname(imds_detour.__file__), "bootstrap/pip.py")
-NAMES = (
-    "socket",
-    "signal",
-    "errno",
-    "iptc",
-    "dns",
-    "tenacity",
-    "dataclasses",
-    "json",
-    "ctypes",
-    "typing",
-)
+NAMES = ("socket", "signal", "errno", "iptc", "dns", "tenacity", "dataclasses", "json", "ctypes", "typing")
 """Modules that the wrapper imports, or might; not those that pip's own script imports before it, as re."""
 HOSTILE = 'import os; os.write(2, b"hostile {0}\\n"); os._exit(77)\n'
 ENVIRON = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": PORT, "PATH": SETTINGS["PATH"]}

@@ -230,11 +230,7 @@ SYSTEM = {
     "/etc/hosts read-only": Case(
         says="cannot write /etc/hosts.*extra_hosts", settings=GCP, prefix=_sh(_BIND_RO.format("/etc/hosts"))
     ),
-    "/etc/hosts on a full disk": Case(
-        starts=None,
-        settings=GCP,
-        prefix=_sh(_FULL),
-    ),
+    "/etc/hosts on a full disk": Case(starts=None, settings=GCP, prefix=_sh(_FULL)),
     "/etc/hosts not there": Case(
         says="cannot write /etc/hosts",
         settings=GCP,
@@ -291,9 +287,5 @@ SYSTEM = {
         prefix=("unshare", "--time", "--fork", "--monotonic=946080000", "--boottime=946080000"),
     ),
     "no room on the stack": Case(starts=None, prefix=("prlimit", "--stack=262144"), settings=LONGER),
-    "seccomp, as containers have it": Case(
-        starts=True,
-        prefix=(sys.executable, SECCOMP),
-        settings=LONGER,
-    ),
+    "seccomp, as containers have it": Case(starts=True, prefix=(sys.executable, SECCOMP, "container"), settings=LONGER),
 }

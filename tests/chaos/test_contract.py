@@ -32,14 +32,7 @@ STANDS = REDIRECT + GUARD + GUARD6
 STARTED = Ended(0, f"app {INSTANCE}\n", "imds-detour: x -> y, verified IMDSv2 i-1, 3 ms; exec app\n", 99.0, left=STANDS)
 
 
-@pytest.mark.parametrize(
-    "end",
-    [
-        FAILED,
-        STARTED,
-        replace(STARTED, left=NFT_GUARD + NFT_REDIRECT + NFT_GUARD6),
-    ],
-)
+@pytest.mark.parametrize("end", [FAILED, STARTED, replace(STARTED, left=NFT_GUARD + NFT_REDIRECT + NFT_GUARD6)])
 def test_what_keeps_the_contract_is_let_through(end: Ended) -> None:
     """An app that starts may run for as long as it likes."""
     assert broken(end) == []

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CASES = {name: case for name, case in {**DNS, **HTTP}.items() if not case.prefix and not case.signals}
 STRIDE = 1 if LONG else 19
-GUARD, UNDO = "guard: ", "undo: our rules in table filter"
+GUARD, UNDO = "guard: ", "undo: the rules in table filter"
 SLACK = 2.0
 """Seconds that strace adds, and that a start spends being stopped at its lines."""
 

@@ -42,8 +42,8 @@ POINTS = {
 """What a line of MOCK_LOG=debug says there, and where that is."""
 UNDONE = {
     "no mock over IPv6": "it is found over IPv4 alone",
-    "undo: our rules in table nat": "before the redirect is taken out again",
-    "undo: our rules in table filter": "before the guard is",
+    "undo: the rules in table nat": "before the redirect is taken out again",
+    "undo: the rules in table filter": "before the guard is",
 }
 """The same where the proof fails."""
 SOMETIMES = ("the system resolver has no address", "DNS ")
@@ -77,10 +77,7 @@ def played(judge: Judge, point: str, backend: str, *, whom: str, how: signal.Sig
     began = time.monotonic()
     try:
         with judge.cloud.app.popen(
-            *(*STOPPING, DETOUR, *ANY_USERS_APP),
-            environ=environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            *(*STOPPING, DETOUR, *ANY_USERS_APP), environ=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as strace:
             assert strace.stderr is not None
             target, said, hit = 0, "", False

@@ -27,15 +27,7 @@ CASES = (
         {"key": END, "from": "iam-role", "region": "us-east-1"},
         (*ROLES, *ZONE[1:]),
     ),
-    Case(
-        "node",
-        "app",
-        "aws",
-        ("node", f"{EXAMPLES}/node/app.cjs"),
-        {"key": END, "instance": INSTANCE},
-        ROLES,
-        NODE,
-    ),
+    Case("node", "app", "aws", ("node", f"{EXAMPLES}/node/app.cjs"), {"key": END, "instance": INSTANCE}, ROLES, NODE),
     Case(
         "go",
         "app",

@@ -17,7 +17,7 @@ from tests.support.hosts.network import CTL, MOCK, NAME, PORT
 if TYPE_CHECKING:
     from tests.support.hosts.network import Network
 
-WITHOUT = f"{SUPPORT}/faults/kernel_without.py"
+WITHOUT = f"{SUPPORT}/faults/seccomp.py"
 WELL = "all is well: nothing stands in the way of imds-detour here"
 
 

@@ -32,7 +32,7 @@ rm /proc/self/uid_map
 exec "$@"
 """
 """As on a kernel without CONFIG_USER_NS: all of /proc is there by links, but for one file."""
-WITHOUT = f"{SUPPORT}/faults/kernel_without.py"
+WITHOUT = f"{SUPPORT}/faults/seccomp.py"
 CAPABILITIES = "cannot see this process's capabilities: /proc/self/status: no such file or directory"
 STATUS = {"doctor": 1, "check": 1, "status": 0, "remove": 0}
 """How each verb ends behind a redirect where /proc is hidden."""

@@ -31,11 +31,7 @@ REFUSED = (
     "imds-detour: this is the host's own network namespace: a redirect here would hold for the whole machine;"
     " run it in a container with a network of its own, or `imds-detourctl init --host` if you mean it\n"
 )
-COMMANDS = {
-    "the entrypoint": (DETOUR, "true"),
-    "init": (CTL, "init"),
-    "sidecar": (CTL, "sidecar"),
-}
+COMMANDS = {"the entrypoint": (DETOUR, "true"), "init": (CTL, "init"), "sidecar": (CTL, "sidecar")}
 
 
 def run(network: Network, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -41,12 +41,7 @@ def working() -> Iterator[Network]:
 
 @contextmanager
 def traced(
-    network: Network,
-    trace: Path,
-    *command: str,
-    as_pid_1: bool,
-    at: Moment | None = None,
-    before: tuple[str, ...] = (),
+    network: Network, trace: Path, *command: str, as_pid_1: bool, at: Moment | None = None, before: tuple[str, ...] = ()
 ) -> Iterator[subprocess.Popen[str]]:
     """Start a command, look at its calls, and send SIGTERM when it is about to make one of them.
 

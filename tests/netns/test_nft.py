@@ -117,7 +117,7 @@ def read_the_instance_id(network: Network, *prefix: str, **variables: str) -> st
 
 def a_kernel_without(what: str) -> tuple[str, ...]:
     """Return a command that runs another one on a kernel that lacks a firewall."""
-    return (sys.executable, f"{SUPPORT}/faults/kernel_without.py", what)
+    return (sys.executable, f"{SUPPORT}/faults/seccomp.py", what)
 
 
 def test_a_kernel_without_ip_tables_starts_the_app_with_nftables(network: Network) -> None:

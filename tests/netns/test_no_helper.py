@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.support.hosts.network import Network
 
-WITHOUT = f"{SUPPORT}/faults/kernel_without.py"
+WITHOUT = f"{SUPPORT}/faults/seccomp.py"
 NO_HELPER = "cannot start the firewall helper: resource temporarily unavailable"
 
 

@@ -172,11 +172,7 @@ def test_a_token_that_is_no_header_value_is_never_sent_on(network: Network, toke
     server.kill()
     assert (
         server.communicate()[0].splitlines()
-        == [
-            "PUT /latest/api/token no token",
-            "GET /latest/meta-data/instance-id no token",
-        ]
-        * 2
+        == ["PUT /latest/api/token no token", "GET /latest/meta-data/instance-id no token"] * 2
     )
 
 

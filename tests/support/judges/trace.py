@@ -76,13 +76,7 @@ STEPS = {
     "NET_ADMIN": (r"PR_CAPBSET_DROP, CAP_NET_ADMIN",),
 }
 """What each step of the way looks like to the kernel, in this order."""
-ORDER = (
-    r'IPT_SO_SET_REPLACE, "filter',
-    r'IPT_SO_SET_REPLACE, "nat',
-    PROBE,
-    COUNTER,
-    r"PR_CAPBSET_DROP, CAP_NET_ADMIN",
-)
+ORDER = (r'IPT_SO_SET_REPLACE, "filter', r'IPT_SO_SET_REPLACE, "nat', PROBE, COUNTER, r"PR_CAPBSET_DROP, CAP_NET_ADMIN")
 """And what must not come before what."""
 
 
