@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from imds_detour.endpoint import Endpoint
 from imds_detour.firewall import rules
-from imds_detour.firewall.iptables.start import start_legacy
 from imds_detour.firewall.nftables.backend import NftFirewall
+from imds_detour.firewall.select import start_legacy
 
 if TYPE_CHECKING:
     from imds_detour.firewall.base import Firewall
@@ -40,8 +40,8 @@ def main() -> None:
 
     def install() -> None:
         wanted = [rules.Redirect(metadata, mocks[count % len(mocks)])] if mocks else []
-        firewall.apply("filter", rules.guard([metadata.address], firewall.layout), TIMEOUT)
-        firewall.apply("nat", rules.redirects(wanted, firewall.layout), TIMEOUT)
+        firewall.apply("filter", rules.guard_rules([metadata.address], firewall.layout), TIMEOUT)
+        firewall.apply("nat", rules.redirect_rules(wanted, firewall.layout), TIMEOUT)
 
     install()
     print("ready", flush=True)  # noqa: T201  (a program)
