@@ -40,7 +40,7 @@ test-clients: ## real SDKs from their registries behind imds-detour; installs th
 
 chaos: ## the fault campaign in full, half an hour; a part of it is in CI and `make test ALL=1`
 	@scripts/setup test
-	@LONG=1 $(BIN)/python -m imds_detour.ctl.lab.sandbox $(BIN)/python -m pytest -n 2 tests/chaos tests/netns/test_crashes.py
+	@LONG=1 $(BIN)/pytest -n 2 tests/chaos tests/netns/test_crashes.py
 
 lint: ## lint, format check and strict types alone
 	@scripts/setup test

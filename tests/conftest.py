@@ -1,13 +1,14 @@
-"""Fixtures of every layer, and the two rules of the house: tests run in a sandbox, and in CI nothing is skipped.
+"""Fixtures of every layer, and two rules: tests run in a sandbox, and in CI a skipped test is a failure.
 
-The Docker layer is the one exception to the first: it needs the engine, and whatever it asks for at a metadata address
-is asked for by a container on a network without a way out.
+Unit tests touch nothing and run anywhere. The Docker layer needs the engine, so it runs outside the sandbox; its
+containers contact metadata addresses only on networks that are closed.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -18,64 +19,46 @@ from imds_detour.ctl.lab import sandbox
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
 
 # A busy machine is not a fault. No examples are stored: the checkout stays clean.
 hypothesis.settings.register_profile("here", deadline=None, database=None)
 hypothesis.settings.load_profile("here")
 
-
+TESTS = os.path.dirname(os.path.abspath(__file__))
 ALL = os.getenv("CI") == "true" or os.getenv("ALL") == "1"
-THOROUGH = (
-    "tests/chaos/",
-    "tests/bundle/",
-    *(
-        f"tests/netns/test_{name}.py"
-        for name in (
-            *(
-                "any_answer",
-                "check",
-                "concurrency",
-                "counted_work",
-                "crashes",
-                "data_path",
-                "doctor",
-                "hosts_namespace",
-                "identity",
-                "ipv6_routes",
-                "hidden_proc",
-                "last_moment",
-                "leaks",
-                "lookup",
-                "nft_parts",
-                "no_helper",
-                "pods",
-                "routes",
-                "rules",
-                "sidecar",
-                "scale",
-            ),
-            *("sidecar_ends", "sidecar_long", "sidecar_moves", "sidecar_upkeep", "signals", "swaps", "verification"),
-        )
-    ),
-)
-"""What takes more than half of the time: for CI, for ``make test ALL=1``, and for whoever names them."""
+"""Whether a run of everything has the slow tests too."""
+
+
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Run this command line again in a sandbox, unless it is in one or names tests that need none.
+
+    xdist calls this in its workers too; they are in the sandbox by then.
+    """
+    if sandbox.inside() or not any(
+        _needs_sandbox(os.path.join(config.invocation_params.dir, argument.partition("::")[0]))
+        for argument in config.args
+    ):
+        return None
+    if reason := sandbox.missing():
+        raise pytest.UsageError(f"these tests need a sandbox: {reason}")
+    return sandbox.run([sys.executable, "-m", "pytest", *config.invocation_params.args], os.environ)
+
+
+def _needs_sandbox(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file may hold tests that touch networks or firewalls."""
+    return os.path.relpath(path, TESTS).split(os.sep)[0] not in {"unit", "docker"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long half to CI where nobody asked for it, and keep out of the machine's own network namespace.
-
-    Only unit tests and, by their engine, the Docker tests may run there.
-    """
-    if not ALL and config.args == ["tests"]:
-        left = [item for item in items if any(part in str(item.path) for part in THOROUGH)]
+    """Leave the slow tests out of a run of everything, and refuse to run outside a sandbox."""
+    if not ALL and [os.path.abspath(path) for path in config.args] == [TESTS]:
+        left = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in set(left)]
-    outside = [item for item in items if not any(layer in str(item.path) for layer in ("/unit/", "/tests/docker/"))]
-    if outside and not sandbox.inside():
+    if not sandbox.inside() and any(_needs_sandbox(item.path) for item in items):
         raise pytest.UsageError(
-            "these tests touch networks and firewalls: run them by `make test`, or by"
-            " `.venv/bin/python -m imds_detour.ctl.lab.sandbox .venv/bin/python -m pytest ...`"
+            "these tests touch networks and firewalls: they run only in a sandbox (CONTRIBUTING.md)"
         )
 
 
@@ -105,9 +88,9 @@ def other_users() -> None:
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
+def network() -> Iterator[Network]:
     """Give a mock's host and an app's host, joined by a cable, with a mock and a DNS server to start at will."""
-    from tests.support.hosts.world import World  # noqa: PLC0415  (unit tests need none of it)
+    from tests.support.hosts.network import Network  # noqa: PLC0415  (unit tests need none of it)
 
-    with World() as made:
+    with Network() as made:
         yield made

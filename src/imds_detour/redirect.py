@@ -139,6 +139,7 @@ class Transaction:
             self.on_undo(partial(self._restore, table, before))
 
     def _restore(self, table: str, before: tuple[Rule, ...]) -> None:
+        self.log.step(f"undo: the rules in table {table} become what they were before")
         installed = self.firewall.installed() if table == "filter" else ()
         if any(entry.rule and entry.rule.table == "nat" for entry in installed):
             return  # another start in this namespace has succeeded meanwhile: its app needs this guard too
@@ -146,7 +147,6 @@ class Transaction:
             self.firewall.apply(table, before, max(UNDO_TIMEOUT, self.deadline.within(LOCK_TIMEOUT)))
         except DetourError as error:
             raise DetourError(error.step, f"our rules in table {table} remain: {error.reason}", error.remedy) from None
-        self.log.step(f"undo: the rules in table {table} are as they were before")
 
 
 def install_guard(transaction: Transaction, addresses: Sequence[Address]) -> None:

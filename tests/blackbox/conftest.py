@@ -1,4 +1,4 @@
-"""A world that the tests of a module share: its app's host is used again and again, as by a container that restarts."""
+"""A network that the tests of a module share: each test uses its app's host again, as a restarting container does."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.hosts.world import World
+from tests.support.hosts.network import Network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[World]:
-    """Give a world whose mock runs; only for tests that need nothing else of it and leave nothing in it."""
-    with World() as made:
+def running() -> Iterator[Network]:
+    """Give a network whose mock runs; only for tests that need nothing else of it and leave nothing in it."""
+    with Network() as made:
         made.start_mock("--quiet")  # nobody reads what it logs, and a pipe holds 64 KiB of it
         yield made

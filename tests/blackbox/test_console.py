@@ -12,27 +12,17 @@ import pytest
 
 import imds_detour
 from tests.blackbox.test_handover import joined, with_environ
-from tests.support.hosts.world import DETOUR, MOCK, PORT, SETTINGS
+from tests.support.faults.injection import calls_made, strace
+from tests.support.hosts.network import DETOUR, MOCK, PORT, SETTINGS
 
 if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
 
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
 
 CONSOLE = os.path.join(os.path.dirname(imds_detour.__file__), "bootstrap/pip.py")
-NAMES = (
-    "socket",
-    "signal",
-    "errno",
-    "iptc",
-    "dns",
-    "tenacity",
-    "dataclasses",
-    "json",
-    "ctypes",
-    "typing",
-)
+NAMES = ("socket", "signal", "errno", "iptc", "dns", "tenacity", "dataclasses", "json", "ctypes", "typing")
 """Modules that the wrapper imports, or might; not those that pip's own script imports before it, as re."""
 HOSTILE = 'import os; os.write(2, b"hostile {0}\\n"); os._exit(77)\n'
 ENVIRON = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": PORT, "PATH": SETTINGS["PATH"]}
@@ -45,7 +35,7 @@ def hostile(folder: Path, *names: str) -> str:
     return str(folder)
 
 
-def test_modules_in_pythonpath_do_not_reach_us(running: World, tmp_path: Path) -> None:
+def test_modules_in_pythonpath_do_not_reach_us(running: Network, tmp_path: Path) -> None:
     """Whatever they are called, and also where PYTHONPATH means the working directory."""
     folder = hostile(tmp_path, *NAMES)
     for path in (folder, f"/nowhere:{folder}", ".", f":{folder}:"):
@@ -55,14 +45,14 @@ def test_modules_in_pythonpath_do_not_reach_us(running: World, tmp_path: Path) -
         assert done.stderr.count(b"\n") == 1
 
 
-def test_they_would_reach_a_naive_wrapper(running: World, tmp_path: Path) -> None:
+def test_they_would_reach_a_naive_wrapper(running: Network, tmp_path: Path) -> None:
     """Negative control: plain Python imports them, and ends."""
     path = {"PYTHONPATH": hostile(tmp_path, *NAMES)}
     done = running.raw(sys.executable, "-c", "import socket", environ={**ENVIRON, **path})
     assert (done.returncode, done.stderr) == (77, b"hostile socket\n")
 
 
-def test_they_reach_the_app(running: World, tmp_path: Path) -> None:
+def test_they_reach_the_app(running: Network, tmp_path: Path) -> None:
     """The app is a Python of its own, to which PYTHONPATH means what its user wanted."""
     path = {"PYTHONPATH": hostile(tmp_path, *NAMES)}
     done = running.raw(DETOUR, sys.executable, "-c", "import socket", environ={**ENVIRON, **path})
@@ -71,7 +61,7 @@ def test_they_reach_the_app(running: World, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["sitecustomize", "usercustomize"])
-def test_customisation_of_the_interpreter_does_not_reach_us(running: World, tmp_path: Path, name: str) -> None:
+def test_customisation_of_the_interpreter_does_not_reach_us(running: Network, tmp_path: Path, name: str) -> None:
     """Tracing agents begin so: a thread, patched modules. They begin with the app, not with us."""
     (tmp_path / f"{name}.py").write_text(
         "import os, signal, socket, sys, threading\n"
@@ -85,7 +75,7 @@ def test_customisation_of_the_interpreter_does_not_reach_us(running: World, tmp_
     assert (with_agent.returncode, with_agent.stdout) == (0, without.stdout), with_agent.stderr
 
 
-def test_a_module_beside_pips_script_does_not_reach_us(running: World, tmp_path: Path) -> None:
+def test_a_module_beside_pips_script_does_not_reach_us(running: Network, tmp_path: Path) -> None:
     """Python looks in the script's own folder first, say /usr/local/bin."""
     shutil.copy(DETOUR, tmp_path / "imds-detour")
     hostile(tmp_path, *NAMES)
@@ -94,7 +84,7 @@ def test_a_module_beside_pips_script_does_not_reach_us(running: World, tmp_path:
 
 
 @pytest.mark.parametrize("place", ["entered", "PWD"])
-def test_modules_in_the_working_directory_do_not_reach_us(running: World, tmp_path: Path, place: str) -> None:
+def test_modules_in_the_working_directory_do_not_reach_us(running: Network, tmp_path: Path, place: str) -> None:
     """A WORKDIR full of them, and no PYTHONPATH at all."""
     folder = hostile(tmp_path, *NAMES, "re", "os", "imds_detour", "sitecustomize", "usercustomize")
     words = ("sh", "-c", f'cd {folder} && exec "$@"', "sh")
@@ -106,18 +96,20 @@ def test_modules_in_the_working_directory_do_not_reach_us(running: World, tmp_pa
     assert (naive.returncode, naive.stderr) == (77, b"hostile socket\n")
 
 
-def test_pythonhome_ends_a_pip_install_before_anything_is_touched(world: World, tmp_path: Path) -> None:
+def test_pythonhome_ends_a_pip_install_before_anything_is_touched(network: Network, tmp_path: Path) -> None:
     """The interpreter does not find its own library and says so: status 1, no app, nothing in the firewall.
 
     Before our first line, we cannot do better; the bundle does not look at it (tests/bundle/test_environment.py).
     """
-    world.start_mock("--quiet")
+    network.start_mock("--quiet")
     for home in ("/nowhere", str(tmp_path), hostile(tmp_path, *NAMES)):
-        done = world.raw(DETOUR, "echo", "started", environ={**SETTINGS, "PYTHONHOME": home})
+        done = network.raw(DETOUR, "echo", "started", environ={**SETTINGS, "PYTHONHOME": home})
         assert (done.returncode, done.stdout) == (1, b"")
         assert b"No module named 'encodings'" in done.stderr
-        assert (world.ours(), world.app.run("nft", "list", "ruleset").stdout) == ("", "")
-    assert world.raw(DETOUR, "echo", "started", environ=SETTINGS).stdout == b"started\n"  # it is that, and nothing else
+        assert (network.ours(), network.app.run("nft", "list", "ruleset").stdout) == ("", "")
+    assert (
+        network.raw(DETOUR, "echo", "started", environ=SETTINGS).stdout == b"started\n"
+    )  # it is that, and nothing else
 
 
 VARIABLES = {
@@ -145,7 +137,7 @@ VARIABLES = {
 
 
 @pytest.mark.parametrize("name", VARIABLES)
-def test_a_variable_of_the_interpreter_changes_nothing(running: World, name: str) -> None:
+def test_a_variable_of_the_interpreter_changes_nothing(running: Network, name: str) -> None:
     """One line on stderr as ever, the same signals and limits, and an environment byte by byte as it was."""
     ours = (b"TWICE=1", b"=x", b"NO_EQUALS", *(f"{key}={value}".encode() for key, value in ENVIRON.items()), b"TWICE=2")
     entries = (f"{name}={VARIABLES[name]}".encode(), *ours)
@@ -157,14 +149,14 @@ def test_a_variable_of_the_interpreter_changes_nothing(running: World, name: str
 
 
 @pytest.mark.parametrize("locale", [(), (b"LC_ALL=C",), (b"LC_CTYPE=POSIX", b"LC_CTYPE=C.UTF-8"), (b"LC_CTYPE",)])
-def test_the_locale_stays_through_both_interpreters(running: World, locale: tuple[bytes, ...]) -> None:
+def test_the_locale_stays_through_both_interpreters(running: Network, locale: tuple[bytes, ...]) -> None:
     """The first one sets LC_CTYPE, and the second one must not take that for the app's."""
     ours = tuple(f"{key}={value}".encode() for key, value in ENVIRON.items())
     entries = (b"PYTHONPATH=/nowhere", *locale, *ours)
     assert with_environ(running, entries, DETOUR, "/bin/cat", "/proc/self/environ") == joined(entries)
 
 
-def test_inspection_does_not_keep_help_from_ending(running: World) -> None:
+def test_inspection_does_not_keep_help_from_ending(running: Network) -> None:
     """PYTHONINSPECT would turn the end of any Python program into a prompt."""
     done = running.raw(DETOUR, "--version", environ={"PYTHONINSPECT": "1"}, stdin=b"print(1)\n")
     assert (done.returncode, done.stdout) == (0, f"imds-detour {imds_detour.__version__}\n".encode())
@@ -188,17 +180,16 @@ def test_inspection_does_not_keep_help_from_ending(running: World) -> None:
     ],
 )
 def test_a_second_interpreter_is_started_only_where_it_matters(
-    running: World, environ: dict[str, str], interpreters: int
+    running: Network, environ: dict[str, str], interpreters: int
 ) -> None:
     """It costs some 10 ms, and the variables of Python's own images are no reason for one."""
-    trace = ("strace", "-e", "trace=execve", "-e", "status=successful", "-o", "/run/execs")
+    trace = strace(log="/run/execs", calls=["execve"], options=("-e", "status=successful"))
     running.raw(*trace, DETOUR, "true", environ={**ENVIRON, **environ})
-    calls = [line for line in running.app.run("cat", "/run/execs").stdout.splitlines() if line.startswith("execve")]
-    assert len(calls) == interpreters + 1
+    assert len(calls_made(running.app.run("cat", "/run/execs").stdout)) == interpreters + 1
 
 
 @pytest.mark.parametrize("environ", [{}, {"PYTHONPATH": "/nowhere"}], ids=["plain", "PYTHONPATH"])
-def test_a_command_that_looks_like_our_own_argument_is_a_command(running: World, environ: dict[str, str]) -> None:
+def test_a_command_that_looks_like_our_own_argument_is_a_command(running: Network, environ: dict[str, str]) -> None:
     """--launched= is between a launcher and pip.py alone."""
     done = running.raw(DETOUR, "--launched=0:0", "true", environ={**ENVIRON, **environ})
     assert done.returncode == 127
@@ -226,30 +217,30 @@ os.execv(sys.argv[4], sys.argv[4:])
 """Does in Python what the relocatable bundle's launcher does in C; with "-", only sets the masks up and execs."""
 
 
-def launched(world: World, masks: str, pending: str, *command: str) -> subprocess.CompletedProcess[bytes]:
+def launched(network: Network, masks: str, pending: str, *command: str) -> subprocess.CompletedProcess[bytes]:
     """Run a command with signal masks, behind pip.py as a launcher starts it, or alone."""
     blocked, ignored = (" ".join(str(int(number)) for number in numbers) for numbers in MASKS[masks])
-    return world.raw(sys.executable, "-c", LAUNCHER, blocked, ignored, pending, *command, environ=ENVIRON)
+    return network.raw(sys.executable, "-c", LAUNCHER, blocked, ignored, pending, *command, environ=ENVIRON)
 
 
 SHOW = ("/bin/grep", "^Sig[BI]\\|^ShdPnd\\|^SigPnd", "/proc/self/status")
 
 
 @pytest.mark.parametrize("masks", MASKS)
-def test_behind_a_launcher_the_app_has_the_masks_that_the_launcher_found(running: World, masks: str) -> None:
+def test_behind_a_launcher_the_app_has_the_masks_that_the_launcher_found(running: Network, masks: str) -> None:
     """To the bit, SIGPIPE included, which without a launcher nobody could tell from Python's own doing."""
     done = launched(running, masks, "", sys.executable, "-I", CONSOLE, *SHOW)
     assert (done.returncode, done.stdout) == (0, launched(running, masks, "-", *SHOW).stdout), done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGRTMIN + 5])
-def test_a_stop_that_came_before_the_interpreter_is_honoured(running: World, number: int) -> None:
+def test_a_stop_that_came_before_the_interpreter_is_honoured(running: Network, number: int) -> None:
     """It waits behind the launcher's mask, and ends us as soon as there is a handler."""
     done = launched(running, "nothing", str(int(number)), sys.executable, "-I", CONSOLE, "/bin/echo", "started")
     assert (done.returncode, done.stdout, done.stderr) == (128 + number, b"", b"")
 
 
-def test_a_pending_stop_that_was_blocked_before_us_is_the_apps(running: World) -> None:
+def test_a_pending_stop_that_was_blocked_before_us_is_the_apps(running: Network) -> None:
     """Whoever blocked it wanted the app to find it; an ignored one is gone, as it would be without us."""
     ours = launched(running, "some", "10,1", sys.executable, "-I", CONSOLE, *SHOW)
     assert ours.returncode == 0, ours.stderr
@@ -258,7 +249,7 @@ def test_a_pending_stop_that_was_blocked_before_us_is_the_apps(running: World) -
 
 
 @pytest.mark.parametrize("path", [None, "", "/nowhere"])
-def test_hardly_any_environment_is_needed(running: World, path: str | None) -> None:
+def test_hardly_any_environment_is_needed(running: Network, path: str | None) -> None:
     """No PATH or an empty one, no HOME, no language, no terminal."""
     environ = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": PORT, **({} if path is None else {"PATH": path})}
     done = running.raw(DETOUR, "/bin/cat", "/proc/self/environ", environ=environ)
@@ -275,7 +266,7 @@ os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.parametrize(("whose", "status", "says"), [("ours", 130, b""), ("Python's", -2, b"KeyboardInterrupt")])
-def test_an_interrupt_before_stops_are_heard_is_a_stop(running: World, whose: str, status: int, says: bytes) -> None:
+def test_an_interrupt_before_stops_are_heard_is_a_stop(running: Network, whose: str, status: int, says: bytes) -> None:
     """Our first lines are in place, and the handlers are not yet; the control is Python's own traceback."""
     done = running.raw(sys.executable, "-c", INTERRUPTED_EARLY, whose, environ={"PATH": SETTINGS["PATH"]})
     assert done.returncode == status

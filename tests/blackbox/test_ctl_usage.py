@@ -14,12 +14,12 @@ from imds_detour import __version__
 from imds_detour.config.variables import VARIABLES
 from imds_detour.ctl import flags, main
 from tests.support.clients.terminal import COLUMNS, on_a_terminal
-from tests.support.hosts.world import CTL, METADATA, MOCK, PORT
+from tests.support.hosts.network import CTL, METADATA, MOCK, PORT
 
 if TYPE_CHECKING:
     import subprocess
 
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
 
 HELP = """\
 usage: imds-detourctl VERB [FLAG...]
@@ -59,12 +59,12 @@ exit status: 0 if the mock answers there, else 1.
 RED, GREEN = "\033[31m", "\033[32m"
 
 
-def ctl(world: World, *words: str, **environ: str) -> subprocess.CompletedProcess[bytes]:
+def ctl(network: Network, *words: str, **environ: str) -> subprocess.CompletedProcess[bytes]:
     """Run it with nothing in the environment but what is given."""
-    return world.raw(CTL, *words, environ={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "COLUMNS": "80", **environ})
+    return network.raw(CTL, *words, environ={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "COLUMNS": "80", **environ})
 
 
-def test_help_lists_every_verb(running: World) -> None:
+def test_help_lists_every_verb(running: Network) -> None:
     """Each with what it does, on stdout, with exit status 0."""
     done = ctl(running, "--help")
     text = done.stdout.decode()
@@ -75,7 +75,7 @@ def test_help_lists_every_verb(running: World) -> None:
     assert text.endswith("(MOCK_HOSTNAME and so on) or by flag (--hostname and so on); a flag wins.\n")
 
 
-def test_the_help_of_a_verb(running: World) -> None:
+def test_the_help_of_a_verb(running: Network) -> None:
     """What it does, its flags, what it needs, how to use it, and its exit status."""
     text = ctl(running, "check", "--help").stdout.decode()
     assert text.startswith(CHECK_HELP)
@@ -83,7 +83,7 @@ def test_the_help_of_a_verb(running: World) -> None:
 
 
 @pytest.mark.parametrize("verb", main.VERBS)
-def test_every_verb_has_help_that_fits_a_terminal(running: World, verb: str) -> None:
+def test_every_verb_has_help_that_fits_a_terminal(running: Network, verb: str) -> None:
     """It is found, it starts alike, and nothing is wider than what is wide elsewhere."""
     done = ctl(running, verb, "--help")
     lines = done.stdout.decode().splitlines()
@@ -113,13 +113,13 @@ def _help(verb: str) -> str:
     return text
 
 
-def test_version(running: World) -> None:
+def test_version(running: Network) -> None:
     """Name and number."""
     assert ctl(running, "--version").stdout.decode() == f"imds-detourctl {__version__}\n"
 
 
 @pytest.mark.parametrize("words", [(), ("nonsense",), ("status", "--nonsense"), ("completion",), ("completion", "csh")])
-def test_wrong_usage_is_status_2(running: World, words: tuple[str, ...]) -> None:
+def test_wrong_usage_is_status_2(running: Network, words: tuple[str, ...]) -> None:
     """The usage, and what is wrong, on stderr."""
     done = ctl(running, *words)
     assert (done.returncode, done.stdout) == (2, b"")
@@ -127,7 +127,7 @@ def test_wrong_usage_is_status_2(running: World, words: tuple[str, ...]) -> None
     assert b"Traceback" not in done.stderr
 
 
-def test_one_verb_loads_one_module(running: World) -> None:
+def test_one_verb_loads_one_module(running: Network) -> None:
     """The mock's asyncio, for one, is not for everybody who wants to know the status."""
     done = running.raw(sys.executable, "-X", "importtime", CTL, "status", "--help", environ={})
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.decode().splitlines()}
@@ -136,7 +136,7 @@ def test_one_verb_loads_one_module(running: World) -> None:
 
 
 @pytest.mark.parametrize("words", [("plan", "--mock", MOCK), ("status",), ("--help",)])
-def test_a_reader_that_has_seen_enough_gets_no_traceback(running: World, words: tuple[str, ...]) -> None:
+def test_a_reader_that_has_seen_enough_gets_no_traceback(running: Network, words: tuple[str, ...]) -> None:
     """As in ``imds-detourctl plan | head -0``."""
     piped = running.raw("sh", "-c", f"{{ {CTL} {' '.join(words)}; echo $? >&2; }} | true", environ={"PATH": "/bin"})
     assert b"Traceback" not in piped.stderr
@@ -147,7 +147,7 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback(running: World, words: 
 @pytest.mark.parametrize(
     "words", ["--help", f"plan --mock {MOCK}", "status", f"init --mock {MOCK} --port 1 --timeout 0.1"]
 )
-def test_a_closed_stream_is_as_one_that_nobody_reads(running: World, words: str, closed: str) -> None:
+def test_a_closed_stream_is_as_one_that_nobody_reads(running: Network, words: str, closed: str) -> None:
     """The exit status is what it is with /dev/null in its place, and there is no traceback."""
     nobody = closed.replace("<&-", "</dev/null").replace(">&-", ">/dev/null")
     environ = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -156,7 +156,7 @@ def test_a_closed_stream_is_as_one_that_nobody_reads(running: World, words: str,
     assert (done.returncode, done.stdout) == (expected.returncode, expected.stdout)
 
 
-def test_a_full_disk_is_one_line(running: World) -> None:
+def test_a_full_disk_is_one_line(running: Network) -> None:
     """Nothing is lost without a word."""
     done = running.raw("sh", "-c", f"{CTL} --help > /dev/full", environ={"PATH": "/bin"})
     assert (done.returncode, done.stderr) == (125, b"imds-detour: cannot write to stdout: No space left on device\n")
@@ -165,7 +165,7 @@ def test_a_full_disk_is_one_line(running: World) -> None:
 @pytest.mark.parametrize(
     "words", [("sidecar",), ("init",), ("check",), ("plan",), ("mock", "--fail", "x"), ("remove",)]
 )
-def test_a_failure_is_told_as_mock_log_asks_for(running: World, words: tuple[str, ...]) -> None:
+def test_a_failure_is_told_as_mock_log_asks_for(running: Network, words: tuple[str, ...]) -> None:
     """As a line of JSON with the step, by the variable or its flag; as text, the control, where neither makes sense."""
     command = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin", CTL, *words)
     settings = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -183,7 +183,7 @@ def test_a_failure_is_told_as_mock_log_asks_for(running: World, words: tuple[str
         assert running.raw(*command, environ={**settings, "MOCK_LOG": "xml"}).stderr.startswith(b"imds-detour: ")
 
 
-def test_what_the_system_refuses_a_verb_is_not_said_of_stdout(running: World) -> None:
+def test_what_the_system_refuses_a_verb_is_not_said_of_stdout(running: Network) -> None:
     """A file that is not there, which nobody thought of: its name is in the line."""
     block = "import os, sys, types; from imds_detour.ctl import main; sys.argv[1:] = ['check']"
     verb = "main.verb = lambda _: types.SimpleNamespace(run=lambda _: os.stat('/no/file'))"
@@ -213,7 +213,7 @@ print $_comps[imds-detourctl]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_knows_verbs_flags_and_values(running: World, shell: str) -> None:
+def test_completion_knows_verbs_flags_and_values(running: Network, shell: str) -> None:
     """The shell itself takes the script, and completes; zsh can be asked only whether it has taken it."""
     program = shutil.which(shell)
     if program is None:
@@ -233,7 +233,7 @@ def test_completion_knows_verbs_flags_and_values(running: World, shell: str) -> 
     assert words[-4:] == expected if shell != "zsh" else words == ["_shtab_imds_detourctl"]
 
 
-def test_completion_without_its_library_names_the_extra(running: World) -> None:
+def test_completion_without_its_library_names_the_extra(running: Network) -> None:
     """It is an optional dependency: one line says how to get it."""
     block = "import sys; sys.modules['shtab'] = None; sys.argv[1:] = ['completion', 'bash']"
     done = running.raw(
@@ -245,7 +245,7 @@ def test_completion_without_its_library_names_the_extra(running: World) -> None:
     )
 
 
-def test_colours_are_for_terminals_only(running: World) -> None:
+def test_colours_are_for_terminals_only(running: Network) -> None:
     """Green for what is well, red for what is not; none with NO_COLOR, on a dumb terminal, or in a pipe."""
     settings = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": PORT, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     status, text = on_a_terminal(running.app, CTL, "doctor", environ=settings)
@@ -264,14 +264,14 @@ def test_colours_are_for_terminals_only(running: World) -> None:
     assert GREEN in on_a_terminal(running.app, CTL, "doctor", environ={**settings, "NO_COLOR": ""})[1]
 
 
-def test_the_json_of_a_verb_has_no_colours(running: World) -> None:
+def test_the_json_of_a_verb_has_no_colours(running: Network) -> None:
     """Also on a terminal."""
     _, text = on_a_terminal(running.app, CTL, "status", "--json", environ={})
     assert text.startswith("{")
     assert "\033" not in text
 
 
-def test_who_waits_on_a_terminal_sees_what_for(running: World) -> None:
+def test_who_waits_on_a_terminal_sees_what_for(running: Network) -> None:
     """A line that turns, says what was seen last, and is gone at the end; the failure stays."""
     settings = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": "1", "MOCK_TIMEOUT": "1", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     status, text = on_a_terminal(running.app, CTL, "init", environ={**settings, "LC_ALL": "C.UTF-8"})
@@ -287,7 +287,7 @@ def test_who_waits_on_a_terminal_sees_what_for(running: World) -> None:
     assert b"\033" not in piped.stderr
 
 
-def test_what_comes_from_outside_cannot_colour_the_terminal(running: World) -> None:
+def test_what_comes_from_outside_cannot_colour_the_terminal(running: Network) -> None:
     """Control characters in a setting are shown, not obeyed."""
     settings = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": PORT, "AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://x\033[31mred"}
     _, text = on_a_terminal(running.app, CTL, "doctor", environ=settings)

@@ -13,7 +13,8 @@ import pytest
 
 from imds_detour.ctl.lab.hosts import environ
 from tests.support import SUPPORT
-from tests.support.hosts.world import CTL, ID_URL, INSTANCE
+from tests.support.hosts.network import CTL, ID_URL, INSTANCE
+from tests.support.marks import first_quick
 
 COMMANDS = {
     "the app runs": (CTL, "demo", "--command", "echo started; exec sleep 60"),
@@ -71,7 +72,7 @@ def test_an_ordinary_user_of_debian_has_no_sbin_on_the_path() -> None:
 
 def test_where_nftables_was_taken_its_rules_are_shown() -> None:
     """On a kernel without legacy iptables; nothing is shown of tables that hold nothing of ours."""
-    command = (sys.executable, f"{SUPPORT}/faults/kernel_without.py", "legacy", CTL, "demo")
+    command = (sys.executable, f"{SUPPORT}/faults/seccomp.py", "legacy", CTL, "demo")
     done = subprocess.run(command, env=environ(), capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, "nftables, verified" in done.stderr) == (0, True), done.stderr
     assert "$ nft list table ip imds_detour\ntable ip imds_detour {\n" in done.stdout
@@ -119,7 +120,7 @@ def test_a_command_runs_in_the_folder_that_it_was_called_in(tmp_path: pathlib.Pa
     assert done.stdout == f"{tmp_path}\n", done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize("number", first_quick([signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]))
 @pytest.mark.parametrize(("moment", "word"), [("the app runs", "started"), ("the wrapper waits", "waiting")])
 def test_nothing_is_left_however_it_is_stopped(
     number: signal.Signals, moment: str, word: str, tmp_path: pathlib.Path

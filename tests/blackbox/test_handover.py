@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.hosts.stage import LONG
-from tests.support.hosts.world import DETOUR, MOCK, PORT, SETTINGS
+from tests.support.hosts.cloud import LONG
+from tests.support.hosts.network import DETOUR, MOCK, PORT, SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
 
 SHELL_ARGV: tuple[bytes, ...] = (b"sh", b"-c", b"cat /proc/$$/cmdline", b"sh")
 """A program that prints its own argv, NUL after each word, and takes any further words."""
@@ -35,9 +35,9 @@ ctypes.CDLL(None).execve(words[0], vector(words), vector(entries))
 """Start a program with an environment that no dictionary can hold: what stands on stdin, NUL after each entry."""
 
 
-def with_environ(world: World, entries: Sequence[bytes], *command: str) -> bytes:
+def with_environ(network: Network, entries: Sequence[bytes], *command: str) -> bytes:
     """Run a command with exactly these entries as its environment, and return what it prints."""
-    done = world.raw(sys.executable, "-c", RAW_EXECVE, *command, environ={}, stdin=joined(entries))
+    done = network.raw(sys.executable, "-c", RAW_EXECVE, *command, environ={}, stdin=joined(entries))
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -68,20 +68,20 @@ ODD_WORDS: tuple[bytes, ...] = (
 
 
 @pytest.mark.parametrize("locale", ["LC_ALL=C", "LC_ALL=C.UTF-8", "LC_ALL=POSIX", "LC_CTYPE=C", "LANG=C", ""])
-def test_arguments_arrive_byte_by_byte(running: World, locale: str) -> None:
+def test_arguments_arrive_byte_by_byte(running: Network, locale: str) -> None:
     """Whatever the bytes and whatever the locale, the app's argv is what the user wrote."""
     words = (*SHELL_ARGV, *ODD_WORDS)
     environ = {**SETTINGS, **dict(pair.split("=") for pair in locale.split())}
     assert running.raw(DETOUR, *words, environ=environ).stdout == joined(words)
 
 
-def test_an_argument_of_100000_bytes_arrives(running: World) -> None:
+def test_an_argument_of_100000_bytes_arrives(running: Network) -> None:
     """The kernel's limit for one argument is the only one."""
     words = (*SHELL_ARGV, b"\xff" * 100_000)
     assert running.raw(DETOUR, *words, environ=SETTINGS).stdout == joined(words)
 
 
-def test_one_leading_double_dash_is_eaten_and_not_a_second_one(running: World, tmp_path: Path) -> None:
+def test_one_leading_double_dash_is_eaten_and_not_a_second_one(running: Network, tmp_path: Path) -> None:
     """``imds-detour -- COMMAND`` runs COMMAND; ``-- -- COMMAND`` runs the program called ``--``."""
     program = tmp_path / "--"
     program.write_text("#!/bin/sh\nprintf '%s,' \"$@\"\n")
@@ -120,14 +120,14 @@ ODD_ENTRIES: tuple[bytes, ...] = (
 
 
 @pytest.mark.parametrize("locale", LOCALES.values(), ids=list(LOCALES))
-def test_the_environment_arrives_byte_by_byte(running: World, locale: tuple[bytes, ...]) -> None:
+def test_the_environment_arrives_byte_by_byte(running: Network, locale: tuple[bytes, ...]) -> None:
     """Order, duplicates and entries that are none included; Python's own LC_CTYPE does not reach the app."""
     ours = (f"MOCK_HOSTNAME={MOCK}".encode(), f"MOCK_PORT={PORT}".encode())
     entries = (ODD_ENTRIES[0], *locale, *ODD_ENTRIES[1:], *ours)
     assert with_environ(running, entries, DETOUR, "/bin/cat", "/proc/self/environ") == joined(entries)
 
 
-def test_a_naive_wrapper_changes_the_environment(running: World) -> None:
+def test_a_naive_wrapper_changes_the_environment(running: Network) -> None:
     """Negative control: under the C locale plain Python hands an LC_CTYPE of its own to the app."""
     shown = with_environ(running, (b"A=1",), sys.executable, "-c", NAIVE, "/bin/cat", "/proc/self/environ")
     assert shown == b"A=1\0LC_CTYPE=C.UTF-8\0"
@@ -153,7 +153,7 @@ HEEDED = (b"MOCK_", b"PYTHON", b"LD_", b"GLIBC_", b"MALLOC_")
     at=st.integers(0, 12),
 )
 def test_any_arguments_and_any_environment_arrive(
-    running: World, words: list[bytes], entries: list[bytes], at: int
+    running: Network, words: list[bytes], entries: list[bytes], at: int
 ) -> None:
     """Whatever bytes they are, how many, and in which order."""
     ours = [f"MOCK_HOSTNAME={MOCK}".encode(), f"MOCK_PORT={PORT}".encode()]
@@ -172,13 +172,13 @@ SOME = (1, 2, 3, 6, 9, 11, 13, 15, 25, 10, 64)
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_the_apps_exit_status_is_ours(running: World, status: int) -> None:
+def test_the_apps_exit_status_is_ours(running: Network, status: int) -> None:
     """Once the app runs, its exit status is what the parent sees, our own numbers included."""
     assert running.raw(DETOUR, "sh", "-c", f"exit {status}", environ=SETTINGS).returncode == status
 
 
 @pytest.mark.parametrize("number", sorted(DEADLY) if LONG else SOME)
-def test_an_app_that_dies_of_a_signal_is_seen_to(running: World, number: int) -> None:
+def test_an_app_that_dies_of_a_signal_is_seen_to(running: Network, number: int) -> None:
     """The parent's wait status tells the signal, not 128+n."""
     # Whoever runs the tests in the background has SIGINT and SIGQUIT ignored, and would hand that on.
     start = ("prlimit", "--core=0", "env", "--default-signal")
@@ -186,14 +186,14 @@ def test_an_app_that_dies_of_a_signal_is_seen_to(running: World, number: int) ->
     assert done.returncode == -number
 
 
-def test_a_command_in_shell_form_is_the_shells(running: World) -> None:
+def test_a_command_in_shell_form_is_the_shells(running: Network) -> None:
     """Docker makes ``/bin/sh -c "..."`` of a CMD that is no list; variables are the shell's business."""
     form = ("/bin/sh", "-c", "exec printf '%s|' \"$WORDS\" $WORDS")
     done = running.raw(DETOUR, *form, environ={**SETTINGS, "WORDS": "a  b"})
     assert (done.returncode, done.stdout) == (0, b"a  b|a|b|")
 
 
-def test_socket_activation_finds_its_process_and_descriptors(running: World) -> None:
+def test_socket_activation_finds_its_process_and_descriptors(running: Network) -> None:
     """LISTEN_PID is ours, and so the app's; LISTEN_FDS are where they were."""
     script = f'export LISTEN_PID=$$ LISTEN_FDS=1; exec 3</etc/hostname; exec {DETOUR} sh -c "{SEES_ITS_OWN}"'
     assert running.raw("sh", "-c", script, environ=SETTINGS).stdout == b"/etc/hostname\n"

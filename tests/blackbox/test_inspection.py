@@ -16,12 +16,12 @@ import pytest
 
 from imds_detour.system.capabilities import NET_ADMIN
 from tests.support import SUPPORT
-from tests.support.hosts.world import DETOUR, SETTINGS
+from tests.support.hosts.network import DETOUR, SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
 
 INSPECTOR = (sys.executable, "-I", "-S", f"{SUPPORT}/clients/inspector.py", "", "two words", "-x", "$HOME")
 SETUP = """
@@ -72,11 +72,11 @@ os.execvp(sys.argv[1], sys.argv[1:])
 
 
 def inspected(
-    world: World, *wrapper: str, setup: bool = True, environ: Mapping[str, str] | None = None
+    network: Network, *wrapper: str, setup: bool = True, environ: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """Return what the app sees of itself."""
     start = (sys.executable, "-c", SETUP) if setup else ()
-    done = world.raw(*start, *wrapper, *INSPECTOR, environ=environ or SETTINGS, stdin=b"x")
+    done = network.raw(*start, *wrapper, *INSPECTOR, environ=environ or SETTINGS, stdin=b"x")
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -91,7 +91,7 @@ def without_net_admin(found: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("setup", [False, True], ids=["plain", "set up"])
 @pytest.mark.parametrize("backend", ["legacy", "nft"])
-def test_an_app_sees_nothing_of_the_wrapper(running: World, backend: str, setup: bool) -> None:
+def test_an_app_sees_nothing_of_the_wrapper(running: Network, backend: str, setup: bool) -> None:
     """Arguments, environment, files, signals, limits, timers, scheduling, children, memory: all as without."""
     environ = {**SETTINGS, "MOCK_BACKEND": backend, "PYTHONPATH": "/nowhere"}
     plain = inspected(running, setup=setup, environ=environ)
@@ -100,7 +100,7 @@ def test_an_app_sees_nothing_of_the_wrapper(running: World, backend: str, setup:
     assert inspected(running, DETOUR, setup=setup, environ=kept) == inspected(running, setup=setup, environ=kept)
 
 
-def test_the_set_up_shows(running: World) -> None:
+def test_the_set_up_shows(running: Network) -> None:
     """Negative control: what is compared holds what was set up, so that losing it would be seen."""
     found, plain = inspected(running), inspected(running, setup=False)
     assert found["prctl"] | {"pdeathsig": 10, "subreaper": 1, "thp": 1, "timerslack": 70_000} == found["prctl"]
@@ -110,7 +110,7 @@ def test_the_set_up_shows(running: World) -> None:
     assert {name for name in found if found[name] == plain[name]} <= same
 
 
-def test_careless_handover_is_seen(running: World) -> None:
+def test_careless_handover_is_seen(running: Network) -> None:
     """Negative control: a descriptor, a timer, a flag, a zombie and an umask of a wrapper's own."""
     plain, careless = inspected(running, setup=False), inspected(running, sys.executable, "-c", CARELESS, setup=False)
     assert {name for name in plain if plain[name] != careless[name]} >= {"descriptors", "timers", "children", "status"}
@@ -125,10 +125,12 @@ ON_A_TERMINAL = {
 """How a shell starts a program there, and what it has to say of that goes elsewhere: what follows is the program."""
 
 
-def inspected_on(terminal: tuple[int, int], world: World, *words: str, environ: Mapping[str, str]) -> dict[str, Any]:
+def inspected_on(
+    terminal: tuple[int, int], network: Network, *words: str, environ: Mapping[str, str]
+) -> dict[str, Any]:
     """Return what the app sees of itself on a terminal; but for its parent, which is another one each time."""
     reader, theirs = terminal
-    start = world.app.inside("setsid", "--ctty", "--wait", *words)
+    start = network.app.inside("setsid", "--ctty", "--wait", *words)
     streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
     said, found = "", None
     with subprocess.Popen(start, env=environ, executable="/usr/bin/nsenter", **streams) as app:  # type: ignore[call-overload]  # streams
@@ -160,7 +162,9 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("way", ON_A_TERMINAL)
-def test_an_app_on_a_terminal_sees_nothing_of_the_wrapper(running: World, terminal: tuple[int, int], way: str) -> None:
+def test_an_app_on_a_terminal_sees_nothing_of_the_wrapper(
+    running: Network, terminal: tuple[int, int], way: str
+) -> None:
     """The same device and settings, the same session, and in the foreground or not: as without."""
     environ = {**SETTINGS, "MOCK_LOG": "quiet", "TERM": "dumb"}
     # env, so that the variable _ of a shell names the same program both times
@@ -187,7 +191,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 """A wrapper that stays, as the parent of an app in a group of its own: the negative control."""
 
 
-def test_a_disturbed_terminal_is_seen(running: World, terminal: tuple[int, int]) -> None:
+def test_a_disturbed_terminal_is_seen(running: Network, terminal: tuple[int, int]) -> None:
     """Negative control: other settings, and an app that is not in the foreground."""
     shell = (*INTERACTIVE, '"$@"; true', "bash", "/usr/bin/env")
     environ = {**SETTINGS, "TERM": "dumb"}
@@ -209,7 +213,7 @@ JOB = (
 """What is typed is shown as well: the words in halves tell its output from that."""
 
 
-def test_a_terminal_stays_as_it_is(running: World) -> None:
+def test_a_terminal_stays_as_it_is(running: Network) -> None:
     """Its settings, and the foreground group; Ctrl-C and Ctrl-Z reach the app as without us."""
     reader, terminal = pty.openpty()
     before = termios.tcgetattr(terminal)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.hosts.world import BUNDLED, DETOUR, SETTINGS
+from tests.support.hosts.network import BUNDLED, DETOUR, SETTINGS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
 
 NAIVE = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
 """What a wrapper in Python comes to without care: the negative control."""
@@ -66,9 +66,9 @@ STAT = {"ppid": 4, "pgrp": 5, "session": 6, "tty": 7, "priority": 18, "nice": 19
 """proc(5), /proc/pid/stat: what status does not tell."""
 
 
-def look(world: World, preparation: str, *wrapper: str) -> list[str]:
+def look(network: Network, preparation: str, *wrapper: str) -> list[str]:
     """Return the process state that an app sees."""
-    done = world.raw(sys.executable, "-c", PREPARED, preparation, *wrapper, *LOOK, environ=SETTINGS)
+    done = network.raw(sys.executable, "-c", PREPARED, preparation, *wrapper, *LOOK, environ=SETTINGS)
     assert done.returncode == 0, done.stderr
     *lines, stat = done.stdout.decode().splitlines()
     fields = stat.split()
@@ -89,12 +89,12 @@ def look(world: World, preparation: str, *wrapper: str) -> list[str]:
     ],
     ids=["plain", "ignored", "blocked", "pending", "reserved"],
 )
-def test_the_process_is_as_it_was(running: World, preparation: str) -> None:
+def test_the_process_is_as_it_was(running: Network, preparation: str) -> None:
     """Signal masks, umask, limits, niceness, group, session, parent, threads: as without us."""
     assert look(running, preparation, DETOUR) == look(running, preparation)
 
 
-def test_a_pipe_signal_that_came_ignored_stays_so_by_the_bundle_alone(running: World) -> None:
+def test_a_pipe_signal_that_came_ignored_stays_so_by_the_bundle_alone(running: Network) -> None:
     """SIGPIPE and SIGXFSZ, ignored by a parent in Python, say: pip's Python ignores both before anybody can look.
 
     So they have their default action then, as the app of a shell or of a container engine has them.
@@ -110,7 +110,7 @@ def test_a_pipe_signal_that_came_ignored_stays_so_by_the_bundle_alone(running: W
     assert [line for line in ours if "SigIgn" not in line] == [line for line in plain if "SigIgn" not in line]
 
 
-def test_a_naive_wrapper_changes_the_process(running: World) -> None:
+def test_a_naive_wrapper_changes_the_process(running: Network) -> None:
     """Negative control: plain Python leaves SIGPIPE and SIGXFSZ ignored, and the comparison sees it."""
     naive, plain = look(running, "", sys.executable, "-c", NAIVE), look(running, "")
     ((was, now),) = [(old, new) for old, new in zip(plain, naive, strict=True) if old != new]
@@ -119,20 +119,20 @@ def test_a_naive_wrapper_changes_the_process(running: World) -> None:
     assert int(now.split()[1], 16) ^ int(was.split()[1], 16) == 1 << SIGPIPE - 1 | 1 << SIGXFSZ - 1
 
 
-def test_the_working_directory_stays(running: World) -> None:
+def test_the_working_directory_stays(running: Network) -> None:
     """Also for a program that asks the kernel rather than PWD."""
     done = running.raw(sys.executable, "-c", PREPARED, "", DETOUR, "pwd", "-P", environ=SETTINGS)
     assert done.stdout == b"/usr/share\n"
 
 
-def test_the_app_has_the_process_number_of_the_wrapper(running: World) -> None:
+def test_the_app_has_the_process_number_of_the_wrapper(running: Network) -> None:
     """Exec, not a child: whoever started us signals and waits for the app itself."""
     done = running.raw("sh", "-c", f"echo $$; exec {DETOUR} sh -c 'echo $$'", environ=SETTINGS)
     first, second = done.stdout.split()
     assert first == second
 
 
-def test_nothing_of_ours_runs_beside_the_app(running: World) -> None:
+def test_nothing_of_ours_runs_beside_the_app(running: Network) -> None:
     """No child, dead or alive, and no thread."""
     words = (DETOUR, "sh", "-c", "echo ready; read line")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
@@ -155,7 +155,7 @@ def status(number: int) -> dict[str, str]:
         return {}
 
 
-def test_descriptors_are_those_inherited(running: World, tmp_path: Path) -> None:
+def test_descriptors_are_those_inherited(running: Network, tmp_path: Path) -> None:
     """Low and high ones, the same files behind them in the same mode, and none of ours."""
     low, high = os.pipe()
     script = f'exec 7<&{low} 63>&{high} {low}<&- {high}>&-; exec "$@"'
@@ -183,13 +183,13 @@ done
 """
 
 
-def test_standard_input_is_left_for_the_app(running: World) -> None:
+def test_standard_input_is_left_for_the_app(running: Network) -> None:
     """Everything in the pipe is still there, and its end."""
     text = b"first\nsecond\0" * 1000
     assert running.raw(DETOUR, "cat", environ=SETTINGS, stdin=text).stdout == text
 
 
-def test_standard_streams_are_not_made_non_blocking(running: World) -> None:
+def test_standard_streams_are_not_made_non_blocking(running: Network) -> None:
     """The flag belongs to the open file, so it would outlive exec and reach whoever shares the pipe."""
     show = "grep -h flags /proc/self/fdinfo/0 /proc/self/fdinfo/1 /proc/self/fdinfo/2"
     assert running.raw(DETOUR, *show.split(), environ=SETTINGS).stdout.split() == [
@@ -207,7 +207,7 @@ SHOW_OPEN_STREAMS = "open=0; for fd in 0 1 2; do [ -e /proc/$$/fd/$fd ] && open=
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1), (0, 1, 2)])
-def test_closed_streams_stay_closed_and_take_no_file_of_ours(running: World, closed: tuple[int, ...]) -> None:
+def test_closed_streams_stay_closed_and_take_no_file_of_ours(running: Network, closed: tuple[int, ...]) -> None:
     """A socket of ours at number 0, 1 or 2 would meet whoever writes to what it takes for a standard stream."""
     redirect = " ".join(f"{number}>&-" for number in closed)
     for wrapper in ("", DETOUR):
@@ -219,13 +219,13 @@ NAIVE_SOCKET = "import socket, sys; sys.exit(socket.socket().fileno())"
 
 
 @pytest.mark.parametrize("closed", [0, 1, 2])
-def test_a_socket_of_a_naive_wrapper_takes_the_place_of_a_closed_stream(running: World, closed: int) -> None:
+def test_a_socket_of_a_naive_wrapper_takes_the_place_of_a_closed_stream(running: Network, closed: int) -> None:
     """Negative control: the kernel gives the lowest free number."""
     command = ("sh", "-c", 'exec "$@" ' + f"{closed}>&-", "sh", sys.executable, "-c", NAIVE_SOCKET)
     assert running.raw(*command, environ=SETTINGS).returncode == closed
 
 
-def test_standard_output_is_the_apps_alone(running: World) -> None:
+def test_standard_output_is_the_apps_alone(running: Network) -> None:
     """Not a byte before the app's first, whatever MOCK_LOG says."""
     done = running.raw(DETOUR, "printf", "x", environ={**SETTINGS, "MOCK_LOG": "debug"})
     assert done.stdout == b"x"

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_detour.config.variables import BY_NAME
-from tests.support.hosts.world import DETOUR, INSTANCE, METADATA, MOCK, PORT, SETTINGS
+from tests.support.faults.injection import strace
+from tests.support.hosts.network import DETOUR, INSTANCE, METADATA, MOCK, PORT, SETTINGS
 
 if TYPE_CHECKING:
     import subprocess
 
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
 
 HOSTS = {
     "empty": "",
@@ -92,7 +93,7 @@ def failure(done: subprocess.CompletedProcess[bytes]) -> str:
 
 
 @pytest.mark.parametrize(("name", "value"), BAD)
-def test_a_bad_value_is_named_with_what_is_allowed(running: World, name: str, value: str) -> None:
+def test_a_bad_value_is_named_with_what_is_allowed(running: Network, name: str, value: str) -> None:
     """Variable, value, what is allowed; and the app does not start."""
     line = failure(running.raw(DETOUR, "echo", "started", environ={**SETTINGS, name: value}))
     assert line.startswith(f"{name}='")
@@ -102,7 +103,7 @@ def test_a_bad_value_is_named_with_what_is_allowed(running: World, name: str, va
     assert f"; allowed: {BY_NAME[name].allowed}" in line
 
 
-def test_without_mock_hostname_the_line_says_how_to_set_it(running: World) -> None:
+def test_without_mock_hostname_the_line_says_how_to_set_it(running: Network) -> None:
     """The one setting that has no default."""
     environ = {name: value for name, value in SETTINGS.items() if name != "MOCK_HOSTNAME"}
     line = failure(running.raw(DETOUR, "true", environ=environ))
@@ -115,32 +116,32 @@ def test_without_mock_hostname_the_line_says_how_to_set_it(running: World) -> No
     [("m\udcffck", r"'m\xffck'"), ("a\nb", r"'a\nb'"), ("\x1b[2J", r"'\x1b[2J'"), ("a\u202eb", r"'a\u202eb'")],
     ids=["not UTF-8", "newline", "escape sequence", "right to left"],
 )
-def test_what_cannot_be_printed_is_escaped(running: World, value: str, shown: str) -> None:
+def test_what_cannot_be_printed_is_escaped(running: Network, value: str, shown: str) -> None:
     """A value cannot start a line of its own, move the cursor or turn the text around."""
     line = failure(running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_HOSTNAME": value}))
     assert line.startswith(f"MOCK_HOSTNAME={shown} is not valid")
 
 
-def test_a_long_value_is_cut(running: World) -> None:
+def test_a_long_value_is_cut(running: Network) -> None:
     """The line stays readable."""
     line = failure(running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_HOSTNAME": "a" * 300}))
     assert line.startswith(f"MOCK_HOSTNAME='{'a' * 80}...' is not valid")
 
 
-def test_bad_settings_touch_nothing(world: World) -> None:
+def test_bad_settings_touch_nothing(network: Network) -> None:
     """No socket to anyone, no rule, and no process that is left: the settings come before everything else.
 
     The helper of legacy iptables has a head start, and loads its library until it is told that there is nothing to do.
     """
-    trace = ("strace", "-f", "-e", "trace=socket", "-o", "/run/trace")
+    trace = strace(log="/run/trace", calls=["socket"], children=True)
     plain = {**SETTINGS, "HOME": "/root"}  # without it the interpreter itself asks the user database, over a socket
     for wrong in ({"MOCK_PORT": "http"}, {"MOCK_LOG": "x"}, {"MOCK_TIMEOUT": "nan"}, {"MOCK_USER": "no-such-user"}):
-        done = world.app.run(*trace, DETOUR, "true", environ={**plain, **wrong}, check=False)
+        done = network.app.run(*trace, DETOUR, "true", environ={**plain, **wrong}, check=False)
         assert done.returncode == 125
-        lines = world.app.run("cat", "/run/trace").stdout.splitlines()
+        lines = network.app.run("cat", "/run/trace").stdout.splitlines()
         assert not [line for line in lines if "socket(" in line], lines
         assert lines[-1].endswith("+++ exited with 125 +++")  # after the helper
-    assert world.ours() == ""
+    assert network.ours() == ""
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ def test_bad_settings_touch_nothing(world: World) -> None:
         ("MOCK_SERVER_URL", ""),
     ],
 )
-def test_an_unknown_variable_is_warned_of_and_the_app_starts(running: World, name: str, hint: str) -> None:
+def test_an_unknown_variable_is_warned_of_and_the_app_starts(running: Network, name: str, hint: str) -> None:
     """It may be a typo, and it may be somebody else's."""
     done = running.raw(DETOUR, "echo", "started", environ={**SETTINGS, name: "x"})
     assert (done.returncode, done.stdout) == (0, b"started\n")
@@ -161,7 +162,7 @@ def test_an_unknown_variable_is_warned_of_and_the_app_starts(running: World, nam
     assert end == ""
 
 
-def test_an_unknown_variables_name_cannot_break_the_line(running: World) -> None:
+def test_an_unknown_variables_name_cannot_break_the_line(running: Network) -> None:
     """Names come from outside as well."""
     done = running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_\n\x1b[2J\udcff": "x"})
     assert done.stderr.decode().startswith("imds-detour: MOCK_\\n\\x1b[2J\\xff is not a setting of imds-detour")
@@ -175,7 +176,7 @@ def objects(done: subprocess.CompletedProcess[bytes]) -> list[dict[str, object]]
     return [json.loads(line) for line in lines]
 
 
-def test_json_reports_success_as_one_object(running: World) -> None:
+def test_json_reports_success_as_one_object(running: Network) -> None:
     """The same facts as in the line of text, by name."""
     done = running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_LOG": "json"})
     (ready,) = objects(done)
@@ -193,7 +194,7 @@ def test_json_reports_success_as_one_object(running: World) -> None:
     }
 
 
-def test_json_reports_failure_with_step_reason_and_remedy(running: World) -> None:
+def test_json_reports_failure_with_step_reason_and_remedy(running: Network) -> None:
     """Bad settings, the wait before a failure, an unknown variable and a missing command: objects all of them."""
     (settings,) = objects(
         running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_LOG": "json", "MOCK_PORT": "\udcff\n"})
@@ -213,7 +214,7 @@ def test_json_reports_failure_with_step_reason_and_remedy(running: World) -> Non
     assert all(failed[key] for key in ("reason", "remedy"))
 
 
-def test_quiet_says_nothing_on_success_and_one_line_on_failure(running: World) -> None:
+def test_quiet_says_nothing_on_success_and_one_line_on_failure(running: Network) -> None:
     """Nothing at all while it works: not the wait, not the unknown variable."""
     quiet = {**SETTINGS, "MOCK_LOG": "quiet", "MOCK_X": "1"}
     done = running.raw(DETOUR, "true", environ=quiet)
@@ -221,7 +222,7 @@ def test_quiet_says_nothing_on_success_and_one_line_on_failure(running: World) -
     assert failure(running.raw(DETOUR, "true", environ={**quiet, "MOCK_PORT": "1", "MOCK_TIMEOUT": "1"}))
 
 
-def test_debug_says_each_step_with_its_time(running: World) -> None:
+def test_debug_says_each_step_with_its_time(running: Network) -> None:
     """In order, before the line that everyone gets."""
     done = running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_LOG": "debug"})
     *steps, last, end = done.stderr.decode().split("\n")
@@ -251,7 +252,7 @@ def test_debug_says_each_step_with_its_time(running: World) -> None:
     ],
     ids=lambda settings: " ".join(f"{name}={value}" for name, value in settings.items()),
 )
-def test_good_values_start_the_app(running: World, settings: dict[str, str]) -> None:
+def test_good_values_start_the_app(running: Network, settings: dict[str, str]) -> None:
     """Each of the forms that the table allows."""
     done = running.raw(DETOUR, "echo", "started", environ={**SETTINGS, **settings})
     assert (done.returncode, done.stdout) == (0, b"started\n"), done.stderr

@@ -9,10 +9,10 @@ import pytest
 
 from imds_detour import __version__
 from imds_detour.config.variables import VARIABLES
-from tests.support.hosts.world import DETOUR, SETTINGS
+from tests.support.hosts.network import DETOUR, SETTINGS
 
 if TYPE_CHECKING:
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
 
 README = os.path.join(os.path.dirname(__file__), "..", "..", "README.md")
 ROWS = "".join(f"  {variable.name:19}  {variable.default or '-':6} {variable.meaning}\n" for variable in VARIABLES)
@@ -32,7 +32,7 @@ exit status: COMMAND's own; 125 when a step failed, 126 when COMMAND cannot be e
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
-def test_help_is_this_text_on_stdout(running: World, locale: str) -> None:
+def test_help_is_this_text_on_stdout(running: Network, locale: str) -> None:
     """The whole of it, with every setting and its default, whatever the other variables say."""
     done = running.raw(DETOUR, "--help", environ={"LC_ALL": locale, "MOCK_PORT": "http"})
     assert (done.returncode, done.stdout.decode("ascii"), done.stderr) == (0, HELP, b"")
@@ -43,14 +43,14 @@ def test_help_fits_a_terminal() -> None:
     assert max(map(len, HELP.splitlines())) <= 120
 
 
-def test_version_is_one_line_on_stdout(running: World) -> None:
+def test_version_is_one_line_on_stdout(running: Network) -> None:
     """Name and number."""
     done = running.raw(DETOUR, "--version", environ={})
     assert (done.returncode, done.stdout, done.stderr) == (0, f"imds-detour {__version__}\n".encode(), b"")
 
 
 @pytest.mark.parametrize("words", [("--help", "x"), ("--", "--help"), ("--version", "--help"), ("-h",), ("--helpme",)])
-def test_help_and_version_count_only_as_the_sole_argument(running: World, words: tuple[str, ...]) -> None:
+def test_help_and_version_count_only_as_the_sole_argument(running: Network, words: tuple[str, ...]) -> None:
     """Anything else is a command, and here one that is not there."""
     done = running.raw(DETOUR, *words, environ=SETTINGS)
     assert (done.returncode, done.stdout) == (127, b"")
@@ -59,7 +59,7 @@ def test_help_and_version_count_only_as_the_sole_argument(running: World, words:
 
 
 @pytest.mark.parametrize("word", ["--help", "--version"])
-def test_with_stdout_closed_there_is_no_traceback(running: World, word: str) -> None:
+def test_with_stdout_closed_there_is_no_traceback(running: Network, word: str) -> None:
     """Nowhere to write to is a failure, and no more than that."""
     done = running.raw("sh", "-c", f"exec {DETOUR} {word} >&-", environ=SETTINGS)
     assert b"Traceback" not in done.stderr

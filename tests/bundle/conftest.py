@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.hosts.world import METADATA, World
+from tests.support.hosts.network import METADATA, Network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,17 +101,17 @@ def add_busybox(root: Root) -> None:
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[World]:
-    """Give a world whose mock and DNS server run; only for tests that need nothing else of it."""
-    with World() as made:
+def running() -> Iterator[Network]:
+    """Give a network whose mock and DNS server run; only for tests that need nothing else of it."""
+    with Network() as made:
         made.start_dns()
         made.start_mock()
         yield made
 
 
 @pytest.fixture
-def clean(running: World, bundle: str) -> Iterator[World]:
-    """Give the world without rules of ours, before and after a test."""
+def clean(running: Network, bundle: str) -> Iterator[Network]:
+    """Give the network without rules of ours, before and after a test."""
     running.app.run(f"{bundle}/bin/imds-detourctl", "remove")
     assert METADATA not in running.rules()
     yield running

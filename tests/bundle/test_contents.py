@@ -17,6 +17,8 @@ from tests.bundle.conftest import PROJECT, python
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 CEILING = 6_000_000
 """Bytes of the .tar.gz, which is what a registry holds and an engine pulls."""
 STATIC = ("bin/imds-detour", "bin/imds-detourctl")

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.bundle.conftest import compile_c, python
-from tests.support.hosts.world import INSTANCE, SETTINGS
+from tests.support.hosts.network import INSTANCE, SETTINGS
 
 if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
 
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
+
+pytestmark = pytest.mark.slow
 
 HOSTILE = {
     "LD_LIBRARY_PATH": "{folder}",
@@ -64,19 +66,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def run(world: World, folder: Path, environ: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+def run(network: Network, folder: Path, environ: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     """Run a command on the app's host with exactly this environment; no tool of the test has it before."""
     busybox = shutil.which("busybox") or pytest.skip("no busybox: apt-get install busybox-static")
     pairs = [f"{name}={value}" for name, value in environ.items()]
     command = ["sh", "-c", 'cd "$0" && exec "$@"', str(folder), busybox, "env", "-i", *pairs, *words]
-    return world.app.run(*command, environ=SETTINGS, check=False)
+    return network.app.run(*command, environ=SETTINGS, check=False)
 
 
 @pytest.mark.parametrize(
     ("name", "backend"), [*((name, "auto") for name in HOSTILE), ("everything", "legacy"), ("everything", "nft")]
 )
 def test_nothing_of_the_image_reaches_us_and_all_of_it_reaches_the_app(
-    clean: World, bundle: str, folder: Path, name: str, backend: str
+    clean: Network, bundle: str, folder: Path, name: str, backend: str
 ) -> None:
     """Each variable alone, and all together, from a working directory full of traps: the app's are the image's."""
     chosen = HOSTILE if name == "everything" else {name: HOSTILE[name]}
@@ -91,7 +93,7 @@ def test_nothing_of_the_image_reaches_us_and_all_of_it_reaches_the_app(
     assert done.stderr.count("\n") == 1
 
 
-def test_a_preloaded_library_is_the_apps_alone(clean: World, bundle: str, folder: Path) -> None:
+def test_a_preloaded_library_is_the_apps_alone(clean: Network, bundle: str, folder: Path) -> None:
     """It is loaded once, into the app."""
     environ = {"LD_PRELOAD": f"{folder}/preload.so", **SETTINGS}
     done = run(clean, folder, environ, f"{bundle}/bin/imds-detour", "./linked")
@@ -100,7 +102,7 @@ def test_a_preloaded_library_is_the_apps_alone(clean: World, bundle: str, folder
 
 
 def test_without_the_launcher_the_library_is_loaded_into_the_interpreter(
-    clean: World, bundle: str, folder: Path
+    clean: Network, bundle: str, folder: Path
 ) -> None:
     """Negative control: the same loader and Python, started without the launcher."""
     done = run(clean, folder, {"LD_PRELOAD": f"{folder}/preload.so"}, *python(bundle), "-c", "pass")

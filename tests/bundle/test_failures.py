@@ -15,6 +15,8 @@ from tests.bundle.conftest import PROJECT
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 
 def test_without_a_package_index_the_build_ends_in_one_line(tmp_path: Path) -> None:
     """As offline: pip says that it found no version, and so do we; the bundle that was there stays."""

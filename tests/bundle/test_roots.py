@@ -10,21 +10,25 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.bundle.conftest import PLACE, Root, add_busybox, compile_c, make_root
-from tests.support.hosts.world import INSTANCE, SETTINGS
+from tests.support.hosts.network import INSTANCE, SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
+
+pytestmark = pytest.mark.slow
 
 BACKENDS = ("legacy", "nft")
 
 
-def run(world: World, root: Root, *words: str, place: str = PLACE, **settings: str) -> subprocess.CompletedProcess[str]:
+def run(
+    network: Network, root: Root, *words: str, place: str = PLACE, **settings: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command behind the bundle in a root on the app's host; the mock is found by its name, in DNS."""
-    environ = world.settings(None, **settings)
-    return world.app.run(*root.command(f"/{place}/bin/imds-detour", *words), environ=environ, check=False)
+    environ = network.settings(None, **settings)
+    return network.app.run(*root.command(f"/{place}/bin/imds-detour", *words), environ=environ, check=False)
 
 
 def empty(path: Path, bundle: str) -> Root:
@@ -70,7 +74,7 @@ ROOTS = (empty, busybox, musl, read_only, services)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kind", ROOTS, ids=[kind.__name__ for kind in ROOTS])
 def test_the_main_job_is_done_in_any_root(
-    clean: World, bundle: str, tmp_path: Path, kind: Callable[[Path, str], Root], backend: str
+    clean: Network, bundle: str, tmp_path: Path, kind: Callable[[Path, str], Root], backend: str
 ) -> None:
     """The name is looked up in DNS, the rules are made, the mock is verified, and the app reads the mock's answer."""
     root = kind(tmp_path / "root", bundle)
@@ -82,7 +86,7 @@ def test_the_main_job_is_done_in_any_root(
     assert done.stderr.count("\n") == 1
 
 
-def test_without_the_bundle_the_app_does_not_reach_the_mock(clean: World, bundle: str, tmp_path: Path) -> None:
+def test_without_the_bundle_the_app_does_not_reach_the_mock(clean: Network, bundle: str, tmp_path: Path) -> None:
     """Negative control: the same app in the same root, started directly."""
     root = make_root(tmp_path / "root", bundle)
     done = clean.app.run(*root.command("/app"), environ=SETTINGS, check=False)
@@ -90,14 +94,14 @@ def test_without_the_bundle_the_app_does_not_reach_the_mock(clean: World, bundle
 
 
 @pytest.mark.parametrize("place", ["imds-detour", "a b/ü/$x", "usr"], ids=ascii)
-def test_it_runs_from_wherever_it_is_copied_to(clean: World, bundle: str, tmp_path: Path, place: str) -> None:
+def test_it_runs_from_wherever_it_is_copied_to(clean: Network, bundle: str, tmp_path: Path, place: str) -> None:
     """The path is not written into it anywhere."""
     root = make_root(tmp_path / "root", bundle, place=place)
     done = run(clean, root, "/app", place=place)
     assert (done.returncode, done.stdout[: len(INSTANCE)]) == (0, INSTANCE), done.stderr
 
 
-def test_it_may_be_called_by_a_link(clean: World, bundle: str, tmp_path: Path) -> None:
+def test_it_may_be_called_by_a_link(clean: Network, bundle: str, tmp_path: Path) -> None:
     """Links on PATH, of either program and by any name, lead to the folder."""
     root = make_root(tmp_path / "root", bundle)
     (root.path / "bin").mkdir()
@@ -106,7 +110,7 @@ def test_it_may_be_called_by_a_link(clean: World, bundle: str, tmp_path: Path) -
     assert done.stdout.startswith("imds-detour ")
 
 
-def test_the_name_may_stand_in_etc_hosts(clean: World, bundle: str, tmp_path: Path) -> None:
+def test_the_name_may_stand_in_etc_hosts(clean: Network, bundle: str, tmp_path: Path) -> None:
     """Compose's extra_hosts, with no DNS server that knows the name."""
     root = make_root(tmp_path / "root", bundle)
     clean.app.write("hosts", "127.0.0.1 localhost\n10.88.0.3 only_in_hosts\n")
@@ -114,7 +118,7 @@ def test_the_name_may_stand_in_etc_hosts(clean: World, bundle: str, tmp_path: Pa
     assert done.returncode == 0, done.stderr
 
 
-def test_the_tool_runs_in_an_empty_root(clean: World, bundle: str, tmp_path: Path) -> None:
+def test_the_tool_runs_in_an_empty_root(clean: Network, bundle: str, tmp_path: Path) -> None:
     """Each verb that needs nothing but the kernel."""
     root = make_root(tmp_path / "root", bundle)
     for word, says in {
@@ -131,7 +135,7 @@ def test_the_tool_runs_in_an_empty_root(clean: World, bundle: str, tmp_path: Pat
         assert says in done.stdout
 
 
-def test_the_mock_runs_in_an_empty_root(clean: World, bundle: str, tmp_path: Path) -> None:
+def test_the_mock_runs_in_an_empty_root(clean: Network, bundle: str, tmp_path: Path) -> None:
     """As the mock image does, its data included; SIGTERM ends it."""
     root = make_root(tmp_path / "root", bundle)
     command = root.command(f"/{PLACE}/bin/imds-detourctl", "mock", "--listen", "127.0.0.1:8338")

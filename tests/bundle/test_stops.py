@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.hosts.world import MOCK, SETTINGS
+from tests.support.hosts.network import MOCK, SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
+
+pytestmark = pytest.mark.slow
 
 STOPS = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2),
@@ -30,9 +32,9 @@ INSTALLED = f"{os.path.dirname(sys.executable)}/imds-detour"
 
 
 @contextmanager
-def as_pid_1(world: World, *command: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def as_pid_1(network: Network, *command: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Start a command as the first process of a pid namespace, and give the number by which we know it."""
-    with world.app.popen(*PID_1, *command, environ=WAITING, stderr=subprocess.PIPE) as process:
+    with network.app.popen(*PID_1, *command, environ=WAITING, stderr=subprocess.PIPE) as process:
         try:
             yield process, _child(process.pid)
         finally:
@@ -72,7 +74,7 @@ def bit(number: int) -> int:
 @pytest.mark.parametrize("milliseconds", [0, 1, 2, 4, 8, 16])
 @pytest.mark.parametrize("number", STOPS, ids=lambda number: f"signal {number:d}")
 def test_a_stop_during_the_start_is_honoured_by_pid_1(
-    running: World, bundle: str, number: int, milliseconds: int
+    running: Network, bundle: str, number: int, milliseconds: int
 ) -> None:
     """From the launcher's first act on, a stop ends it with 128+n."""
     with as_pid_1(running, f"{bundle}/bin/imds-detour", "true") as (process, target):
@@ -82,7 +84,7 @@ def test_a_stop_during_the_start_is_honoured_by_pid_1(
         assert process.wait(timeout=30) == 128 + number
 
 
-def test_the_tool_honours_it_as_well(running: World, bundle: str) -> None:
+def test_the_tool_honours_it_as_well(running: Network, bundle: str) -> None:
     """The sidecar and the mock are first processes, too."""
     with as_pid_1(running, f"{bundle}/bin/imds-detourctl", "mock", "--listen", "127.0.0.1:8338") as (process, target):
         wait_for(target, launched)
@@ -90,7 +92,7 @@ def test_the_tool_honours_it_as_well(running: World, bundle: str) -> None:
         assert process.wait(timeout=30) == 128 + signal.SIGTERM
 
 
-def test_without_the_launcher_it_is_lost(running: World) -> None:
+def test_without_the_launcher_it_is_lost(running: Network) -> None:
     """Negative control: installed by pip, Python starts with nobody in front of it, and PID 1 goes on regardless."""
     for _ in range(20):
         with as_pid_1(running, INSTALLED, "true") as (process, target):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from imds_detour.config import settings
 from tests.support import SUPPORT
-from tests.support.hosts.world import INSTANCE, MOCK, NAME
+from tests.support.hosts.network import INSTANCE, MOCK, NAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,8 +28,8 @@ class Case:
     Attributes:
         starts: whether the app must start; None where both are right, as long as the contract is kept.
         says: a regular expression for what the final line must say.
-        dns: the plan of the DNS server (tests/support/servers/nanodns.py).
-        http: the plan of the mock (tests/support/servers/faultyhttp.py); None for our own, which does all right;
+        dns: the plan of the DNS server (tests/support/servers/faulty_dns.py).
+        http: the plan of the mock (tests/support/servers/faulty_http.py); None for our own, which does all right;
             empty for nobody.
         beside: the plan of a second mock, at OTHER.
         resolv: /etc/resolv.conf.
@@ -230,11 +230,7 @@ SYSTEM = {
     "/etc/hosts read-only": Case(
         says="cannot write /etc/hosts.*extra_hosts", settings=GCP, prefix=_sh(_BIND_RO.format("/etc/hosts"))
     ),
-    "/etc/hosts on a full disk": Case(
-        starts=None,
-        settings=GCP,
-        prefix=_sh(_FULL),
-    ),
+    "/etc/hosts on a full disk": Case(starts=None, settings=GCP, prefix=_sh(_FULL)),
     "/etc/hosts not there": Case(
         says="cannot write /etc/hosts",
         settings=GCP,
@@ -291,9 +287,5 @@ SYSTEM = {
         prefix=("unshare", "--time", "--fork", "--monotonic=946080000", "--boottime=946080000"),
     ),
     "no room on the stack": Case(starts=None, prefix=("prlimit", "--stack=262144"), settings=LONGER),
-    "seccomp, as containers have it": Case(
-        starts=True,
-        prefix=(sys.executable, SECCOMP),
-        settings=LONGER,
-    ),
+    "seccomp, as containers have it": Case(starts=True, prefix=(sys.executable, SECCOMP, "container"), settings=LONGER),
 }

@@ -1,4 +1,4 @@
-"""The stage on which all of the campaign's cases are played, and what a start takes on this machine."""
+"""The cloud on which all of the campaign's cases are played, and what a start takes on this machine."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.chaos.contract import Judge, start_up
-from tests.support.hosts.family import V4
-from tests.support.hosts.stage import Stage
+from tests.support.hosts.cloud import Cloud
+from tests.support.hosts.ip_version import V4
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +17,6 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def judge() -> Iterator[Judge]:
     """Give a fake real service behind the default route, two witnesses at its door, and a mock that does all right."""
-    with Stage(V4) as stage:
-        stage.start_mock_everywhere()
-        yield Judge(stage, start_up())
+    with Cloud(V4) as cloud:
+        cloud.start_mock_everywhere()
+        yield Judge(cloud, start_up())

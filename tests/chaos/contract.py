@@ -11,16 +11,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.support.hosts.family import V4, V6
-from tests.support.hosts.world import DETOUR, ID_URL, METADATA
-from tests.support.judges import standing
+from tests.support.hosts.ip_version import V4, V6
+from tests.support.hosts.network import DETOUR, ID_URL, METADATA
+from tests.support.judges import rules_listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from imds_detour.ctl.lab.hosts import Host
     from tests.chaos.cases import Case
-    from tests.support.hosts.stage import Seen, Stage
+    from tests.support.hosts.cloud import Cloud, Seen
 
 PROMISE = 0.5
 """Seconds behind the deadline by which all is over."""
@@ -109,7 +109,7 @@ def broken(
         return [what for what, bad in found.items() if bad]
     lines = end.err.splitlines()
     final = lines[-1] if lines else ""
-    guarded = not standing.unguarded(end.left)
+    guarded = not rules_listing.unguarded(end.left)
     checks = {
         "a traceback, or words that no user must see": not NEVER.search(end.err),
         "something reached the real service": not end.leaked,
@@ -120,7 +120,7 @@ def broken(
         checks |= {
             "started, and no line says that it was verified": deaf or ", verified " in final,
             "started, and it is not the mock that answered": end.out.startswith("app ") and end.out != "app R\n",
-            "started, and no redirect stands": bool(standing.redirected(end.left)),
+            "started, and no redirect stands": bool(rules_listing.redirected(end.left)),
         }
     else:
         checks |= {
@@ -160,14 +160,14 @@ def start_up() -> float:
 
 @dataclass(slots=True)
 class Judge:
-    """Starts in one world, each judged by the contract."""
+    """Starts in one network, each judged by the contract."""
 
-    stage: Stage
+    cloud: Cloud
     start_up: float
     seen: Seen = field(init=False)
 
     def __post_init__(self) -> None:
-        self.seen = self.stage.seen()
+        self.seen = self.cloud.seen()
 
     def kept(self, play: Callable[[float], Ended], case: Case, what: str = "") -> Ended:
         """Play until an end keeps the contract, and return it.
@@ -197,20 +197,20 @@ class Judge:
     def clean(self) -> None:
         """Make the app's host as a new container has it."""
         script = "ip route flush table main proto 169; ip -6 route flush table main proto 169"
-        for family in (V4, V6):
-            script += f"\nnft delete table {family.nft} imds_detour 2>/dev/null"
-            script += f"\nfor t in nat filter; do {family.iptables} -w -t $t -F; {family.iptables} -w -t $t -X; done"
-        self.stage.app.run("sh", "-c", script, check=False)
-        self.stage.app.write("resolv.conf", f"nameserver {V4.mock}\n")
-        self.stage.app.write("hosts", "127.0.0.1 localhost\n")
+        for ip in (V4, V6):
+            script += f"\nnft delete table {ip.nft} imds_detour 2>/dev/null"
+            script += f"\nfor t in nat filter; do {ip.iptables} -w -t $t -F; {ip.iptables} -w -t $t -X; done"
+        self.cloud.app.run("sh", "-c", script, check=False)
+        self.cloud.app.write("resolv.conf", f"nameserver {V4.mock}\n")
+        self.cloud.app.write("hosts", "127.0.0.1 localhost\n")
 
     def start(self, *prefix: str, **settings: str) -> Ended:
         """Start the app behind imds-detour, itself behind a command of the case's, and return how that ended."""
-        environ = self.stage.settings(None, **settings)
+        environ = self.cloud.settings(None, **settings)
         limit = float(environ["MOCK_TIMEOUT"])
         began = time.monotonic()
         try:
-            done = self.stage.app.run(
+            done = self.cloud.app.run(
                 *prefix, DETOUR, sys.executable, "-c", APP, environ=environ, check=False, timeout=limit + 60
             )
         except subprocess.TimeoutExpired as hung:
@@ -219,14 +219,14 @@ class Judge:
 
     def ended(self, status: int, out: str, err: str, seconds: float, limit: float) -> Ended:
         """Look at what a start has left."""
-        left = self.stage.app.run("sh", "-c", LISTED + standing.LISTED).stdout
-        leaked, self.seen = self.seen, self.stage.seen()
+        left = self.cloud.app.run("sh", "-c", LISTED + rules_listing.LISTED).stdout
+        leaked, self.seen = self.seen, self.cloud.seen()
         return Ended(status, out, err, seconds, left, leaked != self.seen, self._alive(), limit)
 
     def _alive(self) -> tuple[str, ...]:
         """Return what still lives in the app's host a second later; a helper sees its parent's end within moments."""
         end = time.monotonic() + 1
-        while (found := _inhabitants(self.stage.app)) and time.monotonic() < end:
+        while (found := _inhabitants(self.cloud.app)) and time.monotonic() < end:
             time.sleep(0.01)
         return found
 

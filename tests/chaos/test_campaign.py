@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.chaos.cases import DNS, HTTP, OTHER, SYSTEM, Case
-from tests.support.hosts.stage import BACKENDS, LONG
-from tests.support.hosts.world import FAULTYHTTP, MOCK, NANODNS, PORT
+from tests.support.hosts.cloud import BACKENDS, LONG
+from tests.support.hosts.network import FAULTY_DNS, FAULTY_HTTP, MOCK, PORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -38,14 +38,14 @@ def played(
 ) -> Iterator[Ended]:
     """Play a case, and give how the start ended; ``start`` starts in another way than the judge."""
     judge.clean()
-    stage = judge.stage
-    stage.app.write("resolv.conf", case.resolv)
+    cloud = judge.cloud
+    cloud.app.write("resolv.conf", case.resolv)
     with ExitStack() as servers:
-        servers.enter_context(server(judge, NANODNS, MOCK, *case.dns))
+        servers.enter_context(server(judge, FAULTY_DNS, MOCK, *case.dns))
         port = PORT if case.http is None else FAULTY_PORT
         for address, plan in ((MOCK, case.http), (OTHER, case.beside)):
             if plan:
-                servers.enter_context(server(judge, FAULTYHTTP, f"{address}:{FAULTY_PORT}", *plan))
+                servers.enter_context(server(judge, FAULTY_HTTP, f"{address}:{FAULTY_PORT}", *plan))
         settings = {"MOCK_TIMEOUT": f"{SHORT * longer:g}", "MOCK_PORT": port, "MOCK_BACKEND": backend, **case.settings}
         yield (start or judge.start)(*case.prefix, **settings)
 
@@ -53,7 +53,7 @@ def played(
 @contextmanager
 def server(judge: Judge, script: str, *arguments: str) -> Iterator[None]:
     """Run one of the tests' servers on the mock's host."""
-    process = judge.stage.mock.popen(
+    process = judge.cloud.mock.popen(
         sys.executable, script, *arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     with process:
@@ -78,12 +78,14 @@ def _play(judge: Judge, case: Case, backend: str, longer: float) -> Ended:
         return end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "backend"), chosen(DNS))
 def test_dns(judge: Judge, name: str, backend: str) -> None:
     """Silent, slow, lying, huge, changing and misconfigured DNS."""
     judged(judge, DNS[name], backend)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "backend"), chosen(HTTP))
 def test_http(judge: Judge, name: str, backend: str) -> None:
     """Mocks that refuse, stall, flood, lie and change their mind."""

@@ -1,4 +1,4 @@
-"""The judge itself: each thing that the contract forbids is seen when it happens, on paper and in a real world."""
+"""The judge itself: each thing that the contract forbids is seen when it happens, on paper and in a real network."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 from tests.chaos.cases import Case
 from tests.chaos.contract import LATE, Ended, broken
-from tests.support.hosts.family import V4, V6
-from tests.support.hosts.world import INSTANCE, METADATA, MOCK
-from tests.support.judges import standing
+from tests.support.hosts.ip_version import V4, V6
+from tests.support.hosts.network import INSTANCE, METADATA, MOCK
+from tests.support.judges import rules_listing
 
 if TYPE_CHECKING:
     from tests.chaos.contract import Judge
@@ -21,26 +21,18 @@ if TYPE_CHECKING:
 FAILED = Ended(125, "", "imds-detour: waiting: a (0.1 of 1 s)\nimds-detour: b; c\n", 1.2, limit=1.0)
 REDIRECT = f"iptables -A IMDS_DETOUR -d {V4.metadata}/32 -p tcp -j DNAT --to-destination 10.88.0.3:1338\n"
 GUARD, GUARD6 = (
-    f"{command} -A OUTPUT -d {family.metadata}/{bits} -j IMDS_DETOUR_GUARD\n{command} -A IMDS_DETOUR_GUARD -j REJECT\n"
-    for command, family, bits in (("iptables", V4, 32), ("ip6tables", V6, 128))
+    f"{command} -A OUTPUT -d {ip.metadata}/{bits} -j IMDS_DETOUR_GUARD\n{command} -A IMDS_DETOUR_GUARD -j REJECT\n"
+    for command, ip, bits in (("iptables", V4, 32), ("ip6tables", V6, 128))
 )
 NFT_REDIRECT = f"\t\tip daddr {V4.metadata} tcp dport 80 counter packets 0 bytes 0 dnat to 10.88.0.3:1338\n"
 NFT_GUARD, NFT_GUARD6 = (
-    f"\t\t{family.nft} daddr {family.metadata} counter packets 0 bytes 0 {how}\n"
-    for family, how in ((V4, "reject"), (V6, "drop"))
+    f"\t\t{ip.nft} daddr {ip.metadata} counter packets 0 bytes 0 {how}\n" for ip, how in ((V4, "reject"), (V6, "drop"))
 )
 STANDS = REDIRECT + GUARD + GUARD6
 STARTED = Ended(0, f"app {INSTANCE}\n", "imds-detour: x -> y, verified IMDSv2 i-1, 3 ms; exec app\n", 99.0, left=STANDS)
 
 
-@pytest.mark.parametrize(
-    "end",
-    [
-        FAILED,
-        STARTED,
-        replace(STARTED, left=NFT_GUARD + NFT_REDIRECT + NFT_GUARD6),
-    ],
-)
+@pytest.mark.parametrize("end", [FAILED, STARTED, replace(STARTED, left=NFT_GUARD + NFT_REDIRECT + NFT_GUARD6)])
 def test_what_keeps_the_contract_is_let_through(end: Ended) -> None:
     """An app that starts may run for as long as it likes."""
     assert broken(end) == []
@@ -97,9 +89,9 @@ def test_what_breaks_the_contract_is_seen(end: Ended) -> None:
 
 
 def test_a_leak_is_seen_by_the_witnesses(judge: Judge) -> None:
-    """Negative control in a real world: a wrapper that does nothing lets the app through to the real service."""
+    """Negative control in a real network: a wrapper that does nothing lets the app through to the real service."""
     judge.clean()
-    app = judge.stage.app.run("curl", "-sS", "--http0.9", f"http://{METADATA}/", check=False)
+    app = judge.cloud.app.run("curl", "-sS", "--http0.9", f"http://{METADATA}/", check=False)
     end = judge.ended(0, f"app {app.stdout}", "imds-detour: x, verified y; exec app\n", 0.1, 1.0)
     assert end.leaked
     assert "something reached the real service" in broken(end)
@@ -109,7 +101,7 @@ def test_what_is_left_is_seen(judge: Judge) -> None:
     """Negative control: rules, and a process, that a start has left behind."""
     judge.clean()
     assert judge.start(MOCK_HOSTNAME=MOCK, MOCK_TIMEOUT="20").status == 0
-    with judge.stage.app.popen(
+    with judge.cloud.app.popen(
         "sh", "-c", "echo there; exec cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as one:
         assert one.stdout is not None
@@ -126,23 +118,27 @@ FLUSH = {"legacy": "iptables-legacy -F IMDS_DETOUR_GUARD", "nft": "nft flush cha
 
 @pytest.mark.parametrize("backend", FLUSH)
 def test_a_guard_that_is_missing_for_one_ip_version_is_seen(judge: Judge, backend: str) -> None:
-    """Negative control in a real world: the other IP version's guard stands, and counts for nothing."""
+    """Negative control in a real network: the other IP version's guard stands, and counts for nothing."""
     judge.clean()
     end = judge.start(MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend, MOCK_TIMEOUT="20")
     assert broken(end) == []
-    assert (standing.redirected(end.left), standing.guarded(end.left)) == ({V4.metadata}, {V4.metadata, V6.metadata})
-    judge.stage.app.run("sh", "-c", FLUSH[backend])
+    assert (rules_listing.redirected(end.left), rules_listing.guarded(end.left)) == (
+        {V4.metadata},
+        {V4.metadata, V6.metadata},
+    )
+    judge.cloud.app.run("sh", "-c", FLUSH[backend])
     end = judge.ended(end.status, end.out, end.err, end.seconds, end.limit)
     assert broken(end) == ["a redirect stands without a guard"]
-    assert standing.guarded(end.left) == {V6.metadata}
+    assert rules_listing.guarded(end.left) == {V6.metadata}
     judge.clean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["legacy", "nft"])
 def test_a_lock_that_somebody_holds_does_not_hold_a_start(judge: Judge, backend: str) -> None:
     """Another writer has the lock for longer than the deadline: the line says so, in time."""
     judge.clean()
-    with judge.stage.app.popen(
+    with judge.cloud.app.popen(
         *("sh", "-c", "touch /run/xtables.lock; exec flock /run/xtables.lock sh -c 'echo held; exec cat'"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -22,11 +22,13 @@ import pytest
 from tests.chaos.cases import RIGHT, Case
 from tests.chaos.contract import ANY_USERS_APP, Ended
 from tests.chaos.test_campaign import server
-from tests.support.hosts.stage import BACKENDS, LONG
-from tests.support.hosts.world import MOCK, NAME, NANODNS
+from tests.support.faults.injection import Injection, calls_made, failed, strace
+from tests.support.hosts.cloud import BACKENDS, LONG
+from tests.support.hosts.network import FAULTY_DNS, MOCK, NAME
+from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from tests.chaos.contract import Judge
@@ -45,7 +47,7 @@ class Start:
         backends: the firewalls with which it makes them.
         prefix: a command that runs it.
         beside: an injection without which it would not make them.
-        dns: the plan of the DNS server (tests/support/servers/nanodns.py); empty for nobody.
+        dns: the plan of the DNS server (tests/support/servers/faulty_dns.py); empty for nobody.
 
     """
 
@@ -53,7 +55,7 @@ class Start:
     settings: Mapping[str, str] = field(default_factory=dict)
     backends: tuple[str, ...] = BACKENDS
     prefix: tuple[str, ...] = ()
-    beside: tuple[str, ...] = ()
+    beside: tuple[Injection, ...] = ()
     dns: tuple[str, ...] = ()
 
 
@@ -152,10 +154,10 @@ STARTS = {
         prefix=("env", "--block-signal=CHLD"),
     ),
     "a helper that cannot be heard": Start(
-        {"kill": ("ESRCH",)}, {"MOCK_HOSTNAME": MOCK}, ("legacy",), beside=("recvfrom:error=EIO:when=5",)
+        {"kill": ("ESRCH",)}, {"MOCK_HOSTNAME": MOCK}, ("legacy",), beside=(Injection("recvfrom", "error=EIO", 5),)
     ),
     "a helper that is gone": Start(
-        {"pread64": ("EIO",)}, {"MOCK_HOSTNAME": MOCK}, ("legacy",), beside=("sendto:error=EPIPE:when=5",)
+        {"pread64": ("EIO",)}, {"MOCK_HOSTNAME": MOCK}, ("legacy",), beside=(Injection("sendto", "error=EPIPE", 5),)
     ),
     "a PYTHONPATH": Start(
         {"execve": ("EACCES", "E2BIG", "EAGAIN")}, {"MOCK_HOSTNAME": MOCK, "PYTHONPATH": "/none"}, ("nft",)
@@ -185,23 +187,30 @@ SLACK = 4.0
 """Seconds that strace adds at most."""
 
 
-def started(judge: Judge, start: Start, backend: str, log: str, calls: str, *flags: str) -> Ended:
-    """Start under strace with these flags, from our first line on; it looks at these calls, and writes to a file."""
+def started(
+    judge: Judge,
+    start: Start,
+    backend: str,
+    log: str,
+    *injections: Injection,
+    calls: Iterable[str] = (),
+    children: bool = False,
+) -> Ended:
+    """Start under strace from our first line on, with these injections; it logs them and these calls."""
     judge.clean()
-    with server(judge, NANODNS, MOCK, *start.dns) if start.dns else nullcontext():
-        return _traced(judge, start, backend, log, calls, *flags)
+    options = ("--detach-on=execve",)
+    tracer = strace(*injections, *start.beside, log=log, calls=calls, children=children, options=options)
+    with server(judge, FAULTY_DNS, MOCK, *start.dns) if start.dns else nullcontext():
+        return _traced(judge, start, backend, log, tracer)
 
 
-def _traced(judge: Judge, start: Start, backend: str, log: str, calls: str, *flags: str) -> Ended:
-    environ = judge.stage.settings(None, MOCK_BACKEND=backend, **{**SETTINGS, **start.settings})
+def _traced(judge: Judge, start: Start, backend: str, log: str, tracer: tuple[str, ...]) -> Ended:
+    environ = judge.cloud.settings(None, MOCK_BACKEND=backend, **{**SETTINGS, **start.settings})
     limit = float(environ["MOCK_TIMEOUT"])
     command = (*start.prefix, sys.executable, "-c", LAUNCH, *ANY_USERS_APP)
-    traced = ",".join((calls, *(what.partition(":")[0] for what in start.beside)))
-    tracer = ["strace", "--detach-on=execve", "-o", log, "-e", f"trace={traced}", *flags]
-    tracer += [word for what in start.beside for word in ("-e", f"inject={what}")]
     with ExitStack() as stack:
         process = stack.enter_context(
-            judge.stage.app.popen(*command, environ=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            judge.cloud.app.popen(*command, environ=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         )
         stack.callback(process.kill)
         stopped = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
@@ -245,14 +254,13 @@ def counts() -> dict[tuple[str, str], Calls]:
 
 
 def _counted(judge: Judge, start: Start, backend: str, log: str) -> Calls:
-    kinds = ",".join({*start.calls, "execve"})
-    end = started(judge, start, backend, log, kinds, *(() if start.beside else ("-f",)))
+    end = started(judge, start, backend, log, calls=[*start.calls, "execve"], children=not start.beside)
     assert (end.status == 0) is not bool(start.beside), end
     with open(log) as file:
-        made = [found.groups() for line in file if (found := re.match(r"(?:(\d+) +)?(\w+)\(", line))]
+        made = calls_made(file.read())
     by: dict[str, Counter[str]] = {}
-    for pid, name in made:
-        by.setdefault(pid, Counter())[name] += 1
+    for call in made:
+        by.setdefault(call.process, Counter())[call.name] += 1
     wrapper, *children = by.values()  # the one that strace is told of is there before all others
     most = {name: max((child[name] for child in children), default=0) for name in start.calls}
     return Calls(wrapper, Counter(most))
@@ -274,7 +282,7 @@ def _rows() -> list[tuple[str, str, str]]:
     return every if LONG else every[::37]
 
 
-@pytest.mark.parametrize(("name", "call", "error"), _rows())
+@pytest.mark.parametrize(("name", "call", "error"), first_quick(_rows(), 3))
 def test_a_call_that_fails(  # noqa: PLR0917  (fixtures)
     judge: Judge, counts: dict[tuple[str, str], Calls], tmp_path: Path, name: str, call: str, error: str
 ) -> None:
@@ -294,40 +302,43 @@ def test_a_call_that_fails(  # noqa: PLR0917  (fixtures)
                 continue
             played += 1
             # Its children meet it as well, each at its own call of that number.
-            flags = ("-f",) if whose == "child" or call in TOGETHER else ()
-            hit = _fail(judge, start, backend, log, f"{call}:error={error}:when={numbers[point]}", *flags)
+            children = whose == "child" or call in TOGETHER
+            injection = Injection(call, f"error={error}", numbers[point])
+            hit = _fail(judge, start, backend, log, injection, children=children)
             assert hit or call in CHANCE or name == LATE, (whose, backend, numbers[point])
             hits += hit
     assert hits or not played
 
 
-def _fail(judge: Judge, start: Start, backend: str, log: str, what: str, *flags: str) -> bool:
+def _fail(judge: Judge, start: Start, backend: str, log: str, injection: Injection, *, children: bool) -> bool:
     """Play a start in which a call fails, and say whether it did."""
-    call = what.partition(":")[0]
+    call = injection.call
     # By a futex that fails, libc aborts every program, in whatever state it is.
     aborts = (signal.SIGABRT,) if call == "futex" else ()
     case = Case(slack=SLACK, deaf=call == "write", refused=call in COMMANDS, signals=aborts)
     judge.kept(
-        lambda _: started(judge, start, backend, log, call, "-e", f"inject={what}", *flags),
+        lambda _: started(judge, start, backend, log, injection, children=children),
         case,
-        f"{backend} {what} {flags}",
+        f"{backend} {injection} {children=}",
     )
     with open(log) as file:
-        return any(line.endswith("(INJECTED)\n") and call in line for line in file)
+        return failed(file.read(), call)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", ["ENOMEM", "EPERM", "EAGAIN", "EINVAL"])
 @pytest.mark.parametrize("call", ["setsockopt", "getsockopt"])
 def test_a_call_of_the_helper_that_fails_for_good(judge: Judge, tmp_path: Path, call: str, error: str) -> None:
     """The helper's calls to the firewall fail each time, or each from the second or third on."""
     for when in ("1+", "2+", "3+") if LONG else ("1+",):
-        what = f"{call}:error={error}:when={when}"
-        assert _fail(judge, STARTS["helpers"], "legacy", f"{tmp_path}/log", what, "-f")
+        injection = Injection(call, f"error={error}", when)
+        assert _fail(judge, STARTS["helpers"], "legacy", f"{tmp_path}/log", injection, children=True)
 
 
+@pytest.mark.slow
 def test_nothing_injected(judge: Judge, tmp_path: Path) -> None:
     """The control: under strace alone each start does what it does without, and nothing is called injected."""
     for start in STARTS.values():
-        end = started(judge, replace(start, beside=()), "legacy", f"{tmp_path}/log", "execve", "-f")
+        end = started(judge, replace(start, beside=()), "legacy", f"{tmp_path}/log", calls=["execve"], children=True)
         assert end.status == 0, end
         assert "INJECTED" not in (tmp_path / "log").read_text()

@@ -15,9 +15,10 @@ import pytest
 from tests.chaos.cases import Case
 from tests.chaos.contract import ANY_USERS_APP, Ended
 from tests.chaos.test_campaign import FAULTY_PORT
-from tests.support.hosts.family import V4, V6
-from tests.support.hosts.stage import BACKENDS, LONG
-from tests.support.hosts.world import DETOUR, MOCK, NAME
+from tests.support.faults.injection import Injection, strace
+from tests.support.hosts.cloud import BACKENDS, LONG
+from tests.support.hosts.ip_version import V4, V6
+from tests.support.hosts.network import DETOUR, MOCK, NAME
 
 if TYPE_CHECKING:
     from tests.chaos.contract import Judge
@@ -41,8 +42,8 @@ POINTS = {
 """What a line of MOCK_LOG=debug says there, and where that is."""
 UNDONE = {
     "no mock over IPv6": "it is found over IPv4 alone",
-    "undo: our rules in table nat": "before the redirect is taken out again",
-    "undo: our rules in table filter": "before the guard is",
+    "undo: the rules in table nat": "before the redirect is taken out again",
+    "undo: the rules in table filter": "before the guard is",
 }
 """The same where the proof fails."""
 SOMETIMES = ("the system resolver has no address", "DNS ")
@@ -52,34 +53,31 @@ SLACK = 1.0
 """Seconds that strace adds, and that a start spends being stopped at its lines."""
 SETTINGS = {"MOCK_LOG": "debug", "MOCK_ENDPOINTS": "aws,gcp", "MOCK_USER": "1:1"}
 FAILING = {"MOCK_LOG": "debug", "MOCK_PORT": FAULTY_PORT}
-STOPPING = ("strace", "-o", "/dev/null", "-e", "trace=write", "-e", "inject=write:signal=STOP")
+STOPPING = strace(Injection("write", "signal=STOP"))
 """Stops a process, though not its children, at each line that it writes."""
 
 
 @pytest.fixture(scope="module")
 def judge(judge: Judge) -> Judge:
     """Give both hosts IPv6 too, a name for both addresses of the mock, and a mock beside that never says the same."""
-    stage = judge.stage
-    for host, address in ((stage.mock, V6.mock), (stage.app, V6.app)):
+    cloud = judge.cloud
+    for host, address in ((cloud.mock, V6.mock), (cloud.app, V6.app)):
         host.ip("address", "add", f"{address}/{V6.length}", "dev", "eth0", "nodad")
-    stage.start_dns(f"{NAME}={V4.mock},{V6.mock}")
-    stage.start_faulty("GET=count", port=FAULTY_PORT)
+    cloud.start_dns(f"{NAME}={V4.mock},{V6.mock}")
+    cloud.start_faulty("GET=count", port=FAULTY_PORT)
     return judge
 
 
 def played(judge: Judge, point: str, backend: str, *, whom: str, how: signal.Signals, limit: float) -> Ended | None:
     """Start, do that to the wrapper or to its helper at a point, and return how it ended; None without a helper."""
     judge.clean()
-    judge.stage.app.ip("route", "del", "default")
+    judge.cloud.app.ip("route", "del", "default")
     chosen = FAILING if point in UNDONE else SETTINGS
-    environ = judge.stage.settings(None, **chosen, MOCK_BACKEND=backend, MOCK_TIMEOUT=f"{limit:g}")
+    environ = judge.cloud.settings(None, **chosen, MOCK_BACKEND=backend, MOCK_TIMEOUT=f"{limit:g}")
     began = time.monotonic()
     try:
-        with judge.stage.app.popen(
-            *(*STOPPING, DETOUR, *ANY_USERS_APP),
-            environ=environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+        with judge.cloud.app.popen(
+            *(*STOPPING, DETOUR, *ANY_USERS_APP), environ=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as strace:
             assert strace.stderr is not None
             target, said, hit = 0, "", False
@@ -103,7 +101,7 @@ def played(judge: Judge, point: str, backend: str, *, whom: str, how: signal.Sig
             out = strace.stdout.read() if strace.stdout else ""
             status = strace.wait()
     finally:
-        judge.stage.app.ip("route", "add", "default", "via", MOCK)
+        judge.cloud.app.ip("route", "add", "default", "via", MOCK)
     lines = [line for line in said.splitlines(keepends=True) if " ms  " not in line]
     if status == -signal.SIGKILL:
         lines = []
@@ -164,6 +162,7 @@ def _chosen() -> list[tuple[str, str, str]]:
     return every if LONG else every[::13]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "point", "backend"), _chosen())
 def test_at_a_named_point(judge: Judge, how: str, point: str, backend: str) -> None:
     """The contract holds; a helper that hangs does not hold the start beyond its deadline; the next start is whole."""
@@ -186,16 +185,16 @@ def test_at_a_named_point(judge: Judge, how: str, point: str, backend: str) -> N
 def test_each_line_of_a_start_is_a_named_point(judge: Judge, backend: str) -> None:
     """The lists are complete, and nothing in them is of yesterday."""
     said = []
-    judge.stage.app.ip("route", "del", "default")
+    judge.cloud.app.ip("route", "del", "default")
     try:
         for settings, status in ((SETTINGS, 0), (FAILING, 125)):
             judge.clean()
-            environ = judge.stage.settings(None, **settings, MOCK_BACKEND=backend, MOCK_TIMEOUT="20")
-            done = judge.stage.app.run(DETOUR, *ANY_USERS_APP, environ=environ, check=False)
+            environ = judge.cloud.settings(None, **settings, MOCK_BACKEND=backend, MOCK_TIMEOUT="20")
+            done = judge.cloud.app.run(DETOUR, *ANY_USERS_APP, environ=environ, check=False)
             assert done.returncode == status, done
             said += [line.partition(" ms  ")[2] for line in done.stderr.splitlines() if " ms  " in line]
     finally:
-        judge.stage.app.ip("route", "add", "default", "via", MOCK)
+        judge.cloud.app.ip("route", "add", "default", "via", MOCK)
     points = (*POINTS, *UNDONE)
     assert [line for line in said if not line.startswith((*points, *SOMETIMES))] == []
     assert [point for point in points if not any(line.startswith(point) for line in said)] == []

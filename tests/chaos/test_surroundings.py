@@ -19,8 +19,8 @@ from tests.chaos.contract import ANY_USERS_APP, Ended
 from tests.chaos.test_campaign import judged, played
 from tests.chaos.test_points import children
 from tests.support import SUPPORT
-from tests.support.hosts.stage import BACKENDS, LONG
-from tests.support.hosts.world import DETOUR, MOCK
+from tests.support.hosts.cloud import BACKENDS, LONG
+from tests.support.hosts.network import DETOUR, MOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +50,7 @@ def _leaps() -> list[tuple[str, int, int]]:
     return every if LONG else every[1:16:7]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "by", "each"), _leaps())
 def test_the_clock_leaps(  # noqa: PLR0917  (fixtures)
     judge: Judge, leaping: str, tmp_path: Path, name: str, by: int, each: int
@@ -66,7 +67,7 @@ def test_a_clock_that_leaps_is_seen(judge: Judge, leaping: str) -> None:
     """The control: whoever measures a second with that clock is wrong by ten years."""
     measure = "import time; began = time.time(); print(int(time.time() - began))"
     clock = ("env", f"LD_PRELOAD={leaping}", f"LEAP={TEN_YEARS}", "LEAP_EVERY=1")
-    assert abs(int(judge.stage.app.run(*clock, sys.executable, "-c", measure).stdout)) in range(
+    assert abs(int(judge.cloud.app.run(*clock, sys.executable, "-c", measure).stdout)) in range(
         TEN_YEARS - 9, TEN_YEARS + 9
     )
 
@@ -99,9 +100,9 @@ def storm(pid: int, *signals: signal.Signals) -> Iterator[list[int]]:
 
 
 def _in_a_storm(judge: Judge, *signals: signal.Signals, **settings: str) -> Ended:
-    environ = judge.stage.settings(None, **settings)
+    environ = judge.cloud.settings(None, **settings)
     limit = float(environ["MOCK_TIMEOUT"])
-    with judge.stage.app.popen(
+    with judge.cloud.app.popen(
         *(DETOUR, *ANY_USERS_APP), environ=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         began = time.monotonic()
@@ -119,6 +120,7 @@ STORMY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "backend"), [(name, backend) for name in STORMY for backend in BACKENDS][:: 1 if LONG else 3]
 )
@@ -162,6 +164,7 @@ def _group(controller: str) -> str | None:
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("controller", "limit", "backend"),
     [(name, limit, backend) for name in LIMITS for limit in LIMITS[name][2] for backend in ("legacy", "auto")][

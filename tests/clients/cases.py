@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tests.clients.installs import PARTS, PROGRAMS
-from tests.support.hosts.world import INSTANCE
+from tests.support.hosts.network import INSTANCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.clients.installs import PROGRAMS
-from tests.support.hosts.world import CTL, DETOUR, MOCK, NAME, PORT, World
+from tests.support.hosts.network import CTL, DETOUR, MOCK, NAME, PORT, Network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -71,8 +71,8 @@ def expect(case: Case, outcome: Outcome) -> None:
     assert [one for one in outcome.asked if not one.endswith(" 200")] == []
 
 
-class Place(World):
-    """A world with both IP versions, in which nobody but the mock answers.
+class Place(Network):
+    """A network with both IP versions, in which nobody but the mock answers.
 
     The metadata addresses lie behind the app's default route, on a host where nothing listens at port 80: without
     imds-detour, a client is refused at once.

@@ -9,7 +9,7 @@ import pytest
 
 from tests.clients.cases import DOCUMENT, KEY, NODE, ROLES, ZONE, Case
 from tests.clients.place import OURS, expect
-from tests.support.hosts.world import INSTANCE
+from tests.support.hosts.network import INSTANCE
 
 if TYPE_CHECKING:
     from tests.clients.place import Place
@@ -27,15 +27,7 @@ CASES = (
         {"key": END, "from": "iam-role", "region": "us-east-1"},
         (*ROLES, *ZONE[1:]),
     ),
-    Case(
-        "node",
-        "app",
-        "aws",
-        ("node", f"{EXAMPLES}/node/app.cjs"),
-        {"key": END, "instance": INSTANCE},
-        ROLES,
-        NODE,
-    ),
+    Case("node", "app", "aws", ("node", f"{EXAMPLES}/node/app.cjs"), {"key": END, "instance": INSTANCE}, ROLES, NODE),
     Case(
         "go",
         "app",

@@ -10,7 +10,7 @@ from tests.clients.cases import BOTO, CASES, INSTANCE_ID, TOKEN, Case
 from tests.clients.conftest import need
 from tests.clients.installs import PARTS
 from tests.clients.place import Place, expect
-from tests.support.hosts.world import MOCK, PORT
+from tests.support.hosts.network import MOCK, PORT
 
 KEYS = {"key": "test-key", "token": "test-session-token"}
 ROLE = "GET /latest/meta-data/iam/security-credentials/"

@@ -231,14 +231,7 @@ def _run(
     command: tuple[str, ...], environ: dict[str, str], *, check: bool, timeout: float, stdin: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        command,
-        env=environ,
-        cwd=ROOT,
-        input=stdin or "",
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
+        command, env=environ, cwd=ROOT, input=stdin or "", capture_output=True, text=True, timeout=timeout, check=False
     )
     assert not check or done.returncode == 0, f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}"
     return done

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.docker.images import BASES, PREFIX, fetch
-from tests.support.hosts.world import ID_URL, INSTANCE, METADATA
+from tests.support.hosts.network import ID_URL, INSTANCE, METADATA
 
 if TYPE_CHECKING:
     from tests.docker.conftest import Scene

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tests.docker.images import fetch
-from tests.support.hosts.world import ID_URL, INSTANCE, METADATA
+from tests.support.hosts.network import ID_URL, INSTANCE, METADATA
 
 if TYPE_CHECKING:
     from tests.docker.conftest import Composer

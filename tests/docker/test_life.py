@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tests.docker.conftest import MOCK
 from tests.docker.engine import Lan
 from tests.docker.images import fetch, nothing
-from tests.support.hosts.world import ID_URL, INSTANCE
+from tests.support.hosts.network import ID_URL, INSTANCE
 
 if TYPE_CHECKING:
     from tests.docker.conftest import Scene

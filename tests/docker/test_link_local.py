@@ -8,7 +8,7 @@ import pytest
 
 from tests.docker.engine import OURS
 from tests.docker.images import fetch
-from tests.support.hosts.world import ID_URL, INSTANCE, METADATA
+from tests.support.hosts.network import ID_URL, INSTANCE, METADATA
 
 if TYPE_CHECKING:
     from tests.docker.conftest import Composer

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.docker.images import fetch
-from tests.support.hosts.world import ID_URL, INSTANCE
+from tests.support.hosts.network import ID_URL, INSTANCE
 
 if TYPE_CHECKING:
     from tests.docker.conftest import Scene

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from tests.docker.images import PREFIX, fetch
-from tests.support.hosts.world import ID_URL, INSTANCE
+from tests.support.hosts.network import ID_URL, INSTANCE
 
 if TYPE_CHECKING:
     from tests.docker.conftest import Composer

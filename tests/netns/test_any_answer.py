@@ -16,8 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support import SUPPORT
-from tests.support.hosts.stage import LONG, Program
-from tests.support.hosts.world import NAME, World
+from tests.support.hosts.cloud import LONG, Program
+from tests.support.hosts.network import NAME, Network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,15 +79,15 @@ class Asked(NamedTuple):
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
-    """Give them, in a world of their own."""
+    """Give them, in a network of their own."""
     step = tmp_path_factory.mktemp("dns") / "step"
-    with World() as world:
-        server = world.start_dns(f"file:{step}")
+    with Network() as network:
+        server = network.start_dns(f"file:{step}")
         assert server.stdout is not None
         with (
             subprocess.Popen(["cat"], stdin=server.stdout, stdout=subprocess.DEVNULL),  # what it logs
-            world.app.popen(
-                sys.executable, f"{SUPPORT}/clients/asker.py", NAME, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            network.app.popen(
+                sys.executable, f"{SUPPORT}/clients/ask_dns.py", NAME, stdin=subprocess.PIPE, stdout=subprocess.PIPE
             ) as process,
         ):
             try:
@@ -113,6 +113,7 @@ def fine(found: dict[str, object]) -> bool:
     return "fault" not in found and found["seconds"] < LIMIT + SLACK and found["peak"] < MEGABYTE
 
 
+@pytest.mark.slow
 @settings(max_examples=250 if LONG else 25)
 @given(answer=ANSWERS)
 @example(answer=b"")
@@ -130,6 +131,7 @@ def test_any_stream_is_an_answer_or_an_error(asked: Asked, answer: bytes) -> Non
     assert fine(found := ask(asked, TRUNCATED, answer)), found
 
 
+@pytest.mark.slow
 def test_what_is_proper_among_them_is_taken(asked: Asked) -> None:
     """Control: both ways lead to the address, and half an answer does not."""
     for datagram, stream in ((GOOD, b""), (ALIASES.to_wire()[2:], b""), (TRUNCATED, GOOD)):
@@ -145,6 +147,7 @@ LARGEST = {
 """Records, less their names, as many as 64 KiB hold: all in one set, and each a set of its own."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("records", LARGEST.values(), ids=list(LARGEST))
 def test_the_largest_answers_cost_some_megabytes_for_a_moment(asked: Asked, records: list[bytes]) -> None:
     """What is there becomes objects of dnspython's, wanted or not: 1.4 and 7.3 MB. A reply over HTTP costs less."""

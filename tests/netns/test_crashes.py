@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.hosts.family import V4, V6
-from tests.support.hosts.stage import BACKENDS, LONG, Stage
-from tests.support.hosts.world import CTL, DETOUR, ID_URL, INSTANCE, NAME, PORT
+from tests.support.faults.injection import Injection, calls_made, strace
+from tests.support.hosts.cloud import BACKENDS, LONG, Cloud
+from tests.support.hosts.ip_version import V4, V6
+from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, NAME, PORT
+from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.hosts.family import Family
+    from tests.support.hosts.ip_version import IpVersion
 
 STRIDE = 1 if LONG else 11
 """Of the calls of a kind, every one is tried in full runs, and one in eleven else."""
@@ -33,10 +35,10 @@ NETWORKS = {"no route": "del", **({"a default route": "replace"} if LONG else {}
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
-def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    """Give a world with a mock; without a default route, ours to the metadata address is one step more."""
-    with Stage(V4) as made:
-        made.app.ip("route", NETWORKS[request.param], "default", "via", made.family.mock)
+def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
+    """Give a network with a mock; without a default route, ours to the metadata address is one step more."""
+    with Cloud(V4) as made:
+        made.app.ip("route", NETWORKS[request.param], "default", "via", made.ip.mock)
         for host, address in ((made.mock, V6.mock), (made.app, V6.app)):
             host.ip("address", "add", f"{address}/{V6.length}", "dev", "eth0", "nodad")
         made.start_mock_everywhere()
@@ -45,21 +47,21 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
         yield made
 
 
-def settings(stage: Stage, backend: str, **changed: str) -> dict[str, str]:
+def settings(cloud: Cloud, backend: str, **changed: str) -> dict[str, str]:
     """Return the environment of a start that says each step."""
-    wanted = {"MOCK_HOSTNAME": stage.family.mock, "MOCK_BACKEND": backend, "MOCK_LOG": "debug", **changed}
-    return stage.settings(None, **wanted)
+    wanted = {"MOCK_HOSTNAME": cloud.ip.mock, "MOCK_BACKEND": backend, "MOCK_LOG": "debug", **changed}
+    return cloud.settings(None, **wanted)
 
 
-def parts(stage: Stage, family: Family, backend: str) -> tuple[str, str]:
+def parts(cloud: Cloud, ip: IpVersion, backend: str) -> tuple[str, str]:
     """Return our rules of an IP version in table nat and in table filter, without counters."""
     if backend == "legacy":
-        saved = stage.app.run("sh", "-euc", f"for t in nat filter; do {family.iptables}-save -t $t; echo TABLE; done")
+        saved = cloud.app.run("sh", "-euc", f"for t in nat filter; do {ip.iptables}-save -t $t; echo TABLE; done")
         nat, guard, _ = saved.stdout.split("TABLE\n")
         lines = [[line for line in text.splitlines() if "IMDS_DETOUR" in line] for text in (nat, guard)]
         both = ("\n".join(lines[0]), "\n".join(lines[1]))
     else:
-        listed = stage.app.run("nft", "list", "table", family.nft, "imds_detour", check=False).stdout
+        listed = cloud.app.run("nft", "list", "table", ip.nft, "imds_detour", check=False).stdout
         guard, _, nat = listed.partition("chain nat_output")
         both = (nat, "".join(guard.partition("chain guard_output")[1:]).rstrip(" \t\n}"))
     nat, guard = (re.sub(r"packets \d+ bytes \d+|\[\d+:\d+\]", "", text) for text in both)
@@ -67,38 +69,38 @@ def parts(stage: Stage, family: Family, backend: str) -> tuple[str, str]:
 
 
 class Starts:
-    """Starts of one backend in one world, some of which are killed."""
+    """Starts of one backend in one network, some of which are killed."""
 
-    def __init__(self, stage: Stage, backend: str, **changed: str) -> None:
+    def __init__(self, cloud: Cloud, backend: str, **changed: str) -> None:
         """Start once undisturbed, to know what must stand after the last step."""
-        self.stage, self.backend, self.changed = stage, backend, changed
+        self.cloud, self.backend, self.changed = cloud, backend, changed
         self.clean()
-        self.seen = stage.seen()
-        self.whole: dict[Family, tuple[str, str]] = {}
+        self.seen = cloud.seen()
+        self.whole: dict[IpVersion, tuple[str, str]] = {}
         self.repaired()
 
     def clean(self) -> None:
         """Take everything out, as a new container has it."""
-        for family in (V4, V6):
-            self.stage.app.run("sh", "-c", CLEAN.format(nft=family.nft, iptables=family.iptables))
-        self.stage.app.ip("route", "flush", "table", "main", "proto", "169")
+        for ip in (V4, V6):
+            self.cloud.app.run("sh", "-c", CLEAN.format(nft=ip.nft, iptables=ip.iptables))
+        self.cloud.app.ip("route", "flush", "table", "main", "proto", "169")
 
     def state(self) -> str:
         """Say what stands; anything but the three fails the test."""
-        found = {family: parts(self.stage, family, self.backend) for family in (V4, V6)}
-        for family, (nat, guard) in found.items():
-            assert nat in ("", self.whole[family][0]), nat
-            assert guard in ("", self.whole[family][1]), guard
+        found = {ip: parts(self.cloud, ip, self.backend) for ip in (V4, V6)}
+        for ip, (nat, guard) in found.items():
+            assert nat in ("", self.whole[ip][0]), nat
+            assert guard in ("", self.whole[ip][1]), guard
             assert guard or not nat, "a redirect without a guard"
         nat, guard = found[V4]
         return BOTH if nat else GUARD if guard else NOTHING
 
     def repaired(self) -> None:
         """Start again, undisturbed: the app gets the mock's answer, and the rules are the whole ones."""
-        environ = settings(self.stage, self.backend, **self.changed)
-        done = self.stage.app.run(DETOUR, "curl", "-sS", ID_URL, environ=environ, check=False)
+        environ = settings(self.cloud, self.backend, **self.changed)
+        done = self.cloud.app.run(DETOUR, "curl", "-sS", ID_URL, environ=environ, check=False)
         assert (done.returncode, done.stdout) == (0, INSTANCE), done
-        whole = {family: parts(self.stage, family, self.backend) for family in (V4, V6)}
+        whole = {ip: parts(self.cloud, ip, self.backend) for ip in (V4, V6)}
         self.whole = self.whole or whole
         assert whole == self.whole
         assert all(self.whole[V4])
@@ -109,8 +111,8 @@ class Starts:
         With a setting changed so that the proof fails, that is when it has undone all that it did.
         """
         self.clean()
-        environ = settings(self.stage, self.backend, **{**self.changed, **changed})
-        done = self.stage.app.run(*command, DETOUR, "echo", "started", environ=environ, check=False)
+        environ = settings(self.cloud, self.backend, **{**self.changed, **changed})
+        done = self.cloud.app.run(*command, DETOUR, "echo", "started", environ=environ, check=False)
         if done.returncode == 125:
             assert changed == FAILING
             assert self.state() == NOTHING
@@ -122,19 +124,20 @@ class Starts:
         state = self.state()
         assert state == BOTH or not done.stdout, done  # the last moment is when the app has begun
         self.repaired()
-        assert self.stage.seen() == self.seen
+        assert self.cloud.seen() == self.seen
         return state
 
 
 def killing(call: str, number: int) -> tuple[str, ...]:
     """Return a command that kills what it runs, though not its helper, before a system call's effect."""
-    return ("strace", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}")
+    return strace(Injection(call, "signal=KILL", number))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_killed_as_it_reports_a_step(stage: Stage, backend: str) -> None:
+def test_killed_as_it_reports_a_step(cloud: Cloud, backend: str) -> None:
     """It says each step once it is done; killed at that moment, it leaves what the steps so far have put in."""
-    starts = Starts(stage, backend)
+    starts = Starts(cloud, backend)
     states: list[str] = []
     while (state := starts.killed(*killing("write", len(states) + 1))) is not None:
         states.append(state)
@@ -152,11 +155,11 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", first_quick(BACKENDS))
 @pytest.mark.parametrize("call", CALLS)
-def test_killed_at_a_system_call(stage: Stage, backend: str, call: str) -> None:
+def test_killed_at_a_system_call(cloud: Cloud, backend: str, call: str) -> None:
     """Between any two changes in the kernel; where the helper is at work just then, it ends what it has begun."""
-    starts = Starts(stage, backend)
+    starts = Starts(cloud, backend)
     states: list[str] = []
     number = 1
     while (state := starts.killed(*killing(call, number))) is not None:
@@ -167,9 +170,9 @@ def test_killed_at_a_system_call(stage: Stage, backend: str, call: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_killed_with_its_helper_at_any_moment(stage: Stage, backend: str) -> None:
+def test_killed_with_its_helper_at_any_moment(cloud: Cloud, backend: str) -> None:
     """As when a container is killed: all of its processes at once, whatever they are at."""
-    starts = Starts(stage, backend)
+    starts = Starts(cloud, backend)
     moments = random.Random(169)  # noqa: S311  (moments, no secrets)
     states: list[str | None] = []
     for _ in range(RANDOM_KILLS):
@@ -179,29 +182,30 @@ def test_killed_with_its_helper_at_any_moment(stage: Stage, backend: str) -> Non
     print(f"{backend}: {[(state, states.count(state)) for state in set(states)]}")  # noqa: T201  (figures, for -rP)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_remove_is_killed(stage: Stage, backend: str) -> None:
+@pytest.mark.parametrize("backend", first_quick(BACKENDS))
+def test_remove_is_killed(cloud: Cloud, backend: str) -> None:
     """`imds-detourctl remove` takes the redirect out before the guard, so that what is half removed is closed."""
-    starts = Starts(stage, backend)
+    starts = Starts(cloud, backend)
     remove = (CTL, "remove")
     order = [BOTH, GUARD, NOTHING]
     states: list[str] = []
     for number in _numbers(starts, "sendto", *remove):
         starts.clean()
         starts.repaired()
-        done = stage.app.run(*killing("sendto", number), *remove, check=False)
+        done = cloud.app.run(*killing("sendto", number), *remove, check=False)
         assert done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), done
         states.append(starts.state())
-        stage.app.run(*remove)
+        cloud.app.run(*remove)
         assert starts.state() == NOTHING
     assert states == sorted(states, key=order.index)
     assert not LONG or set(states) == set(order), states
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_killed_as_it_undoes_what_it_did(stage: Stage, backend: str) -> None:
+def test_killed_as_it_undoes_what_it_did(cloud: Cloud, backend: str) -> None:
     """A start whose proof fails goes the way back: the redirect first, then the guard."""
-    starts = Starts(stage, backend)
+    starts = Starts(cloud, backend)
     numbers = _numbers(starts, "sendto", DETOUR, "true", **FAILING)
     states = [str(starts.killed(*killing("sendto", number), **FAILING)) for number in numbers]
     assert "None" not in states
@@ -218,18 +222,19 @@ def _numbers(starts: Starts, call: str, *command: str, **changed: str) -> list[i
     starts.repaired()
     if changed:
         starts.clean()
-    environ = settings(starts.stage, starts.backend, **changed)
+    environ = settings(starts.cloud, starts.backend, **changed)
     log = "/run/calls.log"
-    starts.stage.app.run("strace", "-o", log, "-e", f"trace={call}", *command, environ=environ, check=False)
-    number = starts.stage.app.run("cat", log).stdout.count(f"{call}(")
+    starts.cloud.app.run(*strace(log=log, calls=[call]), *command, environ=environ, check=False)
+    number = len(calls_made(starts.cloud.app.run("cat", log).stdout))
     assert number
     return list(range(1, number + 1) if LONG else range(number // 2, number, 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_killed_with_redirects_in_both_ip_versions(stage: Stage, backend: str) -> None:
+def test_killed_with_redirects_in_both_ip_versions(cloud: Cloud, backend: str) -> None:
     """Each of them stands behind its guard, or does not stand; the next start has both."""
-    starts = Starts(stage, backend, MOCK_HOSTNAME=NAME)
+    starts = Starts(cloud, backend, MOCK_HOSTNAME=NAME)
     assert all(starts.whole[V6])
     number = 1
     states: set[str] = set()
@@ -243,11 +248,12 @@ SWITCH = ("fchown", "setgroups", "setresgid", "setresuid", "prctl", "capset", "s
 """What makes the app's user of root, in this order; two of them are ours before that as well."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("call", SWITCH if LONG else SWITCH[1::3])
-def test_killed_as_it_becomes_the_apps_user(stage: Stage, backend: str, call: str) -> None:
+def test_killed_as_it_becomes_the_apps_user(cloud: Cloud, backend: str, call: str) -> None:
     """Everything stands by then, and the app has not run."""
-    starts = Starts(stage, backend, MOCK_USER="1:1")
+    starts = Starts(cloud, backend, MOCK_USER="1:1")
     number = 0
     while (state := starts.killed(*killing(call, number + 1))) is not None:
         assert state == BOTH

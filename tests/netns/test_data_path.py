@@ -16,7 +16,7 @@ import pytest
 from bench.paths import Path, Paths
 from bench.subjects import HERE
 
-from tests.support.hosts.world import DETOUR
+from tests.support.hosts.network import DETOUR
 
 MOST = 2.0
 """How many times the kernel's work of a straight request one may take that is redirected."""
@@ -41,6 +41,7 @@ def times(paths: Paths, pathcost: str, mode: str) -> float:
     return max(statistics.median(one / other for one, other in zip(column, straight, strict=True)) for column in others)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ROUNDS)
 def test_a_redirected_request_costs_the_kernel_little(pathcost: str, mode: str) -> None:
     """Either backend leaves the work for a request under twice that of a straight one, conntrack and all."""

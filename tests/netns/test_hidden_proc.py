@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import SUPPORT
-from tests.support.hosts.world import CTL, INSTANCE
+from tests.support.hosts.network import CTL, INSTANCE
 
 if TYPE_CHECKING:
     import subprocess
 
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
 
 HIDDEN = """
 mount -t tmpfs tmpfs /proc
@@ -32,29 +32,30 @@ rm /proc/self/uid_map
 exec "$@"
 """
 """As on a kernel without CONFIG_USER_NS: all of /proc is there by links, but for one file."""
-WITHOUT = f"{SUPPORT}/faults/kernel_without.py"
+WITHOUT = f"{SUPPORT}/faults/seccomp.py"
 CAPABILITIES = "cannot see this process's capabilities: /proc/self/status: no such file or directory"
 STATUS = {"doctor": 1, "check": 1, "status": 0, "remove": 0}
 """How each verb ends behind a redirect where /proc is hidden."""
 
 
-def run(world: World, script: str, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def run(network: Network, script: str, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run imds-detourctl on the app's host behind a script that changes what it sees of /proc."""
     command = ("unshare", "--mount", "sh", "-euc", script, "sh", CTL, *words)
-    return world.app.run(*command, environ=world.settings(None, **settings), check=False)
+    return network.app.run(*command, environ=network.settings(None, **settings), check=False)
 
 
 @pytest.fixture
-def ready(world: World) -> World:
-    """Give a world in which a redirect of ours stands, in nftables: it can be seen without /proc."""
-    world.start_dns()
-    world.start_mock("--quiet")
-    assert world.detour("true", MOCK_BACKEND="nft").returncode == 0
-    return world
+def ready(network: Network) -> Network:
+    """Give a network in which a redirect of ours stands, in nftables: it can be seen without /proc."""
+    network.start_dns()
+    network.start_mock("--quiet")
+    assert network.detour("true", MOCK_BACKEND="nft").returncode == 0
+    return network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", STATUS)
-def test_where_proc_is_hidden_each_verb_says_so(ready: World, verb: str) -> None:
+def test_where_proc_is_hidden_each_verb_says_so(ready: Network, verb: str) -> None:
     """With the exit status that its --help promises; what has been done by then is done."""
     done = run(ready, HIDDEN, verb)
     said = done.stdout + done.stderr
@@ -64,7 +65,7 @@ def test_where_proc_is_hidden_each_verb_says_so(ready: World, verb: str) -> None
     assert (ready.app.run(CTL, "status", check=False).returncode == 1) is (verb == "remove")
 
 
-def test_the_doctor_tells_what_cannot_be_told_from_what_is_missing(ready: World) -> None:
+def test_the_doctor_tells_what_cannot_be_told_from_what_is_missing(ready: Network) -> None:
     """Without /proc nobody knows what this process may do; the kernel is asked all the same, and /proc is to change."""
     said = json.loads(run(ready, HIDDEN, "doctor", "--json").stdout)
     findings = {finding["name"]: finding for finding in said["findings"]}
@@ -76,7 +77,7 @@ def test_the_doctor_tells_what_cannot_be_told_from_what_is_missing(ready: World)
     assert said["change"] == "let the container have a /proc of its own"
 
 
-def test_what_the_doctor_says_of_a_hidden_proc_holds(ready: World) -> None:
+def test_what_the_doctor_says_of_a_hidden_proc_holds(ready: Network) -> None:
     """No app starts there, for the reason that it names; one that may keep NET_ADMIN does, and nothing is to change."""
     for settings, status in (({}, 125), ({"MOCK_KEEP_NET_ADMIN": "1"}, 0)):
         command = ("unshare", "--mount", "sh", "-euc", HIDDEN, "sh", CTL.removesuffix("ctl"), "true")
@@ -85,8 +86,9 @@ def test_what_the_doctor_says_of_a_hidden_proc_holds(ready: World) -> None:
         assert run(ready, HIDDEN, "doctor", **settings).returncode == bool(status)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", STATUS)
-def test_a_kernel_without_user_namespaces_has_no_uid_map(ready: World, verb: str) -> None:
+def test_a_kernel_without_user_namespaces_has_no_uid_map(ready: Network, verb: str) -> None:
     """The doctor says what it cannot tell, and nothing else is amiss."""
     done = run(ready, WITHOUT_UID_MAP, verb)
     assert (done.returncode, done.stderr) == (0, "")
@@ -96,8 +98,9 @@ def test_a_kernel_without_user_namespaces_has_no_uid_map(ready: World, verb: str
         assert INSTANCE in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["status", "remove"])
-def test_routes_that_the_kernel_does_not_list_are_one_line(ready: World, verb: str) -> None:
+def test_routes_that_the_kernel_does_not_list_are_one_line(ready: Network, verb: str) -> None:
     """What confines a container may keep netlink from it; that is said, and it is not about stdout."""
     done = ready.app.run(sys.executable, WITHOUT, "routes", CTL, verb, check=False)
     assert (done.returncode, done.stderr) == (125, "imds-detour: cannot list the routes: protocol not supported\n")

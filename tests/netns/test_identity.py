@@ -16,8 +16,9 @@ from imds_detour.endpoint import Endpoint
 from imds_detour.firewall.rules import LEGACY, NFT, Redirect, guard_rules, redirect_rules
 from tests.netns.test_rules import DOCKER, ZOO
 from tests.support import SUPPORT
-from tests.support.hosts.stage import BACKENDS, LONG, Program
-from tests.support.hosts.world import World
+from tests.support.hosts.cloud import BACKENDS, LONG, Program
+from tests.support.hosts.network import Network
+from tests.support.marks import first_quick
 from tests.unit.test_properties import REDIRECTS
 
 if TYPE_CHECKING:
@@ -36,26 +37,26 @@ nft add set ip somebodys_too addresses '{ type ipv4_addr; flags interval; elemen
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[World]:
-    """Give a world whose app's host has other people's rules of all kinds."""
-    with World() as made:
+def shared() -> Iterator[Network]:
+    """Give a network whose app's host has other people's rules of all kinds."""
+    with Network() as made:
         script = "nft add table ip somebodys_too" + OTHERS
         made.app.run("sh", "-euc", script + ZOO + DOCKER.format(iptables="iptables-legacy"))
         yield made
 
 
-def state(world: World) -> list[str]:
+def state(network: Network) -> list[str]:
     """Return all that there is, counters and handles included; but for those that count every packet, and the date."""
-    saved = [world.app.run(f"{command}-legacy-save", "-c").stdout for command in ("iptables", "ip6tables")]
-    listed = world.app.run("nft", "--handle", "list", "ruleset").stdout
+    saved = [network.app.run(f"{command}-legacy-save", "-c").stdout for command in ("iptables", "ip6tables")]
+    listed = network.app.run("nft", "--handle", "list", "ruleset").stdout
     lines = [re.sub(r"^(:.*) \[\d+:\d+\]$", r"\1", line) for text in (*saved, listed) for line in text.splitlines()]
     return [line for line in lines if not line.startswith("# ")]
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
-def applier(shared: World, request: pytest.FixtureRequest) -> Iterator[tuple[str, Program]]:
+@pytest.fixture(scope="module", params=first_quick(BACKENDS))
+def applier(shared: Network, request: pytest.FixtureRequest) -> Iterator[tuple[str, Program]]:
     """Give the program that applies what it is told, and its backend."""
-    command = (sys.executable, f"{SUPPORT}/clients/applier.py", request.param)
+    command = (sys.executable, f"{SUPPORT}/clients/apply_rules.py", request.param)
     with shared.app.popen(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         program = Program(process)
         assert program.ask("[]") == []  # from here on there are the tables that it looks at
@@ -73,7 +74,7 @@ AS_USUAL = [
 @settings(max_examples=150 if LONG else 15)
 @given(drawn=REDIRECTS)
 @example(drawn=AS_USUAL)
-def test_applied_and_removed_is_as_before(shared: World, applier: tuple[str, Program], drawn: list[Redirect]) -> None:
+def test_applied_and_removed_is_as_before(shared: Network, applier: tuple[str, Program], drawn: list[Redirect]) -> None:
     """Rules, their order, their counters and handles, chains and tables: of others' nothing, of ours all is gone."""
     backend, program = applier
     layout = LEGACY if backend == "legacy" else NFT

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.faults import batches
-from tests.support.hosts.world import CTL, DETOUR, ID_URL, INSTANCE, MOCK, NAME, PORT
+from tests.support.faults import nft_transactions
+from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, MOCK, NAME, PORT
 
 if TYPE_CHECKING:
     from imds_detour.ctl.lab.hosts import Host
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
 
 MOCK6, APP6 = "fd00:88::3", "fd00:88::2"
 METADATA6 = "fd00:ec2::254"
@@ -21,28 +21,28 @@ BACKENDS = pytest.mark.parametrize("backend", ["legacy", "nft"])
 
 
 @pytest.fixture
-def dual(world: World) -> World:
+def dual(network: Network) -> Network:
     """Give both hosts an IPv6 address, and the app's a default route by it."""
-    for host, address in ((world.mock, MOCK6), (world.app, APP6)):
+    for host, address in ((network.mock, MOCK6), (network.app, APP6)):
         host.ip("address", "add", f"{address}/64", "dev", "eth0", "nodad")
-    world.app.ip("-6", "route", "add", "default", "via", MOCK6)
-    return world
+    network.app.ip("-6", "route", "add", "default", "via", MOCK6)
+    return network
 
 
-def start_mock6(world: World, host: Host | None = None, listen: str = f"[::]:{PORT}", *flags: str) -> None:
+def start_mock6(network: Network, host: Host | None = None, listen: str = f"[::]:{PORT}", *flags: str) -> None:
     """Start our mock on IPv6, and with ``[::]`` on IPv4 as well."""
-    world.start(host or world.mock, CTL, "mock", "--listen", listen, "--quiet", *flags)
+    network.start(host or network.mock, CTL, "mock", "--listen", listen, "--quiet", *flags)
 
 
-def real6(world: World) -> None:
+def real6(network: Network) -> None:
     """Put somebody else's service at the IPv6 metadata address, behind the app's default route."""
-    world.mock.ip("address", "add", f"{METADATA6}/128", "dev", "lo", "nodad")
-    world.mock.run("sh", "-c", 'echo \'{"meta-data": {"instance-id": "i-0real"}}\' > /run/real.json')
-    start_mock6(world, world.mock, f"[{METADATA6}]:80", "--data", "/run/real.json")
+    network.mock.ip("address", "add", f"{METADATA6}/128", "dev", "lo", "nodad")
+    network.mock.run("sh", "-c", 'echo \'{"meta-data": {"instance-id": "i-0real"}}\' > /run/real.json')
+    start_mock6(network, network.mock, f"[{METADATA6}]:80", "--data", "/run/real.json")
 
 
 @BACKENDS
-def test_both_endpoints_lead_to_a_mock_with_both_addresses(dual: World, backend: str) -> None:
+def test_both_endpoints_lead_to_a_mock_with_both_addresses(dual: Network, backend: str) -> None:
     """A client reads the mock's id over IPv4 and over IPv6, and the line names both redirects."""
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
     start_mock6(dual)
@@ -53,7 +53,7 @@ def test_both_endpoints_lead_to_a_mock_with_both_addresses(dual: World, backend:
 
 
 @BACKENDS
-def test_without_a_mock_over_ipv6_its_endpoint_is_closed(dual: World, backend: str) -> None:
+def test_without_a_mock_over_ipv6_its_endpoint_is_closed(dual: Network, backend: str) -> None:
     """The mock has IPv4 only: the real service at the IPv6 address is refused, at once."""
     real6(dual)
     dual.start_dns()
@@ -65,7 +65,7 @@ def test_without_a_mock_over_ipv6_its_endpoint_is_closed(dual: World, backend: s
 
 
 @BACKENDS
-def test_a_mock_that_does_not_listen_on_ipv6_is_redirected_to_over_ipv4(dual: World, backend: str) -> None:
+def test_a_mock_that_does_not_listen_on_ipv6_is_redirected_to_over_ipv4(dual: Network, backend: str) -> None:
     """DNS has both addresses and the mock listens on one, as amazon-ec2-metadata-mock does: nobody waits."""
     real6(dual)
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
@@ -76,7 +76,7 @@ def test_a_mock_that_does_not_listen_on_ipv6_is_redirected_to_over_ipv4(dual: Wo
 
 
 @BACKENDS
-def test_a_mock_over_ipv6_alone_leaves_ipv4_closed_and_says_so(dual: World, backend: str) -> None:
+def test_a_mock_over_ipv6_alone_leaves_ipv4_closed_and_says_so(dual: Network, backend: str) -> None:
     """The name has no IPv4 address: the IPv6 endpoint works, the other is refused, and one line says so."""
     dual.start_dns(f"{NAME}={MOCK6}")
     start_mock6(dual)
@@ -88,7 +88,7 @@ def test_a_mock_over_ipv6_alone_leaves_ipv4_closed_and_says_so(dual: World, back
 
 
 @BACKENDS
-def test_a_literal_ipv6_address_is_a_mock_like_any_other(dual: World, backend: str) -> None:
+def test_a_literal_ipv6_address_is_a_mock_like_any_other(dual: Network, backend: str) -> None:
     """[address]:port, without any DNS."""
     start_mock6(dual)
     done = dual.detour("curl", "-sS", ID_URL6, MOCK_HOSTNAME=f"[{MOCK6}]:{PORT}", MOCK_PORT="1", MOCK_BACKEND=backend)
@@ -97,7 +97,7 @@ def test_a_literal_ipv6_address_is_a_mock_like_any_other(dual: World, backend: s
 
 
 @BACKENDS
-def test_without_a_route_one_over_loopback_is_added(dual: World, backend: str) -> None:
+def test_without_a_route_one_over_loopback_is_added(dual: Network, backend: str) -> None:
     """As on a Docker network without a gateway; it is there for both endpoints, and goes with a failure."""
     for version in ("-4", "-6"):
         dual.app.ip(version, "route", "del", "default")
@@ -110,7 +110,7 @@ def test_without_a_route_one_over_loopback_is_added(dual: World, backend: str) -
 
 
 @BACKENDS
-def test_running_twice_leaves_one_copy(dual: World, backend: str) -> None:
+def test_running_twice_leaves_one_copy(dual: Network, backend: str) -> None:
     """A second start changes nothing, in either IP version."""
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
     start_mock6(dual)
@@ -121,7 +121,7 @@ def test_running_twice_leaves_one_copy(dual: World, backend: str) -> None:
     assert dump(dual) == once
 
 
-def test_a_failed_start_leaves_nothing(dual: World) -> None:
+def test_a_failed_start_leaves_nothing(dual: Network) -> None:
     """Neither version keeps a rule of ours."""
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
     assert dual.detour("true", MOCK_TIMEOUT="0.3").returncode == 125
@@ -144,7 +144,7 @@ firewall.close()
 """
 
 
-def test_what_fails_for_one_ip_version_is_undone_for_the_other(dual: World) -> None:
+def test_what_fails_for_one_ip_version_is_undone_for_the_other(dual: Network) -> None:
     """Legacy iptables commits them one by one: a refusal of the second leaves nothing of the first."""
     dual.start_mock()
     assert dual.app.run(sys.executable, "-c", HALF).stdout == "refused\n"
@@ -152,44 +152,44 @@ def test_what_fails_for_one_ip_version_is_undone_for_the_other(dual: World) -> N
 
 
 @BACKENDS
-def test_without_ipv6_nothing_is_said_and_nothing_is_made_of_it(world: World, backend: str) -> None:
+def test_without_ipv6_nothing_is_said_and_nothing_is_made_of_it(network: Network, backend: str) -> None:
     """The namespace has IPv6 off, as Docker has it on networks without: no rule, no word, no second helper."""
-    world.without_ipv6()
-    world.start_dns()
-    world.start_mock()
-    done = world.detour("true", MOCK_BACKEND=backend)
+    network.without_ipv6()
+    network.start_dns()
+    network.start_mock()
+    done = network.detour("true", MOCK_BACKEND=backend)
     assert done.returncode == 0
     assert done.stderr.count("\n") == 1
-    assert METADATA6 not in dump(world)
+    assert METADATA6 not in dump(network)
 
 
-def test_an_ipv6_mock_without_ipv6_here_is_refused_at_once(world: World) -> None:
+def test_an_ipv6_mock_without_ipv6_here_is_refused_at_once(network: Network) -> None:
     """Time does not bring IPv6 about, so nothing is waited for."""
-    world.without_ipv6()
-    done = world.detour("true", MOCK_HOSTNAME=f"[{MOCK6}]:{PORT}", timeout=5)
+    network.without_ipv6()
+    done = network.detour("true", MOCK_HOSTNAME=f"[{MOCK6}]:{PORT}", timeout=5)
     assert done.returncode == 125
     assert "there is no IPv6 in this network namespace" in done.stderr
 
 
-def dump(world: World) -> str:
+def dump(network: Network) -> str:
     """Return every rule of the app's host, both IP versions, both backends, without counters."""
-    saved = world.app.run("sh", "-c", "ip6tables-legacy-save; nft -s list ruleset").stdout
+    saved = network.app.run("sh", "-c", "ip6tables-legacy-save; nft -s list ruleset").stdout
     kept = (line.split(" [")[0] for line in saved.splitlines() if not line.startswith("#"))
-    return "\n".join((world.rules(), *kept))
+    return "\n".join((network.rules(), *kept))
 
 
 HIDE = "mkdir /run/few; cp -P /usr/lib/*/xtables/*.so /run/few; rm /run/few/lib{}_REJECT.so"
 
 
 @pytest.mark.parametrize("missing", ["ip6t", "ipt", "nft"])
-def test_without_reject_the_guard_drops_for_both_ip_versions(dual: World, missing: str) -> None:
+def test_without_reject_the_guard_drops_for_both_ip_versions(dual: Network, missing: str) -> None:
     """Whichever of them cannot reject: the real service is out of reach over IPv6 too, without an answer."""
     real6(dual)
     dual.start_mock()
     backend = "nft" if missing == "nft" else "legacy"
     if backend == "nft":
-        guard, _ = batches.places(dual)
-        done = batches.refused(dual, str(guard), "curl", "-sS", ID_URL)
+        guard, _ = nft_transactions.places(dual)
+        done = nft_transactions.refused(dual, str(guard), "curl", "-sS", ID_URL)
     else:
         dual.app.run("sh", "-euc", HIDE.format(missing))
         settings = dual.settings({"XTABLES_LIBDIR": "/run/few"}, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
@@ -205,7 +205,7 @@ def test_without_reject_the_guard_drops_for_both_ip_versions(dual: World, missin
 
 
 @BACKENDS
-def test_with_the_guard_off_the_endpoint_is_as_it_was(dual: World, backend: str) -> None:
+def test_with_the_guard_off_the_endpoint_is_as_it_was(dual: Network, backend: str) -> None:
     """MOCK_GUARD=off: no guard in either IP version, so what is not redirected is reached."""
     real6(dual)
     dual.start_mock()

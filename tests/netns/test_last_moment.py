@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.netns.test_signals import APP, BLOCKS_TERM, PID_1, TAKES_TERM, children
-from tests.support.hosts.stage import LONG
-from tests.support.hosts.world import DETOUR, SETTINGS, World
+from tests.support.faults.injection import Injection, calls_made, strace
+from tests.support.hosts.cloud import LONG
+from tests.support.hosts.network import DETOUR, SETTINGS, Network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-CALLS = "rt_sigprocmask,rt_sigaction,rt_sigpending"
+CALLS = ("rt_sigprocmask", "rt_sigaction", "rt_sigpending")
 """What the last moment is made of, besides the line that announces the app."""
-STRACE = (shutil.which("strace") or "strace", "-D", "-s", "200", "-e", f"trace=write,execve,exit_group,{CALLS}")
-"""Looks at the main thread of its own process, which becomes the command: PID 1 stays that, and no helper is meant."""
 GIVEN_UP = "NET_ADMIN is dropped"
 TERM = int(signal.SIGTERM)
 
@@ -33,27 +32,27 @@ Moment = tuple[str, int]
 
 
 @pytest.fixture(scope="module")
-def working() -> Iterator[World]:
-    """Give a world where the app starts."""
-    with World() as made:
+def working() -> Iterator[Network]:
+    """Give a network where the app starts."""
+    with Network() as made:
         made.start_mock("--quiet")
         yield made
 
 
 @contextmanager
 def traced(
-    world: World,
-    trace: Path,
-    *command: str,
-    as_pid_1: bool,
-    at: Moment | None = None,
-    before: tuple[str, ...] = (),
+    network: Network, trace: Path, *command: str, as_pid_1: bool, at: Moment | None = None, before: tuple[str, ...] = ()
 ) -> Iterator[subprocess.Popen[str]]:
-    """Start a command, look at its calls, and send SIGTERM when it is about to make one of them."""
-    inject = () if at is None else ("-e", f"inject={at[0]}:signal=TERM:when={at[1]}")
-    start = (*(PID_1 if as_pid_1 else ()), *before, *STRACE, *inject, "-o", str(trace), *command)
+    """Start a command, look at its calls, and send SIGTERM when it is about to make one of them.
+
+    strace looks at the main thread of its own process (-D), which becomes the command: PID 1 stays that.
+    """
+    injections = () if at is None else (Injection(at[0], "signal=TERM", at[1]),)
+    calls = ("write", "execve", "exit_group", *CALLS)
+    tracer = strace(*injections, log=str(trace), calls=calls, options=("-D", "-s", "200"))
+    start = (*(PID_1 if as_pid_1 else ()), *before, *tracer, *command)
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with world.app.popen(*start, environ={**SETTINGS, "MOCK_LOG": "debug"}, **streams) as process:
+    with network.app.popen(*start, environ={**SETTINGS, "MOCK_LOG": "debug"}, **streams) as process:
         try:
             yield process
         finally:
@@ -62,22 +61,14 @@ def traced(
 
 def moments(trace: Path) -> list[Moment]:
     """Return which of CALLS come between the line and the app, or the wrapper's end."""
-    begin, *lines = trace.read_text().split(GIVEN_UP)
-    assert len(lines) == 1
-    counts = {name: len(re.findall(rf"^{name}\(", begin, re.MULTILINE)) for name in CALLS.split(",")}
-    found: list[Moment] = []
-    for line in lines[0].splitlines():
-        name = line.partition("(")[0]
-        if name in ("execve", "exit_group"):
-            return found
-        if name in counts:
-            counts[name] += 1
-            found.append((name, counts[name]))
-    return found
+    made = calls_made(trace.read_text())
+    (announced,) = [place for place, call in enumerate(made) if GIVEN_UP in call.line]
+    after = itertools.takewhile(lambda call: call.name not in ("execve", "exit_group"), made[announced:])
+    return [(call.name, call.number) for call in after if call.name in CALLS]
 
 
 @pytest.fixture(scope="module")
-def last(working: World, tmp_path_factory: pytest.TempPathFactory) -> list[Moment]:
+def last(working: Network, tmp_path_factory: pytest.TempPathFactory) -> list[Moment]:
     """Give the last calls of an undisturbed start, in their order."""
     trace = tmp_path_factory.mktemp("window") / "trace"
     with traced(working, trace, DETOUR, "sh", "-c", "exit 7", as_pid_1=False) as process:
@@ -94,9 +85,10 @@ def chosen(last: list[Moment]) -> list[Moment]:
     return last[:-1] if LONG else [*last[:2], *last[6:9], last[20], *last[-4:-1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
 def test_a_stop_at_each_of_the_last_calls_ends_it(
-    working: World, last: list[Moment], tmp_path: Path, as_pid_1: bool
+    working: Network, last: list[Moment], tmp_path: Path, as_pid_1: bool
 ) -> None:
     """From where NET_ADMIN is dropped to the last look at what is pending: 128+n, and the app is not executed."""
     for at in chosen(last):
@@ -108,7 +100,7 @@ def test_a_stop_at_each_of_the_last_calls_ends_it(
         assert at in moments(trace)  # it was sent there, and not before
 
 
-def test_behind_the_last_look_a_stop_is_the_signals_own(working: World, last: list[Moment], tmp_path: Path) -> None:
+def test_behind_the_last_look_a_stop_is_the_signals_own(working: Network, last: list[Moment], tmp_path: Path) -> None:
     """Sent when stops are let through again, it has the default action, as in an app that sets no handler."""
     trace = tmp_path / "trace"
     with traced(working, trace, DETOUR, "sh", "-c", APP, as_pid_1=False, at=last[-1]) as process:
@@ -123,7 +115,7 @@ def says(process: subprocess.Popen[str]) -> str:
 
 
 def test_behind_the_last_look_pid_1_is_as_deaf_as_the_app_itself(
-    working: World, last: list[Moment], tmp_path: Path
+    working: Network, last: list[Moment], tmp_path: Path
 ) -> None:
     """The kernel drops what PID 1 has no handler for, with us and without; the app hears the next stop."""
     for wrapper, at in (((DETOUR,), last[-1]), ((), ("rt_sigaction", 1))):  # dash looks, then traps
@@ -137,9 +129,10 @@ def test_behind_the_last_look_pid_1_is_as_deaf_as_the_app_itself(
             assert process.wait(timeout=60) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
 def test_a_stop_at_each_of_the_last_calls_waits_for_an_app_that_blocks_it(
-    working: World, last: list[Moment], tmp_path: Path, as_pid_1: bool
+    working: Network, last: list[Moment], tmp_path: Path, as_pid_1: bool
 ) -> None:
     """Who has it blocked before us gets it, also when it comes behind the last look."""
     # That Python ignores two signals, and hands it on: one call less for each.

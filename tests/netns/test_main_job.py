@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.support.hosts.world import APP, ID_URL, INSTANCE, METADATA, MOCK, NAME, PORT
+from tests.support.hosts.network import APP, ID_URL, INSTANCE, METADATA, MOCK, NAME, PORT
 
 if TYPE_CHECKING:
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
 
 OURS = f"""\
 :IMDS_DETOUR -
@@ -20,11 +20,11 @@ OURS = f"""\
 -A IMDS_DETOUR_GUARD -m comment --comment imds-detour -j REJECT --reject-with icmp-port-unreachable"""
 
 
-def test_an_unmodified_client_reads_the_mocks_instance_id(world: World) -> None:
+def test_an_unmodified_client_reads_the_mocks_instance_id(network: Network) -> None:
     """The app asks the metadata address and gets the mock's answer; stderr says one line, stdout is the app's."""
-    world.start_dns()
-    world.start_mock()
-    done = world.detour("curl", "-sS", "--fail", ID_URL)
+    network.start_dns()
+    network.start_mock()
+    done = network.detour("curl", "-sS", "--fail", ID_URL)
     assert (done.returncode, done.stdout) == (0, INSTANCE)
     line = f"imds-detour: {METADATA}:80 -> {NAME} ({MOCK}:{PORT}), legacy iptables, verified IMDSv2 {INSTANCE}, "
     assert done.stderr.startswith(line)
@@ -32,41 +32,41 @@ def test_an_unmodified_client_reads_the_mocks_instance_id(world: World) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_the_rules_in_the_kernel_are_the_documented_ones(world: World) -> None:
+def test_the_rules_in_the_kernel_are_the_documented_ones(network: Network) -> None:
     """Own chains, one jump each, exact port, a comment on every rule."""
-    world.start_dns()
-    world.start_mock()
-    assert world.detour("true").returncode == 0
-    assert sorted(world.ours().splitlines()) == sorted(OURS.splitlines())
+    network.start_dns()
+    network.start_mock()
+    assert network.detour("true").returncode == 0
+    assert sorted(network.ours().splitlines()) == sorted(OURS.splitlines())
 
 
-def test_running_twice_leaves_one_copy(world: World) -> None:
+def test_running_twice_leaves_one_copy(network: Network) -> None:
     """A second start in the same namespace finds its rules there and changes nothing."""
-    world.start_dns()
-    world.start_mock()
-    assert world.detour("true").returncode == 0
-    once = world.rules()
-    assert world.detour("true").returncode == 0
-    assert world.rules() == once
+    network.start_dns()
+    network.start_mock()
+    assert network.detour("true").returncode == 0
+    once = network.rules()
+    assert network.detour("true").returncode == 0
+    assert network.rules() == once
 
 
-def test_a_client_that_speaks_imdsv2_is_served(world: World) -> None:
+def test_a_client_that_speaks_imdsv2_is_served(network: Network) -> None:
     """With a mock that requires tokens, token and answer both come through the redirect."""
-    world.start_dns()
-    world.start_mock("--imdsv2", "required")
+    network.start_dns()
+    network.start_mock("--imdsv2", "required")
     script = (
         f'token=$(curl -sS --fail -X PUT -H "X-aws-ec2-metadata-token-ttl-seconds: 60" http://{METADATA}/latest/api/token)'
         f' && curl -sS --fail -H "X-aws-ec2-metadata-token: $token" {ID_URL}'
     )
-    done = world.detour("sh", "-c", script)
+    done = network.detour("sh", "-c", script)
     assert (done.returncode, done.stdout) == (0, INSTANCE)
 
 
-def test_the_mock_sees_the_apps_own_address(world: World) -> None:
+def test_the_mock_sees_the_apps_own_address(network: Network) -> None:
     """The redirect is a translation of the destination alone: no proxy, no other source."""
-    world.start_dns()
-    mock = world.start_mock()
-    assert world.detour("curl", "-sS", "--fail", f"http://{METADATA}/latest/meta-data/hostname").returncode == 0
+    network.start_dns()
+    mock = network.start_mock()
+    assert network.detour("curl", "-sS", "--fail", f"http://{METADATA}/latest/meta-data/hostname").returncode == 0
     mock.terminate()
     log, _ = mock.communicate()
     assert f"{APP} GET /latest/meta-data/hostname 200" in log

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.hosts.world import METADATA, MOCK, NAME
+from tests.support.hosts.network import METADATA, MOCK, NAME
 
 if TYPE_CHECKING:
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
 
 BACKENDS = pytest.mark.parametrize("backend", ["legacy", "nft"])
 LARGE = 200_000
@@ -19,14 +19,14 @@ LARGE = 200_000
 
 @BACKENDS
 @pytest.mark.parametrize("mtu", [1280, 1450, 9000])
-def test_large_replies_come_through_whatever_the_frame_size(world: World, mtu: int, backend: str) -> None:
+def test_large_replies_come_through_whatever_the_frame_size(network: Network, mtu: int, backend: str) -> None:
     """From IPv6's least to jumbo frames, with the mock's side left at 1500: every byte arrives."""
-    world.app.ip("link", "set", "eth0", "mtu", str(mtu))
+    network.app.ip("link", "set", "eth0", "mtu", str(mtu))
     write = f"import json; json.dump({{'user-data': 'x' * {LARGE}}}, open('/run/data.json', 'w'))"
-    world.mock.run("python3", "-c", write)
-    world.start_mock("--data", "/run/data.json")
+    network.mock.run("python3", "-c", write)
+    network.start_mock("--data", "/run/data.json")
     url = f"http://{METADATA}/latest/user-data"
-    done = world.detour("curl", "-sS", "--max-time", "5", url, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
+    done = network.detour("curl", "-sS", "--max-time", "5", url, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
     assert (done.returncode, len(done.stdout)) == (0, LARGE)
 
 
@@ -44,14 +44,14 @@ serve("127.0.0.11", lambda question, _: addresses(question, "{NAME}", ["{MOCK}"]
 
 @BACKENDS
 @pytest.mark.parametrize("iptables", ["iptables-legacy", "iptables-nft"])
-def test_dockers_dns_goes_on_working_beside_our_rules(world: World, iptables: str, backend: str) -> None:
+def test_dockers_dns_goes_on_working_beside_our_rules(network: Network, iptables: str, backend: str) -> None:
     """The mock's name is looked up at 127.0.0.11 through Docker's own rules, before and after ours are there."""
-    world.start(world.app, sys.executable, "-c", EMBEDDED_DNS)
-    world.start_mock()
-    world.app.run("sh", "-euc", DOCKER_DNS.format(iptables=iptables))
-    world.app.write("resolv.conf", "nameserver 127.0.0.11\n")
+    network.start(network.app, sys.executable, "-c", EMBEDDED_DNS)
+    network.start_mock()
+    network.app.run("sh", "-euc", DOCKER_DNS.format(iptables=iptables))
+    network.app.write("resolv.conf", "nameserver 127.0.0.11\n")
     for _ in range(2):
-        done = world.detour("getent", "hosts", NAME, MOCK_BACKEND=backend)
+        done = network.detour("getent", "hosts", NAME, MOCK_BACKEND=backend)
         assert done.returncode == 0, done.stderr
         assert done.stdout.split() == [MOCK, NAME]
-    assert "--to-destination" in world.app.run(f"{iptables}-save", "-t", "nat").stdout
+    assert "--to-destination" in network.app.run(f"{iptables}-save", "-t", "nat").stdout

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import SUPPORT
-from tests.support.hosts.world import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
+from tests.support.hosts.network import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
 
 if TYPE_CHECKING:
     import subprocess
 
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
 
 METADATA6 = "fd00:ec2::254"
 OURS = f"""\
@@ -42,26 +42,26 @@ table ip6 imds_detour {{
 """
 
 
-def ruleset(world: World) -> str:
+def ruleset(network: Network) -> str:
     """Return what nft lists, counters blanked out."""
-    return re.sub(r"packets \d+ bytes \d+", "packets N bytes N", world.app.run("nft", "list", "ruleset").stdout)
+    return re.sub(r"packets \d+ bytes \d+", "packets N bytes N", network.app.run("nft", "list", "ruleset").stdout)
 
 
-def without_net_raw(world: World, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def without_net_raw(network: Network, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run imds-detour with NET_ADMIN and without NET_RAW, as under Podman or ``cap_drop: ALL``."""
     fewer = ("setpriv", "--bounding-set", "-net_raw", "--inh-caps", "-net_raw")
-    return world.app.run(*fewer, DETOUR, *command, environ=world.settings(None, **settings), check=False)
+    return network.app.run(*fewer, DETOUR, *command, environ=network.settings(None, **settings), check=False)
 
 
-def test_the_ruleset_is_the_documented_one(world: World) -> None:
+def test_the_ruleset_is_the_documented_one(network: Network) -> None:
     """The ruleset holds guard and redirect, and nothing else; the client gets the mock's answer."""
-    world.start_dns()
-    world.start_mock()
-    done = world.detour("curl", "-sS", "--fail", ID_URL, MOCK_BACKEND="nft")
+    network.start_dns()
+    network.start_mock()
+    done = network.detour("curl", "-sS", "--fail", ID_URL, MOCK_BACKEND="nft")
     assert (done.returncode, done.stdout) == (0, INSTANCE)
     assert "nftables, verified IMDSv2" in done.stderr
-    assert ruleset(world) == OURS
-    assert world.ours() == ""
+    assert ruleset(network) == OURS
+    assert network.ours() == ""
 
 
 @pytest.mark.parametrize(
@@ -72,116 +72,116 @@ def test_the_ruleset_is_the_documented_one(world: World) -> None:
         ("auto", "legacy iptables (it works here)"),
     ],
 )
-def test_debug_says_why_it_is_this_firewall(world: World, backend: str, said: str) -> None:
+def test_debug_says_why_it_is_this_firewall(network: Network, backend: str, said: str) -> None:
     """In the success line, whether it was chosen or found; without debug the name alone."""
-    world.start_mock()
+    network.start_mock()
     debug, info = (
-        world.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend, MOCK_LOG=log) for log in ("debug", "text")
+        network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend, MOCK_LOG=log) for log in ("debug", "text")
     )
     assert f"-> {MOCK}:{PORT}, {said}, verified IMDSv2 " in debug.stderr.splitlines()[-1]
     assert f"-> {MOCK}:{PORT}, {said.partition(' (')[0]}, verified IMDSv2 " in info.stderr
 
 
-def test_running_twice_changes_nothing(world: World) -> None:
+def test_running_twice_changes_nothing(network: Network) -> None:
     """The second start finds its rules and commits nothing: the ruleset's generation stands still."""
-    world.start_dns()
-    world.start_mock()
-    assert world.detour("true", MOCK_BACKEND="nft").returncode == 0
-    monitor = world.start(world.app, "sh", "-c", "echo listening; exec nft monitor")
-    assert world.detour("true", MOCK_BACKEND="nft").returncode == 0
-    assert ruleset(world) == OURS
+    network.start_dns()
+    network.start_mock()
+    assert network.detour("true", MOCK_BACKEND="nft").returncode == 0
+    monitor = network.start(network.app, "sh", "-c", "echo listening; exec nft monitor")
+    assert network.detour("true", MOCK_BACKEND="nft").returncode == 0
+    assert ruleset(network) == OURS
     # The control: what the monitor prints first is this table, so it said nothing of the second start.
-    world.app.run("nft", "add table ip marker")
+    network.app.run("nft", "add table ip marker")
     assert monitor.stdout is not None
     assert "add table ip marker" in monitor.stdout.readline()
 
 
-def test_without_net_raw_auto_takes_nftables_and_says_why(world: World) -> None:
+def test_without_net_raw_auto_takes_nftables_and_says_why(network: Network) -> None:
     """Legacy iptables cannot open its socket; the redirect works all the same, and debug names the reason."""
-    world.start_dns()
-    world.start_mock()
-    done = without_net_raw(world, "curl", "-sS", "--fail", ID_URL, MOCK_LOG="debug")
+    network.start_dns()
+    network.start_mock()
+    done = without_net_raw(network, "curl", "-sS", "--fail", ID_URL, MOCK_LOG="debug")
     assert (done.returncode, done.stdout) == (0, INSTANCE)
     assert "nftables (no NET_RAW capability" in done.stderr
 
 
-def read_the_instance_id(world: World, *prefix: str, **variables: str) -> str:
+def read_the_instance_id(network: Network, *prefix: str, **variables: str) -> str:
     """Start an app that reads the mock's instance id, with auto and behind a command, and return what we say of it."""
-    world.start_dns()
-    world.start_mock()
-    environ = world.settings(variables, MOCK_BACKEND="auto", MOCK_LOG="debug")
-    done = world.app.run(*prefix, DETOUR, "curl", "-sS", "--fail", ID_URL, environ=environ, check=False)
+    network.start_dns()
+    network.start_mock()
+    environ = network.settings(variables, MOCK_BACKEND="auto", MOCK_LOG="debug")
+    done = network.app.run(*prefix, DETOUR, "curl", "-sS", "--fail", ID_URL, environ=environ, check=False)
     assert (done.returncode, done.stdout) == (0, INSTANCE), done
     return done.stderr
 
 
 def a_kernel_without(what: str) -> tuple[str, ...]:
     """Return a command that runs another one on a kernel that lacks a firewall."""
-    return (sys.executable, f"{SUPPORT}/faults/kernel_without.py", what)
+    return (sys.executable, f"{SUPPORT}/faults/seccomp.py", what)
 
 
-def test_a_kernel_without_ip_tables_starts_the_app_with_nftables(world: World) -> None:
+def test_a_kernel_without_ip_tables_starts_the_app_with_nftables(network: Network) -> None:
     """As on distributions that have dropped the modules: auto goes on without them, and debug names the reason."""
-    said = read_the_instance_id(world, *a_kernel_without("legacy"))
+    said = read_the_instance_id(network, *a_kernel_without("legacy"))
     assert (
         ", nftables (the kernel has no legacy iptables here (table filter: Protocol not available)), verified IMDSv2 "
     ) in said
-    assert ruleset(world) == OURS
+    assert ruleset(network) == OURS
 
 
-def test_an_image_without_the_library_starts_the_app_with_nftables(world: World) -> None:
+def test_an_image_without_the_library_starts_the_app_with_nftables(network: Network) -> None:
     """An image without the package `iptables`: libxtables cannot be loaded."""
     (path,) = glob.glob("/usr/lib/*/libxtables.so.12")
     path = os.path.realpath(path)
-    world.app.run("mount", "--bind", "/dev/null", path)
-    said = read_the_instance_id(world)
-    world.app.run("umount", path)  # the command nft needs it too
+    network.app.run("mount", "--bind", "/dev/null", path)
+    said = read_the_instance_id(network)
+    network.app.run("umount", path)  # the command nft needs it too
     assert re.search(r", nftables \(a library of iptables is missing \(.*libxtables.*\)\), verified IMDSv2 ", said)
-    assert ruleset(world) == OURS
+    assert ruleset(network) == OURS
 
 
-def test_an_image_without_extensions_starts_the_app_with_nftables(world: World) -> None:
+def test_an_image_without_extensions_starts_the_app_with_nftables(network: Network) -> None:
     """The libraries without what makes matches and targets."""
-    world.app.run("mkdir", "/run/none")
-    said = read_the_instance_id(world, XTABLES_LIBDIR="/run/none")
+    network.app.run("mkdir", "/run/none")
+    said = read_the_instance_id(network, XTABLES_LIBDIR="/run/none")
     assert ", nftables (an iptables extension is missing in /run/none, or of another version (" in said
-    assert ruleset(world) == OURS
+    assert ruleset(network) == OURS
 
 
-def test_a_kernel_without_nftables_starts_the_app_with_legacy_iptables(world: World) -> None:
+def test_a_kernel_without_nftables_starts_the_app_with_legacy_iptables(network: Network) -> None:
     """The control to the three above: the same start takes the firewall that is there."""
-    said = read_the_instance_id(world, *a_kernel_without("nftables"))
+    said = read_the_instance_id(network, *a_kernel_without("nftables"))
     assert ", legacy iptables (it works here), verified IMDSv2 " in said
-    assert ruleset(world) == ""
-    assert "DNAT" in world.ours()
+    assert ruleset(network) == ""
+    assert "DNAT" in network.ours()
 
 
-def test_where_legacy_works_auto_takes_it(world: World) -> None:
+def test_where_legacy_works_auto_takes_it(network: Network) -> None:
     """Another control: with both, nothing is in nftables."""
-    world.start_dns()
-    world.start_mock()
-    assert "legacy iptables, verified" in world.detour("true").stderr
-    assert ruleset(world) == ""
+    network.start_dns()
+    network.start_mock()
+    assert "legacy iptables, verified" in network.detour("true").stderr
+    assert ruleset(network) == ""
 
 
-def test_a_later_start_stays_with_nftables(world: World) -> None:
+def test_a_later_start_stays_with_nftables(network: Network) -> None:
     """Its rules come before those of legacy iptables: auto goes on with them, and legacy is refused with the reason."""
-    world.start_dns()
-    world.start_mock()
-    assert world.detour("true", MOCK_BACKEND="nft").returncode == 0
-    assert world.detour("true", MOCK_BACKEND="auto").returncode == 0
-    refused = world.detour("true", MOCK_BACKEND="legacy")
+    network.start_dns()
+    network.start_mock()
+    assert network.detour("true", MOCK_BACKEND="nft").returncode == 0
+    assert network.detour("true", MOCK_BACKEND="auto").returncode == 0
+    refused = network.detour("true", MOCK_BACKEND="legacy")
     assert (refused.returncode, refused.stdout) == (125, "")
     assert "rules from an earlier start are in nftables" in refused.stderr
-    assert ruleset(world) == OURS
-    assert world.ours() == ""
+    assert ruleset(network) == OURS
+    assert network.ours() == ""
 
 
-def test_a_failed_start_leaves_nothing(world: World) -> None:
+def test_a_failed_start_leaves_nothing(network: Network) -> None:
     """The mock never answers: exit 125, and the table goes as it came."""
-    world.start_dns()
-    assert world.detour("true", MOCK_BACKEND="nft", MOCK_TIMEOUT="0.5").returncode == 125
-    assert ruleset(world) == ""
+    network.start_dns()
+    assert network.detour("true", MOCK_BACKEND="nft", MOCK_TIMEOUT="0.5").returncode == 125
+    assert ruleset(network) == ""
 
 
 FOREIGN = """
@@ -194,17 +194,17 @@ table ip foreign {
 """
 
 
-def test_other_peoples_tables_stay_as_they_are(world: World) -> None:
+def test_other_peoples_tables_stay_as_they_are(network: Network) -> None:
     """Install, failure and second install leave every other table byte-identical."""
-    world.start_dns()
-    world.app.run("sh", "-c", f"nft -f - <<'E'\n{FOREIGN}\nE")
-    before = world.app.run("nft", "list", "table", "ip", "foreign").stdout
-    assert world.detour("true", MOCK_BACKEND="nft", MOCK_TIMEOUT="0.5").returncode == 125
-    assert world.app.run("nft", "list", "ruleset").stdout == before
-    world.start_mock()
+    network.start_dns()
+    network.app.run("sh", "-c", f"nft -f - <<'E'\n{FOREIGN}\nE")
+    before = network.app.run("nft", "list", "table", "ip", "foreign").stdout
+    assert network.detour("true", MOCK_BACKEND="nft", MOCK_TIMEOUT="0.5").returncode == 125
+    assert network.app.run("nft", "list", "ruleset").stdout == before
+    network.start_mock()
     for _ in range(2):
-        assert world.detour("true", MOCK_BACKEND="nft").returncode == 0
-    assert world.app.run("nft", "list", "table", "ip", "foreign").stdout == before
+        assert network.detour("true", MOCK_BACKEND="nft").returncode == 0
+    assert network.app.run("nft", "list", "table", "ip", "foreign").stdout == before
 
 
 TO_ELSEWHERE = f"ip daddr {METADATA} tcp dport 80 counter dnat to 10.9.9.9:1"
@@ -218,40 +218,42 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("change", TAMPERED.values(), ids=TAMPERED.keys())
-def test_a_table_that_was_changed_is_repaired(world: World, change: str) -> None:
+def test_a_table_that_was_changed_is_repaired(network: Network, change: str) -> None:
     """Whatever else stands in our table, the next start makes it ours again."""
-    world.start_dns()
-    world.start_mock()
-    assert world.detour("true", MOCK_BACKEND="nft").returncode == 0
-    world.app.run("nft", change)
-    assert ruleset(world) != OURS
-    assert world.detour("true", MOCK_BACKEND="nft").returncode == 0
-    assert ruleset(world) == OURS
+    network.start_dns()
+    network.start_mock()
+    assert network.detour("true", MOCK_BACKEND="nft").returncode == 0
+    network.app.run("nft", change)
+    assert ruleset(network) != OURS
+    assert network.detour("true", MOCK_BACKEND="nft").returncode == 0
+    assert ruleset(network) == OURS
 
 
-def test_the_guard_refuses_what_is_not_redirected(world: World) -> None:
+def test_the_guard_refuses_what_is_not_redirected(network: Network) -> None:
     """A real service behind the default route is not reached, on any port, by tcp, udp or icmp."""
-    world.mock.ip("address", "add", f"{METADATA}/32", "dev", "lo")
-    world.start_real_service(world.mock, port="8080")
-    world.start_dns()
-    world.start_mock()
-    reachable = world.app.run("curl", "-sS", "--max-time", "2", f"http://{METADATA}:8080/latest/meta-data/instance-id")
+    network.mock.ip("address", "add", f"{METADATA}/32", "dev", "lo")
+    network.start_real_service(network.mock, port="8080")
+    network.start_dns()
+    network.start_mock()
+    reachable = network.app.run(
+        "curl", "-sS", "--max-time", "2", f"http://{METADATA}:8080/latest/meta-data/instance-id"
+    )
     assert reachable.stdout == "i-0real0real0real00"  # the control: without us it is
-    assert world.detour("true", MOCK_BACKEND="nft").returncode == 0
-    refused = world.app.run("curl", "-sS", "--max-time", "2", f"http://{METADATA}:8080/", check=False)
+    assert network.detour("true", MOCK_BACKEND="nft").returncode == 0
+    refused = network.app.run("curl", "-sS", "--max-time", "2", f"http://{METADATA}:8080/", check=False)
     assert (refused.returncode, refused.stdout) == (7, "")  # connection refused, at once
     probe = (
         "import socket; udp = socket.socket(type=socket.SOCK_DGRAM); udp.connect(('%s', 53))\n"
         "try: udp.send(b'x')\nexcept PermissionError: print('refused')"
     )
-    assert world.app.run("python3", "-c", probe % METADATA).stdout == "refused\n"
+    assert network.app.run("python3", "-c", probe % METADATA).stdout == "refused\n"
 
 
-def test_neither_backend_names_the_capability(world: World) -> None:
+def test_neither_backend_names_the_capability(network: Network) -> None:
     """Without NET_ADMIN there is one line, with the line to add; nothing is tried."""
     fewer = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
     for backend in ("auto", "nft", "legacy"):
-        done = world.app.run(*fewer, DETOUR, "true", environ=world.settings(MOCK_BACKEND=backend), check=False)
+        done = network.app.run(*fewer, DETOUR, "true", environ=network.settings(MOCK_BACKEND=backend), check=False)
         assert done.returncode == 125
         assert done.stderr.count("\n") == 1
         assert "no NET_ADMIN capability" in done.stderr

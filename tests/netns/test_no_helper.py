@@ -9,32 +9,33 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import SUPPORT
-from tests.support.hosts.world import CTL, INSTANCE, METADATA, MOCK, PORT
+from tests.support.hosts.network import CTL, INSTANCE, METADATA, MOCK, PORT
 
 if TYPE_CHECKING:
     import subprocess
 
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
 
-WITHOUT = f"{SUPPORT}/faults/kernel_without.py"
+WITHOUT = f"{SUPPORT}/faults/seccomp.py"
 NO_HELPER = "cannot start the firewall helper: resource temporarily unavailable"
 
 
-def run(world: World, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def run(network: Network, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run imds-detourctl on the app's host, at the limit on processes; it is no failure but for what its test says."""
     command = (sys.executable, WITHOUT, "processes", CTL, *words)
-    return world.app.run(*command, environ=world.settings(None, **settings), check=False)
+    return network.app.run(*command, environ=network.settings(None, **settings), check=False)
 
 
 @pytest.fixture
-def ready(world: World) -> World:
-    """Give a world with a mock and a DNS server."""
-    world.start_dns()
-    world.start_mock("--quiet")
-    return world
+def ready(network: Network) -> Network:
+    """Give a network with a mock and a DNS server."""
+    network.start_dns()
+    network.start_mock("--quiet")
+    return network
 
 
-def test_what_stands_in_nftables_is_seen_checked_and_removed(ready: World) -> None:
+@pytest.mark.slow
+def test_what_stands_in_nftables_is_seen_checked_and_removed(ready: Network) -> None:
     """By each verb, with the word that legacy iptables could not be looked at."""
     assert ready.detour("true", MOCK_BACKEND="nft").returncode == 0
     status = run(ready, "status", "--json")
@@ -49,7 +50,7 @@ def test_what_stands_in_nftables_is_seen_checked_and_removed(ready: World) -> No
     assert ready.app.run(CTL, "status", check=False).returncode == 1
 
 
-def test_what_stands_in_legacy_iptables_is_not_said_to_be_missing(ready: World) -> None:
+def test_what_stands_in_legacy_iptables_is_not_said_to_be_missing(ready: Network) -> None:
     """It is out of sight: the answers are compared."""
     assert ready.detour("true", MOCK_BACKEND="legacy").returncode == 0
     check = run(ready, "check")
@@ -58,7 +59,7 @@ def test_what_stands_in_legacy_iptables_is_not_said_to_be_missing(ready: World) 
     assert check.stdout.endswith("by comparison alone: our rule cannot be seen from here\n")
 
 
-def test_the_doctor_holds_with_the_start(ready: World) -> None:
+def test_the_doctor_holds_with_the_start(ready: Network) -> None:
     """Auto goes on with nftables, so all is well; MOCK_BACKEND=legacy cannot start, for the reason that he names."""
     well = run(ready, "doctor")
     assert (well.returncode, well.stderr) == (0, "")
@@ -72,7 +73,7 @@ def test_the_doctor_holds_with_the_start(ready: World) -> None:
         assert (start.returncode, NO_HELPER in start.stderr) == (status, bool(status)), start.stderr
 
 
-def test_with_neither_helper_nor_nftables_that_is_the_end(ready: World) -> None:
+def test_with_neither_helper_nor_nftables_that_is_the_end(ready: Network) -> None:
     """The control: one line, for the reason that nftables has, which needs least."""
     both = (sys.executable, WITHOUT, "processes", sys.executable, WITHOUT, "nftables", CTL, "status")
     done = ready.app.run(*both, check=False)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.hosts.network import ID_URL, INSTANCE, METADATA
 from tests.support.hosts.pods import BACKEND, CLUSTER_IP, OTHER_BACKEND, SERVICE, Cluster
-from tests.support.hosts.world import ID_URL, INSTANCE, METADATA
 from tests.support.judges import kubernetes
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ def test_a_mock_that_is_rescheduled_is_followed_by_its_service(running: Cluster)
     assert app(running) == OTHER
 
 
+@pytest.mark.slow
 def test_the_app_starts_when_the_sidecars_probe_succeeds(cluster: Cluster) -> None:
     """Closed from the start, not ready while there is no mock; then the app reads from it."""
     cluster.start_cluster_dns()
@@ -171,6 +172,7 @@ def test_the_app_starts_when_the_sidecars_probe_succeeds(cluster: Cluster) -> No
     sidecar.end(signal.SIGTERM)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
 def test_a_sidecar_that_is_restarted_leaves_no_gap(running: Cluster, number: int) -> None:
     """The rules belong to the pod's network and stay; the next one takes them over. The real service hears nothing."""
@@ -201,6 +203,7 @@ def test_less_privilege_is_too_little(running: Cluster, change: Manifest, reason
     assert reason in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "namespace", "queries"),
     [

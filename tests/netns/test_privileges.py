@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_detour.system.capabilities import NET_ADMIN, NET_RAW
-from tests.support.hosts.world import DETOUR, METADATA, SETTINGS, World
+from tests.support.faults.injection import Injection, calls_made, strace
+from tests.support.hosts.network import DETOUR, METADATA, SETTINGS, Network
 
 if TYPE_CHECKING:
     import subprocess
@@ -33,17 +34,17 @@ AMBIENT_ALONE = (
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[World]:
-    """Give a world whose mock runs, and in it a set-uid root program that shows its own process."""
-    with World() as made:
+def running() -> Iterator[Network]:
+    """Give a network whose mock runs, and in it a set-uid root program that shows its own process."""
+    with Network() as made:
         made.start_mock()
         made.app.run("install", "-m", "4755", "/bin/cat", "/run/root-cat")
         yield made
 
 
-def status(world: World, *start: str, **settings: str) -> dict[str, str]:
+def status(network: Network, *start: str, **settings: str) -> dict[str, str]:
     """Return what /proc says of a process that was started in this way."""
-    done = world.raw(*start, environ={**SETTINGS, **settings})
+    done = network.raw(*start, environ={**SETTINGS, **settings})
     assert done.returncode == 0, done.stderr
     fields = (line.partition(":\t") for line in done.stdout.decode().splitlines())
     return {name: value for name, _, value in fields if name in (*SETS, "Uid", "NoNewPrivs")}
@@ -59,7 +60,7 @@ STARTS = {"root": AS_ROOT, "inheritable and ambient": WITH_INHERITABLE_AND_AMBIE
 
 
 @pytest.mark.parametrize("start", STARTS.values(), ids=list(STARTS))
-def test_net_admin_and_nothing_else_is_taken_out_of_every_set(running: World, start: tuple[str, ...]) -> None:
+def test_net_admin_and_nothing_else_is_taken_out_of_every_set(running: Network, start: tuple[str, ...]) -> None:
     """Inheritable, permitted, effective, bounding, ambient: as without us, less one bit."""
     before, after = status(running, *start, *LOOK), status(running, *start, DETOUR, *LOOK)
     assert capabilities(before)["CapBnd"] & NET_ADMIN
@@ -67,7 +68,7 @@ def test_net_admin_and_nothing_else_is_taken_out_of_every_set(running: World, st
     assert after["NoNewPrivs"] == "0"
 
 
-def test_without_setpcap_no_new_privs_keeps_net_admin_away(running: World) -> None:
+def test_without_setpcap_no_new_privs_keeps_net_admin_away(running: Network) -> None:
     """The bounding set cannot be changed then; the app still has every other capability, and one line says how."""
     before, after = (capabilities(status(running, *WITHOUT_SETPCAP, *wrap, *LOOK)) for wrap in ((), (DETOUR,)))
     assert not before["CapPrm"] & SETPCAP
@@ -81,7 +82,7 @@ def test_without_setpcap_no_new_privs_keeps_net_admin_away(running: World) -> No
     assert end == ""
 
 
-def test_ambient_capabilities_without_setpcap(running: World) -> None:
+def test_ambient_capabilities_without_setpcap(running: Network) -> None:
     """Where NET_ADMIN comes by the ambient set alone, the others in there stay."""
     before, after = (status(running, *AMBIENT_ALONE, *wrap, *LOOK) for wrap in ((), (DETOUR,)))
     assert capabilities(before)["CapAmb"] == NET_ADMIN | NET_RAW
@@ -90,11 +91,13 @@ def test_ambient_capabilities_without_setpcap(running: World) -> None:
     assert after["NoNewPrivs"] == "1"
 
 
-def lied_to(world: World, start: tuple[str, ...], call: str, when: str = "1+") -> subprocess.CompletedProcess[bytes]:
+def lied_to(
+    network: Network, start: tuple[str, ...], call: str, when: str = "1+"
+) -> subprocess.CompletedProcess[bytes]:
     """Start an app where a system call says that it has succeeded, and has done nothing; never, when never."""
-    lie = ("-e", f"inject={call}:retval=0:when={when}") if when else ()
-    traced = ("strace", "-f", "-o", "/run/calls", "-e", f"trace={call}", *lie)
-    return world.raw(*start, *traced, DETOUR, "echo", "started", environ=SETTINGS)
+    lies = (Injection(call, "retval=0", when),) if when else ()
+    traced = strace(*lies, log="/run/calls", calls=[call], children=True)
+    return network.raw(*start, *traced, DETOUR, "echo", "started", environ=SETTINGS)
 
 
 STILL = (
@@ -113,7 +116,7 @@ STILL = (
         (WITHOUT_SETPCAP, "prctl", "CapBnd"),
     ],
 )
-def test_what_has_no_effect_is_found_out(running: World, start: tuple[str, ...], call: str, left: str) -> None:
+def test_what_has_no_effect_is_found_out(running: Network, start: tuple[str, ...], call: str, left: str) -> None:
     """The kernel's word does not count, but what it shows afterwards: no app, and one line names the sets."""
     honest = lied_to(running, start, call, "")
     assert (honest.returncode, honest.stdout) == (0, b"started\n")  # the control: traced alike, and let through
@@ -122,13 +125,12 @@ def test_what_has_no_effect_is_found_out(running: World, start: tuple[str, ...],
     assert done.stderr.decode() == STILL.format(left)
 
 
-def test_no_new_privs_without_effect_is_found_out(running: World) -> None:
+def test_no_new_privs_without_effect_is_found_out(running: Network) -> None:
     """Without SETPCAP nothing else keeps away what stays in the bounding set."""
     assert lied_to(running, WITHOUT_SETPCAP, "prctl", "").returncode == 0
-    calls = running.app.run("cat", "/run/calls").stdout.splitlines()
-    ours = calls[0].split()[0]  # strace's first column is the process
-    calls = [line for line in calls if line.startswith(f"{ours} ")]
-    (number,) = [place for place, line in enumerate(calls, start=1) if "PR_SET_NO_NEW_PRIVS" in line]
+    first, *calls = calls_made(running.app.run("cat", "/run/calls").stdout)
+    ours = [call for call in (first, *calls) if call.process == first.process]
+    (number,) = [call.number for call in ours if "PR_SET_NO_NEW_PRIVS" in call.line]
     done = lied_to(running, WITHOUT_SETPCAP, "prctl", str(number))
     assert (done.returncode, done.stdout) == (125, b""), done.stderr
     assert done.stderr.decode() == STILL.format("CapBnd")
@@ -144,7 +146,7 @@ UNDO = {
 
 @pytest.mark.parametrize("start", [AS_ROOT, WITHOUT_SETPCAP], ids=["root", "without SETPCAP"])
 @pytest.mark.parametrize("what", UNDO)
-def test_the_app_as_root_cannot_undo_the_redirect(running: World, what: str, start: tuple[str, ...]) -> None:
+def test_the_app_as_root_cannot_undo_the_redirect(running: Network, what: str, start: tuple[str, ...]) -> None:
     """Neither itself nor by a program that it executes; the rules stand as before."""
     assert running.raw(*start, DETOUR, "true", environ=SETTINGS).returncode == 0
     rules = running.ours()
@@ -154,7 +156,7 @@ def test_the_app_as_root_cannot_undo_the_redirect(running: World, what: str, sta
     assert running.ours() == rules
 
 
-def test_root_in_the_same_place_could_undo_it_without_us(running: World) -> None:
+def test_root_in_the_same_place_could_undo_it_without_us(running: Network) -> None:
     """Negative control: the same start, the same command, no wrapper in between."""
     for start in (AS_ROOT, WITHOUT_SETPCAP):
         assert running.raw(*start, "sh", "-c", UNDO["rules"], environ=SETTINGS).returncode == 0
@@ -167,7 +169,7 @@ NOBODY_RUNS_ROOTS = (
 
 
 @pytest.mark.usefixtures("other_users")
-def test_a_set_uid_root_program_does_not_bring_it_back(running: World) -> None:
+def test_a_set_uid_root_program_does_not_bring_it_back(running: Network) -> None:
     """An app that becomes another user and runs one gets root, and root here has no NET_ADMIN."""
     plain, ours = status(running, *NOBODY_RUNS_ROOTS), status(running, DETOUR, *NOBODY_RUNS_ROOTS)
     assert plain["Uid"].split() == ours["Uid"].split() == ["65534", "0", "0", "0"]
@@ -185,7 +187,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 
 
 @pytest.mark.usefixtures("other_users")
-def test_capset_alone_gives_up_nothing(running: World) -> None:
+def test_capset_alone_gives_up_nothing(running: Network) -> None:
     """Negative control: a set-uid root program brings it back, and for root any program does."""
     naive = (sys.executable, "-c", NAIVE)
     given_up = "import sys; from imds_detour.system.capabilities import *; sys.exit(bool(effective() & NET_ADMIN))"
@@ -196,7 +198,7 @@ def test_capset_alone_gives_up_nothing(running: World) -> None:
 
 
 @pytest.mark.usefixtures("other_users")
-def test_a_set_uid_root_program_does_not_bring_it_back_without_setpcap(running: World) -> None:
+def test_a_set_uid_root_program_does_not_bring_it_back_without_setpcap(running: Network) -> None:
     """With no_new_privs it does not even become root."""
     ours = status(running, *WITHOUT_SETPCAP, DETOUR, *NOBODY_RUNS_ROOTS)
     assert ours["Uid"].split() == ["65534"] * 4
@@ -212,8 +214,8 @@ NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 
 
 @pytest.fixture(scope="module")
-def capable(running: World) -> World:
-    """Give the world with that file in it."""
+def capable(running: Network) -> Network:
+    """Give the network with that file in it."""
     running.app.run("sh", "-euc", f"cp $(command -v nft) {CAPABLE}")
     running.app.run("setcap", "cap_net_admin+ep", CAPABLE)
     return running
@@ -223,7 +225,7 @@ def capable(running: World) -> World:
 @pytest.mark.parametrize("user", [None, "65534:65534"])
 @pytest.mark.parametrize("start", [AS_ROOT, WITHOUT_SETPCAP], ids=["root", "without SETPCAP"])
 def test_a_file_with_capabilities_does_not_bring_it_back(
-    capable: World, start: tuple[str, ...], user: str | None
+    capable: Network, start: tuple[str, ...], user: str | None
 ) -> None:
     """Neither to root nor to another user: the kernel does not execute it, or without the capability."""
     environ = {**SETTINGS, **({"MOCK_USER": user} if user else {})}
@@ -234,7 +236,7 @@ def test_a_file_with_capabilities_does_not_bring_it_back(
 
 
 @pytest.mark.usefixtures("other_users")
-def test_a_file_with_capabilities_gives_it_to_anybody_without_us(capable: World) -> None:
+def test_a_file_with_capabilities_gives_it_to_anybody_without_us(capable: Network) -> None:
     """Negative control: to another user as to root; the same program without them does not."""
     for who in ((), NOBODY):
         for verb in ("add", "delete"):
@@ -248,7 +250,9 @@ UNDO_FROM_THERE = {**UNDO, "all of nftables": "nft flush ruleset", "table": "nft
 
 @pytest.mark.parametrize("start", [AS_ROOT, WITHOUT_SETPCAP], ids=["root", "without SETPCAP"])
 @pytest.mark.parametrize("what", UNDO_FROM_THERE)
-def test_a_user_namespace_of_its_own_does_not_bring_it_back(running: World, what: str, start: tuple[str, ...]) -> None:
+def test_a_user_namespace_of_its_own_does_not_bring_it_back(
+    running: Network, what: str, start: tuple[str, ...]
+) -> None:
     """In there the app has every capability, over what it makes in there; this network is not of that kind."""
     assert running.raw(*start, DETOUR, "true", environ=SETTINGS).returncode == 0
     before = running.rules(), running.app.run("nft", "list", "ruleset").stdout
@@ -260,7 +264,7 @@ def test_a_user_namespace_of_its_own_does_not_bring_it_back(running: World, what
     assert ",UP" in running.app.ip("link", "show", "eth0")
 
 
-def test_in_a_network_of_its_own_it_may_do_as_it_likes(running: World) -> None:
+def test_in_a_network_of_its_own_it_may_do_as_it_likes(running: Network) -> None:
     """Negative control: there the same commands work, and none of it is seen here."""
     script = "ip link set lo up && iptables-legacy -t nat -F && nft add table ip somebodys && echo done"
     done = running.raw(DETOUR, *OWN_USERS, "--net", "sh", "-c", script, environ=SETTINGS)
@@ -305,7 +309,7 @@ MATRIX = {
 
 @pytest.mark.usefixtures("other_users")
 @pytest.mark.parametrize("row", MATRIX)
-def test_every_way_of_being_started_loses_net_admin_alone_and_for_good(running: World, row: str) -> None:
+def test_every_way_of_being_started_loses_net_admin_alone_and_for_good(running: Network, row: str) -> None:
     """Every set loses that one bit; where the bounding set cannot, no_new_privs keeps what is in there away."""
     start = MATRIX[row]
     before, after = status(running, *start, *LOOK), status(running, *start, DETOUR, *LOOK)
@@ -329,7 +333,7 @@ def test_every_way_of_being_started_loses_net_admin_alone_and_for_good(running: 
 
 @pytest.mark.usefixtures("other_users")
 @pytest.mark.parametrize("row", ["everything", "NET_ADMIN alone", "another user, ambient NET_ADMIN"])
-def test_without_us_each_of_them_could_undo_it(running: World, row: str) -> None:
+def test_without_us_each_of_them_could_undo_it(running: Network, row: str) -> None:
     """Negative control: of every kind one, with the one thing that needs NET_ADMIN and nothing else."""
     assert (
         running.raw(*MATRIX[row], "sh", "-c", UNDO["device"].replace("eth0 down", "lo up"), environ=SETTINGS).returncode
@@ -337,7 +341,7 @@ def test_without_us_each_of_them_could_undo_it(running: World, row: str) -> None
     )
 
 
-def test_the_app_cannot_raise_it_again(running: World) -> None:
+def test_the_app_cannot_raise_it_again(running: Network) -> None:
     """Not by the inheritable and ambient sets either, which a process may raise from its permitted set."""
     for start in (AS_ROOT, WITHOUT_SETPCAP):
         raise_it = ("setpriv", "--inh-caps", "+net_admin", "--ambient-caps", "+net_admin", *LOOK)
@@ -347,7 +351,7 @@ def test_the_app_cannot_raise_it_again(running: World) -> None:
 
 
 @pytest.mark.parametrize("start", [AS_ROOT, WITHOUT_SETPCAP], ids=["root", "without SETPCAP"])
-def test_mock_keep_net_admin_leaves_everything(running: World, start: tuple[str, ...]) -> None:
+def test_mock_keep_net_admin_leaves_everything(running: Network, start: tuple[str, ...]) -> None:
     """Who asks for it gets every set as it was, and no no_new_privs."""
     before = status(running, *start, *LOOK)
     assert status(running, *start, DETOUR, *LOOK, MOCK_KEEP_NET_ADMIN="1") == before
@@ -357,7 +361,7 @@ def test_mock_keep_net_admin_leaves_everything(running: World, start: tuple[str,
     assert done.returncode == 0
 
 
-def test_without_net_admin_the_line_says_how_to_add_it(running: World) -> None:
+def test_without_net_admin_the_line_says_how_to_add_it(running: Network) -> None:
     """Dropped from the bounding set, as in a container without cap_add."""
     done = running.raw("setpriv", "--bounding-set", "-net_admin", DETOUR, "echo", "started", environ=SETTINGS)
     assert (done.returncode, done.stdout) == (125, b"")

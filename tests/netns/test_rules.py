@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.hosts.stage import BACKENDS
-from tests.support.hosts.world import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
+from tests.support.faults.injection import Injection, strace
+from tests.support.hosts.cloud import BACKENDS
+from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
 
 REDIRECT = f"""\
 :IMDS_DETOUR -
@@ -63,14 +64,14 @@ iptables-legacy -t nat -A POSTROUTING -d 10.9.9.4 -j MASQUERADE --random
 """Other people's rules, of many kinds."""
 
 
-def run_lines(world: World, script: str) -> None:
+def run_lines(network: Network, script: str) -> None:
     """Run a shell script in the app's host, stopping at the first failure."""
-    world.app.run("sh", "-euc", script)
+    network.app.run("sh", "-euc", script)
 
 
-def tables(world: World) -> str:
+def tables(network: Network) -> str:
     """Return our rules, table nat before table filter, whatever the order in which the kernel lists them."""
-    saved = [world.app.run("iptables-legacy-save", "-t", name).stdout.splitlines() for name in ("nat", "filter")]
+    saved = [network.app.run("iptables-legacy-save", "-t", name).stdout.splitlines() for name in ("nat", "filter")]
     return "\n".join(line.split(" [")[0] for table in saved for line in table if "IMDS_DETOUR" in line)
 
 
@@ -90,17 +91,17 @@ def last_line(done: subprocess.CompletedProcess[str]) -> str:
     [DOCKER.format(iptables="iptables-legacy"), DOCKER.format(iptables="iptables-nft"), ZOO],
     ids=["Docker, legacy", "Docker, nft", "a zoo"],
 )
-def test_other_peoples_rules_stay_as_they_are(world: World, script: str) -> None:
+def test_other_peoples_rules_stay_as_they_are(network: Network, script: str) -> None:
     """Through a failure, an install and a second one, every line of theirs is the same, in the same order."""
-    run_lines(world, script)
-    before = world.foreign()
+    run_lines(network, script)
+    before = network.foreign()
     assert "127.0.0.11" in before or "SOMEBODYS" in before
-    assert world.detour("true", MOCK_HOSTNAME=MOCK, MOCK_TIMEOUT="0.1").returncode == 125
-    assert (world.ours(), world.foreign()) == ("", before)
-    world.start_mock()
+    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_TIMEOUT="0.1").returncode == 125
+    assert (network.ours(), network.foreign()) == ("", before)
+    network.start_mock()
     for _ in range(2):
-        assert world.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
-        assert (tables(world), world.foreign()) == (f"{REDIRECT}\n{GUARD}", before)
+        assert network.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
+        assert (tables(network), network.foreign()) == (f"{REDIRECT}\n{GUARD}", before)
 
 
 MORE = """
@@ -113,7 +114,7 @@ iptables-legacy -t raw -A SOMEBODYS_RAW -d 10.9.9.3 -j DROP
 """Rules in the tables that we do not use."""
 
 
-def counted(world: World) -> tuple[list[str], list[int]]:
+def counted(network: Network) -> tuple[list[str], list[int]]:
     """Return every line that is not ours of all four tables, and how many packets each of the rules has counted.
 
     Policies count too, but any commit by libiptc, as by the command iptables, has them begin anew.
@@ -121,7 +122,7 @@ def counted(world: World) -> tuple[list[str], list[int]]:
     saved = [
         line
         for table in ("raw", "mangle", "nat", "filter")
-        for line in world.app.run("iptables-legacy-save", "-c", "-t", table).stdout.splitlines()
+        for line in network.app.run("iptables-legacy-save", "-c", "-t", table).stdout.splitlines()
         if "IMDS_DETOUR" not in line and not line.startswith("#")
     ]
     packets = [int(line[1:].partition(":")[0]) for line in saved if line.startswith("[")]
@@ -129,59 +130,59 @@ def counted(world: World) -> tuple[list[str], list[int]]:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_remove_leaves_other_peoples_rules_and_their_counters(world: World, backend: str) -> None:
+def test_remove_leaves_other_peoples_rules_and_their_counters(network: Network, backend: str) -> None:
     """In every table, through install and removal, each line is the same, and no rule counts from nought again."""
-    run_lines(world, DOCKER.format(iptables="iptables-legacy") + ZOO + MORE)
-    world.start_mock()
-    world.app.run("curl", "-sS", f"http://{MOCK}:{PORT}/")  # so that there is something to lose
-    lines, packets = counted(world)
+    run_lines(network, DOCKER.format(iptables="iptables-legacy") + ZOO + MORE)
+    network.start_mock()
+    network.app.run("curl", "-sS", f"http://{MOCK}:{PORT}/")  # so that there is something to lose
+    lines, packets = counted(network)
     assert {"*raw", "*mangle", "*nat", "*filter"} <= set(lines)
     assert sum(packets) > 0
-    assert world.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
+    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
     for removed in (False, True):
         if removed:
-            assert world.app.run(CTL, "remove").stdout.endswith("rules removed\n")
-            assert world.ours() + world.app.run("nft", "list", "tables").stdout == ""
-        now, counts = counted(world)
+            assert network.app.run(CTL, "remove").stdout.endswith("rules removed\n")
+            assert network.ours() + network.app.run("nft", "list", "tables").stdout == ""
+        now, counts = counted(network)
         assert now == lines
         assert [pair for pair in zip(packets, counts, strict=True) if pair[1] < pair[0]] == []
         packets = counts
 
 
-def test_a_table_that_is_restored_without_counters_is_seen(world: World) -> None:
+def test_a_table_that_is_restored_without_counters_is_seen(network: Network) -> None:
     """The control to the above: iptables-restore without -c brings the same lines, counted from nought."""
-    run_lines(world, ZOO + MORE)
-    world.start_mock()
-    world.app.run("curl", "-sS", f"http://{MOCK}:{PORT}/")
-    lines, packets = counted(world)
-    run_lines(world, "iptables-legacy-save > /run/saved; iptables-legacy-restore < /run/saved")
-    now, counts = counted(world)
+    run_lines(network, ZOO + MORE)
+    network.start_mock()
+    network.app.run("curl", "-sS", f"http://{MOCK}:{PORT}/")
+    lines, packets = counted(network)
+    run_lines(network, "iptables-legacy-save > /run/saved; iptables-legacy-restore < /run/saved")
+    now, counts = counted(network)
     assert now == lines
     assert sum(counts) < sum(packets)
 
 
-def test_tables_that_we_do_not_need_are_not_created(world: World) -> None:
+def test_tables_that_we_do_not_need_are_not_created(network: Network) -> None:
     """A table that is looked at comes into being, and then every packet passes it: ours are nat and filter alone."""
-    world.start_mock()
-    assert world.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
-    with open(f"/proc/{world.app.pid}/net/ip_tables_names") as names:
+    network.start_mock()
+    assert network.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
+    with open(f"/proc/{network.app.pid}/net/ip_tables_names") as names:
         assert sorted(names.read().split()) == ["filter", "nat"]
 
 
-def test_rules_with_extensions_that_are_not_installed_here_are_no_obstacle(world: World) -> None:
+def test_rules_with_extensions_that_are_not_installed_here_are_no_obstacle(network: Network) -> None:
     """Somebody with more extensions than we have wrote them: they are passed over without being decoded."""
-    run_lines(world, ZOO)
+    run_lines(network, ZOO)
     (extensions,) = glob.glob("/usr/lib/*/xtables")
     needed = [
         name
         for word in ("standard", "tcp", "comment", "*NAT", "REJECT")
         for name in glob.glob(f"*_{word}.so", root_dir=extensions)
     ]
-    run_lines(world, f"mkdir /run/few; cd {extensions}; cp -P {' '.join(needed)} /run/few")
-    world.start_mock()
-    done = world.detour("true", environment={"XTABLES_LIBDIR": "/run/few"}, MOCK_HOSTNAME=MOCK)
+    run_lines(network, f"mkdir /run/few; cd {extensions}; cp -P {' '.join(needed)} /run/few")
+    network.start_mock()
+    done = network.detour("true", environment={"XTABLES_LIBDIR": "/run/few"}, MOCK_HOSTNAME=MOCK)
     assert done.returncode == 0, done
-    assert tables(world) == f"{REDIRECT}\n{GUARD}"
+    assert tables(network) == f"{REDIRECT}\n{GUARD}"
 
 
 # Our own rules from an earlier start
@@ -208,13 +209,13 @@ JUMP = f"iptables-legacy -t nat -A OUTPUT -d {METADATA} -m comment --comment imd
 
 
 @pytest.mark.parametrize("script", STALE.values(), ids=STALE.keys())
-def test_a_stale_chain_of_ours_is_repaired(world: World, script: str) -> None:
+def test_a_stale_chain_of_ours_is_repaired(network: Network, script: str) -> None:
     """Whatever stands in our chain that is not exactly ours is replaced, and what is missing is put in."""
-    run_lines(world, f"iptables-legacy -t nat -N IMDS_DETOUR\n{script}\n{JUMP} -j IMDS_DETOUR")
-    world.start_mock()
-    done = world.detour("curl", "-sS", "--fail", ID_URL, MOCK_HOSTNAME=MOCK)
+    run_lines(network, f"iptables-legacy -t nat -N IMDS_DETOUR\n{script}\n{JUMP} -j IMDS_DETOUR")
+    network.start_mock()
+    done = network.detour("curl", "-sS", "--fail", ID_URL, MOCK_HOSTNAME=MOCK)
     assert (done.returncode, done.stdout) == (0, INSTANCE), done
-    assert tables(world) == f"{REDIRECT}\n{GUARD}"
+    assert tables(network) == f"{REDIRECT}\n{GUARD}"
 
 
 JUMPS = {
@@ -227,64 +228,65 @@ JUMPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", JUMPS.values(), ids=JUMPS.keys())
-def test_a_stale_jump_is_repaired(world: World, script: str) -> None:
+def test_a_stale_jump_is_repaired(network: Network, script: str) -> None:
     """One jump, with our address and nothing else, as OUTPUT's first rule: behind an ACCEPT it would do nothing."""
     dnat = f"{OURS} -j DNAT --to-destination {MOCK}:{PORT}"
-    run_lines(world, f"iptables-legacy -t nat -N IMDS_DETOUR\n{dnat}\n{script}")
-    before = world.foreign()
-    world.start_mock()
-    done = world.detour("curl", "-sS", "--fail", ID_URL, MOCK_HOSTNAME=MOCK)
+    run_lines(network, f"iptables-legacy -t nat -N IMDS_DETOUR\n{dnat}\n{script}")
+    before = network.foreign()
+    network.start_mock()
+    done = network.detour("curl", "-sS", "--fail", ID_URL, MOCK_HOSTNAME=MOCK)
     assert (done.returncode, done.stdout) == (0, INSTANCE), done
-    assert (tables(world), world.foreign()) == (f"{REDIRECT}\n{GUARD}", before)
-    output = world.app.run("iptables-legacy", "-t", "nat", "-S", "OUTPUT", "1").stdout
+    assert (tables(network), network.foreign()) == (f"{REDIRECT}\n{GUARD}", before)
+    output = network.app.run("iptables-legacy", "-t", "nat", "-S", "OUTPUT", "1").stdout
     assert output.strip() == REDIRECT.splitlines()[1]
 
 
-def test_a_stale_guard_is_repaired(world: World) -> None:
+def test_a_stale_guard_is_repaired(network: Network) -> None:
     """The same for table filter, where a hole would let the app through to the real service."""
     run_lines(
-        world,
+        network,
         "iptables-legacy -N IMDS_DETOUR_GUARD\n"
         "iptables-legacy -A IMDS_DETOUR_GUARD -p tcp --dport 8080 -j ACCEPT\n"
         f"iptables-legacy -A OUTPUT -d {METADATA} -j ACCEPT\n"
         f"iptables-legacy -A OUTPUT -d {METADATA} -m comment --comment imds-detour -j IMDS_DETOUR_GUARD",
     )
-    world.start_mock()
-    assert world.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
-    assert tables(world) == f"{REDIRECT}\n{GUARD}"
-    assert world.app.run("iptables-legacy", "-S", "OUTPUT", "1").stdout.strip() == GUARD.splitlines()[1]
+    network.start_mock()
+    assert network.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
+    assert tables(network) == f"{REDIRECT}\n{GUARD}"
+    assert network.app.run("iptables-legacy", "-S", "OUTPUT", "1").stdout.strip() == GUARD.splitlines()[1]
 
 
-def test_a_new_mock_takes_the_place_of_the_old_one(world: World) -> None:
+def test_a_new_mock_takes_the_place_of_the_old_one(network: Network) -> None:
     """A second start with another target replaces the rule, and one that fails leaves the first one's standing."""
-    world.start_mock(port="9")
-    world.start_mock()
-    assert world.detour("true", MOCK_HOSTNAME=MOCK, MOCK_PORT="9").returncode == 0
-    first = tables(world)
+    network.start_mock(port="9")
+    network.start_mock()
+    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_PORT="9").returncode == 0
+    first = tables(network)
     assert f"{MOCK}:9" in first
-    assert world.detour("true", MOCK_HOSTNAME=MOCK, MOCK_PORT="10", MOCK_TIMEOUT="0.1").returncode == 125
-    assert tables(world) == first
-    assert world.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
-    assert tables(world) == f"{REDIRECT}\n{GUARD}"
+    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_PORT="10", MOCK_TIMEOUT="0.1").returncode == 125
+    assert tables(network) == first
+    assert network.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
+    assert tables(network) == f"{REDIRECT}\n{GUARD}"
 
 
 # Several writers
 
 
-def test_many_starts_at_once_leave_one_copy(world: World) -> None:
+def test_many_starts_at_once_leave_one_copy(network: Network) -> None:
     """Containers that share a network namespace may start together: all succeed."""
-    world.start_mock()
+    network.start_mock()
     command = (DETOUR, "curl", "-sS", "--fail", ID_URL)
     starts = [
-        world.app.popen(
-            *command, environ=world.settings(None, MOCK_HOSTNAME=MOCK), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        network.app.popen(
+            *command, environ=network.settings(None, MOCK_HOSTNAME=MOCK), stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         for _ in range(8)
     ]
     ends = [(*start.communicate(timeout=30), start.returncode) for start in starts]
     assert [(code, out) for out, _, code in ends] == [(0, INSTANCE)] * 8, ends
-    assert tables(world) == f"{REDIRECT}\n{GUARD}"
+    assert tables(network) == f"{REDIRECT}\n{GUARD}"
 
 
 RULE = "iptables-legacy -w -t $t {} OUTPUT -d 192.0.2.{} -j RETURN"
@@ -297,13 +299,13 @@ WRITERS = {
 
 
 @pytest.mark.parametrize(("lock", "step"), WRITERS.values(), ids=WRITERS.keys())
-def test_a_writer_at_the_same_time_loses_nothing(world: World, lock: str, step: str) -> None:
+def test_a_writer_at_the_same_time_loses_nothing(network: Network, lock: str, step: str) -> None:
     """While somebody else changes both tables all the time, starts succeed, and all their rules are there."""
-    world.start_mock()
-    world.start_mock(port="9")
-    run_lines(world, "for t in nat filter; do iptables-legacy -t $t -A OUTPUT -d 192.0.2.99 -j RETURN; done")
+    network.start_mock()
+    network.start_mock(port="9")
+    run_lines(network, "for t in nat filter; do iptables-legacy -t $t -A OUTPUT -d 192.0.2.99 -j RETURN; done")
     script = f"echo go; for i in $(seq 30); do for t in nat filter; do\n{step}\ndone; done 2>/dev/null"
-    writer = world.app.popen(
+    writer = network.app.popen(
         *("sh", "-uc", script),
         environ={**os.environ, **({"XTABLES_LOCKFILE": lock} if lock else {})},
         stdout=subprocess.PIPE,
@@ -312,53 +314,55 @@ def test_a_writer_at_the_same_time_loses_nothing(world: World, lock: str, step: 
     writer.stdout.readline()
     while writer.poll() is None:
         for port in (PORT, "9"):
-            done = world.detour("true", MOCK_HOSTNAME=MOCK, MOCK_PORT=port)
+            done = network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_PORT=port)
             assert done.returncode == 0, done
     writer.communicate()
     theirs = [f"-A OUTPUT -d 192.0.2.{number}/32 -j RETURN" for number in (*range(1, 31), 99)]
     for table in ("nat", "filter"):
-        saved = world.app.run("iptables-legacy-save", "-t", table).stdout.splitlines()
+        saved = network.app.run("iptables-legacy-save", "-t", table).stdout.splitlines()
         assert sorted(line for line in saved if "192.0.2." in line) == sorted(theirs)
 
 
 # Where it cannot work
 
 
-def without(world: World, *setpriv: str, **settings: str) -> str:
+def without(network: Network, *setpriv: str, **settings: str) -> str:
     """Run imds-detour with fewer privileges and return its one line."""
     command = ("setpriv", *setpriv, DETOUR, "echo", "started")
-    environ = world.settings(None, MOCK_HOSTNAME=MOCK, **settings)
-    done = world.app.run(*command, environ=environ, check=False)
-    assert world.ours() == ""
+    environ = network.settings(None, MOCK_HOSTNAME=MOCK, **settings)
+    done = network.app.run(*command, environ=environ, check=False)
+    assert network.ours() == ""
     return last_line(done)
 
 
-def injected(world: World, what: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run imds-detour under strace, which makes system calls fail as told."""
-    command = ("strace", "-f", "-o", "/dev/null", "-e", f"inject={what}", DETOUR, "echo", "started")
-    return world.app.run(*command, environ=world.settings(None, MOCK_HOSTNAME=MOCK, **settings), check=False)
+def injected(
+    network: Network, call: str, effect: str, when: int | str = "1+", **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run imds-detour with a fault injected into it and its helpers."""
+    command = (*strace(Injection(call, effect, when), children=True), DETOUR, "echo", "started")
+    return network.app.run(*command, environ=network.settings(None, MOCK_HOSTNAME=MOCK, **settings), check=False)
 
 
-def test_no_net_admin_says_how_to_add_it(world: World) -> None:
+def test_no_net_admin_says_how_to_add_it(network: Network) -> None:
     """The usual first mistake: Compose's cap_add is missing."""
-    assert without(world, "--bounding-set", "-net_admin", "--inh-caps", "-net_admin") == (
+    assert without(network, "--bounding-set", "-net_admin", "--inh-caps", "-net_admin") == (
         "no NET_ADMIN capability; add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`; "
         "without NET_ADMIN: MOCK_BACKEND=env sets the variables that some SDKs follow"
     )
 
 
-def test_no_net_raw_says_how_to_add_it(world: World) -> None:
+def test_no_net_raw_says_how_to_add_it(network: Network) -> None:
     """Podman's defaults, and cap_drop: ALL."""
-    assert without(world, "--bounding-set", "-net_raw", "--inh-caps", "-net_raw", MOCK_BACKEND="legacy") == (
+    assert without(network, "--bounding-set", "-net_raw", "--inh-caps", "-net_raw", MOCK_BACKEND="legacy") == (
         "no NET_RAW capability, which legacy iptables needs to open its socket; "
         "add it: in Compose `cap_add: [NET_ADMIN, NET_RAW]`, with docker run `--cap-add NET_RAW` as well"
     )
 
 
 @pytest.mark.usefixtures("other_users")
-def test_another_user_than_root_is_told_to_start_as_root(world: World) -> None:
+def test_another_user_than_root_is_told_to_start_as_root(network: Network) -> None:
     """A USER in the Dockerfile leaves added capabilities out of reach; there are two ways out."""
-    assert without(world, "--reuid", "65534", "--clear-groups") == (
+    assert without(network, "--reuid", "65534", "--clear-groups") == (
         "no NET_ADMIN capability (uid 65534 is not root); "
         "start as root with `cap_add: [NET_ADMIN]` (no `USER` in the Dockerfile, no `user:` in Compose) and let "
         "MOCK_USER=65534 make the app that user; or use the sidecar, which needs no change to the app; "
@@ -366,24 +370,24 @@ def test_another_user_than_root_is_told_to_start_as_root(world: World) -> None:
     )
 
 
-def test_the_same_without_any_missing_privilege_starts_the_app(world: World) -> None:
+def test_the_same_without_any_missing_privilege_starts_the_app(network: Network) -> None:
     """The negative control of the three above."""
-    world.start_mock()
-    environ = world.settings(None, MOCK_HOSTNAME=MOCK)
-    assert world.app.run("setpriv", "--nnp", DETOUR, "echo", "started", environ=environ).stdout == "started\n"
+    network.start_mock()
+    environ = network.settings(None, MOCK_HOSTNAME=MOCK)
+    assert network.app.run("setpriv", "--nnp", DETOUR, "echo", "started", environ=environ).stdout == "started\n"
 
 
-def test_a_kernel_without_legacy_iptables_says_which_module(world: World) -> None:
+def test_a_kernel_without_legacy_iptables_says_which_module(network: Network) -> None:
     """A container cannot load the module; the message says what to do on the host."""
-    assert last_line(injected(world, "getsockopt:error=ENOPROTOOPT", MOCK_BACKEND="legacy")) == (
+    assert last_line(injected(network, "getsockopt", "error=ENOPROTOOPT", MOCK_BACKEND="legacy")) == (
         "the kernel has no legacy iptables here (table filter: Protocol not available); "
         "load it on the host: `modprobe iptable_filter`"
     )
 
 
-def test_a_kernel_with_neither_names_both(world: World) -> None:
+def test_a_kernel_with_neither_names_both(network: Network) -> None:
     """With auto, both refusals are told, and the remedy is the one for nftables, which needs less."""
-    assert last_line(injected(world, "socket:error=EPROTONOSUPPORT")) == (
+    assert last_line(injected(network, "socket", "error=EPROTONOSUPPORT")) == (
         "the kernel refuses legacy iptables (table filter: Protocol not supported); "
         "nftables cannot be used here: the kernel has none (Protocol not supported); "
         "load them on the host: `modprobe -a nf_tables nft_chain_nat nft_nat nft_reject_ipv4 nft_reject_ipv6`"
@@ -396,92 +400,92 @@ PACKAGES = (
 
 
 @pytest.fixture
-def hidden(world: World) -> Iterator[list[str]]:
+def hidden(network: Network) -> Iterator[list[str]]:
     """Give a list of files that the app's host finds empty, until the test is over."""
     paths: list[str] = []
     yield paths
     for path in paths:
-        world.app.run("umount", path)
+        network.app.run("umount", path)
 
 
-def hide(world: World, hidden: list[str], path: str) -> None:
+def hide(network: Network, hidden: list[str], path: str) -> None:
     """Put an empty file into a file's place."""
-    world.app.run("mount", "--bind", "/dev/null", path)
+    network.app.run("mount", "--bind", "/dev/null", path)
     hidden.append(path)
 
 
 @pytest.mark.parametrize("library", ["libip4tc.so.2", "libxtables.so.12"])
-def test_a_missing_library_names_the_package(world: World, hidden: list[str], library: str) -> None:
+def test_a_missing_library_names_the_package(network: Network, hidden: list[str], library: str) -> None:
     """The import fails in a way of its own for each of them; the message is one."""
     (path,) = glob.glob(f"/usr/lib/*/{library}")
-    hide(world, hidden, os.path.realpath(path))
-    line = last_line(world.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy"))
+    hide(network, hidden, os.path.realpath(path))
+    line = last_line(network.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy"))
     assert line.startswith("a library of iptables is missing (")
     assert library in line
     assert line.endswith(f"; {PACKAGES}")
 
 
-def test_missing_extensions_name_the_package(world: World) -> None:
+def test_missing_extensions_name_the_package(network: Network) -> None:
     """The libraries are there and libxtables finds no extension to build our rules with."""
-    world.app.run("mkdir", "/run/none")
-    settings = world.settings({"XTABLES_LIBDIR": "/run/none"}, MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy")
-    line = last_line(world.app.run(DETOUR, "echo", "started", environ=settings, check=False))
+    network.app.run("mkdir", "/run/none")
+    settings = network.settings({"XTABLES_LIBDIR": "/run/none"}, MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy")
+    line = last_line(network.app.run(DETOUR, "echo", "started", environ=settings, check=False))
     assert line.startswith("an iptables extension is missing in /run/none, or of another version (")
     assert line.endswith(f"; {PACKAGES}")
 
 
-def test_a_missing_python_iptables_says_how_to_install_it(world: World, hidden: list[str]) -> None:
+def test_a_missing_python_iptables_says_how_to_install_it(network: Network, hidden: list[str]) -> None:
     """A package that was installed without its dependencies."""
     found = importlib.util.find_spec("iptc")
     assert found is not None
     (folder,) = list(found.submodule_search_locations or [])
-    world.app.run("mount", "-t", "tmpfs", "tmpfs", folder)
+    network.app.run("mount", "-t", "tmpfs", "tmpfs", folder)
     hidden.append(folder)
-    assert last_line(world.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy")) == (
+    assert last_line(network.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy")) == (
         "python-iptables cannot be imported: cannot import name 'ip4tc' from 'iptc' (unknown location);"
         " pip install python-iptables"
     )
 
 
-def test_a_kernel_that_refuses_the_rules_is_quoted(world: World) -> None:
+def test_a_kernel_that_refuses_the_rules_is_quoted(network: Network) -> None:
     """A commit that fails every time ends in one line with the kernel's own word."""
-    line = last_line(injected(world, "setsockopt:error=ENOMEM"))
+    line = last_line(injected(network, "setsockopt", "error=ENOMEM"))
     assert line == "iptables refused our rules in table filter: can't commit: Memory allocation problem"
-    assert world.ours() == ""
+    assert network.ours() == ""
 
 
 # The helper process dies
 
 
-def redirected_without_guard(world: World) -> bool:
+def redirected_without_guard(network: Network) -> bool:
     """Whether our redirect stands and our guard does not."""
-    ours = world.ours()
+    ours = network.ours()
     return "-j IMDS_DETOUR\n" in f"{ours}\n" and "-j IMDS_DETOUR_GUARD" not in ours
 
 
 @pytest.mark.parametrize("commit", [1, 2, 3, 4])
-def test_a_helper_killed_in_a_commit_ends_in_125(world: World, commit: int) -> None:
+def test_a_helper_killed_in_a_commit_ends_in_125(network: Network, commit: int) -> None:
     """At whichever of its writes it is killed: no app, the cause in the last line, and no redirect without guard."""
-    world.start_mock()
-    done = injected(world, f"setsockopt:signal=KILL:when={commit}")
+    network.start_mock()
+    done = injected(network, "setsockopt", "signal=KILL", commit)
     assert (done.returncode, done.stdout) == (125, ""), done
     assert done.stderr.splitlines()[-1].startswith(
         "imds-detour: the firewall helper ended early; look for what ended it"
     )
-    assert not redirected_without_guard(world)
+    assert not redirected_without_guard(network)
 
 
-def test_a_helper_that_is_not_killed_starts_the_app(world: World) -> None:
+def test_a_helper_that_is_not_killed_starts_the_app(network: Network) -> None:
     """The negative control of the one above: there is no fifth write."""
-    world.start_mock()
-    assert injected(world, "setsockopt:signal=KILL:when=5").stdout == "started\n"
+    network.start_mock()
+    assert injected(network, "setsockopt", "signal=KILL", 5).stdout == "started\n"
 
 
-def test_a_helper_killed_while_waiting_ends_in_125(world: World) -> None:
+def test_a_helper_killed_while_waiting_ends_in_125(network: Network) -> None:
     """Out of memory, say, while the mock is not there yet: the guard stands, and nothing else."""
-    detour = world.app.popen(
+    detour = network.app.popen(
         *(DETOUR, "echo", "started"),
-        environ=world.settings(None, MOCK_HOSTNAME=MOCK),
+        environ=network.settings(None, MOCK_HOSTNAME=MOCK),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -491,39 +495,40 @@ def test_a_helper_killed_while_waiting_ends_in_125(world: World) -> None:
         helpers = children.read().split()
     for helper in helpers:  # one for each IP version
         os.kill(int(helper), signal.SIGKILL)
-    world.start_mock()
+    network.start_mock()
     out, err = detour.communicate(timeout=20)
     assert (detour.returncode, out) == (125, "")
     assert err.splitlines()[-1].startswith("imds-detour: the firewall helper ended early; look for what ended it")
-    assert tables(world) == GUARD
+    assert tables(network) == GUARD
 
 
 # Without REJECT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["legacy", "nft"])
-def test_without_reject_the_guard_drops_and_says_so(world: World, backend: str) -> None:
+def test_without_reject_the_guard_drops_and_says_so(network: Network, backend: str) -> None:
     """The app starts, nothing leaks, and one line tells that SDKs will wait; where REJECT is back, it is taken."""
-    world.without_ipv6()
-    world.start_mock()
+    network.without_ipv6()
+    network.start_mock()
     if backend == "legacy":
         # The extension is missing: DROP needs none.
         folder = "/run/without-reject"
-        run_lines(world, f"mkdir {folder}; cp -P /usr/lib/*/xtables/*.so {folder}; rm {folder}/libip*_REJECT.so")
-        settings = world.settings({"XTABLES_LIBDIR": folder}, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
-        done = world.app.run(DETOUR, "echo", "started", environ=settings, check=False)
+        run_lines(network, f"mkdir {folder}; cp -P /usr/lib/*/xtables/*.so {folder}; rm {folder}/libip*_REJECT.so")
+        settings = network.settings({"XTABLES_LIBDIR": folder}, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
+        done = network.app.run(DETOUR, "echo", "started", environ=settings, check=False)
     else:
         # The kernel has no such expression. Netlink datagrams are: 1 for "may it be used?", 2 to 5 for what stands,
         # rules and tables of either IP version, and the sixth is the guard.
-        done = injected(world, "sendto:error=ENOENT:when=6", MOCK_BACKEND=backend)
+        done = injected(network, "sendto", "error=ENOENT", 6, MOCK_BACKEND=backend)
     assert (done.returncode, done.stdout) == (0, "started\n"), done
     assert done.stderr.startswith(
         "imds-detour: the guard drops instead of rejecting, so that SDKs wait for a timeout: "
     )
     assert done.stderr.count("\n") == 2
-    dropped = world.app.run("curl", "-sS", "--max-time", "0.3", f"http://{METADATA}:8080/", check=False)
+    dropped = network.app.run("curl", "-sS", "--max-time", "0.3", f"http://{METADATA}:8080/", check=False)
     assert dropped.returncode == 28  # curl's "timed out"
-    assert world.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
-    assert world.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
-    refused = world.app.run("curl", "-sS", "--max-time", "2", f"http://{METADATA}:8080/", check=False)
+    assert network.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
+    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
+    refused = network.app.run("curl", "-sS", "--max-time", "2", f"http://{METADATA}:8080/", check=False)
     assert refused.returncode == 7  # the control: refused at once

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.hosts.crowd import Crowd
-from tests.support.hosts.stage import LONG
+from tests.support.hosts.cloud import LONG
+from tests.support.hosts.fleet import Fleet
 
 SMALL, LARGE = (50, 200) if LONG else (6, 18)
 LATE = 20.0 if LONG else 10.0
@@ -16,8 +16,8 @@ def test_a_crowd_is_verified_and_costs_as_much_each_as_a_few() -> None:
     """All are verified, by about two DNS queries and four requests each; processor time grows with their number."""
     outcomes = {}
     for size in (SMALL, LARGE):
-        with Crowd(size) as crowd:
-            outcomes[size] = crowd.start(MOCK_BACKEND="nft")
+        with Fleet(size) as fleet:
+            outcomes[size] = fleet.start(MOCK_BACKEND="nft")
     for size, seen in outcomes.items():
         assert seen.verified == size
         assert seen.requests == pytest.approx(4, abs=1)
@@ -26,10 +26,11 @@ def test_a_crowd_is_verified_and_costs_as_much_each_as_a_few() -> None:
     assert outcomes[LARGE].cpu < 2 * outcomes[SMALL].cpu
 
 
+@pytest.mark.slow
 def test_a_crowd_that_waits_does_not_come_in_step() -> None:
     """All started at one moment; when the mock appears, they come spread over the time of a pause."""
-    with Crowd(LARGE) as crowd:
-        seen = crowd.start(LATE, MOCK_BACKEND="nft")
+    with Fleet(LARGE) as fleet:
+        seen = fleet.start(LATE, MOCK_BACKEND="nft")
     assert seen.verified == LARGE
     assert len(seen.arrivals) == LARGE
     assert seen.busiest(0.02) < 0.5

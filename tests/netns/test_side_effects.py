@@ -6,20 +6,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.hosts.world import CTL, DETOUR, METADATA, MOCK
+from tests.support.faults.injection import Injection, strace
+from tests.support.hosts.network import CTL, DETOUR, METADATA, MOCK
 
 if TYPE_CHECKING:
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
 
 BOTH = {"ip": ["filter", "nat"], "ip6": ["filter", "nat"]}
 NONE: dict[str, list[str]] = {"ip": [], "ip6": []}
 
 
-def tables(world: World) -> dict[str, list[str]]:
+def tables(network: Network) -> dict[str, list[str]]:
     """Return the tables of legacy iptables that the app's host has, of both IP versions."""
     made = {}
     for version in BOTH:
-        with open(f"/proc/{world.app.pid}/net/{version}_tables_names") as names:
+        with open(f"/proc/{network.app.pid}/net/{version}_tables_names") as names:
             made[version] = sorted(names.read().split())
     return made
 
@@ -39,62 +40,63 @@ STARTS = {
 
 @pytest.mark.parametrize(("prefix", "backend", "status", "said"), STARTS.values(), ids=STARTS.keys())
 def test_a_start_that_does_not_use_legacy_iptables_makes_none_of_its_tables(
-    world: World, prefix: tuple[str, ...], backend: str, status: int, said: str
+    network: Network, prefix: tuple[str, ...], backend: str, status: int, said: str
 ) -> None:
     """Whether it goes on with nftables or is refused."""
-    world.start_mock()
-    environ = world.settings(None, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
-    done = world.app.run(*prefix, DETOUR, "true", environ=environ, check=False)
-    assert (done.returncode, tables(world)) == (status, NONE)
+    network.start_mock()
+    environ = network.settings(None, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
+    done = network.app.run(*prefix, DETOUR, "true", environ=environ, check=False)
+    assert (done.returncode, tables(network)) == (status, NONE)
     assert said in done.stderr
 
 
-def test_a_start_with_legacy_iptables_makes_the_two_that_it_uses(world: World) -> None:
+def test_a_start_with_legacy_iptables_makes_the_two_that_it_uses(network: Network) -> None:
     """The control: what is looked for above would be seen."""
-    world.start_mock()
-    assert tables(world) == NONE
-    assert world.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy").returncode == 0
-    assert tables(world) == BOTH
+    network.start_mock()
+    assert tables(network) == NONE
+    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy").returncode == 0
+    assert tables(network) == BOTH
 
 
-def test_a_plan_makes_no_table(world: World) -> None:
+def test_a_plan_makes_no_table(network: Network) -> None:
     """It says what would be made, for both firewalls, and makes nothing."""
-    done = world.app.run(CTL, "plan", environ=world.settings(None, MOCK_HOSTNAME=MOCK))
+    done = network.app.run(CTL, "plan", environ=network.settings(None, MOCK_HOSTNAME=MOCK))
     assert f"-A IMDS_DETOUR -d {METADATA}/32" in done.stdout
-    assert tables(world) == NONE
-    assert world.app.run("nft", "list", "ruleset").stdout == ""
+    assert tables(network) == NONE
+    assert network.app.run("nft", "list", "ruleset").stdout == ""
 
 
 @pytest.mark.parametrize("redirected", [True, False], ids=["a redirect in nftables", "no redirect"])
-def test_a_check_makes_no_table(world: World, *, redirected: bool) -> None:
+def test_a_check_makes_no_table(network: Network, *, redirected: bool) -> None:
     """A health check runs every few seconds, with every capability of the container."""
-    world.start_mock()
+    network.start_mock()
     if redirected:
-        assert world.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft").returncode == 0
-    listed = world.app.run("nft", "-s", "list", "ruleset").stdout
-    done = world.app.run(CTL, "check", environ=world.settings(None, MOCK_HOSTNAME=MOCK), check=False)
+        assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft").returncode == 0
+    listed = network.app.run("nft", "-s", "list", "ruleset").stdout
+    done = network.app.run(CTL, "check", environ=network.settings(None, MOCK_HOSTNAME=MOCK), check=False)
     assert done.returncode == (0 if redirected else 1)
     said = "by our rule" if redirected else f"{METADATA}:80 is not redirected by imds-detour"
     assert said in done.stdout + done.stderr
-    assert tables(world) == NONE
-    assert world.app.run("nft", "-s", "list", "ruleset").stdout == listed
+    assert tables(network) == NONE
+    assert network.app.run("nft", "-s", "list", "ruleset").stdout == listed
 
 
-UNSEEN = (
-    *("strace", "-f", "-o", "/dev/null", "-e", "inject=openat:error=EACCES"),
-    *("-P", "/proc/self/net/ip_tables_names", "-P", "/proc/self/net/ip6_tables_names"),
+UNSEEN = strace(
+    Injection("openat", "error=EACCES"),
+    children=True,
+    paths=("/proc/self/net/ip_tables_names", "/proc/self/net/ip6_tables_names"),
 )
 """Run a command that cannot see which tables there are, as where /proc is masked."""
 
 
-def test_where_the_tables_are_not_listed_a_check_looks_into_them(world: World) -> None:
+def test_where_the_tables_are_not_listed_a_check_looks_into_them(network: Network) -> None:
     """The control to the above, for that makes them; and what stands in there is seen, listed or not."""
-    world.start_mock()
-    environ = world.settings(None, MOCK_HOSTNAME=MOCK)
-    assert world.app.run(*UNSEEN, CTL, "check", environ=environ, check=False).returncode == 1
-    assert tables(world) == BOTH
-    assert world.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy").returncode == 0
+    network.start_mock()
+    environ = network.settings(None, MOCK_HOSTNAME=MOCK)
+    assert network.app.run(*UNSEEN, CTL, "check", environ=environ, check=False).returncode == 1
+    assert tables(network) == BOTH
+    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy").returncode == 0
     for prefix in ((), UNSEEN):
-        done = world.app.run(*prefix, CTL, "check", environ=environ, check=False)
+        done = network.app.run(*prefix, CTL, "check", environ=environ, check=False)
         assert done.returncode == 0, done
         assert done.stdout.endswith(", by our rule\n")

@@ -12,140 +12,154 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.hosts.network import CTL, INSTANCE, METADATA, MOCK, NAME, PORT
 from tests.support.hosts.sidecars import LISTEN, SECOND, Sidecar, asked, count, data, listed, move, translations, until
-from tests.support.hosts.world import CTL, INSTANCE, METADATA, MOCK, NAME, PORT
+from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
 
 
 @pytest.mark.parametrize("backend", ["auto", "legacy", "nft"])
-def test_it_closes_at_once_and_opens_when_the_mock_answers(world: World, sidecars: list[Sidecar], backend: str) -> None:
+def test_it_closes_at_once_and_opens_when_the_mock_answers(
+    network: Network, sidecars: list[Sidecar], backend: str
+) -> None:
     """Before there is a mock, even before its name is known, nobody gets out; then the app reads from the mock."""
-    world.start_dns()
-    sidecars.append(sidecar := Sidecar(world, MOCK_BACKEND=backend))
+    network.start_dns()
+    sidecars.append(sidecar := Sidecar(network, MOCK_BACKEND=backend))
     sidecar.says("aws is closed while there is no mock: .*connection refused")
-    assert "Connection refused" in asked(world) or "Failed to connect" in asked(world)
-    world.start_mock()
+    assert "Connection refused" in asked(network) or "Failed to connect" in asked(network)
+    network.start_mock()
     line = sidecar.says(f"{METADATA}:80 -> ")
     name = "legacy iptables" if backend == "legacy" else "nftables"
     assert f"-> {NAME} ({MOCK}:{PORT}), {name}, verified IMDSv2" in line
-    assert asked(world) == INSTANCE
+    assert asked(network) == INSTANCE
 
 
-@pytest.mark.parametrize("backend", ["legacy", "nft"])
-def test_it_follows_the_mock_to_another_address(world: World, sidecars: list[Sidecar], zone: str, backend: str) -> None:
+@pytest.mark.parametrize("backend", first_quick(["legacy", "nft"]))
+def test_it_follows_the_mock_to_another_address(
+    network: Network, sidecars: list[Sidecar], zone: str, backend: str
+) -> None:
     """The name leads elsewhere: soon after, so does the redirect, and the old mock hears no more."""
     assert zone
-    world.start_mock("--data", data(world, "i-00000000000000001"), at=MOCK)
-    world.start_mock("--data", data(world, "i-00000000000000002"), at=SECOND)
-    sidecars.append(sidecar := Sidecar(world, MOCK_BACKEND=backend))
+    network.start_mock("--data", data(network, "i-00000000000000001"), at=MOCK)
+    network.start_mock("--data", data(network, "i-00000000000000002"), at=SECOND)
+    sidecars.append(sidecar := Sidecar(network, MOCK_BACKEND=backend))
     sidecar.says("verified IMDSv2 i-00000000000000001")
     for address, instance in ((SECOND, "i-00000000000000002"), (MOCK, "i-00000000000000001")) * 2:
-        move(world, address)
+        move(network, address)
         changed = time.monotonic()
         sidecar.says(f"verified IMDSv2 {instance}")
         assert time.monotonic() - changed < 5, "1 s for the TTL, and some for a busy machine"
-        assert asked(world) == instance
-    assert len(translations(world, backend)) == 1
+        assert asked(network) == instance
+    assert len(translations(network, backend)) == 1
 
 
-def test_it_closes_when_the_mock_is_gone_and_opens_when_it_is_back(world: World, sidecars: list[Sidecar]) -> None:
+def test_it_closes_when_the_mock_is_gone_and_opens_when_it_is_back(network: Network, sidecars: list[Sidecar]) -> None:
     """The container is stopped and started: between the two, the app is refused at once."""
-    world.start_dns()
-    mock = world.start_mock()
-    sidecars.append(sidecar := Sidecar(world, "--every", "0.5"))
+    network.start_dns()
+    mock = network.start_mock()
+    sidecars.append(sidecar := Sidecar(network, "--every", "0.5"))
     sidecar.says("verified")
     mock.kill()
     sidecar.says("aws is closed while there is no mock")
-    assert INSTANCE not in asked(world)
-    assert translations(world, "nft") == []
-    world.start_mock()
+    assert INSTANCE not in asked(network)
+    assert translations(network, "nft") == []
+    network.start_mock()
     sidecar.says("verified")
-    assert asked(world) == INSTANCE
+    assert asked(network) == INSTANCE
 
 
-def test_dns_that_fails_closes_nothing_while_the_mock_answers(world: World, sidecars: list[Sidecar], zone: str) -> None:
+@pytest.mark.slow
+def test_dns_that_fails_closes_nothing_while_the_mock_answers(
+    network: Network, sidecars: list[Sidecar], zone: str
+) -> None:
     """It is the probe that decides, not a name server that is restarted."""
     assert zone
-    world.start_mock()
-    sidecars.append(sidecar := Sidecar(world, "--listen", LISTEN, "--every", "0.5"))
+    network.start_mock()
+    sidecars.append(sidecar := Sidecar(network, "--listen", LISTEN, "--every", "0.5"))
     sidecar.says("verified")
-    world.mock.run("rm", "/run/zone")
+    network.mock.run("rm", "/run/zone")
     failures = until(lambda: count(sidecar, "lookup_failures"), lambda value: value >= 2)
     assert failures >= 2
-    assert (sidecar.get("/readyz")[0], asked(world)) == (200, INSTANCE)
+    assert (sidecar.get("/readyz")[0], asked(network)) == (200, INSTANCE)
 
 
-def test_somebody_else_at_the_mocks_address_is_not_taken_for_it(world: World, sidecars: list[Sidecar]) -> None:
+@pytest.mark.slow
+def test_somebody_else_at_the_mocks_address_is_not_taken_for_it(network: Network, sidecars: list[Sidecar]) -> None:
     """The address is given to another container, which answers everything: the redirect closes."""
-    world.start_dns()
-    mock = world.start_mock()
-    sidecars.append(sidecar := Sidecar(world, "--every", "0.5"))
+    network.start_dns()
+    mock = network.start_mock()
+    sidecars.append(sidecar := Sidecar(network, "--every", "0.5"))
     sidecar.says("verified")
     mock.kill()
     mock.wait()
-    world.start_faulty("GET=body:<html>hello</html>")
+    network.start_faulty("GET=body:<html>hello</html>")
     sidecar.says("aws is closed while there is no mock: .*which is no instance id")
-    assert "hello" not in asked(world)
+    assert "hello" not in asked(network)
 
 
 @pytest.mark.parametrize("backend", ["legacy", "nft"])
-def test_sigterm_takes_everything_out_and_ends_with_0(world: World, sidecars: list[Sidecar], backend: str) -> None:
+def test_sigterm_takes_everything_out_and_ends_with_0(network: Network, sidecars: list[Sidecar], backend: str) -> None:
     """Within a second on a quiet machine; what others have there stays."""
-    world.start_dns()
-    world.start_mock()
-    before = world.foreign()
-    sidecars.append(sidecar := Sidecar(world, MOCK_BACKEND=backend))
+    network.start_dns()
+    network.start_mock()
+    before = network.foreign()
+    sidecars.append(sidecar := Sidecar(network, MOCK_BACKEND=backend))
     sidecar.says("verified")
     asked_to = time.monotonic()
     sidecar.process.send_signal(signal.SIGTERM)
     assert sidecar.ends() == 0
     assert time.monotonic() - asked_to < 5
-    assert (world.ours(), world.our_routes(), world.foreign()) == ("", "", before)
+    assert (network.ours(), network.our_routes(), network.foreign()) == ("", "", before)
 
 
-def test_sigterm_is_heard_before_there_is_a_mock(world: World, sidecars: list[Sidecar]) -> None:
+@pytest.mark.slow
+def test_sigterm_is_heard_before_there_is_a_mock(network: Network, sidecars: list[Sidecar]) -> None:
     """While the name server is silent, too."""
-    world.start_dns("silent")
-    sidecars.append(sidecar := Sidecar(world))
+    network.start_dns("silent")
+    sidecars.append(sidecar := Sidecar(network))
     sidecar.says("aws is closed while there is no mock")
     sidecar.process.send_signal(signal.SIGTERM)
     assert sidecar.ends() == 0
-    assert world.app.run("nft", "list", "ruleset").stdout == ""
+    assert network.app.run("nft", "list", "ruleset").stdout == ""
 
 
-def test_with_keep_the_redirect_outlives_it_and_the_next_one_takes_over(world: World, sidecars: list[Sidecar]) -> None:
+@pytest.mark.slow
+def test_with_keep_the_redirect_outlives_it_and_the_next_one_takes_over(
+    network: Network, sidecars: list[Sidecar]
+) -> None:
     """For a restart under load: the app sees nothing of it."""
-    world.start_dns()
-    world.start_mock()
+    network.start_dns()
+    network.start_mock()
     for _ in range(2):
-        sidecars.append(sidecar := Sidecar(world, "--keep"))
+        sidecars.append(sidecar := Sidecar(network, "--keep"))
         sidecar.says("verified")
         sidecar.process.send_signal(signal.SIGTERM)
         assert sidecar.ends() == 0
-        assert asked(world) == INSTANCE
-    assert len(translations(world, "nft")) == 1
+        assert asked(network) == INSTANCE
+    assert len(translations(network, "nft")) == 1
 
 
-def test_rules_that_somebody_takes_out_are_put_back(world: World, sidecars: list[Sidecar]) -> None:
+def test_rules_that_somebody_takes_out_are_put_back(network: Network, sidecars: list[Sidecar]) -> None:
     """A firewall that is flushed, as by a script that knows only itself; said once."""
-    world.start_dns()
-    world.start_mock()
-    sidecars.append(sidecar := Sidecar(world, "--every", "0.5"))
+    network.start_dns()
+    network.start_mock()
+    sidecars.append(sidecar := Sidecar(network, "--every", "0.5"))
     sidecar.says("verified")
-    standing = listed(world)
-    world.app.run("nft", "flush", "ruleset")
+    standing = listed(network)
+    network.app.run("nft", "flush", "ruleset")
     sidecar.says("another program has changed our firewall rules: they are put back")
-    until(lambda: listed(world), lambda now: now == standing)
-    assert asked(world) == INSTANCE
+    until(lambda: listed(network), lambda now: now == standing)
+    assert asked(network) == INSTANCE
 
 
-def test_sighup_looks_again_at_once(world: World, sidecars: list[Sidecar], zone: str) -> None:
+@pytest.mark.slow
+def test_sighup_looks_again_at_once(network: Network, sidecars: list[Sidecar], zone: str) -> None:
     """With an hour between probes, somebody who knows that the mock is gone need not wait."""
     assert zone
-    mock = world.start_mock()
-    sidecars.append(sidecar := Sidecar(world, "--every", "3600"))
+    mock = network.start_mock()
+    sidecars.append(sidecar := Sidecar(network, "--every", "3600"))
     sidecar.says("verified")
     mock.kill()
     mock.wait()
@@ -153,37 +167,37 @@ def test_sighup_looks_again_at_once(world: World, sidecars: list[Sidecar], zone:
     sidecar.says("aws is closed while there is no mock")
 
 
-def test_a_second_one_in_the_same_namespace_is_refused(world: World, sidecars: list[Sidecar]) -> None:
+def test_a_second_one_in_the_same_namespace_is_refused(network: Network, sidecars: list[Sidecar]) -> None:
     """Two would take turns in undoing each other's work; the first one goes on."""
-    world.start_dns()
-    world.start_mock()
-    sidecars.append(first := Sidecar(world))
+    network.start_dns()
+    network.start_mock()
+    sidecars.append(first := Sidecar(network))
     first.says("verified")
-    sidecars.append(second := Sidecar(world))
+    sidecars.append(second := Sidecar(network))
     second.says("another imds-detour sidecar is at work in this network namespace")
     assert second.ends() == 125
-    assert asked(world) == INSTANCE
+    assert asked(network) == INSTANCE
 
 
-def test_status_knows_what_the_sidecar_saw_last(world: World, sidecars: list[Sidecar]) -> None:
+def test_status_knows_what_the_sidecar_saw_last(network: Network, sidecars: list[Sidecar]) -> None:
     """Through a socket that belongs to the network namespace: no file, no port."""
-    world.start_dns()
-    world.start_mock()
-    sidecars.append(sidecar := Sidecar(world))
+    network.start_dns()
+    network.start_mock()
+    sidecars.append(sidecar := Sidecar(network))
     sidecar.says("verified")
-    probe = json.loads(world.app.run(CTL, "status", "--json").stdout)["probe"]
+    probe = json.loads(network.app.run(CTL, "status", "--json").stdout)["probe"]
     assert (probe["verified"], probe["text"]) == (True, f"aws: IMDSv2 {INSTANCE}")
-    assert world.app.run(CTL, "check", environ=world.settings()).returncode == 0
+    assert network.app.run(CTL, "check", environ=network.settings()).returncode == 0
 
 
-def test_health_readiness_metrics_and_a_page(world: World, sidecars: list[Sidecar]) -> None:
+def test_health_readiness_metrics_and_a_page(network: Network, sidecars: list[Sidecar]) -> None:
     """Ready means verified now, healthy is the process; the metrics are read by Prometheus' own parser."""
-    world.start_dns()
-    sidecars.append(sidecar := Sidecar(world, "--listen", LISTEN))
+    network.start_dns()
+    sidecars.append(sidecar := Sidecar(network, "--listen", LISTEN))
     sidecar.says("closed")
     assert sidecar.get("/healthz") == (200, "ok\n")
     assert sidecar.get("/readyz")[0] == 503
-    world.start_mock()
+    network.start_mock()
     sidecar.says("verified")
     assert sidecar.get("/readyz") == (200, "ok\n")
     families = {family.name: family for family in text_string_to_metric_families(sidecar.get("/metrics")[1])}
@@ -197,14 +211,14 @@ def test_health_readiness_metrics_and_a_page(world: World, sidecars: list[Sideca
     assert sidecar.get("/else")[0] == 404
 
 
-def test_a_client_that_says_nothing_holds_nobody_up_for_long(world: World, sidecars: list[Sidecar]) -> None:
+def test_a_client_that_says_nothing_holds_nobody_up_for_long(network: Network, sidecars: list[Sidecar]) -> None:
     """A connection that stays silent is dropped, and the next one is served."""
-    world.start_dns()
-    world.start_mock()
-    sidecars.append(sidecar := Sidecar(world, "--listen", LISTEN))
+    network.start_dns()
+    network.start_mock()
+    sidecars.append(sidecar := Sidecar(network, "--listen", LISTEN))
     sidecar.says("verified")
     host, port = LISTEN.split(":")
-    silent = world.app.popen("sh", "-c", f"exec 3<>/dev/tcp/{host}/{port}; cat", stdin=subprocess.PIPE)
+    silent = network.app.popen("sh", "-c", f"exec 3<>/dev/tcp/{host}/{port}; cat", stdin=subprocess.PIPE)
     assert sidecar.get("/healthz") == (200, "ok\n")
     silent.kill()
     silent.communicate()
@@ -221,9 +235,9 @@ def test_a_client_that_says_nothing_holds_nobody_up_for_long(world: World, sidec
     ],
 )
 def test_what_keeps_it_from_starting_is_one_line(
-    world: World, sidecars: list[Sidecar], flags: tuple[str, ...], reason: str
+    network: Network, sidecars: list[Sidecar], flags: tuple[str, ...], reason: str
 ) -> None:
     """Status 125, as for everything that cannot be begun."""
-    sidecars.append(sidecar := Sidecar(world, *flags))
+    sidecars.append(sidecar := Sidecar(network, *flags))
     sidecar.says(re.escape(reason))
     assert sidecar.ends() == 125

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.hosts.network import FAULTY_HTTP, INSTANCE, MOCK, PORT
 from tests.support.hosts.sidecars import LISTEN, SECOND, Sidecar, asked, count, data, move, share, until
-from tests.support.hosts.world import FAULTYHTTP, INSTANCE, MOCK, PORT
 
 if TYPE_CHECKING:
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
 
 WATCHED = 5.0
 """Seconds for which its processor time is watched."""
@@ -23,78 +23,84 @@ SOON = 5.0
 """Seconds: 1 for the TTL, some for a busy machine."""
 
 
-def test_waiting_for_a_mock_costs_little_and_it_is_found_soon(world: World, sidecars: list[Sidecar]) -> None:
+@pytest.mark.slow
+def test_waiting_for_a_mock_costs_little_and_it_is_found_soon(network: Network, sidecars: list[Sidecar]) -> None:
     """Every pod of a cluster may wait; searches are a second apart by then, and nothing happens in between."""
-    world.start_dns()
-    sidecars.append(sidecar := Sidecar(world))
+    network.start_dns()
+    sidecars.append(sidecar := Sidecar(network))
     sidecar.says("aws is closed while there is no mock")
     used = share(sidecar.process.pid, WATCHED)
     print(f"processor {used:.2%} over {WATCHED:g} s")  # noqa: T201  (a figure, for -rP)
     assert used < LITTLE
-    world.start_mock()
+    network.start_mock()
     there = time.monotonic()
     sidecar.says("verified")
     assert time.monotonic() - there < SOON
-    assert asked(world) == INSTANCE
+    assert asked(network) == INSTANCE
 
 
-def test_a_name_that_leads_where_no_mock_is_costs_little(world: World, sidecars: list[Sidecar], zone: str) -> None:
+@pytest.mark.slow
+def test_a_name_that_leads_where_no_mock_is_costs_little(network: Network, sidecars: list[Sidecar], zone: str) -> None:
     """The mock answers where it was: it is held to; the other place, silent, is led to once it answers."""
     assert zone
-    world.start_mock(at=MOCK)
-    world.start_mock(at=SECOND)
+    network.start_mock(at=MOCK)
+    network.start_mock(at=SECOND)
     chain = f"type filter hook input priority 0;\nip daddr {SECOND} tcp dport {PORT} drop"
-    world.mock.run("nft", f"table ip silent {{ chain silence {{ {chain}\n}}\n}}")
-    sidecars.append(sidecar := Sidecar(world, "--listen", LISTEN))
+    network.mock.run("nft", f"table ip silent {{ chain silence {{ {chain}\n}}\n}}")
+    sidecars.append(sidecar := Sidecar(network, "--listen", LISTEN))
     sidecar.says("verified")
-    move(world, SECOND)
+    move(network, SECOND)
     seen = count(sidecar, "lookups")
     until(lambda: count(sidecar, "lookups"), lambda value: value >= seen + 2)
     used = share(sidecar.process.pid, WATCHED)
     print(f"processor {used:.2%} over {WATCHED:g} s")  # noqa: T201  (a figure, for -rP)
     assert used < LITTLE
-    assert (sidecar.get("/readyz")[0], asked(world)) == (200, INSTANCE)
-    world.mock.run("nft", "delete table ip silent")
+    assert (sidecar.get("/readyz")[0], asked(network)) == (200, INSTANCE)
+    network.mock.run("nft", "delete table ip silent")
     there = time.monotonic()
     sidecar.says(re.escape(f"({SECOND}:{PORT})"))
     assert time.monotonic() - there < SOON
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", ["gone", "answers"])
 def test_services_that_share_an_address_follow_their_mock_together(
-    world: World, sidecars: list[Sidecar], zone: str, old: str
+    network: Network, sidecars: list[Sidecar], zone: str, old: str
 ) -> None:
     """One mock for aws and gcp moves: both are verified at its new address soon after."""
     assert zone
-    mock = world.start_mock("--data", data(world, "i-00000000000000001"), at=MOCK)
-    sidecars.append(sidecar := Sidecar(world, "--listen", LISTEN, "--every", "1", MOCK_ENDPOINTS="aws,gcp"))
+    mock = network.start_mock("--data", data(network, "i-00000000000000001"), at=MOCK)
+    sidecars.append(sidecar := Sidecar(network, "--listen", LISTEN, "--every", "1", MOCK_ENDPOINTS="aws,gcp"))
     sidecar.says("verified IMDSv2 i-00000000000000001")
     sidecar.says("verified gcp")
-    world.start_mock("--data", data(world, "i-00000000000000002"), at=SECOND)
+    network.start_mock("--data", data(network, "i-00000000000000002"), at=SECOND)
     if old == "gone":
         mock.kill()
         mock.wait()
-    move(world, SECOND)
+    move(network, SECOND)
     moved = time.monotonic()
     sidecar.says(re.escape(f"({SECOND}:{PORT})") + ".*verified IMDSv2 i-00000000000000002")
     sidecar.says(re.escape(f"({SECOND}:{PORT})") + ".*verified gcp")
     assert time.monotonic() - moved < SOON
     assert until(lambda: sidecar.get("/readyz")[0], lambda status: status == 200) == 200
-    assert asked(world) == "i-00000000000000002"
+    assert asked(network) == "i-00000000000000002"
 
 
-def test_nobody_moves_to_a_mock_that_does_not_answer_for_all(world: World, sidecars: list[Sidecar], zone: str) -> None:
+@pytest.mark.slow
+def test_nobody_moves_to_a_mock_that_does_not_answer_for_all(
+    network: Network, sidecars: list[Sidecar], zone: str
+) -> None:
     """Where the name leads, aws is answered and gcp is not: both stay where both are answered, until that one goes."""
     assert zone
-    mock = world.start_mock(at=MOCK)
-    sidecars.append(sidecar := Sidecar(world, "--listen", LISTEN, "--every", "0.5", MOCK_ENDPOINTS="aws,gcp"))
+    mock = network.start_mock(at=MOCK)
+    sidecars.append(sidecar := Sidecar(network, "--listen", LISTEN, "--every", "0.5", MOCK_ENDPOINTS="aws,gcp"))
     sidecar.says("verified IMDSv2")
     sidecar.says("verified gcp")
-    world.start(world.mock, sys.executable, FAULTYHTTP, f"{SECOND}:{PORT}", "GET=body:i-00000000000000002")
-    move(world, SECOND)
+    network.start(network.mock, sys.executable, FAULTY_HTTP, f"{SECOND}:{PORT}", "GET=body:i-00000000000000002")
+    move(network, SECOND)
     seen = count(sidecar, "lookups")
     until(lambda: count(sidecar, "lookups"), lambda value: value >= seen + 3)
-    assert (sidecar.get("/readyz")[0], asked(world)) == (200, INSTANCE)
+    assert (sidecar.get("/readyz")[0], asked(network)) == (200, INSTANCE)
     mock.kill()
     sidecar.says("gcp is closed while there is no mock")
-    assert until(lambda: asked(world), lambda seen: seen == "i-00000000000000002") == "i-00000000000000002"
+    assert until(lambda: asked(network), lambda seen: seen == "i-00000000000000002") == "i-00000000000000002"

@@ -8,56 +8,58 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.hosts.cloud import BACKENDS
+from tests.support.hosts.network import CTL, INSTANCE, METADATA, MOCK, PORT
 from tests.support.hosts.sidecars import LISTEN, Sidecar, asked, count, until
-from tests.support.hosts.stage import BACKENDS
-from tests.support.hosts.world import CTL, INSTANCE, METADATA, MOCK, PORT
 
 if TYPE_CHECKING:
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
 
 METADATA6 = "fd00:ec2::254"
 
 
-def test_a_helper_that_is_killed_is_replaced(world: World, sidecars: list[Sidecar]) -> None:
+def test_a_helper_that_is_killed_is_replaced(network: Network, sidecars: list[Sidecar]) -> None:
     """As by the kernel, for want of memory: it is said once, the app notices nothing, and rules are kept as ever."""
-    world.start_dns()
-    world.start_mock()
-    sidecars.append(sidecar := Sidecar(world, "--every", "0.5", MOCK_BACKEND="legacy"))
+    network.start_dns()
+    network.start_mock()
+    sidecars.append(sidecar := Sidecar(network, "--every", "0.5", MOCK_BACKEND="legacy"))
     sidecar.says("verified")
     helpers = subprocess.run(["pgrep", "-P", str(sidecar.process.pid)], capture_output=True, text=True, check=True)
     for helper in helpers.stdout.split():
         subprocess.run(["kill", "-KILL", helper], check=True)
     sidecar.says("the firewall helper ended early; another one is started")
-    assert asked(world) == INSTANCE
-    world.app.run("iptables-legacy", "-t", "nat", "-F")  # which a look at the rules notices, or two probes
-    assert until(lambda: asked(world), lambda seen: seen == INSTANCE) == INSTANCE
+    assert asked(network) == INSTANCE
+    network.app.run("iptables-legacy", "-t", "nat", "-F")  # which a look at the rules notices, or two probes
+    assert until(lambda: asked(network), lambda seen: seen == INSTANCE) == INSTANCE
     sidecar.process.send_signal(signal.SIGTERM)
     assert sidecar.ends() == 0
-    assert world.ours() == ""
+    assert network.ours() == ""
 
 
-def test_rules_that_cannot_be_read_for_a_while_do_not_end_it(world: World, sidecars: list[Sidecar]) -> None:
+@pytest.mark.slow
+def test_rules_that_cannot_be_read_for_a_while_do_not_end_it(network: Network, sidecars: list[Sidecar]) -> None:
     """Here there is no descriptor for it to ask the kernel with; what fails is told once, and tried again."""
-    world.start_mock()
-    sidecars.append(sidecar := Sidecar(world, "--every", "0.5", MOCK_HOSTNAME=MOCK))
+    network.start_mock()
+    sidecars.append(sidecar := Sidecar(network, "--every", "0.5", MOCK_HOSTNAME=MOCK))
     sidecar.says("verified")
     limit = ("prlimit", "--pid", str(sidecar.process.pid))
     subprocess.run([*limit, "--nofile=3:1024"], check=True)
     sidecar.says("our firewall rules cannot be read: .*; it is tried again")
     subprocess.run([*limit, "--nofile=1024:1024"], check=True)
-    assert until(lambda: asked(world), lambda seen: seen == INSTANCE) == INSTANCE
-    world.app.run("nft", "flush", "ruleset")
+    assert until(lambda: asked(network), lambda seen: seen == INSTANCE) == INSTANCE
+    network.app.run("nft", "flush", "ruleset")
     sidecar.says("our firewall rules.*: they are put back")
 
 
-def test_what_it_could_not_write_itself_is_not_laid_to_others(world: World, sidecars: list[Sidecar]) -> None:
+@pytest.mark.slow
+def test_what_it_could_not_write_itself_is_not_laid_to_others(network: Network, sidecars: list[Sidecar]) -> None:
     """An iptables command holds the lock while the mock goes. Others' changes are shown in test_sidecar.py."""
-    world.start_dns()
-    mock = world.start_mock()
-    sidecars.append(sidecar := Sidecar(world, "--every", "0.5", "--listen", LISTEN))
+    network.start_dns()
+    mock = network.start_mock()
+    sidecars.append(sidecar := Sidecar(network, "--every", "0.5", "--listen", LISTEN))
     sidecar.says("verified")
-    world.app.run("touch", "/run/xtables.lock")
-    holder = world.app.popen(
+    network.app.run("touch", "/run/xtables.lock")
+    holder = network.app.popen(
         "flock", "/run/xtables.lock", "sh", "-c", "echo held; cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert holder.stdout is not None
@@ -66,43 +68,48 @@ def test_what_it_could_not_write_itself_is_not_laid_to_others(world: World, side
     sidecar.says("table nat: an iptables command holds the firewall's lock.*; it is tried again")
     holder.communicate()
     sidecar.says("our firewall rules are not as they should be: they are put back")
-    assert until(lambda: "dnat" in rules(world), lambda there: not there) is False
+    assert until(lambda: "dnat" in rules(network), lambda there: not there) is False
     assert count(sidecar, "repairs") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_ipv6_that_comes_later_is_guarded_and_redirected(world: World, sidecars: list[Sidecar], backend: str) -> None:
+def test_ipv6_that_comes_later_is_guarded_and_redirected(
+    network: Network, sidecars: list[Sidecar], backend: str
+) -> None:
     """As when a container joins a network that has it: the other metadata address is closed, and led to the mock."""
-    world.without_ipv6()
-    world.mock.ip("address", "add", "fd88::3/64", "dev", "eth0", "nodad")
-    world.app.write("hosts", f"{MOCK} mock_metadata\nfd88::3 mock_metadata\n")
-    world.start(world.mock, *mock_on_both())
-    sidecars.append(sidecar := Sidecar(world, "--every", "0.5", MOCK_BACKEND=backend))
+    network.without_ipv6()
+    network.mock.ip("address", "add", "fd88::3/64", "dev", "eth0", "nodad")
+    network.app.write("hosts", f"{MOCK} mock_metadata\nfd88::3 mock_metadata\n")
+    network.start(network.mock, *mock_on_both())
+    sidecars.append(sidecar := Sidecar(network, "--every", "0.5", MOCK_BACKEND=backend))
     sidecar.says(f"{METADATA}:80 -> .*verified")
-    assert METADATA6 not in rules(world)  # the control
+    assert METADATA6 not in rules(network)  # the control
     for device in ("all", "default", "lo", "eth0"):
-        world.app.run("sh", "-c", f"echo 0 > /proc/sys/net/ipv6/conf/{device}/disable_ipv6")
-    until(lambda: rules(world), lambda listed: METADATA6 in listed)  # closed already, while there is no way to the mock
-    world.app.ip("address", "add", "fd88::2/64", "dev", "eth0", "nodad")
+        network.app.run("sh", "-c", f"echo 0 > /proc/sys/net/ipv6/conf/{device}/disable_ipv6")
+    until(
+        lambda: rules(network), lambda listed: METADATA6 in listed
+    )  # closed already, while there is no way to the mock
+    network.app.ip("address", "add", "fd88::2/64", "dev", "eth0", "nodad")
     sidecar.says(rf"\[{METADATA6}\]:80 -> .*verified")
-    refused = world.app.run("curl", "-sS", "--max-time", "5", f"http://[{METADATA6}]:8080/", check=False).stderr
+    refused = network.app.run("curl", "-sS", "--max-time", "5", f"http://[{METADATA6}]:8080/", check=False).stderr
     assert "Connection refused" in refused or "Failed to connect" in refused
-    ids = world.app.run("curl", "-sS", "--fail", f"http://[{METADATA6}]/latest/meta-data/instance-id").stdout
-    assert (ids, asked(world)) == (INSTANCE, INSTANCE)
+    ids = network.app.run("curl", "-sS", "--fail", f"http://[{METADATA6}]/latest/meta-data/instance-id").stdout
+    assert (ids, asked(network)) == (INSTANCE, INSTANCE)
     sidecar.process.send_signal(signal.SIGTERM)
     assert sidecar.ends() == 0
-    assert (METADATA in rules(world), METADATA6 in rules(world)) == (False, False)
+    assert (METADATA in rules(network), METADATA6 in rules(network)) == (False, False)
 
 
-def test_a_hosts_file_that_is_written_anew_gets_its_names_back(world: World, sidecars: list[Sidecar]) -> None:
+def test_a_hosts_file_that_is_written_anew_gets_its_names_back(network: Network, sidecars: list[Sidecar]) -> None:
     """The kubelet writes a pod's file at each container's start, and knows nothing of our line."""
-    world.start_mock()
-    sidecars.append(sidecar := Sidecar(world, "--every", "0.5", MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp"))
+    network.start_mock()
+    sidecars.append(sidecar := Sidecar(network, "--every", "0.5", MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp"))
     sidecar.says("verified")
     fresh = "127.0.0.1 localhost\n10.88.0.2 pod\n"
-    world.app.write("hosts", fresh)
+    network.app.write("hosts", fresh)
     line = f"{METADATA}\tmetadata.google.internal metadata.google.internal.\t# imds-detour\n"
-    assert until(lambda: world.app.run("cat", "/etc/hosts").stdout, lambda seen: seen != fresh) == line + fresh
+    assert until(lambda: network.app.run("cat", "/etc/hosts").stdout, lambda seen: seen != fresh) == line + fresh
 
 
 def mock_on_both() -> tuple[str, ...]:
@@ -110,6 +117,6 @@ def mock_on_both() -> tuple[str, ...]:
     return (CTL, "mock", "--listen", f"[::]:{PORT}")
 
 
-def rules(world: World) -> str:
+def rules(network: Network) -> str:
     """Return the rules of the app's host, of both backends and IP versions."""
-    return world.app.run("sh", "-c", "iptables-legacy-save; ip6tables-legacy-save; nft list ruleset").stdout
+    return network.app.run("sh", "-c", "iptables-legacy-save; ip6tables-legacy-save; nft list ruleset").stdout

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_detour.process import handover
-from tests.support.hosts.stage import LONG
-from tests.support.hosts.world import BUNDLED, DETOUR, MOCK, NAME, SETTINGS, World
-from tests.support.judges import standing
+from tests.support.hosts.cloud import LONG
+from tests.support.hosts.network import BUNDLED, DETOUR, MOCK, NAME, SETTINGS, Network
+from tests.support.judges import rules_listing
+from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,9 +45,9 @@ delays: dict[str, list[float]] = {}
 
 
 @pytest.fixture(scope="module")
-def waiting() -> Iterator[World]:
-    """Give a world where everything can be waited for: silent servers of each kind."""
-    with World() as made:
+def waiting() -> Iterator[Network]:
+    """Give a network where everything can be waited for: silent servers of each kind."""
+    with Network() as made:
         made.start_dns("silent")
         made.start_faulty("GET=stall", "PUT=stall", port="1338")
         made.mock.run("iptables-legacy", "-A", "INPUT", "-p", "tcp", "--dport", "7777", "-j", "DROP")
@@ -66,13 +67,13 @@ WAITS = {
 
 @contextmanager
 def started(
-    world: World, *command: str, as_pid_1: bool, **settings: str
+    network: Network, *command: str, as_pid_1: bool, **settings: str
 ) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Start a command on the app's host and give it, with the number of the process to signal."""
     environ = {**SETTINGS, **settings}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     start = (*(PID_1 if as_pid_1 else ()), "prlimit", "--core=0", *command)  # to write a core file takes seconds
-    with world.app.popen(*start, environ=environ, **pipes) as process:
+    with network.app.popen(*start, environ=environ, **pipes) as process:
         try:
             yield process, _first_child(process.pid) if as_pid_1 else process.pid
         finally:
@@ -119,7 +120,7 @@ def read_until(process: subprocess.Popen[str], text: str) -> None:
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
 @pytest.mark.parametrize("wait", WAITS)
 @pytest.mark.parametrize("name", STOPS)
-def test_a_stop_while_waiting_is_honoured_at_once(waiting: World, name: str, wait: str, as_pid_1: bool) -> None:
+def test_a_stop_while_waiting_is_honoured_at_once(waiting: Network, name: str, wait: str, as_pid_1: bool) -> None:
     """Status 128+n within a tenth of a second, no app, nobody left, nothing in the firewall but the guard."""
     number = STOPS[name]
     run = started(waiting, DETOUR, "echo", "started", as_pid_1=as_pid_1, **{**SETTLED, **WAITS[wait]})
@@ -150,7 +151,7 @@ def test_a_stop_while_waiting_is_honoured_at_once(waiting: World, name: str, wai
     }
 
 
-def test_pid_1_without_care_ignores_a_stop(waiting: World) -> None:
+def test_pid_1_without_care_ignores_a_stop(waiting: Network) -> None:
     """Negative control: as PID 1, a program that sets no handler does not notice SIGTERM."""
     with started(waiting, "sh", "-c", "echo ready; exec sleep 30", as_pid_1=True) as (process, target):
         assert process.stdout is not None
@@ -169,7 +170,8 @@ socket.getaddrinfo(sys.argv[1], 80)
 """
 
 
-def test_a_naive_wrapper_hears_a_stop_when_its_look_up_is_over(waiting: World) -> None:
+@pytest.mark.slow
+def test_a_naive_wrapper_hears_a_stop_when_its_look_up_is_over(waiting: Network) -> None:
     """Negative control: a handler in Python waits for libc, which waits for a silent DNS server."""
     command = (sys.executable, "-c", LOOKS_UP, NAME)
     with started(waiting, *command, as_pid_1=False) as (process, target):
@@ -182,7 +184,7 @@ def test_a_naive_wrapper_hears_a_stop_when_its_look_up_is_over(waiting: World) -
             process.wait(timeout=1)
 
 
-def test_the_firewall_helpers_have_none_of_the_apps_streams(waiting: World) -> None:
+def test_the_firewall_helpers_have_none_of_the_apps_streams(waiting: Network) -> None:
     """Whoever reads the app's output, or feeds it, sees its end; the control is the wrapper, which has all three."""
     run = started(waiting, DETOUR, "true", as_pid_1=False, **SETTLED, **WAITS["refused port"])
     with run as (process, target):
@@ -200,7 +202,7 @@ def _streams(number: int) -> list[str]:
     return [os.readlink(f"/proc/{number}/fd/{stream}") for stream in (0, 1, 2)]
 
 
-def test_an_ignored_stop_stays_ignored(waiting: World) -> None:
+def test_an_ignored_stop_stays_ignored(waiting: Network) -> None:
     """What the parent had ignored (nohup) does not stop the wait either; something else does."""
     script = f"trap '' HUP; exec {DETOUR} echo started"
     with started(waiting, "sh", "-c", script, as_pid_1=False, **SETTLED, **WAITS["refused port"]) as (process, target):
@@ -211,9 +213,9 @@ def test_an_ignored_stop_stays_ignored(waiting: World) -> None:
 
 
 @pytest.fixture(scope="module")
-def working() -> Iterator[World]:
-    """Give a world where the app starts."""
-    with World() as made:
+def working() -> Iterator[Network]:
+    """Give a network where the app starts."""
+    with Network() as made:
         made.start_mock("--quiet")  # nobody reads what it logs, and a pipe holds 64 KiB of it
         yield made
 
@@ -226,7 +228,7 @@ STARTS = (DETOUR, "sh", "-c", APP)
 
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
 @pytest.mark.parametrize("name", STOPS)
-def test_after_exec_the_signal_is_the_apps(working: World, name: str, as_pid_1: bool) -> None:
+def test_after_exec_the_signal_is_the_apps(working: Network, name: str, as_pid_1: bool) -> None:
     """Nothing of ours stands between it and whoever sends it."""
     with started(working, *STARTS, as_pid_1=as_pid_1) as (process, target):
         assert process.stdout is not None
@@ -252,6 +254,7 @@ zlib.compress(noise, 9)
 """A main thread that is in the midst of C for some seconds, and does not look whether a signal has come."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("watched", "seconds"), [("watched", (0, 0.5)), ("alone", (0.5, 60))])
 def test_a_stop_is_acted_on_while_python_cannot(watched: str, seconds: tuple[float, float]) -> None:
     """As in the instant between a look for signals and a wait for a reply; the control is the handlers alone."""
@@ -300,14 +303,14 @@ class Stopped:
 
 
 def stop_after(
-    world: World, number: int, seconds: float, *, as_pid_1: bool, command: Sequence[str] = STARTS, **settings: str
+    network: Network, number: int, seconds: float, *, as_pid_1: bool, command: Sequence[str] = STARTS, **settings: str
 ) -> Stopped:
     """Start, stop after a while, and say how it ended and how many seconds after the stop.
 
     For PID 1, and by the bundle, the time counts from when it hears stops, caught or blocked: before that the kernel
     drops them, or they hit the program that executes ours.
     """
-    with started(world, *command, as_pid_1=as_pid_1, **settings) as (process, target), _watched(target) as end:
+    with started(network, *command, as_pid_1=as_pid_1, **settings) as (process, target), _watched(target) as end:
         assert process.stdout is not None
         assert process.stderr is not None
         while (as_pid_1 or BUNDLED) and not _hears(target):
@@ -405,19 +408,19 @@ def _hears(number: int) -> bool:
     return any(all(mask >> (stop - 1) & 1 for stop in handover.STOPS) for mask in masks)
 
 
-def time_of_a_start(world: World, **settings: str) -> float:
+def time_of_a_start(network: Network, **settings: str) -> float:
     """Return how many seconds a start takes to the app's first word, on this machine and just now."""
     seconds = []
     for _ in range(5):
         began = time.monotonic()
-        with started(world, *STARTS, as_pid_1=False, **settings) as (process, _target):
+        with started(network, *STARTS, as_pid_1=False, **settings) as (process, _target):
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
             seconds.append(time.monotonic() - began)
     return statistics.median(seconds)
 
 
-def stop_often(world: World, runs: int, latest: float, *, as_pid_1: bool, **settings: str) -> dict[str, int]:
+def stop_often(network: Network, runs: int, latest: float, *, as_pid_1: bool, **settings: str) -> dict[str, int]:
     """Stop as many starts, each of IN_TURN at random offsets, and count the ends.
 
     Each leaves no redirect without the guard, and is on time; where one is late, it is so by chance: not again at the
@@ -427,9 +430,9 @@ def stop_often(world: World, runs: int, latest: float, *, as_pid_1: bool, **sett
     for run in range(runs):
         name = IN_TURN[run % len(IN_TURN)]
         offset = random.uniform(0, latest)  # noqa: S311  (chance is the point)
-        stopped.append(_stop_once(world, name, offset, as_pid_1=as_pid_1, **settings))
+        stopped.append(_stop_once(network, name, offset, as_pid_1=as_pid_1, **settings))
         if stopped[-1].late:
-            again = _stop_once(world, name, offset, as_pid_1=as_pid_1, **settings)
+            again = _stop_once(network, name, offset, as_pid_1=as_pid_1, **settings)
             assert not again.late, (name, offset, stopped[-1], again)
     own = [one.delay - one.waited for one in stopped]
     assert statistics.median(own) <= ON_TIME, own
@@ -441,13 +444,13 @@ def stop_often(world: World, runs: int, latest: float, *, as_pid_1: bool, **sett
     return counted
 
 
-def _stop_once(world: World, name: str, offset: float, *, as_pid_1: bool, **settings: str) -> Stopped:
-    end = stop_after(world, STOPS[name], offset, as_pid_1=as_pid_1, **settings)
+def _stop_once(network: Network, name: str, offset: float, *, as_pid_1: bool, **settings: str) -> Stopped:
+    end = stop_after(network, STOPS[name], offset, as_pid_1=as_pid_1, **settings)
     assert end.how in (IN_WRAPPER, BETWEEN, IN_APP, AGAIN, *OF_PIP), (name, offset, end)
-    listed = world.app.run("sh", "-c", standing.LISTED).stdout
-    assert not standing.unguarded(listed), (name, offset, end, listed)
-    if standing.redirected(listed):  # a guard alone may stay, and while somebody holds the lock it has to
-        world.app.run("sh", "-c", CLEAN)
+    listed = network.app.run("sh", "-c", rules_listing.LISTED).stdout
+    assert not rules_listing.unguarded(listed), (name, offset, end, listed)
+    if rules_listing.redirected(listed):  # a guard alone may stay, and while somebody holds the lock it has to
+        network.app.run("sh", "-c", CLEAN)
     return end
 
 
@@ -491,7 +494,7 @@ while True:
 
 
 @pytest.mark.parametrize(("how", "late"), [("asleep", True), ("busy", False), ("at once", False)])
-def test_who_ends_late_by_its_own_fault_is_seen(waiting: World, how: str, late: bool) -> None:
+def test_who_ends_late_by_its_own_fault_is_seen(waiting: Network, how: str, late: bool) -> None:
     """Control of the judge: sleep is the wrapper's fault, and to wait for a processor is not."""
     command = (sys.executable, "-c", DAWDLES, how)
     end = stop_after(waiting, signal.SIGTERM, 0, as_pid_1=True, command=command)
@@ -499,9 +502,9 @@ def test_who_ends_late_by_its_own_fault_is_seen(waiting: World, how: str, late: 
     assert how == "at once" or end.delay > ON_TIME
 
 
-@pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
-@pytest.mark.parametrize("way", WORKS)
-def test_a_stop_at_any_moment_is_not_lost(working: World, way: str, as_pid_1: bool) -> None:
+@pytest.mark.parametrize("as_pid_1", first_quick([False, True]), ids=["a process", "PID 1"])
+@pytest.mark.parametrize("way", first_quick(WORKS))
+def test_a_stop_at_any_moment_is_not_lost(working: Network, way: str, as_pid_1: bool) -> None:
     """At random offsets from the start to well after exec: the end is 128+n, or the signal's, or the app got it."""
     runs, latest = RUNS if way == "legacy" else RUNS // 4, LATEST * time_of_a_start(working, **WORKS[way])
     counted = stop_often(working, runs, latest, as_pid_1=as_pid_1, **WORKS[way])
@@ -510,7 +513,7 @@ def test_a_stop_at_any_moment_is_not_lost(working: World, way: str, as_pid_1: bo
 
 
 @pytest.fixture
-def held(waiting: World) -> Iterator[None]:
+def held(waiting: Network) -> Iterator[None]:
     """Keep the lock of iptables, for which our firewall helper then waits."""
     command = ("flock", "/run/xtables.lock", "sh", "-c", "echo held; exec cat")
     with waiting.app.popen(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
@@ -522,10 +525,11 @@ def held(waiting: World) -> Iterator[None]:
         holder.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
 @pytest.mark.parametrize("wait", [*WAITS, "busy firewall"])
 def test_a_stop_at_any_moment_of_a_wait_ends_it(
-    waiting: World, wait: str, as_pid_1: bool, request: pytest.FixtureRequest
+    waiting: Network, wait: str, as_pid_1: bool, request: pytest.FixtureRequest
 ) -> None:
     """Whatever it waits for, and whenever: 128+n, nothing in the firewall but the guard, and nobody is left."""
     if wait == "busy firewall":
@@ -533,7 +537,7 @@ def test_a_stop_at_any_moment_of_a_wait_ends_it(
     settings = {"MOCK_TIMEOUT": "30", **WAITS.get(wait, WAITS["refused port"])}
     counted = stop_often(waiting, max(RUNS // 5, len(IN_TURN)), 1.5, as_pid_1=as_pid_1, **settings)
     assert set(counted) <= {IN_WRAPPER, *(() if as_pid_1 else OF_PIP)}
-    assert not standing.redirected(waiting.app.run("sh", "-c", standing.LISTED).stdout)
+    assert not rules_listing.redirected(waiting.app.run("sh", "-c", rules_listing.LISTED).stdout)
 
 
 BLOCKS_TERM = """
@@ -545,7 +549,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 TAKES_TERM = "import signal; print(int(signal.sigwait([signal.SIGTERM])))"
 
 
-def test_a_stop_that_was_blocked_before_us_waits_for_the_app(working: World) -> None:
+def test_a_stop_that_was_blocked_before_us_waits_for_the_app(working: Network) -> None:
     """As PID 1 and at any moment: who blocks it first gets it, with nothing lost between us and the app."""
     command = (sys.executable, "-c", BLOCKS_TERM, DETOUR, sys.executable, "-c", TAKES_TERM)
     latest = LATEST * time_of_a_start(working)

@@ -8,54 +8,57 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.hosts.family import FAMILIES
-from tests.support.hosts.stage import BACKENDS, LONG, REDIRECTED, SERVERS_PORT, Stage
+from tests.support.hosts.cloud import BACKENDS, LONG, REDIRECTED, SERVERS_PORT, Cloud
+from tests.support.hosts.ip_version import IP_VERSIONS
+from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.hosts.stage import Program
+    from tests.support.hosts.cloud import Program
 
 SWAPS = 1_000 if LONG else 30
 CONNECTS = 10_000 if LONG else 500
 
 
-@pytest.fixture(params=FAMILIES)
-def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+@pytest.fixture(params=first_quick(IP_VERSIONS))
+def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
     """Give the fake real service R, and the mocks A and B."""
-    with Stage(request.param) as made:
+    with Cloud(request.param) as made:
         yield made
 
 
-def writer(stage: Stage, backend: str, enough: int, *mocks: str) -> Program:
+def writer(cloud: Cloud, backend: str, enough: int, *mocks: str) -> Program:
     """Start a writer of our rules, and return when they stand for the first time."""
-    started = stage.program(stage.app, "clients/writer.py", backend, str(enough), f"{stage.family.metadata},80", *mocks)
+    started = cloud.program(
+        cloud.app, "clients/rewrite_rules.py", backend, str(enough), f"{cloud.ip.metadata},80", *mocks
+    )
     assert started.says() == "ready"
     return started
 
 
-def connector(stage: Stage, enough: int) -> Program:
+def connector(cloud: Cloud, enough: int) -> Program:
     """Start a client that connects to the metadata address all the time, and return after its first connection."""
-    started = stage.program(stage.app, "clients/connector.py", stage.family.metadata, "80", str(enough))
+    started = cloud.program(cloud.app, "clients/reconnect.py", cloud.ip.metadata, "80", str(enough))
     assert started.says() == "started"
     return started
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_no_connection_is_lost_or_escapes_while_the_target_is_swapped(stage: Stage, backend: str) -> None:
+def test_no_connection_is_lost_or_escapes_while_the_target_is_swapped(cloud: Cloud, backend: str) -> None:
     """Connections in a row, and every other way beside them: A or B answers each, and the real service sees nothing."""
-    before = stage.seen()
-    swapper = writer(stage, backend, SWAPS, *stage.mocks)
-    client = connector(stage, CONNECTS)
-    hammer = stage.program(stage.app, "clients/hammer.py", stage.family.metadata)
+    before = cloud.seen()
+    swapper = writer(cloud, backend, SWAPS, *cloud.mocks)
+    client = connector(cloud, CONNECTS)
+    flood = cloud.program(cloud.app, "clients/flood.py", cloud.ip.metadata)
     swapper.tell("go")
     assert client.says() == swapper.says() == "enough"
-    outcomes = hammer.ask("20")
+    outcomes = flood.ask("20")
     answers, swaps = json.loads(client.end()), int(swapper.end())
     print(f"{backend}: {swaps} swaps under {sum(answers.values())} connects, {answers}")  # noqa: T201  (figures, for -rP)
     assert set(answers) == {"A", "B"}, answers
     assert outcomes == REDIRECTED
-    assert stage.seen() == before
+    assert cloud.seen() == before
 
 
 NAIVE = {
@@ -72,46 +75,46 @@ NAIVE = {
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_swapping_by_two_commands_does_lose_connections(stage: Stage, backend: str) -> None:
+def test_swapping_by_two_commands_does_lose_connections(cloud: Cloud, backend: str) -> None:
     """The control: between the two the real service answers, and both witnesses see it."""
-    family = stage.family
-    targets = [family.at(mock.rpartition(",")[0], SERVERS_PORT) for mock in stage.mocks]
-    words = {"iptables": family.iptables, "nft": family.nft, "metadata": family.metadata}
+    ip = cloud.ip
+    targets = [ip.at(mock.rpartition(",")[0], SERVERS_PORT) for mock in cloud.mocks]
+    words = {"iptables": ip.iptables, "nft": ip.nft, "metadata": ip.metadata}
     once = "\n".join(step.format(**words, to=to) for to in targets for step in NAIVE[backend])
-    chain = f"add chain {family.nft} naive out {{ type nat hook output priority -100; }}"
-    stage.app.run("nft", f"add table {family.nft} naive; {chain}")
+    chain = f"add chain {ip.nft} naive out {{ type nat hook output priority -100; }}"
+    cloud.app.run("nft", f"add table {ip.nft} naive; {chain}")
     # A rule for nobody: without any, the kernel ends connection tracking, and connections hang that are open just then.
-    unused = "192.0.2.1" if family.version == 4 else "2001:db8::1"
+    unused = "192.0.2.1" if ip.version == 4 else "2001:db8::1"
     target = ("-j", "DNAT", "--to-destination", unused)
-    stage.app.run(family.iptables, "-t", "nat", "-A", "PREROUTING", "-d", unused, *target)
-    stage.app.run("sh", "-euc", once)
-    before = stage.seen()
-    swapper = stage.app.popen("sh", "-euc", f"until [ -e /run/enough ]; do\n{once}\ndone")
-    client = connector(stage, 200)
+    cloud.app.run(ip.iptables, "-t", "nat", "-A", "PREROUTING", "-d", unused, *target)
+    cloud.app.run("sh", "-euc", once)
+    before = cloud.seen()
+    swapper = cloud.app.popen("sh", "-euc", f"until [ -e /run/enough ]; do\n{once}\ndone")
+    client = connector(cloud, 200)
     assert client.says() == "enough"
-    stage.app.run("touch", "/run/enough")
+    cloud.app.run("touch", "/run/enough")
     assert swapper.wait() == 0
-    answers, seen = json.loads(client.end()), stage.seen()
+    answers, seen = json.loads(client.end()), cloud.seen()
     assert answers.get("R"), answers
     assert seen.captured["tcp"] > before.captured["tcp"]
     assert seen.counted["tcp"] > before.counted["tcp"]
 
 
-def dump(stage: Stage) -> str:
+def dump(cloud: Cloud) -> str:
     """Return every rule of the app's host, of both kinds and both versions, without counters."""
     commands = (["iptables-legacy-save"], ["ip6tables-legacy-save"], ["nft", "list", "ruleset"])
-    text = "".join(stage.app.run(*command).stdout for command in commands)
+    text = "".join(cloud.app.run(*command).stdout for command in commands)
     return re.sub(r"packets \d+ bytes \d+|\[\d+:\d+\]|^#.*", "", text, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_applied_twice_is_applied_once(stage: Stage, backend: str) -> None:
+def test_applied_twice_is_applied_once(cloud: Cloud, backend: str) -> None:
     """Apply, dump, apply, dump: identical, also when another target stood there in between."""
-    first, second = stage.mocks
+    first, second = cloud.mocks
     dumps = []
     for mocks in ((first,), (first,), (second,), (first,), ()):
-        writer(stage, backend, 0, *mocks).end()
-        dumps.append(dump(stage))
+        writer(cloud, backend, 0, *mocks).end()
+        dumps.append(dump(cloud))
     assert dumps[0] == dumps[1] == dumps[3]
     assert re.search(r"dnat", dumps[0], re.IGNORECASE)
     assert dumps[2] != dumps[0]

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_detour.system.capabilities import NET_ADMIN
-from tests.support.hosts.world import DETOUR, SETTINGS, World
+from tests.support.faults.injection import Injection, strace
+from tests.support.hosts.network import DETOUR, SETTINGS, Network
 
 if TYPE_CHECKING:
     import subprocess
@@ -38,9 +39,9 @@ CHOWN, SETGID, SETUID = 1 << 0, 1 << 6, 1 << 7
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[World]:
-    """Give a world whose mock runs, with users of its own, and a set-uid root program that shows its own process."""
-    with World() as made:
+def running() -> Iterator[Network]:
+    """Give a network whose mock runs, with users of its own, and a set-uid root program that shows its own process."""
+    with Network() as made:
         made.start_mock()
         made.app.run("install", "-m", "4755", "/bin/cat", "/run/root-cat")
         for name, text in (("passwd", ACCOUNTS), ("group", GROUP)):
@@ -49,9 +50,9 @@ def running() -> Iterator[World]:
         yield made
 
 
-def as_user(world: World, user: str, *command: str, **settings: str) -> subprocess.CompletedProcess[bytes]:
+def as_user(network: Network, user: str, *command: str, **settings: str) -> subprocess.CompletedProcess[bytes]:
     """Run a command as the app of a user."""
-    done = world.raw(DETOUR, *command, environ={**SETTINGS, "MOCK_USER": user, **settings})
+    done = network.raw(DETOUR, *command, environ={**SETTINGS, "MOCK_USER": user, **settings})
     assert done.returncode == 0, done.stderr
     return done
 
@@ -76,7 +77,7 @@ def fields(status: bytes) -> dict[str, str]:
         ("4294967294:4294967294", 4294967294, 4294967294, [4294967294]),
     ],
 )
-def test_the_app_is_that_user_in_every_way(running: World, user: str, uid: int, gid: int, groups: list[int]) -> None:
+def test_the_app_is_that_user_in_every_way(running: Network, user: str, uid: int, gid: int, groups: list[int]) -> None:
     """Real, effective, saved and file system numbers, and the supplementary groups; no capability is left."""
     seen = fields(as_user(running, user, *LOOK).stdout)
     assert (seen["Uid"], seen["Gid"]) == (" ".join([str(uid)] * 4), " ".join([str(gid)] * 4))
@@ -84,7 +85,7 @@ def test_the_app_is_that_user_in_every_way(running: World, user: str, uid: int, 
     assert [int(seen[name], 16) for name in ("CapPrm", "CapEff", "CapAmb")] == [0, 0, 0]
 
 
-def test_the_groups_are_those_that_the_system_would_give(running: World) -> None:
+def test_the_groups_are_those_that_the_system_would_give(running: Network) -> None:
     """The C library, which reads the same files, counts the same ones."""
     for name in ("app", "joiner", "root"):
         ours = as_user(running, name, "id", "-G").stdout.split()
@@ -92,7 +93,7 @@ def test_the_groups_are_those_that_the_system_would_give(running: World) -> None
 
 
 @pytest.mark.parametrize("user", ["root", "0", "root:root", "0:0"])
-def test_root_by_name_is_root_without_net_admin(running: World, user: str) -> None:
+def test_root_by_name_is_root_without_net_admin(running: Network, user: str) -> None:
     """Asked for in so many words; every other capability stays."""
     plain, seen = fields(running.raw(*LOOK, environ=SETTINGS).stdout), fields(as_user(running, user, *LOOK).stdout)
     assert seen["Uid"] == "0 0 0 0"
@@ -108,10 +109,10 @@ def test_root_by_name_is_root_without_net_admin(running: World, user: str) -> No
         ("nobody-here:0", "no user 'nobody-here' in /etc/passwd"),
     ],
 )
-def test_an_unknown_name_ends_with_125_before_anything_is_touched(world: World, user: str, reason: str) -> None:
-    """Never root instead; there is no mock in this world, so that a later step would say something else."""
-    done = world.raw(DETOUR, "echo", "started", environ={**SETTINGS, "MOCK_USER": user})
-    assert (done.returncode, done.stdout, world.ours()) == (125, b"", "")
+def test_an_unknown_name_ends_with_125_before_anything_is_touched(network: Network, user: str, reason: str) -> None:
+    """Never root instead; there is no mock in this network, so that a later step would say something else."""
+    done = network.raw(DETOUR, "echo", "started", environ={**SETTINGS, "MOCK_USER": user})
+    assert (done.returncode, done.stdout, network.ours()) == (125, b"", "")
     assert done.stderr.decode().startswith(f"imds-detour: MOCK_USER: {reason}; add it to the image")
     assert done.stderr.count(b"\n") == 1
 
@@ -126,7 +127,7 @@ os.execv("/bin/sh", ["sh", "-c", "id -u"])
 """
 
 
-def test_a_naive_wrapper_makes_an_unknown_user_root(running: World) -> None:
+def test_a_naive_wrapper_makes_an_unknown_user_root(running: Network) -> None:
     """Negative control: who goes on without an account goes on as root."""
     for name, uid in (("app", b"1000\n"), ("nobody-here", b"0\n")):
         environ = {**SETTINGS, "MOCK_USER": name}
@@ -137,7 +138,7 @@ def test_a_naive_wrapper_makes_an_unknown_user_root(running: World) -> None:
 EMPTY_ETC = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /etc && exec "$@"', "sh")
 
 
-def test_an_image_without_passwd_takes_numbers(running: World) -> None:
+def test_an_image_without_passwd_takes_numbers(running: Network) -> None:
     """As one made from scratch; a name is refused there, with the way out."""
     environ = {**SETTINGS, "HOME": "/root"}
     numbers = running.raw(
@@ -163,7 +164,9 @@ def test_an_image_without_passwd_takes_numbers(running: World) -> None:
         ("root", "/root", "/root"),
     ],
 )
-def test_home_is_the_users_where_it_was_roots(running: World, user: str, before: str | None, after: str | None) -> None:
+def test_home_is_the_users_where_it_was_roots(
+    running: Network, user: str, before: str | None, after: str | None
+) -> None:
     """And nothing else in the environment changes."""
     environ = {**SETTINGS, "MOCK_USER": user, **({} if before is None else {"HOME": before})}
     shown = running.raw(DETOUR, "cat", "/proc/self/environ", environ=environ).stdout
@@ -176,7 +179,7 @@ ROOTS_STREAMS = ("setpriv", "--reuid", "1000", "--regid", "1000", "--clear-group
 """What a switch without care comes to: the negative control."""
 
 
-def test_the_user_can_open_its_standard_streams_anew(running: World) -> None:
+def test_the_user_can_open_its_standard_streams_anew(running: Network) -> None:
     """``> /dev/stdout`` in scripts and logging set-ups; a pipe of root's would refuse it."""
     environ = {**SETTINGS, "MOCK_USER": "app", "MOCK_LOG": "quiet"}
     done = running.raw(DETOUR, "sh", "-c", OPEN_ANEW, environ=environ, stdin=b"4\n")
@@ -186,7 +189,7 @@ def test_the_user_can_open_its_standard_streams_anew(running: World) -> None:
     assert b"denied" in naive.stderr
 
 
-def test_the_users_terminal_is_its_own(running: World) -> None:
+def test_the_users_terminal_is_its_own(running: Network) -> None:
     """As with docker run -t: the terminal is the user's, its group stays, and it can be opened by name."""
     controller, terminal = pty.openpty()
     os.fchown(terminal, 0, 5)
@@ -201,7 +204,7 @@ def test_the_users_terminal_is_its_own(running: World) -> None:
     os.close(terminal)
 
 
-def test_files_devices_and_other_peoples_pipes_keep_their_owners(running: World, tmp_path: str) -> None:
+def test_files_devices_and_other_peoples_pipes_keep_their_owners(running: Network, tmp_path: str) -> None:
     """What lies in a volume, or is shared with others, is not given away; the app writes to it all the same."""
     ours, theirs = f"{tmp_path}/log", os.pipe()
     os.fchown(theirs[1], 7, 7)
@@ -221,7 +224,7 @@ def test_files_devices_and_other_peoples_pipes_keep_their_owners(running: World,
         os.close(end)
 
 
-def test_the_switch_cannot_be_undone(running: World) -> None:
+def test_the_switch_cannot_be_undone(running: Network) -> None:
     """Not by the numbers of old, nor by a capability."""
     for attempt in (
         ("--reuid", "0"),
@@ -249,13 +252,13 @@ NO_FIXUP = ("setpriv", "--securebits", "+no_setuid_fixup")
         (NO_FIXUP, "capset", "user, capabilities, way back to root"),
     ],
 )
-def test_what_has_no_effect_is_found_out(running: World, start: tuple[str, ...], call: str, wrong: str) -> None:
+def test_what_has_no_effect_is_found_out(running: Network, start: tuple[str, ...], call: str, wrong: str) -> None:
     """A system call says that it has succeeded, and has done nothing: no app, and the line says what is wrong."""
     environ = {**SETTINGS, "MOCK_USER": "app", "MOCK_KEEP_NET_ADMIN": "1"}
-    traced = (*start, "strace", "-f", "-o", "/dev/null", "-e", f"trace={call}")
-    honest = running.raw(*traced, DETOUR, "id", "-u", environ=environ)
+    honest = running.raw(*start, *strace(calls=[call], children=True), DETOUR, "id", "-u", environ=environ)
     assert (honest.returncode, honest.stdout) == (0, b"1000\n")  # the control: traced alike, and let through
-    done = running.raw(*traced, "-e", f"inject={call}:retval=0", DETOUR, "id", "-u", environ=environ)
+    lie = strace(Injection(call, "retval=0"), children=True)
+    done = running.raw(*start, *lie, DETOUR, "id", "-u", environ=environ)
     assert (done.returncode, done.stdout) == (125, b""), done.stderr
     assert done.stderr.decode() == (
         "imds-detour: the firewall rules of this start stay in this network namespace\n"
@@ -263,7 +266,7 @@ def test_what_has_no_effect_is_found_out(running: World, start: tuple[str, ...],
     )
 
 
-def test_a_set_uid_root_program_is_root_without_net_admin(running: World) -> None:
+def test_a_set_uid_root_program_is_root_without_net_admin(running: Network) -> None:
     """Programs like sudo work as for any user; what they get is the bounding set, and NET_ADMIN is not in it."""
     plain = fields(running.raw(*ROOTS_STREAMS, "/run/root-cat", "/proc/self/status", environ=SETTINGS).stdout)
     ours = fields(as_user(running, "app", "/run/root-cat", "/proc/self/status").stdout)
@@ -272,7 +275,7 @@ def test_a_set_uid_root_program_is_root_without_net_admin(running: World) -> Non
         assert int(ours[name], 16) == int(plain[name], 16) & ~NET_ADMIN
 
 
-def test_with_mock_keep_net_admin_set_uid_programs_have_it(running: World) -> None:
+def test_with_mock_keep_net_admin_set_uid_programs_have_it(running: Network) -> None:
     """The user itself has no capability, and the bounding set is as it was."""
     kept = fields(as_user(running, "app", *LOOK, MOCK_KEEP_NET_ADMIN="1").stdout)
     assert (int(kept["CapEff"], 16), int(kept["CapBnd"], 16) & NET_ADMIN) == (0, NET_ADMIN)
@@ -292,11 +295,11 @@ def only(*names: str) -> tuple[str, ...]:
     return ("setpriv", "--bounding-set", ",".join(("-all", *(f"+{name}" for name in names))), "--inh-caps", "-all")
 
 
-def test_dropped_capabilities_are_asked_for_before_anything_is_touched(world: World) -> None:
-    """SETUID and SETGID; there is no mock in this world, so that a later step would say something else."""
+def test_dropped_capabilities_are_asked_for_before_anything_is_touched(network: Network) -> None:
+    """SETUID and SETGID; there is no mock in this network, so that a later step would say something else."""
     for start in (only("net_admin", "setuid"), only("net_admin", "setgid")):
-        done = world.raw(*start, DETOUR, "echo", "started", environ={**SETTINGS, "MOCK_USER": "1:1"})
-        assert (done.returncode, done.stdout, world.ours()) == (125, b"", "")
+        done = network.raw(*start, DETOUR, "echo", "started", environ={**SETTINGS, "MOCK_USER": "1:1"})
+        assert (done.returncode, done.stdout, network.ours()) == (125, b"", "")
         assert done.stderr == (
             b"imds-detour: MOCK_USER=1:1: this process may not become 1:1;"
             b" add SETUID and SETGID: in Compose `cap_add: [NET_ADMIN, SETGID, SETUID]`, and start as root\n"
@@ -304,7 +307,7 @@ def test_dropped_capabilities_are_asked_for_before_anything_is_touched(world: Wo
 
 
 @pytest.mark.parametrize("names", [("setuid", "setgid"), ("setuid", "setgid", "chown", "setpcap")])
-def test_the_exact_capabilities_are_enough(running: World, names: tuple[str, ...]) -> None:
+def test_the_exact_capabilities_are_enough(running: Network, names: tuple[str, ...]) -> None:
     """NET_ADMIN and these; without CHOWN the streams stay root's, and one line a stream says so."""
     done = running.raw(*only("net_admin", *names), DETOUR, *LOOK, environ={**SETTINGS, "MOCK_USER": "app"})
     assert done.returncode == 0, done.stderr
@@ -314,14 +317,14 @@ def test_the_exact_capabilities_are_enough(running: World, names: tuple[str, ...
     assert len(warnings) == (0 if "chown" in names else 3)
 
 
-def test_no_new_privileges_is_no_hindrance(running: World) -> None:
+def test_no_new_privileges_is_no_hindrance(running: Network) -> None:
     """security_opt: no-new-privileges."""
     done = running.raw("setpriv", "--nnp", DETOUR, *LOOK, environ={**SETTINGS, "MOCK_USER": "app"})
     seen = fields(done.stdout)
     assert (seen["Uid"], seen["NoNewPrivs"]) == ("1000 1000 1000 1000", "1")
 
 
-def test_ambient_capabilities_do_not_reach_the_user(running: World) -> None:
+def test_ambient_capabilities_do_not_reach_the_user(running: Network) -> None:
     """Nor what securebits would let it keep."""
     start = ("setpriv", "--inh-caps", "+net_raw,+net_admin", "--ambient-caps", "+net_raw,+net_admin")
     bits = ("setpriv", "--securebits", "+no_setuid_fixup")
@@ -332,7 +335,7 @@ def test_ambient_capabilities_do_not_reach_the_user(running: World) -> None:
         assert [int(seen[name], 16) for name in ("CapPrm", "CapEff", "CapAmb")] == [0, 0, 0]
 
 
-def test_a_program_for_root_alone_is_126_and_says_for_whom(running: World) -> None:
+def test_a_program_for_root_alone_is_126_and_says_for_whom(running: Network) -> None:
     """And a folder in PATH that the user cannot enter is passed over, as execvp(3) does for that user."""
     script = "mkdir -p -m 700 /run/roots && printf '#!/bin/sh\necho roots\n' > /run/roots/id && chmod 755 /run/roots/id"
     running.app.run("sh", "-c", script)
@@ -345,7 +348,7 @@ def test_a_program_for_root_alone_is_126_and_says_for_whom(running: World) -> No
     assert running.raw(DETOUR, "id", "-u", environ=SETTINGS | path).stdout == b"roots\n"
 
 
-def test_the_line_before_the_app_says_who_it_is(running: World) -> None:
+def test_the_line_before_the_app_says_who_it_is(running: Network) -> None:
     """In text and in JSON, also where the wrapper's own files are out of the user's reach by then."""
     done = running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_USER": "app"})
     assert done.stderr.endswith(b"; exec true as 1000:1000\n")

@@ -3,4 +3,4 @@
 import os
 
 SUPPORT = os.path.dirname(os.path.abspath(__file__))
-"""Where the scripts are that run in hosts of their own."""
+"""The folder of the scripts that run in test hosts."""

@@ -97,13 +97,7 @@ def test_a_member_of_every_group_is_in_every_group() -> None:
 
 @pytest.mark.parametrize(
     ("home", "expected"),
-    [
-        ("/root", {b"HOME": b"/home/app"}),
-        ("/home/someone", {}),
-        ("", {}),
-        ("/root/", {}),
-        (None, {}),
-    ],
+    [("/root", {b"HOME": b"/home/app"}), ("/home/someone", {}), ("", {}), ("/root/", {}), (None, {})],
 )
 def test_home_changes_only_where_it_is_still_roots(home: str | None, expected: dict[bytes, bytes]) -> None:
     """A HOME that somebody chose is kept, and none is made up."""

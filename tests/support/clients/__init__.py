@@ -1,1 +1,1 @@
-"""Programs that ask, write rules, or look at themselves."""
+"""Programs that run in the app's host: they send, write rules, or inspect themselves."""

@@ -1,7 +1,10 @@
-"""Run a command as container engines do: ``python tests/chaos/seccomp.py COMMAND...``.
+"""Run a command on a kernel that lacks something, or as container engines do: ``python seccomp.py WHAT COMMAND...``.
 
-A seccomp filter refuses with EPERM what Docker's default profile (moby: profiles/seccomp) refuses to a container that
-has no more than NET_ADMIN: mounts, namespaces, tracing, keys, modules, clocks, and what loads code into the kernel.
+WHAT is ``legacy``, ``nftables``, ``both``, ``routes`` or ``processes``. The filter gives the errno that such a kernel
+gives: ENOPROTOOPT for getsockopt(IPT_SO_GET_INFO), by which iptables asks for a table, EPROTONOSUPPORT for a netlink
+socket of netfilter or of routes, EAGAIN for a fork beyond the limit on processes. ``container`` gives EPERM for what
+Docker's default profile (moby: profiles/seccomp) refuses to a container with NET_ADMIN alone: mounts, namespaces,
+tracing, keys, modules, clocks, and what loads code into the kernel.
 """
 
 from __future__ import annotations
@@ -12,112 +15,69 @@ import os
 import struct
 import sys
 
-# asm/unistd_64.h and asm-generic/unistd.h
-X86_64 = {
-    *(
-        101,
-        103,
-        134,
-        135,
-        136,
-        139,
-        153,
-        154,
-        155,
-        156,
-        159,
-        161,
-        163,
-        164,
-        165,
-        166,
-        167,
-        168,
-        169,
-        170,
-        171,
-        172,
-        173,
-    ),
-    *(
-        174,
-        175,
-        176,
-        177,
-        178,
-        179,
-        180,
-        212,
-        227,
-        237,
-        238,
-        239,
-        246,
-        248,
-        249,
-        250,
-        256,
-        272,
-        279,
-        298,
-        303,
-        304,
-        305,
-    ),
-    *(308, 310, 311, 312, 313, 320, 321, 323, 425, 426, 427, 428, 429, 430, 431, 432, 433, 442),
+# asm/unistd_64.h and asm-generic/unistd.h: getsockopt(2), socket(2) and clone(2), by which libc forks
+SYSCALLS = {"x86_64": (55, 41, 56), "aarch64": (209, 198, 220)}
+# The same; what moby refuses, as ranges.
+REFUSED = {
+    "x86_64": "101 103 134-136 139 153-156 159 161 163-180 212 227 237-239 246 248-250 256 272 279 298 303-305 308"
+    " 310-313 320 321 323 425-433 442",
+    "aarch64": "39-42 51 58 60 89 97 104-106 112 116 117 142 161 162 170 171 217-219 224 225 235-239 241 264-266 268"
+    " 270-273 280 282 294 425-433 442",
 }
-AARCH64 = {
-    *(39, 40, 41, 42, 51, 58, 60, 89, 97, 104, 105, 106, 112, 116, 117, 142, 161, 162, 170, 171, 217, 218, 219, 224),
-    *(
-        225,
-        235,
-        236,
-        237,
-        238,
-        239,
-        241,
-        264,
-        265,
-        266,
-        268,
-        270,
-        271,
-        272,
-        273,
-        280,
-        282,
-        294,
-        425,
-        426,
-        427,
-        428,
-        429,
-    ),
-    *(430, 431, 432, 433, 442),
-}
-REFUSED = {"x86_64": X86_64, "aarch64": AARCH64}
+IPT_SO_GET_INFO, AF_NETLINK, NETLINK_NETFILTER, NETLINK_ROUTE = 64, 16, 12, 0
 # linux/bpf_common.h and linux/seccomp.h
 LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
-PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
+PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
+NUMBER, ARGUMENTS = 0, 16  # offsets in struct seccomp_data; an argument is 8 bytes, its low half first
 
 
 class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
+def refuse(syscall: int, number: int, arguments: dict[int, int] | None = None) -> bytes:
+    """Return the instructions that make a syscall fail with this errno, if it has these arguments."""
+    checks = [(NUMBER, syscall), *((ARGUMENTS + 8 * place, value) for place, value in (arguments or {}).items())]
+    code = b""
+    for position, (offset, value) in enumerate(checks):
+        rest = 2 * (len(checks) - position - 1) + 1  # to the end of this block
+        code += struct.pack("=HBBI", LOAD, 0, 0, offset) + struct.pack("=HBBI", JUMP_IF_EQUAL, 0, rest, value)
+    return code + struct.pack("=HBBI", RETURN, 0, 0, ERRNO | number)
+
+
+def container() -> bytes:
+    """Return the instructions that make the calls that an engine refuses fail."""
+    code = b""
+    for part in REFUSED[os.uname().machine].split():
+        first, _, last = part.partition("-")
+        code += b"".join(refuse(syscall, errno.EPERM) for syscall in range(int(first), int(last or first) + 1))
+    return code
+
+
 def main() -> None:
-    """Install the filter, as an engine does that is root, and become the command."""
-    code = struct.pack("=HBBI", LOAD, 0, 0, 0)
-    for number in sorted(REFUSED[os.uname().machine]):
-        code += struct.pack("=HBBI", JUMP_IF_EQUAL, 0, 1, number)
-        code += struct.pack("=HBBI", RETURN, 0, 0, ERRNO | errno.EPERM)
+    """Install the filter and become the command."""
+    getsockopt, socket, clone = SYSCALLS[os.uname().machine]
+    lacks_legacy = refuse(getsockopt, errno.ENOPROTOOPT, {2: IPT_SO_GET_INFO})
+    lacks_nftables = refuse(socket, errno.EPROTONOSUPPORT, {0: AF_NETLINK, 2: NETLINK_NETFILTER})
+    code = {
+        "legacy": lacks_legacy,
+        "nftables": lacks_nftables,
+        "both": lacks_legacy + lacks_nftables,
+        "routes": refuse(socket, errno.EPROTONOSUPPORT, {0: AF_NETLINK, 2: NETLINK_ROUTE}),
+        "processes": refuse(clone, errno.EAGAIN),
+        "container": container(),
+    }[sys.argv[1]]
     code += struct.pack("=HBBI", RETURN, 0, 0, ALLOW)
     libc = ctypes.CDLL(None, use_errno=True)
     program = _Program(len(code) // 8, code)
+    # An engine is root and needs no PR_SET_NO_NEW_PRIVS, which the command would inherit.
+    if sys.argv[1] != "container" and libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+        sys.exit(f"no_new_privs cannot be set: {os.strerror(ctypes.get_errno())}")
     if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0):
         sys.exit(f"no seccomp filter: {os.strerror(ctypes.get_errno())}")
-    os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606  (to become the command is the point)
+    os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606  (to become the command is the point)
 
 
-main()
+if __name__ == "__main__":
+    main()

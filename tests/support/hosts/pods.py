@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from imds_detour.ctl.lab.hosts import link, start_host
-from tests.support.hosts.world import BIN, NANODNS, PORT, World
+from tests.support.hosts.network import BIN, FAULTY_DNS, PORT, Network
 
 if TYPE_CHECKING:
     from tests.support.judges.kubernetes import Manifest
@@ -27,8 +27,8 @@ LINKS = {
 """What the kubelet puts into every container beside a Service of that name (enableServiceLinks)."""
 
 
-class Cluster(World):
-    """The world's other host is the node here: the pod's traffic to a ClusterIP is translated on its way through it."""
+class Cluster(Network):
+    """The network's other host is the node: it translates the pod's traffic to a ClusterIP."""
 
     def __init__(self, namespace: str = "default") -> None:
         """Make node, pod and backend; the pod's resolv.conf is that of a pod in ``namespace``."""
@@ -57,7 +57,7 @@ class Cluster(World):
     def start_cluster_dns(self, namespace: str = "default") -> subprocess.Popen[str]:
         """Start what CoreDNS is: it knows the Service, and prints each question."""
         zone = f"{SERVICE}.{namespace}.svc.cluster.local={CLUSTER_IP}"
-        return self.start(self.backend, sys.executable, NANODNS, BACKEND, zone)
+        return self.start(self.backend, sys.executable, FAULTY_DNS, BACKEND, zone)
 
     def start_backend(self, *flags: str) -> subprocess.Popen[str]:
         """Start the mock's pod."""

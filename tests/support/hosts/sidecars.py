@@ -1,4 +1,4 @@
-"""The installed sidecar at work in a world, and what tests ask of it."""
+"""The installed sidecar at work in a network, and what tests ask of it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from tests.support.hosts.world import CTL, ID_URL, NAME
+from tests.support.hosts.network import CTL, ID_URL, NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.support.hosts.world import World
+    from tests.support.hosts.network import Network
 
 SECOND = "10.88.0.4"
 """Another address of the mock's host, for a mock that moves."""
@@ -29,13 +29,15 @@ ASK = ("curl", "-sS", "--max-time", "5", "--fail", ID_URL)
 class Sidecar:
     """The installed sidecar at work on the app's host; what it says is read line by line."""
 
-    def __init__(self, world: World, *flags: str, start: tuple[str, ...] = (CTL, "sidecar"), **settings: str) -> None:
+    def __init__(
+        self, network: Network, *flags: str, start: tuple[str, ...] = (CTL, "sidecar"), **settings: str
+    ) -> None:
         """Start it, in another way where ``start`` says so."""
-        self.world = world
-        self.process = world.app.popen(
+        self.network = network
+        self.process = network.app.popen(
             *start,
             *flags,
-            environ=world.settings(None, **{"MOCK_TIMEOUT": "unset", **settings}),
+            environ=network.settings(None, **{"MOCK_TIMEOUT": "unset", **settings}),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
@@ -61,37 +63,37 @@ class Sidecar:
 
     def get(self, path: str) -> tuple[int, str]:
         """Ask it over HTTP, and return status and body."""
-        done = self.world.app.run("curl", "-sS", "--max-time", "5", "-w", "\n%{http_code}", f"http://{LISTEN}{path}")
+        done = self.network.app.run("curl", "-sS", "--max-time", "5", "-w", "\n%{http_code}", f"http://{LISTEN}{path}")
         body, _, status = done.stdout.rpartition("\n")
         return int(status), body
 
 
-def move(world: World, address: str) -> None:
+def move(network: Network, address: str) -> None:
     """Let the mock's name lead there."""
-    world.mock.run("sh", "-c", f"echo {NAME}={address} > /run/zone.new; mv /run/zone.new /run/zone")
+    network.mock.run("sh", "-c", f"echo {NAME}={address} > /run/zone.new; mv /run/zone.new /run/zone")
 
 
-def asked(world: World) -> str:
+def asked(network: Network) -> str:
     """Return what an app reads at the metadata address; or curl's complaint."""
-    done = world.app.run(*ASK, check=False)
+    done = network.app.run(*ASK, check=False)
     return done.stdout or done.stderr
 
 
-def data(world: World, instance: str) -> str:
+def data(network: Network, instance: str) -> str:
     """Write the mock's values with another instance id to a file of its host, and return the path."""
     path = f"/run/{instance}.json"
-    world.mock.run("sh", "-c", f"cat > {path} <<'E'\n{json.dumps({'meta-data': {'instance-id': instance}})}\nE")
+    network.mock.run("sh", "-c", f"cat > {path} <<'E'\n{json.dumps({'meta-data': {'instance-id': instance}})}\nE")
     return path
 
 
-def listed(world: World) -> str:
+def listed(network: Network) -> str:
     """Return the rules in nftables, without counters and handles."""
-    return world.app.run("nft", "--stateless", "list", "ruleset").stdout
+    return network.app.run("nft", "--stateless", "list", "ruleset").stdout
 
 
-def translations(world: World, backend: str) -> list[str]:
+def translations(network: Network, backend: str) -> list[str]:
     """Return the rules that send the IPv4 metadata address elsewhere."""
-    text = world.ours() if backend == "legacy" else listed(world)
+    text = network.ours() if backend == "legacy" else listed(network)
     return [line for line in text.splitlines() if re.search(r"DNAT|dnat to", line)]
 
 

@@ -15,11 +15,7 @@ NOW = 1_700_000_000.0  # 2023-11-14T22:13:20Z
 
 
 def mock(
-    override: Json = None,
-    *,
-    required: bool = False,
-    rotation: Rotation | None = None,
-    notices: Notices | None = None,
+    override: Json = None, *, required: bool = False, rotation: Rotation | None = None, notices: Notices | None = None
 ) -> Clouds:
     """Return the mock with the built-in values and `override` merged over them."""
     data = load(DEFAULTS, None if override is None else json.dumps(override))

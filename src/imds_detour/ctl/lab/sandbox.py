@@ -65,7 +65,7 @@ def run(command: Sequence[str], environ: Mapping[str, str]) -> int:
         except KeyboardInterrupt:
             continue  # Ctrl-C goes to the whole foreground group: the command ends by itself
         except _StoppedError as stopped:
-            process.kill()  # unshare's --kill-child kills the first process in the sandbox, and its end kills all others
+            process.kill()  # unshare's --kill-child kills the sandbox's first process, whose end kills all others
             process.wait()
             return 128 + int(stopped.args[0])
         return 128 - status if status < 0 else status

@@ -1,4 +1,4 @@
-"""Apply redirects and their guard as imds-detour does, and nothing after that: ``python applier.py BACKEND``.
+"""Apply redirects and their guard as imds-detour does, and nothing after that: ``python apply_rules.py BACKEND``.
 
 For each line, a list of redirects in JSON (address, port, mock's address, mock's port), a line: what of it the firewall
 holds then, in our own words, or why it refuses. The next line, whatever it is, takes all of it out again.

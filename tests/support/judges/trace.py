@@ -1,11 +1,12 @@
-"""What a start did, read from strace: counted work, which is the same on a busy machine as on an idle one."""
+"""The work and the steps of a start, read from strace: counts do not depend on the machine's load."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
 
-STRACE = ("strace", "--follow-forks", "--string-limit=64", "--quiet=attach,exit,path-resolution,personality,superseded")
+OPTIONS = ("--string-limit=64", "--quiet=attach,exit,path-resolution,personality,superseded")
+"""What strace is told besides the file of its log, so that work() and missing_steps() can read that."""
 
 MODULE = re.compile(
     r'(\d+) +open(?:at)?\(.*?"([^"]*?)(?:__pycache__/)?([^"/.]*)(?:\.cpython-\d+)?\.pyc?", .*= \d'
@@ -75,13 +76,7 @@ STEPS = {
     "NET_ADMIN": (r"PR_CAPBSET_DROP, CAP_NET_ADMIN",),
 }
 """What each step of the way looks like to the kernel, in this order."""
-ORDER = (
-    r'IPT_SO_SET_REPLACE, "filter',
-    r'IPT_SO_SET_REPLACE, "nat',
-    PROBE,
-    COUNTER,
-    r"PR_CAPBSET_DROP, CAP_NET_ADMIN",
-)
+ORDER = (r'IPT_SO_SET_REPLACE, "filter', r'IPT_SO_SET_REPLACE, "nat', PROBE, COUNTER, r"PR_CAPBSET_DROP, CAP_NET_ADMIN")
 """And what must not come before what."""
 
 

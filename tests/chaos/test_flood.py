@@ -14,26 +14,27 @@ from tests.chaos.cases import DNS, HTTP
 from tests.chaos.contract import ANY_USERS_APP, Ended, broken
 from tests.chaos.test_campaign import played
 from tests.chaos.test_points import STOPPING, child_of, go_on, keep_going
-from tests.support.hosts.stage import BACKENDS, LONG, REFUSED
-from tests.support.hosts.world import DETOUR
+from tests.support.hosts.cloud import BACKENDS, LONG, REFUSED
+from tests.support.hosts.network import DETOUR
+from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
     from tests.chaos.contract import Judge
 
 CASES = {name: case for name, case in {**DNS, **HTTP}.items() if not case.prefix and not case.signals}
 STRIDE = 1 if LONG else 19
-GUARD, UNDO = "guard: ", "undo: our rules in table filter"
+GUARD, UNDO = "guard: ", "undo: the rules in table filter"
 SLACK = 2.0
 """Seconds that strace adds, and that a start spends being stopped at its lines."""
 
 
 def hammered(judge: Judge, since: str, **settings: str) -> Ended:
-    """Start, and hammer from the line that begins so until the end, or until the guard is about to be taken out."""
-    stage = judge.stage
-    environ = stage.settings(None, **settings, MOCK_LOG="debug")
+    """Start, and flood from the line that begins so until the end, or until the guard is about to be taken out."""
+    cloud = judge.cloud
+    environ = cloud.settings(None, **settings, MOCK_LOG="debug")
     limit = float(environ["MOCK_TIMEOUT"])
-    began, said, target, hammer = time.monotonic(), "", 0, None
-    with stage.app.popen(
+    began, said, target, flood = time.monotonic(), "", 0, None
+    with cloud.app.popen(
         *(*STOPPING, DETOUR, *ANY_USERS_APP), environ=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as strace:
         assert strace.stderr is not None
@@ -41,12 +42,12 @@ def hammered(judge: Judge, since: str, **settings: str) -> Ended:
             said += line
             target = target or child_of(strace.pid)
             text = line.partition(" ms  ")[2]
-            if hammer is None and text.startswith(since):
-                judge.seen = stage.seen()  # connections of the case before had things to say when its rules were gone
-                hammer = stage.program(stage.app, "clients/hammer.py", stage.family.metadata)
-                assert (hammer.ask("1") == REFUSED) is (since == GUARD)
-            if hammer and text.startswith(UNDO):
-                hammer.end()
+            if flood is None and text.startswith(since):
+                judge.seen = cloud.seen()  # connections of the case before had things to say when its rules were gone
+                flood = cloud.program(cloud.app, "clients/flood.py", cloud.ip.metadata)
+                assert (flood.ask("1") == REFUSED) is (since == GUARD)
+            if flood and text.startswith(UNDO):
+                flood.end()
             if "; exec " in line:  # the app's lines are no concern of ours
                 threading.Thread(target=keep_going, args=(target,), daemon=True).start()
             else:
@@ -54,15 +55,15 @@ def hammered(judge: Judge, since: str, **settings: str) -> Ended:
         out = strace.stdout.read() if strace.stdout else ""
         status = strace.wait()
     seconds = time.monotonic() - began
-    assert hammer, said
+    assert flood, said
     if UNDO not in said:
-        hammer.end()
+        flood.end()
     lines = [line for line in said.splitlines(keepends=True) if " ms  " not in line]
     return judge.ended(status, out, "".join(lines), seconds, limit)
 
 
 @pytest.mark.parametrize(
-    ("name", "backend"), [(name, BACKENDS[n // STRIDE % 2]) for n, name in enumerate(CASES)][::STRIDE]
+    ("name", "backend"), first_quick([(name, BACKENDS[n // STRIDE % 2]) for n, name in enumerate(CASES)][::STRIDE])
 )
 def test_nothing_gets_out_while_something_goes_wrong(judge: Judge, name: str, backend: str) -> None:
     """From the guard on, until it is taken out or for good: TCP, UDP, ICMP and others, and 0 packets at the door."""

@@ -1,4 +1,4 @@
-"""Servers that say who they are and nothing else: ``python tests/support/servers/answerer.py NAME=ADDRESS,PORT...``.
+"""Servers that answer with their name: ``python tests/support/servers/identity.py NAME=ADDRESS,PORT...``.
 
 Every TCP connection is answered with NAME and kept until the client ends it. At port 80 UDP datagrams to port 53 are
 answered as well.

@@ -1,8 +1,8 @@
-"""A writer of our rules: ``python writer.py BACKEND ENOUGH ENDPOINT MOCK...``, each ``ADDRESS,PORT``.
+"""Write imds-detour's rules again and again: ``python rewrite_rules.py BACKEND ENOUGH ENDPOINT MOCK...``.
 
-It puts guard and redirect in through the backend's own class (no MOCK: no redirect) and says ``ready``. After a line on
-its input it does so again and again, to each mock in turn, says ``enough`` after ENOUGH times, and goes on until its
-input ends. Then it prints how often it did.
+ENDPOINT and each MOCK are ``ADDRESS,PORT``. It installs guard and redirect (without a MOCK no redirect) by the class of
+the backend and prints ``ready``. After a line on its input it installs them again and again, to each mock in turn, and
+prints ``enough`` after ENOUGH installations. When its input ends it prints their number.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A client that tries every way to an address: ``python tests/support/clients/hammer.py ADDRESS``.
+"""A client that sends by every protocol to an address: ``python tests/support/clients/flood.py ADDRESS``.
 
 Without a pause it sends TCP to two ports, UDP, an echo request and a protocol that nobody knows. For each number on its
 input it makes that many rounds, and prints what came of each way in these, as JSON. It ends with its input.

@@ -1,4 +1,4 @@
-"""A client that connects again and again: ``python tests/support/clients/connector.py ADDRESS PORT ENOUGH``.
+"""A client that connects again and again: ``python tests/support/clients/reconnect.py ADDRESS PORT ENOUGH``.
 
 It says ``started`` after the first connection and ``enough`` after ENOUGH of them, goes on until its input ends, and
 then prints how often it saw what, as JSON: the name that a server answered with, or the error.
@@ -20,7 +20,7 @@ RESET = struct.pack("ii", 1, 0)
 
 
 def once(address: str, port: int) -> str:
-    """Connect, read who answers, and say it."""
+    """Connect and return the name of the server that answers, or the error."""
     try:
         with socket.create_connection((address, port), timeout=TIMEOUT) as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)

@@ -1,4 +1,4 @@
-"""What stands of ours in a host's firewalls, address by address, as the system's own commands list it."""
+"""Which addresses a host's firewalls redirect and guard, as read from the system's own commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ done
 nft list ruleset | grep -A 9 'table ip6* imds_detour' | grep -e chain -e dnat -e reject -e drop
 true
 """
-"""A shell script that lists our rules, with the command of legacy iptables: both IP versions look alike there."""
+"""A shell script that lists imds-detour's rules; legacy rules follow the command's name, which tells the IP version."""
 ANYWHERE = "anywhere"
 ADDRESS = re.compile(r"(?: -d |\bdaddr )([0-9a-f.:]+)")
 JUMP = re.compile("-A OUTPUT .*-j IMDS_DETOUR_GUARD")

@@ -1,4 +1,4 @@
-"""The two IP versions, as rows for tests: what differs between them is a value here."""
+"""The two IP versions as test parameters: their addresses and their commands."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """The addresses and words of one IP version.
+class IpVersion:
+    """The addresses and commands of one IP version.
 
     Attributes:
         version: 4 or 6.
@@ -37,6 +37,6 @@ class Family:
         return f"[{address}]:{port}" if self.version == 6 else f"{address}:{port}"
 
 
-V4 = Family(4, "169.254.169.254", "10.88.0.3", "10.88.0.4", "10.88.0.2", 24, "ip", "iptables-legacy")
-V6 = Family(6, "fd00:ec2::254", "fd88::3", "fd88::4", "fd88::2", 64, "ip6", "ip6tables-legacy")
-FAMILIES = [pytest.param(V4, id="IPv4"), pytest.param(V6, id="IPv6")]
+V4 = IpVersion(4, "169.254.169.254", "10.88.0.3", "10.88.0.4", "10.88.0.2", 24, "ip", "iptables-legacy")
+V6 = IpVersion(6, "fd00:ec2::254", "fd88::3", "fd88::4", "fd88::2", 64, "ip6", "ip6tables-legacy")
+IP_VERSIONS = [pytest.param(V4, id="IPv4"), pytest.param(V6, id="IPv6")]

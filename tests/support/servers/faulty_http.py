@@ -1,4 +1,4 @@
-r"""An HTTP server that misbehaves by plan: ``python tests/support/servers/faultyhttp.py ADDRESS:PORT STEP...``.
+r"""An HTTP server with planned faults: ``python tests/support/servers/faulty_http.py ADDRESS:PORT STEP...``.
 
 A step is ``GET=WHAT`` or ``PUT=WHAT``; the steps of a method are taken in turn, one for each request, and its last one
 stays. Without any for PUT, that is 404: no tokens. WHAT is

@@ -1,4 +1,4 @@
-"""A network namespace dressed up as the host's own, as kernels before 6.18 tell it: no test may be in the real one."""
+"""A network namespace that looks like the host's own, by the signs of kernels before 6.18."""
 
 from __future__ import annotations
 

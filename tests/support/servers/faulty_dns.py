@@ -1,4 +1,4 @@
-"""A DNS server that misbehaves by plan: ``python tests/support/servers/nanodns.py ADDRESS STEP...``.
+"""A DNS server with planned faults: ``python tests/support/servers/faulty_dns.py ADDRESS STEP...``.
 
 The steps are taken in turn, one for each question of type A; the last one stays. A step is
 

@@ -1,8 +1,8 @@
-"""Many pods on one network that start at once, against one mock: it prints a table.
+"""Many pods on one network that start at once, against one mock; as a program it prints a table.
 
 Run it in a sandbox:
 
-    .venv/bin/python -m imds_detour.ctl.lab.sandbox .venv/bin/python -m tests.support.hosts.crowd 50 100 200
+    .venv/bin/python -m imds_detour.ctl.lab.sandbox .venv/bin/python -m tests.support.hosts.fleet 50 100 200
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from typing import TYPE_CHECKING, Self
 
 from imds_detour.ctl.lab.hosts import environ, start_host
-from tests.support.hosts.world import CTL, DETOUR, NAME, NANODNS, PORT
+from tests.support.hosts.network import CTL, DETOUR, FAULTY_DNS, NAME, PORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ AT_THE_GATE = 'read -r _; exec "$@"'
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a crowd's start.
+    """What came of a fleet's start.
 
     Attributes:
         pods: how many started.
@@ -91,7 +91,7 @@ class Listener:
         return [self._lines.get() for _ in range(self._lines.qsize())]
 
 
-class Crowd:
+class Fleet:
     """A hub with mock and DNS server, and so many pods around it."""
 
     def __init__(self, pods: int) -> None:
@@ -117,12 +117,12 @@ class Crowd:
 
     def start(self, mock_after: float | None = None, **settings: str) -> Outcome:
         """Start all of them at once; the mock is there, or begins to listen ``mock_after`` seconds later."""
-        dns = Listener(self._server(sys.executable, NANODNS, str(HUB.ip), f"{NAME}={HUB.ip}"))
+        dns = Listener(self._server(sys.executable, FAULTY_DNS, str(HUB.ip), f"{NAME}={HUB.ip}"))
         mock = None if mock_after is not None else self._mock()
         wanted = {"MOCK_HOSTNAME": NAME, "MOCK_PORT": PORT, "MOCK_TIMEOUT": "120", "MOCK_LOG": "quiet", **settings}
         reader, writer = os.pipe()
         command = ("sh", "-c", AT_THE_GATE, "gate", DETOUR, "true")
-        crowd = [pod.popen(*command, environ=environ(**wanted), stdin=reader) for pod in self.pods]
+        fleet = [pod.popen(*command, environ=environ(**wanted), stdin=reader) for pod in self.pods]
         os.close(reader)
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         began = opened = time.monotonic()
@@ -130,7 +130,7 @@ class Crowd:
         if mock is None:
             time.sleep(mock_after or 0)  # so long is the wait that is measured
             opened, mock = time.monotonic(), self._mock()
-        verified = sum(process.wait() == 0 for process in crowd)
+        verified = sum(process.wait() == 0 for process in fleet)
         seconds = time.monotonic() - began
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         requests = [(at, said[1]) for at, line in mock.end() if (said := REQUEST.search(line))]
@@ -156,7 +156,7 @@ class Crowd:
 
     def _server(self, *command: str) -> subprocess.Popen[str]:
         server = self.hub.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        with suppress(PermissionError):  # as root: on a machine of its own it would not share processors with the crowd
+        with suppress(PermissionError):  # as root: on a machine of its own it would not share processors with the fleet
             os.setpriority(os.PRIO_PROCESS, server.pid, -15)
         assert server.stdout is not None
         line = server.stdout.readline()
@@ -165,13 +165,13 @@ class Crowd:
 
 
 def main(say: Callable[[str], object] = sys.stdout.write) -> None:
-    """Start a crowd whose mock is late, then crowds of the sizes on the command line with each backend."""
+    """Start a fleet whose mock is late, then fleets of the sizes on the command line with each backend."""
     sizes = [int(size) for size in sys.argv[1:]] or [50, 100, 200]
     say("pods  backend  mock    verified  seconds  CPU ms each  peak MB  DNS each  HTTP each  in the fullest 50 ms\n")
     there = [(size, backend, None) for backend in ("nft", "legacy") for size in sizes]
     for size, backend, late in [(sizes[-1], "nft", LATE), *there]:
-        with Crowd(size) as crowd:
-            seen = crowd.start(late, MOCK_BACKEND=backend)
+        with Fleet(size) as fleet:
+            seen = fleet.start(late, MOCK_BACKEND=backend)
         when = "there" if late is None else f"{late:g} s"
         say(
             f"{seen.pods:4}  {backend:7}  {when:6}  {seen.verified:8}  {seen.seconds:7.1f}  {seen.cpu * 1000:11.0f}  "

@@ -1,4 +1,4 @@
-"""Two hosts for a test: one for mock and DNS server, one for the app behind the installed imds-detour."""
+"""Two hosts in network namespaces: one runs the mock and the DNS server, one runs the app by imds-detour."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ BUNDLED = bool(os.environ.get("IMDS_DETOUR_BIN"))
 """Whether they are those of the bundle, which is started by a launcher (bundle/launcher.c)."""
 DETOUR = f"{BIN}/imds-detour"
 CTL = f"{BIN}/imds-detourctl"
-NANODNS = f"{SUPPORT}/servers/nanodns.py"
-FAULTYHTTP = f"{SUPPORT}/servers/faultyhttp.py"
+FAULTY_DNS = f"{SUPPORT}/servers/faulty_dns.py"
+FAULTY_HTTP = f"{SUPPORT}/servers/faulty_http.py"
 MOCK = "10.88.0.3"
 APP = "10.88.0.2"
 NAME = "mock_metadata"
@@ -40,11 +40,11 @@ SETTINGS = {
 ID_URL = f"http://{METADATA}/latest/meta-data/instance-id"
 
 
-class World:
+class Network:
     """A mock's host at MOCK and an app's host at APP, whose default route and DNS server is the mock's host.
 
     Attributes:
-        wanted: settings of every start in it that says nothing else.
+        wanted: settings of every start in it, unless a start overrides them.
 
     """
 
@@ -83,18 +83,18 @@ class World:
         return self.start(host or self.mock, CTL, "mock", "--listen", f"{at}:{port}", *flags)
 
     def start_real_service(self, host: Host, port: str = "80", instance: str = "i-0real0real0real00") -> None:
-        """Start somebody else's metadata service, one that an app must never reach."""
+        """Start a metadata service that an app must never reach."""
         data = f"/run/real-{instance}.json"
         host.run("sh", "-c", f"cat > {data} <<'E'\n{json.dumps({'meta-data': {'instance-id': instance}})}\nE")
         self.start_mock("--data", data, port=port, host=host)
 
     def start_faulty(self, *plan: str, port: str = PORT) -> subprocess.Popen[str]:
-        """Start an HTTP server with a plan (servers/faultyhttp.py says how to write one) in the mock's place."""
-        return self.start(self.mock, sys.executable, FAULTYHTTP, f"{MOCK}:{port}", *plan)
+        """Start an HTTP server with a plan (servers/faulty_http.py says how to write one) in the mock's place."""
+        return self.start(self.mock, sys.executable, FAULTY_HTTP, f"{MOCK}:{port}", *plan)
 
     def start_dns(self, *plan: str) -> subprocess.Popen[str]:
-        """Start a DNS server with a plan (tests/support/servers/nanodns.py says how to write one)."""
-        return self.start(self.mock, sys.executable, NANODNS, MOCK, *(plan or (f"{NAME}={MOCK}",)))
+        """Start a DNS server with a plan (tests/support/servers/faulty_dns.py says how to write one)."""
+        return self.start(self.mock, sys.executable, FAULTY_DNS, MOCK, *(plan or (f"{NAME}={MOCK}",)))
 
     def detour(
         self, *command: str, timeout: float = 30, environment: dict[str, str] | None = None, **settings: str
@@ -136,15 +136,15 @@ class World:
         return "\n".join(line.split(" [")[0] for line in saved if line.startswith((":", "-", "*")))
 
     def ours(self) -> str:
-        """Return the lines of rules() that are ours."""
+        """Return the lines of rules() that imds-detour made."""
         return "\n".join(line for line in self.rules().splitlines() if "IMDS_DETOUR" in line)
 
     def our_routes(self) -> str:
-        """Return the routes of the app's host that are ours."""
+        """Return the routes of the app's host that imds-detour made."""
         return self.app.ip("route", "show", "table", "all", "proto", "169")
 
     def foreign(self) -> str:
-        """Return what others have put into the app's firewall, legacy and nft, and into its routes."""
+        """Return all other rules, legacy and nft, and routes of the app's host."""
         tables = [self.app.run("iptables-legacy-save", "-t", table).stdout for table in ("nat", "filter")]
         legacy = [line.split(" [")[0] for table in tables for line in table.splitlines() if "IMDS_DETOUR" not in line]
         routes = self.app.ip("-4", "route", "show", "table", "all").splitlines()

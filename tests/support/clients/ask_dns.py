@@ -1,4 +1,4 @@
-"""Ask the DNS servers of /etc/resolv.conf as imds-detour does: ``python tests/support/clients/asker.py NAME``.
+"""Ask the DNS servers of /etc/resolv.conf as imds-detour does: ``python tests/support/clients/ask_dns.py NAME``.
 
 For each line, the seconds that it may take, a line as JSON: what came of it, the seconds that it took, and the most
 bytes of memory that it had.

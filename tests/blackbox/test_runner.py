@@ -1,0 +1,71 @@
+"""pytest as a developer types it: outside a sandbox it runs itself again in one, or refuses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from imds_detour.ctl.lab.hosts import environ
+from tests.support.marks import first_quick
+
+if TYPE_CHECKING:
+    from tests.support.hosts.network import Network
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PYTEST = (f"{os.path.dirname(sys.executable)}/pytest", "-p", "no:cacheprovider")
+FILE = "tests/netns/test_side_effects.py"
+WITHOUT_IT = """
+import pytest, sys
+from imds_detour.ctl.lab import sandbox
+sandbox.run = lambda command, environ: None
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+
+
+def typed(network: Network, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in this checkout on the app's host, which has more than a loopback device."""
+    return network.app.run("sh", "-c", f'cd {ROOT} && exec "$@"', "sh", *command, environ=environ(), check=False)
+
+
+@pytest.mark.parametrize("workers", first_quick(["-n0", "-n2"]), ids=["one process", "xdist"])
+def test_pytest_runs_itself_again_in_a_sandbox(network: Network, workers: str) -> None:
+    """It hands on its options, and its exit status is that of the run in the sandbox."""
+    done = typed(network, *PYTEST, FILE, "-k", "plan", workers)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+    nothing = typed(network, *PYTEST, FILE, "-k", "no_test_has_this_name", workers)
+    assert nothing.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def test_pytest_runs_unit_tests_where_it_is(network: Network) -> None:
+    """A namespace without the rights to make a sandbox is good enough for them."""
+    done = typed(network, "setpriv", "--bounding-set=-all", "--inh-caps=-all", *PYTEST, "tests/unit/test_probe.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_pytest_refuses_tests_of_networks_outside_a_sandbox(network: Network) -> None:
+    """The control: where the sandbox is left out, no test runs; where none can be made, the reason is given."""
+    refused = typed(network, sys.executable, "-c", WITHOUT_IT, FILE)
+    assert refused.returncode == pytest.ExitCode.USAGE_ERROR, refused
+    assert "they run only in a sandbox" in refused.stderr
+    assert "passed" not in refused.stdout
+    unable = typed(network, "setpriv", "--bounding-set=-all", "--inh-caps=-all", *PYTEST, FILE)
+    assert unable.returncode == pytest.ExitCode.USAGE_ERROR, unable
+    assert "these tests need a sandbox: no namespaces for this user" in unable.stderr
+
+
+SLOW_FILES = {"test_sidecar_moves.py": "test_sidecar.py has a mock that moves"}
+"""Files of tests/netns without a quick test, and why that is good enough."""
+
+
+def test_each_file_of_netns_has_a_test_that_is_not_slow() -> None:
+    """A quick run of everything tries every promise; what it leaves to CI are more cases of it."""
+    command = [*PYTEST, "--collect-only", "-q", "-m", "not slow", "tests/netns"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    quick = {line.partition("::")[0].rpartition("/")[2] for line in listed.splitlines() if "::" in line}
+    files = {name for name in os.listdir(f"{ROOT}/tests/netns") if name.startswith("test_")}
+    assert files - quick == set(SLOW_FILES)

@@ -1,0 +1,21 @@
+"""Marks for parameters: a quick run of everything has some of a test's cases, a full run all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def first_quick(cases: Iterable[Any], quick: int = 1) -> list[Any]:
+    """Return parameters for parametrize() of which the first ``quick`` ones run by default; the others are slow."""
+    return [case if number < quick else _slow(case) for number, case in enumerate(cases)]
+
+
+def _slow(case: Any) -> Any:  # noqa: ANN401  (a value, a tuple of values, or what pytest.param() returns)
+    if hasattr(case, "marks"):
+        return pytest.param(*case.values, id=case.id, marks=[*case.marks, pytest.mark.slow])
+    return pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow)
