@@ -50,7 +50,7 @@ def test_new_credentials_come_five_minutes_before_the_old_expire(target: str) ->
 @given(ttl=st.floats(2, 10**6), after=st.floats(0, 10**8))
 def test_credentials_are_never_served_when_they_are_about_to_expire(ttl: float, after: float) -> None:
     """Whoever asks gets credentials good for five minutes more, or for half their time where that is less."""
-    _, begin, end = Rotation(ttl, NOW).period(NOW + after)
+    _, begin, end = Rotation(ttl, NOW).current_set(NOW + after)
     slack = 1e-4 * ttl  # floats
     assert begin - slack <= NOW + after
     assert end - (NOW + after) >= min(300, ttl / 2) - slack
@@ -59,8 +59,8 @@ def test_credentials_are_never_served_when_they_are_about_to_expire(ttl: float, 
 def test_numbers_rise_one_by_one_and_time_before_the_start_counts_as_the_start() -> None:
     """Each period has the next number, and a clock set back meets the first set."""
     rotation = Rotation(10, NOW)
-    assert [rotation.period(NOW + 5 * n)[0] for n in range(4)] == [0, 1, 2, 3]
-    assert rotation.period(NOW - 1000) == (0, NOW, NOW + 10)
+    assert [rotation.current_set(NOW + 5 * n)[0] for n in range(4)] == [0, 1, 2, 3]
+    assert rotation.current_set(NOW - 1000) == (0, NOW, NOW + 10)
 
 
 def test_access_tokens_rotate_too() -> None:

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from imds_detour_mock.clouds.credentials import Rotation
-from imds_detour_mock.clouds.dispatch import Clouds, clouds
+from imds_detour_mock.clouds.dispatch import Clouds, make_clouds
 from imds_detour_mock.clouds.messages import Reply
 from imds_detour_mock.clouds.notices import Notices
 from imds_detour_mock.values import Json, load
@@ -23,7 +23,7 @@ def mock(
 ) -> Clouds:
     """Return the mock with the built-in values and `override` merged over them."""
     data = load(DEFAULTS, None if override is None else json.dumps(override))
-    return clouds(data, require_token=required, rotation=rotation, notices=notices)
+    return make_clouds(data, require_token=required, rotation=rotation, notices=notices)
 
 
 def get(target: str, headers: dict[str, str] | None = None, *, of: Clouds | None = None, now: float = NOW) -> Reply:

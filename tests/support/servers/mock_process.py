@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-COMMAND = [sys.executable, "-W", "error", "-m", "imds_detour.ctl.commands.mock"]
+COMMAND = [sys.executable, "-W", "error", "-m", "imds_detour.ctl.main", "mock"]
 READY = "imds-detourctl mock: listening on "
 GET = b"GET /latest/meta-data/instance-id HTTP/1.1\r\nHost: mock\r\n\r\n"
 ID = b"i-1234567890abcdef0"
