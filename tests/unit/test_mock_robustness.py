@@ -42,10 +42,10 @@ METHODS = st.sampled_from(["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"])
 
 
 @given(method=METHODS, path=st.lists(SEGMENTS, max_size=6), query=QUERIES, headers=HEADERS)
-def test_every_request_is_answered_and_none_redirected(
+def test_mock_answers_any_request_without_a_redirect(
     method: str, path: list[str], query: str, headers: dict[str, str]
 ) -> None:
-    """Whatever is asked, there is an answer of a status that HTTP knows, without a redirect or an error of ours."""
+    """The mock answers any request with a valid status, without a redirect or an exception."""
     reply = MOCK.answer(method, f"/{'/'.join(path)}?{query}", headers, NOW)
     assert reply.status in {200, 400, 401, 403, 404, 405}
     assert reply.cloud != "-"
@@ -95,12 +95,12 @@ EVERYTHING = (
 
 @pytest.mark.parametrize("rotation", [None, Rotation(60, NOW)])
 @given(place=st.sampled_from(PLACES), odd=ODD)
-def test_odd_values_are_refused_or_served(rotation: Rotation | None, place: tuple[str, ...], odd: Json) -> None:
-    """Whatever a user writes anywhere into the documents is refused before the start, or no obstacle afterwards."""
+def test_mock_refuses_or_serves_any_value(rotation: Rotation | None, place: tuple[str, ...], odd: Json) -> None:
+    """Any value at any path of the documents is either refused before the start or causes no exception in a request."""
     override = odd
     for name in reversed(place):
         override = {name: override}
     with contextlib.suppress(DataError):
-        of = mock(override, rotation=rotation)
+        clouds = mock(override, rotation=rotation)
         for method, target, headers in EVERYTHING:
-            assert of.answer(method, target, headers, NOW).status in {200, 400, 401, 404}, target
+            assert clouds.answer(method, target, headers, NOW).status in {200, 400, 401, 404}, target

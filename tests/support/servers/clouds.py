@@ -26,12 +26,12 @@ def mock(
     return make_clouds(data, require_token=required, rotation=rotation, notices=notices)
 
 
-def get(target: str, headers: dict[str, str] | None = None, *, of: Clouds | None = None, now: float = NOW) -> Reply:
+def get(target: str, headers: dict[str, str] | None = None, *, clouds: Clouds | None = None, now: float = NOW) -> Reply:
     """Read one path, of the mock with the built-in values unless another is given."""
-    return (of or mock()).answer("GET", target, headers or {}, now)
+    return (clouds or mock()).answer("GET", target, headers or {}, now)
 
 
-def value(reply: Reply) -> Any:  # noqa: ANN401  (whatever JSON holds)
+def json_body(reply: Reply) -> Any:  # noqa: ANN401  (whatever JSON holds)
     """Return the JSON of an answer that gives some."""
     assert reply.status == 200, reply
     assert ("Content-Type", "application/json") in reply.headers

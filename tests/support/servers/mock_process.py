@@ -45,7 +45,7 @@ class Mock:
         self.process.wait(TIMEOUT)
         return time.monotonic() - start
 
-    def rest(self) -> list[str]:
+    def remaining_lines(self) -> list[str]:
         """Return the lines on stderr not taken yet, up to its end."""
         return list(iter(lambda: self.lines.get(timeout=TIMEOUT), ""))
 
@@ -58,7 +58,7 @@ def drain(stderr: IO[str], lines: "queue.Queue[str]") -> None:
 
 
 @contextlib.contextmanager
-def running(*arguments: str, listen: str = "127.0.0.1:0") -> Iterator[Mock]:
+def running_mock(*arguments: str, listen: str = "127.0.0.1:0") -> Iterator[Mock]:
     """Run a mock on a free port and wait until it says that it listens."""
     with subprocess.Popen([*COMMAND, "--listen", listen, *arguments], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -75,7 +75,7 @@ def running(*arguments: str, listen: str = "127.0.0.1:0") -> Iterator[Mock]:
             reader.join(TIMEOUT)
 
 
-def reply(stream: socket.socket) -> tuple[int, dict[str, str], bytes]:
+def read_reply(stream: socket.socket) -> tuple[int, dict[str, str], bytes]:
     """Read exactly one answer to a request other than HEAD; what follows stays in the socket."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
@@ -90,7 +90,7 @@ def reply(stream: socket.socket) -> tuple[int, dict[str, str], bytes]:
     return int(status.split()[1]), headers, body
 
 
-def fails(*arguments: str) -> str:
+def start_failure(*arguments: str) -> str:
     """Run a mock that cannot start and return its one line, which is as that of every verb that fails."""
     done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 125, done.stderr
