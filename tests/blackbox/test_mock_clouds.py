@@ -1,4 +1,4 @@
-"""The development mock with every cloud, over real sockets: its log, its faults, and what changes with time."""
+"""The development mock over real sockets: all clouds, the log, faults, rotation and notices."""
 
 import json
 import signal
@@ -19,14 +19,14 @@ from tests.support.servers.mock_process import COMMAND, GET, ID, TIMEOUT, Mock, 
 
 
 def ask(stream: socket.socket, path: str, *headers: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
-    """Ask one question on an open connection."""
+    """Send a request on an open connection and return status, headers and body."""
     stream.sendall("\r\n".join([f"{method} {path} HTTP/1.1", "Host: mock", *headers, "\r\n"]).encode())
     return read_reply(stream)
 
 
 @pytest.fixture(scope="module")
 def every() -> Iterator[Mock]:
-    """Return one mock for all presets, as a multi-cloud user has it."""
+    """Return one mock that serves all presets."""
     with running_mock() as started:
         yield started
 
@@ -50,9 +50,9 @@ def test_one_port_serves_several_clouds(host: str) -> None:
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 def test_mock_passes_the_proof_of_every_preset(preset: Preset, every: Mock) -> None:
     """The mock passes imds-detour's proof of each service, with the same result twice, and logs the service's name."""
-    at = Endpoint(IPv4Address("127.0.0.1"), every.port)
+    endpoint = Endpoint(IPv4Address("127.0.0.1"), every.port)
     question = Question(preset.name, preset.endpoints[0].host, preset.proof)
-    first, second = (identify(at, question, Deadline(TIMEOUT)) for _ in range(2))
+    first, second = (identify(endpoint, question, Deadline(TIMEOUT)) for _ in range(2))
     assert first == second
     assert first.version == ("IMDSv2" if preset.name == "aws" else preset.name)
     for _ in range(2 * (2 if preset.proof.token else 1)):
@@ -82,7 +82,7 @@ def test_log_names_the_cloud_and_contains_no_secret() -> None:
         ["/v1/credentials", "200"],
     ]
     secrets = ("a-pods-secret", "MOCKMOCK", "opens-nothing", given[0].decode(), given[1].decode())
-    assert b"opens-nothing" in given[2]  # the answers did carry what the log must not
+    assert b"opens-nothing" in given[2]  # the control: the answers contain the secrets
     assert not [line for line in lines if any(secret in line for secret in secrets)]
 
 
@@ -99,9 +99,9 @@ def test_delay_delays_every_answer() -> None:
 def test_delayed_mock_survives_clients_that_close_or_leave() -> None:
     """With --delay, a half-closed client gets its answer, and one that left causes no traceback."""
     with running_mock("--delay", "0.2") as mock:
-        with mock.connect() as stream, mock.connect() as gone:
-            gone.sendall(GET)
-            gone.close()
+        with mock.connect() as stream, mock.connect() as leaving:
+            leaving.sendall(GET.replace(b"Host: mock", b"Connection: close"))
+            leaving.close()
             stream.sendall(GET)
             stream.shutdown(socket.SHUT_WR)
             assert read_reply(stream)[2] == ID
@@ -109,6 +109,9 @@ def test_delayed_mock_survives_clients_that_close_or_leave() -> None:
         with mock.connect() as stream:
             stream.sendall(GET)
             assert read_reply(stream)[2] == ID
+        mock.stop()
+        line = "imds-detourctl mock: 127.0.0.1 GET /latest/meta-data/instance-id 200 19 aws\n"
+        assert mock.remaining_lines() == [line] * 3
 
 
 @pytest.mark.parametrize(
@@ -132,10 +135,10 @@ def test_hanging_mock_logs_requests_and_never_answers() -> None:
         for _ in range(2):
             line = mock.lines.get(timeout=TIMEOUT)
             assert line == "imds-detourctl mock: 127.0.0.1 GET /latest/meta-data/instance-id - 0 aws\n"
-        for each in (stream, closing):
-            each.settimeout(0.2)
+        for connection in (stream, closing):
+            connection.settimeout(0.2)
             with pytest.raises(TimeoutError):
-                each.recv(1)
+                connection.recv(1)
         mock.stop(signal.SIGTERM)
         assert mock.process.returncode == 0
 
@@ -152,11 +155,11 @@ def test_credentials_rotate_while_the_mock_runs() -> None:
     with running_mock("--credentials-ttl", "2") as mock, mock.connect() as stream:
         first = json.loads(ask(stream, "/creds")[2])
         deadline = time.monotonic() + TIMEOUT
-        while (now := json.loads(ask(stream, "/creds")[2]))["AccessKeyId"] == first["AccessKeyId"]:
+        while (second := json.loads(ask(stream, "/creds")[2]))["AccessKeyId"] == first["AccessKeyId"]:
             assert time.monotonic() < deadline
-            time.sleep(0.05)  # time itself is what the test waits for
-        assert now["Token"] != first["Token"]
-        assert now["Expiration"] > first["Expiration"]
+            time.sleep(0.05)  # the rotation depends on the clock alone
+        assert second["Token"] != first["Token"]
+        assert second["Expiration"] > first["Expiration"]
 
 
 def test_notices_appear_when_they_are_due() -> None:
@@ -170,7 +173,7 @@ def test_notices_appear_when_they_are_due() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flag", "text", "words"),
+    ("flag", "text", "remedy"),
     [
         *((flag, "soon", "write a number of seconds") for flag in ("--delay", "--spot-in", "--rebalance-in")),
         *((flag, "-1", "write a number of seconds") for flag in ("--delay", "--spot-in", "--rebalance-in")),
@@ -179,11 +182,11 @@ def test_notices_appear_when_they_are_due() -> None:
         *(("--fail", text, "write an HTTP error such as 503") for text in ("200", "301", "599", "503:0", "x", "")),
     ],
 )
-def test_invalid_flag_is_refused_in_one_line(flag: str, text: str, words: str) -> None:
+def test_invalid_flag_is_refused_in_one_line(flag: str, text: str, remedy: str) -> None:
     """An invalid value is refused in one line that names the flag and a valid value."""
     line = start_failure(f"{flag}={text}")
     assert f"{flag} {text!r} is not valid; " in line
-    assert words in line
+    assert remedy in line
 
 
 def test_print_data_output_is_valid_data(tmp_path: Path) -> None:

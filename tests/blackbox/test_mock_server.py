@@ -1,4 +1,4 @@
-"""The development mock as a program on loopback: what its clients see on the wire and its user on stderr."""
+"""The development mock as a process on loopback: its answers to clients and its messages on stderr."""
 
 import json
 import os
@@ -77,8 +77,8 @@ def test_request_in_single_bytes_is_answered(mock: Mock) -> None:
     request = b"\r\nGET / HTTP/1.1\nContent-Length: 3\r\n\r\nabc"
     with mock.connect() as stream:
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for place in range(len(request)):
-            stream.sendall(request[place : place + 1])
+        for index in range(len(request)):
+            stream.sendall(request[index : index + 1])
         assert read_reply(stream)[0] == 200
         stream.sendall(GET)
         assert read_reply(stream)[2] == ID
@@ -151,8 +151,8 @@ def test_invalid_request_is_refused_and_the_connection_closes(mock: Mock, reques
     """A malformed or too large request gets an error and a closed connection; the next client is served."""
     with mock.connect() as stream:
         stream.sendall(request_bytes)
-        got, headers, body = read_reply(stream)
-        assert (got, headers["Connection"], headers["Content-Type"]) == (status, "close", "text/plain")
+        actual, headers, body = read_reply(stream)
+        assert (actual, headers["Connection"], headers["Content-Type"]) == (status, "close", "text/plain")
         assert body.startswith(f"{status}: ".encode())
         assert stream.recv(1) == b""
     with mock.connect() as stream:
@@ -189,7 +189,7 @@ def test_signal_stops_the_mock_at_once(mock: Mock, number: signal.Signals) -> No
         halfway.sendall(GET[:20])
         took = mock.stop(number)
     assert mock.process.returncode == 0
-    assert took < TIMEOUT / 2  # it takes milliseconds; a busy machine may not have them to give
+    assert took < TIMEOUT / 2  # a generous limit, for a busy machine
     assert mock.remaining_lines() == ["imds-detourctl mock: 127.0.0.1 GET /latest/meta-data/instance-id 200 19 aws\n"]
 
 
@@ -241,7 +241,7 @@ def test_data_file_overrides_the_defaults(tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "reason"),
     [
         (b"{", "not JSON"),
         (b"\xff", "not UTF-8"),
@@ -251,7 +251,7 @@ def test_data_file_overrides_the_defaults(tmp_path_factory: pytest.TempPathFacto
     ],
 )
 def test_invalid_data_file_is_refused_in_one_line(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes | None, words: str
+    tmp_path_factory: pytest.TempPathFactory, content: bytes | None, reason: str
 ) -> None:
     """A --data file that cannot be read or served is named in one line, with exit status 125."""
     file = tmp_path_factory.mktemp("data") / "mine.json"
@@ -259,7 +259,7 @@ def test_invalid_data_file_is_refused_in_one_line(
         file.write_bytes(content)
     line = start_failure("--listen", "127.0.0.1:0", "--data", str(file))
     assert str(file) in line
-    assert words in line
+    assert reason in line
 
 
 def test_port_in_use_is_refused_in_one_line(mock: Mock) -> None:
@@ -268,7 +268,7 @@ def test_port_in_use_is_refused_in_one_line(mock: Mock) -> None:
     for arguments in (["--listen", taken], ["--listen", "127.0.0.1:0", "--listen", taken]):
         assert start_failure(*arguments) == (
             f"imds-detour: cannot listen on 127.0.0.1 port {mock.port}: "
-            "it is in use; stop what listens there, or give another port with --listen\n"
+            "it is in use; stop the program that listens there, or give another port with --listen\n"
         )
 
 

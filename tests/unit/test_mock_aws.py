@@ -1,4 +1,4 @@
-"""What the development mock answers as EC2's metadata service."""
+"""The answers of the development mock as EC2's metadata service."""
 
 import json
 
@@ -17,12 +17,12 @@ ROLE = "/latest/meta-data/iam/security-credentials/imds-detour-mock-role"
 
 
 def get(path: str, override: Json = None) -> Reply:
-    """Read one path without a token."""
+    """Read a path without a token."""
     return mock(override).answer("GET", path, {}, NOW)
 
 
 def text(path: str, override: Json = None) -> str:
-    """Read one path that exists, as text."""
+    """Return the text at a path that exists."""
     reply = get(path, override)
     assert reply.status == 200, path
     return reply.body.decode()
@@ -198,13 +198,13 @@ def test_ec2_unknown_session_token_is_401(bad: str, required: bool) -> None:
 
 def test_ec2_changed_session_token_is_401() -> None:
     """A mock refuses a session token of another mock and one with a changed character."""
-    one, other = mock(), mock()
-    good = token(one)
-    assert one.answer("GET", "/", {SESSION: good}, NOW).status == 200
-    assert other.answer("GET", "/", {SESSION: good}, NOW).status == 401
-    for place in range(len(good)):
-        changed = good[:place] + ("A" if good[place] != "A" else "B") + good[place + 1 :]
-        assert one.answer("GET", "/", {SESSION: changed}, NOW).status == 401, place
+    first, second = mock(), mock()
+    issued = token(first)
+    assert first.answer("GET", "/", {SESSION: issued}, NOW).status == 200
+    assert second.answer("GET", "/", {SESSION: issued}, NOW).status == 401
+    for index in range(len(issued)):
+        changed = issued[:index] + ("A" if issued[index] != "A" else "B") + issued[index + 1 :]
+        assert first.answer("GET", "/", {SESSION: changed}, NOW).status == 401, index
 
 
 def test_ec2_read_without_a_required_token_is_401() -> None:
@@ -225,29 +225,29 @@ def test_session_tokens_differ_and_are_not_stored() -> None:
 
 def test_user_values_override_the_defaults() -> None:
     """A user's values replace or add single values, and the other defaults stay."""
-    over: Json = {
+    override: Json = {
         "user-data": "hello",
         "meta-data": {"instance-id": "i-1", "placement": {"region": "eu-west-1"}, "a": {"b": 2}},
     }
-    assert text("/latest/user-data", over) == "hello"
-    assert text("/latest/meta-data/instance-id", over) == "i-1"
-    assert text("/latest/meta-data/placement/region", over) == "eu-west-1"
-    assert text("/latest/meta-data/placement/availability-zone", over) == "us-east-1a"
-    assert text("/latest/meta-data/a/b", over) == "2"
+    assert text("/latest/user-data", override) == "hello"
+    assert text("/latest/meta-data/instance-id", override) == "i-1"
+    assert text("/latest/meta-data/placement/region", override) == "eu-west-1"
+    assert text("/latest/meta-data/placement/availability-zone", override) == "us-east-1a"
+    assert text("/latest/meta-data/a/b", override) == "2"
 
 
 def test_null_removes_a_value_but_stays_in_a_document() -> None:
     """A user's null removes a default value, but inside a document it is a value."""
-    over: Json = {
+    override: Json = {
         "user-data": None,
         "meta-data": {"tags": None, "new": {"gone": None, "kept": True}, "iam": {"info": {"Code": None}}},
     }
-    assert get("/latest/user-data", over).status == 404
-    assert text("/latest", over) == "dynamic\nmeta-data"
-    assert get("/latest/meta-data/tags/instance/Name", over).status == 404
-    assert text("/latest/meta-data/new/", over) == "kept"
-    assert text("/latest/meta-data/new/kept", over) == "true"
-    assert json.loads(text("/latest/meta-data/iam/info", over))["Code"] is None
+    assert get("/latest/user-data", override).status == 404
+    assert text("/latest", override) == "dynamic\nmeta-data"
+    assert get("/latest/meta-data/tags/instance/Name", override).status == 404
+    assert text("/latest/meta-data/new/", override) == "kept"
+    assert text("/latest/meta-data/new/kept", override) == "true"
+    assert json.loads(text("/latest/meta-data/iam/info", override))["Code"] is None
 
 
 def test_user_values_change_replace_and_add_documents() -> None:
@@ -256,13 +256,15 @@ def test_user_values_change_replace_and_add_documents() -> None:
         "imds-detour-mock-role": {"AccessKeyId": "AKIAOTHER", "Expiration": "2030-01-01T00:00:00Z"},
         "second": {"$json": {"at": [{"$now": 60.5}], "$schema": "x"}},
     }
-    over: Json = {"meta-data": {"iam": {"security-credentials": credentials}, "tags": {"$json": [1, "\ud800", None]}}}
-    document = json.loads(text(ROLE, over))
+    override: Json = {
+        "meta-data": {"iam": {"security-credentials": credentials}, "tags": {"$json": [1, "\ud800", None]}}
+    }
+    document = json.loads(text(ROLE, override))
     assert (document["AccessKeyId"], document["Code"]) == ("AKIAOTHER", "Success")
     assert document["Expiration"] == "2030-01-01T00:00:00Z"
     second = "/latest/meta-data/iam/security-credentials/second"
-    assert json.loads(text(second, over)) == {"at": ["2023-11-14T22:14:20Z"], "$schema": "x"}
-    assert json.loads(text("/latest/meta-data/tags", over)) == [1, "\ud800", None]
+    assert json.loads(text(second, override)) == {"at": ["2023-11-14T22:14:20Z"], "$schema": "x"}
+    assert json.loads(text("/latest/meta-data/tags", override)) == [1, "\ud800", None]
 
 
 def test_lone_surrogate_is_served_as_a_question_mark() -> None:
@@ -271,7 +273,7 @@ def test_lone_surrogate_is_served_as_a_question_mark() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "where"),
+    ("override", "reason"),
     [
         ("{", "not JSON"),
         ("", "not JSON"),
@@ -295,26 +297,26 @@ def test_lone_surrogate_is_served_as_a_question_mark() -> None:
         ('{"user-data": ' + "[" * 200_000 + "]" * 200_000 + "}", "nested too deeply"),
     ],
 )
-def test_invalid_values_are_refused_in_one_line(override: str, where: str) -> None:
+def test_invalid_values_are_refused_in_one_line(override: str, reason: str) -> None:
     """Values that the mock cannot serve are refused before the start, in one line that names the value."""
     with pytest.raises(DataError) as caught:
         load(DEFAULTS, override)
     message = str(caught.value)
-    assert where in message
+    assert reason in message
     assert "\n" not in message
     assert len(message) < 200
 
 
 def test_every_default_value_is_readable() -> None:
     """A client that walks EC2's listings can read every default value."""
-    todo, seen = ["/latest/meta-data/", "/latest/dynamic/"], 0
-    while todo:
-        path = todo.pop()
+    waiting, seen = ["/latest/meta-data/", "/latest/dynamic/"], 0
+    while waiting:
+        path = waiting.pop()
         for line in text(path).splitlines():
             child = path + (line.partition("=")[0] + "/" if "=" in line else line)
             seen += 1
             if child.endswith("/"):
-                todo.append(child)
+                waiting.append(child)
             else:
                 assert text(child), child
     assert seen > 50

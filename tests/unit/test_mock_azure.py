@@ -1,4 +1,4 @@
-"""What the development mock answers as Azure's instance metadata service."""
+"""The answers of the development mock as Azure's instance metadata service."""
 
 import json
 
@@ -14,7 +14,7 @@ RESOURCE = "https://management.azure.com/"
 
 
 def read(path: str, query: str = VERSION) -> Reply:
-    """Read one path with the header that Azure wants."""
+    """Read a path with the header that Azure requires."""
     return get(f"/metadata/{path}?{query}", HEADER)
 
 

@@ -1,4 +1,4 @@
-"""How the development mock tells the clouds apart, and the first answers of those that it knows least of."""
+"""How the development mock selects the cloud of a request, and its answers for the smaller clouds."""
 
 import json
 
@@ -34,16 +34,16 @@ IBM = {"metadata-flavor": "ibm"}
 def test_mock_answers_the_proof_request_of_every_cloud(
     method: str, target: str, headers: dict[str, str], cloud: str, slashes: str
 ) -> None:
-    """The mock answers the request that identifies each cloud, with repeated or trailing slashes; a removed cloud is 404."""
+    """The mock answers each cloud's proof request, also with repeated or trailing slashes; a removed cloud is 404."""
     path, mark, query = target.partition("?")
     for spelling in (slashes + target, f"{slashes}{path}/{mark}{query}"):
         reply = mock().answer(method, spelling, headers, NOW)
         assert (reply.status, reply.cloud) == (200, cloud)
         assert reply.body
-    # A cloud that the data does not have is not answered for.
+    # A cloud that the user's data remove is 404.
     roots = ("meta-data", "user-data", "dynamic") if cloud == "aws" else (cloud,)
-    gone = mock(dict.fromkeys(roots)).answer(method, target, headers, NOW)
-    assert (gone.status, gone.body) == (404, f"404: the data has no {cloud}\n".encode())
+    removed = mock(dict.fromkeys(roots)).answer(method, target, headers, NOW)
+    assert (removed.status, removed.body) == (404, f"404: the data has no {cloud}\n".encode())
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,9 @@ def test_akamai_token_is_valid_until_it_expires() -> None:
     clouds, headers = mock(), {"metadata-token-expiry-seconds": "300"}
     token = clouds.answer("PUT", "/v1/token", headers, NOW).body.decode()
     [other] = json_body(clouds.answer("PUT", "/v1/token", {**headers, "accept": "application/json"}, NOW))
-    for each in (token, other):
-        assert get("/v1/instance", {"metadata-token": each}, clouds=clouds).body.startswith(b"id: 1338\n")
-        assert get("/v1/instance", {"metadata-token": each}, clouds=clouds, now=NOW + 300).status == 401
+    for issued in (token, other):
+        assert get("/v1/instance", {"metadata-token": issued}, clouds=clouds).body.startswith(b"id: 1338\n")
+        assert get("/v1/instance", {"metadata-token": issued}, clouds=clouds, now=NOW + 300).status == 401
     accepting = {"metadata-token": token, "accept": "application/json"}
     assert json_body(get("/v1/instance", accepting, clouds=clouds))["specs"]["vcpus"] == 1
     assert get("/v1/user-data", accepting, clouds=clouds).body == b"I2Nsb3VkLWNvbmZpZwp7fQo="
@@ -85,7 +85,7 @@ def test_ibm_token_is_valid_for_five_minutes() -> None:
     assert json_body(get("/metadata/v1/instance?version=1", bearer, clouds=clouds))["name"] == "imds-detour-mock"
     assert get("/metadata/v1/instance?version=1", bearer, clouds=clouds, now=NOW + 300).status == 401
     iam = clouds.answer("POST", "/instance_identity/v1/iam_token?version=1", bearer, NOW)
-    assert json_body(iam)["access_token"] == "mock-access-token-opens-nothing"  # noqa: S105  (as it says)
+    assert json_body(iam)["access_token"] == "mock-access-token-opens-nothing"  # noqa: S105  (no secret)
     assert clouds.answer("PUT", "/instance_identity/v1/token", IBM, NOW).status == 400
     assert clouds.answer("PUT", "/instance_identity/v1/token?version=1", {}, NOW).status == 400
     assert get("/metadata/v1/no?version=1", bearer, clouds=clouds).status == 404
@@ -162,7 +162,7 @@ def test_wrong_method_is_405(method: str, target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "words"),
+    ("override", "reason"),
     [
         ('{"gpc": {}}', "takes no 'gpc'"),
         ('{"gcp": "text"}', "/gcp: this must be an object of instance, project"),
@@ -175,11 +175,11 @@ def test_wrong_method_is_405(method: str, target: str) -> None:
         ('{"alibaba": {"meta-data": {"a": ["b"]}}}', "/alibaba/meta-data/a: this cannot be served"),
     ],
 )
-def test_invalid_document_is_refused_in_one_line(override: str, words: str) -> None:
+def test_invalid_document_is_refused_in_one_line(override: str, reason: str) -> None:
     """A document value of the wrong kind is refused before the start, in one line that names its path."""
     with pytest.raises(DataError) as caught:
         load(DEFAULTS, override)
     message = str(caught.value)
-    assert words in message
+    assert reason in message
     assert "\n" not in message
     assert len(message) < 200

@@ -1,4 +1,4 @@
-"""What the development mock answers to containers on ECS, and to pods with EKS Pod Identity."""
+"""The answers of the development mock to ECS containers and to pods with EKS Pod Identity."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the development mock answers as Google Cloud's metadata server."""
+"""The answers of the development mock as Google Cloud's metadata server."""
 
 import base64
 import json
@@ -15,7 +15,7 @@ EMAIL = "imds-detour-mock@imds-detour-mock.iam.gserviceaccount.com"
 
 
 def read(path: str) -> Reply:
-    """Read one path with the header that Google wants."""
+    """Read a path with the header that Google requires."""
     return get(f"{ROOT}/{path}", FLAVOR)
 
 
@@ -133,7 +133,7 @@ def test_gcp_unknown_path_is_404(path: str) -> None:
     reply = read(path)
     assert reply.status == 404
     assert ("Metadata-Flavor", "Google") in reply.headers
-    assert read("instance/service-accounts/nobody/token").status == 404
+    assert read("instance/service-accounts/unknown/token").status == 404
     assert get("/computeMetadata/v2/", FLAVOR).status == 404
 
 

@@ -1,4 +1,4 @@
-"""The development mock under requests and values that nobody thought of."""
+"""The development mock with arbitrary requests and values."""
 
 import contextlib
 import json
@@ -52,21 +52,21 @@ def test_mock_answers_any_request_without_a_redirect(
     assert "Location" not in dict(reply.headers)
 
 
-def places(node: Json, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Return every place in the documents where a user could write something else."""
+def paths_in(node: Json, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Return the path of every value that a user can override in the documents."""
     if not isinstance(node, dict) or "$now" in node:
         return [path]
-    return [path, *(place for name, child in node.items() for place in places(child, (*path, name)))]
+    return [path, *(below for name, child in node.items() for below in paths_in(child, (*path, name)))]
 
 
-PLACES = [
-    place
+PATHS = [
+    path
     for root, cloud in json.loads(DEFAULTS).items()
     if root in DOCUMENT_ROOTS
-    for place in places(cloud["$json"], (root,))
+    for path in paths_in(cloud["$json"], (root,))
 ]
-ODD = st.sampled_from([None, 0, -1, 1.5, True, "", "\ud800", [], [None], [[1], {"a": None}], {"a": 1}, {"$now": 5}])
-EVERYTHING = (
+VALUES = st.sampled_from([None, 0, -1, 1.5, True, "", "\ud800", [], [None], [[1], {"a": None}], {"a": 1}, {"$now": 5}])
+REQUESTS = (
     *(("PUT", path, headers) for path, headers in (("/latest/api/token", {ECS_TTL: "60"}), ("/v1/token", {}))),
     *(("GET", path, {}) for path in ("/creds", "/role/x", "/v4", "/v4/task", "/conf", "/conf?format=json")),
     *(("GET", path, {}) for path in ("/user_data", "/user_data/cloud-init", "/openstack", "/openstack/latest")),
@@ -94,13 +94,13 @@ EVERYTHING = (
 
 
 @pytest.mark.parametrize("rotation", [None, Rotation(60, NOW)])
-@given(place=st.sampled_from(PLACES), odd=ODD)
-def test_mock_refuses_or_serves_any_value(rotation: Rotation | None, place: tuple[str, ...], odd: Json) -> None:
+@given(path=st.sampled_from(PATHS), value=VALUES)
+def test_mock_refuses_or_serves_any_value(rotation: Rotation | None, path: tuple[str, ...], value: Json) -> None:
     """Any value at any path of the documents is either refused before the start or causes no exception in a request."""
-    override = odd
-    for name in reversed(place):
+    override = value
+    for name in reversed(path):
         override = {name: override}
     with contextlib.suppress(DataError):
         clouds = mock(override, rotation=rotation)
-        for method, target, headers in EVERYTHING:
+        for method, target, headers in REQUESTS:
             assert clouds.answer(method, target, headers, NOW).status in {200, 400, 401, 404}, target

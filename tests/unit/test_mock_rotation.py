@@ -1,4 +1,4 @@
-"""What changes with time in the development mock: credentials that rotate, and what EC2 announces."""
+"""Changes over time in the development mock: rotating credentials, and EC2's notices."""
 
 import json
 from datetime import datetime
@@ -21,7 +21,7 @@ HEADERS = {"authorization": "x", "metadata-flavor": "Google", "metadata": "true"
 
 
 def served(target: str, ttl: float, after: float) -> dict[str, Any]:
-    """Return the credentials that a mock started at NOW serves so many seconds later."""
+    """Return the credentials that a mock serves `after` seconds after its start at NOW."""
     headers = {**HEADERS, **({"host": "100.100.100.200"} if target == ALIBABA_ROLE else {})}
     document: dict[str, Any] = json_body(
         get(target, headers, clouds=mock(rotation=Rotation(ttl, NOW)), now=NOW + after)
@@ -30,15 +30,15 @@ def served(target: str, ttl: float, after: float) -> dict[str, Any]:
 
 
 def seconds(text: str) -> float:
-    """Return a time as seconds since 1970."""
+    """Return the seconds since 1970 of a time in the clouds' format."""
     return datetime.fromisoformat(text).timestamp()
 
 
 @pytest.mark.parametrize("target", [ROLE, "/v2/credentials/x", "/creds", "/v1/credentials", ALIBABA_ROLE])
 def test_new_credentials_come_five_minutes_before_the_old_expire(target: str) -> None:
     """Credentials with a lifetime of an hour are replaced after 55 minutes, with a new lifetime of an hour."""
-    first, still, second = (served(target, 3600, after) for after in (0, 3299, 3300))
-    assert first == still
+    first, unchanged, second = (served(target, 3600, after) for after in (0, 3299, 3300))
+    assert first == unchanged
     assert seconds(first["Expiration"]) == NOW + 3600
     assert seconds(second["Expiration"]) == NOW + 3300 + 3600
     assert first["AccessKeyId"] != second["AccessKeyId"]
@@ -52,9 +52,9 @@ def test_new_credentials_come_five_minutes_before_the_old_expire(target: str) ->
 @given(ttl=st.floats(2, 10**6), after=st.floats(0, 10**8))
 def test_credentials_never_expire_soon(ttl: float, after: float) -> None:
     """Served credentials are valid for five more minutes, or for half their lifetime if that is less."""
-    _, begin, end = Rotation(ttl, NOW).current_set(NOW + after)
-    slack = 1e-4 * ttl  # floats
-    assert begin - slack <= NOW + after
+    _, start, end = Rotation(ttl, NOW).current_set(NOW + after)
+    slack = 1e-4 * ttl  # rounding of floats
+    assert start - slack <= NOW + after
     assert end - (NOW + after) >= min(300, ttl / 2) - slack
 
 
@@ -91,8 +91,8 @@ def test_credentials_without_rotation_stay() -> None:
 
 def test_user_credentials_rotate() -> None:
     """Rotation replaces a fixed expiry in the user's values, and adds no member."""
-    mine: dict[str, str | None] = {"AccessKeyId": "AKIA", "Expiration": "2030-01-01T00:00:00Z", "Token": None}
-    clouds = mock({"ecs": {"credentials": {**mine}}}, rotation=Rotation(60, NOW))
+    credentials: dict[str, str | None] = {"AccessKeyId": "AKIA", "Expiration": "2030-01-01T00:00:00Z", "Token": None}
+    clouds = mock({"ecs": {"credentials": {**credentials}}}, rotation=Rotation(60, NOW))
     document = json_body(get("/creds", clouds=clouds))
     assert document["AccessKeyId"] == "000000"
     assert document["Token"] is None
@@ -100,7 +100,7 @@ def test_user_credentials_rotate() -> None:
 
 
 def statuses(notices: Notices, after: float, *paths: str) -> list[int]:
-    """Return what each path below meta-data answers so many seconds later."""
+    """Return the status of each path below meta-data, `after` seconds after NOW."""
     clouds = mock(notices=notices)
     return [get(f"{META}/{path}", clouds=clouds, now=NOW + after).status for path in paths]
 
@@ -143,5 +143,5 @@ def test_notices_accept_any_data() -> None:
     """Notices work with data that have no meta-data, and with a text in place of the events directory."""
     notices = Notices(spot=NOW, rebalance=NOW)
     assert get(f"{META}/spot", clouds=mock({"meta-data": None}, notices=notices)).status == 404
-    odd = mock({"meta-data": {"events": "none"}}, notices=notices)
-    assert get(f"{META}/events/recommendations/rebalance", clouds=odd).status == 200
+    text_at_events = mock({"meta-data": {"events": "none"}}, notices=notices)
+    assert get(f"{META}/events/recommendations/rebalance", clouds=text_at_events).status == 200

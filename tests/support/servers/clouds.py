@@ -1,4 +1,4 @@
-"""The development mock as a function, for tests of what each cloud answers: no server, and every time an argument."""
+"""The development mock as a function, for tests of a cloud's answers without a server or a clock."""
 
 import importlib.resources
 import json
@@ -27,12 +27,12 @@ def mock(
 
 
 def get(target: str, headers: dict[str, str] | None = None, *, clouds: Clouds | None = None, now: float = NOW) -> Reply:
-    """Read one path, of the mock with the built-in values unless another is given."""
+    """Read a path, by default from a mock with the built-in values."""
     return (clouds or mock()).answer("GET", target, headers or {}, now)
 
 
-def json_body(reply: Reply) -> Any:  # noqa: ANN401  (whatever JSON holds)
-    """Return the JSON of an answer that gives some."""
+def json_body(reply: Reply) -> Any:  # noqa: ANN401  (any JSON)
+    """Return the value of a successful JSON reply."""
     assert reply.status == 200, reply
     assert ("Content-Type", "application/json") in reply.headers
     return json.loads(reply.body)
