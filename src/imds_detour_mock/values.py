@@ -102,7 +102,7 @@ def _merge(base: Json, over: Json, *, in_document: bool = False) -> Json:
 
 def _check(node: Json, path: str, depth: int = 0) -> None:
     if isinstance(node, list) or node is None:
-        raise DataError(f'{path or "/"}: this cannot be served; write one text, or {{"$json": ...}} for a document')
+        raise DataError(f'{path or "/"}: this cannot be served; write a string, or {{"$json": ...}} for a document')
     if isinstance(node, dict) and "$json" in node and len(node) == 1:
         _check_document(node["$json"], path, depth)
     elif isinstance(node, dict):

@@ -25,7 +25,7 @@ def ask(stream: socket.socket, path: str, *headers: str, method: str = "GET") ->
 
 
 @pytest.fixture(scope="module")
-def every() -> Iterator[Mock]:
+def shared_mock() -> Iterator[Mock]:
     """Return one mock that serves all presets."""
     with running_mock() as started:
         yield started
@@ -48,15 +48,15 @@ def test_one_port_serves_several_clouds(host: str) -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
-def test_mock_passes_the_proof_of_every_preset(preset: Preset, every: Mock) -> None:
+def test_mock_passes_the_proof_of_every_preset(preset: Preset, shared_mock: Mock) -> None:
     """The mock passes imds-detour's proof of each service, with the same result twice, and logs the service's name."""
-    endpoint = Endpoint(IPv4Address("127.0.0.1"), every.port)
+    endpoint = Endpoint(IPv4Address("127.0.0.1"), shared_mock.port)
     question = Question(preset.name, preset.endpoints[0].host, preset.proof)
     first, second = (identify(endpoint, question, Deadline(TIMEOUT)) for _ in range(2))
     assert first == second
     assert first.version == ("IMDSv2" if preset.name == "aws" else preset.name)
     for _ in range(2 * (2 if preset.proof.token else 1)):
-        assert every.lines.get(timeout=TIMEOUT).split()[-1] == preset.name
+        assert shared_mock.lines.get(timeout=TIMEOUT).split()[-1] == preset.name
 
 
 def test_log_names_the_cloud_and_contains_no_secret() -> None:
