@@ -1,1 +1,1 @@
-"""A metadata service of every cloud, for development."""
+"""A development mock of every cloud's metadata service."""

@@ -1,4 +1,4 @@
-"""The development mock with every cloud, over real sockets: its log, its faults, and what changes with time."""
+"""The development mock over real sockets: all clouds, the log, faults, rotation and notices."""
 
 import json
 import signal
@@ -15,27 +15,27 @@ from imds_detour.config.presets import PRESETS, Preset
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.probe import Question, identify
 from imds_detour.endpoint import Endpoint
-from tests.support.servers.mock_process import COMMAND, GET, ID, TIMEOUT, Mock, fails, reply, running
+from tests.support.servers.mock_process import COMMAND, GET, ID, TIMEOUT, Mock, read_reply, running_mock, start_failure
 
 
 def ask(stream: socket.socket, path: str, *headers: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
-    """Ask one question on an open connection."""
+    """Send a request on an open connection and return status, headers and body."""
     stream.sendall("\r\n".join([f"{method} {path} HTTP/1.1", "Host: mock", *headers, "\r\n"]).encode())
-    return reply(stream)
+    return read_reply(stream)
 
 
 @pytest.fixture(scope="module")
-def every() -> Iterator[Mock]:
-    """Return one mock for all presets, as a multi-cloud user has it."""
-    with running() as started:
+def shared_mock() -> Iterator[Mock]:
+    """Return one mock that serves all presets."""
+    with running_mock() as started:
         yield started
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_one_port_answers_for_every_cloud(host: str) -> None:
-    """The clouds answer beside each other on one connection, over IPv4 and IPv6."""
+def test_one_port_serves_several_clouds(host: str) -> None:
+    """One connection to the mock reads several clouds, over IPv4 and IPv6."""
     listen = "127.0.0.1:0" if host == "127.0.0.1" else "[::1]:0"
-    with running(listen=listen) as mock, socket.create_connection((host, mock.port), timeout=TIMEOUT) as stream:
+    with running_mock(listen=listen) as mock, socket.create_connection((host, mock.port), timeout=TIMEOUT) as stream:
         assert ask(stream, "/latest/meta-data/instance-id")[2] == ID
         assert json.loads(ask(stream, "/v2/credentials/id")[2])["AccessKeyId"] == "MOCKMOCKMOCKMOCKMOCK"
         status, headers, body = ask(stream, "/computeMetadata/v1/project/project-id", "Metadata-Flavor: Google")
@@ -48,22 +48,22 @@ def test_one_port_answers_for_every_cloud(host: str) -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
-def test_every_preset_takes_it_for_its_service(preset: Preset, every: Mock) -> None:
-    """The mock passes the proof that imds-detour asks of each service, twice alike, and the log says for which."""
-    at = Endpoint(IPv4Address("127.0.0.1"), every.port)
+def test_mock_passes_the_proof_of_every_preset(preset: Preset, shared_mock: Mock) -> None:
+    """The mock passes imds-detour's proof of each service, with the same result twice, and logs the service's name."""
+    endpoint = Endpoint(IPv4Address("127.0.0.1"), shared_mock.port)
     question = Question(preset.name, preset.endpoints[0].host, preset.proof)
-    first, second = (identify(at, question, Deadline(TIMEOUT)) for _ in range(2))
+    first, second = (identify(endpoint, question, Deadline(TIMEOUT)) for _ in range(2))
     assert first == second
     assert first.version == ("IMDSv2" if preset.name == "aws" else preset.name)
     for _ in range(2 * (2 if preset.proof.token else 1)):
-        assert every.lines.get(timeout=TIMEOUT).split()[-1] == preset.name
+        assert shared_mock.lines.get(timeout=TIMEOUT).split()[-1] == preset.name
 
 
-def test_the_log_names_the_cloud_and_gives_no_secret_away() -> None:
-    """Each line ends with the cloud; tokens, given or taken, and credentials never appear."""
+def test_log_names_the_cloud_and_contains_no_secret() -> None:
+    """Each log line ends with the cloud's name and contains no token or credential."""
     identity = "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=r"
     google = "/computeMetadata/v1/instance/service-accounts/default/token"
-    with running() as mock, mock.connect() as stream:
+    with running_mock() as mock, mock.connect() as stream:
         given = [
             ask(stream, "/latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds: 60", method="PUT")[2],
             ask(stream, "/v1/token", "Metadata-Token-Expiry-Seconds: 60", method="PUT")[2],
@@ -73,7 +73,7 @@ def test_the_log_names_the_cloud_and_gives_no_secret_away() -> None:
         ask(stream, "/creds")
         ask(stream, "/v1/credentials", "Authorization: a-pods-secret")
         mock.stop()
-        lines = mock.rest()
+        lines = mock.remaining_lines()
     assert [line.split()[-1] for line in lines] == ["aws", "akamai", "gcp", "azure", "ecs", "eks"]
     assert [line.split()[4:6] for line in lines[2:]] == [
         [google, "200"],
@@ -82,41 +82,44 @@ def test_the_log_names_the_cloud_and_gives_no_secret_away() -> None:
         ["/v1/credentials", "200"],
     ]
     secrets = ("a-pods-secret", "MOCKMOCK", "opens-nothing", given[0].decode(), given[1].decode())
-    assert b"opens-nothing" in given[2]  # the answers did carry what the log must not
+    assert b"opens-nothing" in given[2]  # the control: the answers contain the secrets
     assert not [line for line in lines if any(secret in line for secret in secrets)]
 
 
-def test_a_delay_holds_every_answer_back() -> None:
-    """With --delay no answer comes earlier, requests at once share the wait, and each keeps its place."""
-    with running("--delay", "0.3") as mock, mock.connect() as stream:
+def test_delay_delays_every_answer() -> None:
+    """With --delay no answer is early, and requests that were sent together share one delay."""
+    with running_mock("--delay", "0.3") as mock, mock.connect() as stream:
         for _ in range(2):
             start = time.monotonic()
             stream.sendall(GET + GET.replace(b"instance-id", b"mac"))
-            assert [reply(stream)[2], reply(stream)[2]] == [ID, b"02:00:00:00:13:38"]
+            assert [read_reply(stream)[2], read_reply(stream)[2]] == [ID, b"02:00:00:00:13:38"]
             assert time.monotonic() - start >= 0.3
 
 
-def test_a_delayed_client_may_close_its_half_or_leave() -> None:
-    """A client that closes its direction still gets the late answer, and one that leaves harms nobody."""
-    with running("--delay", "0.2") as mock:
-        with mock.connect() as stream, mock.connect() as gone:
-            gone.sendall(GET)
-            gone.close()
+def test_delayed_mock_survives_clients_that_close_or_leave() -> None:
+    """With --delay, a half-closed client gets its answer, and one that left causes no traceback."""
+    with running_mock("--delay", "0.2") as mock:
+        with mock.connect() as stream, mock.connect() as leaving:
+            leaving.sendall(GET.replace(b"Host: mock", b"Connection: close"))
+            leaving.close()
             stream.sendall(GET)
             stream.shutdown(socket.SHUT_WR)
-            assert reply(stream)[2] == ID
+            assert read_reply(stream)[2] == ID
             assert stream.recv(1) == b""
         with mock.connect() as stream:
             stream.sendall(GET)
-            assert reply(stream)[2] == ID
+            assert read_reply(stream)[2] == ID
+        mock.stop()
+        line = "imds-detourctl mock: 127.0.0.1 GET /latest/meta-data/instance-id 200 19 aws\n"
+        assert mock.remaining_lines() == [line] * 3
 
 
 @pytest.mark.parametrize(
     ("flag", "statuses"), [("503", [503] * 4), ("500:1", [500] * 4), ("429:3", [200, 200, 429, 200])]
 )
-def test_failures_come_as_often_as_asked(flag: str, statuses: list[int]) -> None:
+def test_fail_answers_each_nth_request_with_the_status(flag: str, statuses: list[int]) -> None:
     """--fail answers each request, or each Nth over all connections, with the status."""
-    with running("--fail", flag) as mock:
+    with running_mock("--fail", flag) as mock:
         seen = []
         for _ in range(2):
             with mock.connect() as stream:
@@ -124,53 +127,53 @@ def test_failures_come_as_often_as_asked(flag: str, statuses: list[int]) -> None
         assert seen == statuses
 
 
-def test_a_hanging_mock_reads_and_says_nothing() -> None:
-    """--hang takes requests, logs them, answers none, keeps the connection, and still stops at a signal."""
-    with running("--hang") as mock, mock.connect() as stream, mock.connect() as closing:
+def test_hanging_mock_logs_requests_and_never_answers() -> None:
+    """--hang logs requests, answers none, keeps the connection open, and stops at a signal."""
+    with running_mock("--hang") as mock, mock.connect() as stream, mock.connect() as closing:
         stream.sendall(GET)
         closing.sendall(GET.replace(b"Host: mock", b"Connection: close"))
         for _ in range(2):
             line = mock.lines.get(timeout=TIMEOUT)
             assert line == "imds-detourctl mock: 127.0.0.1 GET /latest/meta-data/instance-id - 0 aws\n"
-        for each in (stream, closing):
-            each.settimeout(0.2)
+        for connection in (stream, closing):
+            connection.settimeout(0.2)
             with pytest.raises(TimeoutError):
-                each.recv(1)
+                connection.recv(1)
         mock.stop(signal.SIGTERM)
         assert mock.process.returncode == 0
 
 
-def test_a_mock_that_does_not_hang_answers() -> None:
-    """The control of the test above: without --hang the same request is answered within the same time."""
-    with running() as mock, mock.connect() as stream:
+def test_mock_without_hang_answers() -> None:
+    """The control for --hang: without it, the mock answers the same request."""
+    with running_mock() as mock, mock.connect() as stream:
         stream.sendall(GET)
-        assert reply(stream)[2] == ID
+        assert read_reply(stream)[2] == ID
 
 
-def test_credentials_rotate_while_it_runs() -> None:
-    """With --credentials-ttl 2 other credentials are there after a second or so."""
-    with running("--credentials-ttl", "2") as mock, mock.connect() as stream:
+def test_credentials_rotate_while_the_mock_runs() -> None:
+    """With --credentials-ttl 2 the credentials change after about a second."""
+    with running_mock("--credentials-ttl", "2") as mock, mock.connect() as stream:
         first = json.loads(ask(stream, "/creds")[2])
         deadline = time.monotonic() + TIMEOUT
-        while (now := json.loads(ask(stream, "/creds")[2]))["AccessKeyId"] == first["AccessKeyId"]:
+        while (second := json.loads(ask(stream, "/creds")[2]))["AccessKeyId"] == first["AccessKeyId"]:
             assert time.monotonic() < deadline
-            time.sleep(0.05)  # time itself is what the test waits for
-        assert now["Token"] != first["Token"]
-        assert now["Expiration"] > first["Expiration"]
+            time.sleep(0.05)  # the rotation depends on the clock alone
+        assert second["Token"] != first["Token"]
+        assert second["Expiration"] > first["Expiration"]
 
 
 def test_notices_appear_when_they_are_due() -> None:
-    """A notice due at once is there at once, and one due in an hour is not."""
-    with running("--spot-in", "0", "--rebalance-in", "3600") as mock, mock.connect() as stream:
+    """A notice that is due at once is served, and one that is due in an hour is 404."""
+    with running_mock("--spot-in", "0", "--rebalance-in", "3600") as mock, mock.connect() as stream:
         assert json.loads(ask(stream, "/latest/meta-data/spot/instance-action")[2])["action"] == "terminate"
         assert ask(stream, "/latest/meta-data/events/recommendations/rebalance")[0] == 404
-    with running("--rebalance-in", "0") as mock, mock.connect() as stream:
+    with running_mock("--rebalance-in", "0") as mock, mock.connect() as stream:
         assert ask(stream, "/latest/meta-data/spot/instance-action")[0] == 404
         assert ask(stream, "/latest/meta-data/events/recommendations/rebalance")[0] == 200
 
 
 @pytest.mark.parametrize(
-    ("flag", "text", "words"),
+    ("flag", "text", "remedy"),
     [
         *((flag, "soon", "write a number of seconds") for flag in ("--delay", "--spot-in", "--rebalance-in")),
         *((flag, "-1", "write a number of seconds") for flag in ("--delay", "--spot-in", "--rebalance-in")),
@@ -179,27 +182,27 @@ def test_notices_appear_when_they_are_due() -> None:
         *(("--fail", text, "write an HTTP error such as 503") for text in ("200", "301", "599", "503:0", "x", "")),
     ],
 )
-def test_a_bad_flag_is_one_line(flag: str, text: str, words: str) -> None:
-    """A value that makes no sense is refused in one line that names the flag and what to write."""
-    line = fails(f"{flag}={text}")
+def test_invalid_flag_is_refused_in_one_line(flag: str, text: str, remedy: str) -> None:
+    """An invalid value is refused in one line that names the flag and a valid value."""
+    line = start_failure(f"{flag}={text}")
     assert f"{flag} {text!r} is not valid; " in line
-    assert words in line
+    assert remedy in line
 
 
-def test_the_values_can_be_printed_changed_and_served(tmp_path: Path) -> None:
-    """--print-data prints what --data takes."""
+def test_print_data_output_is_valid_data(tmp_path: Path) -> None:
+    """The output of --print-data, with a changed value, is valid input of --data."""
     done = subprocess.run([*COMMAND, "--print-data"], capture_output=True, text=True, timeout=TIMEOUT, check=True)
     data = json.loads(done.stdout)
     assert {"meta-data", "ecs", "eks", "gcp", "azure", "oci"} <= data.keys()
     data["gcp"]["$json"]["project"]["project-id"] = "mine"
     file = tmp_path / "mine.json"
     file.write_text(json.dumps(data), encoding="utf-8")
-    with running("--data", str(file)) as mock, mock.connect() as stream:
+    with running_mock("--data", str(file)) as mock, mock.connect() as stream:
         assert ask(stream, "/computeMetadata/v1/project/project-id", "Metadata-Flavor: Google")[2] == b"mine"
 
 
-def test_the_help_says_what_to_take_for_real_work() -> None:
-    """The help names the mocks for real work, every flag, and the clouds."""
+def test_help_names_the_mocks_for_real_work() -> None:
+    """The mock's help names the mocks for real work, the flags and the clouds."""
     done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=TIMEOUT, check=True)
     text = " ".join(done.stdout.split())
     assert "For real work take amazon-ec2-metadata-mock (AEMM) or moto" in text

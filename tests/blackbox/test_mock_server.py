@@ -1,4 +1,4 @@
-"""The development mock as a program on loopback: what its clients see on the wire and its user on stderr."""
+"""The development mock as a process on loopback: its answers to clients and its messages on stderr."""
 
 import json
 import os
@@ -10,22 +10,32 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.servers.mock_process import COMMAND, GET, ID, READY, TIMEOUT, Mock, fails, reply, running
+from tests.support.servers.mock_process import (
+    COMMAND,
+    GET,
+    ID,
+    READY,
+    TIMEOUT,
+    Mock,
+    read_reply,
+    running_mock,
+    start_failure,
+)
 
 
 @pytest.fixture
 def mock() -> Iterator[Mock]:
     """Return a running mock with default values."""
-    with running() as started:
+    with running_mock() as started:
         yield started
 
 
-def test_a_connection_is_kept(mock: Mock) -> None:
-    """Requests follow each other on one connection, each answered with the full set of headers."""
+def test_connection_is_kept_open(mock: Mock) -> None:
+    """The mock answers several requests on one connection, with the complete set of headers."""
     with mock.connect() as stream:
         for _ in range(3):
             stream.sendall(GET)
-            assert reply(stream) == (
+            assert read_reply(stream) == (
                 200,
                 {"Server": "imds-detour-mock", "Content-Type": "text/plain", "Content-Length": str(len(ID))},
                 ID,
@@ -33,45 +43,45 @@ def test_a_connection_is_kept(mock: Mock) -> None:
 
 
 def test_pipelined_requests_are_answered_in_order(mock: Mock) -> None:
-    """Requests sent at once are answered one after the other, the unknown between them too."""
+    """The mock answers requests that were sent together in order, with a 404 among them."""
     paths = ["latest/meta-data/mac", "no", "latest/meta-data/placement/region", "/latest/meta-data/instance-id/"]
     with mock.connect() as stream:
         stream.sendall(b"".join(f"GET /{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for path in paths))
-        answers = [reply(stream) for _ in paths]
+        answers = [read_reply(stream) for _ in paths]
     assert [answer[0] for answer in answers] == [200, 404, 200, 200]
     assert [answers[n][2] for n in (0, 2, 3)] == [b"02:00:00:00:13:38", b"us-east-1", ID]
 
 
-def test_a_client_that_reads_late_gets_every_answer(mock: Mock) -> None:
-    """Thousands of requests sent before an answer is read are all answered, and others are served meanwhile."""
+def test_client_that_reads_late_gets_every_answer(mock: Mock) -> None:
+    """A client that sends thousands of requests before it reads gets all answers, and meanwhile others get theirs."""
     request, count = b"GET / HTTP/1.1\r\n\r\n", 20_000
     with mock.connect() as stream, mock.connect() as other:
         stream.sendall(request)
-        _, headers, body = reply(stream)
+        _, headers, body = read_reply(stream)
         fields = [f"{name}: {value}" for name, value in headers.items()]
         expected = count * len("\r\n".join(["HTTP/1.1 200 OK", *fields, "", ""]).encode() + body)
         sender = threading.Thread(target=stream.sendall, args=[request * count])
         sender.start()
         other.sendall(GET)
-        assert reply(other)[0] == 200
+        assert read_reply(other)[0] == 200
         received = 0
         while received < expected:
             received += len(stream.recv(1 << 20))
         sender.join(TIMEOUT)
         stream.sendall(GET)
-        assert (received, reply(stream)[2]) == (expected, ID)
+        assert (received, read_reply(stream)[2]) == (expected, ID)
 
 
-def test_a_request_in_single_bytes_is_understood(mock: Mock) -> None:
-    """A request, its body included, may arrive in as many pieces as it likes, and a body is ignored."""
+def test_request_in_single_bytes_is_answered(mock: Mock) -> None:
+    """The mock answers a request that arrives byte by byte, and ignores its body."""
     request = b"\r\nGET / HTTP/1.1\nContent-Length: 3\r\n\r\nabc"
     with mock.connect() as stream:
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for place in range(len(request)):
-            stream.sendall(request[place : place + 1])
-        assert reply(stream)[0] == 200
+        for index in range(len(request)):
+            stream.sendall(request[index : index + 1])
+        assert read_reply(stream)[0] == 200
         stream.sendall(GET)
-        assert reply(stream)[2] == ID
+        assert read_reply(stream)[2] == ID
 
 
 @pytest.mark.parametrize(
@@ -84,26 +94,26 @@ def test_a_request_in_single_bytes_is_understood(mock: Mock) -> None:
         b"GET http://mock/latest/meta-data/instance-id HTTP/1.1\r\nConnection: close\r\n\r\n",
     ],
 )
-def test_the_connection_ends_when_the_client_wants_that(mock: Mock, request_bytes: bytes) -> None:
-    """HTTP/1.0 and `Connection: close` get one answer that says so, and the end; a request behind is not answered."""
+def test_connection_closes_when_the_client_asks(mock: Mock, request_bytes: bytes) -> None:
+    """HTTP/1.0 and `Connection: close` get one answer with `Connection: close`; a later request gets none."""
     with mock.connect() as stream:
         stream.sendall(request_bytes + GET)
-        status, headers, body = reply(stream)
+        status, headers, body = read_reply(stream)
         assert (status, headers["Connection"], body) == (200, "close", ID)
         assert stream.recv(1) == b""
 
 
-def test_a_client_may_close_its_half_first(mock: Mock) -> None:
-    """A client that sends and then closes its direction still gets its answers."""
+def test_half_closed_client_gets_its_answers(mock: Mock) -> None:
+    """A client that sends requests and then closes its sending side gets its answers."""
     with mock.connect() as stream:
         stream.sendall(GET * 2)
         stream.shutdown(socket.SHUT_WR)
-        assert [reply(stream)[2] for _ in range(2)] == [ID, ID]
+        assert [read_reply(stream)[2] for _ in range(2)] == [ID, ID]
         assert stream.recv(1) == b""
 
 
-def test_head_has_no_body(mock: Mock) -> None:
-    """HEAD answers the headers of GET, its Content-Length included, and no body."""
+def test_head_reply_has_no_body(mock: Mock) -> None:
+    """The reply to HEAD has GET's headers with Content-Length, and no body."""
     with mock.connect() as stream:
         stream.sendall(GET.replace(b"GET", b"HEAD") + GET.replace(b"HTTP/1.1", b"HTTP/1.0"))
         stream.shutdown(socket.SHUT_WR)
@@ -137,76 +147,76 @@ def test_head_has_no_body(mock: Mock) -> None:
         (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 100_000 + b"\r\n", 431),
     ],
 )
-def test_what_cannot_be_answered_is_refused_and_ends(mock: Mock, request_bytes: bytes, status: int) -> None:
-    """A request that is malformed or too large is told so on a connection that then ends; the next client is served."""
+def test_invalid_request_is_refused_and_the_connection_closes(mock: Mock, request_bytes: bytes, status: int) -> None:
+    """A malformed or too large request gets an error and a closed connection; the next client is served."""
     with mock.connect() as stream:
         stream.sendall(request_bytes)
-        got, headers, body = reply(stream)
-        assert (got, headers["Connection"], headers["Content-Type"]) == (status, "close", "text/plain")
+        actual, headers, body = read_reply(stream)
+        assert (actual, headers["Connection"], headers["Content-Type"]) == (status, "close", "text/plain")
         assert body.startswith(f"{status}: ".encode())
         assert stream.recv(1) == b""
     with mock.connect() as stream:
         stream.sendall(GET)
-        assert reply(stream)[2] == ID
+        assert read_reply(stream)[2] == ID
 
 
-def test_the_largest_head_and_body_pass(mock: Mock) -> None:
-    """A head and a body just within the limits are taken."""
+def test_largest_head_and_body_are_accepted(mock: Mock) -> None:
+    """A request head and body of exactly the limits are accepted."""
     head = b"POST / HTTP/1.1\r\nContent-Length: 65536\r\nA: "
     with mock.connect() as stream:
         stream.sendall(head + b"a" * (65536 - len(head)) + b"\r\n\r\n" + b"b" * 65536 + GET)
-        assert [reply(stream)[0], reply(stream)[2]] == [405, ID]
+        assert [read_reply(stream)[0], read_reply(stream)[2]] == [405, ID]
 
 
-def test_imdsv2_required_needs_the_token() -> None:
-    """With --imdsv2 required a read is 401 until it carries a token from the PUT."""
-    with running("--imdsv2", "required") as mock, mock.connect() as stream:
+def test_imdsv2_required_refuses_reads_without_a_token() -> None:
+    """With --imdsv2 required a read is 401 unless it has a token from the PUT."""
+    with running_mock("--imdsv2", "required") as mock, mock.connect() as stream:
         stream.sendall(GET)
-        assert reply(stream)[0] == 401
+        assert read_reply(stream)[0] == 401
         stream.sendall(b"PUT /latest/api/token HTTP/1.1\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\n\r\n")
-        status, headers, token = reply(stream)
+        status, headers, token = read_reply(stream)
         assert (status, headers["X-aws-ec2-metadata-token-ttl-seconds"]) == (200, "60")
         stream.sendall(GET[:-2] + b"X-AWS-EC2-Metadata-Token: " + token + b"\r\n\r\n")
-        assert reply(stream)[2] == ID
+        assert read_reply(stream)[2] == ID
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_it_at_once(mock: Mock, number: signal.Signals) -> None:
-    """SIGTERM and SIGINT end the mock without waiting for open connections, with exit code 0 and in silence."""
+def test_signal_stops_the_mock_at_once(mock: Mock, number: signal.Signals) -> None:
+    """SIGTERM and SIGINT stop the mock with exit status 0 and without output, also with open connections."""
     with mock.connect() as idle, mock.connect() as halfway:
         idle.sendall(GET)
-        reply(idle)
+        read_reply(idle)
         halfway.sendall(GET[:20])
         took = mock.stop(number)
     assert mock.process.returncode == 0
-    assert took < TIMEOUT / 2  # it takes milliseconds; a busy machine may not have them to give
-    assert mock.rest() == ["imds-detourctl mock: 127.0.0.1 GET /latest/meta-data/instance-id 200 19 aws\n"]
+    assert took < TIMEOUT / 2  # a generous limit, for a busy machine
+    assert mock.remaining_lines() == ["imds-detourctl mock: 127.0.0.1 GET /latest/meta-data/instance-id 200 19 aws\n"]
 
 
-def test_each_request_is_logged_in_one_line(mock: Mock) -> None:
-    """The log names client, method, path, status and size, and never a header such as a token."""
+def test_request_is_logged_in_one_line(mock: Mock) -> None:
+    """A log line names client, method, path, status and size, and contains no header such as a token."""
     with mock.connect() as stream:
         stream.sendall(b"GET /no?x HTTP/1.1\r\nX-aws-ec2-metadata-token: secret\r\n\r\nbad\r\n\r\n")
-        reply(stream)
-        reply(stream)
+        read_reply(stream)
+        read_reply(stream)
     mock.stop()
-    first, second = mock.rest()
+    first, second = mock.remaining_lines()
     assert first.startswith("imds-detourctl mock: 127.0.0.1 GET /no?x 401 ")
     assert second.startswith("imds-detourctl mock: 127.0.0.1 - 400 ")
 
 
-def test_quiet_logs_nothing() -> None:
-    """With --quiet nothing follows the handshake."""
-    with running("--quiet") as mock:
+def test_quiet_mock_logs_no_requests() -> None:
+    """With --quiet the mock writes only the line with its addresses."""
+    with running_mock("--quiet") as mock:
         with mock.connect() as stream:
             stream.sendall(GET)
-            assert reply(stream)[2] == ID
+            assert read_reply(stream)[2] == ID
         mock.stop()
-        assert mock.rest() == []
+        assert mock.remaining_lines() == []
 
 
-def test_it_goes_on_when_nobody_reads_its_log() -> None:
-    """A log whose reader is gone does not stop the answers."""
+def test_mock_serves_on_when_its_log_reader_has_gone() -> None:
+    """The mock answers after the reader of its log has closed the pipe."""
     read, write = os.pipe()
     with subprocess.Popen([*COMMAND, "--listen", "127.0.0.1:0"], stderr=write) as process:
         try:
@@ -216,22 +226,22 @@ def test_it_goes_on_when_nobody_reads_its_log() -> None:
             with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as stream:
                 for _ in range(3):
                     stream.sendall(GET)
-                    assert reply(stream)[2] == ID
+                    assert read_reply(stream)[2] == ID
         finally:
             process.kill()
 
 
-def test_a_users_file_is_merged(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Values of --data are served in place of the defaults, which stay beside them."""
+def test_data_file_overrides_the_defaults(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Values of --data replace default values, and the other defaults stay."""
     file = tmp_path_factory.mktemp("data") / "mine.json"
     file.write_text("\ufeff" + json.dumps({"meta-data": {"instance-id": "i-mine"}}), encoding="utf-8")
-    with running("--data", str(file)) as mock, mock.connect() as stream:
+    with running_mock("--data", str(file)) as mock, mock.connect() as stream:
         stream.sendall(GET + GET.replace(b"instance-id", b"mac"))
-        assert [reply(stream)[2], reply(stream)[2]] == [b"i-mine", b"02:00:00:00:13:38"]
+        assert [read_reply(stream)[2], read_reply(stream)[2]] == [b"i-mine", b"02:00:00:00:13:38"]
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "reason"),
     [
         (b"{", "not JSON"),
         (b"\xff", "not UTF-8"),
@@ -240,23 +250,25 @@ def test_a_users_file_is_merged(tmp_path_factory: pytest.TempPathFactory) -> Non
         (None, "No such file"),
     ],
 )
-def test_a_bad_file_is_one_line(tmp_path_factory: pytest.TempPathFactory, content: bytes | None, words: str) -> None:
+def test_invalid_data_file_is_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes | None, reason: str
+) -> None:
     """A --data file that cannot be read or served is named in one line, with exit status 125."""
     file = tmp_path_factory.mktemp("data") / "mine.json"
     if content is not None:
         file.write_bytes(content)
-    line = fails("--listen", "127.0.0.1:0", "--data", str(file))
+    line = start_failure("--listen", "127.0.0.1:0", "--data", str(file))
     assert str(file) in line
-    assert words in line
+    assert reason in line
 
 
-def test_a_port_in_use_is_one_line(mock: Mock) -> None:
-    """A port that is taken is named in one line with the way out, even as the second address."""
+def test_port_in_use_is_refused_in_one_line(mock: Mock) -> None:
+    """A port in use is named in one line with a remedy, also if it is the second address."""
     taken = f"127.0.0.1:{mock.port}"
     for arguments in (["--listen", taken], ["--listen", "127.0.0.1:0", "--listen", taken]):
-        assert fails(*arguments) == (
+        assert start_failure(*arguments) == (
             f"imds-detour: cannot listen on 127.0.0.1 port {mock.port}: "
-            "it is in use; stop what listens there, or give another port with --listen\n"
+            "it is in use; stop the program that listens there, or give another port with --listen\n"
         )
 
 
@@ -267,30 +279,30 @@ def test_a_port_in_use_is_one_line(mock: Mock) -> None:
         *("127.0.0.1:x", "127.0.0.1:", "127.1:80", "[::1]1338"),
     ],
 )
-def test_a_bad_address_is_one_line(address: str) -> None:
-    """An address that is none is refused in one line that shows how to write one."""
-    assert fails("--listen", address) == (
+def test_invalid_address_is_refused_in_one_line(address: str) -> None:
+    """An invalid --listen address is refused in one line that shows a valid one."""
+    assert start_failure("--listen", address) == (
         f"imds-detour: cannot listen on {address!r}; write it like 127.0.0.1:1338 or [::1]:1338\n"
     )
 
 
-def test_an_address_of_another_machine_is_one_line() -> None:
-    """An address this machine does not have is refused in one line."""
-    assert "cannot listen on 192.0.2.1 port 0; give another address" in fails("--listen", "192.0.2.1:0")
+def test_foreign_address_is_refused_in_one_line() -> None:
+    """A --listen address that the machine does not have is refused in one line."""
+    assert "cannot listen on 192.0.2.1 port 0; give another address" in start_failure("--listen", "192.0.2.1:0")
 
 
-def test_several_addresses_each_listen() -> None:
-    """--listen may be repeated, and the same one twice counts once."""
-    with running("--listen", "127.0.0.2:0", "--listen", "127.0.0.1:0") as mock:
+def test_repeated_listen_adds_addresses() -> None:
+    """--listen adds an address each time, and the same address twice counts as one."""
+    with running_mock("--listen", "127.0.0.2:0", "--listen", "127.0.0.1:0") as mock:
         with socket.create_connection(("127.0.0.2", mock.port), timeout=TIMEOUT) as stream:
             stream.sendall(GET)
-            assert reply(stream)[2] == ID
+            assert read_reply(stream)[2] == ID
         assert mock.ready.count("127.0.0.1:") == 1
 
 
-def test_every_address_means_both_families() -> None:
-    """[::] answers IPv4 clients on the same port, and IPv6 clients where the machine has IPv6."""
-    with running(listen="[::]:0") as mock:
+def test_any_address_includes_both_families() -> None:
+    """[::] answers IPv4 clients on the same port, and IPv6 clients if the machine has IPv6."""
+    with running_mock(listen="[::]:0") as mock:
         hosts = ["127.0.0.1"]
         if "[::]" in mock.ready:
             assert mock.ready == f"{READY}[::]:{mock.port}, 0.0.0.0:{mock.port}\n"
@@ -298,4 +310,4 @@ def test_every_address_means_both_families() -> None:
         for host in hosts:
             with socket.create_connection((host, mock.port), timeout=TIMEOUT) as stream:
                 stream.sendall(GET)
-                assert reply(stream)[2] == ID
+                assert read_reply(stream)[2] == ID

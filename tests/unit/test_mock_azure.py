@@ -1,11 +1,11 @@
-"""What the development mock answers as Azure's instance metadata service."""
+"""The answers of the development mock as Azure's instance metadata service."""
 
 import json
 
 import pytest
 
 from imds_detour_mock.clouds.messages import Reply
-from tests.support.servers.clouds import NOW, get, mock, value
+from tests.support.servers.clouds import NOW, get, json_body, mock
 
 HEADER = {"metadata": "true"}
 VERSION = "api-version=2021-02-01"
@@ -14,25 +14,25 @@ RESOURCE = "https://management.azure.com/"
 
 
 def read(path: str, query: str = VERSION) -> Reply:
-    """Read one path with the header that Azure wants."""
+    """Read a path with the header that Azure requires."""
     return get(f"/metadata/{path}?{query}", HEADER)
 
 
 @pytest.mark.parametrize("path", ["instance", "instance/", "/instance"])
-def test_the_instance_is_a_document(path: str) -> None:
-    """The instance is JSON of compute and network."""
+def test_azure_instance_is_a_document(path: str) -> None:
+    """Azure's instance is a JSON document of compute and network."""
     reply = read(path)
-    instance = value(reply)
+    instance = json_body(reply)
     assert instance["compute"]["vmId"] == "00000000-0000-0000-0000-000000001338"
     assert instance["network"]["interface"][0]["ipv4"]["ipAddress"][0]["privateIpAddress"] == "10.0.0.38"
     assert reply.cloud == "azure"
 
 
-def test_a_single_value_is_text_and_a_level_json_unless_asked_otherwise() -> None:
-    """`format` chooses between JSON and text, and each path has its own default."""
+def test_azure_format_selects_json_or_text() -> None:
+    """Azure's `format` selects JSON or text; the default is text for a single value and JSON for a level."""
     assert read("instance/compute/name").body == b"imds-detour-mock"
     assert read("instance/compute/name", f"{VERSION}&format=text").body == b"imds-detour-mock"
-    assert value(read("instance/compute/name", f"{VERSION}&format=json")) == "imds-detour-mock"
+    assert json_body(read("instance/compute/name", f"{VERSION}&format=json")) == "imds-detour-mock"
     assert read("instance", f"{VERSION}&format=text").body == b"compute/\nnetwork/"
     path = "instance/network/interface/0/ipv4/ipAddress/0/publicIpAddress"
     assert read(path, f"{VERSION}&format=text").body == b"203.0.113.38"
@@ -40,8 +40,8 @@ def test_a_single_value_is_text_and_a_level_json_unless_asked_otherwise() -> Non
 
 @pytest.mark.parametrize("headers", [{}, {"metadata": "false"}, {"metadata": ""}])
 @pytest.mark.parametrize("query", ["", f"?{VERSION}"])
-def test_a_request_without_the_header_is_400(headers: dict[str, str], query: str) -> None:
-    """Every path needs Metadata: true, and says so in the service's own shape."""
+def test_azure_request_without_the_header_is_400(headers: dict[str, str], query: str) -> None:
+    """Every Azure path requires Metadata: true, and the refusal has the real service's format."""
     for path in ("/metadata/instance", "/metadata/versions", "/metadata/no"):
         reply = get(path + query, headers)
         assert (reply.status, reply.cloud) == (400, "azure")
@@ -51,30 +51,30 @@ def test_a_request_without_the_header_is_400(headers: dict[str, str], query: str
     assert json.loads(probe.body)["error"] == "invalid_request"
 
 
-def test_the_header_may_be_written_in_any_case() -> None:
-    """Documentation writes true and some clients True."""
+def test_azure_header_value_is_case_insensitive() -> None:
+    """Azure accepts Metadata: True, which some clients send."""
     assert get(f"/metadata/instance?{VERSION}", {"metadata": "True"}).status == 200
 
 
 @pytest.mark.parametrize("query", ["", "api-version=", "api-version=2021", "api-version=new"])
-def test_a_request_without_a_version_is_400_and_names_the_newest(query: str) -> None:
-    """A version is needed, and the refusal lists versions, as the real one does."""
+def test_azure_request_without_a_version_is_400(query: str) -> None:
+    """Azure requires an api-version, and the refusal lists the newest ones, as on the real service."""
     reply = read("instance", query)
     assert reply.status == 400
     document = json.loads(reply.body)
     assert document["error"].startswith("Bad request. api-version ")
     assert len(document["newest-versions"]) == 3
-    assert set(document["newest-versions"]) <= set(value(read("versions", ""))["apiVersions"])
+    assert set(document["newest-versions"]) <= set(json_body(read("versions", ""))["apiVersions"])
 
 
-def test_a_forwarded_request_is_refused() -> None:
-    """A request that came through a proxy is refused."""
+def test_azure_request_through_a_proxy_is_400() -> None:
+    """Azure refuses a request with X-Forwarded-For."""
     assert get(f"/metadata/instance?{VERSION}", {**HEADER, "x-forwarded-for": "192.0.2.1"}).status == 400
 
 
-def test_a_token_is_for_its_resource() -> None:
-    """A token names the resource it was asked for, and its times are numbers written as text."""
-    token = value(get(f"{IDENTITY}?api-version=2018-02-01&resource=https%3A%2F%2Fmanagement.azure.com%2F", HEADER))
+def test_azure_token_names_its_resource() -> None:
+    """An Azure access token names the requested resource, and its times are numbers as strings."""
+    token = json_body(get(f"{IDENTITY}?api-version=2018-02-01&resource=https%3A%2F%2Fmanagement.azure.com%2F", HEADER))
     assert token == {
         "access_token": "mock-access-token-opens-nothing",
         "client_id": "00000000-0000-0000-0000-00000000c11e",
@@ -87,41 +87,41 @@ def test_a_token_is_for_its_resource() -> None:
     }
 
 
-def test_a_token_may_be_for_an_identity_of_its_own() -> None:
-    """A user-assigned identity is echoed."""
+def test_azure_token_names_the_user_assigned_identity() -> None:
+    """An Azure access token has the client_id of the requested user-assigned identity."""
     reply = get(f"{IDENTITY}?api-version=2018-02-01&resource=r&client_id=mine", HEADER)
-    assert value(reply)["client_id"] == "mine"
+    assert json_body(reply)["client_id"] == "mine"
 
 
 @pytest.mark.parametrize("query", ["api-version=2018-02-01", "resource=r", "api-version=2018-02-01&resource="])
-def test_a_token_needs_version_and_resource(query: str) -> None:
-    """A token request that lacks one is refused in OAuth's shape."""
+def test_azure_token_request_without_version_or_resource_is_400(query: str) -> None:
+    """An Azure token request without api-version or resource is refused in OAuth's error format."""
     reply = get(f"{IDENTITY}?{query}", HEADER)
     assert reply.status == 400
     assert json.loads(reply.body)["error"] == "invalid_request"
 
 
-def test_events_and_the_like_are_there() -> None:
-    """Scheduled events, the identity's tenant, the attested document and the load balancer answer."""
-    assert value(read("scheduledevents")) == {"DocumentIncarnation": 1, "Events": []}
+def test_azure_serves_events_identity_and_load_balancer() -> None:
+    """Azure serves scheduled events, the identity's tenant, the attested document and the load balancer."""
+    assert json_body(read("scheduledevents")) == {"DocumentIncarnation": 1, "Events": []}
     assert mock().answer("POST", f"/metadata/scheduledevents?{VERSION}", HEADER, NOW).status == 200
-    assert value(read("identity/info"))["tenantId"] == "00000000-0000-0000-0000-00000000face"
-    assert value(read("attested/document"))["encoding"] == "pkcs7"
-    assert "loadbalancer" in value(read("loadbalancer"))
+    assert json_body(read("identity/info"))["tenantId"] == "00000000-0000-0000-0000-00000000face"
+    assert json_body(read("attested/document"))["encoding"] == "pkcs7"
+    assert "loadbalancer" in json_body(read("loadbalancer"))
 
 
 @pytest.mark.parametrize("path", ["", "no", "instance/compute/no", "identity/token", "instance/compute/name/more"])
-def test_the_unknown_is_404(path: str) -> None:
-    """What is not there is 404."""
+def test_azure_unknown_path_is_404(path: str) -> None:
+    """An unknown Azure path is 404."""
     assert read(path).status == 404
 
 
-def test_other_methods_are_405() -> None:
-    """Only reads are answered."""
+def test_azure_wrong_method_is_405() -> None:
+    """Azure refuses PUT."""
     assert mock().answer("PUT", f"/metadata/instance?{VERSION}", HEADER, NOW).status == 405
 
 
-def test_a_machine_may_have_no_identity() -> None:
-    """Without a token in the data a machine has no identity: 400, which SDKs take for just that."""
-    of = mock({"azure": {"identity": {"token": None}}})
-    assert get(f"{IDENTITY}?api-version=2018-02-01&resource=r", HEADER, of=of).status == 400
+def test_azure_machine_without_an_identity_is_400() -> None:
+    """Without a token in the data the machine has no identity: a token request is 400, as SDKs expect."""
+    clouds = mock({"azure": {"identity": {"token": None}}})
+    assert get(f"{IDENTITY}?api-version=2018-02-01&resource=r", HEADER, clouds=clouds).status == 400

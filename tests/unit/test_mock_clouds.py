@@ -1,4 +1,4 @@
-"""How the development mock tells the clouds apart, and the first answers of those that it knows least of."""
+"""How the development mock selects the cloud of a request, and its answers for the smaller clouds."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 from imds_detour_mock.clouds.aws import ALIBABA
 from imds_detour_mock.values import DataError, load
-from tests.support.servers.clouds import DEFAULTS, NOW, get, mock, value
+from tests.support.servers.clouds import DEFAULTS, NOW, get, json_body, mock
 
 ECS_TTL, ECS_SESSION = ALIBABA.ttl_header.lower(), ALIBABA.session_header.lower()
 IBM = {"metadata-flavor": "ibm"}
@@ -31,19 +31,19 @@ IBM = {"metadata-flavor": "ibm"}
     ],
 )
 @pytest.mark.parametrize("slashes", ["", "/", "///"])
-def test_the_proof_request_of_every_preset_is_answered(
+def test_mock_answers_the_proof_request_of_every_cloud(
     method: str, target: str, headers: dict[str, str], cloud: str, slashes: str
 ) -> None:
-    """One mock answers what every cloud is recognised by, with leading slashes folded and a trailing one ignored."""
+    """The mock answers each cloud's proof request, also with repeated or trailing slashes; a removed cloud is 404."""
     path, mark, query = target.partition("?")
     for spelling in (slashes + target, f"{slashes}{path}/{mark}{query}"):
         reply = mock().answer(method, spelling, headers, NOW)
         assert (reply.status, reply.cloud) == (200, cloud)
         assert reply.body
-    # A cloud that the data does not have is not answered for.
+    # A cloud that the user's data remove is 404.
     roots = ("meta-data", "user-data", "dynamic") if cloud == "aws" else (cloud,)
-    gone = mock(dict.fromkeys(roots)).answer(method, target, headers, NOW)
-    assert (gone.status, gone.body) == (404, f"404: the data has no {cloud}\n".encode())
+    removed = mock(dict.fromkeys(roots)).answer(method, target, headers, NOW)
+    assert (removed.status, removed.body) == (404, f"404: the data has no {cloud}\n".encode())
 
 
 @pytest.mark.parametrize(
@@ -55,51 +55,51 @@ def test_the_proof_request_of_every_preset_is_answered(
         ("/latest/meta-data/", {ECS_SESSION: "x"}),
     ],
 )
-def test_what_a_cloud_wants_to_see_is_needed(target: str, headers: dict[str, str]) -> None:
-    """A request without its cloud's header, or with a token that the mock never gave, is refused."""
+def test_request_without_the_required_header_is_refused(target: str, headers: dict[str, str]) -> None:
+    """A request without its cloud's header, or with a token that the mock never issued, is refused."""
     assert get(target, headers).status in {401, 403}
 
 
-def test_tokens_of_akamai() -> None:
-    """A token is text, or a list of one as JSON, and opens reads until its time is over."""
-    of, headers = mock(), {"metadata-token-expiry-seconds": "300"}
-    token = of.answer("PUT", "/v1/token", headers, NOW).body.decode()
-    [other] = value(of.answer("PUT", "/v1/token", {**headers, "accept": "application/json"}, NOW))
-    for each in (token, other):
-        assert get("/v1/instance", {"metadata-token": each}, of=of).body.startswith(b"id: 1338\n")
-        assert get("/v1/instance", {"metadata-token": each}, of=of, now=NOW + 300).status == 401
+def test_akamai_token_is_valid_until_it_expires() -> None:
+    """An Akamai token is text or a JSON list, and is valid for reads until it expires."""
+    clouds, headers = mock(), {"metadata-token-expiry-seconds": "300"}
+    token = clouds.answer("PUT", "/v1/token", headers, NOW).body.decode()
+    [other] = json_body(clouds.answer("PUT", "/v1/token", {**headers, "accept": "application/json"}, NOW))
+    for issued in (token, other):
+        assert get("/v1/instance", {"metadata-token": issued}, clouds=clouds).body.startswith(b"id: 1338\n")
+        assert get("/v1/instance", {"metadata-token": issued}, clouds=clouds, now=NOW + 300).status == 401
     accepting = {"metadata-token": token, "accept": "application/json"}
-    assert value(get("/v1/instance", accepting, of=of))["specs"]["vcpus"] == 1
-    assert get("/v1/user-data", accepting, of=of).body == b"I2Nsb3VkLWNvbmZpZwp7fQo="
-    assert get("/v1/no", accepting, of=of).status == 404
+    assert json_body(get("/v1/instance", accepting, clouds=clouds))["specs"]["vcpus"] == 1
+    assert get("/v1/user-data", accepting, clouds=clouds).body == b"I2Nsb3VkLWNvbmZpZwp7fQo="
+    assert get("/v1/no", accepting, clouds=clouds).status == 404
     for ttl in ("", "0", "86401", "soon"):
-        assert of.answer("PUT", "/v1/token", {"metadata-token-expiry-seconds": ttl}, NOW).status == 400
+        assert clouds.answer("PUT", "/v1/token", {"metadata-token-expiry-seconds": ttl}, NOW).status == 400
 
 
-def test_tokens_of_ibm() -> None:
-    """A token is JSON with its times, opens reads for five minutes, and buys an IAM token."""
-    of = mock()
-    token = value(of.answer("PUT", "/instance_identity/v1/token?version=1", IBM, NOW))
+def test_ibm_token_is_valid_for_five_minutes() -> None:
+    """An IBM token is JSON with its times. It is valid for reads and for an IAM token for five minutes."""
+    clouds = mock()
+    token = json_body(clouds.answer("PUT", "/instance_identity/v1/token?version=1", IBM, NOW))
     assert (token["expires_in"], token["expires_at"]) == (300, "2023-11-14T22:18:20Z")
     bearer = {"authorization": f"Bearer {token['access_token']}"}
-    assert value(get("/metadata/v1/instance?version=1", bearer, of=of))["name"] == "imds-detour-mock"
-    assert get("/metadata/v1/instance?version=1", bearer, of=of, now=NOW + 300).status == 401
-    iam = of.answer("POST", "/instance_identity/v1/iam_token?version=1", bearer, NOW)
-    assert value(iam)["access_token"] == "mock-access-token-opens-nothing"  # noqa: S105  (as it says)
-    assert of.answer("PUT", "/instance_identity/v1/token", IBM, NOW).status == 400
-    assert of.answer("PUT", "/instance_identity/v1/token?version=1", {}, NOW).status == 400
-    assert get("/metadata/v1/no?version=1", bearer, of=of).status == 404
+    assert json_body(get("/metadata/v1/instance?version=1", bearer, clouds=clouds))["name"] == "imds-detour-mock"
+    assert get("/metadata/v1/instance?version=1", bearer, clouds=clouds, now=NOW + 300).status == 401
+    iam = clouds.answer("POST", "/instance_identity/v1/iam_token?version=1", bearer, NOW)
+    assert json_body(iam)["access_token"] == "mock-access-token-opens-nothing"  # noqa: S105  (no secret)
+    assert clouds.answer("PUT", "/instance_identity/v1/token", IBM, NOW).status == 400
+    assert clouds.answer("PUT", "/instance_identity/v1/token?version=1", {}, NOW).status == 400
+    assert get("/metadata/v1/no?version=1", bearer, clouds=clouds).status == 404
 
 
-def test_alibaba_is_known_by_its_headers_and_its_address() -> None:
-    """Alibaba's paths are EC2's, so its token or its address in Host decides; its token is none of EC2's."""
-    of = mock()
-    token = of.answer("PUT", "/latest/api/token", {ECS_TTL: "60"}, NOW).body.decode()
+def test_alibaba_is_selected_by_its_headers_or_address() -> None:
+    """Alibaba's paths are EC2's, so its token header or its address in Host selects it; EC2 refuses its token."""
+    clouds = mock()
+    token = clouds.answer("PUT", "/latest/api/token", {ECS_TTL: "60"}, NOW).body.decode()
     for headers in ({ECS_SESSION: token}, {"host": "100.100.100.200"}, {"host": "100.100.100.200:80"}):
-        reply = get("/latest/meta-data/region-id", headers, of=of)
+        reply = get("/latest/meta-data/region-id", headers, clouds=clouds)
         assert (reply.body, reply.cloud) == (b"cn-hangzhou", "alibaba")
-    assert get("/latest/meta-data/instance-id", {"host": "169.254.169.254"}, of=of).cloud == "aws"
-    assert get("/latest/meta-data/instance-id", {"x-aws-ec2-metadata-token": token}, of=of).status == 401
+    assert get("/latest/meta-data/instance-id", {"host": "169.254.169.254"}, clouds=clouds).cloud == "aws"
+    assert get("/latest/meta-data/instance-id", {"x-aws-ec2-metadata-token": token}, clouds=clouds).status == 401
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_alibaba_is_known_by_its_headers_and_its_address() -> None:
         ("/opc/v1/instance/region", "iad"),
     ],
 )
-def test_single_values_are_text(target: str, text: str) -> None:
-    """Each cloud's paths go into its document."""
+def test_single_value_of_a_document_is_text(target: str, text: str) -> None:
+    """A path to a single value of a cloud's document is text."""
     reply = get(target)
     assert (reply.status, reply.body.decode()) == (200, text)
 
@@ -132,23 +132,23 @@ def test_single_values_are_text(target: str, text: str) -> None:
         *("/v3/a/b/c", "/no", "/latest/api"),
     ],
 )
-def test_the_unknown_is_404(target: str) -> None:
-    """What a cloud does not have is a short 404 and no redirect."""
+def test_unknown_path_is_a_short_404(target: str) -> None:
+    """An unknown path of any cloud is a short 404 without a redirect."""
     reply = get(target)
     assert reply.status == 404
     assert len(reply.body) < 120
 
 
-def test_scaleway_speaks_to_shells() -> None:
-    """Without `format=json` the configuration is variables, quoted for a shell."""
-    lines = get("/conf", of=mock({"scaleway": {"conf": {"name": "it's; rm"}}})).body.decode().splitlines()
+def test_scaleway_configuration_is_shell_variables() -> None:
+    """Without `format=json`, Scaleway's configuration is variables that are quoted for a shell."""
+    lines = get("/conf", clouds=mock({"scaleway": {"conf": {"name": "it's; rm"}}})).body.decode().splitlines()
     assert """NAME='it'"'"'s; rm'""" in lines
     assert "LOCATION_ZONE_ID=fr-par-1" in lines
-    assert value(get("/user_data?format=json")) == {"user_data": ["cloud-init"]}
+    assert json_body(get("/user_data?format=json")) == {"user_data": ["cloud-init"]}
 
 
-def test_hetzners_yaml_is_json() -> None:
-    """The metadata are YAML of the kind that JSON is."""
+def test_hetzner_metadata_is_json() -> None:
+    """Hetzner's metadata, YAML on the real service, are JSON, which is valid YAML."""
     assert json.loads(get("/hetzner/v1/metadata").body)["instance-id"] == 1338
 
 
@@ -156,13 +156,13 @@ def test_hetzners_yaml_is_json() -> None:
 @pytest.mark.parametrize(
     "target", ["/opc/v1/instance", "/hetzner/v1/metadata", "/conf", "/metadata/v1.json", "/openstack"]
 )
-def test_other_methods_are_405(method: str, target: str) -> None:
-    """Only reads are answered where no token is to be had."""
+def test_wrong_method_is_405(method: str, target: str) -> None:
+    """A cloud without tokens answers only reads."""
     assert mock().answer(method, target, {}, NOW).status == 405
 
 
 @pytest.mark.parametrize(
-    ("override", "words"),
+    ("override", "reason"),
     [
         ('{"gpc": {}}', "takes no 'gpc'"),
         ('{"gcp": "text"}', "/gcp: this must be an object of instance, project"),
@@ -175,11 +175,11 @@ def test_other_methods_are_405(method: str, target: str) -> None:
         ('{"alibaba": {"meta-data": {"a": ["b"]}}}', "/alibaba/meta-data/a: this cannot be served"),
     ],
 )
-def test_values_that_no_cloud_can_serve_are_named(override: str, words: str) -> None:
-    """A value of the wrong kind is refused before the server starts, in one line that names its place."""
+def test_invalid_document_is_refused_in_one_line(override: str, reason: str) -> None:
+    """A document value of the wrong kind is refused before the start, in one line that names its path."""
     with pytest.raises(DataError) as caught:
         load(DEFAULTS, override)
     message = str(caught.value)
-    assert words in message
+    assert reason in message
     assert "\n" not in message
     assert len(message) < 200

@@ -1,4 +1,4 @@
-"""What the development mock answers as Google Cloud's metadata server."""
+"""The answers of the development mock as Google Cloud's metadata server."""
 
 import base64
 import json
@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from imds_detour_mock.clouds.messages import Reply
-from tests.support.servers.clouds import NOW, get, mock, value
+from tests.support.servers.clouds import NOW, get, json_body, mock
 
 FLAVOR = {"metadata-flavor": "Google"}
 ROOT = "/computeMetadata/v1"
@@ -15,7 +15,7 @@ EMAIL = "imds-detour-mock@imds-detour-mock.iam.gserviceaccount.com"
 
 
 def read(path: str) -> Reply:
-    """Read one path with the header that Google wants."""
+    """Read a path with the header that Google requires."""
     return get(f"{ROOT}/{path}", FLAVOR)
 
 
@@ -37,16 +37,16 @@ def read(path: str) -> Reply:
     ],
 )
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_a_value_is_text(path: str, text: str, slash: str) -> None:
-    """A single value is text, with or without a slash, and a token of Google's in the headers."""
+def test_gcp_value_is_text(path: str, text: str, slash: str) -> None:
+    """A single value of Google's server is text, with or without a final slash, and has Google's header."""
     reply = read(path + slash)
     assert (reply.status, reply.body.decode(), reply.cloud) == (200, text, "gcp")
     assert ("Metadata-Flavor", "Google") in reply.headers
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_a_directory_lists_its_names(slash: str) -> None:
-    """A directory has a name a line, each line ended, and directories with a slash."""
+def test_gcp_directory_lists_its_names(slash: str) -> None:
+    """A directory of Google's server lists one name per line, and each subdirectory with a slash."""
     assert get(f"/computeMetadata{slash}", FLAVOR).body == b"v1/\n"
     assert get(f"{ROOT}{slash}", FLAVOR).body == b"instance/\nproject/\nuniverse/\n"
     assert read(f"instance/service-accounts{slash}").body.decode() == f"default/\n{EMAIL}/\n"
@@ -55,25 +55,25 @@ def test_a_directory_lists_its_names(slash: str) -> None:
 
 
 @pytest.mark.parametrize("query", ["recursive=true", "recursive=true&alt=json", "recursive=True"])
-def test_recursive_is_json_in_camel_case(query: str) -> None:
-    """A recursive answer is one document; its names are in camel case, except those that users gave."""
-    instance = value(read(f"instance/?{query}"))
+def test_gcp_recursive_answer_is_json_in_camel_case(query: str) -> None:
+    """A recursive answer of Google's server is one document with names in camel case, except names that users chose."""
+    instance = json_body(read(f"instance/?{query}"))
     assert instance["machineType"] == "projects/123456789012/machineTypes/e2-micro"
     assert instance["networkInterfaces"][0]["accessConfigs"][0]["externalIp"] == "203.0.113.38"
     assert instance["attributes"] == {"startup-script": "#!/bin/sh\n:\n"}
     account = {"aliases": ["default"], "email": EMAIL, "scopes": ["https://www.googleapis.com/auth/cloud-platform"]}
     assert instance["serviceAccounts"] == {"default": account, EMAIL: account}
-    assert value(read(f"instance/service-accounts/?{query}")) == instance["serviceAccounts"]
-    assert value(read(f"instance/service-accounts/default/?{query}")) == account
-    assert value(read(f"?{query}"))["project"]["numericProjectId"] == 123456789012
-    assert "token" not in value(read(f"?{query}"))
+    assert json_body(read(f"instance/service-accounts/?{query}")) == instance["serviceAccounts"]
+    assert json_body(read(f"instance/service-accounts/default/?{query}")) == account
+    assert json_body(read(f"?{query}"))["project"]["numericProjectId"] == 123456789012
+    assert "token" not in json_body(read(f"?{query}"))
 
 
-def test_the_format_can_be_chosen() -> None:
-    """`alt` gives a value as JSON, and a recursive answer as lines of path and value; tags are JSON by themselves."""
-    assert value(read("instance/id?alt=json")) == 1234567890123456789
-    assert value(read("project/?alt=json")) == ["attributes/", "numeric-project-id", "project-id"]
-    assert value(read("instance/tags")) == ["imds-detour-mock"]
+def test_gcp_alt_selects_json_or_text() -> None:
+    """Google's `alt` selects JSON for a value or text for a recursive answer; tags are JSON by default."""
+    assert json_body(read("instance/id?alt=json")) == 1234567890123456789
+    assert json_body(read("project/?alt=json")) == ["attributes/", "numeric-project-id", "project-id"]
+    assert json_body(read("instance/tags")) == ["imds-detour-mock"]
     assert read("instance/tags?alt=text").body == b"imds-detour-mock"
     lines = read("project/?recursive=true&alt=text").body.decode().splitlines()
     assert "project-id imds-detour-mock" in lines
@@ -81,9 +81,9 @@ def test_the_format_can_be_chosen() -> None:
 
 @pytest.mark.parametrize("account", ["default", quote(EMAIL)])
 @pytest.mark.parametrize("query", ["", "?scopes=a,b"])
-def test_an_access_token_lasts_an_hour(account: str, query: str) -> None:
-    """A token is JSON with the seconds it lasts as a number."""
-    assert value(read(f"instance/service-accounts/{account}/token{query}")) == {
+def test_gcp_access_token_lasts_an_hour(account: str, query: str) -> None:
+    """Google's access token is JSON with its lifetime as a number of seconds."""
+    assert json_body(read(f"instance/service-accounts/{account}/token{query}")) == {
         "access_token": "mock-access-token-opens-nothing",
         "expires_in": 3599,
         "token_type": "Bearer",
@@ -91,8 +91,8 @@ def test_an_access_token_lasts_an_hour(account: str, query: str) -> None:
 
 
 @pytest.mark.parametrize(("query", "full"), [("", False), ("&format=standard", False), ("&format=full", True)])
-def test_an_identity_token_names_its_audience(query: str, full: bool) -> None:
-    """An identity token has the form of a JWT that anyone can read and nobody can verify."""
+def test_gcp_identity_token_names_its_audience(query: str, full: bool) -> None:
+    """Google's identity token is a readable JWT without a valid signature."""
     reply = read(f"instance/service-accounts/default/identity?audience=https%3A%2F%2Fexample.com{query}")
     header, claims, signature = (
         base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in reply.body.decode().split(".")
@@ -108,37 +108,37 @@ def test_an_identity_token_names_its_audience(query: str, full: bool) -> None:
         assert "google" not in read_claims
 
 
-def test_an_identity_token_needs_an_audience() -> None:
-    """Without an audience there is no identity token."""
+def test_gcp_identity_token_without_an_audience_is_400() -> None:
+    """Google refuses an identity token request without an audience."""
     assert read("instance/service-accounts/default/identity").status == 400
 
 
 @pytest.mark.parametrize("headers", [{}, {"metadata-flavor": ""}, {"metadata-flavor": "ibm"}])
 @pytest.mark.parametrize("path", ["/computeMetadata", f"{ROOT}/", f"{ROOT}/project/project-id", f"{ROOT}/no"])
-def test_a_request_without_the_header_is_403(headers: dict[str, str], path: str) -> None:
-    """Every path needs Metadata-Flavor: Google, and even the refusal carries it."""
+def test_gcp_request_without_the_header_is_403(headers: dict[str, str], path: str) -> None:
+    """Every path of Google's server requires Metadata-Flavor: Google, and also the refusal has it."""
     reply = get(path, headers)
     assert (reply.status, reply.cloud) == (403, "gcp")
     assert ("Metadata-Flavor", "Google") in reply.headers
 
 
-def test_a_forwarded_request_is_403() -> None:
-    """A request that came through a proxy is refused, whatever else it carries."""
+def test_gcp_request_through_a_proxy_is_403() -> None:
+    """Google refuses a request with X-Forwarded-For."""
     assert get(f"{ROOT}/project/project-id", {**FLAVOR, "x-forwarded-for": "192.0.2.1"}).status == 403
 
 
 @pytest.mark.parametrize("path", ["instance/no", "project/project-id/more", "token", "instance/network-interfaces/1/"])
-def test_the_unknown_is_404(path: str) -> None:
-    """What is not there is 404, with the header, and the token is nowhere but at a service account."""
+def test_gcp_unknown_path_is_404(path: str) -> None:
+    """An unknown path of Google's server is 404 with its header, and only a service account has a token."""
     reply = read(path)
     assert reply.status == 404
     assert ("Metadata-Flavor", "Google") in reply.headers
-    assert read("instance/service-accounts/nobody/token").status == 404
+    assert read("instance/service-accounts/unknown/token").status == 404
     assert get("/computeMetadata/v2/", FLAVOR).status == 404
 
 
-def test_the_root_is_known_for_googles() -> None:
-    """`GET /` carries the header for any client, as Go's client looks for it, and lists Google's to those who ask."""
+def test_gcp_root_has_the_header_for_every_client() -> None:
+    """`GET /` has Google's header for every client, because Go's client expects it, and lists Google's root with it."""
     for headers in (FLAVOR, {"host": "metadata.google.internal"}, {"host": "metadata.google.internal.:80"}):
         reply = get("/", headers)
         assert (reply.status, reply.body) == (200, b"computeMetadata/\n")
@@ -147,23 +147,23 @@ def test_the_root_is_known_for_googles() -> None:
     assert get("/").cloud == "aws"
 
 
-def test_without_google_nothing_looks_like_it() -> None:
-    """With `"gcp": null` neither its paths nor its header are there."""
-    of = mock({"gcp": None})
-    assert get(f"{ROOT}/project/project-id", FLAVOR, of=of).status == 404
-    assert get("/", FLAVOR, of=of).status == 404
+def test_gcp_removed_from_the_data_sends_no_header() -> None:
+    """With `"gcp": null` the mock serves neither Google's paths nor its header."""
+    clouds = mock({"gcp": None})
+    assert get(f"{ROOT}/project/project-id", FLAVOR, clouds=clouds).status == 404
+    assert get("/", FLAVOR, clouds=clouds).status == 404
     for path in ("/", ROOT):
-        assert "Metadata-Flavor" not in dict(get(path, of=of).headers)
+        assert "Metadata-Flavor" not in dict(get(path, clouds=clouds).headers)
 
 
-def test_other_methods_are_405() -> None:
-    """Only reads are answered."""
+def test_gcp_wrong_method_is_405() -> None:
+    """Google refuses POST."""
     assert mock().answer("POST", f"{ROOT}/instance/id", FLAVOR, NOW).status == 405
 
 
-def test_a_virtual_machine_may_have_no_service_account() -> None:
-    """A user's null inside the document takes the accounts away, and the token with them."""
-    of = mock({"gcp": {"instance": {"service-accounts": {"default": None}}, "token": {"expires_in": 10}}})
-    assert get(f"{ROOT}/instance/service-accounts/default/token", FLAVOR, of=of).status == 404
-    other = get(f"{ROOT}/instance/service-accounts/{quote(EMAIL)}/token", FLAVOR, of=of)
-    assert value(other)["expires_in"] == 10
+def test_gcp_removed_service_account_has_no_token() -> None:
+    """A null inside Google's document removes a service account and its token."""
+    clouds = mock({"gcp": {"instance": {"service-accounts": {"default": None}}, "token": {"expires_in": 10}}})
+    assert get(f"{ROOT}/instance/service-accounts/default/token", FLAVOR, clouds=clouds).status == 404
+    other = get(f"{ROOT}/instance/service-accounts/{quote(EMAIL)}/token", FLAVOR, clouds=clouds)
+    assert json_body(other)["expires_in"] == 10

@@ -1,4 +1,4 @@
-"""The development mock under requests and values that nobody thought of."""
+"""The development mock with arbitrary requests and values."""
 
 import contextlib
 import json
@@ -42,31 +42,31 @@ METHODS = st.sampled_from(["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"])
 
 
 @given(method=METHODS, path=st.lists(SEGMENTS, max_size=6), query=QUERIES, headers=HEADERS)
-def test_every_request_is_answered_and_none_redirected(
+def test_mock_answers_any_request_without_a_redirect(
     method: str, path: list[str], query: str, headers: dict[str, str]
 ) -> None:
-    """Whatever is asked, there is an answer of a status that HTTP knows, without a redirect or an error of ours."""
+    """The mock answers any request with a valid status, without a redirect or an exception."""
     reply = MOCK.answer(method, f"/{'/'.join(path)}?{query}", headers, NOW)
     assert reply.status in {200, 400, 401, 403, 404, 405}
     assert reply.cloud != "-"
     assert "Location" not in dict(reply.headers)
 
 
-def places(node: Json, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Return every place in the documents where a user could write something else."""
+def paths_in(node: Json, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Return the path of every value that a user can override in the documents."""
     if not isinstance(node, dict) or "$now" in node:
         return [path]
-    return [path, *(place for name, child in node.items() for place in places(child, (*path, name)))]
+    return [path, *(below for name, child in node.items() for below in paths_in(child, (*path, name)))]
 
 
-PLACES = [
-    place
+PATHS = [
+    path
     for root, cloud in json.loads(DEFAULTS).items()
     if root in DOCUMENT_ROOTS
-    for place in places(cloud["$json"], (root,))
+    for path in paths_in(cloud["$json"], (root,))
 ]
-ODD = st.sampled_from([None, 0, -1, 1.5, True, "", "\ud800", [], [None], [[1], {"a": None}], {"a": 1}, {"$now": 5}])
-EVERYTHING = (
+VALUES = st.sampled_from([None, 0, -1, 1.5, True, "", "\ud800", [], [None], [[1], {"a": None}], {"a": 1}, {"$now": 5}])
+REQUESTS = (
     *(("PUT", path, headers) for path, headers in (("/latest/api/token", {ECS_TTL: "60"}), ("/v1/token", {}))),
     *(("GET", path, {}) for path in ("/creds", "/role/x", "/v4", "/v4/task", "/conf", "/conf?format=json")),
     *(("GET", path, {}) for path in ("/user_data", "/user_data/cloud-init", "/openstack", "/openstack/latest")),
@@ -94,13 +94,13 @@ EVERYTHING = (
 
 
 @pytest.mark.parametrize("rotation", [None, Rotation(60, NOW)])
-@given(place=st.sampled_from(PLACES), odd=ODD)
-def test_odd_values_are_refused_or_served(rotation: Rotation | None, place: tuple[str, ...], odd: Json) -> None:
-    """Whatever a user writes anywhere into the documents is refused before the start, or no obstacle afterwards."""
-    override = odd
-    for name in reversed(place):
+@given(path=st.sampled_from(PATHS), value=VALUES)
+def test_mock_refuses_or_serves_any_value(rotation: Rotation | None, path: tuple[str, ...], value: Json) -> None:
+    """Any value at any path of the documents is either refused before the start or causes no exception in a request."""
+    override = value
+    for name in reversed(path):
         override = {name: override}
     with contextlib.suppress(DataError):
-        of = mock(override, rotation=rotation)
-        for method, target, headers in EVERYTHING:
-            assert of.answer(method, target, headers, NOW).status in {200, 400, 401, 404}, target
+        clouds = mock(override, rotation=rotation)
+        for method, target, headers in REQUESTS:
+            assert clouds.answer(method, target, headers, NOW).status in {200, 400, 401, 404}, target

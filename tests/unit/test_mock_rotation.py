@@ -1,4 +1,4 @@
-"""What changes with time in the development mock: credentials that rotate, and what EC2 announces."""
+"""Changes over time in the development mock: rotating credentials, and EC2's notices."""
 
 import json
 from datetime import datetime
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from imds_detour_mock.clouds.credentials import Rotation
 from imds_detour_mock.clouds.notices import Notices
-from tests.support.servers.clouds import NOW, get, mock, value
+from tests.support.servers.clouds import NOW, get, json_body, mock
 
 ROLE = "/latest/meta-data/iam/security-credentials/imds-detour-mock-role"
 META = "/latest/meta-data"
@@ -21,22 +21,24 @@ HEADERS = {"authorization": "x", "metadata-flavor": "Google", "metadata": "true"
 
 
 def served(target: str, ttl: float, after: float) -> dict[str, Any]:
-    """Return the credentials that a mock started at NOW serves so many seconds later."""
+    """Return the credentials that a mock serves `after` seconds after its start at NOW."""
     headers = {**HEADERS, **({"host": "100.100.100.200"} if target == ALIBABA_ROLE else {})}
-    document: dict[str, Any] = value(get(target, headers, of=mock(rotation=Rotation(ttl, NOW)), now=NOW + after))
+    document: dict[str, Any] = json_body(
+        get(target, headers, clouds=mock(rotation=Rotation(ttl, NOW)), now=NOW + after)
+    )
     return document
 
 
 def seconds(text: str) -> float:
-    """Return a time as seconds since 1970."""
+    """Return the seconds since 1970 of a time in the clouds' format."""
     return datetime.fromisoformat(text).timestamp()
 
 
 @pytest.mark.parametrize("target", [ROLE, "/v2/credentials/x", "/creds", "/v1/credentials", ALIBABA_ROLE])
 def test_new_credentials_come_five_minutes_before_the_old_expire(target: str) -> None:
-    """With an hour to live, credentials stay the same for 55 minutes, and then others are there with another hour."""
-    first, still, second = (served(target, 3600, after) for after in (0, 3299, 3300))
-    assert first == still
+    """Credentials with a lifetime of an hour are replaced after 55 minutes, with a new lifetime of an hour."""
+    first, unchanged, second = (served(target, 3600, after) for after in (0, 3299, 3300))
+    assert first == unchanged
     assert seconds(first["Expiration"]) == NOW + 3600
     assert seconds(second["Expiration"]) == NOW + 3300 + 3600
     assert first["AccessKeyId"] != second["AccessKeyId"]
@@ -48,23 +50,23 @@ def test_new_credentials_come_five_minutes_before_the_old_expire(target: str) ->
 
 
 @given(ttl=st.floats(2, 10**6), after=st.floats(0, 10**8))
-def test_credentials_are_never_served_when_they_are_about_to_expire(ttl: float, after: float) -> None:
-    """Whoever asks gets credentials good for five minutes more, or for half their time where that is less."""
-    _, begin, end = Rotation(ttl, NOW).period(NOW + after)
-    slack = 1e-4 * ttl  # floats
-    assert begin - slack <= NOW + after
+def test_credentials_never_expire_soon(ttl: float, after: float) -> None:
+    """Served credentials are valid for five more minutes, or for half their lifetime if that is less."""
+    _, start, end = Rotation(ttl, NOW).current_set(NOW + after)
+    slack = 1e-4 * ttl  # rounding of floats
+    assert start - slack <= NOW + after
     assert end - (NOW + after) >= min(300, ttl / 2) - slack
 
 
-def test_numbers_rise_one_by_one_and_time_before_the_start_counts_as_the_start() -> None:
-    """Each period has the next number, and a clock set back meets the first set."""
+def test_credential_sets_are_numbered_from_the_start() -> None:
+    """Credential sets are numbered from 0, and a time before the start selects the first set."""
     rotation = Rotation(10, NOW)
-    assert [rotation.period(NOW + 5 * n)[0] for n in range(4)] == [0, 1, 2, 3]
-    assert rotation.period(NOW - 1000) == (0, NOW, NOW + 10)
+    assert [rotation.current_set(NOW + 5 * n)[0] for n in range(4)] == [0, 1, 2, 3]
+    assert rotation.current_set(NOW - 1000) == (0, NOW, NOW + 10)
 
 
-def test_access_tokens_rotate_too() -> None:
-    """Tokens of Google and Azure count down, and then are others."""
+def test_access_tokens_rotate() -> None:
+    """Access tokens of Google and Azure count down and then change."""
     google = [served(GCP_TOKEN, 600, after) for after in (0, 299, 300)]
     assert [token["expires_in"] for token in google] == [600, 301, 600]
     assert google[0]["access_token"] == google[1]["access_token"] != google[2]["access_token"]
@@ -74,72 +76,72 @@ def test_access_tokens_rotate_too() -> None:
     assert azure[0]["access_token"] == azure[1]["access_token"] != azure[2]["access_token"]
 
 
-def test_the_clouds_agree_on_the_set() -> None:
-    """Every path gives the same set at the same moment."""
+def test_clouds_serve_the_same_set() -> None:
+    """EC2, ECS and EKS serve the same set of credentials at the same time."""
     keys = {served(target, 60, 100)["AccessKeyId"] for target in (ROLE, "/creds", "/v1/credentials")}
     assert len(keys) == 1
 
 
-def test_without_rotation_credentials_stay() -> None:
-    """Unless asked to rotate, the key is the same for ever and always good for six hours."""
-    first, later = (value(get(ROLE, now=NOW + after)) for after in (0, 10**6))
+def test_credentials_without_rotation_stay() -> None:
+    """Without rotation the access key never changes and always expires in six hours."""
+    first, later = (json_body(get(ROLE, now=NOW + after)) for after in (0, 10**6))
     assert first["AccessKeyId"] == later["AccessKeyId"]
     assert seconds(later["Expiration"]) == NOW + 10**6 + 21600
 
 
-def test_a_users_own_credentials_rotate_as_well() -> None:
-    """A fixed expiry in the user's values gives way to rotation, and what is not there is not invented."""
-    mine: dict[str, str | None] = {"AccessKeyId": "AKIA", "Expiration": "2030-01-01T00:00:00Z", "Token": None}
-    of = mock({"ecs": {"credentials": {**mine}}}, rotation=Rotation(60, NOW))
-    document = value(get("/creds", of=of))
+def test_user_credentials_rotate() -> None:
+    """Rotation replaces a fixed expiry in the user's values, and adds no member."""
+    credentials: dict[str, str | None] = {"AccessKeyId": "AKIA", "Expiration": "2030-01-01T00:00:00Z", "Token": None}
+    clouds = mock({"ecs": {"credentials": {**credentials}}}, rotation=Rotation(60, NOW))
+    document = json_body(get("/creds", clouds=clouds))
     assert document["AccessKeyId"] == "000000"
     assert document["Token"] is None
     assert seconds(document["Expiration"]) == NOW + 60
 
 
 def statuses(notices: Notices, after: float, *paths: str) -> list[int]:
-    """Return what each path below meta-data answers so many seconds later."""
-    of = mock(notices=notices)
-    return [get(f"{META}/{path}", of=of, now=NOW + after).status for path in paths]
+    """Return the status of each path below meta-data, `after` seconds after NOW."""
+    clouds = mock(notices=notices)
+    return [get(f"{META}/{path}", clouds=clouds, now=NOW + after).status for path in paths]
 
 
-def test_a_spot_interruption_is_announced_two_minutes_ahead() -> None:
-    """Before its time a notice is 404 and not listed; then it says what happens 120 seconds after it came."""
+def test_spot_interruption_is_announced_two_minutes_before() -> None:
+    """A Spot notice is 404 and unlisted until it is due, then names the time of interruption, 120 seconds later."""
     notices = Notices(spot=NOW + 30)
     paths = ("spot", "spot/instance-action", "spot/termination-time")
     assert statuses(notices, 29.9, *paths) == [404] * 3
     assert statuses(notices, 30, *paths) == [200] * 3
-    of = mock(notices=notices)
-    assert b"spot" not in get(f"{META}/", of=of, now=NOW + 29).body
-    assert b"\nspot/\n" in get(f"{META}/", of=of, now=NOW + 30).body
+    clouds = mock(notices=notices)
+    assert b"spot" not in get(f"{META}/", clouds=clouds, now=NOW + 29).body
+    assert b"\nspot/\n" in get(f"{META}/", clouds=clouds, now=NOW + 30).body
     for after in (30, 1000):
-        action = get(f"{META}/spot/instance-action", of=of, now=NOW + after)
+        action = get(f"{META}/spot/instance-action", clouds=clouds, now=NOW + after)
         assert json.loads(action.body) == {"action": "terminate", "time": "2023-11-14T22:15:50Z"}
-        assert get(f"{META}/spot/termination-time", of=of, now=NOW + after).body == b"2023-11-14T22:15:50Z"
-    assert get(f"{META}/instance-life-cycle", of=of).body == b"spot"
+        assert get(f"{META}/spot/termination-time", clouds=clouds, now=NOW + after).body == b"2023-11-14T22:15:50Z"
+    assert get(f"{META}/instance-life-cycle", clouds=clouds).body == b"spot"
 
 
-def test_a_rebalance_recommendation_comes_in_its_time() -> None:
-    """The recommendation is 404 before, then names its own time, and what else is below events stays."""
+def test_rebalance_recommendation_appears_when_it_is_due() -> None:
+    """A rebalance recommendation is 404 until it is due, then names its time; the other events stay."""
     notices = Notices(rebalance=NOW + 30)
     path = "events/recommendations/rebalance"
     assert statuses(notices, 29.9, path, "events/maintenance/scheduled") == [404, 200]
     assert statuses(notices, 30, path, "events/maintenance/scheduled") == [200, 200]
-    of = mock(notices=notices)
-    assert value(get(f"{META}/{path}", of=of, now=NOW + 99)) == {"noticeTime": "2023-11-14T22:13:50Z"}
-    assert get(f"{META}/events", of=of, now=NOW + 30).body == b"maintenance/\nrecommendations/"
+    clouds = mock(notices=notices)
+    assert json_body(get(f"{META}/{path}", clouds=clouds, now=NOW + 99)) == {"noticeTime": "2023-11-14T22:13:50Z"}
+    assert get(f"{META}/events", clouds=clouds, now=NOW + 30).body == b"maintenance/\nrecommendations/"
 
 
-def test_nothing_is_announced_by_itself() -> None:
-    """Without a schedule there is no notice, ever, and no maintenance."""
+def test_notices_never_appear_without_a_schedule() -> None:
+    """Without a schedule EC2 has no notice and no maintenance event."""
     assert statuses(Notices(), 10**8, "spot", "events/recommendations") == [404, 404]
-    assert value(get(f"{META}/events/maintenance/scheduled")) == []
-    assert value(get(f"{META}/events/maintenance/history")) == []
+    assert json_body(get(f"{META}/events/maintenance/scheduled")) == []
+    assert json_body(get(f"{META}/events/maintenance/history")) == []
 
 
-def test_notices_fit_any_data() -> None:
-    """Data without meta-data, or with something odd at events, is no obstacle."""
+def test_notices_accept_any_data() -> None:
+    """Notices work with data that have no meta-data, and with a text in place of the events directory."""
     notices = Notices(spot=NOW, rebalance=NOW)
-    assert get(f"{META}/spot", of=mock({"meta-data": None}, notices=notices)).status == 404
-    odd = mock({"meta-data": {"events": "none"}}, notices=notices)
-    assert get(f"{META}/events/recommendations/rebalance", of=odd).status == 200
+    assert get(f"{META}/spot", clouds=mock({"meta-data": None}, notices=notices)).status == 404
+    text_at_events = mock({"meta-data": {"events": "none"}}, notices=notices)
+    assert get(f"{META}/events/recommendations/rebalance", clouds=text_at_events).status == 200

@@ -1,1 +1,1 @@
-"""The clouds that the development mock speaks for: a module each, values only; no sockets, and now is an argument."""
+"""The clouds of the development mock, one module each. They use no socket and no clock: the time is an argument."""

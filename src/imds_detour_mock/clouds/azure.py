@@ -1,11 +1,11 @@
-"""Azure's instance metadata service: the virtual machine, its managed identity, and the events ahead of it."""
+"""Azure's instance metadata service: the virtual machine, its managed identity and its scheduled events."""
 
 import re
 from dataclasses import dataclass
 
-from imds_detour_mock.clouds.credentials import Rotation, current
-from imds_detour_mock.clouds.documents import fill, find, listing, members, scalar
-from imds_detour_mock.clouds.messages import Reply, Request, document, only, text
+from imds_detour_mock.clouds.credentials import Rotation, current_credentials
+from imds_detour_mock.clouds.documents import current_value, list_names, object_at, to_text
+from imds_detour_mock.clouds.messages import Reply, Request, json_reply, refuse_method, text_reply
 from imds_detour_mock.values import Json
 
 VERSIONS = (
@@ -15,8 +15,9 @@ VERSIONS = (
     *("2021-05-01", "2021-10-01", "2021-11-01", "2021-11-15", "2021-12-13", "2023-07-01", "2023-11-15", "2024-03-15"),
     "2024-07-17",
 )
-"""Listed at `/metadata/versions`. A request may name any date: SDKs are ahead of every list."""
-TTL = 86400  # seconds an access token lasts where the data do not say
+"""The versions at `/metadata/versions`. A request may name any date, because SDKs use newer versions than these."""
+TTL = 86400
+"""Seconds that an access token lasts if the data have no `expires_in`."""
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _VERSIONS_PATH = ("metadata", "versions")
@@ -28,75 +29,74 @@ class Azure:
     """One virtual machine's metadata service."""
 
     data: Json
-    """`instance`, `scheduledevents`, `loadbalancer`, `attested` as their paths have it; `identity`: `info`, `token`."""
+    """`instance`, `scheduledevents`, `loadbalancer`, `attested`, named as in the paths; `identity`: `info`, `token`."""
     rotation: Rotation | None = None
-    """When the access token changes, if it does."""
+    """Rotates the access token; None keeps it."""
 
     def answer(self, request: Request) -> Reply:
-        """Answer one request; a `Cloud`."""
-        refusal = _refusal(request)
-        if refusal is not None:
+        """Answer one request, as a `Cloud`."""
+        if refusal := _refusal(request):
             return refusal
         if request.parts == _TOKEN_PATH:
             return self._token(request)
         if not request.reads:
-            return text("")  # an approval of scheduled events; what it says does not matter here
+            return text_reply("")  # an approval of scheduled events; the mock ignores its body
         return self._read(request)
 
     def _token(self, request: Request) -> Reply:
         resource = request.query.get("resource")
         if not resource:
-            return _bad("Required query variable 'resource' is missing", token=True)
-        token = members(find(self.data, ["identity", "token"]))
+            return _bad_request("Required query variable 'resource' is missing", oauth=True)
+        token = object_at(self.data, "identity", "token")
         if not token:
-            return _bad("Identity not found", token=True)
-        served = current(token, self.rotation, request.now)
-        lasts = value if isinstance(value := served.get("expires_in"), int) else TTL
+            return _bad_request("Identity not found", oauth=True)
+        document = current_credentials(token, self.rotation, request.now)
+        ttl = value if isinstance(value := document.get("expires_in"), int) else TTL
         # The real service writes numbers as strings here; SDKs read both.
-        served |= {
-            "client_id": request.query.get("client_id", served.get("client_id")),
-            "expires_in": str(lasts),
-            "expires_on": str(int(request.now) + lasts),
-            "ext_expires_in": str(lasts),
+        document |= {
+            "client_id": request.query.get("client_id", document.get("client_id")),
+            "expires_in": str(ttl),
+            "expires_on": str(int(request.now) + ttl),
+            "ext_expires_in": str(ttl),
             "not_before": str(int(request.now)),
             "resource": resource,
         }
-        return document(served)
+        return json_reply(document)
 
     def _read(self, request: Request) -> Reply:
         if request.parts == _VERSIONS_PATH:
-            return document({"apiVersions": list(VERSIONS)})
+            return json_reply({"apiVersions": list(VERSIONS)})
         path = request.parts[1:]
-        node = None if path[:2] == ("identity", "token") else fill(find(self.data, path), request.now)
+        node = None if path[:2] == ("identity", "token") else current_value(self.data, path, request.now)
         if node is None or not path:
-            return document({"error": "Not found"}, 404)
-        names = listing(node)
+            return json_reply({"error": "Not found"}, 404)
+        names = list_names(node)
         as_text = request.query.get("format", "text" if names is None else "json").lower() == "text"
         if not as_text:
-            return document(node)
-        return text(scalar(node) if names is None else "\n".join(names))
+            return json_reply(node)
+        return text_reply(to_text(node) if names is None else "\n".join(names))
 
 
 def _refusal(request: Request) -> Reply | None:
-    """Return why a request gets no answer, or None where it gets one."""
-    wants_token = request.parts == _TOKEN_PATH
+    """Return the refusal of a request without the required header or version, or None if it has both."""
+    oauth = request.parts == _TOKEN_PATH
     if not (request.reads or (request.method == "POST" and request.parts[1:2] == ("scheduledevents",))):
-        return only("GET, HEAD")
-    # SDKs probe without the header, and take the 400 for a sign of life.
+        return refuse_method("GET, HEAD")
+    # SDKs probe without the header and expect this 400.
     if request.headers.get("metadata", "").lower() != "true":
-        return _bad("Required metadata header not specified", token=wants_token)
+        return _bad_request("Required metadata header not specified", oauth=oauth)
     if "x-forwarded-for" in request.headers:
-        return _bad("Requests with X-Forwarded-For are refused", token=wants_token)
+        return _bad_request("Requests with X-Forwarded-For are refused", oauth=oauth)
     version = request.query.get("api-version")
     if request.parts == _VERSIONS_PATH or (version and (_DATE.fullmatch(version) or version == "latest")):
         return None
-    what = "is invalid" if version else "was not specified in the request"
+    problem = "is invalid" if version else "was not specified in the request"
     newest: Json = list(reversed(VERSIONS[-3:]))
-    return _bad(f"api-version {what}", token=wants_token, **{"newest-versions": newest})
+    return _bad_request(f"api-version {problem}", oauth=oauth, **{"newest-versions": newest})
 
 
-def _bad(what: str, *, token: bool, **more: Json) -> Reply:
-    """Return a 400 in the words of OAuth where a token was wanted, else in the service's own."""
-    if token:
-        return document({"error": "invalid_request", "error_description": what}, 400)
-    return document({"error": f"Bad request. {what}", **more}, 400)
+def _bad_request(problem: str, *, oauth: bool, **members: Json) -> Reply:
+    """Return a 400, in OAuth's error format (RFC 6749, section 5.2) or in the service's format."""
+    if oauth:
+        return json_reply({"error": "invalid_request", "error_description": problem}, 400)
+    return json_reply({"error": f"Bad request. {problem}", **members}, 400)

@@ -1,4 +1,4 @@
-"""One port for every cloud: which of them a request means, by its path and headers."""
+"""Serve all clouds on one port: select the cloud of a request by its path and headers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -31,9 +31,9 @@ _BY_FIRST_SEGMENT = {
     "v3": "ecs",
     "v4": "ecs",
 }
-_BY_HOST = {"metadata.google.internal": "gcp", "100.100.100.200": "alibaba"}  # where path and headers leave it open
+_BY_HOST = {"metadata.google.internal": "gcp", "100.100.100.200": "alibaba"}  # decides if path and other headers do not
 _ALIBABA_HEADERS = {ALIBABA.ttl_header.lower(), ALIBABA.session_header.lower()}
-_BY_DOCUMENT: dict[str, Callable[[Json, Rotation | None], Cloud]] = {
+_MAKERS: dict[str, Callable[[Json, Rotation | None], Cloud]] = {
     "akamai": lambda data, _: Akamai(data).answer,
     "azure": lambda data, rotation: Azure(data, rotation).answer,
     "digitalocean": lambda data, _: DigitalOcean(data).answer,
@@ -50,37 +50,37 @@ _BY_DOCUMENT: dict[str, Callable[[Json, Rotation | None], Cloud]] = {
 
 @dataclass(frozen=True, slots=True)
 class Clouds:
-    """Every cloud's metadata service in one."""
+    """The metadata services of all clouds, as one."""
 
     by_name: Mapping[str, Cloud]
-    """Those that answer; a request for another is 404."""
+    """The clouds by name. A request for any other cloud is 404."""
 
     def answer(self, method: str, target: str, headers: Mapping[str, str], now: float) -> Reply:
-        """Answer one request; an `Answer`. It never redirects: empty path segments, wherever they are, do not count."""
+        """Answer one request, as an `Answer`. Empty path segments are ignored, without a redirect."""
         path, _, query = target.partition("?")
         parts = tuple(unquote(part) for part in path.split("/") if part)
-        pairs = dict(parse_qsl(query, keep_blank_values=True)) if query else {}
-        request = Request(method, parts, pairs, headers, now)
-        name = choose(request)
+        variables = dict(parse_qsl(query, keep_blank_values=True)) if query else {}
+        request = Request(method, parts, variables, headers, now)
+        name = choose_cloud(request)
         cloud = self.by_name.get(name)
         reply = cloud(request) if cloud else refuse(404, f"the data has no {name}")
         if not parts and name != "gcp" and "gcp" in self.by_name:
-            # Go's client asks for / without any header of Google's, and looks for this one in the answer.
+            # Google's Go client requests / without the Metadata-Flavor header and expects it in the answer.
             return replace(reply, cloud=name, headers=(*reply.headers, FLAVOR))
         return replace(reply, cloud=name)
 
 
-def clouds(
+def make_clouds(
     data: dict[str, Json],
     *,
     require_token: bool = False,
     rotation: Rotation | None = None,
     notices: Notices | None = None,
 ) -> Clouds:
-    """Return the clouds that `data`, as `load` returns it, has values for."""
+    """Return the clouds that have values in `data`, which comes from `load`."""
     aws = {name: value for name, value in data.items() if name in AWS_ROOTS}
     by_name: dict[str, Cloud] = {
-        name: make(document_of(data, name), rotation) for name, make in _BY_DOCUMENT.items() if name in data
+        name: make(document_of(data, name), rotation) for name, make in _MAKERS.items() if name in data
     }
     if aws:
         by_name["aws"] = Instance(
@@ -91,15 +91,15 @@ def clouds(
     return Clouds(by_name)
 
 
-def choose(request: Request) -> str:
-    """Return the name of the cloud that a request means; what fits none is EC2's, whose paths are the oldest."""
+def choose_cloud(request: Request) -> str:
+    """Return the name of a request's cloud, which is `aws` if no other one matches."""
     first, second = (*request.parts, "", "")[:2]
     if first in _BY_FIRST_SEGMENT:
         return _BY_FIRST_SEGMENT[first]
     if first == "v1":
         return "eks" if second == "credentials" else "akamai"
     if first == "metadata":
-        return _of_metadata(request, second)
+        return _cloud_of_metadata_path(request, second)
     if not first and request.headers.get("metadata-flavor", "").lower() == "google":
         return "gcp"
     if _ALIBABA_HEADERS & request.headers.keys():
@@ -107,7 +107,7 @@ def choose(request: Request) -> str:
     return _BY_HOST.get(request.headers.get("host", "").partition(":")[0].rstrip("."), "aws")
 
 
-def _of_metadata(request: Request, second: str) -> str:
+def _cloud_of_metadata_path(request: Request, second: str) -> str:
     if second == "v1.json":
         return "digitalocean"
     if second != "v1":

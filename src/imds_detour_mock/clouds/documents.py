@@ -1,4 +1,4 @@
-"""JSON documents read like directories: a path into one, the listing of a level, and times filled in."""
+"""Read a JSON document like a directory tree: values by path, names of a level, times of the request."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -6,43 +6,48 @@ from datetime import UTC, datetime
 from imds_detour_mock.values import Json
 
 
-def moment(now: float) -> str:
-    """Return a time, in seconds since 1970, the way the clouds write it, such as ``2023-11-14T22:13:20Z``."""
-    return datetime.fromtimestamp(now, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def timestamp(seconds: float) -> str:
+    """Return seconds since 1970 in the clouds' format, such as ``2023-11-14T22:13:20Z``."""
+    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def fill(node: Json, now: float) -> Json:
-    """Return the document with its `$now` places turned into times."""
+def fill_times(node: Json, now: float) -> Json:
+    """Return the document with each `{"$now": N}` replaced by the time N seconds from now."""
     if isinstance(node, list):
-        return [fill(child, now) for child in node]
+        return [fill_times(child, now) for child in node]
     if not isinstance(node, dict):
         return node
     if isinstance(offset := node.get("$now"), int | float):
-        return moment(now + offset)
-    return {key: fill(child, now) for key, child in node.items()}
+        return timestamp(now + offset)
+    return {key: fill_times(child, now) for key, child in node.items()}
 
 
-def find(node: Json, path: Iterable[str]) -> Json:
-    """Return what stands at a path, list items by their number, or None where nothing does."""
+def value_at(node: Json, path: Iterable[str]) -> Json:
+    """Return the value at a path, or None if there is none. A number in the path selects a list item."""
     for name in path:
         if isinstance(node, dict):
-            node = None if "$now" in node else node.get(name)  # a time is a single value
-        elif (
-            isinstance(node, list) and name.isdecimal() and name.isascii() and len(name) < 6
-        ):  # int() takes no millions
+            node = None if "$now" in node else node.get(name)  # {"$now": N} is a single value
+        # At most five digits: int() refuses thousands of them.
+        elif isinstance(node, list) and name.isdecimal() and name.isascii() and len(name) < 6:
             node = node[int(name)] if int(name) < len(node) else None
         else:
             return None
     return node
 
 
-def members(node: Json) -> dict[str, Json]:
-    """Return an object itself, and of everything else an empty one."""
-    return node if isinstance(node, dict) else {}
+def current_value(node: Json, path: Iterable[str], now: float) -> Json:
+    """Return the value at a path with its times filled in, or None if there is none."""
+    return fill_times(value_at(node, path), now)
+
+
+def object_at(node: Json, *path: str) -> dict[str, Json]:
+    """Return the object at a path, or an empty one if the value is none."""
+    value = value_at(node, path)
+    return value if isinstance(value, dict) else {}
 
 
 def children(node: Json) -> list[tuple[str, Json]] | None:
-    """Return the names and values of one level, or None for a single value; a list of single values is one."""
+    """Return the names and values of one level, or None for a single value or a list of single values."""
     if isinstance(node, dict):
         return list(node.items())
     if isinstance(node, list) and any(isinstance(child, dict | list) for child in node):
@@ -50,18 +55,18 @@ def children(node: Json) -> list[tuple[str, Json]] | None:
     return None
 
 
-def listing(node: Json) -> list[str] | None:
-    """Return the names of one level in order, levels below it with a slash, or None for a single value."""
+def list_names(node: Json) -> list[str] | None:
+    """Return the sorted names of one level, or None for a single value. A name of a lower level ends with a slash."""
     level = children(node)
-    return (
-        None if level is None else sorted(f"{name}/" if children(child) is not None else name for name, child in level)
-    )
+    if level is None:
+        return None
+    return sorted(f"{name}/" if children(child) is not None else name for name, child in level)
 
 
-def scalar(node: Json) -> str:
-    """Return a single value as text, and a list of them one a line."""
+def to_text(node: Json) -> str:
+    """Return a single value as text. A list has one item per line."""
     if isinstance(node, list):
-        return "\n".join(scalar(child) for child in node)
+        return "\n".join(to_text(child) for child in node)
     if node is None:
         return ""
     if isinstance(node, bool):
@@ -69,11 +74,11 @@ def scalar(node: Json) -> str:
     return str(node)
 
 
-def flat(node: Json, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield every single value with its path."""
+def flatten(node: Json, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the path and the text of every single value."""
     level = children(node)
     if level is None:
-        yield path, scalar(node)
+        yield path, to_text(node)
     else:
         for name, child in level:
-            yield from flat(child, (*path, name))
+            yield from flatten(child, (*path, name))

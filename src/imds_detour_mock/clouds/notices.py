@@ -1,25 +1,25 @@
-"""What EC2 announces to an instance before it acts: a Spot interruption, and the advice to leave early."""
+"""EC2's notices to an instance: Spot interruptions and rebalance recommendations."""
 
 from dataclasses import dataclass
 
-from imds_detour_mock.clouds.documents import moment
+from imds_detour_mock.clouds.documents import timestamp
 from imds_detour_mock.values import Json
 
-WARNING = 120.0
-"""Seconds from the notice of a Spot interruption to the interruption (EC2 user guide, "Spot interruption notices")."""
+NOTICE_TIME = 120.0
+"""Seconds from a Spot interruption notice to the interruption (EC2 user guide, "Spot interruption notices")."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notices:
-    """When each notice appears, in seconds since 1970; None is never. Before that its paths do not exist."""
+    """The time of each notice, in seconds since 1970, or None for never. Its paths are 404 until then."""
 
     spot: float | None = None
-    """`spot/instance-action` and `spot/termination-time`. The instance is a Spot instance from the start."""
+    """`spot/instance-action` and `spot/termination-time`. The instance's life cycle is `spot` from the start."""
     rebalance: float | None = None
     """`events/recommendations/rebalance`."""
 
-    def over(self, data: dict[str, Json], now: float) -> dict[str, Json]:
-        """Return the instance's data with the notices that are out by now."""
+    def apply(self, data: dict[str, Json], now: float) -> dict[str, Json]:
+        """Return the instance's data with the notices that are due."""
         added: dict[str, Json] = {}
         meta = data.get("meta-data")
         if not isinstance(meta, dict):
@@ -27,11 +27,11 @@ class Notices:
         if self.spot is not None:
             added["instance-life-cycle"] = "spot"
             if now >= self.spot:
-                time = moment(self.spot + WARNING)
+                time = timestamp(self.spot + NOTICE_TIME)
                 action: Json = {"$json": {"action": "terminate", "time": time}}
                 added["spot"] = {"instance-action": action, "termination-time": time}
         if self.rebalance is not None and now >= self.rebalance:
-            notice: Json = {"$json": {"noticeTime": moment(self.rebalance)}}
+            notice: Json = {"$json": {"noticeTime": timestamp(self.rebalance)}}
             events = meta.get("events")
             added["events"] = {
                 **(events if isinstance(events, dict) else {}),

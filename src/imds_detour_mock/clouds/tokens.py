@@ -1,4 +1,4 @@
-"""Session tokens of the clouds that ask for one before a read."""
+"""Session tokens, which some clouds require for a read."""
 
 import base64
 import binascii
@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Session tokens that carry their own expiry under a signature, so that none has to be stored."""
+    """Issues signed session tokens. A token contains its expiry, so the mock stores none."""
 
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
-    """Signs the tokens; another key is another mock, which knows none of them."""
+    """Signs the tokens. A mock with another key rejects them."""
 
     def issue(self, ttl: int, now: float) -> str:
-        """Return a new token for `ttl` seconds from `now`; no two are equal."""
+        """Return a new token, valid for `ttl` seconds. No two tokens are equal."""
         claim = struct.pack(">d", now + ttl) + secrets.token_bytes(8)
         return base64.urlsafe_b64encode(claim + self._sign(claim)).decode()
 
     def valid(self, token: str, now: float) -> bool:
-        """Tell whether this object issued the token and its time is not over."""
+        """Tell whether the token was issued with this key and has not expired."""
         try:
             raw = base64.b64decode(token, altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):  # ValueError: a character outside ASCII
@@ -30,11 +30,11 @@ class Tokens:
         return hmac.compare_digest(signature, self._sign(claim)) and now < float(struct.unpack(">d", claim[:8])[0])
 
     def _sign(self, claim: bytes) -> bytes:
-        return hmac.digest(self.key, claim, "sha256")[:26]  # 16 + 26 bytes: base64 without padding or idle bits
+        return hmac.digest(self.key, claim, "sha256")[:26]  # 16 + 26 bytes: base64 needs no padding
 
 
-def seconds(text: str, most: int) -> int | None:
-    """Read a number of seconds from 1 to `most`, or return None."""
-    # int() alone would also take signs, blanks, underscores, other scripts' digits and any length.
-    fits = text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most
+def parse_seconds(text: str, maximum: int) -> int | None:
+    """Return the number of seconds, or None unless it is from 1 to `maximum`."""
+    # int() also accepts signs, blanks, underscores and digits of other scripts.
+    fits = text.isascii() and text.isdigit() and len(text) <= len(str(maximum)) and 1 <= int(text) <= maximum
     return int(text) if fits else None

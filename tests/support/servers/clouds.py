@@ -1,11 +1,11 @@
-"""The development mock as a function, for tests of what each cloud answers: no server, and every time an argument."""
+"""The development mock as a function, for tests of a cloud's answers without a server or a clock."""
 
 import importlib.resources
 import json
 from typing import Any
 
 from imds_detour_mock.clouds.credentials import Rotation
-from imds_detour_mock.clouds.dispatch import Clouds, clouds
+from imds_detour_mock.clouds.dispatch import Clouds, make_clouds
 from imds_detour_mock.clouds.messages import Reply
 from imds_detour_mock.clouds.notices import Notices
 from imds_detour_mock.values import Json, load
@@ -19,16 +19,16 @@ def mock(
 ) -> Clouds:
     """Return the mock with the built-in values and `override` merged over them."""
     data = load(DEFAULTS, None if override is None else json.dumps(override))
-    return clouds(data, require_token=required, rotation=rotation, notices=notices)
+    return make_clouds(data, require_token=required, rotation=rotation, notices=notices)
 
 
-def get(target: str, headers: dict[str, str] | None = None, *, of: Clouds | None = None, now: float = NOW) -> Reply:
-    """Read one path, of the mock with the built-in values unless another is given."""
-    return (of or mock()).answer("GET", target, headers or {}, now)
+def get(target: str, headers: dict[str, str] | None = None, *, clouds: Clouds | None = None, now: float = NOW) -> Reply:
+    """Read a path, by default from a mock with the built-in values."""
+    return (clouds or mock()).answer("GET", target, headers or {}, now)
 
 
-def value(reply: Reply) -> Any:  # noqa: ANN401  (whatever JSON holds)
-    """Return the JSON of an answer that gives some."""
+def json_body(reply: Reply) -> Any:  # noqa: ANN401  (any JSON)
+    """Return the value of a successful JSON reply."""
     assert reply.status == 200, reply
     assert ("Content-Type", "application/json") in reply.headers
     return json.loads(reply.body)

@@ -1,4 +1,4 @@
-"""The development mock as a process on loopback, for tests of what its clients and its user get to see."""
+"""The development mock as a process on loopback."""
 
 import contextlib
 import queue
@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-COMMAND = [sys.executable, "-W", "error", "-m", "imds_detour.ctl.commands.mock"]
+COMMAND = [sys.executable, "-W", "error", "-m", "imds_detour.ctl.main", "mock"]
 READY = "imds-detourctl mock: listening on "
 GET = b"GET /latest/meta-data/instance-id HTTP/1.1\r\nHost: mock\r\n\r\n"
 ID = b"i-1234567890abcdef0"
-TIMEOUT = 10.0  # seconds until a test gives up; nothing waits that long when all is well
+TIMEOUT = 10.0  # seconds until a wait fails the test
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,45 +25,45 @@ class Mock:
 
     process: subprocess.Popen[str]
     ready: str
-    """Its handshake."""
+    """Its first line, which names the addresses."""
     lines: queue.Queue[str]
-    """What it wrote on stderr after the handshake."""
+    """The lines on stderr after the first one, and an empty string at their end."""
 
     @property
     def port(self) -> int:
-        """The port of the last address it listens on."""
+        """The port of the last address in the first line."""
         return int(self.ready.rpartition(":")[2])
 
     def connect(self) -> socket.socket:
-        """Return a new connection to it."""
+        """Return a new connection to the mock."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT)
 
     def stop(self, number: int = signal.SIGTERM) -> float:
-        """Send a signal and return the seconds until the process was gone."""
+        """Send a signal and return the seconds until the process ended."""
         start = time.monotonic()
         self.process.send_signal(number)
         self.process.wait(TIMEOUT)
         return time.monotonic() - start
 
-    def rest(self) -> list[str]:
-        """Return the lines on stderr not taken yet, up to its end."""
+    def remaining_lines(self) -> list[str]:
+        """Return all lines on stderr that were not read yet."""
         return list(iter(lambda: self.lines.get(timeout=TIMEOUT), ""))
 
 
 def drain(stderr: IO[str], lines: "queue.Queue[str]") -> None:
-    """Put each line into the queue as it comes, and an empty one at the end."""
+    """Put all lines into the queue, then an empty string."""
     for line in iter(stderr.readline, ""):
         lines.put(line)
     lines.put("")
 
 
 @contextlib.contextmanager
-def running(*arguments: str, listen: str = "127.0.0.1:0") -> Iterator[Mock]:
-    """Run a mock on a free port and wait until it says that it listens."""
+def running_mock(*arguments: str, listen: str = "127.0.0.1:0") -> Iterator[Mock]:
+    """Run a mock on a free port and wait until it listens."""
     with subprocess.Popen([*COMMAND, "--listen", listen, *arguments], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         lines: queue.Queue[str] = queue.Queue()
-        # A thread, so that the mock never waits for its log to be read; the empty line stands for the end.
+        # A thread reads the log, so that the mock never waits for a reader.
         reader = threading.Thread(target=drain, args=[process.stderr, lines])
         reader.start()
         try:
@@ -75,8 +75,8 @@ def running(*arguments: str, listen: str = "127.0.0.1:0") -> Iterator[Mock]:
             reader.join(TIMEOUT)
 
 
-def reply(stream: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """Read exactly one answer to a request other than HEAD; what follows stays in the socket."""
+def read_reply(stream: socket.socket) -> tuple[int, dict[str, str], bytes]:
+    """Read exactly one reply, to a request other than HEAD, and return status, headers and body."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         byte = stream.recv(1)
@@ -90,8 +90,8 @@ def reply(stream: socket.socket) -> tuple[int, dict[str, str], bytes]:
     return int(status.split()[1]), headers, body
 
 
-def fails(*arguments: str) -> str:
-    """Run a mock that cannot start and return its one line, which is as that of every verb that fails."""
+def start_failure(*arguments: str) -> str:
+    """Run a mock that cannot start and return its error, one line as of any failing verb."""
     done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 125, done.stderr
     assert done.stdout == ""
