@@ -10,16 +10,10 @@ Address = IPv4Address | IPv6Address
 
 
 class Endpoint(Value):
-    """An address and a TCP port.
+    """An address and a TCP port."""
 
-    Attributes:
-        address: IPv4 or IPv6.
-        port: 1 to 65535.
-
-    """
-
-    address: Address
-    port: int
+    address: Address  # IPv4 or IPv6
+    port: int  # 1 to 65535
 
     @property
     def host(self) -> str:

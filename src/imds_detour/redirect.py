@@ -67,12 +67,7 @@ def setup(
 
 
 def inspect(settings: Settings, *, host: bool = False) -> Environment:
-    """Look at this network namespace. Nothing is changed.
-
-    Raises:
-        DetourError: when it is the host's own and ``host`` does not allow that, or a service has no address in it.
-
-    """
+    """Look at this network namespace. Nothing is changed."""
     if not host and namespaces.is_host_netns():
         raise DetourError(
             "namespace",
@@ -173,12 +168,7 @@ def install_guard(transaction: Transaction, addresses: Sequence[Address]) -> Non
 
 
 def targets_of(service: Service, mocks: Iterable[Mock], environment: Environment) -> list[Target]:
-    """Return where a service leads.
-
-    Raises:
-        DetourError: when the mock is at an address that is to be redirected itself.
-
-    """
+    """Return where a service leads."""
     endpoints = {endpoint.address.version: endpoint for endpoint in service.preset.endpoints}
     targets = []
     for mock in mocks:
@@ -194,12 +184,7 @@ def targets_of(service: Service, mocks: Iterable[Mock], environment: Environment
 
 
 def install_redirects(transaction: Transaction, targets: Sequence[Target]) -> None:
-    """Install the routes, redirects and host names that lead to the mocks.
-
-    Raises:
-        DetourError: when the kernel or a file refuses, or two mocks answer for one endpoint.
-
-    """
+    """Install the routes, redirects and host names that lead to the mocks."""
     firewall, log = transaction.firewall, transaction.log
     redirects = tuple(dict.fromkeys(target.redirect for target in targets))
     mocks: dict[Endpoint, Endpoint] = {}
@@ -238,12 +223,7 @@ def host_names(targets: Iterable[Target]) -> dict[Address, tuple[str, ...]]:
 
 
 def verify_targets(firewall: Firewall, targets: Iterable[Target], deadline: Deadline, log: Log) -> tuple[Identity, ...]:
-    """Return the answer at each metadata address, which is its mock's and came by our rule; none without a probe.
-
-    Raises:
-        DetourError: when another service or none answers, or the answer did not come by our rule.
-
-    """
+    """Return the answer at each metadata address, which is its mock's and came by our rule; none without a probe."""
     identities = []
     for target in targets:
         if target.mock.identity is not None:

@@ -20,49 +20,28 @@ BY_VARIABLES = "endpoint variables"
 
 
 class Environment(Value):
-    """The network namespace that this process is in.
+    """The network namespace that this process is in."""
 
-    Attributes:
-        versions: its IP versions: 4, and perhaps 6.
-        services: the services to redirect.
-        addresses: the metadata addresses of all of them, over these IP versions.
-
-    """
-
-    versions: tuple[int, ...]
-    services: tuple[Service, ...]
-    addresses: tuple[Address, ...]
+    versions: tuple[int, ...]  # its IP versions: 4, and perhaps 6
+    services: tuple[Service, ...]  # the services to redirect
+    addresses: tuple[Address, ...]  # the metadata addresses of all of them, over these IP versions
 
 
 class Target(Value):
-    """A service's mock over one IP version, and the redirect that leads to it.
+    """A service's mock over one IP version, and the redirect that leads to it."""
 
-    Attributes:
-        service: the service.
-        mock: its mock.
-        redirect: from the service's endpoint to the mock's.
-
-    """
-
-    service: Service
-    mock: Mock
-    redirect: Redirect
+    service: Service  # the service
+    mock: Mock  # its mock
+    redirect: Redirect  # from the service's endpoint to the mock's
 
 
 class Redirected(Value):
-    """What a start has done.
+    """What a start has done."""
 
-    Attributes:
-        targets: where each service leads, in the user's order.
-        backend: the firewall's name.
-        reason: why this firewall was chosen.
-        identities: the mocks that answered at the metadata addresses, in the same order; empty without a probe.
-
-    """
-
-    targets: tuple[Target, ...]
-    backend: str
-    reason: str
+    targets: tuple[Target, ...]  # where each service leads, in the user's order
+    backend: str  # the firewall's name
+    reason: str  # why this firewall was chosen
+    # the mocks that answered at the metadata addresses, in the same order; empty without a probe
     identities: tuple[Identity, ...]
 
     def facts(self) -> dict[str, str | None]:

@@ -55,12 +55,7 @@ def verify_once(target: Target, firewall: Firewall, deadline: Deadline, log: Log
 
 
 def compare(target: Target, deadline: Deadline, log: Log) -> Identity:
-    """Wait until the mock answers at the metadata address, by whatever rule, and return its answer.
-
-    Raises:
-        DetourError: when another service or none answers there.
-
-    """
+    """Wait until the mock answers at the metadata address, by whatever rule, and return its answer."""
     return _same(target, _ask(target, deadline, log), deadline)
 
 
@@ -99,12 +94,7 @@ def _ask(target: Target, deadline: Deadline, log: Log) -> Identity:
 
 
 def _same(target: Target, seen: Identity, deadline: Deadline) -> Identity:
-    """Return the answer seen at the metadata address, if it is the mock's; the mock may have changed its own.
-
-    Raises:
-        DetourError: when another service answers there, or the mock's answer differs each time, which proves nothing.
-
-    """
+    """Return the answer seen at the metadata address, if it is the mock's; the mock may have changed its own."""
     expected, question, redirect = target.mock.identity, target.mock.question, target.redirect
     assert expected is not None  # noqa: S101  (without a probe, nothing is verified)
     if seen.body == expected.body:

@@ -23,16 +23,10 @@ class BadValueError(ValueError):
 
 
 class MockAddress(Value):
-    """A mock's host and port.
+    """A mock's host and port."""
 
-    Attributes:
-        host: a name, or an address if the user gave one.
-        port: a TCP port.
-
-    """
-
-    host: str | Address
-    port: int
+    host: str | Address  # a name, or an address if the user gave one
+    port: int  # a TCP port
 
 
 def parse_port(text: str) -> int:

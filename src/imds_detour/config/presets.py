@@ -9,70 +9,41 @@ from imds_detour.value import Value
 
 
 class Token(Value):
-    """A session token that a service requires. A service that gives none is asked without.
+    """A session token that a service requires. A service that gives none is asked without."""
 
-    Attributes:
-        path: the path of the PUT request.
-        ask: its header, name and value.
-        give: the header that carries the token from then on.
-        prefix: the text before the token in that header.
-        member: the member of a JSON reply that is the token; empty if the whole reply is.
-
-    """
-
-    path: str
-    ask: tuple[str, str]
-    give: str
-    prefix: str = ""
-    member: str = ""
+    path: str  # the path of the PUT request
+    ask: tuple[str, str]  # its header, name and value
+    give: str  # the header that carries the token from then on
+    prefix: str = ""  # the text before the token in that header
+    member: str = ""  # the member of a JSON reply that is the token; empty if the whole reply is
 
 
 class Proof(Value):
-    """What to ask a service, and the form of its answer, which must be the same each time.
+    """What to ask a service, and the form of its answer, which must be the same each time."""
 
-    Attributes:
-        path: the path of the GET request.
-        headers: its headers, names and values.
-        token: the session token to ask for first.
-        answer: ``word``: one word, as an instance id is; a web page is none. ``text``: any text. ``json``: a document,
-            compared by ``member`` if it has that. ``credentials``: a document of keys; only their role is shown and
-            compared. ``reply``: any reply, a 404 too, for services without a preset.
-        member: the member that differs between machines, with dots between the levels.
-        flavor: a header that the reply must have, name and value.
-
-    """
-
-    path: str
-    headers: tuple[tuple[str, str], ...] = ()
-    token: Token | None = None
+    path: str  # the path of the GET request
+    headers: tuple[tuple[str, str], ...] = ()  # its headers, names and values
+    token: Token | None = None  # the session token to ask for first
+    # ``word``: one word, as an instance id is; a web page is none. ``text``: any text. ``json``: a document, compared
+    # by ``member`` if it has that. ``credentials``: a document of keys; only their role is shown and compared.
+    # ``reply``: any reply, a 404 too, for services without a preset
     answer: str = "text"
-    member: str = ""
-    flavor: tuple[str, str] | None = None
+    member: str = ""  # the member that differs between machines, with dots between the levels
+    flavor: tuple[str, str] | None = None  # a header that the reply must have, name and value
 
 
 class Preset(Value):
-    """One kind of metadata service.
+    """One kind of metadata service."""
 
-    Attributes:
-        name: its name in MOCK_ENDPOINTS.
-        endpoints: where SDKs ask, at most one for each IP version.
-        proof: what to ask it.
-        names: the host names that SDKs use for the first endpoint; they must resolve too.
-        path_variable: the environment variable with the path that SDKs ask for, where there is one.
-        variables: variables that SDKs follow to another endpoint, with ``{url}``, ``{host}`` (and port) and ``{path}``.
-        ignored_by: SDKs that are known to ignore those variables.
-        loopback_only: whether SDKs follow the variables to a loopback address only.
-
-    """
-
-    name: str
-    endpoints: tuple[Endpoint, ...]
-    proof: Proof
-    names: tuple[str, ...] = ()
-    path_variable: str = ""
+    name: str  # its name in MOCK_ENDPOINTS
+    endpoints: tuple[Endpoint, ...]  # where SDKs ask, at most one for each IP version
+    proof: Proof  # what to ask it
+    names: tuple[str, ...] = ()  # the host names that SDKs use for the first endpoint; they must resolve too
+    path_variable: str = ""  # the environment variable with the path that SDKs ask for, where there is one
+    # variables that SDKs follow to another endpoint, with ``{url}``, ``{host}`` (and port) and ``{path}``
     variables: tuple[tuple[str, str], ...] = ()
-    ignored_by: str = ""
-    loopback_only: bool = False
+    ignored_by: str = ""  # SDKs that are known to ignore those variables
+    loopback_only: bool = False  # whether SDKs follow the variables to a loopback address only
 
 
 def _at(*addresses: str) -> tuple[Endpoint, ...]:

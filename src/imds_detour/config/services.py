@@ -18,18 +18,11 @@ if TYPE_CHECKING:
 
 
 class Service(Value):
-    """A metadata service and its mock.
+    """A metadata service and its mock."""
 
-    Attributes:
-        preset: the kind of service; one made for it if the user gave ``IP:PORT``.
-        mock: the address of its mock.
-        proof: what to ask the mock.
-
-    """
-
-    preset: Preset
-    mock: MockAddress
-    proof: Proof
+    preset: Preset  # the kind of service; one made for it if the user gave ``IP:PORT``
+    mock: MockAddress  # the address of its mock
+    proof: Proof  # what to ask the mock
 
 
 NUMERIC = DIGITS | {".", ":"}

@@ -26,30 +26,17 @@ MAX_TIMEOUT = 86_400
 
 
 class Settings(Value):
-    """A run's settings, all of them valid.
+    """A run's settings, all of them valid."""
 
-    Attributes:
-        services: the metadata services to redirect, each with its mock and what to ask it.
-        timeout: seconds for the whole start; infinite without a limit.
-        backend: ``auto``, ``legacy``, ``nft`` or ``env``.
-        probe: whether to prove that the mock answers.
-        guard: whether to reject what is not redirected.
-        user: the app's user; None for the one that started imds-detour.
-        keep_net_admin: whether the app keeps NET_ADMIN.
-        no_proxy: whether to keep metadata requests away from HTTP proxies.
-        log: ``text``, ``json``, ``quiet`` or ``debug``.
-
-    """
-
-    services: tuple[Service, ...]
-    timeout: float
-    backend: str
-    probe: bool
-    guard: bool
-    user: UserSpec | None
-    keep_net_admin: bool
-    no_proxy: bool
-    log: str
+    services: tuple[Service, ...]  # the metadata services to redirect, each with its mock and what to ask it
+    timeout: float  # seconds for the whole start; infinite without a limit
+    backend: str  # ``auto``, ``legacy``, ``nft`` or ``env``
+    probe: bool  # whether to prove that the mock answers
+    guard: bool  # whether to reject what is not redirected
+    user: UserSpec | None  # the app's user; None for the one that started imds-detour
+    keep_net_admin: bool  # whether the app keeps NET_ADMIN
+    no_proxy: bool  # whether to keep metadata requests away from HTTP proxies
+    log: str  # ``text``, ``json``, ``quiet`` or ``debug``
 
 
 def parse(environ: Mapping[str, str]) -> Settings:

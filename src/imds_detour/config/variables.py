@@ -6,20 +6,12 @@ from imds_detour.value import Value
 
 
 class Variable(Value):
-    """One setting.
+    """One setting."""
 
-    Attributes:
-        name: the environment variable.
-        default: its value when it is unset, as text; empty without a default.
-        meaning: one line for ``--help`` and the README.
-        allowed: its values, as an error message lists them.
-
-    """
-
-    name: str
-    default: str
-    meaning: str
-    allowed: str
+    name: str  # the environment variable
+    default: str  # its value when it is unset, as text; empty without a default
+    meaning: str  # one line for ``--help`` and the README
+    allowed: str  # its values, as an error message lists them
 
 
 VARIABLES = (

@@ -17,20 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What has been removed.
+    """What has been removed."""
 
-    Attributes:
-        rules: how many rules each firewall had, by its name.
-        names: whether /etc/hosts had lines of imds-detour.
-        routes: how many routes.
-        failures: why something remains; empty if nothing does.
-
-    """
-
-    rules: Mapping[str, int]
-    names: bool
-    routes: int
-    failures: tuple[DetourError, ...]
+    rules: Mapping[str, int]  # how many rules each firewall had, by its name
+    names: bool  # whether /etc/hosts had lines of imds-detour
+    routes: int  # how many routes
+    failures: tuple[DetourError, ...]  # why something remains; empty if nothing does
 
     def require_all(self) -> None:
         """Raise a DetourError that names everything that remains, if anything does."""

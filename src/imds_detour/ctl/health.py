@@ -26,20 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A redirect that works.
+    """A redirect that works."""
 
-    Attributes:
-        mock: the mock's name and address.
-        redirect: from the metadata endpoint to the mock.
-        identity: the mock's answer.
-        counted: whether the counter of our rule rose; otherwise only the answers were compared.
-
-    """
-
-    mock: str
-    redirect: Redirect
-    identity: Identity
-    counted: bool
+    mock: str  # the mock's name and address
+    redirect: Redirect  # from the metadata endpoint to the mock
+    identity: Identity  # the mock's answer
+    counted: bool  # whether the counter of our rule rose; otherwise only the answers were compared
 
     def __str__(self) -> str:
         how = "by our rule" if self.counted else "by comparison alone: our rule cannot be seen from here"
@@ -55,12 +47,7 @@ class HealthCheck:
     log: Log
 
     def check(self, settings: Settings) -> tuple[Answer, ...]:
-        """Return the answer at each metadata address that is redirected.
-
-        Raises:
-            DetourError: when it is not the mock's, or the mock does not answer.
-
-        """
+        """Return the answer at each metadata address that is redirected."""
         if not settings.probe:
             raise DetourError(
                 "probe",

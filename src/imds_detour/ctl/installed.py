@@ -16,52 +16,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ActiveRedirect:
-    """A redirect that is installed completely.
+    """A redirect that is installed completely."""
 
-    Attributes:
-        redirect: from the metadata endpoint to the mock.
-        connections: how many it has redirected.
-
-    """
-
-    redirect: Redirect
-    connections: int
+    redirect: Redirect  # from the metadata endpoint to the mock
+    connections: int  # how many it has redirected
 
 
 @dataclass(frozen=True, slots=True)
 class GuardedAddress:
-    """An address whose guard is installed completely.
+    """An address whose guard is installed completely."""
 
-    Attributes:
-        address: packets to it that are not redirected are refused.
-        drops: whether they are dropped instead of rejected.
-        refused: how many have been refused.
-
-    """
-
-    address: Address
-    drops: bool
-    refused: int
+    address: Address  # packets to it that are not redirected are refused
+    drops: bool  # whether they are dropped instead of rejected
+    refused: int  # how many have been refused
 
 
 @dataclass(frozen=True, slots=True)
 class InstalledRules:
-    """What one firewall holds of imds-detour.
+    """What one firewall holds of imds-detour."""
 
-    Attributes:
-        backend: the firewall's name.
-        rules: every rule in imds-detour's chains, and the jumps to them.
-        redirects: the complete redirects.
-        guarded: the addresses with a complete guard.
-        faults: differences from what imds-detour installs, a line each: missing rules and foreign rules.
-
-    """
-
-    backend: str
-    rules: tuple[Installed, ...]
-    redirects: tuple[ActiveRedirect, ...]
-    guarded: tuple[GuardedAddress, ...]
-    faults: tuple[str, ...]
+    backend: str  # the firewall's name
+    rules: tuple[Installed, ...]  # every rule in imds-detour's chains, and the jumps to them
+    redirects: tuple[ActiveRedirect, ...]  # the complete redirects
+    guarded: tuple[GuardedAddress, ...]  # the addresses with a complete guard
+    faults: tuple[str, ...]  # differences from what imds-detour installs, a line each: missing rules and foreign rules
 
 
 def summarize(backend: str, layout: Layout, installed: tuple[Installed, ...]) -> InstalledRules:

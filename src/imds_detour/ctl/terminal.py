@@ -43,18 +43,11 @@ class Style(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """A stream, and what it can show.
+    """A stream, and what it can show."""
 
-    Attributes:
-        stream: stdout or stderr.
-        live: whether it is a terminal that can go back in a line.
-        colours: whether to use them: on a terminal, unless NO_COLOR (no-color.org) says not to.
-
-    """
-
-    stream: TextIO
-    live: bool
-    colours: bool
+    stream: TextIO  # stdout or stderr
+    live: bool  # whether it is a terminal that can go back in a line
+    colours: bool  # whether to use them: on a terminal, unless NO_COLOR (no-color.org) says not to
 
     @classmethod
     def of(cls, stream: TextIO, environ: Mapping[str, str] = os.environ) -> Self:

@@ -33,18 +33,11 @@ class GarbageError(ValueError):
 
 
 class Reply(Value):
-    """A complete reply.
+    """A complete reply."""
 
-    Attributes:
-        status: 200 to 999.
-        headers: values by name in lower case; of several the last.
-        body: at most MAX_REPLY bytes.
-
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
+    status: int  # 200 to 999
+    headers: Mapping[str, str]  # values by name in lower case; of several the last
+    body: bytes  # at most MAX_REPLY bytes
 
 
 def request(method: str, path: str, headers: Mapping[str, str]) -> bytes:

@@ -25,20 +25,12 @@ MAX_FAILURES = 4
 
 
 class Mock(Value):
-    """A mock over one IP version.
+    """A mock over one IP version."""
 
-    Attributes:
-        name: as the user wrote it.
-        endpoint: the address and port at which it answers.
-        question: what to ask it, directly and through the metadata address.
-        identity: its answer; None when it was not asked.
-
-    """
-
-    name: str
-    endpoint: Endpoint
-    question: Question
-    identity: Identity | None
+    name: str  # as the user wrote it
+    endpoint: Endpoint  # the address and port at which it answers
+    question: Question  # what to ask it, directly and through the metadata address
+    identity: Identity | None  # its answer; None when it was not asked
 
     def __str__(self) -> str:
         return _named(self.name, self.endpoint)

@@ -18,31 +18,18 @@ if TYPE_CHECKING:
 
 
 class Question(Value):
-    """A question to a metadata service.
+    """A question to a metadata service."""
 
-    Attributes:
-        service: the preset's name.
-        host: the Host header, the metadata address as SDKs send it. Some mocks decide by it.
-        proof: the request, and the form of its answer.
-
-    """
-
-    service: str
-    host: str
-    proof: Proof
+    service: str  # the preset's name
+    host: str  # the Host header, the metadata address as SDKs send it. Some mocks decide by it
+    proof: Proof  # the request, and the form of its answer
 
 
 class Identity(Value):
-    """A service's answer; equal answers are taken for the same service.
+    """A service's answer; equal answers are taken for the same service."""
 
-    Attributes:
-        version: for AWS, ``IMDSv2`` if it gave a session token, else ``IMDSv1``; for others the preset's name.
-        body: the answer's body, or the part of it that is compared.
-
-    """
-
-    version: str
-    body: bytes
+    version: str  # for AWS, ``IMDSv2`` if it gave a session token, else ``IMDSv1``; for others the preset's name
+    body: bytes  # the answer's body, or the part of it that is compared
 
     def __str__(self) -> str:
         text = self.body.decode("utf-8", "replace").strip()

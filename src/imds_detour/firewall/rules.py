@@ -18,18 +18,11 @@ COMMENT = "imds-detour"
 
 
 class Layout(Value):
-    """Where a firewall keeps the rules.
+    """Where a firewall keeps the rules."""
 
-    Attributes:
-        redirect: the chain in table nat.
-        guard: the chain in table filter.
-        jumps: whether rules in OUTPUT, which is shared, jump to the chains; otherwise the chains have hooks.
-
-    """
-
-    redirect: str
-    guard: str
-    jumps: bool
+    redirect: str  # the chain in table nat
+    guard: str  # the chain in table filter
+    jumps: bool  # whether rules in OUTPUT, which is shared, jump to the chains; otherwise the chains have hooks
 
 
 LEGACY = Layout("IMDS_DETOUR", "IMDS_DETOUR_GUARD", jumps=True)
@@ -67,26 +60,15 @@ Action = Jump | Dnat | Reject | Drop
 
 
 class Rule(Value):
-    """One rule of a chain.
+    """One rule of a chain."""
 
-    Attributes:
-        table: ``nat`` or ``filter``.
-        chain: a chain of the layout, or OUTPUT for the jump to it.
-        action: what happens to a packet that matches.
-        destination: the packet's destination address; None for any.
-        protocol: ``tcp``; None for any.
-        port: the packet's TCP destination port; None for any.
-        version: 4 or 6: IPv4 and IPv6 have separate tables.
-
-    """
-
-    table: str
-    chain: str
-    action: Action
-    destination: Address | None = None
-    protocol: str | None = None
-    port: int | None = None
-    version: int = 4
+    table: str  # ``nat`` or ``filter``
+    chain: str  # a chain of the layout, or OUTPUT for the jump to it
+    action: Action  # what happens to a packet that matches
+    destination: Address | None = None  # the packet's destination address; None for any
+    protocol: str | None = None  # ``tcp``; None for any
+    port: int | None = None  # the packet's TCP destination port; None for any
+    version: int = 4  # 4 or 6: IPv4 and IPv6 have separate tables
 
     @property
     def spec(self) -> str:
@@ -119,16 +101,10 @@ class Redirect(Value):
 
 
 class Installed(Value):
-    """A rule as the kernel holds it.
+    """A rule as the kernel holds it."""
 
-    Attributes:
-        rule: the rule; None for one in our chains that imds-detour does not write.
-        packets: how many packets it has matched; in table nat, one a connection.
-
-    """
-
-    rule: Rule | None
-    packets: int
+    rule: Rule | None  # the rule; None for one in our chains that imds-detour does not write
+    packets: int  # how many packets it has matched; in table nat, one a connection
 
 
 def guard_rules(addresses: Iterable[Address], layout: Layout, *, reject: bool = True) -> tuple[Rule, ...]:

@@ -91,10 +91,6 @@ class FirewallSelector:
         """Return the firewall to use, and the reason for it.
 
         ``nft_first`` is for a caller that would have to keep the helpers of legacy iptables for long.
-
-        Raises:
-            DetourError: when none can be used, with what is missing and how to add it.
-
         """
         if self._choice == "nft" or (nft_first and self._choice == "auto" and self.nft_refusal() is None):
             if nft_refusal := self.nft_refusal():
@@ -120,12 +116,7 @@ class FirewallSelector:
         return self.legacy_refusal()
 
     def usable(self) -> tuple[tuple[Firewall, ...], Mapping[str, DetourError]]:
-        """Return all firewalls that can be used, and why the others cannot, by name.
-
-        Raises:
-            DetourError: when none can; nftables' reason, for it needs least.
-
-        """
+        """Return all firewalls that can be used, and why the others cannot, by name."""
         working: list[Firewall] = []
         refused: dict[str, DetourError] = {}
         legacy = self.start_helpers()
@@ -164,10 +155,6 @@ def start_legacy(versions: Sequence[int], remaining: Callable[[], float] = lambd
     """Fork a helper for each IP version, for one process can build one version's rules only. Fork before any thread.
 
     ``remaining`` returns the seconds before the deadline of the whole start.
-
-    Raises:
-        DetourError: when the kernel gives no process; helpers that run are ended.
-
     """
     # Not for MOCK_BACKEND=nft. What the helpers need too is loaded before the fork, once.
     from imds_detour.firewall import lock  # noqa: F401, PLC0415  (see above)

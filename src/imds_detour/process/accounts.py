@@ -22,20 +22,12 @@ ROOTS_HOME = "/root"
 
 
 class Account(Value):
-    """The numbers and the home of a user.
+    """The numbers and the home of a user."""
 
-    Attributes:
-        uid: the user's number.
-        gid: the number of the group.
-        groups: the supplementary groups, sorted, with ``gid``.
-        home: the home directory; ``/`` for a user without an entry, as in container engines.
-
-    """
-
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-    home: str
+    uid: int  # the user's number
+    gid: int  # the number of the group
+    groups: tuple[int, ...]  # the supplementary groups, sorted, with ``gid``
+    home: str  # the home directory; ``/`` for a user without an entry, as in container engines
 
     def __str__(self) -> str:
         return f"{self.uid}:{self.gid}"

@@ -21,16 +21,10 @@ BINPRM_BUF_SIZE = 256
 
 
 class Command(Value):
-    """A command whose program exists.
+    """A command whose program exists."""
 
-    Attributes:
-        argv: as the user wrote it, byte by byte.
-        program: the file to execute.
-
-    """
-
-    argv: tuple[bytes, ...]
-    program: bytes
+    argv: tuple[bytes, ...]  # as the user wrote it, byte by byte
+    program: bytes  # the file to execute
 
 
 def find(arguments: Sequence[str], path: str | None) -> Command:

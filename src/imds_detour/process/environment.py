@@ -20,18 +20,11 @@ NO_PROXY = ("no_proxy", "NO_PROXY")
 
 
 class Exemption(Value):
-    """What keeps metadata requests away from a proxy.
+    """What keeps metadata requests away from a proxy."""
 
-    Attributes:
-        proxy: the variable that sets the proxy.
-        hosts: the hosts that are not exempt from it.
-        changes: the new values of NO_PROXY and no_proxy.
-
-    """
-
-    proxy: str
-    hosts: tuple[str, ...]
-    changes: Mapping[str, str]
+    proxy: str  # the variable that sets the proxy
+    hosts: tuple[str, ...]  # the hosts that are not exempt from it
+    changes: Mapping[str, str]  # the new values of NO_PROXY and no_proxy
 
 
 def changes(

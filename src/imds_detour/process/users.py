@@ -19,12 +19,7 @@ REMEDY = "add SETUID and SETGID: in Compose `cap_add: [NET_ADMIN, SETGID, SETUID
 
 
 def prepare(spec: UserSpec) -> Account:
-    """Return the user's account, if this process may switch to it.
-
-    Raises:
-        DetourError: when a name is unknown, or the capabilities to switch are missing.
-
-    """
+    """Return the user's account, if this process may switch to it."""
     account = accounts.find(spec, _text(PASSWD), _text(GROUP))
     required = {capabilities.SETUID: os.getuid() != account.uid, capabilities.SETGID: not _has_groups(account)}
     effective = capabilities.effective()
@@ -43,10 +38,6 @@ def switch(account: Account) -> tuple[int, ...]:
 
     Returns:
         The standard streams that could not be given to the user, who cannot reopen them by /dev/stdout.
-
-    Raises:
-        DetourError: when the kernel refuses, or shows another state.
-
     """
     kept = _give_streams(account.uid)
     try:
@@ -95,12 +86,7 @@ def _give_streams(uid: int) -> tuple[int, ...]:
 
 
 def _verify(account: Account, *, back: bool) -> None:
-    """Check user, groups and capabilities; ``back`` is whether the process could become root again.
-
-    Raises:
-        DetourError: when one of them is wrong.
-
-    """
+    """Check user, groups and capabilities; ``back`` is whether the process could become root again."""
     wrong = [
         name
         for name, right in {

@@ -22,12 +22,7 @@ START_AS_ROOT = (
 
 
 def effective() -> int:
-    """Return the effective set as a bit mask (proc(5), CapEff).
-
-    Raises:
-        DetourError: when /proc is hidden.
-
-    """
+    """Return the effective set as a bit mask (proc(5), CapEff)."""
     return sets()["CapEff"]
 
 
@@ -37,12 +32,7 @@ def within_reach(capability: int) -> bool:
 
 
 def sets() -> dict[str, int]:
-    """Return the five sets, CapInh, CapPrm, CapEff, CapBnd and CapAmb, as bit masks.
-
-    Raises:
-        DetourError: when /proc is hidden.
-
-    """
+    """Return the five sets, CapInh, CapPrm, CapEff, CapBnd and CapAmb, as bit masks."""
     try:
         with open(STATUS, "rb") as status:
             lines = status.read().decode("ascii", "replace").splitlines()

@@ -64,10 +64,6 @@ def add(names: Names) -> Callable[[], None] | None:
     """Let names lead to addresses. Return what puts back the marked lines before, or None if nothing has changed.
 
     The returned function raises DetourError when it cannot write.
-
-    Raises:
-        DetourError: when the file cannot be changed, and a name does not lead to its address already.
-
     """
     if not names:
         return None

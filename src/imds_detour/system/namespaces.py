@@ -22,22 +22,13 @@ DEVICES = "/sys/class/net"
 
 
 class NamespaceInfo(Value):
-    """What distinguishes the host's network namespace from a container's.
+    """What distinguishes the host's network namespace from a container's."""
 
-    Attributes:
-        net: inode number of this network namespace; 0 if it cannot be seen.
-        pid: inode number of this PID namespace.
-        net_of_init: inode number of process 1's network namespace; 0 if it cannot be seen.
-        hardware: whether a network device is a hardware device; a container's are not.
-        fixed: whether the kernel gives the host's network namespace a fixed number.
-
-    """
-
-    net: int
-    pid: int
-    net_of_init: int
-    hardware: bool
-    fixed: bool
+    net: int  # inode number of this network namespace; 0 if it cannot be seen
+    pid: int  # inode number of this PID namespace
+    net_of_init: int  # inode number of process 1's network namespace; 0 if it cannot be seen
+    hardware: bool  # whether a network device is a hardware device; a container's are not
+    fixed: bool  # whether the kernel gives the host's network namespace a fixed number
 
 
 def ip_versions() -> tuple[int, ...]:

@@ -26,18 +26,11 @@ TIMEOUT = 10.0
 
 
 class Message(Value):
-    """One message.
+    """One message."""
 
-    Attributes:
-        kind: nlmsg_type.
-        flags: NLM_F_*; NLM_F_REQUEST is added.
-        body: the bytes after the header.
-
-    """
-
-    kind: int
-    flags: int
-    body: bytes
+    kind: int  # nlmsg_type
+    flags: int  # NLM_F_*; NLM_F_REQUEST is added
+    body: bytes  # the bytes after the header
 
 
 def attribute(kind: int, value: bytes) -> bytes:

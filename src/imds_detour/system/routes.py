@@ -43,16 +43,10 @@ NEW = NLM_F_CREATE | NLM_F_EXCL
 
 
 class Route(Value):
-    """A route to one address over the loopback device.
+    """A route to one address over the loopback device."""
 
-    Attributes:
-        to: the metadata address.
-        source: the source address of its connections.
-
-    """
-
-    to: Address
-    source: Address
+    to: Address  # the metadata address
+    source: Address  # the source address of its connections
 
 
 def source_toward(address: Address) -> Address | None:
@@ -67,12 +61,7 @@ def source_toward(address: Address) -> Address | None:
 
 
 def required_route(metadata: Address, mock: Address) -> Route | None:
-    """Return the route that connections to ``metadata`` need to reach ``mock``, or None.
-
-    Raises:
-        DetourError: when there is no route to the mock either.
-
-    """
+    """Return the route that connections to ``metadata`` need to reach ``mock``, or None."""
     source = source_toward(mock)
     if source is None:
         raise DetourError("route", f"no route to the mock at {mock}", "put the app and the mock on a common network")
@@ -83,12 +72,7 @@ def required_route(metadata: Address, mock: Address) -> Route | None:
 
 
 def add(route: Route) -> Route | None:
-    """Install a route, and return the route of imds-detour to the same address that it replaces, if any.
-
-    Raises:
-        DetourError: when the kernel refuses, or a foreign route is in the place.
-
-    """
+    """Install a route, and return the route of imds-detour to the same address that it replaces, if any."""
     before: Route | None = None
     number = _change(RTM_NEWROUTE, NEW, route)
     if number == errno.EEXIST:
@@ -119,24 +103,14 @@ def remove(route: Route) -> None:
 
 
 def put_back(route: Route, before: Route | None) -> None:
-    """Undo add(): remove the route, and install the one that it replaced.
-
-    Raises:
-        DetourError: when the kernel refuses one of them.
-
-    """
+    """Undo add(): remove the route, and install the one that it replaced."""
     remove(route)
     if before is not None and (number := _change(RTM_NEWROUTE, NEW, before)):
         raise _refused(f"cannot put back the route to {before.to}", number, "")
 
 
 def installed_routes() -> tuple[Route, ...]:
-    """Return the routes of imds-detour in this network namespace.
-
-    Raises:
-        DetourError: when the kernel does not list them.
-
-    """
+    """Return the routes of imds-detour in this network namespace."""
     routes = []
     for family in (socket.AF_INET, socket.AF_INET6):
         question = Message(RTM_GETROUTE, NLM_F_DUMP, bytes([family]) + bytes(RTMSG_SIZE - 1))

@@ -34,12 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check, and print the result in one line.
-
-    Raises:
-        DetourError: with status UNHEALTHY, when the mock does not answer at the metadata address.
-
-    """
+    """Check, and print the result in one line."""
     try:
         with open_rule_reader() as reader:
             # Imported while the helper of legacy iptables, if there is one, loads.

@@ -27,12 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the script.
-
-    Raises:
-        DetourError: when the library that writes it is not installed.
-
-    """
+    """Print the script."""
     try:
         import shtab  # noqa: PLC0415  (an optional dependency)
     except ModuleNotFoundError:

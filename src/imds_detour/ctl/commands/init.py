@@ -32,12 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Redirect with these settings, and print the result.
-
-    Raises:
-        DetourError: when a step fails; the changes of this run are undone.
-
-    """
+    """Redirect with these settings, and print the result."""
     settings = flags.parse(arguments).replace(keep_net_admin=True)  # there is no app that could use it
     if settings.backend == "env":
         raise DetourError(

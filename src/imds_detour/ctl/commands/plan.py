@@ -30,22 +30,13 @@ TIMEOUT = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a start would install.
+    """What a start would install."""
 
-    Attributes:
-        guarded: the addresses that would be guarded.
-        redirects: the redirects, if the mocks answer.
-        routes: the routes that the redirects need.
-        names: the host names that would lead to each address, by /etc/hosts.
-        notes: remarks, a line each.
-
-    """
-
-    guarded: tuple[Address, ...]
-    redirects: tuple[Redirect, ...]
-    routes: tuple[Route, ...]
-    names: Mapping[Address, tuple[str, ...]]
-    notes: tuple[str, ...]
+    guarded: tuple[Address, ...]  # the addresses that would be guarded
+    redirects: tuple[Redirect, ...]  # the redirects, if the mocks answer
+    routes: tuple[Route, ...]  # the routes that the redirects need
+    names: Mapping[Address, tuple[str, ...]]  # the host names that would lead to each address, by /etc/hosts
+    notes: tuple[str, ...]  # remarks, a line each
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,12 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what a start with these settings would install.
-
-    Raises:
-        DetourError: when a setting is not valid, or the mock's name has no address now.
-
-    """
+    """Print what a start with these settings would install."""
     settings = flags.parse(arguments)
     if settings.backend == "env":
         raise DetourError(

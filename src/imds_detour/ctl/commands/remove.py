@@ -24,12 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(_arguments: argparse.Namespace) -> int:
-    """Remove everything, and say what it was.
-
-    Raises:
-        DetourError: when no firewall can be changed, or something remains.
-
-    """
+    """Remove everything, and say what it was."""
     terminal = Terminal.of(sys.stdout)
     with FirewallSelector("auto", namespaces.ip_versions()) as selector:
         working, refused = selector.usable()

@@ -57,12 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Follow the mocks until a stop.
-
-    Raises:
-        DetourError: when a setting is bad, the firewall cannot be used, or an address to listen on is taken.
-
-    """
+    """Follow the mocks until a stop."""
     signals = install_signal_handlers()
     settings = flags.parse(arguments)
     listen = _listen(arguments.listen)

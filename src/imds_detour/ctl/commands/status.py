@@ -42,20 +42,12 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The state of a network namespace.
+    """The state of a network namespace."""
 
-    Attributes:
-        firewalls: those that hold rules of imds-detour.
-        routes: the routes of imds-detour.
-        probe: the sidecar's last probe.
-        unseen: why a firewall cannot be read, by its name.
-
-    """
-
-    firewalls: tuple[InstalledRules, ...]
-    routes: tuple[Route, ...]
-    probe: LastProbe | None
-    unseen: Mapping[str, str]
+    firewalls: tuple[InstalledRules, ...]  # those that hold rules of imds-detour
+    routes: tuple[Route, ...]  # the routes of imds-detour
+    probe: LastProbe | None  # the sidecar's last probe
+    unseen: Mapping[str, str]  # why a firewall cannot be read, by its name
 
     @property
     def redirected(self) -> bool:
@@ -74,12 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the status; return 0 if a redirect is installed, else 1.
-
-    Raises:
-        DetourError: when no firewall can be read.
-
-    """
+    """Print the status; return 0 if a redirect is installed, else 1."""
     status = read()
     if arguments.json:
         sys.stdout.write(json.dumps(facts(status)) + "\n")

@@ -34,22 +34,13 @@ NOT_ASKED = "not asked for in the host's own network namespace: asking makes its
 
 @dataclass
 class DoctorContext:
-    """What the checks look at; made by open_context().
+    """What the checks look at; made by open_context()."""
 
-    Attributes:
-        environ: the environment, flags included.
-        settings: the settings in it; None when they are not valid.
-        error: why they are not valid.
-        versions: the IP versions of this network namespace.
-        selector: the firewalls of this network namespace.
-
-    """
-
-    environ: Mapping[str, str]
-    settings: Settings | None
-    error: DetourError | None
-    versions: tuple[int, ...]
-    selector: FirewallSelector
+    environ: Mapping[str, str]  # the environment, flags included
+    settings: Settings | None  # the settings in it; None when they are not valid
+    error: DetourError | None  # why they are not valid
+    versions: tuple[int, ...]  # the IP versions of this network namespace
+    selector: FirewallSelector  # the firewalls of this network namespace
     _results: dict[tuple[object, Service], CheckResult] = field(init=False, default_factory=dict)
     _resolutions: dict[str | Address, Resolution | DetourError] = field(init=False, default_factory=dict)
 

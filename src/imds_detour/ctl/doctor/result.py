@@ -17,20 +17,12 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The result of a check.
+    """The result of a check."""
 
-    Attributes:
-        name: what was checked, in a word or two.
-        state: its state.
-        seen: what was seen.
-        remedy: what to change, with the Compose or Dockerfile line; empty if nothing is to be changed.
-
-    """
-
-    name: str
-    state: State
-    seen: str
-    remedy: str = ""
+    name: str  # what was checked, in a word or two
+    state: State  # its state
+    seen: str  # what was seen
+    remedy: str = ""  # what to change, with the Compose or Dockerfile line; empty if nothing is to be changed
 
 
 def ok(name: str, seen: str) -> CheckResult:

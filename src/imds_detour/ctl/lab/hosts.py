@@ -87,12 +87,7 @@ class Host:
 
 
 def start_host(*, nameservers: tuple[str, ...] = (), hosts: str = "") -> Host:
-    """Start a host. It has a loopback device and nothing else until it is linked.
-
-    Raises:
-        DetourError: outside of a sandbox, or when the kernel gives no namespaces.
-
-    """
+    """Start a host. It has a loopback device and nothing else until it is linked."""
     if not sandbox.inside():
         raise DetourError("lab", "hosts are made in a sandbox only", "python -m imds_detour.ctl.lab.sandbox COMMAND")
     holder = subprocess.Popen(

@@ -137,13 +137,7 @@ class Controller:
             status.due = self._clock() + pause
 
     def _changes_along(self, status: ServiceStatus, targets: Sequence[Target]) -> list[Change]:
-        """Return the changes of other services that share an endpoint with a service whose mock has moved.
-
-        Raises:
-            DetourError: when the mock of one does not answer there: the redirect stays while it answers at its old
-                address.
-
-        """
+        """Return the changes of other services that share an endpoint with a service whose mock has moved."""
         mocks = {target.redirect.endpoint: target.redirect.mock for target in targets}
         changes: list[Change] = []
         for other in self._statuses:
@@ -161,12 +155,7 @@ class Controller:
         return changes
 
     def _change(self, changes: Sequence[Change]) -> None:
-        """Change redirects in one commit and verify them; those that fail are undone.
-
-        Raises:
-            DetourError: when the kernel refuses, or the mock does not answer through them.
-
-        """
+        """Change redirects in one commit and verify them; those that fail are undone."""
         changing = [status for status, _ in changes]
         others = [target for status in self._statuses if status not in changing for target in status.targets]
         try:

@@ -21,18 +21,11 @@ MAX_ANSWER = 4096
 
 @dataclass(frozen=True, slots=True)
 class LastProbe:
-    """The last probe through the metadata address.
+    """The last probe through the metadata address."""
 
-    Attributes:
-        verified: whether the mock answered.
-        text: the mock's answer, or why it failed.
-        time: seconds since the epoch.
-
-    """
-
-    verified: bool
-    text: str
-    time: float
+    verified: bool  # whether the mock answered
+    text: str  # the mock's answer, or why it failed
+    time: float  # seconds since the epoch
 
     @property
     def age(self) -> float:

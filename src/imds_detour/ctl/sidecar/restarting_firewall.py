@@ -49,12 +49,7 @@ class RestartingFirewall:
         self._firewall.close()
 
     def restart(self, versions: tuple[int, ...]) -> None:
-        """Replace the firewall by one of its kind for these IP versions; the rules remain.
-
-        Raises:
-            DetourError: when it cannot be started; the old one continues.
-
-        """
+        """Replace the firewall by one of its kind for these IP versions; the rules remain."""
         # The rules are in this firewall, whatever `auto` would choose now.
         choice = "nft" if self.name == "nftables" else "legacy"
         selector = FirewallSelector(choice, versions)

@@ -33,10 +33,6 @@ def start_server(listen: Endpoint | None, latest: Callable[[], State]) -> None:
     """Answer `imds-detourctl status`, and HTTP at ``listen``, in a thread that ends with the process.
 
     ``latest`` returns the state to answer from.
-
-    Raises:
-        DetourError: when an address is taken (the abstract socket: by another sidecar), or there is no thread.
-
     """
     server = _Server(latest)
     server.add(_unix_listener(), server.answer_status)

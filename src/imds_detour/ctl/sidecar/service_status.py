@@ -23,18 +23,11 @@ NOT_PROBED = "not probed yet"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The sidecar's options.
+    """The sidecar's options."""
 
-    Attributes:
-        interval: seconds between two probes.
-        guard: whether metadata addresses that are not redirected are closed.
-        clock: a monotonic clock in seconds.
-
-    """
-
-    interval: float = PROBE_INTERVAL
-    guard: bool = True
-    clock: Callable[[], float] = time.monotonic
+    interval: float = PROBE_INTERVAL  # seconds between two probes
+    guard: bool = True  # whether metadata addresses that are not redirected are closed
+    clock: Callable[[], float] = time.monotonic  # a monotonic clock in seconds
 
 
 DEFAULTS = Options()
@@ -42,32 +35,19 @@ DEFAULTS = Options()
 
 @dataclass(slots=True, eq=False)
 class ServiceStatus:
-    """What the sidecar knows about one service.
+    """What the sidecar knows about one service."""
 
-    Attributes:
-        service: the service.
-        targets: where it leads; empty while its mock does not answer.
-        due: when to probe it, or to search for its mock, on the clock.
-        search_due: when to search for a mock that has moved, at the earliest.
-        moved: whether the mock is known to be elsewhere, or over another IP version too, and is not found there yet.
-        pause: seconds until the next search.
-        failed: whether the latest probe failed; a second failure closes the redirect.
-        text: the mock's last answer, or why there is no redirect.
-        since: seconds since the epoch when the redirect was opened or closed.
-        probed: seconds since the epoch of the last probe; 0 before the first.
-
-    """
-
-    service: Service
-    targets: tuple[Target, ...] = ()
-    due: float = 0.0
-    search_due: float = 0.0
+    service: Service  # the service
+    targets: tuple[Target, ...] = ()  # where it leads; empty while its mock does not answer
+    due: float = 0.0  # when to probe it, or to search for its mock, on the clock
+    search_due: float = 0.0  # when to search for a mock that has moved, at the earliest
+    # whether the mock is known to be elsewhere, or over another IP version too, and is not found there yet
     moved: bool = False
-    pause: float = FIRST_PAUSE
-    failed: bool = False
-    text: str = NOT_PROBED
-    since: float = field(default_factory=time.time)
-    probed: float = 0.0
+    pause: float = FIRST_PAUSE  # seconds until the next search
+    failed: bool = False  # whether the latest probe failed; a second failure closes the redirect
+    text: str = NOT_PROBED  # the mock's last answer, or why there is no redirect
+    since: float = field(default_factory=time.time)  # seconds since the epoch when the redirect was opened or closed
+    probed: float = 0.0  # seconds since the epoch of the last probe; 0 before the first
 
     def state(self) -> ServiceState:
         """Return it for people and programs."""

@@ -7,48 +7,27 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """One metadata service.
+    """One metadata service."""
 
-    Attributes:
-        name: the preset's name.
-        endpoints: its metadata endpoints, as text.
-        mock: its mock: name and address with a redirect, the name alone without.
-        open: whether the redirect is installed and verified; otherwise it is closed by the guard, if there is one.
-        text: the mock's last answer, or why there is no redirect.
-        since: seconds since the epoch when it was opened or closed.
-        probed: seconds since the epoch of the last probe; 0 before the first.
-
-    """
-
-    name: str
-    endpoints: tuple[str, ...]
-    mock: str
-    open: bool
-    text: str
-    since: float
-    probed: float
+    name: str  # the preset's name
+    endpoints: tuple[str, ...]  # its metadata endpoints, as text
+    mock: str  # its mock: name and address with a redirect, the name alone without
+    open: bool  # whether the redirect is installed and verified; otherwise it is closed by the guard, if there is one
+    text: str  # the mock's last answer, or why there is no redirect
+    since: float  # seconds since the epoch when it was opened or closed
+    probed: float  # seconds since the epoch of the last probe; 0 before the first
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The sidecar.
+    """The sidecar."""
 
-    Attributes:
-        services: in the user's order.
-        backend: the firewall's name.
-        beat: seconds since the epoch of the last step.
-        started: seconds since the epoch.
-        counts: counters, by name.
-        guarded: whether metadata addresses that are not redirected are closed.
-
-    """
-
-    services: tuple[ServiceState, ...]
-    backend: str
-    beat: float
-    started: float
-    counts: dict[str, int] = field(default_factory=dict)
-    guarded: bool = True
+    services: tuple[ServiceState, ...]  # in the user's order
+    backend: str  # the firewall's name
+    beat: float  # seconds since the epoch of the last step
+    started: float  # seconds since the epoch
+    counts: dict[str, int] = field(default_factory=dict)  # counters, by name
+    guarded: bool = True  # whether metadata addresses that are not redirected are closed
 
     @property
     def ready(self) -> bool:

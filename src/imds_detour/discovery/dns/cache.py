@@ -17,22 +17,13 @@ if TYPE_CHECKING:
 
 
 class Lifetimes(Value):
-    """How long an answer is used, in seconds.
+    """How long an answer is used, in seconds."""
 
-    Attributes:
-        minimum: at least, whatever TTL a server gives.
-        maximum: at most, likewise.
-        without_ttl: for an answer that has no TTL.
-        invalid: between two look-ups while no mock is at the addresses.
-        keep: whether the last answer is used while look-ups fail.
-
-    """
-
-    minimum: float
-    maximum: float
-    without_ttl: float
-    invalid: float
-    keep: bool
+    minimum: float  # at least, whatever TTL a server gives
+    maximum: float  # at most, likewise
+    without_ttl: float  # for an answer that has no TTL
+    invalid: float  # between two look-ups while no mock is at the addresses
+    keep: bool  # whether the last answer is used while look-ups fail
 
 
 START = Lifetimes(minimum=2.0, maximum=2.0, without_ttl=2.0, invalid=0.0, keep=False)

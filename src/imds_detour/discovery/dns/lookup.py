@@ -27,20 +27,12 @@ LATER_TIMEOUT = 0.02
 
 
 class Resolution(Value):
-    """The addresses of a mock's name.
+    """The addresses of a mock's name."""
 
-    Attributes:
-        name: as the user wrote it.
-        addresses: at least one, in the order in which to try them, which is the same on every start.
-        source: ``literal``, ``system resolver``, ``DNS server`` and its address, or ``file`` and its path.
-        ttl: seconds for which it is valid; None where the source does not say.
-
-    """
-
-    name: str
-    addresses: tuple[Address, ...]
-    source: str
-    ttl: float | None = None
+    name: str  # as the user wrote it
+    addresses: tuple[Address, ...]  # at least one, in the order in which to try them, which is the same on every start
+    source: str  # ``literal``, ``system resolver``, ``DNS server`` and its address, or ``file`` and its path
+    ttl: float | None = None  # seconds for which it is valid; None where the source does not say
 
 
 class Lookup:

@@ -45,18 +45,11 @@ SILENCE_PAUSE = 0.1
 
 
 class Answer(Value):
-    """A server's answer.
+    """A server's answer."""
 
-    Attributes:
-        addresses: IPv4 and IPv6, in its order.
-        server: its address.
-        ttl: seconds for which it is valid.
-
-    """
-
-    addresses: tuple[Address, ...]
-    server: str
-    ttl: float
+    addresses: tuple[Address, ...]  # IPv4 and IPv6, in its order
+    server: str  # its address
+    ttl: float  # seconds for which it is valid
 
 
 def ask(name: str, deadline: Deadline, trace: Callable[[str], None]) -> Answer:

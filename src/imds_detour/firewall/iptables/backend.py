@@ -26,12 +26,7 @@ class LegacyFirewall:
             helper.remaining = remaining
 
     def require(self) -> None:
-        """Return if legacy iptables can be used. Nothing is changed.
-
-        Raises:
-            DetourError: with the missing capability, kernel feature or library.
-
-        """
+        """Return if legacy iptables can be used. Nothing is changed."""
         for helper in self._helpers.values():
             helper.call("ready")
 

@@ -42,31 +42,17 @@ PACKAGES = (
 
 
 class Library(Value):
-    """The classes of python-iptables for one IP version.
+    """The classes of python-iptables for one IP version."""
 
-    Attributes:
-        table: Table or Table6.
-        rule: Rule or Rule6.
-        chain: Chain.
-        refused: the exception when the kernel refuses.
-        missing: the exception when an extension is missing, or of another version.
-
-    """
-
-    table: Any
-    rule: Any
-    chain: Any
-    refused: type[Exception]
-    missing: type[Exception]
+    table: Any  # Table or Table6
+    rule: Any  # Rule or Rule6
+    chain: Any  # Chain
+    refused: type[Exception]  # the exception when the kernel refuses
+    missing: type[Exception]  # the exception when an extension is missing, or of another version
 
 
 def load(version: int) -> Library:
-    """Load python-iptables. Only in a helper: this changes the environment and sys.modules.
-
-    Raises:
-        DetourError: when python-iptables or a library that it needs is missing.
-
-    """
+    """Load python-iptables. Only in a helper: this changes the environment and sys.modules."""
     os.environ["PYTHON_IPTABLES_XTABLES_VERSION"] = "12"
     if os.path.isdir(BUNDLED):
         # Not the image's: its libraries and extensions are of another version.

@@ -30,12 +30,7 @@ def existing_tables(version: int) -> frozenset[str] | None:
 
 
 def require_capabilities() -> None:
-    """Return if this process has the capabilities for legacy iptables.
-
-    Raises:
-        DetourError: with the missing capability and how to add it.
-
-    """
+    """Return if this process has the capabilities for legacy iptables."""
     capabilities = effective()
     if not capabilities & NET_ADMIN:
         raise no_net_admin(os.geteuid())
@@ -48,12 +43,7 @@ def require_capabilities() -> None:
 
 
 def require_tables(version: int) -> None:
-    """Return if the kernel has the legacy tables of an IP version. It may load their modules, as for iptables itself.
-
-    Raises:
-        DetourError: with the missing kernel feature and how to add it.
-
-    """
+    """Return if the kernel has the legacy tables of an IP version. It may load their modules, as for iptables itself."""
     for table in ("filter", "nat"):
         number = _info_errno(version, table)
         if number in (errno.ENOPROTOOPT, errno.ENOENT):

@@ -49,12 +49,7 @@ ANY_ADDRESS = {4: "0.0.0.0/0.0.0.0", 6: "::/0"}
 
 
 def load(version: int) -> dict[str, Callable[..., object]]:
-    """Return the functions that the parent may call, for one IP version.
-
-    Raises:
-        DetourError: when legacy iptables cannot be used, with the missing capability or library.
-
-    """
+    """Return the functions that the parent may call, for one IP version."""
     preflight.require_capabilities()
     tables = _Tables(loader.load(version), version)
     return {"ready": tables.ready, "apply": tables.apply, "installed": tables.installed}

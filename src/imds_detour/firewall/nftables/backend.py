@@ -64,12 +64,7 @@ class NftFirewall:
     layout = NFT
 
     def require(self) -> None:
-        """Return if nftables can be used. Nothing is changed.
-
-        Raises:
-            DetourError: with the missing capability or kernel feature.
-
-        """
+        """Return if nftables can be used. Nothing is changed."""
         try:
             with open_netlink(NETLINK_NETFILTER) as kernel:
                 kernel.talk([_message(GETGEN, 0, NLM_F_ACK)])
