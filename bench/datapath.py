@@ -42,7 +42,7 @@ def measure(worlds: int, *, quick: bool) -> list[Row]:
     rates: dict[tuple[str, str, Path], list[Rate]] = defaultdict(list)
     for _ in range(worlds):
         for mode in MODES:
-            # A fresh world a mode: no connection of an earlier run is left to collide with.
+            # A fresh network for each mode: no connection of an earlier run is left to collide with.
             with Paths(detour) as paths:
                 rounds = {"keep": 1000, "connect": 200}[mode]
                 columns = paths.cost(subjects.tool("pathcost"), mode, rounds, 10 if quick else 25)

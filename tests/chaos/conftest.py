@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def judge() -> Iterator[Judge]:
-    """Give a fake real service behind the default route, two witnesses at its door, and a mock that does all right."""
+    """Give a fake real service behind the default route, whose packets are counted, and a mock that does all right."""
     with Cloud(V4) as cloud:
         cloud.start_mock_everywhere()
         yield Judge(cloud, start_up())

@@ -77,7 +77,7 @@ def test_nothing_gets_out_while_something_goes_wrong(judge: Judge, name: str, ba
 
 
 def test_without_the_guard_it_does(judge: Judge) -> None:
-    """The control: the same with MOCK_GUARD=off is seen by the witnesses, and the judge says so."""
+    """The control: the same with MOCK_GUARD=off is seen by capture and counters, and the judge says so."""
     case = replace(DNS["silent"], settings={"MOCK_GUARD": "off"})
     with played(judge, case, "nft", 1, lambda **settings: hammered(judge, "", **settings)) as end:
         assert "something reached the real service" in broken(end)

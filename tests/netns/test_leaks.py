@@ -1,4 +1,4 @@
-"""No packet of the app's reaches a real metadata service, from the first rule on: two witnesses at its door say so."""
+"""No packet of the app's reaches a real metadata service, from the first rule on: a capture and counters say so."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def read_until(started: subprocess.Popen[str], words: str) -> None:
         assert line, said
 
 
-def test_without_us_every_way_is_seen_by_both_witnesses(cloud: Cloud) -> None:
+def test_without_us_capture_and_counters_see_every_protocol(cloud: Cloud) -> None:
     """The control: TCP, UDP, ICMP and another protocol reach the real service, and capture and counters agree."""
     flood = cloud.program(cloud.app, "clients/flood.py", cloud.ip.metadata)
     assert flood.ask("3")["tcp 80"] == ["sent"]

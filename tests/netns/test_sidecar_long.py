@@ -73,7 +73,7 @@ def move(cloud: Cloud, started: subprocess.Popen[str], address: str) -> float:
 
 @pytest.mark.parametrize("backend", first_quick(BACKENDS))
 def test_nothing_escapes_while_the_mock_moves_under_load(cloud: Cloud, backend: str) -> None:
-    """Every way to the metadata address is tried all the while; neither witness at the real service sees a packet."""
+    """Every way to the metadata address is tried all the while; neither capture nor counters see a packet."""
     started = sidecar(cloud, MOCK_BACKEND=backend)
     before = cloud.seen()
     flood = cloud.program(cloud.app, "clients/flood.py", cloud.ip.metadata)
@@ -87,7 +87,7 @@ def test_nothing_escapes_while_the_mock_moves_under_load(cloud: Cloud, backend: 
     end(started)
 
 
-def test_without_a_guard_the_witness_does_see_what_is_not_redirected(cloud: Cloud) -> None:
+def test_without_a_guard_the_capture_sees_what_is_not_redirected(cloud: Cloud) -> None:
     """The control: the same load with MOCK_GUARD=off reaches the real service."""
     started = sidecar(cloud, MOCK_GUARD="off")
     before = cloud.seen()

@@ -76,7 +76,7 @@ NAIVE = {
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_swapping_by_two_commands_does_lose_connections(cloud: Cloud, backend: str) -> None:
-    """The control: between the two the real service answers, and both witnesses see it."""
+    """The control: between the two the real service answers, and capture and counters see it."""
     ip = cloud.ip
     targets = [ip.at(mock.rpartition(",")[0], SERVERS_PORT) for mock in cloud.mocks]
     words = {"iptables": ip.iptables, "nft": ip.nft, "metadata": ip.metadata}
