@@ -32,14 +32,7 @@ MIN_ATTEMPT = 0.05
 
 
 class Deadline:
-    """A point on the monotonic clock.
-
-    Attributes:
-        limit: seconds from the start; infinite for no limit.
-        clock: a monotonic clock in seconds.
-        start: the clock's reading at the start.
-
-    """
+    """A point on a monotonic clock: ``limit`` seconds after the start, infinite for no limit."""
 
     __slots__ = ("clock", "limit", "start")
 
@@ -71,12 +64,7 @@ def until_ready(
     """Call ``attempt`` until it does not raise NotYetError, and return its outcome.
 
     The first call comes at once; tenacity times the others. Each failure goes to ``on_failure``, except one that comes
-    after the deadline: that one is raised.
-
-    Raises:
-        NotYetError: the last failure, when the deadline has passed.
-        DetourError: any other failure of the attempt, at once.
-
+    after the deadline: that one is raised. Any other error of the attempt is raised at once.
     """
     last: NotYetError | None = None
     started = 0.0
@@ -99,24 +87,25 @@ def until_ready(
     except NotYetError:
         pass
 
-    # Costly to import, and only a start that waits needs them: their import is a part of the first pause.
-    import random  # noqa: PLC0415  (see above)
-
-    import tenacity  # noqa: PLC0415  (see above)
-
-    def pause(_state: object = None) -> float:
-        # Counted from the start of the attempt: after an attempt that took long, the next comes soon.
-        mean = min(max(FIRST_PAUSE, WAITED_SHARE * deadline.elapsed()), MAX_PAUSE)
-        due = started + mean * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  (chance, no secret)
-        seconds = max(MIN_PAUSE, due - deadline.elapsed())
-        return seconds if deadline.remaining() - seconds >= MIN_ATTEMPT else deadline.remaining()
+    import tenacity  # noqa: PLC0415  (costly; only a start that waits needs it, and it is a part of the first pause)
 
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(NotYetError),
-        wait=pause,
+        wait=lambda _state: _pause(started, deadline),
         stop=lambda _state: deadline.remaining() <= 0,
         sleep=sleep,
         reraise=True,
     )
-    sleep(pause())
+    sleep(_pause(started, deadline))
     return retrying(once)
+
+
+def _pause(started: float, deadline: Deadline) -> float:
+    """Return the seconds until the next attempt; the last one started at this time."""
+    import random  # noqa: PLC0415  (costly to import; only a start that waits needs it)
+
+    # Counted from the start of the attempt: after an attempt that took long, the next comes soon.
+    mean = min(max(FIRST_PAUSE, WAITED_SHARE * deadline.elapsed()), MAX_PAUSE)
+    due = started + mean * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  (chance, no secret)
+    seconds = max(MIN_PAUSE, due - deadline.elapsed())
+    return seconds if deadline.remaining() - seconds >= MIN_ATTEMPT else deadline.remaining()

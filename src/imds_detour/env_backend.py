@@ -10,8 +10,8 @@ from __future__ import annotations
 from imds_detour.discovery.dns.cache import start_cache
 from imds_detour.discovery.mock import Search
 from imds_detour.errors import DetourError
-from imds_detour.redirect import drop_net_admin, targets_of
-from imds_detour.result import BY_VARIABLES, Redirected, Target
+from imds_detour.redirect import drop_net_admin
+from imds_detour.result import BY_VARIABLES, Redirected, Target, targets_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 def setup(settings: Settings, environment: Environment, deadline: Deadline, log: Log) -> Redirected:
     """Find the mocks and see that they answer. process/environment.py sets the variables.
 
-    Raises:
-        DetourError: when a service has no such variable, two need the same one, or a mock is not there.
-
+    Raises DetourError when a service has no such variable, two need the same one, or a mock is not there.
     """
     _require_variables(settings.services)
     cache = start_cache((service.mock.host for service in environment.services), deadline.clock, log.step)

@@ -37,9 +37,7 @@ def start_thread(function: Callable[..., object], *arguments: object) -> None:
 
     The thread ends with the process; exec and exit do not wait for it.
 
-    Raises:
-        RuntimeError: when the kernel gives no thread (a limit on processes).
-
+    Raises RuntimeError when the kernel gives no thread (a limit on processes).
     """
     every = signal.valid_signals()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, every)

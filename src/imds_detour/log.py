@@ -22,21 +22,14 @@ REPEAT = 5.0
 
 
 class Log:
-    """Writes lines in the format that MOCK_LOG asks for.
-
-    Attributes:
-        format: ``text``, ``json``, ``quiet`` or ``debug``. It is ``text`` until the settings are known.
-        clock: a monotonic clock in seconds.
-        start: the clock's reading from which ``debug`` lines count.
-
-    """
+    """Writes lines in the format that MOCK_LOG asks for: ``text``, ``json``, ``quiet`` or ``debug``."""
 
     __slots__ = ("_last_wait", "clock", "format", "start")
 
     def __init__(self, format: str, clock: Callable[[], float] = time.monotonic) -> None:  # noqa: A002  (the field's word)
         self.format = format
-        self.clock = clock
-        self.start = clock()
+        self.clock = clock  # monotonic, in seconds
+        self.start = clock()  # ``debug`` lines count from here
         self._last_wait: float | None = None
 
     def elapsed(self) -> float:

@@ -10,7 +10,7 @@ from imds_detour.discovery.dns.cache import start_cache
 from imds_detour.discovery.mock import Search
 from imds_detour.errors import DetourError
 from imds_detour.firewall import rules
-from imds_detour.result import Environment, Redirected, Target
+from imds_detour.result import Environment, Redirected, host_names, targets_of
 from imds_detour.system import capabilities, namespaces, routes
 
 TYPE_CHECKING = False
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from imds_detour.config.services import Service
     from imds_detour.config.settings import Settings
     from imds_detour.deadline import Deadline
-    from imds_detour.discovery.mock import Mock
     from imds_detour.discovery.probe import Identity
     from imds_detour.endpoint import Address, Endpoint
     from imds_detour.firewall.base import Firewall
     from imds_detour.firewall.rules import Rule
     from imds_detour.firewall.select import FirewallSelector
     from imds_detour.log import Log
+    from imds_detour.result import Target
 
 LOCK_TIMEOUT = 4.0
 """Seconds to wait for other writers of the firewall, if the deadline leaves as much. An iptables command takes some
@@ -39,12 +39,7 @@ UNDO_TIMEOUT = 0.1
 def setup(
     settings: Settings, environment: Environment, selector: FirewallSelector, deadline: Deadline, log: Log
 ) -> Redirected:
-    """Do everything that comes before the app.
-
-    Raises:
-        DetourError: when a step fails; the steps before it are undone.
-
-    """
+    """Do everything that comes before the app. Raises DetourError when a step fails; the steps before it are undone."""
     selector.start()  # forks, so before the cache starts threads
     cache = start_cache((service.mock.host for service in environment.services), deadline.clock, log.step)
     if not settings.keep_net_admin:
@@ -89,14 +84,7 @@ def inspect(settings: Settings, *, host: bool = False) -> Environment:
 
 
 class Transaction:
-    """Changes of firewall, routes and /etc/hosts. Leaving it undoes them in reverse order, unless they are kept.
-
-    Attributes:
-        firewall: the firewall to change.
-        deadline: of the whole start.
-        log: receives each step.
-
-    """
+    """Changes of firewall, routes and /etc/hosts. Leaving it undoes them in reverse order, unless they are kept."""
 
     __slots__ = ("_undo", "deadline", "firewall", "log")
 
@@ -167,22 +155,6 @@ def install_guard(transaction: Transaction, addresses: Sequence[Address]) -> Non
         )
 
 
-def targets_of(service: Service, mocks: Iterable[Mock], environment: Environment) -> list[Target]:
-    """Return where a service leads."""
-    endpoints = {endpoint.address.version: endpoint for endpoint in service.preset.endpoints}
-    targets = []
-    for mock in mocks:
-        if mock.endpoint.address in environment.addresses:
-            raise DetourError(
-                "lookup",
-                f"{mock} is at an address that MOCK_ENDPOINTS redirects, so the redirect would lead back to it",
-                "take that address out of MOCK_ENDPOINTS, or look at who answers for the mock's name",
-            )
-        redirect = rules.Redirect(endpoints[mock.endpoint.address.version], mock.endpoint)
-        targets.append(Target(service, mock, redirect))
-    return targets
-
-
 def install_redirects(transaction: Transaction, targets: Sequence[Target]) -> None:
     """Install the routes, redirects and host names that lead to the mocks."""
     firewall, log = transaction.firewall, transaction.log
@@ -210,18 +182,6 @@ def install_redirects(transaction: Transaction, targets: Sequence[Target]) -> No
             log.step(f"{etc_hosts.PATH}: {' '.join(aliases)} is {address}")
 
 
-def host_names(targets: Iterable[Target]) -> dict[Address, tuple[str, ...]]:
-    """Return the host names that SDKs use, by address: those of each service belong to its first target."""
-    names: dict[Address, tuple[str, ...]] = {}
-    services = set()
-    for target in targets:
-        preset, address = target.service.preset, target.redirect.endpoint.address
-        if preset.names and preset.name not in services:
-            services.add(preset.name)
-            names[address] = (*names.get(address, ()), *preset.names)
-    return names
-
-
 def verify_targets(firewall: Firewall, targets: Iterable[Target], deadline: Deadline, log: Log) -> tuple[Identity, ...]:
     """Return the answer at each metadata address, which is its mock's and came by our rule; none without a probe."""
     identities = []
@@ -234,12 +194,7 @@ def verify_targets(firewall: Firewall, targets: Iterable[Target], deadline: Dead
 
 
 def drop_net_admin(log: Log) -> None:
-    """Drop NET_ADMIN, so that the app cannot get it back.
-
-    Raises:
-        DetourError: when the app could still get it.
-
-    """
+    """Drop NET_ADMIN, so that the app cannot get it back. Raises DetourError when the app could still get it."""
     if not capabilities.within_reach(capabilities.NET_ADMIN):
         return
     from imds_detour.process import privileges  # noqa: PLC0415  (setup() has loaded it)

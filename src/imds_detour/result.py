@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from imds_detour.errors import DetourError
+from imds_detour.firewall.rules import Redirect
 from imds_detour.value import Value
 
 TYPE_CHECKING = False
@@ -12,7 +14,6 @@ if TYPE_CHECKING:
     from imds_detour.discovery.mock import Mock
     from imds_detour.discovery.probe import Identity
     from imds_detour.endpoint import Address
-    from imds_detour.firewall.rules import Redirect
 
 
 BY_VARIABLES = "endpoint variables"
@@ -70,6 +71,34 @@ class Redirected(Value):
         proof = f"verified {_listed(self.identities)}" if self.identities else "not verified (MOCK_PROBE=off)"
         backend = f"{self.backend} ({self.reason})" if with_reason else self.backend
         return f"{', '.join(arrows)}, {backend}, {proof}"
+
+
+def targets_of(service: Service, mocks: Iterable[Mock], environment: Environment) -> list[Target]:
+    """Return where a service leads."""
+    endpoints = {endpoint.address.version: endpoint for endpoint in service.preset.endpoints}
+    targets = []
+    for mock in mocks:
+        if mock.endpoint.address in environment.addresses:
+            raise DetourError(
+                "lookup",
+                f"{mock} is at an address that MOCK_ENDPOINTS redirects, so the redirect would lead back to it",
+                "take that address out of MOCK_ENDPOINTS, or look at who answers for the mock's name",
+            )
+        redirect = Redirect(endpoints[mock.endpoint.address.version], mock.endpoint)
+        targets.append(Target(service, mock, redirect))
+    return targets
+
+
+def host_names(targets: Iterable[Target]) -> dict[Address, tuple[str, ...]]:
+    """Return the host names that SDKs use, by address: those of each service belong to its first target."""
+    names: dict[Address, tuple[str, ...]] = {}
+    services = set()
+    for target in targets:
+        preset, address = target.service.preset, target.redirect.endpoint.address
+        if preset.names and preset.name not in services:
+            services.add(preset.name)
+            names[address] = (*names.get(address, ()), *preset.names)
+    return names
 
 
 def _listed(items: Iterable[object]) -> str:

@@ -42,12 +42,7 @@ class Value(metaclass=_Parts):
     else:  # type checkers read the parts of each class instead
 
         def __init__(self, *given: object, **named: object) -> None:
-            """Take the parts, by position or by name.
-
-            Raises:
-                TypeError: when there are too many, too few or others.
-
-            """
+            """Take the parts, by position or by name. Raises TypeError when there are too many, too few or others."""
             names = self.__slots__
             if len(given) == len(names) and not named:  # the usual case, without the checks
                 for name, part in zip(names, given, strict=True):

@@ -30,9 +30,7 @@ def verify(target: Target, firewall: Firewall, deadline: Deadline, log: Log) -> 
 
     The mock has answered directly before; its answer now must be the same.
 
-    Raises:
-        DetourError: when another service or none answers there, or the answer did not come by our rule.
-
+    Raises DetourError when another service or none answers there, or the answer did not come by our rule.
     """
     timeout = Deadline(max(MIN_TIMEOUT, deadline.within(TIMEOUT)))
     return _counted(target, firewall, lambda: compare(target, timeout, log))
@@ -41,10 +39,7 @@ def verify(target: Target, firewall: Firewall, deadline: Deadline, log: Log) -> 
 def verify_once(target: Target, firewall: Firewall, deadline: Deadline, log: Log) -> Identity:
     """Do the same in one attempt, for a caller that tries again later.
 
-    Raises:
-        NotYetError: when there is no answer at the metadata address now.
-        DetourError: as verify().
-
+    Raises NotYetError when there is no answer at the metadata address now. Raises DetourError as verify().
     """
 
     def ask() -> Identity:

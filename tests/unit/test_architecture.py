@@ -24,6 +24,7 @@ LAYERS = (
     ("firewall.rules",),
     ("firewall",),
     ("discovery",),
+    ("process.accounts", "process.command", "process.handover", "process.privileges", "process.users"),
     ("result",),
     ("verify",),
     ("redirect",),

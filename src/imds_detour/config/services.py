@@ -38,9 +38,7 @@ def parse_services(text: str, default: Callable[[], MockAddress]) -> tuple[Servi
         text: the list.
         default: returns the mock of an entry without one; called only for such an entry.
 
-    Raises:
-        BadValueError: when an entry is not valid, or two have different mocks for one endpoint.
-
+    Raises BadValueError when an entry is not valid, or two have different mocks for one endpoint.
     """
     services = tuple(dict.fromkeys(_service(entry.strip(), default) for entry in text.split(",")))
     holders: dict[Endpoint, Service] = {}

@@ -42,9 +42,7 @@ class Settings(Value):
 def parse(environ: Mapping[str, str]) -> Settings:
     """Return the settings in an environment.
 
-    Raises:
-        DetourError: for the first value that is not valid, with the variable, the value and what is allowed.
-
+    Raises DetourError: for the first value that is not valid, with the variable, the value and what is allowed.
     """
     probe = _read(environ, "MOCK_PROBE", _probe)
     path = probe if probe.startswith("/") else None

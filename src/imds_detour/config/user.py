@@ -20,12 +20,7 @@ class UserSpec(Value):
 
 
 def parse(text: str) -> UserSpec:
-    """Return the user in ``user[:group]``.
-
-    Raises:
-        ValueError: when it is not of that form; the text may say why.
-
-    """
+    """Return the user in ``user[:group]``. Raises ValueError when it is not of that form; the text may say why."""
     user, colon, group = text.partition(":")
     for part in (user, group) if colon else (user,):
         if not part or ":" in part or not part.isprintable():

@@ -52,9 +52,7 @@ def environ(arguments: argparse.Namespace) -> dict[str, str]:
 def parse(arguments: argparse.Namespace, **defaults: str) -> Settings:
     """Return the settings of flags and environment; ``defaults`` replace the defaults of variables.
 
-    Raises:
-        DetourError: as settings.parse() does, with the flag's name for a value of a flag.
-
+    Raises DetourError as settings.parse() does, with the flag's name for a value of a flag.
     """
     try:
         return settings.parse({**defaults, **environ(arguments)})

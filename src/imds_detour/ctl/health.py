@@ -11,8 +11,8 @@ from imds_detour.discovery.mock import Search
 from imds_detour.discovery.probe import identify
 from imds_detour.errors import DetourError, NotYetError
 from imds_detour.firewall.rules import Redirect
-from imds_detour.redirect import inspect, targets_of
-from imds_detour.result import Target
+from imds_detour.redirect import inspect
+from imds_detour.result import Target, targets_of
 
 if TYPE_CHECKING:
     from imds_detour.config.settings import Settings

@@ -119,9 +119,7 @@ def _outcome(words: list[str], arguments: SimpleNamespace) -> int:
 
     ``arguments`` receives the flags, as far as they are valid: one of them says how to report a failure.
 
-    Raises:
-        OSError: when stdout cannot be written to.
-
+    Raises OSError when stdout cannot be written to.
     """
     try:
         return _run(words, cast("argparse.Namespace", arguments))

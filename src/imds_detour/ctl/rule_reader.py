@@ -18,17 +18,11 @@ if TYPE_CHECKING:
 
 
 class RuleReader:
-    """Reads redirects, as far as this process may.
-
-    Attributes:
-        firewall: the firewall that can be read; None without NET_ADMIN.
-        complete: whether the last reading would have shown every redirect there is.
-
-    """
+    """Reads redirects, as far as this process may."""
 
     def __init__(self, firewall: Firewall | None) -> None:
-        self.firewall = firewall
-        self.complete = False
+        self.firewall = firewall  # None without NET_ADMIN
+        self.complete = False  # whether the last reading would have shown every redirect there is
 
     def mock_of(self, endpoint: Endpoint) -> Endpoint | None:
         """Return the mock to which a redirect leads from an endpoint; None where no redirect can be seen."""

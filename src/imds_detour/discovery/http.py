@@ -55,9 +55,7 @@ def parse(data: bytes, *, ended: bool) -> Reply | None:
         data: the bytes.
         ended: whether the server has closed the connection.
 
-    Raises:
-        GarbageError: when this cannot become an HTTP reply.
-
+    Raises GarbageError when this cannot become an HTTP reply.
     """
     head, separator, rest = data.partition(b"\r\n\r\n")
     if not b"HTTP/1.".startswith(head[:7]):
@@ -124,9 +122,7 @@ def _dechunk(rest: bytes) -> bytes | None:
 def exchange(to: Endpoint, message: bytes, deadline: Deadline) -> Reply:
     """Send a request over a new connection and return the reply.
 
-    Raises:
-        NotYetError: refused, reset, no complete reply by the deadline, too large, or not HTTP.
-
+    Raises NotYetError: refused, reset, no complete reply by the deadline, too large, or not HTTP.
     """
     family = socket.AF_INET if to.address.version == 4 else socket.AF_INET6
     received = b""

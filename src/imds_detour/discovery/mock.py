@@ -57,9 +57,7 @@ class Search:
     def wait(self, deadline: Deadline) -> tuple[Mock, ...]:
         """Attempt it until the mock has an address and answers there.
 
-        Raises:
-            DetourError: when the mock cannot be there, or is not by the deadline; with the last failure.
-
+        Raises DetourError when the mock cannot be there, or is not by the deadline; with the last failure.
         """
         try:
             return until_ready(
@@ -76,10 +74,7 @@ class Search:
 
         It comes over IPv4 if it has such an address, and over IPv6 too if it answers there at the same time.
 
-        Raises:
-            DetourError: when no mock can be there.
-            NotYetError: when there is none now.
-
+        Raises DetourError when no mock can be there. Raises NotYetError when there is none now.
         """
         host = self._service.mock.host
         resolution = self._cache.resolve(host, deadline)

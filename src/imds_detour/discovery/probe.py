@@ -43,9 +43,7 @@ def identify(
 
     ``trace`` receives each request and the status of its reply, never its content.
 
-    Raises:
-        NotYetError: when there is no valid answer; the reason is a clause with the subject "it".
-
+    Raises NotYetError when there is no valid answer; the reason is a clause with the subject "it".
     """
     proof = question.proof
 

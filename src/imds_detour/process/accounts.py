@@ -44,9 +44,7 @@ def find(spec: UserSpec, passwd: str | None, group: str | None) -> Account:
         passwd: the text of /etc/passwd; None if there is no such file.
         group: the text of /etc/group, likewise.
 
-    Raises:
-        DetourError: when a name has no entry.
-
+    Raises DetourError when a name has no entry.
     """
     users = list(_entries(passwd, USER_FIELDS))
     number = parse_id(spec.user)

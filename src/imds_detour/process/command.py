@@ -34,9 +34,7 @@ def find(arguments: Sequence[str], path: str | None) -> Command:
         arguments: the arguments of imds-detour; one leading ``--`` is dropped.
         path: the value of PATH, or None if it is not set.
 
-    Raises:
-        DetourError: with status 125 without a command, 127 if the program is not found, 126 if it cannot be executed.
-
+    Raises DetourError with status 125 without a command, 127 if the program is not found, 126 if it cannot be executed.
     """
     words = arguments[1:] if arguments[:1] == ["--"] else arguments
     if not words:
@@ -71,9 +69,7 @@ def find(arguments: Sequence[str], path: str | None) -> Command:
 def _obstacle(program: bytes) -> str:
     """Return why a file cannot be executed; an empty string if no reason can be seen.
 
-    Raises:
-        FileNotFoundError: when there is no such file; NotADirectoryError: when there cannot be one.
-
+    Raises FileNotFoundError when there is no such file; NotADirectoryError: when there cannot be one.
     """
     try:
         mode = os.stat(program).st_mode

@@ -44,13 +44,7 @@ FEW_COLLECTIONS = 100_000
 
 
 class Inherited:
-    """The signal masks that this process was started with, which the app gets.
-
-    Attributes:
-        blocked: the numbers of the blocked signals.
-        ignored: the numbers of the ignored signals.
-
-    """
+    """The signal masks that this process was started with, which the app gets: numbers of signals."""
 
     __slots__ = ("blocked", "ignored")
 
@@ -164,9 +158,7 @@ def become(app: Command, inherited: Inherited, changes: Mapping[bytes, bytes | N
         changes: the variables to change; None unsets one. All other entries of the environment stay byte by byte,
             also those that a dictionary cannot hold.
 
-    Raises:
-        DetourError: with status 126 or 127, when the kernel refuses the program.
-
+    Raises DetourError with status 126 or 127, when the kernel refuses the program.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     _apply(changes)

@@ -36,9 +36,7 @@ def drop_net_admin() -> bool:
     Returns:
         Whether no_new_privs had to be set: the app's set-uid programs then run without their privilege.
 
-    Raises:
-        DetourError: when the app could still get the capability.
-
+    Raises DetourError when the app could still get the capability.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, NET_ADMIN_NUMBER, 0, 0)

@@ -101,9 +101,7 @@ def add(names: Names) -> Callable[[], None] | None:
 def remove() -> bool:
     """Remove the marked lines; return whether there were any.
 
-    Raises:
-        DetourError: when there are some and the file cannot be changed; they remain.
-
+    Raises DetourError when there are some and the file cannot be changed; they remain.
     """
     try:
         with open(PATH, encoding="utf-8", errors="surrogateescape", newline="") as file:

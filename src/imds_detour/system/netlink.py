@@ -18,6 +18,7 @@ NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x200, 0x400, 0x800
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLA_F_NESTED, NLA_TYPE_MASK = 0x8000, 0x3FFF
+NFPROTO = {4: 2, 6: 10}  # linux/netfilter.h: NFPROTO_IPV4 and NFPROTO_IPV6, by IP version
 HEADER = struct.Struct("=IHHII")
 MAX_READ = 65_536
 """Bytes of one read. The kernel's dumps come in pieces of at most 32 KiB (NLMSG_GOODSIZE and the reader's buffer)."""
@@ -71,10 +72,8 @@ class Kernel:
 
         Answers to a message that failed may still come; they have older sequence numbers, and are ignored.
 
-        Raises:
-            OSError: the first error that the kernel answers, with its errno.
-            TimeoutError: without an errno, when it does not answer within TIMEOUT.
-
+        Raises OSError: the first error that the kernel answers, with its errno. Raises TimeoutError: without an errno,
+        when it does not answer within TIMEOUT.
         """
         parts, waiting, first = [], set(), self._sequence + 1
         for message in messages:

@@ -92,9 +92,7 @@ def add(route: Route) -> Route | None:
 def remove(route: Route) -> None:
     """Remove imds-detour's route to an address; it is no error if there is none.
 
-    Raises:
-        DetourError: when the kernel refuses; the route remains.
-
+    Raises DetourError when the kernel refuses; the route remains.
     """
     number = _change(RTM_DELROUTE, 0, route)
     if number not in (0, errno.ESRCH):

@@ -37,12 +37,7 @@ address is valid only after duplicate address detection (RFC 4862)."""
 
 
 class Controller:
-    """Keeps a redirect for each service whose mock answers.
-
-    Attributes:
-        counts: how often probes failed, redirects changed, and redirects were closed.
-
-    """
+    """Keeps a redirect for each service whose mock answers."""
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from imds_detour import verify
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.mock import Search
-from imds_detour.redirect import targets_of
+from imds_detour.result import targets_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -27,15 +27,10 @@ TIMEOUT = 0.7
 
 
 class Prober:
-    """Asks DNS servers and mocks. Every method raises StoppedError when a stop comes.
-
-    Attributes:
-        probes: how many questions went through a metadata address.
-
-    """
+    """Asks DNS servers and mocks. Every method raises StoppedError when a stop comes."""
 
     def __init__(self, reconciler: Reconciler, cache: ResolverCache, signals: Signals, log: Log) -> None:
-        self.probes = 0
+        self.probes = 0  # questions through a metadata address
         self._reconciler = reconciler
         self._cache = cache
         self._signals = signals

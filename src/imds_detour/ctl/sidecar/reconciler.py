@@ -9,7 +9,8 @@ from imds_detour.ctl.sidecar.service_status import DEFAULTS, Options
 from imds_detour.deadline import Deadline
 from imds_detour.errors import DetourError
 from imds_detour.firewall import rules
-from imds_detour.redirect import Transaction, host_names, install_guard
+from imds_detour.redirect import Transaction, install_guard
+from imds_detour.result import host_names
 from imds_detour.system import etc_hosts, namespaces
 
 if TYPE_CHECKING:
@@ -27,15 +28,7 @@ RETRY = 1.0
 
 
 class Reconciler:
-    """Installs rules and host names, and keeps them installed.
-
-    Attributes:
-        environment: this network namespace, as last inspected.
-        firewall: the firewall with the rules.
-        guarded: whether metadata addresses that are not redirected are closed.
-        repairs: how often another program's change of our rules was undone.
-
-    """
+    """Installs rules and host names, and keeps them installed."""
 
     def __init__(
         self,
@@ -48,8 +41,8 @@ class Reconciler:
         """Start with this environment; ``inspect`` looks at the namespace again."""
         self.environment = environment
         self.firewall = firewall
-        self.guarded = options.guard
-        self.repairs = 0
+        self.guarded = options.guard  # whether metadata addresses that are not redirected are closed
+        self.repairs = 0  # how often another program's change of our rules was undone
         self._inspect = inspect
         self._log = log
         self._interval = options.interval
@@ -123,7 +116,7 @@ class Reconciler:
         self._apply("nat", self._redirect_rules(targets))
 
     def note_own_failure(self) -> None:
-        """Note that a change of ours failed: the next difference need not be another program's work."""
+        """Note that a change failed here: the next difference need not be another program's work."""
         self._own_failure = True
 
     def _install_guard(self, environment: Environment) -> None:

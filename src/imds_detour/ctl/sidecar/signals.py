@@ -19,15 +19,10 @@ class StoppedError(BaseException):
 
 
 class Signals:
-    """The signals received so far.
-
-    Attributes:
-        stopped: whether one of STOPS was received.
-
-    """
+    """The signals received so far."""
 
     def __init__(self, reader: int) -> None:
-        self.stopped = False
+        self.stopped = False  # whether one of STOPS was received
         self._reader = reader
         self._refresh = False
         self._interruptible = False

@@ -33,13 +33,7 @@ SIDECAR = Lifetimes(minimum=1.0, maximum=60.0, without_ttl=2.0, invalid=0.2, kee
 
 
 class ResolverCache:
-    """Keeps the answer for each host, and looks hosts up again.
-
-    Attributes:
-        lookups: look-ups so far.
-        failures: look-ups without an answer.
-
-    """
+    """Keeps the answer for each host, and looks hosts up again."""
 
     def __init__(
         self,
@@ -53,16 +47,13 @@ class ResolverCache:
         self._clock = clock
         self._trace = trace
         self._entries = {host: _Entry(look_up) for host, look_up in lookups}
-        self.lookups = 0
-        self.failures = 0
+        self.lookups = 0  # so far
+        self.failures = 0  # look-ups without an answer
 
     def resolve(self, host: Host, deadline: Deadline) -> Resolution:
         """Return the addresses of a host, looked up if it is time.
 
-        Raises:
-            DetourError: when no mock can be at any of the addresses.
-            NotYetError: when there is no answer.
-
+        Raises DetourError when no mock can be at any of the addresses. Raises NotYetError when there is no answer.
         """
         entry, now = self._entries[host], self._clock()
         if now >= entry.due:

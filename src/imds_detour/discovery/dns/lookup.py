@@ -53,10 +53,7 @@ class Lookup:
     def attempt(self, deadline: Deadline, trace: Callable[[str], None] = lambda _line: None) -> Resolution:
         """Ask libc and then the DNS servers once; ``trace`` receives each query and its outcome.
 
-        Raises:
-            DetourError: when no mock can be at any of the addresses.
-            NotYetError: when there is no answer.
-
+        Raises DetourError when no mock can be at any of the addresses. Raises NotYetError when there is no answer.
         """
         if not isinstance(self._host, str):
             return Resolution(str(self._host), (self._host,), "literal")
@@ -80,10 +77,7 @@ def lookup_with_ttl(host: str | Address, deadline: Deadline, trace: Callable[[st
 
     For a caller that tries again later and must not wait for libc, which keeps TTLs to itself.
 
-    Raises:
-        DetourError: when no mock can be at any of the addresses.
-        NotYetError: when there is no answer.
-
+    Raises DetourError when no mock can be at any of the addresses. Raises NotYetError when there is no answer.
     """
     if not isinstance(host, str):
         return Resolution(str(host), (host,), "literal", FOREVER)

@@ -58,9 +58,7 @@ def ask(name: str, deadline: Deadline, trace: Callable[[str], None]) -> Answer:
     As in libc, a definite "no" ends the round; after silence or a failure, the next server is asked. ``trace`` receives
     each query and its outcome.
 
-    Raises:
-        NotYetError: with the last failure, and its server.
-
+    Raises NotYetError with the last failure, and its server.
     """
     resolver, servers = _configured()
     failure: NotYetError | None = None
@@ -85,9 +83,7 @@ def ask(name: str, deadline: Deadline, trace: Callable[[str], None]) -> Answer:
 def failures(name: str, deadline: Deadline) -> dict[str, str]:
     """Ask each server for a name's IPv4 address, and return its failure; an empty string if it answers, also with "no".
 
-    Raises:
-        NotYetError: when the servers are not known.
-
+    Raises NotYetError when the servers are not known.
     """
     resolver, servers = _configured()
     by_server = dict.fromkeys(servers, "")
@@ -127,9 +123,7 @@ def read(lines: Iterable[str]) -> tuple[dns.resolver.Resolver, list[str]]:
 
     As in libc, a line that is not valid is skipped; dnspython alone would reject the whole file.
 
-    Raises:
-        dns.exception.DNSException: when the host's own name, which the search list begins with, is no DNS name.
-
+    .
     """
     resolver = dns.resolver.Resolver(configure=False)
     servers: list[str] = []

@@ -43,16 +43,11 @@ def _forever() -> float:
 
 
 class Helper:
-    """A process that answers calls of named functions, one at a time.
-
-    Attributes:
-        remaining: returns the seconds before the deadline of the whole start, which bounds every call.
-
-    """
+    """A process that answers calls of named functions, one at a time."""
 
     def __init__(self, pid: int, connection: socket.socket, output: int) -> None:
         """Take a process, the socket to it, and the file with what it wrote to stderr."""
-        self.remaining: Callable[[], float] = _forever
+        self.remaining: Callable[[], float] = _forever  # seconds before the deadline, which bounds every call
         self._pid = pid
         self._connection = connection
         self._output = output
@@ -61,10 +56,8 @@ class Helper:
     def call(self, function: str, *arguments: object) -> Any:  # noqa: ANN401  (the function's own type)
         """Call a function in the helper and return its result.
 
-        Raises:
-            DetourError: the function's own.
-            HelperLostError: how the helper ended, for this call and each later one.
-
+        Raises DetourError: the function's own. Raises HelperLostError: how the helper ended, for this call and each
+        later one.
         """
         if self._lost is not None:
             raise self._lost
@@ -141,9 +134,7 @@ class Helper:
 def start_helper(version: int) -> Helper:
     """Fork a helper, which loads python-iptables for an IP version and then waits for calls.
 
-    Raises:
-        DetourError: when the kernel gives no process or descriptor.
-
+    Raises DetourError when the kernel gives no process or descriptor.
     """
     undo: list[Callable[[], None]] = []
     try:

@@ -43,7 +43,7 @@ def require_capabilities() -> None:
 
 
 def require_tables(version: int) -> None:
-    """Return if the kernel has the legacy tables of an IP version. It may load their modules, as for iptables itself."""
+    """Return if the kernel has the legacy tables of an IP version. It may load their modules, as for iptables."""
     for table in ("filter", "nat"):
         number = _info_errno(version, table)
         if number in (errno.ENOPROTOOPT, errno.ENOENT):

@@ -13,10 +13,10 @@ from contextlib import suppress
 
 from imds_detour.errors import DetourError
 from imds_detour.firewall.lock import TablesLock
-from imds_detour.firewall.nftables.codec import NFPROTO, decode, encode
 from imds_detour.firewall.rules import NFT, NFT_PRIORITIES, NFT_TABLE
 from imds_detour.system.capabilities import no_net_admin
 from imds_detour.system.netlink import (
+    NFPROTO,
     NLM_F_ACK,
     NLM_F_APPEND,
     NLM_F_CREATE,
@@ -95,13 +95,16 @@ class NftFirewall:
 
     def installed(self, table: str | None = None) -> tuple[Installed, ...]:
         """Return our rules as the kernel holds them, in one table or in both."""
-        entries: list[Installed] = []
         try:
             with open_netlink(NETLINK_NETFILTER) as kernel:
-                for family in NFPROTO.values():
-                    entries += [decode(body[4:], TABLES) for body in _dump(kernel, family)]
+                bodies = [body for family in NFPROTO.values() for body in _dump(kernel, family)]
         except OSError as error:
             raise _translated(error, "cannot be read") from None
+        if not bodies:
+            return ()
+        from imds_detour.firewall.nftables.codec import decode  # noqa: PLC0415  (a start by legacy iptables has none)
+
+        entries = [decode(body[4:], TABLES) for body in bodies]
         return tuple(entry for entry in entries if table is None or entry.rule is None or entry.rule.table == table)
 
     def close(self) -> None:
@@ -228,6 +231,8 @@ def _chain_rules(kind: int, flags: int, family: int, chain: str, *rule: bytes) -
 
 
 def _rule(family: int, rule: Rule) -> Message:
+    from imds_detour.firewall.nftables.codec import encode  # noqa: PLC0415  (as above)
+
     return _chain_rules(NEWRULE, NLM_F_CREATE | NLM_F_APPEND, family, rule.chain, encode(rule))
 
 

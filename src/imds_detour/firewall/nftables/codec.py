@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from imds_detour.endpoint import Endpoint
 from imds_detour.firewall.rules import COMMENT, Dnat, Drop, Installed, Reject, Rule
-from imds_detour.system.netlink import attribute, attributes, iterate_attributes, nested
+from imds_detour.system.netlink import NFPROTO, attribute, attributes, iterate_attributes, nested
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
 
 DESTINATION = {4: (16, 4), 6: (24, 16)}
 """Offset and length of the destination address in the header of each IP version (RFC 791, RFC 8200)."""
-NFPROTO = {4: 2, 6: 10}
-"""linux/netfilter.h: NFPROTO_IPV4 and NFPROTO_IPV6."""
 TCP = 6
 """IANA's protocol number."""
 REJECTS = {
