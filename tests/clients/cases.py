@@ -1,4 +1,4 @@
-"""Which client asks which service for what: the rows of the tests, and what the README's table is made from."""
+"""The cases of the client tests and of the README's table: a client, a service and its requests."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from tests.support.hosts.network import INSTANCE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PLACE = re.compile(r"\{(\w+)\}")
+PART = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One client that asks one service for one thing.
+    """One client that reads one value from one service.
 
-    In ``command`` and ``environ``, the name of a part in braces stands for the folder where it is installed.
+    In ``command`` and ``environ``, the name of a part in braces is replaced by its folder.
 
     Attributes:
-        client: its name, a row of the table.
-        what: it asks for; tells the cases of one client and preset apart.
-        preset: the service, as MOCK_ENDPOINTS spells it; a column of the table.
-        command: the program.
-        printed: what it must print.
-        asked: what the mock's log must have of it, in this order; other requests may come in between.
-        environ: its environment, but for what the place gives to all.
-        deaf: why the endpoint variables do not lead it to the mock; empty where they do.
-        proxied: whether it sends these requests to a proxy that the environment names.
+        client: the client's name, a row of the table.
+        what: the value, which distinguishes the cases of one client and preset.
+        preset: the service, named as in MOCK_ENDPOINTS.
+        command: the client's command line.
+        printed: the members of the JSON that the client must print.
+        asked: the requests that the mock must log in this order; other requests may come between them.
+        environ: the client's environment, in addition to the place's.
+        ignores: why the client ignores the endpoint variables; empty if it follows them.
+        proxied: whether the client sends these requests to the proxy of its environment.
 
     """
 
@@ -41,35 +41,35 @@ class Case:
     printed: Mapping[str, Any]
     asked: tuple[str, ...]
     environ: Mapping[str, str] = field(default_factory=dict)
-    deaf: str = ""
+    ignores: str = ""
     proxied: bool = True
 
     @property
     def id(self) -> str:
-        """How a test's name has it."""
+        """The case's id in a test's name."""
         return f"{self.client}-{self.what}-{self.preset}"
 
     @property
     def parts(self) -> set[str]:
-        """What must be installed."""
-        return set(PLACE.findall(" ".join((*self.command, *self.environ.values()))))
+        """The names of the parts that must be installed."""
+        return set(PART.findall(" ".join((*self.command, *self.environ.values()))))
 
     @property
     def line(self) -> list[str]:
-        """The command line; its parts are installed."""
+        """The command line, with the folders of installed parts."""
         return [_filled(word) for word in self.command]
 
     @property
     def variables(self) -> dict[str, str]:
-        """The environment; its parts are installed."""
+        """The environment, with the folders of installed parts."""
         return {name: _filled(value) for name, value in self.environ.items()}
 
 
 def _filled(text: str) -> str:
-    return PLACE.sub(lambda found: PARTS[found[1]].folder, text)
+    return PART.sub(lambda match: PARTS[match[1]].folder, text)
 
 
-# What src/imds_detour_mock/mock_data.json has.
+# Values of src/imds_detour_mock/mock_data.json.
 KEY = "MOCKMOCKMOCKMOCKMOCK"
 KEYS = {"key": KEY, "token": "mock-session-token-opens-nothing"}
 ACCESS = {"token": "mock-access-token-opens-nothing"}
@@ -98,7 +98,7 @@ EKS = {
 }
 EKS6 = {**EKS, "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://[fd00:ec2::23]/v1/credentials"}
 
-ADDRESS_ONLY = "goes to the address, whatever the variables say"
+ADDRESS_ONLY = "always uses the metadata address"
 NODE = {"NODE_PATH": "{node}/node_modules"}
 CLOUD_INIT = {"PYTHONPATH": "{debian}"}
 
@@ -152,7 +152,7 @@ CASES = (
         _python("ec2_metadata_instance.py"),
         {**IDENTITY, "account": "123456789012", "type": "t3.micro", "keys": True, "networks": [MAC]},
         (TOKEN, INSTANCE_ID, DOCUMENT, "GET /latest/meta-data/network/interfaces/macs/ 200"),
-        deaf=ADDRESS_ONLY,
+        ignores=ADDRESS_ONLY,
         proxied=False,
     ),
     Case("aws-sdk-js", "credentials", "aws", _node("aws_js_instance.cjs"), KEYS, ROLES, NODE, proxied=False),
@@ -173,7 +173,7 @@ CASES = (
         "aws",
         _node("aws_js_metadata.cjs"),
         {"instance": INSTANCE},
-        (TOKEN, "GET //latest/meta-data/instance-id 200"),  # two slashes: a mock that redirects them is no good
+        (TOKEN, "GET //latest/meta-data/instance-id 200"),  # two slashes: the client follows no redirect
         NODE,
         proxied=False,
     ),
@@ -199,7 +199,7 @@ CASES = (
             DOCUMENT.replace("latest", "2021-03-23"),
         ),
         CLOUD_INIT,
-        deaf=ADDRESS_ONLY,
+        ignores=ADDRESS_ONLY,
     ),
     Case(
         "google-auth",
@@ -238,8 +238,8 @@ CASES = (
     ),
     Case("azure-identity", "token", "azure", _python("azure_identity_token.py"), ACCESS, (MANAGED,)),
     Case("azure-identity-js", "token", "azure", _node("azure_identity_token.cjs"), ACCESS, (MANAGED,), NODE),
-    Case("curl", "document", "aws", _curl(DOCUMENT_URL), DOCUMENTED, (DOCUMENT,), deaf=ADDRESS_ONLY),
-    Case("curl", "document-ipv6", "aws", _curl(DOCUMENT_URL6), DOCUMENTED, (DOCUMENT,), deaf=ADDRESS_ONLY),
+    Case("curl", "document", "aws", _curl(DOCUMENT_URL), DOCUMENTED, (DOCUMENT,), ignores=ADDRESS_ONLY),
+    Case("curl", "document-ipv6", "aws", _curl(DOCUMENT_URL6), DOCUMENTED, (DOCUMENT,), ignores=ADDRESS_ONLY),
     Case(
         "curl",
         "token",
@@ -247,11 +247,19 @@ CASES = (
         _curl(GCP_TOKEN_URL, "Metadata-Flavor: Google"),
         {},
         (f"{ACCOUNT}token 200",),
-        deaf=ADDRESS_ONLY,
+        ignores=ADDRESS_ONLY,
     ),
-    Case("curl", "token", "azure", _curl(AZURE_TOKEN_URL, "Metadata: true"), {}, (MANAGED,), deaf=ADDRESS_ONLY),
-    Case("wget", "document", "aws", _wget(DOCUMENT_URL), DOCUMENTED, (DOCUMENT,), deaf=ADDRESS_ONLY),
-    Case("wget", "document-ipv6", "aws", _wget(DOCUMENT_URL6), DOCUMENTED, (DOCUMENT,), deaf=ADDRESS_ONLY),
+    Case(
+        "curl",
+        "token",
+        "azure",
+        _curl(AZURE_TOKEN_URL, "Metadata: true"),
+        {},
+        (MANAGED,),
+        ignores=ADDRESS_ONLY,
+    ),
+    Case("wget", "document", "aws", _wget(DOCUMENT_URL), DOCUMENTED, (DOCUMENT,), ignores=ADDRESS_ONLY),
+    Case("wget", "document-ipv6", "aws", _wget(DOCUMENT_URL6), DOCUMENTED, (DOCUMENT,), ignores=ADDRESS_ONLY),
     Case(
         "wget",
         "token",
@@ -259,6 +267,6 @@ CASES = (
         _wget(GCP_TOKEN_URL, "Metadata-Flavor: Google"),
         {},
         (f"{ACCOUNT}token 200",),
-        deaf=ADDRESS_ONLY,
+        ignores=ADDRESS_ONLY,
     ),
 )

@@ -1,4 +1,4 @@
-"""What tests of clients share: a place to run them in, a plain word where a client is not installed, and the table."""
+"""Fixtures of the client tests: the place, the case, and the table of results."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def place() -> Iterator[Place]:
-    """Give a place with no mock yet."""
+    """Yield a place without a mock."""
     with Place() as made:
         yield made
 
 
 @pytest.fixture
 def case(request: pytest.FixtureRequest) -> Case:
-    """Give the test's case; skip the test and say why where something of it is not installed."""
+    """Return the test's case, or skip the test with the reason if a part is not installed."""
     chosen: Case = request.param
     need(*sorted(chosen.parts))
     return chosen
 
 
 def need(*parts: str) -> None:
-    """Skip a test and say why where one of these parts is not installed."""
+    """Skip the test with the reason if a part is not installed."""
     for part in parts:
-        if why := PARTS[part].missing():
-            pytest.skip(why)
+        if reason := PARTS[part].missing():
+            pytest.skip(reason)
 
 
 class Table:
-    """Collects what the tests find, and writes the table at the end. Only the run that has all tests makes one."""
+    """Collects the results of the tests and writes the table, which is complete after a run of all tests."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._findings: list[matrix.Finding] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take what a test says that it backs, or that it failed to."""
+        """Collect the result of a test that belongs to a cell of the table."""
         cell = dict(report.user_properties).get(matrix.KEY)
         if report.when == "call" and cell:
             client, preset, backend, verdict = str(cell).split()
-            kept = verdict if report.passed else "fails"
-            self._findings.append(matrix.Finding(client, preset, backend, kept, report.nodeid.rpartition("/")[2]))
+            result = verdict if report.passed else "fails"
+            self._findings.append(matrix.Finding(client, preset, backend, result, report.nodeid.rpartition("/")[2]))
 
     def pytest_sessionfinish(self) -> None:
-        """Write the table, and the tests behind it."""
+        """Write the table and the list of its tests."""
         os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
         with open(self._path, "w") as file:
             file.write(f"{matrix.table(self._findings)}\n{matrix.evidence(self._findings)}")
@@ -63,11 +63,11 @@ class Table:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option that writes the table."""
-    parser.addoption("--matrix", metavar="FILE", help="write the table of clients, services and ways, as Markdown")
+    parser.addoption("--matrix", metavar="FILE", help="write the table of clients, services and backends, as Markdown")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Collect for the table where it is wanted; not in a worker of pytest-xdist, whose reports come to the main run."""
+    """Register the table for --matrix, but not in a worker of pytest-xdist, which reports to the main run."""
     path = config.getoption("--matrix")
     if path and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Table(path))

@@ -1,7 +1,7 @@
 """The real clients, installed from their registries into .cache/clients: ``python -m tests.clients.installs``.
 
-A part is a folder whose name carries a hash of everything that it is made from: what is there is never installed again,
-and what has changed is. Debian's packages are unpacked, never installed: nothing on the machine is changed.
+A part is a folder whose name contains a hash of its sources, so only changed parts are installed again. Debian's
+packages are unpacked and not installed: the machine stays unchanged.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ GO_PROGRAMS = {
     **{name: f"programs/{name}" for name in ("aws-go-v1", "aws-go-v2", "gcp-go")},
     "example": "../../examples/go",
 }
-"""What is built, and where its main.go is, as seen from here."""
+"""Each Go program, and the folder of its main.go, relative to this file."""
 NODE = 20
 """The oldest major version of Node.js that the pinned packages run on (their "engines")."""
 
 
 class MissingError(Exception):
-    """A part cannot be installed here; the message is one line with the remedy."""
+    """A part cannot be installed on this machine. The message is one line with a remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Clients that are installed together.
+    """A group of clients that are installed together.
 
     Attributes:
-        name: of the folder.
-        sources: the files it is made from, as seen from here.
-        host: says what it depends on besides, such as an interpreter's version; may raise MissingError.
-        build: fills a folder; may raise MissingError.
+        name: the name, with which the folder's name starts.
+        sources: the files that select the versions, relative to this file.
+        host: returns other dependencies, such as an interpreter's version; may raise MissingError.
+        build: installs into a folder; may raise MissingError.
 
     """
 
@@ -57,7 +57,7 @@ class Part:
 
     @property
     def folder(self) -> str:
-        """Where it is once it is installed."""
+        """The folder of the installed part."""
         digest = hashlib.sha256(self.host().encode())
         for source in self.sources:
             with open(f"{HERE}/{source}", "rb") as file:
@@ -65,11 +65,11 @@ class Part:
         return f"{CACHE}/{self.name}-{digest.hexdigest()[:12]}"
 
     def missing(self) -> str:
-        """Say why it is not there; empty when it is."""
+        """Return why the part is not installed, or an empty string if it is."""
         try:
             if os.path.exists(f"{self.folder}/.complete"):
                 return ""
-            with open(self._complaint) as file:
+            with open(self._reason_file) as file:
                 return file.read()
         except MissingError as error:
             return str(error)
@@ -77,19 +77,19 @@ class Part:
             return f"{self.name} clients are not installed: make test-clients"
 
     def install(self) -> str:
-        """Install it unless it is there, in place of any older one; return a line that says what came of it."""
+        """Install the part, replace an older version, and return a line that says the result."""
         began = time.monotonic()
         try:
             folder = self.folder
             if os.path.exists(f"{folder}/.complete"):
                 return f"{self.name}: cached"
-            self._forget()
+            self._remove()
             os.makedirs(folder)
             self.build(folder)
         except MissingError as error:
-            self._forget()
+            self._remove()
             os.makedirs(CACHE, exist_ok=True)
-            with open(self._complaint, "w") as file:
+            with open(self._reason_file, "w") as file:
                 file.write(str(error))
             return f"{self.name}: left out: {error}"
         with open(f"{folder}/.complete", "w"):
@@ -97,10 +97,10 @@ class Part:
         return f"{self.name}: installed in {time.monotonic() - began:.0f} s"
 
     @property
-    def _complaint(self) -> str:
+    def _reason_file(self) -> str:
         return f"{CACHE}/{self.name}.missing"
 
-    def _forget(self) -> None:
+    def _remove(self) -> None:
         for old in glob.glob(f"{CACHE}/{self.name}[-.]*"):
             _run("rm", "-rf", "--", old)
 
@@ -117,8 +117,8 @@ def _run(*command: str, cwd: str | None = None, **environ: str) -> str:
         stdin=subprocess.DEVNULL,
     )
     if done.returncode:
-        why = [line for line in done.stderr.splitlines() if line.strip()][-1:] or [f"status {done.returncode}"]
-        raise MissingError(f"`{' '.join(command)[:80]}` failed: {why[0].strip()}")
+        reasons = [line for line in done.stderr.splitlines() if line.strip()][-1:] or [f"status {done.returncode}"]
+        raise MissingError(f"`{' '.join(command)[:80]}` failed: {reasons[0].strip()}")
     return done.stdout.rstrip("\n")
 
 
@@ -138,7 +138,7 @@ def _node() -> str:
         raise MissingError("node and npm are not installed; on Debian: apt-get install -y nodejs npm")
     version = _run("node", "--version")
     if int(version.removeprefix("v").partition(".")[0]) < NODE:
-        raise MissingError(f"node is {version}; the pinned packages want {NODE} or later")
+        raise MissingError(f"node is {version}; the pinned packages require {NODE} or later")
     return version
 
 
@@ -152,18 +152,18 @@ def _packages(folder: str) -> None:
 def _debian() -> str:
     for tool in ("apt-get", "apt-cache", "dpkg"):
         if not shutil.which(tool):
-            raise MissingError(f"no {tool} here: cloud-init and the Go SDKs are taken from Debian's packages")
+            raise MissingError(f"no {tool}: cloud-init and the Go SDKs come from Debian's packages")
     with open("/etc/os-release") as file:
         return file.read()
 
 
 def _unpack(folder: str) -> None:
-    """Unpack cloud-init, and build the Go programs by a Go compiler and SDKs that go again when they are built."""
+    """Unpack cloud-init and build the Go programs; remove the Go compiler and the SDKs after that."""
     if os.geteuid() == 0:
         _run("apt-get", "update", "-qq")  # a container's lists may be empty, or older than the packages
     with open(f"{HERE}/pins/debian.txt") as file:
         wanted = [line.strip() for line in file if line.strip() and not line.startswith("#")]
-    # golang-go only depends on the packages of one version, its compiler and its library.
+    # golang-go has no files: it depends on the compiler and the library of one version.
     compiler = re.search(r"Depends: golang-([0-9.]+)-go", _run("apt-cache", "depends", "golang-go", LC_ALL="C"))
     if compiler is None:
         raise MissingError("the package lists have no golang-go: sudo apt-get update")
@@ -198,7 +198,7 @@ PARTS = {
 
 
 def main() -> None:
-    """Install every part that can be, two at a time, and say on stderr what came of each."""
+    """Install all parts, two at a time, and write a line per part to stderr."""
     if new := [part.name for part in PARTS.values() if part.missing()]:
         sys.stderr.write(f"clients: installing into .cache/clients, a minute or two: {', '.join(new)}\n")
     with ThreadPoolExecutor(2) as pool:

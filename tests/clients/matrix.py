@@ -1,14 +1,15 @@
-"""The table of clients, ways and services: ``--matrix FILE`` writes it from what the tests of this run found."""
+"""The table of clients, services and backends, which ``--matrix FILE`` writes from the results of a test run."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.clients.cases import CASES
+from tests.clients.cases import CASES, Case
 from tests.clients.installs import HERE
 
 if TYPE_CHECKING:
@@ -26,21 +27,21 @@ PINNED = {
     "azure-identity": "azure-identity",
     "azure-identity-js": "@azure/identity",
 }
-"""Which package's pin is a client's version. The others are Debian's, of whatever version is there."""
+"""The package whose pinned version is the client's version. Other clients are Debian's, of any version."""
 KEY = "backed by"
-"""The property under which a test says which cell it backs."""
+"""The property of a test that names its cell."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one test has to say of one cell.
+    """The result of one test, for one cell.
 
     Attributes:
         client: the row.
-        preset: the word in the cell.
+        preset: the service in the cell.
         backend: the column.
-        verdict: ``works``, ``ignored_by`` or ``fails``.
-        test: its name.
+        verdict: ``works``, ``ignored`` or ``fails``; ``ignored`` if the client ignores the endpoint variables.
+        test: the test's name.
 
     """
 
@@ -51,17 +52,22 @@ class Finding:
     test: str
 
 
+def expected_verdict(case: Case, backend: str) -> str:
+    """Return the expected verdict of a case: a client may ignore the variables that the env backend sets."""
+    return "ignored" if backend == "env" and case.ignores else "works"
+
+
 def promised() -> list[Finding]:
-    """Return what the tests would find if all of them passed."""
+    """Return the results of a run in which all tests pass."""
     return [
-        Finding(case.client, case.preset, backend, "deaf" if backend == "env" and case.deaf else "works", case.id)
+        Finding(case.client, case.preset, backend, expected_verdict(case, backend), case.id)
         for case in CASES
         for backend in BACKENDS
     ]
 
 
 def table(findings: Iterable[Finding]) -> str:
-    """Return the table in Markdown: a cell has the services that the client reads that way, by all of its tests."""
+    """Return the table in Markdown. A cell lists the services for which all tests of client and backend pass."""
     verdicts: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     for finding in findings:
         verdicts[finding.client, finding.backend, finding.preset].add(finding.verdict)
@@ -77,10 +83,10 @@ def table(findings: Iterable[Finding]) -> str:
 
 
 def evidence(findings: Iterable[Finding]) -> str:
-    """Return the tests behind each cell, in Markdown."""
+    """Return the tests of each cell, in Markdown."""
     return "".join(
-        f"- {one.client}, {one.preset}, {one.backend}: {one.verdict}, `{one.test}`\n"
-        for one in sorted(findings, key=lambda one: (one.client, one.preset, one.backend, one.test))
+        f"- {finding.client}, {finding.preset}, {finding.backend}: {finding.verdict}, `{finding.test}`\n"
+        for finding in sorted(findings, key=dataclasses.astuple)
     )
 
 

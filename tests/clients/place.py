@@ -1,4 +1,4 @@
-"""Where a client runs: an app's host behind imds-detour, a mock that logs each request, and a proxy that is a trap."""
+"""The place of a client test: the app's host with imds-detour, a mock that logs requests, and a proxy as a trap."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ if TYPE_CHECKING:
     from imds_detour.ctl.lab.hosts import Host
     from tests.clients.cases import Case
 
-OURS = (CTL, "mock", "--listen", f"[::]:{PORT}")
-"""Our mock."""
+OWN_MOCK = (CTL, "mock", "--listen", f"[::]:{PORT}")
+"""The command of imds-detour's development mock."""
 MOCK6, APP6 = "fd88::3", "fd88::2"
 METADATA_ADDRESSES = ("169.254.169.254", "169.254.170.2", "169.254.170.23", "fd00:ec2::254", "fd00:ec2::23")
 TRAP = "http://127.0.0.1:3128"
 PROXIES = dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"), TRAP)
-"""Every variable that any client takes for a proxy."""
+"""All variables in which a client may look for a proxy."""
 START, END = "/the-client-starts", "/the-client-ended"
-"""Marks in a mock's log. It writes a line after the answer is out, so the last ones may come late: END ends them."""
+"""Paths that mark the log of a mock. A mock logs after its answer, so the last lines may be late: END follows them."""
 COMMON = {
     "PATH": f"{PROGRAMS}/shadow:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
     "HOME": "/nonexistent",
-    # Patience, where SDKs give a metadata service one second: this machine may be busy.
+    # Longer than the SDKs' default of one second, for a busy machine.
     "AWS_METADATA_SERVICE_TIMEOUT": "30",
     "AWS_METADATA_SERVICE_NUM_ATTEMPTS": "2",
     "GCE_METADATA_TIMEOUT": "30",
 }
-"""What every client has in its environment, and nothing else of the machine's: no profile, no proxy, no credentials."""
+"""The environment of every client, without the machine's profile, proxy and credentials."""
 REQUEST = re.compile(r"(GET|PUT|HEAD|POST) (/\S*)(?: HTTP/1\.[01]\S*)? (\d{3})\b")
-"""In a line of our mock's log as in one of werkzeug's, which moto's server is made with."""
+"""A request in a log line of the development mock, and of werkzeug, which moto's server uses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one run of a client.
+    """The result of one run of a client.
 
     Attributes:
-        printed: the JSON that it printed; empty where it printed none.
-        asked: its requests as the mock's log has them, method, target and status.
-        trapped: the requests that came to the proxy.
-        stderr: what imds-detour and the client said there.
+        printed: the JSON that the client printed, or an empty object.
+        asked: the requests in the mock's log: method, target and status.
+        trapped: the requests to the proxy.
+        stderr: the messages of imds-detour and the client.
 
     """
 
@@ -63,19 +63,19 @@ class Outcome:
 
 
 def expect(case: Case, outcome: Outcome) -> None:
-    """Fail unless the client printed the mock's values, and the mock was asked what it must be, and refused nothing."""
+    """Fail unless the client printed the mock's values, and the mock logged the expected requests and no refusal."""
     assert outcome.printed, outcome.stderr
     assert {**outcome.printed, **case.printed} == outcome.printed
     rest = iter(outcome.asked)
-    assert [start for start in case.asked if not any(one.startswith(start) for one in rest)] == [], outcome.asked
-    assert [one for one in outcome.asked if not one.endswith(" 200")] == []
+    assert [start for start in case.asked if not any(line.startswith(start) for line in rest)] == [], outcome.asked
+    assert [line for line in outcome.asked if not line.endswith(" 200")] == []
 
 
 class Place(Network):
-    """A network with both IP versions, in which nobody but the mock answers.
+    """A network with both IP versions, in which only the mock answers metadata requests.
 
-    The metadata addresses lie behind the app's default route, on a host where nothing listens at port 80: without
-    imds-detour, a client is refused at once.
+    The metadata addresses are on the host of the app's default route, where nothing listens on port 80. Without
+    imds-detour, a client's connection is refused at once.
     """
 
     def __init__(self) -> None:
@@ -94,38 +94,38 @@ class Place(Network):
         self._served_at = MOCK
 
     def serve(self, *command: str, host: Host | None = None) -> None:
-        """Start a mock on both IP versions; its first line says that it listens, the others are its log."""
+        """Start a mock. Its first line says that it listens, and the others are its log."""
         self._served_at = MOCK if host is None or host is self.mock else "127.0.0.1"
         self._log = self.start(host or self.mock, *command)
 
     def run(self, *command: str, environ: Mapping[str, str], **settings: str) -> Outcome:
-        """Run a client as the app behind imds-detour, in an environment that has nothing but what is said."""
-        return self._outcome(*self._behind_us(*command, **settings), environ)
+        """Run a client as the app of imds-detour, with these variables and those of all clients."""
+        return self._outcome(*self._with_detour(*command, **settings), environ)
 
     def alone(self, *command: str, environ: Mapping[str, str]) -> Outcome:
         """Run a client without imds-detour."""
         return self._outcome(command, {}, environ)
 
     def first_trapped(self, *command: str, environ: Mapping[str, str], **settings: str) -> str:
-        """Run a client behind imds-detour until the proxy has a request of it; return that, or nothing at its end."""
-        line, more = self._behind_us(*command, **settings)
+        """Run a client with imds-detour until its first request to the proxy. Return that, or an empty string."""
+        line, more = self._with_detour(*command, **settings)
         client = self.app.popen(
             *line, environ={**COMMON, **environ, **more}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         self._stack.callback(client.kill)
 
-        def mark_its_end() -> None:
+        def mark_the_end() -> None:
             client.wait()
             self._mark_trap()
 
-        ended = threading.Thread(target=mark_its_end)
+        ended = threading.Thread(target=mark_the_end)
         ended.start()
         first = next(self._trap_lines())
         client.kill()
         ended.join()
         return "" if END in first else first
 
-    def _behind_us(self, *command: str, **settings: str) -> tuple[tuple[str, ...], dict[str, str]]:
+    def _with_detour(self, *command: str, **settings: str) -> tuple[tuple[str, ...], dict[str, str]]:
         marked = ("sh", f"{PROGRAMS}/after_mark.sh", f"http://{self._served_at}:{PORT}{START}", *command)
         host = NAME if self._served_at == MOCK else self._served_at
         return (DETOUR, *marked), {"MOCK_HOSTNAME": host, "MOCK_PORT": PORT, "MOCK_TIMEOUT": "60", **settings}
@@ -143,14 +143,14 @@ class Place(Network):
         assert self._log.stdout is not None
         asked: list[str] = []
         for line in self._log.stdout:
-            found = REQUEST.search(line)
-            if found and found[2] == END:
+            request = REQUEST.search(line)
+            if request and request[2] == END:
                 return asked
-            if found and found[2] == START:
+            if request and request[2] == START:
                 asked.clear()
-            elif found:
-                asked.append(" ".join(found.groups()))
-        raise AssertionError("the mock is gone")
+            elif request:
+                asked.append(" ".join(request.groups()))
+        raise AssertionError("the mock has ended")
 
     def _trapped(self) -> list[str]:
         self._mark_trap()

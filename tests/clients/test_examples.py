@@ -1,4 +1,4 @@
-"""The apps of examples/, whose Dockerfiles users copy: each reads the mock, with SDKs that are installed anyway."""
+"""The apps of examples/ read the mock, with the SDKs of the client tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.clients.cases import DOCUMENT, KEY, NODE, ROLES, ZONE, Case
-from tests.clients.place import OURS, expect
+from tests.clients.place import OWN_MOCK, expect
 from tests.support.hosts.network import INSTANCE
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = os.path.realpath(f"{os.path.dirname(__file__)}/../../examples")
 END = KEY[-4:]
-"""The end of the access key is all that they print of it."""
+"""The apps print only the end of the access key."""
 
 CASES = (
     Case(
@@ -40,13 +40,13 @@ CASES = (
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.client for case in CASES], indirect=True)
-def test_the_app_of_an_example_reads_the_mock(place: Place, case: Case) -> None:
-    """As its Dockerfile starts it, behind imds-detour."""
-    place.serve(*OURS)
+def test_example_app_reads_the_mock(place: Place, case: Case) -> None:
+    """The app of an example, started as in its Dockerfile with imds-detour, reads the mock's values."""
+    place.serve(*OWN_MOCK)
     expect(case, place.run(*case.line, environ=case.variables))
 
 
-def test_every_example_is_run() -> None:
-    """One that is added is added here as well."""
+def test_every_example_has_a_case() -> None:
+    """Each folder of examples/ has a case in these tests."""
     folders = {entry.name for entry in os.scandir(EXAMPLES) if entry.is_dir()}
     assert folders == {case.client for case in CASES}

@@ -1,4 +1,4 @@
-"""moto's server as the mock: what it has of the metadata service reaches real SDKs, and so do its AWS services."""
+"""moto's server as the mock: SDKs read its metadata and call its AWS services."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ CLOUD = f"http://{MOCK}:{PORT}"
 
 
 def as_moto(id_: str, printed: dict[str, str], asked: tuple[str, ...]) -> Case:
-    """Return one of CASES with what moto answers."""
+    """Return a case of CASES with moto's answers."""
     (case,) = (case for case in CASES if case.id == id_)
     return dataclasses.replace(case, printed=printed, asked=asked)
 
 
-# boto3's region, the Go SDKs, ec2-metadata and cloud-init ask for more than moto has: a path with a slash at its end,
-# the `Code` of credentials, the token's lifetime, the identity document.
+# boto3's region, the Go SDKs, ec2-metadata and cloud-init need more than moto serves: a path with a final slash, the
+# `Code` of credentials, the token's lifetime, the identity document.
 MOTO = (
     as_moto("boto3-credentials-aws", KEYS, ROLES),
     as_moto("aws-cli-credentials-aws", {"key": KEYS["key"][-4:], "method": "iam-role"}, ROLES),
@@ -43,8 +43,8 @@ MOTO = (
 
 
 @pytest.mark.parametrize("case", MOTO, ids=[case.id for case in MOTO], indirect=True)
-def test_reads_moto(place: Place, case: Case) -> None:
-    """The client gets moto's values, by requests to moto."""
+def test_client_reads_moto(place: Place, case: Case) -> None:
+    """A client with imds-detour reads moto's values."""
     need("moto")
     moto = PARTS["moto"].folder
     place.serve(f"{moto}/bin/python", f"{moto}/bin/moto_server", "--host", MOCK, "--port", PORT)

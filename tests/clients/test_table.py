@@ -1,4 +1,4 @@
-"""The README's table of clients says what the tests here show, and no more."""
+"""The README's table of clients agrees with the client tests."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ BEGIN, END = "<!-- from build/clients.md, which `make test-clients` writes -->\n
 
 
 @pytest.mark.parametrize("name", READMES)
-def test_the_readme_has_the_table(name: str) -> None:
-    """A version that is raised, a client that is added, a way that is closed: the README says so, or this fails."""
+def test_readme_has_the_table(name: str) -> None:
+    """Each README has the table with the current clients, versions and backends."""
     with open(f"{ROOT}/{name}", encoding="utf-8") as file:
         text = file.read()
-    wanted = matrix.table(matrix.promised())
+    expected = matrix.table(matrix.promised())
     for word, translated in READMES[name].items():
-        wanted = wanted.replace(word, translated)
-    assert text.partition(BEGIN)[2].partition(END)[0] == wanted
+        expected = expected.replace(word, translated)
+    assert text.partition(BEGIN)[2].partition(END)[0] == expected
 
 
-def test_a_cell_needs_all_of_its_tests() -> None:
-    """One test that fails marks its word in the cell, and one that did not run leaves the word out."""
-    found = [one for one in matrix.promised() if one.client == "boto3" and (one.preset, one.backend) != ("eks", "env")]
-    failed = dataclasses.replace(found[0], backend="nft", verdict="fails")
-    (row,) = (line for line in matrix.table([*found, failed]).splitlines() if line.startswith("| boto3"))
+def test_table_cell_needs_all_of_its_tests() -> None:
+    """A failed test marks its service in the cell, and a test that did not run leaves the service out."""
+    boto3 = [finding for finding in matrix.promised() if finding.client == "boto3"]
+    ran = [finding for finding in boto3 if (finding.preset, finding.backend) != ("eks", "env")]
+    failed = dataclasses.replace(ran[0], backend="nft", verdict="fails")
+    (row,) = (line for line in matrix.table([*ran, failed]).splitlines() if line.startswith("| boto3"))
     assert row.split(" | ")[1:] == ["aws, ecs, eks", "**aws fails**, ecs, eks", "aws, ecs |"]

@@ -1,4 +1,4 @@
-"""A proxy that nobody should use: ``python trap.py PORT`` on loopback says which requests came, one a line."""
+"""A proxy that refuses all requests: ``python trap.py PORT`` on loopback prints one line per request."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ REFUSAL = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r
 
 
 def refuse(connection: socket.socket) -> None:
-    """Say what a connection is for, and end it at once, so that clients do not wait."""
+    """Print the request of a connection, refuse it and close, so that clients do not wait."""
     with connection:
         connection.settimeout(2)
         try:
             first = connection.recv(65536).partition(b"\r\n")[0]
-            say(first.decode(errors="replace") or "a connection without a request")
+            write_line(first.decode(errors="replace") or "a connection without a request")
             connection.sendall(REFUSAL)
         except OSError as error:
-            say(f"a connection that broke: {error}")
+            write_line(f"a failed connection: {error}")
 
 
-def say(line: str) -> None:
-    """Print a line in one piece."""
+def write_line(line: str) -> None:
+    """Print a line and flush it."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 def main() -> None:
-    """Listen until killed. One connection after the other: what is said of the last one comes after all the others."""
+    """Listen until killed. Connections are handled one after the other, so the lines are in their order."""
     listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
-    say("listening")
+    write_line("listening")
     while True:
         refuse(listener.accept()[0])
 
