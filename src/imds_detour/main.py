@@ -28,10 +28,7 @@ Changes = dict[bytes, bytes | None]
 def main(inherited: handover.Inherited, changes: Changes) -> NoReturn:
     """Run the app behind a redirect. This ends by exec, or with the wrapper's own exit status.
 
-    Args:
-        inherited: the signal masks for the app.
-        changes: environment variables for the app that differ from ours; None unsets one.
-
+    The app gets the inherited signal masks, and the changed environment variables; None unsets one.
     """
     arguments = sys.argv[1:]
     if arguments == ["--help"]:

@@ -10,10 +10,7 @@ if TYPE_CHECKING:
 def start(inherited: "Inherited", changes: "dict[bytes, bytes | None]") -> "NoReturn":
     """Exit on stop signals from now on, and run imds-detour.
 
-    Args:
-        inherited: the signal masks for the app.
-        changes: environment variables that starting the interpreter has changed; None unsets one.
-
+    The app gets the inherited signal masks; ``changes`` undoes what starting the interpreter did to the environment.
     """
     # Imported late: PID 1 loses a stop signal that comes before its handlers are set, so that comes first.
     from imds_detour.process import handover  # noqa: PLC0415  (see above)

@@ -34,11 +34,8 @@ DEFAULT_PORT = 80
 def parse_services(text: str, default: Callable[[], MockAddress]) -> tuple[Service, ...]:
     """Return the services in a list such as ``aws,ecs=creds:80,192.0.2.7:80=other``, without duplicates.
 
-    Args:
-        text: the list.
-        default: returns the mock of an entry without one; called only for such an entry.
-
-    Raises BadValueError when an entry is not valid, or two have different mocks for one endpoint.
+    ``default`` returns the mock of an entry without one, and is called only for such an entry. Raises BadValueError
+    when an entry is not valid, or two have different mocks for one endpoint.
     """
     services = tuple(dict.fromkeys(_service(entry.strip(), default) for entry in text.split(",")))
     holders: dict[Endpoint, Service] = {}

@@ -51,11 +51,7 @@ def request(method: str, path: str, headers: Mapping[str, str]) -> bytes:
 def parse(data: bytes, *, ended: bool) -> Reply | None:
     """Return the reply in the bytes received so far, or None while it is not complete.
 
-    Args:
-        data: the bytes.
-        ended: whether the server has closed the connection.
-
-    Raises GarbageError when this cannot become an HTTP reply.
+    ``ended`` is whether the server has closed the connection. Raises GarbageError when this cannot become a reply.
     """
     head, separator, rest = data.partition(b"\r\n\r\n")
     if not b"HTTP/1.".startswith(head[:7]):

@@ -32,14 +32,7 @@ class FirewallSelector:
     def __init__(
         self, choice: str, versions: tuple[int, ...], remaining: Callable[[], float] = lambda: FOREVER
     ) -> None:
-        """Prepare to choose.
-
-        Args:
-            choice: ``auto``, ``legacy`` or ``nft``, as MOCK_BACKEND.
-            versions: the IP versions of this network namespace.
-            remaining: seconds before the deadline of the whole start.
-
-        """
+        """Prepare to choose by MOCK_BACKEND for these IP versions; ``remaining`` is seconds before the deadline."""
         self._choice = choice
         self._versions = versions
         self._remaining = remaining

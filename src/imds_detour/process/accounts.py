@@ -39,12 +39,7 @@ def find(spec: UserSpec, passwd: str | None, group: str | None) -> Account:
     A name comes before a number. A number needs no entry; its group is then 0 unless one is given. Supplementary
     groups are those whose line names the user; a given group replaces them all.
 
-    Args:
-        spec: the user.
-        passwd: the text of /etc/passwd; None if there is no such file.
-        group: the text of /etc/group, likewise.
-
-    Raises DetourError when a name has no entry.
+    ``passwd`` and ``group`` are the files' texts, None without a file. Raises DetourError when a name has no entry.
     """
     users = list(_entries(passwd, USER_FIELDS))
     number = parse_id(spec.user)

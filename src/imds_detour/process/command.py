@@ -30,9 +30,7 @@ class Command(Value):
 def find(arguments: Sequence[str], path: str | None) -> Command:
     """Find the program of a command, by the rules of execvp(3).
 
-    Args:
-        arguments: the arguments of imds-detour; one leading ``--`` is dropped.
-        path: the value of PATH, or None if it is not set.
+    One leading ``--`` of the arguments is dropped. ``path`` is the value of PATH, or None if it is not set.
 
     Raises DetourError with status 125 without a command, 127 if the program is not found, 126 if it cannot be executed.
     """
@@ -107,11 +105,7 @@ def is_text(program: bytes) -> bool:
 def explain(program: bytes, error: OSError, *, by_shell: bool = False) -> DetourError:
     """Return the error when execve(2) refuses a program: with status 126, or 127 if a file is missing.
 
-    Args:
-        program: the file that was to be executed.
-        error: the kernel's error.
-        by_shell: whether it is about /bin/sh, which was to run the program.
-
+    ``by_shell`` is whether the error is about /bin/sh, which was to run the program.
     """
     if by_shell:
         return _cannot_execute(program, f"it has no `#!` line, and /bin/sh cannot run it: {words(error)}")

@@ -152,13 +152,9 @@ def relaunch(interpreter: str, *words: str) -> NoReturn:
 def become(app: Command, inherited: Inherited, changes: Mapping[bytes, bytes | None]) -> NoReturn:
     """Replace this process by the app. No handler, mask, descriptor or variable of imds-detour remains.
 
-    Args:
-        app: the app's command.
-        inherited: its signal masks.
-        changes: the variables to change; None unsets one. All other entries of the environment stay byte by byte,
-            also those that a dictionary cannot hold.
-
-    Raises DetourError with status 126 or 127, when the kernel refuses the program.
+    The app gets the inherited signal masks and the changed variables; None unsets one. All other entries of the
+    environment stay byte by byte, also those that a dictionary cannot hold. Raises DetourError with status 126 or 127
+    when the kernel refuses the program.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     _apply(changes)

@@ -27,12 +27,7 @@ TTL = 1
 def serve(address: str, answer: Answer, *, port: int = 53) -> None:
     """Answer questions over UDP and TCP until the process ends; says ``ready`` on stdout when it listens.
 
-    Args:
-        address: the IPv4 address to listen on.
-        answer: takes the question and ``udp`` or ``tcp``, and returns the reply as it goes over the wire, or None to
-            stay silent.
-        port: the port to listen on.
-
+    ``answer`` takes the question and ``udp`` or ``tcp``, and returns the bytes of the reply, or None to stay silent.
     """
     datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     datagrams.bind((address, port))

@@ -115,10 +115,7 @@ def _immediate(register: int, value: bytes) -> bytes:
 def decode(message: bytes, tables: dict[str, str]) -> Installed:
     """Return a rule as the kernel lists it; Installed.rule is None if it has anything that ours do not have.
 
-    Args:
-        message: the attributes of a rule message.
-        tables: the legacy table that each of our chains is for.
-
+    ``message`` has the attributes of a rule message; ``tables`` is the legacy table that each of our chains is for.
     """
     parts = attributes(message)
     packets = 0
