@@ -1,1 +1,1 @@
-"""The README's terminal pictures, each drawn from a run on this machine: ``make picture``."""
+"""The README's terminal pictures, drawn from a run on this machine: ``make picture``."""

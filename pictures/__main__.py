@@ -1,6 +1,6 @@
-"""Run what the README's pictures show, and draw them into docs/: ``make picture``.
+"""Run the commands of the README's pictures and draw their output into docs/: ``make picture``.
 
-Two network namespaces stand in for two containers, as in the demo. Every line of a picture is what the commands wrote.
+Two network namespaces act as two containers, as in the demo. Every line of a picture is real output.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from contextlib import ExitStack
 
 from imds_detour.ctl.lab import sandbox
 from imds_detour.ctl.lab.hosts import Host, environ, link, start_host
-from pictures.screen import shown
-from pictures.svg import draw
+from pictures.terminal import draw, output
 
 DOCS = os.path.join(os.path.dirname(__file__), os.pardir, "docs")
 BIN = os.path.dirname(sys.executable)
@@ -31,13 +30,13 @@ for command in "$@"; do
     case $command in export*|URL=*) ;; *) echo ;; esac
 done
 """
-"""Show each command after a prompt, and run it; an empty line after those that say something."""
+"""Show each command after a prompt, and run it; an empty line follows its output."""
 
 TITLES = {
-    "start": "A terminal: without imds-detour, curl times out; behind it, curl prints the mock's instance id;"
-    " with the mock's name mistyped, curl is not started and the status is 125",
-    "doctor": "A terminal: imds-detourctl doctor goes through what a redirect needs, finds that port 80 is refused, and"
-    " says what to change",
+    "start": "A terminal: without imds-detour, curl times out; with it, curl prints the mock's instance id;"
+    " with the mock's name mistyped, curl does not start and the exit status is 125",
+    "doctor": "A terminal: imds-detourctl doctor checks what a redirect needs, sees that port 80 is refused, and"
+    " says what to fix",
 }
 STORIES = {
     "start": (
@@ -67,9 +66,9 @@ def main() -> int:
             app.ip("route", "add", "default", "via", MOCK)  # as in a container; here it leads nowhere
             _start(stack, mock, sys.executable, "-c", NAMESERVER)
             _start(stack, mock, f"{BIN}/imds-detourctl", "mock", "--listen", f"0.0.0.0:{PORT}", "--quiet")
-            rows = shown(app.inside("sh", "-c", SHELL, "sh", *commands), settings)
+            text = output(app.inside("sh", "-c", SHELL, "sh", *commands), settings)
         with open(f"{DOCS}/{name}.svg", "w", encoding="utf-8") as file:
-            file.write(draw(rows, TITLES[name]))
+            file.write(draw(text, TITLES[name]))
         sys.stdout.write(f"docs/{name}.svg\n")
     return 0
 
