@@ -32,7 +32,7 @@ FORMAT = """\
 <title id="title">{title}</title>
 <style>
 .{{unique_id}}-matrix {{{{
-    font: {{char_height}}px ui-monospace, 'SF Mono', Menlo, 'DejaVu Sans Mono', Consolas, monospace; white-space: pre;
+    font: {{char_height}}px ui-monospace, 'SF Mono', Menlo, 'DejaVu Sans Mono', Consolas, monospace;
 }}}}
 {{styles}}
 </style>
@@ -40,7 +40,7 @@ FORMAT = """\
 {{lines}}
 </defs>
 {{chrome}}
-<g class="{{unique_id}}-matrix" transform="translate({{terminal_x}}, {{terminal_y}})">
+<g class="{{unique_id}}-matrix" xml:space="preserve" transform="translate({{terminal_x}}, {{terminal_y}})">
 {{backgrounds}}
 {{matrix}}
 </g>
@@ -64,7 +64,7 @@ def output(command: Sequence[str], environ: Mapping[str, str]) -> str:
     finally:
         os.close(reader)
     process.wait()
-    return written.decode()
+    return written.decode().replace("\r\n", "\n")
 
 
 def draw(text: str, title: str) -> str:
