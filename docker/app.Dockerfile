@@ -1,5 +1,6 @@
-# The end of your app's Dockerfile: one COPY line, and the entrypoint. Any image works: Debian, Alpine, distroless, scratch.
-# The app image needs no Python, shell, dig or iptables. `make images` builds imds-detour, which the line copies from.
+# The end of your app's Dockerfile: one COPY line, and the entrypoint. Any image works: Debian, Alpine, distroless,
+# scratch. The app image needs no Python, shell, dig or iptables. `make images` builds imds-detour, which the line
+# copies from.
 #
 #     docker build -f docker/app.Dockerfile -t my-app .
 #     docker run -e MOCK_HOSTNAME=mock_metadata -e MOCK_PORT=1338 --cap-add NET_ADMIN --network my-network my-app
