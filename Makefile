@@ -1,4 +1,4 @@
-# What README, CI and benchmarks call. `make help` lists the targets.
+# The targets that the README, CI and benchmarks use. `make help` lists them.
 SHELL := /bin/sh
 BIN := .venv/bin
 export PYTHON ?= python3
@@ -12,37 +12,37 @@ help: ## list the targets
 setup: ## prepare .venv and the Debian packages that the demo needs
 	@scripts/setup demo
 
-demo: setup ## the main job on any Linux, without Docker; CMD='...' runs your own command as the app
+demo: setup ## a complete start on any Linux, without Docker; CMD='...' runs your own command as the app
 	@$(BIN)/imds-detourctl demo $(if $(CMD),--command '$(subst ','\'',$(CMD))')
 
-bundle: ## build/imds-detour: a folder that runs in any image, with a Python and libraries of its own
+bundle: ## build/imds-detour: a folder that runs in any image, with its own Python and libraries
 	@scripts/bundle
 
-images: ## imds-detour (to copy from), imds-detour-ctl and imds-detour-mock, with Docker
+images: ## build imds-detour (to copy from), imds-detour-ctl and imds-detour-mock, with Docker
 	@for target in bundle ctl mock; do \
 	    docker build --file docker/Dockerfile --target $$target \
 	        --tag imds-detour$$(echo -$$target | sed 's/-bundle//') . || exit; \
 	done
 
-engine: ## a Docker engine for the tests, in namespaces of its own (root, Debian); `make engine-stop` ends it
+engine: ## start a Docker engine for the tests, in its own namespaces (root, Debian); `make engine-stop` stops it
 	@scripts/engine start
 
 engine-stop:
 	@scripts/engine stop
 
-test: ## lint, format, types, and the unit, blackbox, netns and, where an engine is reachable, docker tests
+test: ## lint, format, types, and the unit, blackbox and netns tests; docker tests if an engine is reachable
 	@scripts/setup test
 	@scripts/test
 
-test-clients: ## real SDKs from their registries behind imds-detour; installs them into .cache/clients, once
+test-clients: ## test real SDKs from their registries with imds-detour; installs them into .cache/clients, once
 	@scripts/setup test
 	@scripts/test-clients
 
-chaos: ## the fault campaign in full, half an hour; a part of it is in CI and `make test ALL=1`
+chaos: ## run the full fault campaign, half an hour; CI and `make test ALL=1` run a part of it
 	@scripts/setup test
 	@LONG=1 $(BIN)/pytest -n 2 tests/chaos tests/netns/test_crashes.py
 
-lint: ## lint, format check and strict types alone
+lint: ## lint, format check and strict types only
 	@scripts/setup test
 	@scripts/test lint
 
@@ -50,7 +50,7 @@ bench: ## measure, print the table, write bench/results.json and bench/plots; QU
 	@scripts/setup bench
 	@$(BIN)/python -m bench
 
-picture: ## draw the README's terminal pictures, docs/start.svg and docs/doctor.svg, from a run here
+picture: ## draw the README's terminal pictures, docs/start.svg and docs/doctor.svg, from a run on this machine
 	@scripts/setup docs
 	@$(BIN)/python -m pictures
 
@@ -58,6 +58,6 @@ format: ## format the code
 	@scripts/setup test
 	@$(BIN)/ruff format && $(BIN)/ruff check --fix
 
-clean: ## remove everything that the other targets made
+clean: ## remove everything that the other targets created
 	@scripts/engine stop
 	rm -rf .venv .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

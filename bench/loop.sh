@@ -1,5 +1,5 @@
 #!/bin/sh
-# What people write by hand to wait for a service: ask, sleep a second, ask again.
+# A common hand-written wait for a service: ask, sleep a second, ask again.
 until curl --silent --fail --max-time 2 --output /dev/null "$1"; do
     sleep 1
 done

