@@ -148,7 +148,7 @@ def install_guard(transaction: Transaction, addresses: Sequence[Address]) -> Non
         log.warning(f"the guard drops instead of rejecting, so that SDKs wait for a timeout: {refusal.reason}")
     if addresses:
         log.step(f"guard: everything that goes to {' or '.join(map(str, addresses))} is refused from now on")
-    if server := resolv_conf.server_among(addresses, resolv_conf.read()):
+    if server := resolv_conf.find_server(addresses, resolv_conf.read()):
         log.warning(
             f"{server} is this container's DNS server too, and the guard closes it: give it another, in Compose"
             " `dns: [1.1.1.1]`, or set MOCK_GUARD=off"
@@ -168,7 +168,7 @@ def install_redirects(transaction: Transaction, targets: Sequence[Target]) -> No
                 "let one mock answer for all that is asked at that address",
             )
         if route := routes.required_route(redirect.endpoint.address, redirect.mock.address):
-            transaction.on_undo(partial(routes.put_back, route, routes.add(route)))
+            transaction.on_undo(partial(routes.undo_add, route, routes.add(route)))
             log.step(f"route: {route.to} over lo with source {route.source}; there was none that leads to the mock")
     transaction.install("nat", rules.redirect_rules(redirects, firewall.layout))
     for redirect in redirects:

@@ -113,7 +113,7 @@ def test_a_program_for_another_machine_is_126(running: Network, tmp_path: Path) 
     line = refused(running.raw(DETOUR, path, environ=SETTINGS), 126, by_the_kernel=True)
     machine = os.uname().machine
     assert line == (
-        f"cannot execute {path!r}: it is no program for this machine ({machine}):"
+        f"cannot execute {path!r}: it is not a program for this machine ({machine}):"
         " was the image built for another platform?"
     )
 
@@ -134,14 +134,14 @@ def test_a_missing_interpreter_is_127_and_named(running: Network, tmp_path: Path
     """The script itself is there, and "not found" alone would be puzzling."""
     path = program(tmp_path / "script", b"#! \t/no/such/interpreter -x\n")
     line = refused(running.raw(DETOUR, path, environ=SETTINGS), 127, by_the_kernel=True)
-    assert line.startswith(f"cannot execute {path!r}: its interpreter '/no/such/interpreter' is not there; ")
+    assert line.startswith(f"cannot execute {path!r}: its interpreter '/no/such/interpreter' does not exist; ")
 
 
 def test_the_missing_one_in_a_chain_of_interpreters_is_named(running: Network, tmp_path: Path) -> None:
     """A script's interpreter may be a script, whose interpreter is not there."""
     inner = program(tmp_path / "inner", b"#!/no/such/interpreter\n")
     outer = program(tmp_path / "outer", f"#!{inner}\n".encode())
-    assert "'/no/such/interpreter' is not there" in refused(
+    assert "'/no/such/interpreter' does not exist" in refused(
         running.raw(DETOUR, outer, environ=SETTINGS), 127, by_the_kernel=True
     )
 
@@ -150,7 +150,7 @@ def test_windows_line_ends_are_recognised(running: Network, tmp_path: Path) -> N
     """The interpreter that is not there is ``/bin/sh`` with a carriage return."""
     path = program(tmp_path / "script", b"#!/bin/sh\r\necho\r\n")
     line = refused(running.raw(DETOUR, path, environ=SETTINGS), 127, by_the_kernel=True)
-    assert "its interpreter '/bin/sh\\r' is not there; its lines end as on Windows" in line
+    assert "its interpreter '/bin/sh\\r' does not exist; it has Windows line endings" in line
 
 
 def test_an_interpreter_that_cannot_be_executed_is_126_and_named(running: Network, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_the_doctor_tells_what_cannot_be_told_from_what_is_missing(ready: Networ
         assert findings[name]["seen"].startswith("cannot be told: ")
     assert (findings["NET_ADMIN"]["state"], findings["NET_ADMIN"]["seen"]) == ("fail", CAPABILITIES)
     assert (findings["nftables"]["state"], findings["redirect"]["state"]) == ("ok", "ok")
-    assert said["change"] == "let the container have a /proc of its own"
+    assert said["change"] == "give the container its own /proc"
 
 
 def test_what_the_doctor_says_of_a_hidden_proc_holds(ready: Network) -> None:

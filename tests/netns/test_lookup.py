@@ -390,8 +390,8 @@ def test_a_server_that_starts_late_is_found(network: Network) -> None:
 @pytest.mark.parametrize(
     ("address", "why"),
     [
-        (METADATA, "it is a metadata address itself"),
-        ("169.254.170.2", "it is a metadata address itself"),
+        (METADATA, "it is a metadata address, so the redirect would be a loop"),
+        ("169.254.170.2", "it is a metadata address, so the redirect would be a loop"),
         ("0.0.0.0", "it is the unspecified address"),
         ("224.0.0.1", "it is a multicast address"),
         ("255.255.255.255", "it is the broadcast address"),

@@ -166,7 +166,7 @@ def test_somebody_elses_route_that_leads_elsewhere_stays_and_is_named(network: N
     assert (done.returncode, done.stdout) == (125, "")
     assert done.stderr == (
         f"imds-detour: cannot add a route to {METADATA} with source {APP}: file exists; "
-        f"`ip route show {METADATA}` lists what is in the place: remove it\n"
+        f"`ip route show {METADATA}` lists the other route: remove it\n"
     )
     assert (network.our_routes(), network.ours(), network.foreign()) == ("", "", before)
 

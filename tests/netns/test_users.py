@@ -148,7 +148,7 @@ def test_an_image_without_passwd_takes_numbers(running: Network) -> None:
     name = running.raw(*EMPTY_ETC, DETOUR, "echo", "started", environ=environ | {"MOCK_USER": "app"})
     assert (name.returncode, name.stdout) == (125, b"")
     assert name.stderr == (
-        b"imds-detour: MOCK_USER: no user 'app': there is no /etc/passwd here;"
+        b"imds-detour: MOCK_USER: no user 'app': there is no /etc/passwd;"
         b" give numbers, which need no entry: MOCK_USER=uid:gid\n"
     )
 
@@ -247,9 +247,9 @@ NO_FIXUP = ("setpriv", "--securebits", "+no_setuid_fixup")
     [
         ((), "setgroups", "groups"),
         ((), "setresgid", "groups"),
-        ((), "setresuid", "user, way back to root"),
-        ((), "setgroups,setresgid,setresuid", "user, groups, way back to root"),
-        (NO_FIXUP, "capset", "user, capabilities, way back to root"),
+        ((), "setresuid", "user, can become root again"),
+        ((), "setgroups,setresgid,setresuid", "user, groups, can become root again"),
+        (NO_FIXUP, "capset", "user, capabilities, can become root again"),
     ],
 )
 def test_what_has_no_effect_is_found_out(running: Network, start: tuple[str, ...], call: str, wrong: str) -> None:

@@ -1,4 +1,4 @@
-"""MOCK_USER as a value, and who it is by the texts of passwd(5) and group(5)."""
+"""MOCK_USER as a value, and its account by the texts of passwd(5) and group(5)."""
 
 import pytest
 from hypothesis import given
@@ -57,39 +57,39 @@ last:x:1005:app"""
         ("last", Account(1005, 1005, (1005,), "/home/last")),
     ],
 )
-def test_an_account_is_found_as_dockerfiles_user_finds_it(text: str, expected: Account) -> None:
-    """Names before numbers, the first line of a name, numbers without an entry, and a given group instead of all."""
+def test_account_follows_the_rules_of_user_in_a_dockerfile(text: str, expected: Account) -> None:
+    """A name comes first, then a number. The first line of a name counts, and a given group replaces all others."""
     assert accounts.find(parse(text), ACCOUNTS, GROUP) == expected
 
 
 @pytest.mark.parametrize(
     "name", ["nobody", "App", "ap", "short", "letters", "minus", "beyond", "+nis", "nis", "-1", "#"]
 )
-def test_an_unknown_user_is_an_error_and_never_root(name: str) -> None:
-    """Lines that are no entries define nobody."""
+def test_unknown_user_is_an_error(name: str) -> None:
+    """A name in a line that is not a valid entry is an unknown user, and never root."""
     with pytest.raises(DetourError, match=r"no user '.*' in /etc/passwd"):
         accounts.find(UserSpec(name, None), ACCOUNTS, GROUP)
 
 
 @pytest.mark.parametrize("name", ["nogroup", "broken", "Staff"])
-def test_an_unknown_group_is_an_error(name: str) -> None:
-    """Likewise."""
+def test_unknown_group_is_an_error(name: str) -> None:
+    """A group without a valid line in /etc/group is an error."""
     with pytest.raises(DetourError, match=f"no group '{name}' in /etc/group"):
         accounts.find(UserSpec("app", name), ACCOUNTS, GROUP)
 
 
-def test_an_image_without_the_files_knows_numbers_only() -> None:
-    """As in an image made from scratch; the error says that there is no file, and what to write instead."""
+def test_image_without_passwd_allows_numbers_only() -> None:
+    """In an image from scratch, numbers work. The error for a name asks for numbers."""
     assert accounts.find(UserSpec("1000", None), None, None) == Account(1000, 0, (0,), "/")
     assert accounts.find(UserSpec("1000", "1001"), None, None) == Account(1000, 1001, (1001,), "/")
-    for who in (UserSpec("app", None), UserSpec("1000", "app")):
+    for spec in (UserSpec("app", None), UserSpec("1000", "app")):
         with pytest.raises(DetourError, match="there is no /etc/") as caught:
-            accounts.find(who, None, None)
+            accounts.find(spec, None, None)
         assert caught.value.remedy == "give numbers, which need no entry: MOCK_USER=uid:gid"
 
 
-def test_a_member_of_every_group_is_in_every_group() -> None:
-    """However many, and however long the lines are."""
+def test_account_has_all_of_a_thousand_groups() -> None:
+    """A member of 1,000 groups with 1,000 members each gets every group."""
     crowd = ",".join(f"user{number}" for number in range(1000))
     groups = "\n".join(f"g{number}:x:{number}:{crowd},app" for number in range(2000, 3000))
     assert accounts.find(UserSpec("app", None), ACCOUNTS, groups).groups == (1001, *range(2000, 3000))
@@ -99,14 +99,14 @@ def test_a_member_of_every_group_is_in_every_group() -> None:
     ("home", "expected"),
     [("/root", {b"HOME": b"/home/app"}), ("/home/someone", {}), ("", {}), ("/root/", {}), (None, {})],
 )
-def test_home_changes_only_where_it_is_still_roots(home: str | None, expected: dict[bytes, bytes]) -> None:
-    """A HOME that somebody chose is kept, and none is made up."""
+def test_home_changes_only_if_it_is_roots(home: str | None, expected: dict[bytes, bytes]) -> None:
+    """HOME becomes the user's if it is root's. Another HOME stays, and an unset HOME stays unset."""
     account = accounts.find(UserSpec("app", None), ACCOUNTS, GROUP)
     assert accounts.home_variable(account, ACCOUNTS, home) == expected
 
 
-def test_roots_home_is_what_passwd_says_it_is() -> None:
-    """Elsewhere than /root in some images; and root itself keeps its own."""
+def test_roots_home_comes_from_passwd() -> None:
+    """An image may have root's home elsewhere than in /root. Root itself keeps its HOME."""
     passwd = ACCOUNTS.replace(":/root:", ":/var/root:")
     app, root = (accounts.find(UserSpec(name, None), passwd, GROUP) for name in ("app", "root"))
     assert accounts.home_variable(app, passwd, "/var/root") == {b"HOME": b"/home/app"}
@@ -114,8 +114,8 @@ def test_roots_home_is_what_passwd_says_it_is() -> None:
 
 
 @given(st.text(max_size=200), st.text(max_size=200), st.text(min_size=1, max_size=20))
-def test_whatever_the_files_hold_the_outcome_is_an_account_or_an_error(passwd: str, group: str, user: str) -> None:
-    """No text makes it fall over, and nobody becomes root who did not ask for 0 or have it in the file."""
+def test_any_file_gives_an_account_or_an_error(passwd: str, group: str, user: str) -> None:
+    """Random texts of passwd and group never make another user root, and raise no other exception."""
     try:
         account = accounts.find(parse(user), passwd, group)
     except (ValueError, DetourError):

@@ -1,4 +1,4 @@
-"""Whose network namespace this is, told from signs."""
+"""Recognise the host's network namespace by its signs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CONTAINER, HOSTS = 4026532185, 4026531992
 
 
 @pytest.mark.parametrize(
-    ("signs", "expected"),
+    ("info", "expected"),
     [
         (NamespaceInfo(net=INITIAL_NET, pid=INITIAL_PID, net_of_init=INITIAL_NET, hardware=True, fixed=True), True),
         (NamespaceInfo(net=INITIAL_NET, pid=CONTAINER, net_of_init=INITIAL_NET, hardware=True, fixed=True), True),
@@ -26,21 +26,21 @@ CONTAINER, HOSTS = 4026532185, 4026531992
         "on the host",
         "container on the host's network",
         "a namespace on the host",
-        "container with a device of its own",
+        "container with its own hardware device",
         "on the host, older kernel",
         "container on the host's network, older kernel",
         "container, older kernel",
         "a namespace on the host, older kernel",
-        "process 1 not to be seen, older kernel",
+        "process 1 is hidden, older kernel",
     ],
 )
-def test_the_hosts_namespace_is_recognised(signs: NamespaceInfo, expected: bool) -> None:
-    """By its fixed number where the kernel gives it one, else by hardware, or by sharing it with process 1."""
-    assert is_host_netns(signs) is expected
+def test_hosts_namespace_is_recognised(info: NamespaceInfo, expected: bool) -> None:
+    """A fixed number identifies the host's namespace; on older kernels, hardware or process 1's namespace does."""
+    assert is_host_netns(info) is expected
 
 
-def test_the_kernels_own_signs_can_be_read() -> None:
-    """Both namespaces have a number, here as everywhere."""
-    signs = read_namespace_info()
-    assert signs.net > 0
-    assert signs.pid > 0
+def test_namespace_info_has_both_numbers() -> None:
+    """The network and the PID namespace of this process have inode numbers."""
+    info = read_namespace_info()
+    assert info.net > 0
+    assert info.pid > 0

@@ -1,4 +1,4 @@
-"""Which DNS server a container has, as far as its resolv.conf tells."""
+"""The DNS servers in a container's resolv.conf."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_detour.discovery.dns.resolv_conf import server_among
+from imds_detour.discovery.dns.resolv_conf import find_server
 
 METADATA = ip_address("169.254.169.254")
 V6 = ip_address("fd00:ec2::254")
@@ -30,12 +30,12 @@ DOCKER = "nameserver 127.0.0.11\noptions ndots:0\n# Based on host file: '/etc/re
         ("", None),
     ],
 )
-def test_a_server_is_named_by_a_line_or_by_dockers_comment(text: str, server: object) -> None:
-    """Docker's own server stands in the line, and those that it asks in a comment."""
-    assert server_among([METADATA, V6], text) == server
+def test_server_is_in_a_line_or_in_dockers_comment(text: str, server: object) -> None:
+    """A nameserver line counts, and so does the comment with the servers that Docker's embedded server asks."""
+    assert find_server([METADATA, V6], text) == server
 
 
 @given(st.text(max_size=200))
 def test_any_text_has_an_answer(text: str) -> None:
-    """The file is anybody's."""
-    assert server_among([METADATA], f"{text}\nnameserver {text}\n# ExtServers: [{text}]") in (None, METADATA)
+    """Random text in resolv.conf raises no exception, and gives no other address."""
+    assert find_server([METADATA], f"{text}\nnameserver {text}\n# ExtServers: [{text}]") in (None, METADATA)

@@ -1,1 +1,1 @@
-"""What the user wants, as values. Pure: nothing in here acts."""
+"""The user's settings, as values. Nothing in this package reads or changes the system."""

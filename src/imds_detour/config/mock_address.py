@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 LABEL = DIGITS | frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-")
 IPV4_MAPPED = "it is an IPv4-mapped IPv6 address; use the IPv4 address"
-"""::ffff:0:0/96 (RFC 4291 section 2.5.5.2): connections to it are sent over IPv4, past all rules for IPv6."""
+"""::ffff:0:0/96 (RFC 4291 section 2.5.5.2): the kernel sends these connections over IPv4, past the rules for IPv6."""
 THIS_NETWORK = IPv4Network("0.0.0.0/8")
 
 
 class BadValueError(ValueError):
-    """A value is not valid. The text explains it if the settings table does not."""
+    """A value is not valid. The text is empty where the allowed values explain it."""
 
 
 class MockAddress(Value):
     """A mock's host and port."""
 
-    host: str | Address  # a name, or an address if the user gave one
+    host: str | Address  # a name or an address
     port: int  # a TCP port
 
 
@@ -38,15 +38,15 @@ def parse_port(text: str) -> int:
 
 
 def parse_mock_address(text: str, default_port: int) -> MockAddress:
-    """Return the address of a mock; BadValueError if no mock can be there, or it is neither a name nor an address."""
+    """Return the address of a mock; BadValueError if it is not valid, or an address that no mock can have."""
     host, port_of_host = parse_host_port(text)
-    if not isinstance(host, str) and (reason := unfit_for_mock(host)):
+    if not isinstance(host, str) and (reason := why_no_mock(host)):
         raise BadValueError(reason)
     return MockAddress(host, default_port if port_of_host is None else port_of_host)
 
 
 def parse_host_port(text: str) -> tuple[str | Address, int | None]:
-    """Return the host and the port of a text, None without a port; BadValueError if one of them is not valid."""
+    """Return the host and the port in a text, None without a port; BadValueError if either is not valid."""
     inside, bracket, rest = text.removeprefix("[").partition("]")
     written: str | None
     if text.startswith("[") and bracket and rest[:1] in ("", ":"):
@@ -63,13 +63,13 @@ def parse_host_port(text: str) -> tuple[str | Address, int | None]:
         raise BadValueError(f"the port {quoted(written or '')} is not 1 to 65535") from None
 
 
-def unfit_for_mock(address: Address) -> str:
-    """Return why no mock can be at this address; an empty string if one can."""
+def why_no_mock(address: Address) -> str:
+    """Return why no mock can be at this address, or an empty string."""
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     if mapped is not None:
-        return unfit_for_mock(mapped) or IPV4_MAPPED
+        return why_no_mock(mapped) or IPV4_MAPPED
     reasons = (
-        (address in METADATA_ADDRESSES, "it is a metadata address itself, so the redirect would lead back to it"),
+        (address in METADATA_ADDRESSES, "it is a metadata address, so the redirect would be a loop"),
         (address.is_unspecified, "it is the unspecified address"),
         (address.is_multicast, "it is a multicast address"),
         (address == IPv4Address("255.255.255.255"), "it is the broadcast address"),

@@ -1,4 +1,4 @@
-"""The clouds' metadata services: their endpoints, what proves them, and the variables that SDKs follow."""
+"""The clouds' metadata services: endpoints, proofs, and the variables that SDKs follow."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from imds_detour.value import Value
 
 
 class Token(Value):
-    """A session token that a service requires. A service that gives none is asked without."""
+    """A session token to ask for first. A service without tokens is asked without one."""
 
-    path: str  # the path of the PUT request
+    path: str  # path of the PUT request
     ask: tuple[str, str]  # its header, name and value
-    give: str  # the header that carries the token from then on
-    prefix: str = ""  # the text before the token in that header
-    member: str = ""  # the member of a JSON reply that is the token; empty if the whole reply is
+    give: str  # header of later requests that carries the token
+    prefix: str = ""  # text in front of the token in that header
+    member: str = ""  # member of a JSON reply that is the token; empty for the whole reply
 
 
 class Proof(Value):
-    """What to ask a service, and the form of its answer, which must be the same each time."""
+    """The request that proves a service. Every answer to it must be the same."""
 
-    path: str  # the path of the GET request
+    path: str  # path of the GET request
     headers: tuple[tuple[str, str], ...] = ()  # its headers, names and values
-    token: Token | None = None  # the session token to ask for first
-    # ``word``: one word, as an instance id is; a web page is none. ``text``: any text. ``json``: a document, compared
-    # by ``member`` if it has that. ``credentials``: a document of keys; only their role is shown and compared.
+    token: Token | None = None  # session token to ask for first
+    # ``word``: a single word, such as an instance id, and no web page. ``text``: any text. ``json``: a document,
+    # compared by ``member`` if it has that. ``credentials``: a document of keys; only their role is shown and compared.
     # ``reply``: any reply, a 404 too, for services without a preset
     answer: str = "text"
-    member: str = ""  # the member that differs between machines, with dots between the levels
-    flavor: tuple[str, str] | None = None  # a header that the reply must have, name and value
+    member: str = ""  # member that differs between machines, with dots between the levels
+    flavor: tuple[str, str] | None = None  # header that the reply must have, name and value
 
 
 class Preset(Value):
-    """One kind of metadata service."""
+    """A kind of metadata service."""
 
     name: str  # its name in MOCK_ENDPOINTS
-    endpoints: tuple[Endpoint, ...]  # where SDKs ask, at most one for each IP version
-    proof: Proof  # what to ask it
-    names: tuple[str, ...] = ()  # the host names that SDKs use for the first endpoint; they must resolve too
-    path_variable: str = ""  # the environment variable with the path that SDKs ask for, where there is one
-    # variables that SDKs follow to another endpoint, with ``{url}``, ``{host}`` (and port) and ``{path}``
+    endpoints: tuple[Endpoint, ...]  # the endpoints that SDKs use, at most one per IP version
+    proof: Proof  # the request that proves it
+    names: tuple[str, ...] = ()  # host names that SDKs use for the first endpoint; they must resolve too
+    path_variable: str = ""  # environment variable with the path that SDKs ask for; may be empty
+    # variables that point SDKs at another endpoint, with ``{url}``, ``{host}`` (and port) and ``{path}``
     variables: tuple[tuple[str, str], ...] = ()
     ignored_by: str = ""  # SDKs that are known to ignore those variables
-    loopback_only: bool = False  # whether SDKs follow the variables to a loopback address only
+    loopback_only: bool = False  # whether SDKs accept a loopback address only in those variables
 
 
 def _at(*addresses: str) -> tuple[Endpoint, ...]:
@@ -52,14 +52,14 @@ def _at(*addresses: str) -> tuple[Endpoint, ...]:
 
 
 LINK_LOCAL = "169.254.169.254"
-"""The address of most clouds' services. A mock of several tells them apart by path and header."""
+"""The address of most clouds' services. A mock of several clouds distinguishes them by path and header."""
 
 _ALL = (
+    # EC2 user guide, "Access instance metadata" and "Use IMDSv2"
     Preset(
-        # EC2 user guide, "Access instance metadata" and "Use IMDSv2"
-        name="aws",
-        endpoints=_at(LINK_LOCAL, "fd00:ec2::254"),
-        proof=Proof(
+        "aws",
+        _at(LINK_LOCAL, "fd00:ec2::254"),
+        Proof(
             "/latest/meta-data/instance-id",
             token=Token(
                 "/latest/api/token", ("X-aws-ec2-metadata-token-ttl-seconds", "60"), "X-aws-ec2-metadata-token"
@@ -69,55 +69,52 @@ _ALL = (
         variables=(("AWS_EC2_METADATA_SERVICE_ENDPOINT", "{url}"),),
         ignored_by="ec2-metadata for Python, cloud-init",
     ),
+    # ECS developer guide, "Task IAM role"; amazon-ecs-local-container-endpoints serves /creds to every client
     Preset(
-        # ECS developer guide, "Task IAM role"; /creds is what amazon-ecs-local-container-endpoints serves to all
-        name="ecs",
-        endpoints=_at("169.254.170.2"),
-        proof=Proof("/creds", answer="credentials"),
+        "ecs",
+        _at("169.254.170.2"),
+        Proof("/creds", answer="credentials"),
         path_variable="AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
         variables=(("AWS_CONTAINER_CREDENTIALS_FULL_URI", "{url}{path}"),),
         loopback_only=True,
     ),
+    # EKS user guide, "EKS Pod Identity"; the agent requires an Authorization header
     Preset(
-        # EKS user guide, "EKS Pod Identity"; the agent requires an Authorization header
-        name="eks",
-        endpoints=_at("169.254.170.23", "fd00:ec2::23"),
-        proof=Proof("/v1/credentials", (("Authorization", "imds-detour"),), answer="credentials"),
+        "eks",
+        _at("169.254.170.23", "fd00:ec2::23"),
+        Proof("/v1/credentials", (("Authorization", "imds-detour"),), answer="credentials"),
         variables=(("AWS_CONTAINER_CREDENTIALS_FULL_URI", "{url}{path}"),),
         loopback_only=True,
     ),
+    # Compute Engine documentation, "About VM metadata"; google-auth's _metadata.py asks by address, then by name
     Preset(
-        # Compute Engine documentation, "About VM metadata"; google-auth's _metadata.py asks by address, then by name
-        name="gcp",
-        endpoints=_at(LINK_LOCAL),
-        proof=Proof("/computeMetadata/v1/", (("Metadata-Flavor", "Google"),), flavor=("Metadata-Flavor", "Google")),
-        # Google's libraries for Node write the dot of a complete name, and glibc compares /etc/hosts to the letter.
+        "gcp",
+        _at(LINK_LOCAL),
+        Proof("/computeMetadata/v1/", (("Metadata-Flavor", "Google"),), flavor=("Metadata-Flavor", "Google")),
+        # Google's libraries for Node end the name with a dot, and glibc compares /etc/hosts literally.
         names=("metadata.google.internal", "metadata.google.internal."),
         variables=(("GCE_METADATA_HOST", "{host}"), ("GCE_METADATA_IP", "{host}")),
     ),
+    # Azure documentation, "Azure Instance Metadata Service"
     Preset(
-        # Azure documentation, "Azure Instance Metadata Service"
-        name="azure",
-        endpoints=_at(LINK_LOCAL),
-        proof=Proof(
-            "/metadata/instance?api-version=2021-02-01",
-            (("Metadata", "true"),),
-            answer="json",
-            member="compute.vmId",
+        "azure",
+        _at(LINK_LOCAL),
+        Proof(
+            "/metadata/instance?api-version=2021-02-01", (("Metadata", "true"),), answer="json", member="compute.vmId"
         ),
         variables=(("AZURE_POD_IDENTITY_AUTHORITY_HOST", "{url}"),),
     ),
+    # OCI documentation, "Getting Instance Metadata"
     Preset(
-        # OCI documentation, "Getting Instance Metadata"
-        name="oci",
-        endpoints=_at(LINK_LOCAL, "fd00:c1::a9fe:a9fe"),
-        proof=Proof("/opc/v2/instance/", (("Authorization", "Bearer Oracle"),), answer="json", member="id"),
+        "oci",
+        _at(LINK_LOCAL, "fd00:c1::a9fe:a9fe"),
+        Proof("/opc/v2/instance/", (("Authorization", "Bearer Oracle"),), answer="json", member="id"),
     ),
+    # Alibaba Cloud documentation, "Access instance metadata", security hardening mode
     Preset(
-        # Alibaba Cloud documentation, "Access instance metadata", security hardening mode
-        name="alibaba",
-        endpoints=_at("100.100.100.200"),
-        proof=Proof(
+        "alibaba",
+        _at("100.100.100.200"),
+        Proof(
             "/latest/meta-data/instance-id",
             token=Token(
                 "/latest/api/token", ("X-aliyun-ecs-metadata-token-ttl-seconds", "60"), "X-aliyun-ecs-metadata-token"
@@ -125,29 +122,17 @@ _ALL = (
             answer="word",
         ),
     ),
+    # DigitalOcean documentation, "Droplet metadata API"
+    Preset("digitalocean", _at(LINK_LOCAL), Proof("/metadata/v1.json", answer="json", member="droplet_id")),
+    # Hetzner documentation, "Server metadata"
+    Preset("hetzner", _at(LINK_LOCAL), Proof("/hetzner/v1/metadata")),
+    # Scaleway documentation, "Instance metadata"
+    Preset("scaleway", _at("169.254.42.42", "fd00:42::42"), Proof("/conf?format=json", answer="json", member="id")),
+    # Akamai (Linode) documentation, "Metadata service API"
     Preset(
-        # DigitalOcean documentation, "Droplet metadata API"
-        name="digitalocean",
-        endpoints=_at(LINK_LOCAL),
-        proof=Proof("/metadata/v1.json", answer="json", member="droplet_id"),
-    ),
-    Preset(
-        # Hetzner documentation, "Server metadata"
-        name="hetzner",
-        endpoints=_at(LINK_LOCAL),
-        proof=Proof("/hetzner/v1/metadata"),
-    ),
-    Preset(
-        # Scaleway documentation, "Instance metadata"
-        name="scaleway",
-        endpoints=_at("169.254.42.42", "fd00:42::42"),
-        proof=Proof("/conf?format=json", answer="json", member="id"),
-    ),
-    Preset(
-        # Akamai (Linode) documentation, "Metadata service API"
-        name="akamai",
-        endpoints=_at(LINK_LOCAL, "fd00:a9fe:a9fe::1"),
-        proof=Proof(
+        "akamai",
+        _at(LINK_LOCAL, "fd00:a9fe:a9fe::1"),
+        Proof(
             "/v1/instance",
             (("Accept", "application/json"),),
             token=Token("/v1/token", ("Metadata-Token-Expiry-Seconds", "300"), "Metadata-Token"),
@@ -155,17 +140,13 @@ _ALL = (
             member="id",
         ),
     ),
+    # OpenStack Nova documentation, "Metadata"
+    Preset("openstack", _at(LINK_LOCAL), Proof("/openstack/latest/meta_data.json", answer="json", member="uuid")),
+    # IBM Cloud documentation, "Accessing instance metadata"
     Preset(
-        # OpenStack Nova documentation, "Metadata"
-        name="openstack",
-        endpoints=_at(LINK_LOCAL),
-        proof=Proof("/openstack/latest/meta_data.json", answer="json", member="uuid"),
-    ),
-    Preset(
-        # IBM Cloud documentation, "Accessing instance metadata"
-        name="ibm",
-        endpoints=_at(LINK_LOCAL),
-        proof=Proof(
+        "ibm",
+        _at(LINK_LOCAL),
+        Proof(
             "/metadata/v1/instance?version=2022-03-01",
             token=Token(
                 "/instance_identity/v1/token?version=2022-03-01",
@@ -183,4 +164,4 @@ _ALL = (
 
 PRESETS = {preset.name: preset for preset in _ALL}
 METADATA_ADDRESSES = frozenset(endpoint.address for preset in _ALL for endpoint in preset.endpoints)
-"""Addresses of real services: no mock can be there."""
+"""Addresses of real services; no mock can have one."""

@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 class Service(Value):
     """A metadata service and its mock."""
 
-    preset: Preset  # the kind of service; one made for it if the user gave ``IP:PORT``
+    preset: Preset  # the kind of service; a new one for ``IP:PORT``
     mock: MockAddress  # the address of its mock
     proof: Proof  # what to ask the mock
 
 
 NUMERIC = DIGITS | {".", ":"}
-"""Characters that every address contains one of, and no preset's name."""
+"""Every address contains some of these characters, and no name of a preset does."""
 DEFAULT_PORT = 80
-"""The port of a mock in MOCK_ENDPOINTS without one. MOCK_PORT belongs to MOCK_HOSTNAME."""
+"""The default port of a mock in MOCK_ENDPOINTS. MOCK_PORT belongs to MOCK_HOSTNAME."""
 
 
 def parse_services(text: str, default: Callable[[], MockAddress]) -> tuple[Service, ...]:
     """Return the services in a list such as ``aws,ecs=creds:80,192.0.2.7:80=other``, without duplicates.
 
-    ``default`` returns the mock of an entry without one, and is called only for such an entry. Raises BadValueError
-    when an entry is not valid, or two have different mocks for one endpoint.
+    ``default`` returns the mock for an entry without ``=``. An entry that is not valid, or two mocks for one endpoint,
+    are a BadValueError.
     """
     services = tuple(dict.fromkeys(_service(entry.strip(), default) for entry in text.split(",")))
     holders: dict[Endpoint, Service] = {}
@@ -49,13 +49,13 @@ def parse_services(text: str, default: Callable[[], MockAddress]) -> tuple[Servi
     return services
 
 
-def with_question(service: Service, path: str | None, environ: Mapping[str, str]) -> Service:
-    """Return the service with the path to ask for: the user's, or the one that its SDKs read from a variable."""
+def with_proof_path(service: Service, path: str | None, environ: Mapping[str, str]) -> Service:
+    """Return the service with another path to prove it by: ``path``, or the one that its SDKs read from a variable."""
     proof = service.proof
     if path:
         return service.replace(proof=proof.replace(path=path, answer="text", member="", flavor=None))
     variable = service.preset.path_variable
-    value = environ.get(variable, "") if variable else ""  # the environment may have an entry without a name
+    value = environ.get(variable, "") if variable else ""  # environ may have an entry without a name
     return service.replace(proof=proof.replace(path=value)) if is_path(value) else service
 
 
@@ -74,18 +74,18 @@ def _preset_for(text: str) -> Preset:
     address, port = parse_host_port(text)
     if isinstance(address, str) or port is None:
         raise BadValueError(f"{quoted(text)} is neither a preset nor an address with a port")
-    if reason := _unfit(address):
+    if reason := _why_no_service(address):
         raise BadValueError(f"{text}: {reason}")
     endpoint = Endpoint(address, port)
     return Preset(str(endpoint), (endpoint,), Proof("/", answer="reply"))
 
 
-def _unfit(address: Address) -> str:
-    """Return why an address cannot be redirected and guarded; an empty string if it can."""
+def _why_no_service(address: Address) -> str:
+    """Return why an address cannot be redirected and guarded, or an empty string."""
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return IPV4_MAPPED
     if address.is_loopback:
-        return "a loopback address is this container's own: its DNS may be there"
+        return "it is a loopback address, where this container's DNS server may be"
     if address.is_unspecified or address.is_multicast:
-        return "no service can be at such an address"
+        return "no service can have it"
     return ""

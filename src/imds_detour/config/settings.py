@@ -1,11 +1,10 @@
-"""The settings of a run, read from the environment."""
+"""Parse the settings in an environment."""
 
 from __future__ import annotations
 
 from imds_detour.config import mock_address, services
 from imds_detour.config.mock_address import BadValueError
 from imds_detour.config.variables import BY_NAME
-from imds_detour.deadline import FOREVER
 from imds_detour.errors import DetourError
 from imds_detour.text import DIGITS, is_made_of, is_path, quoted
 from imds_detour.value import Value
@@ -22,45 +21,42 @@ if TYPE_CHECKING:
     Chosen = TypeVar("Chosen")
 
 MAX_TIMEOUT = 86_400
-"""Seconds. For more than a day there is 0, which means no limit."""
+"""Seconds. 0 means no limit."""
 
 
 class Settings(Value):
     """A run's settings, all of them valid."""
 
-    services: tuple[Service, ...]  # the metadata services to redirect, each with its mock and what to ask it
-    timeout: float  # seconds for the whole start; infinite without a limit
+    services: tuple[Service, ...]  # the metadata services to redirect, with their mocks
+    timeout: float  # seconds for the whole start; may be infinite
     backend: str  # ``auto``, ``legacy``, ``nft`` or ``env``
     probe: bool  # whether to prove that the mock answers
     guard: bool  # whether to reject what is not redirected
-    user: UserSpec | None  # the app's user; None for the one that started imds-detour
+    user: UserSpec | None  # the app's user; None for the current one
     keep_net_admin: bool  # whether the app keeps NET_ADMIN
     no_proxy: bool  # whether to keep metadata requests away from HTTP proxies
     log: str  # ``text``, ``json``, ``quiet`` or ``debug``
 
 
 def parse(environ: Mapping[str, str]) -> Settings:
-    """Return the settings in an environment.
-
-    Raises DetourError: for the first value that is not valid, with the variable, the value and what is allowed.
-    """
+    """Return the settings in an environment; DetourError for the first value that is not valid."""
     probe = _read(environ, "MOCK_PROBE", _probe)
     path = probe if probe.startswith("/") else None
     return Settings(
-        services=tuple(services.with_question(service, path, environ) for service in _services(environ)),
+        services=tuple(services.with_proof_path(service, path, environ) for service in _services(environ)),
         timeout=_read(environ, "MOCK_TIMEOUT", _timeout),
-        backend=_read(environ, "MOCK_BACKEND", _one_of("auto", "legacy", "nft", "env")),
+        backend=_read(environ, "MOCK_BACKEND", _choice("auto", "legacy", "nft", "env")),
         probe=probe != "off",
-        guard=_read(environ, "MOCK_GUARD", _one_of("on", "off")) == "on",
+        guard=_read(environ, "MOCK_GUARD", _choice("on", "off")) == "on",
         user=_read(environ, "MOCK_USER", _user) if "MOCK_USER" in environ else None,
-        keep_net_admin=_read(environ, "MOCK_KEEP_NET_ADMIN", _one_of("0", "1")) == "1",
-        no_proxy=_read(environ, "MOCK_NO_PROXY", _one_of("extend", "keep")) == "extend",
+        keep_net_admin=_read(environ, "MOCK_KEEP_NET_ADMIN", _choice("0", "1")) == "1",
+        no_proxy=_read(environ, "MOCK_NO_PROXY", _choice("extend", "keep")) == "extend",
         log=log_of(environ),
     )
 
 
 def _services(environ: Mapping[str, str]) -> tuple[Service, ...]:
-    """Return the services, each with its mock; MOCK_HOSTNAME is required unless MOCK_ENDPOINTS gives each one."""
+    """Return the services with their mocks; MOCK_HOSTNAME is optional if MOCK_ENDPOINTS names every mock."""
     port = _read(environ, "MOCK_PORT", mock_address.parse_port)
 
     def mock() -> MockAddress:
@@ -72,16 +68,16 @@ def _services(environ: Mapping[str, str]) -> tuple[Service, ...]:
 
 
 def log_of(environ: Mapping[str, str]) -> str:
-    """Return MOCK_LOG; DetourError if it is not valid. It decides how errors of other settings are reported."""
-    return _read(environ, "MOCK_LOG", _one_of("text", "json", "quiet", "debug"))
+    """Return MOCK_LOG, which decides how errors in other settings are reported; DetourError if it is not valid."""
+    return _read(environ, "MOCK_LOG", _choice("text", "json", "quiet", "debug"))
 
 
 def unknown(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the MOCK_* variables that are no settings: typos, or another program's.
+    """Return the MOCK_* variables that are not settings.
 
-    Variables that Kubernetes derives from a Service are left out: one called mock-metadata gives every pod in its
-    namespace MOCK_METADATA_SERVICE_HOST, MOCK_METADATA_PORT_1338_TCP_ADDR and more (Kubernetes, "Accessing the
-    Service").
+    Variables that Kubernetes derives from a Service do not count: for a Service mock-metadata, every pod in its
+    namespace gets MOCK_METADATA_SERVICE_HOST, MOCK_METADATA_PORT_1338_TCP_ADDR and more (Kubernetes documentation,
+    "Accessing the Service").
     """
     names = [name for name in environ if name.startswith("MOCK_") and name not in BY_NAME]
     prefixes = [name.removesuffix("_SERVICE_HOST") for name in names if name.endswith("_SERVICE_HOST")]
@@ -90,7 +86,7 @@ def unknown(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def similar(name: str) -> str:
-    """Return a hint at the setting that an unknown name may be a typo of, or an empty string."""
+    """Return a hint at the setting that an unknown name resembles, or an empty string."""
     import difflib  # noqa: PLC0415  (costly to import; only a typo needs it)
 
     close = difflib.get_close_matches(name, BY_NAME, n=1, cutoff=0.8)
@@ -116,9 +112,9 @@ def _read(environ: Mapping[str, str], name: str, convert: Callable[[str], Chosen
         ) from None
 
 
-def _one_of(*words: str) -> Callable[[str], str]:
+def _choice(*values: str) -> Callable[[str], str]:
     def convert(text: str) -> str:
-        if text not in words:
+        if text not in values:
             raise BadValueError
         return text
 
@@ -130,11 +126,10 @@ def _timeout(text: str) -> float:
     parts = (whole, fraction) if point else (whole,)
     if not all(is_made_of(DIGITS, part, 99) for part in parts) or float(text) > MAX_TIMEOUT:
         raise BadValueError
-    return float(text) or FOREVER
+    return float(text) or float("inf")
 
 
 def _probe(text: str) -> str:
-    # Printable ASCII only: the path is sent in a request line as it is.
     if text not in ("on", "off") and not is_path(text):
         raise BadValueError
     return text

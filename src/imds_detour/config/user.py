@@ -1,4 +1,4 @@
-"""MOCK_USER: a user and perhaps a group, each a name or a number."""
+"""MOCK_USER: a user and an optional group, by name or number."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from imds_detour.text import DIGITS, is_made_of, quoted
 from imds_detour.value import Value
 
 MAX_ID = 2**32 - 2
-"""The last number of a user or group: the next one is -1, which setresuid(2) takes for "unchanged"."""
+"""The largest number of a user or group: setresuid(2) takes the next one, -1, for "unchanged"."""
 
 
 class UserSpec(Value):
-    """A user and perhaps a group, as the user of imds-detour wrote them."""
+    """A user and an optional group, as in MOCK_USER."""
 
     user: str
     group: str | None
@@ -20,7 +20,7 @@ class UserSpec(Value):
 
 
 def parse(text: str) -> UserSpec:
-    """Return the user in ``user[:group]``. Raises ValueError when it is not of that form; the text may say why."""
+    """Return the user in ``user[:group]``; ValueError if it is not valid, with a reason or an empty text."""
     user, colon, group = text.partition(":")
     for part in (user, group) if colon else (user,):
         if not part or ":" in part or not part.isprintable():
@@ -31,5 +31,5 @@ def parse(text: str) -> UserSpec:
 
 
 def parse_id(text: str) -> int | None:
-    """Return the number of a user or group, None if it is none. int() would also take "+1", " 1" and "1_0"."""
+    """Return the number of a user or group, None for a name. int() would also take "+1", " 1" and "1_0"."""
     return int(text) if is_made_of(DIGITS, text, 10) and int(text) <= MAX_ID else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from imds_detour.errors import DetourError
@@ -10,55 +11,53 @@ from imds_detour.redirect import LOCK_TIMEOUT
 from imds_detour.system import etc_hosts, routes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from imds_detour.firewall.base import Firewall
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Removed:
-    """What has been removed."""
+    """The result of a cleanup."""
 
-    rules: Mapping[str, int]  # how many rules each firewall had, by its name
-    names: bool  # whether /etc/hosts had lines of imds-detour
-    routes: int  # how many routes
-    failures: tuple[DetourError, ...]  # why something remains; empty if nothing does
+    rules: Counter[str] = field(default_factory=Counter)  # number of removed rules, by the firewall's name
+    names: bool = False  # whether lines in /etc/hosts were removed
+    routes: int = 0  # number of removed routes
+    failures: list[DetourError] = field(default_factory=list)  # the reasons why something remains
 
     def require_all(self) -> None:
-        """Raise a DetourError that names everything that remains, if anything does."""
+        """Raise a DetourError with all reasons and remedies if something remains."""
         if self.failures:
-            reasons = "; ".join(error.reason for error in self.failures)
+            reasons = dict.fromkeys(error.reason for error in self.failures)
             remedies = dict.fromkeys(error.remedy for error in self.failures if error.remedy)
-            raise DetourError(self.failures[0].step, reasons, "; ".join(remedies))
+            raise DetourError(self.failures[0].step, "; ".join(reasons), "; ".join(remedies))
 
 
 def clean_up(firewalls: Iterable[Firewall]) -> Removed:
-    """Remove redirects, guard, host names and routes, in this order: half removed is closed, not open.
+    """Remove redirects, guard, host names and routes, in this order: what is half removed is closed, not open.
 
-    A failure does not keep the rest from being removed, except one of a firewall whose guard would then remain alone.
+    After a failure the rest is removed too, but no guard whose redirects remain.
     """
-    rules: dict[str, int] = {}
-    failures: list[DetourError] = []
+    removed = Removed()
     for firewall in firewalls:
         try:
-            rules[firewall.name] = sum(len(firewall.apply(table, (), LOCK_TIMEOUT)) for table in ("nat", "filter"))
+            for table in ("nat", "filter"):
+                removed.rules[firewall.name] += len(firewall.apply(table, (), LOCK_TIMEOUT))
         except DetourError as error:
-            failures.append(error)
-    names = False
+            removed.failures.append(error)
     try:
-        names = etc_hosts.remove()
+        removed.names = etc_hosts.remove()
     except DetourError as error:
-        failures.append(error)
-    removed = 0
+        removed.failures.append(error)
     try:
         installed = routes.installed_routes()
     except DetourError as error:
-        failures.append(error)
-        installed = ()
+        removed.failures.append(error)
+        return removed
     for route in installed:
         try:
             routes.remove(route)
-            removed += 1
+            removed.routes += 1
         except DetourError as error:
-            failures.append(error)
-    return Removed(rules, names, removed, tuple(failures))
+            removed.failures.append(error)
+    return removed

@@ -1,6 +1,6 @@
-"""Look the user of MOCK_USER up in passwd(5) and group(5), by the rules of Dockerfile's USER.
+"""Look up the user of MOCK_USER in passwd(5) and group(5), by the rules of USER in a Dockerfile.
 
-The files are read here and not by the C library, whose name service plug-ins may be missing or of another libc.
+The C library could not: its name service plug-ins may be missing, or belong to another libc.
 """
 
 from __future__ import annotations
@@ -22,24 +22,23 @@ ROOTS_HOME = "/root"
 
 
 class Account(Value):
-    """The numbers and the home of a user."""
+    """A user's numbers and home directory."""
 
-    uid: int  # the user's number
-    gid: int  # the number of the group
-    groups: tuple[int, ...]  # the supplementary groups, sorted, with ``gid``
-    home: str  # the home directory; ``/`` for a user without an entry, as in container engines
+    uid: int  # number of the user
+    gid: int  # number of the group
+    groups: tuple[int, ...]  # supplementary groups, sorted, with ``gid``
+    home: str  # home directory; ``/`` for a user without an entry, as in container engines
 
     def __str__(self) -> str:
         return f"{self.uid}:{self.gid}"
 
 
 def find(spec: UserSpec, passwd: str | None, group: str | None) -> Account:
-    """Return the account of a user.
+    """Return the account of a user; DetourError if a name has no entry.
 
-    A name comes before a number. A number needs no entry; its group is then 0 unless one is given. Supplementary
-    groups are those whose line names the user; a given group replaces them all.
-
-    ``passwd`` and ``group`` are the files' texts, None without a file. Raises DetourError when a name has no entry.
+    Digits are looked up as a name first. A number needs no entry; its default group is 0. Supplementary groups are
+    those whose line names the user; a group in ``spec`` replaces them all. ``passwd`` and ``group`` are the texts of
+    the files, None without a file.
     """
     users = list(_entries(passwd, USER_FIELDS))
     number = parse_id(spec.user)
@@ -58,7 +57,7 @@ def find(spec: UserSpec, passwd: str | None, group: str | None) -> Account:
 
 
 def home_variable(account: Account, passwd: str | None, home: str | None) -> dict[bytes, bytes | None]:
-    """Return the change of HOME for a user's process: to the user's own if it still is root's, otherwise none."""
+    """Return the new HOME of a user's process if ``home`` is root's, otherwise nothing."""
     roots = {ROOTS_HOME, *(entry[5] for entry in _entries(passwd, USER_FIELDS) if int(entry[2]) == 0)}
     if account.uid == 0 or home not in roots:
         return {}
@@ -73,7 +72,7 @@ def _group(name: str, groups: list[list[str]], text: str | None) -> int:
 
 
 def _entries(text: str | None, fields: int) -> Iterator[list[str]]:
-    """Yield the fields of each line, without comments, NIS markers (``+``) and lines without proper numbers."""
+    """Yield the fields of the lines, without comments, NIS markers (``+``) and lines without valid numbers."""
     for line in (text or "").split("\n"):
         entry = line.split(":")
         numbers = entry[2:4] if fields == USER_FIELDS else entry[2:3]
@@ -84,7 +83,7 @@ def _entries(text: str | None, fields: int) -> Iterator[list[str]]:
 def _unknown(kind: str, name: str, path: str, text: str | None) -> DetourError:
     numbers = "give numbers, which need no entry: MOCK_USER=uid:gid"
     if text is None:
-        return DetourError("user", f"MOCK_USER: no {kind} {quoted(name)}: there is no {path} here", numbers)
+        return DetourError("user", f"MOCK_USER: no {kind} {quoted(name)}: there is no {path}", numbers)
     tool = "useradd" if kind == "user" else "groupadd"
     return DetourError(
         "user",

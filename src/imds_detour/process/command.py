@@ -1,4 +1,4 @@
-"""The app's command: find its program as execvp(3) does, and explain why the kernel refuses one."""
+"""The app's command: find its program as execvp(3) does, and explain a refusal by the kernel."""
 
 from __future__ import annotations
 
@@ -15,33 +15,32 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DEFAULT_PATH = "/bin:/usr/bin"
-"""Where execvp(3) looks when PATH is not set (glibc's confstr _CS_PATH)."""
+"""The folders of execvp(3) without PATH (glibc's confstr _CS_PATH)."""
 BINPRM_BUF_SIZE = 256
-"""linux/binfmts.h: the bytes of a file that the kernel looks at."""
+"""linux/binfmts.h: the kernel recognises a program by so many bytes."""
 
 
 class Command(Value):
     """A command whose program exists."""
 
-    argv: tuple[bytes, ...]  # as the user wrote it, byte by byte
-    program: bytes  # the file to execute
+    argv: tuple[bytes, ...]  # arguments, byte by byte as the user wrote them
+    program: bytes  # file to execute
 
 
 def find(arguments: Sequence[str], path: str | None) -> Command:
     """Find the program of a command, by the rules of execvp(3).
 
-    One leading ``--`` of the arguments is dropped. ``path`` is the value of PATH, or None if it is not set.
-
-    Raises DetourError with status 125 without a command, 127 if the program is not found, 126 if it cannot be executed.
+    A leading ``--`` is dropped. ``path`` is PATH, None if it is not set. Raises DetourError with status 125 without a
+    command, 127 if the program is not found, and 126 if it cannot be executed.
     """
-    words = arguments[1:] if arguments[:1] == ["--"] else arguments
-    if not words:
+    argv = arguments[1:] if arguments[:1] == ["--"] else arguments
+    if not argv:
         raise DetourError(
             "command",
             "no command to run",
             "put it after imds-detour, in CMD, or in Compose's `command:` (`entrypoint:` discards the image's CMD)",
         )
-    name = words[0]
+    name = argv[0]
     folders = [""] if "/" in name else (DEFAULT_PATH if path is None else path).split(":")
     refused: DetourError | None = None
     for folder in folders if name else ():
@@ -51,7 +50,7 @@ def find(arguments: Sequence[str], path: str | None) -> Command:
         except (FileNotFoundError, NotADirectoryError):
             continue
         if not obstacle:
-            return Command(tuple(os.fsencode(word) for word in words), program)
+            return Command(tuple(os.fsencode(argument) for argument in argv), program)
         refused = refused or _cannot_execute(program, obstacle)
     if refused:
         raise refused
@@ -65,9 +64,9 @@ def find(arguments: Sequence[str], path: str | None) -> Command:
 
 
 def _obstacle(program: bytes) -> str:
-    """Return why a file cannot be executed; an empty string if no reason can be seen.
+    """Return a reason why a file cannot be executed, or an empty string.
 
-    Raises FileNotFoundError when there is no such file; NotADirectoryError: when there cannot be one.
+    A file that does not exist is a FileNotFoundError or a NotADirectoryError.
     """
     try:
         mode = os.stat(program).st_mode
@@ -79,7 +78,7 @@ def _obstacle(program: bytes) -> str:
         return "it is a directory"
     if not stat.S_ISREG(mode):
         return "it is not a regular file"
-    # The second uses the capabilities of a user other than root, as exec does; old seccomp filters refuse it.
+    # The second call uses capabilities, as exec does; old seccomp filters refuse it.
     if os.access(program, os.X_OK) or os.access(program, os.X_OK, effective_ids=True):
         return ""
     if os.statvfs(program).f_flag & os.ST_NOEXEC:
@@ -97,33 +96,33 @@ def _cannot_execute(program: bytes, reason: str) -> DetourError:
 
 
 def is_text(program: bytes) -> bool:
-    """Whether a file that the kernel does not recognise may be a script without "#!"; a binary file is none."""
+    """Whether a file that the kernel does not recognise may be a script without "#!", and not a binary file."""
     head = _head(program)
     return not head.startswith(b"\x7fELF") and b"\0" not in head.partition(b"\n")[0]
 
 
 def explain(program: bytes, error: OSError, *, by_shell: bool = False) -> DetourError:
-    """Return the error when execve(2) refuses a program: with status 126, or 127 if a file is missing.
+    """Return the error for a refusal by execve(2): with status 126, or 127 if a file is missing.
 
-    ``by_shell`` is whether the error is about /bin/sh, which was to run the program.
+    ``by_shell`` is whether /bin/sh was executed to run the program.
     """
     if by_shell:
         return _cannot_execute(program, f"it has no `#!` line, and /bin/sh cannot run it: {words(error)}")
     cannot = f"cannot execute {_shown(program)}"
     interpreter = _interpreter(program)
     if error.errno == errno.ENOENT and interpreter:
-        reason = f"{cannot}: its interpreter {_shown(interpreter)} is not there"
+        reason = f"{cannot}: its interpreter {_shown(interpreter)} does not exist"
         if interpreter.endswith(b"\r"):
-            remedy = "its lines end as on Windows (\\r\\n): convert it, for example by `sed -i 's/\\r$//'`"
+            remedy = "it has Windows line endings (\\r\\n): convert it, for example with `sed -i 's/\\r$//'`"
         else:
             remedy = "correct its first line, or install it"
         return DetourError("command", reason, remedy, status=STATUS_NOT_FOUND)
     if error.errno == errno.ENOENT:
-        reason = f"{cannot}: it, or the loader that it is linked to, is not there"
+        reason = f"{cannot}: it, or its dynamic loader, does not exist"
         return DetourError("command", reason, "was it built for another libc?", status=STATUS_NOT_FOUND)
     if error.errno == errno.ENOEXEC:
         machine = os.uname().machine
-        reason = f"it is no program for this machine ({machine}): was the image built for another platform?"
+        reason = f"it is not a program for this machine ({machine}): was the image built for another platform?"
         return _cannot_execute(program, reason)
     subject = f"its interpreter {_shown(interpreter)}: " if interpreter else ""
     return _cannot_execute(program, subject + words(error))
@@ -132,7 +131,7 @@ def explain(program: bytes, error: OSError, *, by_shell: bool = False) -> Detour
 def _interpreter(program: bytes) -> bytes:
     """Return the interpreter in a "#!" line, as the kernel reads it; empty without such a line.
 
-    An interpreter may be a script too: then the kernel misses the last one of the chain.
+    An interpreter may be a script with an interpreter, and so on. It is the last one that does not exist.
     """
     interpreter = b""
     for _ in range(5):  # linux/fs/exec.c: after that many it fails with ELOOP

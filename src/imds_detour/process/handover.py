@@ -1,6 +1,6 @@
-"""Exit on stop signals until the app runs, and then become the app, with the process as it was at the start.
+"""Exit on stop signals until the app starts, and then become the app in a process as it was at the start.
 
-Imports next to nothing: PID 1 ignores a stop signal that comes before the handlers are set.
+It has few imports, because PID 1 loses stop signals until the handlers are installed.
 """
 
 from __future__ import annotations
@@ -20,31 +20,23 @@ if TYPE_CHECKING:
     from imds_detour.process.command import Command
 
 STOPS = frozenset(
-    {
-        signal.SIGHUP,
-        signal.SIGINT,
-        signal.SIGQUIT,
-        signal.SIGUSR1,
-        signal.SIGUSR2,
-        signal.SIGTERM,
-        *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
-    }
-)
-"""Signals that end a process by default and that people send. PID 1 without handlers ignores them."""
+    (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
+) | frozenset(range(signal.SIGRTMIN, signal.SIGRTMAX + 1))
+"""Signals that people send to end a process. PID 1 without handlers ignores them."""
 IGNORED_BY_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
-"""Signals that the interpreter ignores at its start, and that an app would then ignore too."""
+"""Signals that the interpreter ignores from its start; an app would inherit that."""
 RESERVED = frozenset({32, 33})
-"""Signals that glibc reserves (nptl: SIGCANCEL, SIGSETXID): it hides them, and unblocks them with the first thread."""
+"""Signals of glibc (nptl: SIGCANCEL, SIGSETXID): it hides them, and unblocks them at the first thread."""
 SYS_RT_SIGPROCMASK = {("x86_64", 8): 14, ("aarch64", 8): 135}
 """System call numbers by machine and pointer size in bytes (asm/unistd_64.h, asm-generic/unistd.h)."""
 LAUNCHED = "--launched="
-"""The argument by which a launcher that blocked the stop signals passes the masks before that; see Inherited."""
-FEW_COLLECTIONS = 100_000
-"""New objects before Python looks for garbage. A start makes fewer, and leaves them all."""
+"""The argument in which a launcher passes the signal masks that it was started with; see Inherited."""
+GC_THRESHOLD = 100_000
+"""New objects between two garbage collections. A start makes fewer."""
 
 
 class Inherited:
-    """The signal masks that this process was started with, which the app gets: numbers of signals."""
+    """The numbers of the signals that were blocked and ignored when this process started, for the app."""
 
     __slots__ = ("blocked", "ignored")
 
@@ -54,13 +46,13 @@ class Inherited:
 
     @classmethod
     def from_argument(cls, argument: str) -> Inherited:
-        """Read ``--launched=BLOCKED:IGNORED``, both as masks in /proc/self/status: 16 digits, signal n is bit n-1."""
+        """Read ``--launched=BLOCKED:IGNORED``: masks as in /proc/self/status, 16 digits, signal n is bit n-1."""
         blocked, ignored = argument.removeprefix(LAUNCHED).split(":")
         return cls(_numbers(blocked), _numbers(ignored))
 
     @classmethod
     def from_process(cls) -> Inherited:
-        """Read the masks of this process. Whether SIGPIPE and SIGXFSZ were ignored before Python, is unknown."""
+        """Read the masks of this process. It cannot show whether SIGPIPE and SIGXFSZ were ignored before Python."""
         ignored = {number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN}
         return cls(signal.pthread_sigmask(signal.SIG_BLOCK, ()), ignored - IGNORED_BY_PYTHON)
 
@@ -75,7 +67,7 @@ def _numbers(mask: str) -> list[int]:
 
 
 def install_stop_handlers(inherited: Inherited) -> None:
-    """Exit with status 128+n on a stop signal, also on a pending one. Signals that are ignored stay ignored."""
+    """Exit with status 128+n on a stop signal, also on a pending one. Ignored signals stay ignored."""
     for number in STOPS - inherited.ignored:
         signal.signal(number, _stop)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS - inherited.blocked)
@@ -86,12 +78,11 @@ def _stop(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def start_stop_thread() -> None:
-    """Let a thread act on stop signals too. Fork before that.
+    """Start a thread that exits on stop signals too. Fork before that.
 
-    Python's handlers run between two instructions of Python. If a signal comes just before the main thread begins to
-    wait for a reply, Python notes it, and runs the handler when the wait is over, perhaps ten seconds later. Python
-    also writes such a signal to a pipe, and the thread waits at its other end. Without a thread or a descriptor, only
-    the handlers act.
+    Python's handlers run between two instructions. If a signal comes just before the main thread waits for a reply,
+    its handler runs after the wait. Python also writes the signal to a pipe, which the thread reads. If no thread or
+    descriptor is left, the handlers have to do.
     """
     try:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -105,77 +96,73 @@ def start_stop_thread() -> None:
 def _await_stop(reader: int) -> None:
     try:
         number = os.read(reader, 1)[0]
-    except OSError:  # forbidden, by a seccomp filter perhaps: only the handlers act
+    except OSError:  # a seccomp filter may forbid it
         return
     _stop(number, None)
 
 
 def raise_gc_threshold() -> None:
-    """Let Python look for garbage less often (bench/NOTES.md)."""
-    gc.set_threshold(FEW_COLLECTIONS)
+    """Collect garbage less often; see bench/NOTES.md."""
+    gc.set_threshold(GC_THRESHOLD)
 
 
 def hold_closed_streams() -> None:
-    """Keep 0, 1 and 2 from being used for other files if they are closed; at exec they are closed again."""
+    """Open closed descriptors 0, 1 and 2, so that no file gets these numbers; exec closes them."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            # Takes the lowest free number, which is this one. O_PATH: reading and writing fail, as on a closed one.
+            # It gets the lowest free number, this one. O_PATH: reads and writes fail, as on a closed descriptor.
             os.open("/", os.O_PATH | os.O_CLOEXEC)
 
 
 def changed_by_python() -> dict[bytes, bytes | None]:
-    """Return what undoes the LC_CTYPE that the interpreter sets under the C locale (PEP 538)."""
-    now = os.environb.get(b"LC_CTYPE")
+    """Return the original LC_CTYPE, which the interpreter changes in the C locale (PEP 538)."""
     try:
         with open("/proc/self/environ", "rb") as environ:
             entries = environ.read().split(b"\0")
     except OSError:
         return {}
-    before = next((entry[9:] for entry in entries if entry.startswith(b"LC_CTYPE=")), None)
-    return {} if before == now else {b"LC_CTYPE": before}
+    original = next((entry[9:] for entry in entries if entry.startswith(b"LC_CTYPE=")), None)
+    return {} if original == os.environb.get(b"LC_CTYPE") else {b"LC_CTYPE": original}
 
 
-def relaunch(interpreter: str, *words: str) -> NoReturn:
-    """Replace this interpreter by another one, without losing a stop signal.
+def relaunch(interpreter: str, option: str, script: str, *arguments: str) -> NoReturn:
+    """Replace this interpreter by another one without losing a stop signal.
 
-    It gets ``words[0]``, ``words[1]``, the ``--launched=`` argument, and the other words.
+    Its script gets the ``--launched=`` argument and then these arguments.
     """
     inherited = Inherited.from_process()
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     _apply(changed_by_python())
-    option, script, *command = words
-    os.execv(interpreter, (interpreter, option, script, inherited.argument(), *command))  # noqa: S606  (no shell)
+    os.execv(interpreter, (interpreter, option, script, inherited.argument(), *arguments))  # noqa: S606  (no shell)
 
 
 def become(app: Command, inherited: Inherited, changes: Mapping[bytes, bytes | None]) -> NoReturn:
-    """Replace this process by the app. No handler, mask, descriptor or variable of imds-detour remains.
+    """Replace this process by the app, without handlers, masks, descriptors or variables of imds-detour.
 
-    The app gets the inherited signal masks and the changed variables; None unsets one. All other entries of the
-    environment stay byte by byte, also those that a dictionary cannot hold. Raises DetourError with status 126 or 127
-    when the kernel refuses the program.
+    ``changes`` are the app's new variables; None unsets one. All other entries of the environment stay byte by byte,
+    even those that a dictionary cannot hold. A program that the kernel refuses is a DetourError with status 126 or 127.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     _apply(changes)
     for number in (STOPS | IGNORED_BY_PYTHON) - inherited.ignored:
         signal.signal(number, signal.SIG_DFL)
     _clear_sigchld()
-    # The handlers have acted on stops before the block. Those that are pending now are acted on here, as late as
-    # possible: PID 1 with default actions would lose them when they are unblocked. Signals that were blocked at the
-    # start may wait for the app.
-    blocked_here = STOPS - inherited.blocked
-    for number in signal.sigpending() & blocked_here - inherited.ignored:
+    # A stop signal that is pending now must not be lost, but PID 1 with default actions would lose it at the unblock.
+    # One that was blocked at the start stays pending for the app.
+    newly_blocked = STOPS - inherited.blocked
+    for number in signal.sigpending() & newly_blocked - inherited.ignored:
         _stop(number, None)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked_here)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, newly_blocked)
     if reserved := RESERVED & inherited.blocked:
         _block_reserved(reserved)
     _execute(app.program, app.argv)
 
 
 def _block_reserved(reserved: frozenset[int]) -> None:
-    """Block signals that libc hides, by the system call. On a machine without a known number they stay unblocked."""
-    import ctypes  # noqa: PLC0415  (costly to import; next to no start needs it)
+    """Block signals that libc hides, by the system call, where its number is known."""
+    import ctypes  # noqa: PLC0415  (costly to import; few starts need it)
 
     mask = ctypes.c_uint64(sum(1 << number - 1 for number in reserved))
     if call := SYS_RT_SIGPROCMASK.get((os.uname().machine, ctypes.sizeof(ctypes.c_void_p))):
@@ -187,11 +174,11 @@ def _apply(changes: Mapping[bytes, bytes | None]) -> None:
         if value is None:
             os.unsetenv(name)
         else:
-            os.putenv(name, value)  # not os.environ, which is a copy: exec uses the C library's
+            os.putenv(name, value)  # exec uses the C library's environment, not os.environ
 
 
 def _clear_sigchld() -> None:
-    """Clear the SIGCHLD of the helpers if it came blocked and is pending, unless the app has children."""
+    """Clear a pending SIGCHLD of the helpers, which was blocked at the start, unless the app has children."""
     if signal.SIGCHLD in signal.sigpending():
         try:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)

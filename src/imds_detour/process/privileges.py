@@ -1,4 +1,4 @@
-"""Drop NET_ADMIN, so that the app can neither undo the redirect nor get the capability back."""
+"""Drop NET_ADMIN: the app cannot undo the redirect, and cannot get the capability back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, PR_CAP_AMBIENT_CLEAR_ALL = 47, 3, 4
 SYS_SETUID = {("x86_64", 8): 105, ("aarch64", 8): 146}
 """System call numbers by machine and pointer size in bytes (asm/unistd_64.h, asm-generic/unistd.h)."""
 CAPABILITY_VERSION_3 = 0x20080522
-"""linux/capability.h: two 32-bit words a set."""
+"""linux/capability.h: two 32-bit words per set."""
 NET_ADMIN_NUMBER = NET_ADMIN.bit_length() - 1
 
 
@@ -28,15 +28,11 @@ class _Data(ctypes.Structure):
 
 
 def drop_net_admin() -> bool:
-    """Remove NET_ADMIN, and nothing else, from every capability set, and check that.
+    """Remove NET_ADMIN, and nothing else, from every capability set; DetourError if the app could still get it.
 
-    For root, execve() fills the permitted set from the bounding set, so that set counts most. Changing it takes
-    SETPCAP. Without SETPCAP, no_new_privs has the same effect on NET_ADMIN, and side effects.
-
-    Returns:
-        Whether no_new_privs had to be set: the app's set-uid programs then run without their privilege.
-
-    Raises DetourError when the app could still get the capability.
+    For root, execve() fills the permitted set from the bounding set. A change of the bounding set needs SETPCAP.
+    Without SETPCAP, no_new_privs has the same effect on NET_ADMIN. Return whether it is set: set-uid programs then give
+    the app no privileges.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, NET_ADMIN_NUMBER, 0, 0)
@@ -45,16 +41,17 @@ def drop_net_admin() -> bool:
     if not bounded and libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise DetourError("privileges", f"cannot drop NET_ADMIN: {os.strerror(ctypes.get_errno())}", _REMEDY)
     bounding_counts = bounded or libc.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1
-    left = [name for name, mask in sets().items() if mask & NET_ADMIN and (bounding_counts or name != "CapBnd")]
-    if left:
-        raise DetourError("privileges", f"NET_ADMIN is still in {', '.join(left)} after dropping it", _REMEDY)
+    remaining = [name for name, mask in sets().items() if mask & NET_ADMIN and (bounding_counts or name != "CapBnd")]
+    if remaining:
+        reason = f"NET_ADMIN is still in {', '.join(remaining)} after dropping it"
+        raise DetourError("privileges", reason, _REMEDY)
     return not bounded
 
 
 def drop_own_capabilities() -> None:
-    """Remove every capability from the effective, permitted and ambient sets, as for a user other than root.
+    """Clear the effective, permitted and ambient sets, as for a user other than root.
 
-    The bounding set stays, so that set-uid programs work as for any user, and so does the inheritable set.
+    The bounding and inheritable sets stay, so set-uid programs work as for any user.
     """
     libc = ctypes.CDLL(None)
     libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
@@ -62,7 +59,7 @@ def drop_own_capabilities() -> None:
 
 
 def can_become_root() -> bool:
-    """Try to become root. Not by libc if possible: it makes all threads try, and aborts if they differ."""
+    """Try to become root, by the system call: libc's setuid() changes all threads, and aborts if they differ."""
     if call := SYS_SETUID.get((os.uname().machine, ctypes.sizeof(ctypes.c_void_p))):
         return bool(ctypes.CDLL(None).syscall(call, 0) == 0)
     try:
@@ -73,7 +70,7 @@ def can_become_root() -> bool:
 
 
 def _lower(libc: ctypes.CDLL, mask: int, *names: str) -> None:
-    """Leave in these sets only the capabilities in a mask. The caller checks the result."""
+    """Keep only the capabilities in a mask in these sets. The caller checks the result."""
     header = _Header(CAPABILITY_VERSION_3, 0)
     data = (_Data * 2)()
     if libc.capget(ctypes.byref(header), data) == 0:

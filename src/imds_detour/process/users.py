@@ -1,4 +1,4 @@
-"""Become the user of MOCK_USER: found before anything is changed, switched to at the very end, with no way back."""
+"""Become the user of MOCK_USER: check it before any change, and switch to it last."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REMEDY = "add SETUID and SETGID: in Compose `cap_add: [NET_ADMIN, SETGID, SETUID
 
 
 def prepare(spec: UserSpec) -> Account:
-    """Return the user's account, if this process may switch to it."""
+    """Return the user's account; DetourError if it is unknown, or this process may not switch to it."""
     account = accounts.find(spec, _text(PASSWD), _text(GROUP))
     required = {capabilities.SETUID: os.getuid() != account.uid, capabilities.SETGID: not _has_groups(account)}
     effective = capabilities.effective()
@@ -34,10 +34,9 @@ def home_variable(account: Account, home: str | None) -> dict[bytes, bytes | Non
 
 
 def switch(account: Account) -> tuple[int, ...]:
-    """Become another user, with no way back, and check what the kernel shows.
+    """Become another user for good; DetourError if the kernel refuses, or shows another user, group or capability.
 
-    Returns:
-        The standard streams that could not be given to the user, who cannot reopen them by /dev/stdout.
+    Return the standard streams that the user does not own, and so cannot reopen by /dev/stdout.
     """
     kept = _give_streams(account.uid)
     try:
@@ -49,7 +48,7 @@ def switch(account: Account) -> tuple[int, ...]:
         raise DetourError("user", f"cannot become {account}: {words(error)}", _remedy(error)) from None
     if account.uid != 0:
         privileges.drop_own_capabilities()
-    _verify(account, back=account.uid != 0 and privileges.can_become_root())
+    _verify(account, reversible=account.uid != 0 and privileges.can_become_root())
     return kept
 
 
@@ -68,10 +67,10 @@ def _has_groups(account: Account) -> bool:
 
 
 def _give_streams(uid: int) -> tuple[int, ...]:
-    """Give the user the pipes and terminals at 0, 1 and 2 that this user owns, so that it can open /dev/stdout.
+    """Make the user the owner of this user's pipes and terminals at 0, 1 and 2; return those that stay.
 
-    A container engine does so for Dockerfile's USER. Files and devices stay as they are: a volume's file or /dev/null
-    outlives the container, or is shared. The group stays (tty for a terminal).
+    A container engine does so for USER in a Dockerfile, so that the app can open /dev/stdout. Files and devices stay:
+    a file in a volume or /dev/null is shared, or outlives the container. The group stays (tty for a terminal).
     """
     kept = []
     for number in (0, 1, 2):
@@ -85,15 +84,15 @@ def _give_streams(uid: int) -> tuple[int, ...]:
     return tuple(kept)
 
 
-def _verify(account: Account, *, back: bool) -> None:
-    """Check user, groups and capabilities; ``back`` is whether the process could become root again."""
+def _verify(account: Account, *, reversible: bool) -> None:
+    """Raise a DetourError if user, groups or capabilities are wrong, or the process could become root again."""
     wrong = [
         name
         for name, right in {
             "user": os.getresuid() == (account.uid,) * 3,
             "groups": _has_groups(account),
             "capabilities": account.uid == 0 or not any(capabilities.sets()[name] for name in _OWN_SETS),
-            "way back to root": not back,
+            "can become root again": not reversible,
         }.items()
         if not right
     ]
@@ -107,4 +106,4 @@ _OWN_SETS = ("CapPrm", "CapEff", "CapAmb")
 def _remedy(error: OSError) -> str:
     if isinstance(error, PermissionError):
         return REMEDY
-    return "a rootless engine maps some numbers only (/proc/self/uid_map); take one of those"
+    return "a rootless engine maps some numbers only (/proc/self/uid_map); use one of them"

@@ -1,1 +1,1 @@
-"""What the kernel and /etc say: addresses, routes, namespaces, capabilities, hosts."""
+"""The kernel and /etc: netlink, routes, namespaces, capabilities, host names."""

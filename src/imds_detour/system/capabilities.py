@@ -1,4 +1,4 @@
-"""Linux capabilities of this process, as the kernel shows them."""
+"""The Linux capabilities of this process."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ START_AS_ROOT = (
     "start as root with `cap_add: [NET_ADMIN]` (no `USER` in the Dockerfile, no `user:` in Compose) and let MOCK_USER="
     "{uid} make the app that user; or use the sidecar, which needs no change to the app"
 )
-"""For a user other than root: a container engine gives added capabilities to root only."""
+"""Container engines give added capabilities to root only."""
 
 
 def effective() -> int:
-    """Return the effective set as a bit mask (proc(5), CapEff)."""
+    """Return the effective set as a bit mask; DetourError if /proc is hidden."""
     return sets()["CapEff"]
 
 
 def within_reach(capability: int) -> bool:
-    """Whether this process, or a program that it executes, can get the capability; DetourError if /proc is hidden."""
+    """Whether this process or a program that it executes can get a capability; DetourError if /proc is hidden."""
     return any(mask & capability for mask in sets().values())
 
 
 def sets() -> dict[str, int]:
-    """Return the five sets, CapInh, CapPrm, CapEff, CapBnd and CapAmb, as bit masks."""
+    """Return CapInh, CapPrm, CapEff, CapBnd and CapAmb (proc(5)) as bit masks; DetourError if /proc is hidden."""
     try:
         with open(STATUS, "rb") as status:
             lines = status.read().decode("ascii", "replace").splitlines()
     except OSError as error:
         reason = f"cannot see this process's capabilities: {STATUS}: {words(error)}"
-        raise DetourError("privileges", reason, "let the container have a /proc of its own") from None
+        raise DetourError("privileges", reason, "give the container its own /proc") from None
     return {
         name: int(mask, 16) for name, _, mask in (line.partition(":\t") for line in lines) if name.startswith("Cap")
     }

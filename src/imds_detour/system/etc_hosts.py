@@ -1,4 +1,4 @@
-"""/etc/hosts: the host names that some SDKs use for their metadata service, each in a line that ends with a mark."""
+"""/etc/hosts: marked lines with the host names that some SDKs use for their metadata service."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 PATH = "/etc/hosts"
 MARK = "# imds-detour"
-"""The end of every line that imds-detour adds; hosts(5) allows a comment there."""
+"""The end of every line that imds-detour adds: a comment (hosts(5))."""
 
 
 def addresses_of(name: str) -> tuple[Address, ...]:
-    """Return the addresses that the file has for a name; none if it cannot be read."""
+    """Return the addresses of a name in the file; none if it cannot be read."""
     try:
         with open(PATH, encoding="utf-8", errors="replace") as file:
             entries = [_entry(line) for line in file]
@@ -37,9 +37,9 @@ def addresses_of(name: str) -> tuple[Address, ...]:
 
 
 def with_names(text: str, names: Names) -> str:
-    """Return a hosts file's text with a marked line for each address, and no others.
+    """Return a hosts file's text with a marked line for each address, and without other marked lines.
 
-    They come first, for the first line counts. An address whose names lead to it already gets none.
+    Marked lines come first, because the first entry of a name counts. Names that have the address already need none.
     """
     others = without_marked(text)
     lines = [
@@ -61,21 +61,21 @@ def marked(text: str) -> str:
 
 
 def add(names: Names) -> Callable[[], None] | None:
-    """Let names lead to addresses. Return what puts back the marked lines before, or None if nothing has changed.
+    """Give these names these addresses. Return a function that restores the file, or None if nothing has changed.
 
-    The returned function raises DetourError when it cannot write.
+    Both raise DetourError if the file cannot be written.
     """
     if not names:
         return None
-    before: list[str] = []
+    replaced: list[str] = []
 
     def change(text: str) -> str:
-        before.append(marked(text))
+        replaced.append(marked(text))
         return with_names(text, names)
 
-    def put_back() -> None:
+    def restore() -> None:
         try:
-            _rewrite(lambda text: "".join(before) + without_marked(text))
+            _rewrite(lambda text: "".join(replaced) + without_marked(text))
         except OSError as error:
             raise _unwritable(error) from None
 
@@ -83,9 +83,9 @@ def add(names: Names) -> Callable[[], None] | None:
         changed = _rewrite(change)
     except OSError as error:
         remaining = ""
-        if before:
+        if replaced:
             try:
-                put_back()
+                restore()
             except DetourError as second:
                 remaining = f"; {second.reason}"
         entries = ", ".join(f'"{name}:{address}"' for address, aliases in names.items() for name in _required(aliases))
@@ -93,16 +93,13 @@ def add(names: Names) -> Callable[[], None] | None:
         raise DetourError(
             "hosts",
             f"cannot write {PATH}, and SDKs use the name {first}: {error.strerror or error}{remaining}",
-            f"let the container have the name from the start: in Compose `extra_hosts: [{entries}]`",
+            f"add the name to the container: in Compose `extra_hosts: [{entries}]`",
         ) from None
-    return put_back if changed else None
+    return restore if changed else None
 
 
 def remove() -> bool:
-    """Remove the marked lines; return whether there were any.
-
-    Raises DetourError when there are some and the file cannot be changed; they remain.
-    """
+    """Remove the marked lines, and return whether there were any; DetourError if they remain."""
     try:
         with open(PATH, encoding="utf-8", errors="surrogateescape", newline="") as file:
             if not marked(file.read()):
@@ -110,7 +107,7 @@ def remove() -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        reason = f"cannot read {PATH}, where lines of imds-detour may be: {words(error)}"
+        reason = f"cannot read {PATH}, which may have lines of imds-detour: {words(error)}"
         raise DetourError("hosts", reason, f"make {PATH} readable and try again") from None
     try:
         return _rewrite(without_marked)
@@ -120,21 +117,19 @@ def remove() -> bool:
 
 def _unwritable(error: OSError) -> DetourError:
     remedy = f"remove the lines that end with `{MARK}` by hand, or make {PATH} writable and try again"
-    return DetourError("hosts", f"cannot write {PATH}, and lines of imds-detour are in it: {words(error)}", remedy)
+    return DetourError("hosts", f"cannot write {PATH}, which has lines of imds-detour: {words(error)}", remedy)
 
 
 def _required(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names without those that end with a dot; SDKs that use those try the others too."""
+    """Return the names that do not end with a dot. SDKs that use a dot try the name without it too."""
     return tuple(name for name in names if not name.endswith("."))
 
 
 def _has(text: str, address: Address, names: tuple[str, ...]) -> bool:
-    """Whether the first entry for each of the names leads to the address."""
+    """Whether the first entry of every name has the address."""
     entries = [_entry(line) for line in text.splitlines()]
-    for name in _required(names):
-        if next((entry[0] for entry in entries if name in entry[1:]), "") != str(address):
-            return False
-    return True
+    firsts = (next((entry[0] for entry in entries if name in entry[1:]), "") for name in _required(names))
+    return all(first == str(address) for first in firsts)
 
 
 def _is_marked(line: str) -> bool:
@@ -146,28 +141,28 @@ def _entry(line: str) -> list[str]:
 
 
 def _rewrite(change: Callable[[str], str]) -> bool:
-    """Change the file in place, for Docker mounts it and it cannot be replaced; return whether it changed."""
+    """Change the file in place, because a mounted file cannot be replaced; return whether it changed."""
     with open(PATH, encoding="utf-8", errors="surrogateescape", newline="") as file:
         text = file.read()
     if (changed := change(text)) == text:
         return False
-    before, after = (version.encode("utf-8", "surrogateescape") for version in (text, changed))
+    old, new = (version.encode("utf-8", "surrogateescape") for version in (text, changed))
     handle = os.open(PATH, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        # The part that needs room comes first: on a full disk the file stays as it was. A reader may see lines twice.
+        # First write what makes the file longer: on a full disk it stays as it was. A reader may see lines twice.
         try:
-            _write(handle, after[len(before) :], len(before))
+            _write(handle, new[len(old) :], len(old))
         except OSError:
-            os.ftruncate(handle, len(before))
+            os.ftruncate(handle, len(old))
             raise
-        _write(handle, after[: len(before)], 0)
-        os.ftruncate(handle, len(after))
+        _write(handle, new[: len(old)], 0)
+        os.ftruncate(handle, len(new))
     finally:
         os.close(handle)
     return True
 
 
-def _write(handle: int, data: bytes, at: int) -> None:
+def _write(handle: int, data: bytes, offset: int) -> None:
     while data:
-        written = os.pwrite(handle, data, at)
-        data, at = data[written:], at + written
+        written = os.pwrite(handle, data, offset)
+        data, offset = data[written:], offset + written

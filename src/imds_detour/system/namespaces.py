@@ -1,4 +1,4 @@
-"""This network namespace: whose it is, and which IP versions it has."""
+"""This network namespace: its owner and its IP versions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from imds_detour.lean import socket
 from imds_detour.value import Value
 
 INITIAL_NET = 0xEFFFFFF9
-"""linux/nsfs.h: NET_NS_INIT_INO, the inode number of the host's network namespace, fixed since Linux 6.18."""
+"""linux/nsfs.h: NET_NS_INIT_INO, the inode number of the host's network namespace since Linux 6.18."""
 INITIAL_PID = 0xEFFFFFFC
 """linux/proc_ns.h: PROC_PID_INIT_INO, the inode number of the host's PID namespace."""
 NS_GET_USERNS = 0xB701
@@ -22,19 +22,19 @@ DEVICES = "/sys/class/net"
 
 
 class NamespaceInfo(Value):
-    """What distinguishes the host's network namespace from a container's."""
+    """The signs of the host's network namespace."""
 
-    net: int  # inode number of this network namespace; 0 if it cannot be seen
-    pid: int  # inode number of this PID namespace
-    net_of_init: int  # inode number of process 1's network namespace; 0 if it cannot be seen
-    hardware: bool  # whether a network device is a hardware device; a container's are not
-    fixed: bool  # whether the kernel gives the host's network namespace a fixed number
+    net: int  # inode number of this network namespace; 0 if hidden
+    pid: int  # inode number of this PID namespace; 0 if hidden
+    net_of_init: int  # inode number of process 1's network namespace; 0 if hidden
+    hardware: bool  # whether it has a hardware network device, which a container has not
+    fixed: bool  # whether the kernel gives the host's network namespace the number INITIAL_NET
 
 
 def ip_versions() -> tuple[int, ...]:
     """Return the IP versions of this network namespace: 4, and 6 if a device has an address (proc(5), if_inet6).
 
-    Where /proc is hidden and the kernel has IPv6, it counts as in use: closed rather than open.
+    If /proc is hidden and the kernel has IPv6, the guard must cover it.
     """
     try:
         with open("/proc/net/if_inet6", "rb") as addresses:
@@ -49,22 +49,22 @@ def ip_versions() -> tuple[int, ...]:
 
 
 def is_host_netns(info: NamespaceInfo | None = None) -> bool:
-    """Whether this is the host's network namespace. On kernels before 6.18 it is concluded from other signs."""
+    """Whether this is the host's network namespace; kernels older than 6.18 show indirect signs only."""
     info = info or read_namespace_info()
     if info.fixed:
         return info.net == INITIAL_NET
     return info.hardware or (info.pid == INITIAL_PID and info.net == info.net_of_init)
 
 
-def is_owned_by_another_user_namespace() -> bool:
-    """Whether another user namespace owns this network namespace: capabilities then have no effect in it."""
+def is_owned_by_other_userns() -> bool:
+    """Whether another user namespace owns this network namespace, so that capabilities have no effect in it."""
     import fcntl  # noqa: PLC0415  (only the doctor needs it)
 
     try:
         with open("/proc/self/ns/net", "rb") as net:
             owner = fcntl.ioctl(net, NS_GET_USERNS)
     except OSError as error:
-        return error.errno == errno.EPERM  # its owner is out of scope (ioctl_ns(2)); other errors say nothing
+        return error.errno == errno.EPERM  # its owner is out of scope (ioctl_ns(2))
     try:
         return os.fstat(owner).st_ino != _inode("/proc/self/ns/user")
     finally:
@@ -72,7 +72,7 @@ def is_owned_by_another_user_namespace() -> bool:
 
 
 def read_namespace_info() -> NamespaceInfo:
-    """Return what the kernel shows; hidden values are as in a container."""
+    """Read the signs. Hidden ones are as in a container."""
     release = os.uname().release.split(".")
     version = tuple(int(part) for part in release[:2] if part.isdigit())
     return NamespaceInfo(
@@ -102,12 +102,12 @@ def _has_hardware() -> bool:
 
 
 def _is_in_this_namespace(device: str) -> bool:
-    """Whether a device of /sys is in this namespace: a /sys mounted in another one (unshare(1)) shows that one's."""
-    import fcntl  # noqa: PLC0415  (no container has such a device)
+    """Whether a device in /sys is in this namespace. After unshare(1), /sys shows the devices of the old one."""
+    import fcntl  # noqa: PLC0415  (only the host has such a device)
     import struct  # noqa: PLC0415  (the same)
 
     with open(f"{DEVICES}/{device}/address") as file:
-        shown = bytes.fromhex(file.read().strip().replace(":", ""))
+        expected = bytes.fromhex(file.read().strip().replace(":", ""))
     datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         answer = fcntl.ioctl(datagram.fileno(), SIOCGIFHWADDR, struct.pack(IFREQ, os.fsencode(device)))
@@ -115,4 +115,4 @@ def _is_in_this_namespace(device: str) -> bool:
         return False
     finally:
         datagram.close()
-    return answer[18:32].startswith(shown[:14])
+    return answer[18:32].startswith(expected[:14])

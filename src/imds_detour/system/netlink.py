@@ -1,4 +1,4 @@
-"""Netlink messages: build them, send them, and read what the kernel answers."""
+"""Build and exchange netlink messages with the kernel."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ NLA_F_NESTED, NLA_TYPE_MASK = 0x8000, 0x3FFF
 NFPROTO = {4: 2, 6: 10}  # linux/netfilter.h: NFPROTO_IPV4 and NFPROTO_IPV6, by IP version
 HEADER = struct.Struct("=IHHII")
 MAX_READ = 65_536
-"""Bytes of one read. The kernel's dumps come in pieces of at most 32 KiB (NLMSG_GOODSIZE and the reader's buffer)."""
+"""Bytes per read. The kernel sends dumps in pieces of at most 32 KiB (NLMSG_GOODSIZE and the reader's buffer)."""
 TIMEOUT = 10.0
-"""Seconds for the kernel to answer. An nftables commit may wait for a grace period of RCU."""
+"""Seconds for an answer. An nftables commit may wait for an RCU grace period."""
 
 
 class Message(Value):
-    """One message."""
+    """A netlink message."""
 
     kind: int  # nlmsg_type
     flags: int  # NLM_F_*; NLM_F_REQUEST is added
-    body: bytes  # the bytes after the header
+    body: bytes  # bytes after the header
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -45,35 +45,33 @@ def nested(kind: int, *attributes: bytes) -> bytes:
 
 
 def attributes(data: bytes) -> dict[int, bytes]:
-    """Return attributes by kind; of several of a kind, the last."""
+    """Return attributes by kind; a later one replaces an earlier one of its kind."""
     return dict(iterate_attributes(data))
 
 
 def iterate_attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the kind and value of each attribute, in order."""
-    at = 0
-    while at + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, at)
+    """Yield kind and value of the attributes, in order."""
+    offset = 0
+    while offset + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, offset)
         if length < 4:
             return
-        yield kind & NLA_TYPE_MASK, data[at + 4 : at + length]
-        at += (length + 3) & ~3
+        yield kind & NLA_TYPE_MASK, data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
 
 
 class Kernel:
-    """A connection to one of the kernel's netlink protocols; open_netlink() gives one."""
+    """A connection from open_netlink()."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._sequence = 0
 
     def talk(self, messages: Iterable[Message]) -> list[bytes]:
-        """Send messages in one datagram, wait for all acknowledgements, and return the bodies of the other answers.
+        """Send messages in one datagram, await all acknowledgements, and return the bodies of the other answers.
 
-        Answers to a message that failed may still come; they have older sequence numbers, and are ignored.
-
-        Raises OSError: the first error that the kernel answers, with its errno. Raises TimeoutError: without an errno,
-        when it does not answer within TIMEOUT.
+        Late answers to an earlier failed call have older sequence numbers and are ignored.
+        Raises OSError for the kernel's first error, with its errno, and TimeoutError after TIMEOUT, without an errno.
         """
         parts, waiting, first = [], set(), self._sequence + 1
         for message in messages:
@@ -106,15 +104,15 @@ class Kernel:
 
 @contextmanager
 def open_netlink(protocol: int) -> Iterator[Kernel]:
-    """Give a connection to a netlink protocol (linux/netlink.h); OSError without a descriptor or protocol."""
+    """Connect to a netlink protocol (linux/netlink.h); OSError if the kernel has none or is out of descriptors."""
     with closing(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)) as connection:
         connection.settimeout(TIMEOUT)
         yield Kernel(connection)
 
 
 def _split(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    at = 0
-    while at + HEADER.size <= len(data):
-        length, kind, _, sequence, _ = HEADER.unpack_from(data, at)
-        yield kind, sequence, data[at + HEADER.size : at + length]
-        at += (length + 3) & ~3
+    offset = 0
+    while offset + HEADER.size <= len(data):
+        length, kind, _, sequence, _ = HEADER.unpack_from(data, offset)
+        yield kind, sequence, data[offset + HEADER.size : offset + length]
+        offset += (length + 3) & ~3

@@ -1,8 +1,8 @@
-"""Make a metadata address routable, by a route that cannot leave the machine.
+"""Routes over the loopback device that make a metadata address routable.
 
-connect() chooses a route and a source address before any firewall hook sees the packet. Without a route it fails at
-once (networks without a gateway). With the wrong source, the translated packet leaves by a network without the mock.
-A /32 route over the loopback device with the right source solves both, and lets nothing out without a redirect.
+connect() chooses a route and a source address before a firewall hook sees the packet. Without a route (in a network
+without a gateway) it fails at once. With the wrong source, the redirected packet leaves by a network without the mock.
+A /32 route over loopback with the right source solves both. Without a redirect, its packets cannot leave the machine.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RT_TABLE_MAIN, RT_SCOPE_LINK, RTN_UNICAST = 254, 253, 1
 RTA_DST, RTA_OIF, RTA_PREFSRC = 1, 4, 7
-RTMSG_SIZE, RTM_PROTOCOL = 12, 5  # struct rtmsg, and the position of rtm_protocol in it
+RTMSG_SIZE, RTM_TABLE, RTM_PROTOCOL = 12, 4, 5  # struct rtmsg, and the positions of rtm_table and rtm_protocol in it
 
 PROTOCOL = 169
-"""rtm_protocol: which program installed the route; unused in iproute2's rt_protos. Only such routes are removed."""
+"""rtm_protocol, the program that installed a route; unused in iproute2's rt_protos. Only such routes are removed."""
 NEW = NLM_F_CREATE | NLM_F_EXCL
 
 
@@ -46,22 +46,25 @@ class Route(Value):
     """A route to one address over the loopback device."""
 
     to: Address  # the metadata address
-    source: Address  # the source address of its connections
+    source: Address  # source address of its connections
 
 
 def source_toward(address: Address) -> Address | None:
-    """Return the source address of a connection to ``address``, or None without a route. Nothing is sent."""
+    """Return the source address of connections to an address, or None without a route. Nothing is sent."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     with closing(socket.socket(family, socket.SOCK_DGRAM)) as datagram:
         try:
-            datagram.connect((str(address), 9))  # any port: this only looks into the routing table
+            datagram.connect((str(address), 9))  # any port: the kernel only looks the route up
         except OSError:
             return None
         return ip_address(datagram.getsockname()[0])
 
 
 def required_route(metadata: Address, mock: Address) -> Route | None:
-    """Return the route that connections to ``metadata`` need to reach ``mock``, or None."""
+    """Return the route that ``metadata`` needs so that its connections reach ``mock``, or None.
+
+    No route to the mock is a DetourError.
+    """
     source = source_toward(mock)
     if source is None:
         raise DetourError("route", f"no route to the mock at {mock}", "put the app and the mock on a common network")
@@ -72,54 +75,55 @@ def required_route(metadata: Address, mock: Address) -> Route | None:
 
 
 def add(route: Route) -> Route | None:
-    """Install a route, and return the route of imds-detour to the same address that it replaces, if any."""
-    before: Route | None = None
+    """Install a route, and return imds-detour's route to the same address that it replaces, if any.
+
+    A refusal by the kernel, or a foreign route to that address, is a DetourError.
+    """
+    replaced: Route | None = None
     number = _change(RTM_NEWROUTE, NEW, route)
     if number == errno.EEXIST:
-        before = next((other for other in installed_routes() if other.to == route.to), None)
-        if before is not None:
-            remove(before)
+        replaced = next((other for other in installed_routes() if other.to == route.to), None)
+        if replaced is not None:
+            remove(replaced)
             number = _change(RTM_NEWROUTE, NEW, route)
     if number:
-        remedy = f"`ip route show {route.to}` lists what is in the place: remove it" if number == errno.EEXIST else ""
+        remedy = f"`ip route show {route.to}` lists the other route: remove it" if number == errno.EEXIST else ""
         error = _refused(f"cannot add a route to {route.to} with source {route.source}", number, remedy)
-        if before is not None and (second := _change(RTM_NEWROUTE, NEW, before)):
-            error.reason += f"; the route before it is gone: {os.strerror(second).lower()}"
+        if replaced is not None and (second := _change(RTM_NEWROUTE, NEW, replaced)):
+            error.reason += f"; the earlier route is lost: {os.strerror(second).lower()}"
         raise error
-    return before
+    return replaced
 
 
 def remove(route: Route) -> None:
-    """Remove imds-detour's route to an address; it is no error if there is none.
-
-    Raises DetourError when the kernel refuses; the route remains.
-    """
+    """Remove imds-detour's route to an address, if there is one; DetourError if it remains."""
     number = _change(RTM_DELROUTE, 0, route)
     if number not in (0, errno.ESRCH):
         remedy = "add NET_ADMIN; `ip route show proto 169` lists the routes that remain"
         raise _refused(f"cannot remove the route to {route.to}", number, remedy)
 
 
-def put_back(route: Route, before: Route | None) -> None:
-    """Undo add(): remove the route, and install the one that it replaced."""
+def undo_add(route: Route, replaced: Route | None) -> None:
+    """Remove a route, and install the one that it replaced; DetourError if the kernel refuses."""
     remove(route)
-    if before is not None and (number := _change(RTM_NEWROUTE, NEW, before)):
-        raise _refused(f"cannot put back the route to {before.to}", number, "")
+    if replaced is not None and (number := _change(RTM_NEWROUTE, NEW, replaced)):
+        raise _refused(f"cannot restore the route to {replaced.to}", number, "")
 
 
 def installed_routes() -> tuple[Route, ...]:
-    """Return the routes of imds-detour in this network namespace."""
+    """Return imds-detour's routes in this network namespace; DetourError if the kernel does not list them."""
     routes = []
     for family in (socket.AF_INET, socket.AF_INET6):
-        question = Message(RTM_GETROUTE, NLM_F_DUMP, bytes([family]) + bytes(RTMSG_SIZE - 1))
+        request = Message(RTM_GETROUTE, NLM_F_DUMP, bytes([family]) + bytes(RTMSG_SIZE - 1))
         try:
             with open_netlink(socket.NETLINK_ROUTE) as kernel:
-                bodies = kernel.talk([question])
+                bodies = kernel.talk([request])
         except OSError as error:
             raise DetourError("route", f"cannot list the routes: {words(error)}") from None
         for body in bodies:
             parts = attributes(body[RTMSG_SIZE:])
-            if body[0] == family and body[RTM_PROTOCOL] == PROTOCOL and {RTA_DST, RTA_PREFSRC} <= parts.keys():
+            marked = (body[0], body[RTM_TABLE], body[RTM_PROTOCOL]) == (family, RT_TABLE_MAIN, PROTOCOL)
+            if marked and {RTA_DST, RTA_PREFSRC} <= parts.keys():
                 routes.append(Route(ip_address(parts[RTA_DST]), ip_address(parts[RTA_PREFSRC])))
     return tuple(routes)
 
@@ -129,13 +133,13 @@ def _refused(what: str, number: int, remedy: str) -> DetourError:
 
 
 def _change(kind: int, flags: int, route: Route) -> int:
-    """Send one request over rtnetlink and return the errno of its acknowledgement, 0 for success."""
+    """Send a request over rtnetlink, and return the errno of its acknowledgement, 0 for success."""
     family = socket.AF_INET if isinstance(route.to, IPv4Address) else socket.AF_INET6
     body = struct.pack(
         "=8BI", family, route.to.max_prefixlen, 0, 0, RT_TABLE_MAIN, PROTOCOL, RT_SCOPE_LINK, RTN_UNICAST, 0
     )
     body += attribute(RTA_DST, route.to.packed)
-    if kind == RTM_NEWROUTE:  # a route to remove may have the source of an earlier start
+    if kind == RTM_NEWROUTE:  # not for a removal: the route of an earlier start may have another source
         body += attribute(RTA_PREFSRC, route.source.packed)
     try:
         body += attribute(RTA_OIF, struct.pack("=I", socket.if_nametoindex("lo")))

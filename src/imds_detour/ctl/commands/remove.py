@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add no flags: there is nothing to choose."""
+    """Add the help text; the verb has no flags."""
     parser.epilog = (
-        "Removes redirects, guard, host names and routes in this order, so that what is half\n"
-        "removed is closed, not open. Foreign rules stay as they are. Needs root and NET_ADMIN.\n\n"
+        "Removes redirects, guard, host names and routes in this order: what is half removed\n"
+        "is closed, not open. Foreign rules stay as they are. Needs root and NET_ADMIN.\n\n"
         "exit status: 0, also if there was nothing to remove; 125 if anything remains.\n"
     )
 
 
 def run(_arguments: argparse.Namespace) -> int:
-    """Remove everything, and say what it was."""
+    """Remove everything and report it; DetourError if no firewall can be used, or something remains."""
     terminal = Terminal.of(sys.stdout)
     with FirewallSelector("auto", namespaces.ip_versions()) as selector:
         working, refused = selector.usable()
@@ -36,11 +36,11 @@ def run(_arguments: argparse.Namespace) -> int:
         lines.append(f"routes: {_counted(removed.routes, 'route')} removed")
     for line in lines:
         terminal.line(line, Style.GREEN)
+    for name, error in refused.items():
+        Terminal.of(sys.stderr).line(f"{name} cannot be read: {error.reason}", Style.DIM)
     removed.require_all()
     if not lines:
         terminal.line("nothing to remove")
-    for name, error in refused.items():
-        Terminal.of(sys.stderr).line(f"{name} cannot be read: {error.reason}", Style.DIM)
     return 0
 
 

@@ -10,7 +10,7 @@ from imds_detour.ctl.doctor.context import TIMEOUT
 from imds_detour.ctl.doctor.result import CheckResult, State, fail, ok, skipped, warn
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns import nameservers, resolv_conf
-from imds_detour.discovery.dns.resolv_conf import server_among
+from imds_detour.discovery.dns.resolv_conf import find_server
 from imds_detour.discovery.http import exchange, request
 from imds_detour.discovery.probe import identify
 from imds_detour.errors import DetourError, NotYetError, words
@@ -30,7 +30,7 @@ def resolver(context: DoctorContext, service: Service) -> CheckResult:
     """Ask each DNS server. "No such name" is an answer too, and /etc/hosts may have the name."""
     name, host = "resolver", service.mock.host
     addresses = [at.address for at in service.preset.endpoints]
-    if context.settings and context.settings.guard and (closed := server_among(addresses, resolv_conf.read())):
+    if context.settings and context.settings.guard and (closed := find_server(addresses, resolv_conf.read())):
         return warn(
             name,
             f"{closed} is the DNS server too, as on Google Cloud: the guard would close it",

@@ -37,7 +37,7 @@ def network_namespace(context: DoctorContext) -> CheckResult:
 def user_namespace(_context: DoctorContext) -> CheckResult:
     """Check that the network namespace belongs to the user namespace of this process."""
     name = "user namespace"
-    if namespaces.is_owned_by_another_user_namespace():
+    if namespaces.is_owned_by_other_userns():
         return fail(
             name,
             "the network namespace belongs to another user namespace, where this process has no capabilities",

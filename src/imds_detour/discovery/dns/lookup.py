@@ -7,7 +7,7 @@ continues meanwhile.
 
 from __future__ import annotations
 
-from imds_detour.config.mock_address import unfit_for_mock
+from imds_detour.config.mock_address import why_no_mock
 from imds_detour.deadline import FOREVER
 from imds_detour.discovery.dns.getaddrinfo import SystemResolver
 from imds_detour.errors import DetourError
@@ -98,9 +98,9 @@ def _ask_servers(name: str, deadline: Deadline, trace: Callable[[str], None]) ->
 def _resolution(name: str, addresses: Iterable[Address], source: str, ttl: float | None = None) -> Resolution:
     # Sorted, because servers rotate their answers; IPv4 before IPv6.
     by_version = sorted(set(addresses), key=lambda address: (address.version, int(address)))
-    fit = tuple(address for address in by_version if not unfit_for_mock(address))
+    fit = tuple(address for address in by_version if not why_no_mock(address))
     if not fit:
-        reason = f"{name} resolves to {by_version[0]}, and no mock can be there: {unfit_for_mock(by_version[0])}"
+        reason = f"{name} resolves to {by_version[0]}, and no mock can be there: {why_no_mock(by_version[0])}"
         raise DetourError(
             "lookup", f"{reason} (said the {source})", "look at who answers for that name, and at /etc/hosts"
         )

@@ -1,7 +1,7 @@
-"""/etc/resolv.conf: whether the guard closes the container's DNS server.
+"""/etc/resolv.conf: find a DNS server that the guard would close.
 
-On Google Cloud, 169.254.169.254 is the DNS server too. The container asks it, or Docker's embedded server asks it for
-the container, from inside its network namespace.
+On Google Cloud, 169.254.169.254 is the DNS server too. The container asks it, or Docker's embedded server does so from
+inside the container's network namespace.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 PATH = "/etc/resolv.conf"
 MAX_CHARACTERS = 65_536
-"""Characters of the file that are read. Kubernetes allows a search list of 2,048."""
+"""Characters to read. Kubernetes allows a search list of 2,048."""
 EXTERNAL_SERVERS = "# ExtServers: ["
-"""The comment in which Docker (libnetwork, since Engine 25) lists the servers that its embedded server asks."""
+"""Docker's comment (libnetwork, since Engine 25) with the servers that its embedded server asks."""
 ADDRESS_CHARACTERS = HEX_DIGITS | {".", ":"}
 
 
-def server_among(addresses: Iterable[Address], text: str) -> Address | None:
+def find_server(addresses: Iterable[Address], text: str) -> Address | None:
     """Return the first of these addresses that is a DNS server in the text of a resolv.conf."""
-    servers = {word for line in text.splitlines() for word in _servers(line)}
-    return next((address for address in addresses if any(_is(word, address) for word in servers)), None)
+    servers = {_address(word) for line in text.splitlines() for word in _servers(line)}
+    return next((address for address in addresses if address in servers), None)
 
 
 def _servers(line: str) -> list[str]:
@@ -49,8 +49,8 @@ def read() -> str:
         return ""
 
 
-def _is(word: str, address: Address) -> bool:
+def _address(word: str) -> Address | None:
     try:
-        return ip_address(word) == address
+        return ip_address(word)
     except ValueError:
-        return False
+        return None

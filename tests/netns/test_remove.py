@@ -1,0 +1,200 @@
+"""Removal and undo when the kernel or a file refuses: each failure is reported, and none hides another."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from os import kill
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.faults.injection import Injection, calls_made, strace
+from tests.support.faults.nft_transactions import BATCH
+from tests.support.hosts.network import CTL, DETOUR, METADATA, MOCK
+from tests.support.hosts.sidecars import Sidecar, listed, until
+
+if TYPE_CHECKING:
+    from tests.support.hosts.network import Network
+
+LOG = "/run/sendto.log"
+DELETE_ROUTE = re.compile(r"nlmsg_type=(RTM_DELROUTE|0x19)\b")
+"""How strace shows a request to remove a route (linux/rtnetlink.h), with or without the family of the socket."""
+MARK = "# imds-detour"
+HOSTS_REMEDY = f"remove the lines that end with `{MARK}` by hand, or make /etc/hosts writable and try again"
+HOSTS_ERROR = f"cannot write /etc/hosts, which has lines of imds-detour: read-only file system; {HOSTS_REMEDY}"
+ROUTE_REASON = f"cannot remove the route to {METADATA}: operation not permitted"
+ROLL_BACK = """
+import ipaddress, os, sys, threading
+from imds_detour.errors import DetourError
+from imds_detour.firewall.rules import guard_rules
+from imds_detour.firewall.select import start_legacy
+firewall = start_legacy((4, 6), lambda: 1.5)
+firewall.require()
+with open(f"/proc/self/task/{threading.get_native_id()}/children") as children:
+    print(children.read(), flush=True)
+sys.stdin.readline()
+addresses = [ipaddress.ip_address("169.254.169.254"), ipaddress.ip_address("fd00:ec2::254")]
+try:
+    firewall.apply("filter", guard_rules(addresses, firewall.layout), 1)
+except DetourError as error:
+    print(error.reason)
+firewall.close()
+"""
+"""Apply rules of both IP versions; the first line on stdout is the helpers' process ids, IPv4's first."""
+
+
+def remount(network: Network, mode: str) -> None:
+    """Make /etc/hosts of the app's host ``ro`` or ``rw``."""
+    network.app.run("sh", "-c", f"mount -o remount,{mode},bind $(readlink -m /etc/hosts)")
+
+
+def hosts(network: Network) -> str:
+    """Return /etc/hosts of the app's host."""
+    return network.app.run("cat", "/etc/hosts").stdout
+
+
+def refuse(
+    network: Network, pattern: re.Pattern[str], *command: str, nth: int = 0, environ: dict[str, str] | None = None
+) -> tuple[str, ...]:
+    """Run a command to see its requests to the kernel, and return a prefix that makes the nth that matches fail."""
+    network.app.run(*strace(log=LOG, calls=["sendto"]), *command, environ=environ, check=False)
+    calls = calls_made(network.app.run("cat", LOG).stdout)
+    return strace(Injection("sendto", "error=EPERM", [call.number for call in calls if pattern.search(call.line)][nth]))
+
+
+@pytest.fixture
+def routed(network: Network) -> Network:
+    """Give a network in which a redirect needs a route of imds-detour."""
+    network.app.ip("route", "del", "default")
+    network.start_mock()
+    return network
+
+
+def test_remove_reports_a_hosts_file_that_it_cannot_write(network: Network) -> None:
+    """It removes the rules, names the lines that remain in /etc/hosts, and exits with 125 until they are gone."""
+    network.start_mock()
+    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp").returncode == 0
+    remount(network, "ro")
+    for stdout in ("legacy iptables: 5 rules removed\n", ""):
+        refused = network.app.run(CTL, "remove", check=False)
+        assert (refused.returncode, refused.stderr) == (125, f"imds-detour: {HOSTS_ERROR}\n")
+        assert refused.stdout == stdout
+    assert (network.ours(), MARK in hosts(network)) == ("", True)
+    remount(network, "rw")  # the control
+    done = network.app.run(CTL, "remove")
+    assert done.stdout == "/etc/hosts: lines of imds-detour removed\n"
+    assert MARK not in hosts(network)
+    assert network.app.run(CTL, "remove").stdout == "nothing to remove\n"
+
+
+def test_remove_needs_no_writable_hosts_file_without_lines_in_it(network: Network) -> None:
+    """A read-only /etc/hosts without lines of imds-detour is not written, so it is no failure."""
+    remount(network, "ro")
+    done = network.app.run(CTL, "remove")
+    assert (done.stdout, done.stderr) == ("nothing to remove\n", "")
+
+
+def test_remove_reports_a_route_that_the_kernel_keeps(routed: Network) -> None:
+    """It removes the rules, gives the kernel's reason for the route, and exits with 125 until the route is gone."""
+    assert routed.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
+    prefix = refuse(routed, DELETE_ROUTE, CTL, "remove")
+    assert routed.our_routes() == ""
+    assert routed.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
+    refused = routed.app.run(*prefix, CTL, "remove", check=False)
+    assert (refused.returncode, refused.stdout) == (125, "legacy iptables: 8 rules removed\n")
+    remedy = "add NET_ADMIN; `ip route show proto 169` lists the routes that remain"
+    assert refused.stderr == f"imds-detour: {ROUTE_REASON}; {remedy}\n"
+    assert METADATA in routed.our_routes()
+    done = routed.app.run(CTL, "remove")  # the control
+    assert (done.stdout, routed.our_routes()) == ("routes: 1 route removed\n", "")
+
+
+def test_remove_reports_a_guard_that_the_kernel_keeps(network: Network) -> None:
+    """It reports the removed redirect and the kernel's reason, and exits with 125 until the guard is gone."""
+    network.start_mock()
+    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft").returncode == 0
+    prefix = refuse(network, BATCH, CTL, "remove", nth=1)
+    assert listed(network) == ""
+    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft").returncode == 0
+    refused = network.app.run(*prefix, CTL, "remove", check=False)
+    assert (refused.returncode, refused.stdout) == (125, "nftables: 1 rule removed\n")
+    assert "no NET_ADMIN capability" in refused.stderr  # EPERM
+    assert ("dnat" in listed(network), "reject" in listed(network)) == (False, True)
+    assert network.app.run(CTL, "remove").stdout.endswith("rules removed\n")  # the control
+    assert listed(network) == ""
+
+
+def test_remove_leaves_a_foreign_table_alone(routed: Network) -> None:
+    """imds-detour's routes are in the main table. It neither removes nor counts one with its mark in another table."""
+    foreign = ("route", "add", METADATA, "dev", "lo", "proto", "169", "src", "127.0.0.1", "table", "100")
+    routed.app.ip(*foreign)
+    assert routed.app.run(CTL, "remove").stdout == "nothing to remove\n"
+    assert "table 100" in routed.our_routes()
+
+
+def test_a_sidecar_reports_at_its_end_what_remains(network: Network, sidecars: list[Sidecar]) -> None:
+    """It exits with 125 when /etc/hosts cannot be written; with a writable file it exits with 0 and cleans up."""
+    network.start_mock()
+    for mode, status in (("ro", 125), ("rw", 0)):
+        sidecars.append(sidecar := Sidecar(network, MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp"))
+        sidecar.says("verified")
+        remount(network, mode)
+        sidecar.process.terminate()
+        if status:
+            assert sidecar.says("cannot write") == f"imds-detour: {HOSTS_ERROR}\n"
+        assert sidecar.ends() == status
+        assert (MARK in hosts(network)) is bool(status)
+
+
+def test_an_undo_that_the_kernel_refuses_is_a_warning(routed: Network) -> None:
+    """A failed start reports the route that it cannot remove, and then the error that it failed with."""
+    environ = routed.settings(None, MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp", MOCK_PROBE="off")
+    remount(routed, "ro")  # the start fails after its route is added
+    prefix = refuse(routed, DELETE_ROUTE, DETOUR, "true", environ=environ)
+    assert routed.our_routes() == ""  # the control: this undo worked
+    failed = routed.app.run(*prefix, DETOUR, "true", environ=environ, check=False)
+    assert failed.returncode == 125
+    *_, warning, error = failed.stderr.splitlines()
+    assert warning == f"imds-detour: a change could not be undone: {ROUTE_REASON}"
+    assert "cannot write /etc/hosts, and SDKs use the name metadata.google.internal" in error
+    assert METADATA in routed.our_routes()
+
+
+def test_an_undo_that_cannot_write_the_hosts_file_is_a_warning(network: Network) -> None:
+    """A failed start names the lines that it cannot remove from /etc/hosts, and then the error that it failed with."""
+    network.start_mock()
+    network.start_faulty("GET=body:other", port="8081")
+    chain = "add table ip foreign; add chain ip foreign output { type nat hook output priority -150; };"
+    network.app.run("nft", f"{chain} add rule ip foreign output ip daddr {METADATA} tcp dport 80 dnat to {MOCK}:8081")
+    environ = network.settings(None, MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp", MOCK_TIMEOUT="2", MOCK_LOG="debug")
+    start = network.app.popen(DETOUR, "true", environ=environ, stderr=subprocess.PIPE)
+    assert start.stderr is not None
+    assert any("/etc/hosts: metadata.google.internal" in line for line in start.stderr)
+    remount(network, "ro")
+    *_, error = lines = start.communicate(timeout=20)[1].splitlines()
+    reason = HOSTS_ERROR.partition("; ")[0]
+    assert any(line.endswith(f"a change could not be undone: {reason}") for line in lines)
+    assert (start.returncode, "cannot write" in error, network.ours()) == (125, False, "")
+
+
+@pytest.mark.parametrize("helper", ["killed", "alive"])
+def test_a_failed_roll_back_in_legacy_iptables_is_added_to_the_first_error(network: Network, helper: str) -> None:
+    """IPv6's helper does not answer. If IPv4's is killed before it undoes its commit, the error gives both reasons."""
+    script = (sys.executable, "-c", ROLL_BACK)
+    client = network.app.popen(*script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert client.stdout is not None
+    assert client.stdin is not None
+    version_4, version_6 = map(int, client.stdout.readline().split())
+    kill(version_6, signal.SIGSTOP)
+    client.stdin.write("\n")
+    client.stdin.flush()
+    assert "REJECT" in until(network.ours, lambda rules: "REJECT" in rules)
+    if helper == "killed":
+        kill(version_4, signal.SIGKILL)
+    output, _ = client.communicate(timeout=20)
+    remaining = "; IPv4 could not be rolled back: the firewall helper ended early" if helper == "killed" else ""
+    assert output == f"the firewall helper did not answer within 1.65 s{remaining}\n"
+    assert ("REJECT" in network.ours()) is (helper == "killed")
