@@ -19,7 +19,7 @@ ROOTS = (
 )
 """All of src/imds_detour goes in, and these; whatever they import, and what that imports, and so on."""
 
-STAND_INS = {"importlib.metadata": "importlib/metadata", "sysconfig": "sysconfig"}
+STAND_INS = {"importlib.metadata": "importlib/metadata"}
 """Modules of ours in place of larger ones; each says why."""
 
 LEFT_OUT = (

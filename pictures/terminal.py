@@ -73,6 +73,7 @@ def draw(text: str, title: str) -> str:
     console.print(Text.from_ansi(text.rstrip()))
     console.line()  # rich defines no clip path for the last line
     code_format = FORMAT.format(title=escape(title))
-    return console.export_svg(
+    picture: str = console.export_svg(
         title="", theme=THEME, code_format=code_format, font_aspect_ratio=ASPECT, unique_id="terminal"
     )
+    return picture

@@ -82,7 +82,7 @@ def test_when_all_is_well_it_says_so_and_changes_nothing(ready: Network) -> None
     assert len(lines) == len(checks)
     assert {line.split()[0] for line in lines} == {"ok", "skip"}
     assert [line for line in lines if line.startswith("skip")] == [
-        f"skip  {'redirect':27}none of ours stands here yet, or none can be seen"
+        f"skip  {'redirect':27}none is installed yet, or none can be seen"
     ]
     assert any("who answers" in line and "IMDSv2 i-1234567890abcdef0" in line for line in lines)
     assert everything(ready) == before
@@ -235,7 +235,7 @@ def test_no_route_to_the_mock(ready: Network) -> None:
 
 
 def test_no_route_to_the_metadata_address_is_well(ready: Network) -> None:
-    """Networks without a gateway: a route of ours will do."""
+    """Networks without a gateway: a route that imds-detour adds is enough."""
     ready.app.ip("route", "del", "default")
     visit = Visit(ready)
     assert visit.status == 0
@@ -274,7 +274,7 @@ def test_what_answers_is_no_metadata_service(network: Network, plan: str, seen: 
 
 @pytest.mark.slow
 def test_a_redirect_that_leads_nowhere_any_more(ready: Network) -> None:
-    """It stands, the mock has moved, and nobody answers through it."""
+    """It is installed, the mock has moved, and nothing answers through it."""
     assert ready.detour("true").returncode == 0
     well = Visit(ready)
     assert (well.status, well.state("redirect")) == (0, "ok")
@@ -312,7 +312,7 @@ def test_a_variable_that_leads_sdks_elsewhere_is_worth_a_look(ready: Network) ->
     name = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
     visit = Visit(ready, **{name: "http://other:1338"})
     assert (visit.status, visit.state("endpoint variables")) == (0, "warn")
-    assert visit.findings["endpoint variables"]["remedy"].startswith(f"take {name} out")
+    assert visit.findings["endpoint variables"]["remedy"].startswith(f"remove {name}")
     assert Visit(ready, **{name: "http://169.254.169.254"}).state("endpoint variables") == "ok"
 
 
@@ -325,7 +325,7 @@ def test_endpoint_variables_need_nothing_of_the_kernel(ready: Network) -> None:
 
 
 def test_each_mock_is_looked_at(ready: Network) -> None:
-    """Two services, two mocks: the second has nobody who listens."""
+    """Two services, two mocks: the second does not listen."""
     visit = Visit(ready, MOCK_ENDPOINTS=f"aws,ecs={MOCK}:1500")
     assert visit.status == 1
     assert visit.findings["TCP (ecs)"]["seen"].startswith(f"{MOCK}:1500 refuses")

@@ -120,8 +120,7 @@ class NftFirewall:
         """Make these the rules of our tables, in one transaction; chains whose rules are all in ``kept`` may stay.
 
         Chains stay and only their rules change: a packet on its way through a deleted chain would find it empty. Only
-        tables with foreign rules are recreated. Nothing is deleted without need, because each deletion waits for a
-        grace period of RCU.
+        tables with foreign rules are recreated. Each deletion waits for a grace period of RCU.
         """
         try:
             with open_netlink(NETLINK_NETFILTER) as kernel:
