@@ -55,6 +55,7 @@ LEFT_OUT = (
     "doctest",  # run by modules that test themselves
     "encodings.mbcs",  # Windows
     "fractions",  # wanted by statistics
+    "iptc.util",  # replaced by firewall/iptables/loader.py
     "idna",  # optional in dnspython; names of ours are ASCII
     "lib2to3",
     "lzma",
