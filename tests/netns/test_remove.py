@@ -14,7 +14,7 @@ import pytest
 from tests.support.faults.injection import Injection, calls_made, strace
 from tests.support.faults.nft_transactions import BATCH
 from tests.support.hosts.network import CTL, DETOUR, METADATA, MOCK
-from tests.support.hosts.sidecars import Sidecar, listed, until
+from tests.support.hosts.sidecars import Sidecar, listed
 
 if TYPE_CHECKING:
     from tests.support.hosts.network import Network
@@ -27,15 +27,23 @@ HOSTS_REMEDY = f"remove the lines that end with `{MARK}` by hand, or make /etc/h
 HOSTS_ERROR = f"cannot write /etc/hosts, which has lines of imds-detour: read-only file system; {HOSTS_REMEDY}"
 ROUTE_REASON = f"cannot remove the route to {METADATA}: operation not permitted"
 ROLL_BACK = """
-import ipaddress, os, sys, threading
+import ipaddress, sys, threading
 from imds_detour.errors import DetourError
+from imds_detour.firewall.iptables.backend import LegacyFirewall
+from imds_detour.firewall.iptables.helper import start_helper
 from imds_detour.firewall.rules import guard_rules
-from imds_detour.firewall.select import start_legacy
-firewall = start_legacy((4, 6), lambda: 1.5)
+helpers = {version: start_helper(version) for version in (4, 6)}
+firewall = LegacyFirewall(helpers, lambda: 1.5)
 firewall.require()
 with open(f"/proc/self/task/{threading.get_native_id()}/children") as children:
     print(children.read(), flush=True)
 sys.stdin.readline()
+call = helpers[4].call
+def call_and_report(*arguments):
+    result = call(*arguments)
+    print("committed", flush=True)
+    return result
+helpers[4].call = call_and_report
 addresses = [ipaddress.ip_address("169.254.169.254"), ipaddress.ip_address("fd00:ec2::254")]
 try:
     firewall.apply("filter", guard_rules(addresses, firewall.layout), 1)
@@ -43,7 +51,7 @@ except DetourError as error:
     print(error.reason)
 firewall.close()
 """
-"""Apply rules of both IP versions; the first line on stdout is the helpers' process ids, IPv4's first."""
+"""Apply rules of both IP versions. It prints the helpers' process ids, IPv4's first, and each commit of IPv4's."""
 
 
 def remount(network: Network, mode: str) -> None:
@@ -191,10 +199,11 @@ def test_a_failed_roll_back_in_legacy_iptables_is_added_to_the_first_error(netwo
     kill(version_6, signal.SIGSTOP)
     client.stdin.write("\n")
     client.stdin.flush()
-    assert "REJECT" in until(network.ours, lambda rules: "REJECT" in rules)
+    assert client.stdout.readline() == "committed\n"
+    assert "REJECT" in network.ours()
     if helper == "killed":
         kill(version_4, signal.SIGKILL)
     output, _ = client.communicate(timeout=20)
     remaining = "; IPv4 could not be rolled back: the firewall helper ended early" if helper == "killed" else ""
-    assert output == f"the firewall helper did not answer within 1.65 s{remaining}\n"
+    assert output.removeprefix("committed\n") == f"the firewall helper did not answer within 1.65 s{remaining}\n"
     assert ("REJECT" in network.ours()) is (helper == "killed")
