@@ -1,4 +1,4 @@
-"""The protocol of a firewall. Only type checkers import it."""
+"""The protocol of a firewall, for type checkers."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ if TYPE_CHECKING:
 
 
 class Firewall(Protocol):
-    """A firewall that holds rules.
+    """A firewall of this network namespace.
 
-    Every method raises DetourError: with step ``firewall`` when the kernel or a library refuses, and with step ``lock``
-    when another program keeps writing.
+    Methods raise DetourError: with step ``firewall`` when the kernel or a library refuses, with step ``lock`` when
+    another program does not stop writing.
     """
 
     name: str
-    """Its name in messages."""
+    """The name in messages."""
     layout: Layout
-    """Where it keeps the rules."""
+    """The chains that it uses."""
 
     def apply(self, table: str, rules: tuple[Rule, ...], timeout: float) -> tuple[Rule, ...]:
-        """Make these imds-detour's rules in a table, all or nothing, read them back, and return those before.
+        """Replace imds-detour's rules in a table, read them back, and return the previous ones.
 
-        Without rules, all are removed. Foreign rules stay as they are. ``timeout`` is how many seconds to wait for
-        another writer.
+        Either all change or none. An empty ``rules`` removes them. Foreign rules do not change. ``timeout`` is the
+        time to wait for another writer, in seconds.
         """
 
     def installed(self, table: str | None = None) -> tuple[Installed, ...]:
-        """Return imds-detour's rules as the kernel holds them, in one table or in both."""
+        """Read imds-detour's rules from the kernel, in one table or in both."""
 
     def close(self) -> None:
-        """End the helper process, if any; the rules remain."""
+        """End the helper processes, if any. The rules stay."""

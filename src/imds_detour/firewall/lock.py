@@ -1,4 +1,4 @@
-"""One writer at a time: a lock among imds-detour's processes by network namespace, and iptables' own lock file."""
+"""The locks of a network namespace's tables: imds-detour's own, and the lock file of iptables."""
 
 from __future__ import annotations
 
@@ -23,16 +23,15 @@ CANNOT_BE_TAKEN = "the firewall's lock cannot be taken"
 class TablesLock:
     """Both locks, held inside ``with``.
 
-    Containers that share a network namespace share its tables, but no file. The name of an abstract Unix socket
-    belongs to the network namespace, as the tables do, and is free again when its holder ends. The iptables commands
-    know only a file, XTABLES_LOCKFILE or /run/xtables.lock; if there is none, no iptables has run, and none is made.
+    imds-detour's lock is the name of an abstract Unix socket. It belongs to the network namespace, as the tables do,
+    so that containers that share the namespace share the lock without sharing a file. The kernel frees it when the
+    holder ends. The iptables commands lock a file: XTABLES_LOCKFILE or /run/xtables.lock. It is not created here.
+
+    Entering raises DetourError when another writer holds a lock for too long, or there is no file descriptor left.
     """
 
     def __init__(self, timeout: float) -> None:
-        """Wait ``timeout`` seconds at most for both.
-
-        Entering raises DetourError when another writer holds a lock for longer, or there is no descriptor.
-        """
+        """Prepare to wait ``timeout`` seconds at most for both."""
         self._timeout = timeout
         self._socket: socket.socket | None = None
         self._file = -1
@@ -48,7 +47,7 @@ class TablesLock:
             try:
                 file = self._file = os.open(os.getenv("XTABLES_LOCKFILE", "/run/xtables.lock"), os.O_RDONLY)
             except OSError:
-                return  # there is none, or it is another user's: then an iptables of that user cannot write here
+                return  # no iptables command has run; or the file is that of a user who cannot change these tables
             lock = fcntl.LOCK_EX | fcntl.LOCK_NB
             _take(lambda: fcntl.flock(file, lock), "an iptables command", self._timeout, deadline)
         except BaseException:
@@ -56,7 +55,7 @@ class TablesLock:
             raise
 
     def __exit__(self, *_error: object) -> None:
-        # close(2) frees the descriptor, and with it the lock, even if it fails.
+        # close(2) frees the descriptor and its lock even when it fails.
         if self._file >= 0:
             with suppress(OSError):
                 os.close(self._file)
@@ -76,7 +75,7 @@ def _take(attempt: Callable[[], object], holder: str, timeout: float, deadline: 
             if time.monotonic() > deadline:
                 raise DetourError(
                     "lock",
-                    f"{holder} holds the firewall's lock, and has done so for {timeout:.3g} s",
+                    f"{holder} holds the firewall's lock (waited {timeout:.3g} s)",
                     "stop it and start again",
                 ) from None
             time.sleep(PAUSE)

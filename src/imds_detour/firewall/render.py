@@ -1,4 +1,4 @@
-"""Rules as text: for iptables-restore(8) and for nft(8)."""
+"""Rules as text for iptables-restore(8) and nft(8)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def iptables_text(rules: Sequence[Rule], version: int) -> str:
-    """Return the rules of one IP version, in the legacy layout, for ``iptables-legacy-restore --noflush``."""
+    """Return those rules in the legacy layout that are of an IP version, for ``iptables-legacy-restore --noflush``."""
     lines = []
     for table, chain in (("filter", LEGACY.guard), ("nat", LEGACY.redirect)):
         of_table = [rule for rule in rules if rule.table == table and rule.version == version]
-        # A jump is inserted: after a foreign ACCEPT it would do nothing. Inserting reverses the order.
+        # A jump after a foreign ACCEPT has no effect, so jumps are inserted. That reverses their order.
         jumps = [rule.spec.replace("-A OUTPUT", "-I OUTPUT 1") for rule in reversed(of_table) if rule.chain != chain]
         specs = [rule.spec for rule in of_table if rule.chain == chain]
         if of_table:
@@ -25,7 +25,7 @@ def iptables_text(rules: Sequence[Rule], version: int) -> str:
 
 
 def nft_text(rules: Sequence[Rule]) -> str:
-    """Return the rules, in the layout of nftables, for ``nft -f -``: one transaction replaces what is installed."""
+    """Return rules in the layout of nftables, as ``nft -f -`` reads them. They replace the installed ones."""
     text = ""
     for version, family in ((4, "ip"), (6, "ip6")):
         of_version = [rule for rule in rules if rule.version == version]
@@ -48,19 +48,19 @@ def _nft_chain(rules: Sequence[Rule], table: str, chain: str) -> str:
 
 
 def _nft_rule(rule: Rule) -> str:
-    words = [f"{'ip' if rule.version == 4 else 'ip6'} daddr {rule.destination}"]
+    parts = [f"{'ip' if rule.version == 4 else 'ip6'} daddr {rule.destination}"]
     if rule.port is not None:
-        words.append(f"{rule.protocol} dport {rule.port}")
+        parts.append(f"{rule.protocol} dport {rule.port}")
     elif rule.protocol is not None:
-        words.append(f"meta l4proto {rule.protocol}")
-    words.append("counter")
+        parts.append(f"meta l4proto {rule.protocol}")
+    parts.append("counter")
     match rule.action:
         case Dnat(to):
-            words.append(f"dnat to {to}")
+            parts.append(f"dnat to {to}")
         case Reject("tcp-reset"):
-            words.append("reject with tcp reset")
+            parts.append("reject with tcp reset")
         case Drop():
-            words.append("drop")
+            parts.append("drop")
         case _:
-            words.append("reject")
-    return " ".join((*words, f'comment "{COMMENT}"'))
+            parts.append("reject")
+    return " ".join((*parts, f'comment "{COMMENT}"'))

@@ -1,4 +1,4 @@
-"""The rules as values. Install, compare, display and remove all use the same ones."""
+"""Firewall rules as values. Installing, comparing, listing and removing them all start from these."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ COMMENT = "imds-detour"
 
 
 class Layout(Value):
-    """Where a firewall keeps the rules."""
+    """The chains that hold a firewall's rules."""
 
     redirect: str  # the chain in table nat
     guard: str  # the chain in table filter
-    jumps: bool  # whether rules in OUTPUT, which is shared, jump to the chains; otherwise the chains have hooks
+    jumps: bool  # True: rules in the shared chain OUTPUT jump to these chains; False: these are base chains with a hook
 
 
 LEGACY = Layout("IMDS_DETOUR", "IMDS_DETOUR_GUARD", jumps=True)
@@ -31,11 +31,11 @@ NFT = Layout("nat_output", "guard_output", jumps=False)
 """Base chains of the table NFT_TABLE."""
 NFT_TABLE = "imds_detour"
 NFT_PRIORITIES = {"nat": -101, "filter": -1}
-"""One before the usual ones of the hook (NF_IP_PRI_NAT_DST, NF_IP_PRI_FILTER): the first match decides."""
+"""One less than NF_IP_PRI_NAT_DST and NF_IP_PRI_FILTER (linux/netfilter_ipv4.h): the chain with the least is first."""
 
 
 class Jump(Value):
-    """Continue in one of the chains."""
+    """Continue in a chain of the layout."""
 
     chain: str
 
@@ -47,24 +47,24 @@ class Dnat(Value):
 
 
 class Reject(Value):
-    """Refuse at once with a reply of the protocol, so that an SDK does not wait."""
+    """Refuse with a reply, so that an SDK does not wait for its timeout."""
 
     reply: str
 
 
 class Drop(Value):
-    """Refuse without a reply, where the kernel cannot reject: as safe, but an SDK waits for its timeout."""
+    """Refuse without a reply, on a kernel that cannot reject. An SDK waits for its timeout."""
 
 
 Action = Jump | Dnat | Reject | Drop
 
 
 class Rule(Value):
-    """One rule of a chain."""
+    """A rule of a chain."""
 
     table: str  # ``nat`` or ``filter``
     chain: str  # a chain of the layout, or OUTPUT for the jump to it
-    action: Action  # what happens to a packet that matches
+    action: Action
     destination: Address | None = None  # the packet's destination address; None for any
     protocol: str | None = None  # ``tcp``; None for any
     port: int | None = None  # the packet's TCP destination port; None for any
@@ -73,24 +73,24 @@ class Rule(Value):
     @property
     def spec(self) -> str:
         """The rule as iptables-save(8) writes it."""
-        words = ["-A", self.chain]
+        arguments = ["-A", self.chain]
         if self.destination is not None:
-            words += ["-d", f"{self.destination}/{self.destination.max_prefixlen}"]
+            arguments += ["-d", f"{self.destination}/{self.destination.max_prefixlen}"]
         if self.protocol is not None:
-            words += ["-p", self.protocol]
+            arguments += ["-p", self.protocol]
         if self.port is not None:
-            words += ["-m", "tcp", "--dport", str(self.port)]
-        words += ["-m", "comment", "--comment", COMMENT]
+            arguments += ["-m", "tcp", "--dport", str(self.port)]
+        arguments += ["-m", "comment", "--comment", COMMENT]
         match self.action:
             case Jump(chain):
-                words += ["-j", chain]
+                arguments += ["-j", chain]
             case Dnat(to):
-                words += ["-j", "DNAT", "--to-destination", str(to)]
+                arguments += ["-j", "DNAT", "--to-destination", str(to)]
             case Reject(reply):
-                words += ["-j", "REJECT", "--reject-with", reply]
+                arguments += ["-j", "REJECT", "--reject-with", reply]
             case Drop():
-                words += ["-j", "DROP"]
-        return " ".join(words)
+                arguments += ["-j", "DROP"]
+        return " ".join(arguments)
 
 
 class Redirect(Value):
@@ -103,14 +103,14 @@ class Redirect(Value):
 class Installed(Value):
     """A rule as the kernel holds it."""
 
-    rule: Rule | None  # the rule; None for one in our chains that imds-detour does not write
-    packets: int  # how many packets it has matched; in table nat, one a connection
+    rule: Rule | None  # None for a foreign rule in imds-detour's chains
+    packets: int  # the packets that it matched; table nat sees the first packet of a connection only
 
 
 def guard_rules(addresses: Iterable[Address], layout: Layout, *, reject: bool = True) -> tuple[Rule, ...]:
-    """Return the rules that refuse everything that goes to these addresses, IPv4 first.
+    """Return the rules that refuse all packets to these addresses, IPv4 first.
 
-    In OUTPUT, filter comes after nat, so they see only what is not redirected. Without ``reject`` it is dropped.
+    Table nat comes first in OUTPUT, so they match only packets that are not redirected.
     """
     rules: list[Rule] = []
     for version, of_version in _by_version(addresses, lambda address: address):
@@ -132,7 +132,7 @@ def guard_rules(addresses: Iterable[Address], layout: Layout, *, reject: bool = 
 
 
 def redirect_rules(redirects: Iterable[Redirect], layout: Layout) -> tuple[Rule, ...]:
-    """Return the rules that send each endpoint's connections to its mock, IPv4 first."""
+    """Return the rules that send the connections of endpoints to their mocks, IPv4 first."""
     rules: list[Rule] = []
     for _, of_version in _by_version(redirects, lambda redirect: redirect.endpoint.address):
         if layout.jumps:
@@ -143,7 +143,7 @@ def redirect_rules(redirects: Iterable[Redirect], layout: Layout) -> tuple[Rule,
 
 
 def dnat_rule(redirect: Redirect, layout: Layout) -> Rule:
-    """Return the rule that sends one endpoint's connections to its mock. Its counter proves that it was used."""
+    """Return the rule that sends the connections of an endpoint to its mock. It counts them."""
     address = redirect.endpoint.address
     return Rule(
         "nat", layout.redirect, Dnat(redirect.mock), address, "tcp", redirect.endpoint.port, version=address.version

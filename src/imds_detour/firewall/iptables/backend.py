@@ -1,4 +1,4 @@
-"""Legacy iptables through python-iptables: the side of the process that asks the helpers."""
+"""Legacy iptables, through helper processes that use python-iptables."""
 
 from __future__ import annotations
 
@@ -8,58 +8,61 @@ from imds_detour.firewall.rules import LEGACY
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
     from imds_detour.firewall.iptables.helper import Helper
     from imds_detour.firewall.rules import Installed, Rule
 
 
 class LegacyFirewall:
-    """The ip_tables, and with IPv6 the ip6_tables, of this network namespace."""
+    """The legacy tables of this network namespace, with a helper process for each IP version."""
 
     name = "legacy iptables"
     layout = LEGACY
 
     def __init__(self, helpers: Mapping[int, Helper], remaining: Callable[[], float]) -> None:
-        """Take a helper for each IP version, and the seconds before the deadline of the whole start."""
+        """Take the helpers by IP version, and a function for the seconds before the deadline of the whole start."""
         self._helpers = helpers
-        for helper in helpers.values():
-            helper.remaining = remaining
+        self._remaining = remaining
 
     def require(self) -> None:
-        """Return if legacy iptables can be used. Nothing is changed."""
-        for helper in self._helpers.values():
-            helper.call("ready")
+        """Raise DetourError if legacy iptables cannot be used. This changes no rules."""
+        for version in self._helpers:
+            self._call(version, "check")
 
     def apply(self, table: str, rules: tuple[Rule, ...], timeout: float) -> tuple[Rule, ...]:
-        """Make these our rules in a table, one commit an IP version, and return those before."""
+        """Replace imds-detour's rules in a table, by a commit for each IP version, and return the previous ones."""
         unsupported = {rule.version for rule in rules} - set(self._helpers)
         if unsupported:
             raise DetourError("firewall", f"no IPv{unsupported.pop()} in this network namespace")
-        before: dict[int, tuple[Rule, ...]] = {}
+        previous: dict[int, tuple[Rule, ...]] = {}
         try:
-            for version, helper in self._helpers.items():
+            for version in self._helpers:
                 of_version = tuple(rule for rule in rules if rule.version == version)
-                before[version] = helper.call("apply", table, of_version, timeout)
+                previous[version] = self._call(version, "apply", table, of_version, timeout)
         except DetourError as error:
-            self._roll_back(table, before, timeout, error)
+            self._roll_back(table, previous, timeout, error)
             raise
-        return tuple(rule for replaced in before.values() for rule in replaced)
+        return tuple(rule for of_version in previous.values() for rule in of_version)
 
     def installed(self, table: str | None = None) -> tuple[Installed, ...]:
-        """Return our rules as the kernel holds them, in one table or in both."""
-        return tuple(entry for helper in self._helpers.values() for entry in helper.call("installed", table))
+        """Read imds-detour's rules from the kernel, in one table or in both."""
+        return tuple(entry for version in self._helpers for entry in self._call(version, "installed", table))
 
     def close(self) -> None:
-        """End the helpers; the rules remain."""
+        """End the helpers. The rules stay."""
         for helper in self._helpers.values():
             helper.close()
 
+    def _call(self, version: int, function: str, *arguments: object) -> Any:  # noqa: ANN401  (the function's own type)
+        return self._helpers[version].call(function, *arguments, remaining=self._remaining())
+
     def _roll_back(
-        self, table: str, before: Mapping[int, tuple[Rule, ...]], timeout: float, error: DetourError
+        self, table: str, previous: Mapping[int, tuple[Rule, ...]], timeout: float, error: DetourError
     ) -> None:
-        """Undo the commits of the other IP versions. A failure is added to the error's reason."""
-        for version, replaced in before.items():
+        """Undo the commits for other IP versions. The reason of a failure is added to the error's reason."""
+        for version, rules in previous.items():
             try:
-                self._helpers[version].call("apply", table, replaced, timeout)
+                self._call(version, "apply", table, rules, timeout)
             except DetourError as second:
-                error.reason += f"; IPv{version} could not be rolled back: {second.reason}"
+                error.reason += f"; the change for IPv{version} could not be undone: {second.reason}"

@@ -1,7 +1,7 @@
-"""A process that holds python-iptables, so that neither its exit() nor its use of stdout reaches imds-detour.
+"""A helper process that uses python-iptables, so that the library cannot end or disturb the process of imds-detour.
 
-libxtables may end its process, a read-back borrows file descriptor 1, and one process can build the rules of one IP
-version only. A helper loads the library while the parent does other things.
+libxtables may call exit(). Reading rules redirects file descriptor 1 for a while. A process can build rules for one IP
+version only. The helper loads the library while its parent continues.
 """
 
 from __future__ import annotations
@@ -23,45 +23,40 @@ if TYPE_CHECKING:
     Refusal = tuple[str, str, str]
 
 TIMEOUT = 60.0
-"""Seconds for one call, if the deadline leaves as much. The first call waits until the library has loaded, which takes
-long where a hundred containers start at once."""
+"""Seconds for a call. The first call waits until the library has loaded, which takes long when many containers start at
+once."""
 GRACE = 0.15
-"""Seconds for a call after the deadline: an undo needs them, and the helper can report a lock that it did not get."""
+"""Seconds for a call after the deadline: for an undo, and for the report of a lock that the helper did not get."""
 MAX_MESSAGE = 131_072
-"""Bytes. A list of rules takes some hundreds; 128 KiB fit in the default socket buffer (net.core.wmem_default)."""
+"""Bytes. A message of this size fits in the default socket buffer (net.core.wmem_default)."""
 ENDED = "look for what ended it (memory limit? a library's complaint?) and start again"
 NO_ANSWER = "is the machine short of processor time? MOCK_TIMEOUT is how long to wait, MOCK_BACKEND=nft needs no helper"
 NO_PROCESS = "raise the limit (`pids_limit`, `ulimits`, memory), or MOCK_BACKEND=nft, which needs no helper"
 
 
 class HelperLostError(DetourError):
-    """The helper has ended or does not answer; only another one can go on."""
-
-
-def _forever() -> float:
-    return FOREVER
+    """The helper has ended or does not answer. Start another one."""
 
 
 class Helper:
-    """A process that answers calls of named functions, one at a time."""
+    """A process that runs named functions on demand."""
 
     def __init__(self, pid: int, connection: socket.socket, output: int) -> None:
-        """Take a process, the socket to it, and the file with what it wrote to stderr."""
-        self.remaining: Callable[[], float] = _forever  # seconds before the deadline, which bounds every call
+        """Take a process, the socket to it, and the file that holds its stderr."""
         self._pid = pid
         self._connection = connection
         self._output = output
         self._lost: HelperLostError | None = None
 
-    def call(self, function: str, *arguments: object) -> Any:  # noqa: ANN401  (the function's own type)
+    def call(self, function: str, *arguments: object, remaining: float = FOREVER) -> Any:  # noqa: ANN401  (the function's own type)
         """Call a function in the helper and return its result.
 
-        Raises DetourError: the function's own. Raises HelperLostError: how the helper ended, for this call and each
-        later one.
+        ``remaining`` is the seconds before the deadline of the caller. DetourError is what the function raised.
+        HelperLostError says how the helper ended, in this call and all later ones.
         """
         if self._lost is not None:
             raise self._lost
-        timeout = min(TIMEOUT, self.remaining()) + GRACE
+        timeout = min(TIMEOUT, remaining) + GRACE
         try:
             self._connection.settimeout(timeout)
             self._connection.sendall(pickle.dumps((function, arguments)))
@@ -74,50 +69,47 @@ class Helper:
             raise self._lose(f"cannot be asked: {error.strerror or error}", ENDED) from None
         if not answer:
             raise self._lose(f"ended early{self._last_line()}", ENDED)
-        # Safe to unpickle: the other end is our own fork, on a socket that no other process holds.
+        # Safe to unpickle: no other process has the socket to the helper.
         result, refusal = pickle.loads(answer)
         if refusal is not None:
             raise DetourError(*refusal)
         return result
 
     def close(self) -> None:
-        """End the helper and reap it; one that hangs is killed."""
+        """End the helper and reap it. A helper that hangs is killed."""
         ends = True
         try:
             self._connection.settimeout(GRACE)
-            self._connection.shutdown(socket.SHUT_WR)  # closing is not enough: a helper forked later has a copy
+            self._connection.shutdown(socket.SHUT_WR)  # not close(): a helper that was forked later has a copy
             while self._connection.recv(MAX_MESSAGE):
-                pass  # until the helper has closed its end
-        except OSError:  # it hangs, or has ended, or cannot be told: reaping it waits, so it must end
+                pass  # until the helper closes its end
+        except OSError:  # it hangs or has ended; waitpid() below blocks until it ends
             ends = self._kill()
-        # close(2) frees the descriptor even if it fails. Nothing here may fail a start whose rules are installed.
+        # The rules are installed, so nothing here may fail the start. close(2) frees a descriptor even when it fails.
         with suppress(OSError):
             self._connection.close()
         if ends:
-            self._reap()
+            with suppress(
+                OSError
+            ):  # with SIGCHLD ignored by inheritance, the kernel has reaped it; or seccomp forbids it
+                os.waitpid(self._pid, 0)
         with suppress(OSError):
             os.close(self._output)
 
     def _kill(self) -> bool:
-        """Kill the helper, and return whether it ends. Where kill(2) is forbidden (seccomp), it ends with its input."""
+        """Kill the helper, and return whether it ends. If seccomp forbids kill(2), it ends when its input does."""
         try:
             os.kill(self._pid, signal.SIGKILL)
-        except ProcessLookupError:  # SIGCHLD is ignored by inheritance, so the kernel has reaped it
+        except ProcessLookupError:  # the kernel has reaped it
             return True
         except OSError:
             return False
         return True
 
-    def _reap(self) -> None:
-        with suppress(
-            OSError
-        ):  # SIGCHLD is ignored by inheritance, so the kernel has reaped it; or waiting is forbidden
-            os.waitpid(self._pid, 0)
-
     def _lose(self, reason: str, remedy: str) -> HelperLostError:
-        """Kill the helper and return the error for this call and each later one.
+        """Kill the helper and return the error for this call and all later ones.
 
-        A late answer would pass for the next call's, and a helper that hangs would never be reaped.
+        A late answer would be taken for that of the next call.
         """
         self._kill()
         self._lost = HelperLostError("firewall", f"the firewall helper {reason}", remedy)
@@ -132,15 +124,15 @@ class Helper:
 
 
 def start_helper(version: int) -> Helper:
-    """Fork a helper, which loads python-iptables for an IP version and then waits for calls.
+    """Fork a helper that loads python-iptables for an IP version and then waits for calls.
 
-    Raises DetourError when the kernel gives no process or descriptor.
+    Raises DetourError at a limit on processes, memory or file descriptors.
     """
     undo: list[Callable[[], None]] = []
     try:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        undo += (ours.close, theirs.close)
-        # What the libraries print goes to a file without a name, which is read when the helper has ended.
+        connection, calls = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        undo += (connection.close, calls.close)
+        # The helper's stderr. Its last line is quoted when the helper has ended early.
         output = os.memfd_create("imds-detour-firewall")
         undo.append(lambda: os.close(output))
         pid = os.fork()
@@ -149,15 +141,15 @@ def start_helper(version: int) -> Helper:
             close()
         raise DetourError("firewall", f"cannot start the firewall helper: {words(error)}", NO_PROCESS) from None
     if pid == 0:
-        ours.close()  # with a copy of the parent's end, the helper would never see the end of its input
-        _serve(theirs, output, version)
-    theirs.close()
-    return Helper(pid, ours, output)
+        connection.close()  # with a copy of it, the helper would never see the end of its input
+        _serve(calls, output, version)
+    calls.close()
+    return Helper(pid, connection, output)
 
 
 def _serve(calls: socket.socket, output: int, version: int) -> NoReturn:
     try:
-        # The parent's handlers are not the helper's: a signal to the whole process group ends it.
+        # Without the parent's handlers, a signal to the whole process group ends the helper.
         for number in signal.valid_signals():
             if callable(signal.getsignal(number)):
                 signal.signal(number, signal.SIG_DFL)
@@ -165,7 +157,7 @@ def _serve(calls: socket.socket, output: int, version: int) -> NoReturn:
         os.dup2(null, 0)
         os.dup2(null, 1)
         os.dup2(output, 2)
-        # None if it was closed at the start; python-iptables flushes it at every read-back.
+        # None if imds-detour was started with stdout closed. python-iptables flushes it when it reads rules.
         sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  (until the helper ends)
         functions: Functions = {}
         failure: DetourError | None = None
@@ -193,7 +185,7 @@ def _answer(
         return functions[function](*arguments), None
     except DetourError as error:
         return None, _refusal(error)
-    except Exception as error:  # here a library's exceptions are translated
+    except Exception as error:
         return None, _refusal(_translated(error))
 
 

@@ -1,8 +1,8 @@
-"""Import python-iptables without its searches, and without the modules that it imports for them.
+"""Import python-iptables without its searches for libraries.
 
-By itself, the import forks ldconfig and a compiler about ten times (ctypes.util.find_library). That is slow
-(bench/NOTES.md), and on musl it can load a second libc into the process. Here its module for searching is replaced by
-one that knows the libraries, so that shutil, subprocess, tempfile, sysconfig and distutils are not imported either.
+Its import runs ldconfig and a compiler several times (ctypes.util.find_library). That is slow (bench/NOTES.md), and on
+musl it can load a second libc into the process. The module iptc.util, which searches, is replaced by functions that
+know the libraries. So its imports (shutil, subprocess, tempfile, sysconfig, distutils) are not loaded either.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ SONAMES = {
     "ip4tc": ("libip4tc.so.2", 2),  # since iptables 1.8.3 (2019)
     "ip6tc": ("libip6tc.so.2", 2),
 }
-"""The name that python-iptables searches for, the library's soname, and its major version."""
+"""The soname and the major version of a library, by the name that python-iptables searches for."""
 EXTENSION_SUFFIX = _imp.extension_suffixes()[0]
-"""How names of extension modules end, such as .cpython-311-x86_64-linux-gnu.so (PEP 3149)."""
+"""The suffix of extension modules, such as .cpython-311-x86_64-linux-gnu.so (PEP 3149)."""
 PLATFORM = EXTENSION_SUFFIX.removesuffix(".so").split("-", 2)[-1]
 """Debian's multiarch triplet, or x86_64-linux-musl."""
 LIBC = f"libc.musl-{os.uname().machine}.so.1" if PLATFORM.endswith("musl") else "libc.so.6"
 
 BUNDLED = f"{sys.prefix}/xtables"
-"""The extensions in the bundle, whose interpreter has this prefix; a pip installation has no such folder."""
+"""The extensions of libxtables in the bundle. A pip installation has no such folder."""
 INSTALL = "pip install python-iptables"
 PACKAGES = (
     "install the package that brings libxtables, libip4tc and the extensions: `iptables` on Debian, Ubuntu and Alpine"
@@ -47,22 +47,22 @@ class Library(Value):
     table: Any  # Table or Table6
     rule: Any  # Rule or Rule6
     chain: Any  # Chain
-    refused: type[Exception]  # the exception when the kernel refuses
-    missing: type[Exception]  # the exception when an extension is missing, or of another version
+    refused: type[Exception]  # raised when the kernel refuses
+    missing: type[Exception]  # raised when an extension is missing, or of another version
 
 
 def load(version: int) -> Library:
-    """Load python-iptables. Only in a helper: this changes the environment and sys.modules."""
+    """Load python-iptables. Use it in a helper only: it changes os.environ and sys.modules."""
     os.environ["PYTHON_IPTABLES_XTABLES_VERSION"] = "12"
     if os.path.isdir(BUNDLED):
-        # Not the image's: its libraries and extensions are of another version.
+        # The libraries and extensions of the image are of another version.
         os.environ.pop("IPTABLES_LIBDIR", None)
         os.environ["XTABLES_LIBDIR"] = BUNDLED
     elif "XTABLES_LIBDIR" not in os.environ:
         os.environ["XTABLES_LIBDIR"] = _extensions()
     _replace_modules()
     try:
-        from iptc import ip4tc  # noqa: PLC0415  (must come after the preparations above)
+        from iptc import ip4tc  # noqa: PLC0415  (after the preparations above)
 
         if version == 6:
             from iptc import ip6tc  # noqa: PLC0415  (the helper for IPv4 does without)
@@ -76,21 +76,21 @@ def load(version: int) -> Library:
 
 
 def _replace_modules() -> None:
-    """Put small modules where python-iptables would import large ones, of which it uses next to nothing."""
-    # The package itself would import both IP versions and a module for scripts.
+    """Register small modules in place of large ones that python-iptables imports and hardly uses."""
+    # iptc/__init__.py would import both IP versions and a module for scripts.
     spec = next(filter(None, (finder.find_spec("iptc", None) for finder in sys.meta_path)), None)
     if spec is None:
         raise DetourError("firewall", "python-iptables is not installed", INSTALL)
     _module("iptc", __path__=spec.submodule_search_locations)
     _module("iptc.util", find_library=_find_library, find_libc=lambda: _open(LIBC), load_kernel=lambda _name: None)
-    # It uses constants and address conversion of socket, which the C half has.
+    # python-iptables uses constants and address conversions, which the C half of socket has.
     sys.modules.setdefault("socket", socket)
-    # It compiles regular expressions for functions that imds-detour does not call.
+    # python-iptables compiles regular expressions for functions that imds-detour does not call.
     _module("re", compile=_UnusedPattern, ASCII=0)
 
 
 class _UnusedPattern:
-    """In place of a compiled regular expression that is never used."""
+    """Takes the place of a compiled regular expression."""
 
     def __init__(self, _pattern: str, _flags: int = 0) -> None:
         self.search = None
@@ -103,7 +103,7 @@ def _module(name: str, **contents: object) -> ModuleType:
 
 
 def _find_library(name: str, *_older: str) -> tuple[ctypes.CDLL, int]:
-    """Return a library and its major version, as iptc.util.find_library does."""
+    """Load a library and return it with its major version, as iptc.util.find_library does."""
     if name == "xtwrapper":  # python-iptables' own extension
         file = f"lib{name}{EXTENSION_SUFFIX}"
         paths = (f"{folder}/{file}" for folder in sys.path if os.path.exists(f"{folder}/{file}"))

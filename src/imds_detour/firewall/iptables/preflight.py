@@ -1,4 +1,4 @@
-"""Whether this process can use legacy iptables in this network namespace. Nothing is changed."""
+"""Checks whether this process can use legacy iptables in this network namespace. They change no rules."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from imds_detour.lean import socket
 from imds_detour.system.capabilities import NET_ADMIN, NET_RAW, effective, no_net_admin
 
 FAMILIES = {4: (socket.AF_INET, 0), 6: (socket.AF_INET6, 41)}
-"""Address family, and the level of its socket options: SOL_IP (linux/in.h), SOL_IPV6 (linux/in6.h)."""
+"""Address family, and level of its socket options: SOL_IP (linux/in.h), SOL_IPV6 (linux/in6.h)."""
 SO_GET_INFO = 64
-"""linux/netfilter_ipv4/ip_tables.h: IPT_BASE_CTL; the same for IPv6."""
+"""IPT_SO_GET_INFO (linux/netfilter_ipv4/ip_tables.h). IP6T_SO_GET_INFO is the same number."""
 INFO_SIZE = 84
-"""sizeof(struct ipt_getinfo): the table's name in 32 bytes, then 13 numbers of 4."""
+"""sizeof(struct ipt_getinfo): a table name of 32 bytes, then 13 numbers of 4 bytes."""
 TABLE_NAMES = {4: "/proc/self/net/ip_tables_names", 6: "/proc/self/net/ip6_tables_names"}
-"""Where the kernel lists the tables of a network namespace, one a line."""
+"""The kernel's lists of the tables in this network namespace, a name a line."""
 
 
 def existing_tables(version: int) -> frozenset[str] | None:
-    """Return the legacy tables that exist; None if that cannot be seen. Reading another one would create it."""
+    """Return the names of the legacy tables, None if they cannot be read. Reading any other table would create it."""
     try:
         with open(TABLE_NAMES[version]) as names:
             return frozenset(names.read().split())
@@ -30,7 +30,7 @@ def existing_tables(version: int) -> frozenset[str] | None:
 
 
 def require_capabilities() -> None:
-    """Return if this process has the capabilities for legacy iptables."""
+    """Raise DetourError if this process lacks a capability that legacy iptables needs."""
     capabilities = effective()
     if not capabilities & NET_ADMIN:
         raise no_net_admin(os.geteuid())
@@ -43,7 +43,7 @@ def require_capabilities() -> None:
 
 
 def require_tables(version: int) -> None:
-    """Return if the kernel has the legacy tables of an IP version. It may load their modules, as for iptables."""
+    """Raise DetourError if the kernel refuses the legacy tables of an IP version. The kernel may load their modules."""
     for table in ("filter", "nat"):
         number = _info_errno(version, table)
         if number in (errno.ENOPROTOOPT, errno.ENOENT):
@@ -61,7 +61,7 @@ def require_tables(version: int) -> None:
 
 
 def _info_errno(version: int, table: str) -> int:
-    """Ask for a table's size, as iptables does first, and return the errno; 0 if there is such a table."""
+    """Ask for the size of a table, as iptables does first. Return the errno, or 0 if there is such a table."""
     family, level = FAMILIES[version]
     libc = ctypes.CDLL(None, use_errno=True)
     info = ctypes.create_string_buffer(table.encode(), INFO_SIZE)
@@ -70,7 +70,7 @@ def _info_errno(version: int, table: str) -> int:
         raw = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
     except OSError as error:
         return error.errno or errno.EIO
-    # By libc, because socket.getsockopt() cannot pass the table's name.
+    # socket.getsockopt() cannot pass the name of the table.
     failed = libc.getsockopt(raw.fileno(), level, SO_GET_INFO, info, ctypes.byref(size))
     number = ctypes.get_errno() if failed else 0
     raw.close()

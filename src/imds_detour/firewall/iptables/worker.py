@@ -1,7 +1,7 @@
-"""The rules in legacy iptables, installed and read by python-iptables inside a helper.
+"""Read and change the legacy tables by python-iptables, inside a helper.
 
-python-iptables is used with autocommit off, because it swallows the errors of its own commits. A change is one commit a
-table, made under a lock, retried when another program changed the table meanwhile, and read back.
+Autocommit is off, because python-iptables ignores errors of its own commits. A change is a commit of a table, under a
+lock. It is retried when another program changed the table meanwhile, and the rules are read back.
 """
 
 from __future__ import annotations
@@ -33,26 +33,28 @@ from imds_detour.firewall.rules import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
+    from typing import Any, TypeAlias
 
     from imds_detour.firewall.rules import Action
 
+    Iptc: TypeAlias = Any  # an object of python-iptables, which has no types
+
 CHAINS = {"filter": LEGACY.guard, "nat": LEGACY.redirect}
 CONTENDED = (os.strerror(errno.EAGAIN), os.strerror(errno.EINVAL))
-"""How a commit fails when another program has changed the table meanwhile."""
+"""Messages of a commit after another program has changed the table."""
 PAUSE = 0.001
-"""Seconds between two commits while a writer that takes no lock keeps changing the table."""
+"""Seconds between two commits, when a writer without the lock changes the table at the same time."""
 MAX_DECODED = 1000
-"""Decoded entries to keep: a sidecar decodes some for each address that a mock has had, and runs for months."""
+"""Decoded entries to keep. A sidecar runs for months, and each new address of a mock adds some."""
 ANY_ADDRESS = {4: "0.0.0.0/0.0.0.0", 6: "::/0"}
-"""How python-iptables writes that an address does not matter."""
+"""Any address, as python-iptables writes it."""
 
 
 def load(version: int) -> dict[str, Callable[..., object]]:
-    """Return the functions that the parent may call, for one IP version."""
+    """Return the functions for an IP version that the parent may call, by name."""
     preflight.require_capabilities()
     tables = _Tables(loader.load(version), version)
-    return {"ready": tables.ready, "apply": tables.apply, "installed": tables.installed}
+    return {"check": tables.check, "apply": tables.apply, "installed": tables.installed}
 
 
 class _Tables:
@@ -60,13 +62,14 @@ class _Tables:
         self._library = library
         self._version = version
         self._decoded: dict[tuple[str, bytes | None, bytes], Rule | None] = {}
-        # To tell a chain from an extension, python-iptables looks into every table, which would create unused ones.
+        # To tell a chain from an extension, python-iptables reads all tables but these. Reading would create them.
         library.table.existing_table_names.update(mangle=False, raw=False, security=False)
 
-    def ready(self) -> None:
-        """Build a redirect without installing it: the extensions that it needs load one by one, and may be missing.
+    def check(self) -> None:
+        """Raise DetourError if the kernel has no such tables, or an extension that a redirect needs is missing.
 
-        The kernel's tables are touched here for the first time, not while loading: the parent may not need them.
+        This is not a part of load(): the kernel creates the tables at the first access, and the parent may not need
+        them. An extension is loaded when a rule that uses it is built; the rule here is not installed.
         """
         preflight.require_tables(self._version)
         example = Endpoint(ip_address("192.0.2.1" if self._version == 4 else "2001:db8::1"), 80)  # RFC 5737, RFC 3849
@@ -80,52 +83,53 @@ class _Tables:
             raise DetourError("firewall", reason, loader.PACKAGES) from None
 
     def apply(self, name: str, rules: tuple[Rule, ...], timeout: float) -> tuple[Rule, ...]:
+        """Replace imds-detour's rules in a table, and return the previous ones."""
         deadline = time.monotonic() + timeout
         with TablesLock(timeout):
             table = self._table(name)
-            before = self._read(table)
-            self._install(table, name, rules, deadline)
-        return tuple(entry.rule for entry in before if entry.rule is not None)
+            previous = self._read(table)
+            self._install(table, rules, deadline)
+        return tuple(entry.rule for entry in previous if entry.rule is not None)
 
     def installed(self, table: str | None) -> tuple[Installed, ...]:
-        """Read our rules. A table that does not exist yet is not created by that; it has none."""
+        """Read imds-detour's rules, in one table or in both, without creating a table."""
         existing = preflight.existing_tables(self._version)
         names = [name for name in CHAINS if table in (name, None) and (existing is None or name in existing)]
         return tuple(entry for name in names for entry in self._read(self._table(name)))
 
-    def _table(self, name: str) -> Any:  # noqa: ANN401  (python-iptables has no types)
+    def _table(self, name: str) -> Iptc:
         table = self._library.table(name, autocommit=False)
-        table.refresh()  # the object is shared, and may be older than the kernel's state
+        table.refresh()  # python-iptables keeps one object a table, with the state of its last read
         return table
 
-    def _install(self, table: Any, name: str, wanted: tuple[Rule, ...], deadline: float) -> None:  # noqa: ANN401  (as above)
-        """Make these our rules in a table; without any, the chain is removed too."""
+    def _install(self, table: Iptc, wanted: tuple[Rule, ...], deadline: float) -> None:
+        """Replace imds-detour's rules. If none are wanted, remove the chain too."""
         failure = "the rules read back are not the ones written"
         for attempt in count(1):
-            if self._is_installed(table, name, wanted):
+            if self._is_installed(table, wanted):
                 return
-            # EAGAIN: the table was changed since it was read. EINVAL may follow a commit that worked.
+            # EAGAIN: the table has changed since it was read. EINVAL can follow a commit that the kernel accepted.
             final = failure.startswith("can't commit") and not failure.endswith(CONTENDED)
             if attempt > 1 and (final or time.monotonic() > deadline):
-                raise DetourError("firewall", f"iptables refused our rules in table {name}: {failure}")
-            self._change(table, name, wanted)
+                raise DetourError("firewall", f"iptables refused our rules in table {table.name}: {failure}")
+            self._change(table, wanted)
             try:
                 table.commit()
             except self._library.refused as error:
-                text, _, reason = str(error).partition("b'")  # it formats bytes as they are
+                text, _, reason = str(error).partition("b'")  # its messages contain the repr of bytes
                 failure = text + reason.removesuffix("'")
                 time.sleep(PAUSE)
-            table = self._table(name)
+            table = self._table(table.name)
 
-    def _is_installed(self, table: Any, name: str, wanted: tuple[Rule, ...]) -> bool:  # noqa: ANN401  (as above)
+    def _is_installed(self, table: Iptc, wanted: tuple[Rule, ...]) -> bool:
         if not wanted:
-            return not table.is_chain(CHAINS[name])
+            return not table.is_chain(CHAINS[table.name])
         positions = [position for position, _ in self._jumps(table)]
-        first = positions == list(range(len(positions)))  # after a foreign ACCEPT they would do nothing
+        first = positions == list(range(len(positions)))  # a jump after a foreign ACCEPT has no effect
         return first and tuple(entry.rule for entry in self._read(table)) == wanted
 
-    def _change(self, table: Any, name: str, wanted: tuple[Rule, ...]) -> None:  # noqa: ANN401  (as above)
-        chain, output = CHAINS[name], self._library.chain(table, "OUTPUT")
+    def _change(self, table: Iptc, wanted: tuple[Rule, ...]) -> None:
+        chain, output = CHAINS[table.name], self._library.chain(table, "OUTPUT")
         for _, jump in list(self._jumps(table)):
             output.delete_rule(self._library.rule(jump, output))
         if table.is_chain(chain):
@@ -140,14 +144,14 @@ class _Tables:
         if not wanted and table.is_chain(chain):
             table.delete_chain(chain)
 
-    def _encode(self, rule: Rule) -> Any:  # noqa: ANN401  (as above)
+    def _encode(self, rule: Rule) -> Iptc:
         entry = self._library.rule()
         if rule.destination is not None:
             entry.dst = str(rule.destination)
         if rule.protocol is not None:
-            entry.protocol = rule.protocol  # before the target: DNAT takes a port only if the protocol has ports
+            entry.protocol = rule.protocol  # first, because DNAT accepts a port only for a protocol with ports
         if rule.port is not None:
-            entry.create_match("tcp").dport = str(rule.port)  # a string: an int makes a rule without a port
+            entry.create_match("tcp").dport = str(rule.port)  # an int would make a rule without a port
         entry.create_match("comment").comment = COMMENT
         match rule.action:
             case Jump(chain):
@@ -160,7 +164,7 @@ class _Tables:
                 entry.create_target("DROP")
         return entry
 
-    def _read(self, table: Any) -> list[Installed]:  # noqa: ANN401  (as above)
+    def _read(self, table: Iptc) -> list[Installed]:
         chain = CHAINS[table.name]
         jumps = [entry for _, entry in self._jumps(table)]
         entries = list(_entries(table, chain)) if table.is_chain(chain) else []
@@ -170,18 +174,18 @@ class _Tables:
             for entry in of_chain
         ]
 
-    def _jumps(self, table: Any) -> Iterator[tuple[int, Any]]:  # noqa: ANN401  (as above)
-        """Yield position and entry of each rule of OUTPUT that jumps to our chain.
+    def _jumps(self, table: Iptc) -> Iterator[tuple[int, Iptc]]:
+        """Yield the position and the entry of every rule of OUTPUT that jumps to imds-detour's chain.
 
-        Foreign rules are not decoded: their extensions may be of another version, or missing.
+        Foreign rules are not decoded: an extension that they need may be missing, or of another version.
         """
         chain = CHAINS[table.name].encode()
         for position, entry in enumerate(_entries(table, "OUTPUT")):
             if table.get_target(entry) == chain:
                 yield position, entry
 
-    def _decode(self, entry: Any, table: Any, chain: str) -> Rule | None:  # noqa: ANN401  (as above)
-        """Return the rule of an entry, None for a foreign one. Decoding is slow, so results are kept by bytes."""
+    def _decode(self, entry: Iptc, table: Iptc, chain: str) -> Rule | None:
+        """Return the rule of an entry, None for a foreign one. Decoding is slow, so the results are cached."""
         key = chain, table.get_target(entry), _bytes(entry)
         if key not in self._decoded:
             if len(self._decoded) > MAX_DECODED:
@@ -190,26 +194,26 @@ class _Tables:
                 rule = self._library.rule(entry, self._library.chain(table, chain))
                 self._decoded[key] = _from_iptc(rule, table.name, chain, self._version)
             except (ValueError, self._library.refused, self._library.missing):
-                self._decoded[key] = None  # a range, a list of ports, a missing extension: a foreign rule
+                self._decoded[key] = None  # a foreign rule: a range, a list of ports, a missing extension
         return self._decoded[key]
 
 
-def _bytes(entry: Any) -> bytes:  # noqa: ANN401  (python-iptables has no types)
-    """Return an entry with its matches and target as the kernel has them, without its counters."""
+def _bytes(entry: Iptc) -> bytes:
+    """Return the bytes of an entry, with its matches and target, without its counters."""
     counters = type(entry).counters
     whole = ctypes.string_at(ctypes.addressof(entry), entry.next_offset)
     return whole[: counters.offset] + whole[counters.offset + counters.size :]
 
 
-def _entries(table: Any, chain: str) -> Iterator[Any]:  # noqa: ANN401  (python-iptables has no types)
+def _entries(table: Iptc, chain: str) -> Iterator[Iptc]:
     entry = table.first_rule(chain)
     while entry:
         yield entry
         entry = table.next_rule(entry)
 
 
-def _from_iptc(entry: Any, table: str, chain: str, version: int) -> Rule | None:  # noqa: ANN401  (as above)
-    """Return the rule that an entry was made from; None if it has anything that no rule of imds-detour has."""
+def _from_iptc(entry: Iptc, table: str, chain: str, version: int) -> Rule | None:
+    """Return the rule that an entry was made from; None if imds-detour makes no such entry."""
     matches = {match.name: match.get_all_parameters() for match in entry.matches}
     parameters = entry.target.get_all_parameters()
     match entry.target.name:
@@ -233,7 +237,7 @@ def _from_iptc(entry: Any, table: str, chain: str, version: int) -> Rule | None:
         port=int(port.pop("dport")[0]) if "dport" in port else None,
         version=version,
     )
-    fragment = version == 4 and entry.fragment  # IPv6 has a match for it
+    fragment = version == 4 and entry.fragment  # Rule6 has no such field
     interfaces = entry.in_interface or entry.out_interface
     plain = entry.src == ANY_ADDRESS[version] and not (interfaces or port or fragment or entry.target.goto)
     exact = rule.destination is None or ip_interface(entry.dst).network.num_addresses == 1

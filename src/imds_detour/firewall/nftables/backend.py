@@ -1,7 +1,6 @@
-"""nftables over netlink: a table that only imds-detour uses, changed by transactions, with NET_ADMIN alone.
+"""nftables over netlink: a table of imds-detour, changed by transactions. It needs NET_ADMIN only.
 
-libnftables (by its Python binding) and ``nft -f -`` both need files that the app's image does not have, and a library
-load or a fork. nfnetlink needs only the standard library: a batch of some ten messages, answered by errno.
+An app's image has neither libnftables nor the command nft. Netlink needs nothing but the kernel.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from contextlib import suppress
 
 from imds_detour.errors import DetourError
 from imds_detour.firewall.lock import TablesLock
@@ -47,14 +45,11 @@ HOOK_NUM, HOOK_PRIORITY = 1, 2
 LOCAL_OUT, ACCEPT = 3, 1  # linux/netfilter.h: NF_INET_LOCAL_OUT, NF_ACCEPT
 
 LOAD = "load them on the host: `modprobe -a nf_tables nft_chain_nat nft_nat nft_reject_ipv4 nft_reject_ipv6`"
-"""The remedy for a kernel without nftables, or without a part that the rules need."""
+"""The remedy for a kernel without nftables."""
 TABLES = {NFT.guard: "filter", NFT.redirect: "nat"}
-"""The table of legacy iptables that each chain is for, in the order in which they are made and listed."""
-MODULES = {
-    "filter": ("reject", "nft_reject_ipv4 nft_reject_ipv6"),
-    "nat": ("nat", "nft_chain_nat nft_nat"),
-}
-"""The feature that the rules of each table need, apart from nf_tables itself, and its modules."""
+"""The chains in the order in which the kernel lists them, and the value of Rule.table for their rules."""
+MODULES = {"filter": ("reject", "nft_reject_ipv4 nft_reject_ipv6"), "nat": ("nat", "nft_chain_nat nft_nat")}
+"""By Rule.table: the feature that the rules need in addition to nf_tables, and its modules."""
 
 
 class NftFirewall:
@@ -64,7 +59,7 @@ class NftFirewall:
     layout = NFT
 
     def require(self) -> None:
-        """Return if nftables can be used. Nothing is changed."""
+        """Raise DetourError if nftables cannot be used. This changes no rules."""
         try:
             with open_netlink(NETLINK_NETFILTER) as kernel:
                 kernel.talk([_message(GETGEN, 0, NLM_F_ACK)])
@@ -72,29 +67,28 @@ class NftFirewall:
             raise _translated(error, "cannot be used here") from None
 
     def has_rules(self) -> bool:
-        """Whether rules of imds-detour are installed; False if they cannot be read."""
+        """Return whether rules of imds-detour are installed, False if they cannot be read."""
         try:
             return bool(self.installed())
         except DetourError:
             return False
 
     def apply(self, table: str, rules: tuple[Rule, ...], timeout: float) -> tuple[Rule, ...]:
-        """Make these our rules in a table by one transaction, read them back, and return those before."""
+        """Replace imds-detour's rules in a table by a transaction, and return the previous ones."""
         with TablesLock(timeout):
             installed = [entry.rule for entry in self.installed()]
-            before = tuple(rule for rule in installed if rule is not None and rule.table == table)
+            previous = tuple(rule for rule in installed if rule is not None and rule.table == table)
             others = tuple(rule for rule in installed if rule is not None and rule.table != table)
-            if before != rules or None in installed:
+            if previous != rules or None in installed:
                 try:
                     self._write((*others, *rules), others, recreate=None in installed)
-                except DetourError:
-                    with suppress(DetourError):  # the first error counts; the answer may be lost, not the transaction
-                        self._replace((*others, *before), (), recreate=True)
+                except DetourError as error:
+                    self._roll_back((*others, *previous), error)
                     raise
-        return before
+        return previous
 
     def installed(self, table: str | None = None) -> tuple[Installed, ...]:
-        """Return our rules as the kernel holds them, in one table or in both."""
+        """Read imds-detour's rules from the kernel, in one table or in both."""
         try:
             with open_netlink(NETLINK_NETFILTER) as kernel:
                 bodies = [body for family in NFPROTO.values() for body in _dump(kernel, family)]
@@ -102,25 +96,25 @@ class NftFirewall:
             raise _translated(error, "cannot be read") from None
         if not bodies:
             return ()
-        from imds_detour.firewall.nftables.codec import decode  # noqa: PLC0415  (a start by legacy iptables has none)
+        from imds_detour.firewall.nftables.codec import decode  # noqa: PLC0415  (legacy iptables does without)
 
         entries = [decode(body[4:], TABLES) for body in bodies]
         return tuple(entry for entry in entries if table is None or entry.rule is None or entry.rule.table == table)
 
     def close(self) -> None:
-        """Do nothing: there is no helper process."""
+        """Do nothing. There is no helper process."""
 
     def _write(self, rules: tuple[Rule, ...], kept: tuple[Rule, ...], *, recreate: bool) -> None:
-        """Make these the rules of our tables, and read them back."""
+        """Replace the rules of imds-detour's tables, and read them back."""
         self._replace(rules, kept, recreate=recreate)
         if _ordered(entry.rule for entry in self.installed()) != _ordered(rules):
             raise DetourError("firewall", "the nftables rules read back are not the ones written")
 
     def _replace(self, rules: tuple[Rule, ...], kept: tuple[Rule, ...], *, recreate: bool) -> None:
-        """Make these the rules of our tables, in one transaction; chains whose rules are all in ``kept`` may stay.
+        """Replace the rules of imds-detour's tables by a transaction. Chains with rules from ``kept`` only may stay.
 
-        Chains stay and only their rules change: a packet on its way through a deleted chain would find it empty. Only
-        tables with foreign rules are recreated. Each deletion waits for a grace period of RCU.
+        A packet inside a deleted chain would see an empty one, so chains stay and their rules change; only tables with
+        foreign rules are recreated. Each deletion waits for a grace period of RCU.
         """
         try:
             with open_netlink(NETLINK_NETFILTER) as kernel:
@@ -133,9 +127,17 @@ class NftFirewall:
                 raise _missing_feature({rule.table for rule in rules if rule not in kept}) from None
             raise _translated(error, "refuses our rules") from None
 
+    def _roll_back(self, rules: tuple[Rule, ...], error: DetourError) -> None:
+        """Install the previous rules. The reason of a failure is added to the error's reason."""
+        try:
+            self._replace(rules, (), recreate=True)  # a refusal may hide a commit whose answer was lost
+        except DetourError as second:
+            if second.reason != error.reason:
+                error.reason += f"; the change could not be undone: {second.reason}"
+
 
 def _dump(kernel: Kernel, family: int) -> list[bytes]:
-    """Return the messages of our table's rules; none if there is no such table."""
+    """Return the messages for the rules of imds-detour's table, none if there is no such table."""
     try:
         return kernel.talk([_message(GETRULE, family, NLM_F_DUMP, attribute(RULE_TABLE, TABLE_ATTRIBUTE))])
     except OSError as error:
@@ -145,38 +147,42 @@ def _dump(kernel: Kernel, family: int) -> list[bytes]:
 
 
 def _changes(kernel: Kernel, rules: tuple[Rule, ...], kept: tuple[Rule, ...], *, recreate: bool) -> list[Message]:
-    """Return the messages of the transaction for NftFirewall._replace(); none if there is nothing to change."""
+    """Return the messages of a transaction for NftFirewall._replace(), none if nothing is to change."""
     messages = []
     for version, family in NFPROTO.items():
         wanted = [rule for rule in rules if rule.version == version]
-        existing = _chains(kernel, family)
+        existing = _existing_chains(kernel, family)
         if existing is not None and (recreate or not wanted):
-            # Made first, so that deleting works even if another program has deleted it meanwhile.
-            messages += [_table(NEWTABLE, family), _table(DELTABLE, family)]
+            # With the table created first, the deletion works even if another program has deleted it meanwhile.
+            messages += [_table_message(NEWTABLE, family), _table_message(DELTABLE, family)]
             existing = None
         if wanted:
-            messages.append(_table(NEWTABLE, family))
+            messages.append(_table_message(NEWTABLE, family))
             messages += _chain_messages(family, wanted, kept, existing or frozenset())
     return [Message(message.kind, message.flags | NLM_F_ACK, message.body) for message in messages]
 
 
 def _chain_messages(family: int, wanted: list[Rule], kept: tuple[Rule, ...], existing: frozenset[str]) -> list[Message]:
-    """Return the messages that give the chains of one table the wanted rules."""
+    """Return the messages that give the chains of a table the wanted rules."""
+    from imds_detour.firewall.nftables.codec import encode  # noqa: PLC0415  (as above)
+
     messages = []
     for chain in TABLES:
         rules = [rule for rule in wanted if rule.chain == chain]
         if chain in existing and rules and rules == [rule for rule in kept if rule.chain == chain and rule in wanted]:
             continue
         if rules or chain in existing:
-            messages += [_chain(family, chain), _chain_rules(DELRULE, 0, family, chain)]
-            messages += [_rule(family, rule) for rule in rules]
+            messages += [_chain_message(family, chain), _rule_message(DELRULE, 0, family, chain)]
+            messages += [
+                _rule_message(NEWRULE, NLM_F_CREATE | NLM_F_APPEND, family, chain, encode(rule)) for rule in rules
+            ]
         if chain in existing and not rules:
             messages.append(_message(DELCHAIN, family, 0, *_chain_name(chain)))
     return messages
 
 
-def _chains(kernel: Kernel, family: int) -> frozenset[str] | None:
-    """Return the names of the chains in our table; None if there is no such table."""
+def _existing_chains(kernel: Kernel, family: int) -> frozenset[str] | None:
+    """Return the names of the chains in imds-detour's table, None if there is no such table."""
     try:
         kernel.talk([_message(GETTABLE, family, NLM_F_ACK, attribute(TABLE_NAME, TABLE_ATTRIBUTE))])
         chains = [attributes(body[4:]) for body in kernel.talk([_message(GETCHAIN, family, NLM_F_DUMP)])]
@@ -192,7 +198,7 @@ def _chains(kernel: Kernel, family: int) -> frozenset[str] | None:
 
 
 def _ordered(rules: Iterable[Rule | None]) -> list[Rule | None]:
-    """Sort by IP version and chain, as the kernel lists them; the order within a chain stays."""
+    """Sort by IP version and chain, as the kernel lists them. The order within a chain does not change."""
     return sorted(rules, key=lambda rule: (rule.version, rule.chain) if rule else (0, ""))
 
 
@@ -201,7 +207,7 @@ def _message(kind: int, family: int, flags: int, *parts: bytes) -> Message:
     return Message(SUBSYSTEM << 8 | kind, flags, header + b"".join(parts))
 
 
-def _table(kind: int, family: int) -> Message:
+def _table_message(kind: int, family: int) -> Message:
     return _message(kind, family, NLM_F_CREATE if kind == NEWTABLE else 0, attribute(TABLE_NAME, TABLE_ATTRIBUTE))
 
 
@@ -209,7 +215,7 @@ def _chain_name(chain: str) -> tuple[bytes, bytes]:
     return attribute(CHAIN_TABLE, TABLE_ATTRIBUTE), attribute(CHAIN_NAME, chain.encode() + b"\0")
 
 
-def _chain(family: int, chain: str) -> Message:
+def _chain_message(family: int, chain: str) -> Message:
     table = TABLES[chain]
     priority = attribute(HOOK_PRIORITY, struct.pack("!i", NFT_PRIORITIES[table]))
     return _message(
@@ -223,20 +229,14 @@ def _chain(family: int, chain: str) -> Message:
     )
 
 
-def _chain_rules(kind: int, flags: int, family: int, chain: str, *rule: bytes) -> Message:
-    """Return a message about a rule of a chain, or about all of them if none is given."""
-    place = attribute(RULE_TABLE, TABLE_ATTRIBUTE) + attribute(RULE_CHAIN, chain.encode() + b"\0")
-    return _message(kind, family, flags, place, *rule)
-
-
-def _rule(family: int, rule: Rule) -> Message:
-    from imds_detour.firewall.nftables.codec import encode  # noqa: PLC0415  (as above)
-
-    return _chain_rules(NEWRULE, NLM_F_CREATE | NLM_F_APPEND, family, rule.chain, encode(rule))
+def _rule_message(kind: int, flags: int, family: int, chain: str, *rule: bytes) -> Message:
+    """Return a message about a rule of a chain, or about all its rules."""
+    table = attribute(RULE_TABLE, TABLE_ATTRIBUTE)
+    return _message(kind, family, flags, table, attribute(RULE_CHAIN, chain.encode() + b"\0"), *rule)
 
 
 def _missing_feature(tables: set[str]) -> DetourError:
-    """Return the error for a kernel that has nf_tables, but not such a chain or expression."""
+    """Return the error for a kernel that has nf_tables without such a chain or expression."""
     feature, modules = MODULES["nat" if "nat" in tables else "filter"]
     reason = f"nftables refuses our rules: the kernel has no {feature} for it ({os.strerror(errno.ENOENT)})"
     return DetourError("firewall", reason, f"load it on the host: `modprobe -a {modules}`")

@@ -1,9 +1,9 @@
-"""Rules as netlink expressions of nf_tables, and back."""
+"""Encode rules as netlink expressions of nf_tables, and decode them."""
 
 from __future__ import annotations
 
 import struct
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 
 from imds_detour.endpoint import Endpoint
 from imds_detour.firewall.rules import COMMENT, Dnat, Drop, Installed, Reject, Rule
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from imds_detour.endpoint import Address
     from imds_detour.firewall.rules import Action
 
-# linux/netfilter/nf_tables.h, where the names begin with NFTA_ or NFT_
+# linux/netfilter/nf_tables.h; the names there begin with NFTA_ or NFT_
 RULE_CHAIN, RULE_EXPRESSIONS, RULE_USERDATA = 2, 4, 7
 LIST_ELEM, EXPR_NAME, EXPR_DATA = 1, 1, 2
 PAYLOAD_DREG, PAYLOAD_BASE, PAYLOAD_OFFSET, PAYLOAD_LEN = 1, 2, 3, 4
@@ -29,20 +29,20 @@ REG_VERDICT, REG_1, REG_2 = 0, 1, 2
 NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
 
 DESTINATION = {4: (16, 4), 6: (24, 16)}
-"""Offset and length of the destination address in the header of each IP version (RFC 791, RFC 8200)."""
+"""Offset and length of the destination address in an IP header, in bytes (RFC 791, RFC 8200)."""
 TCP = 6
-"""IANA's protocol number."""
+"""The protocol number (IANA)."""
 REJECTS = {
     "tcp-reset": (1, 0),  # NFT_REJECT_TCP_RST
     "icmp-port-unreachable": (0, 3),  # NFT_REJECT_ICMP_UNREACH, RFC 792
     "icmp6-port-unreachable": (0, 4),  # the same, RFC 4443
 }
 USERDATA_COMMENT = struct.pack("=BB", 0, len(COMMENT) + 1) + COMMENT.encode() + b"\0"
-"""A comment as nft stores it (libnftnl: NFTNL_UDATA_RULE_COMMENT), so that it lists this one."""
+"""The comment in the format of nft, which lists it (libnftnl: NFTNL_UDATA_RULE_COMMENT)."""
 
 
 def encode(rule: Rule) -> bytes:
-    """Return a rule's expressions and comment as attributes of a rule message."""
+    """Return the expressions and the comment of a rule as attributes of a rule message."""
     parts = list(_matches(rule))
     parts.append(_expression("counter"))
     parts += _verdict(rule.action)
@@ -81,12 +81,10 @@ def _verdict(action: Action) -> list[bytes]:
         kind, code = REJECTS[action.reply]
         return [_expression("reject", _number(REJECT_TYPE, kind), attribute(REJECT_ICMP_CODE, bytes([code])))]
     if isinstance(action, Drop):
-        verdict = attribute(
-            DATA_VERDICT, _number(VERDICT_CODE, NF_DROP)
-        )  # without NLA_F_NESTED, as the kernel lists it
-        data = nested(IMMEDIATE_DATA, verdict)
+        # Not nested(): the kernel lists it without NLA_F_NESTED.
+        data = nested(IMMEDIATE_DATA, attribute(DATA_VERDICT, _number(VERDICT_CODE, NF_DROP)))
         return [_expression("immediate", _number(IMMEDIATE_DREG, REG_VERDICT), data)]
-    raise TypeError(action)  # a jump: base chains need none
+    raise TypeError(action)  # base chains need no jump
 
 
 def _expression(name: str, *data: bytes) -> bytes:
@@ -113,9 +111,9 @@ def _immediate(register: int, value: bytes) -> bytes:
 
 
 def decode(message: bytes, tables: dict[str, str]) -> Installed:
-    """Return a rule as the kernel lists it; Installed.rule is None if it has anything that ours do not have.
+    """Return the rule in the attributes of a rule message. Installed.rule is None for a foreign rule.
 
-    ``message`` has the attributes of a rule message; ``tables`` is the legacy table that each of our chains is for.
+    ``tables`` has the value of Rule.table for each of imds-detour's chains.
     """
     parts = attributes(message)
     packets = 0
@@ -123,10 +121,10 @@ def decode(message: bytes, tables: dict[str, str]) -> Installed:
         chain = parts[RULE_CHAIN].rstrip(b"\0").decode("ascii", "replace")
         expressions = [_parse(value) for _, value in iterate_attributes(parts.get(RULE_EXPRESSIONS, b""))]
         packets = next((_packets(data) for name, data in expressions if name == "counter"), 0)
-        rule = _rule(tables[chain], chain, [item for item in expressions if item[0] != "counter"])
+        rule = _decode_rule(tables[chain], chain, [item for item in expressions if item[0] != "counter"])
     except (KeyError, ValueError, IndexError, struct.error):
         return Installed(None, packets)
-    # Nothing may have been passed over: encoded again, the rule is the same but for order and counter.
+    # A foreign rule may have parts that were ignored. A rule of imds-detour is the same when it is encoded again.
     same = _plain(encode(rule)) == _plain(message)
     return Installed(rule if same else None, packets)
 
@@ -140,7 +138,7 @@ def _packets(data: dict[int, bytes]) -> int:
     return int.from_bytes(data.get(COUNTER_PACKETS, b""), "big")
 
 
-def _rule(table: str, chain: str, expressions: list[tuple[str, dict[int, bytes]]]) -> Rule:
+def _decode_rule(table: str, chain: str, expressions: list[tuple[str, dict[int, bytes]]]) -> Rule:
     destination: Address | None = None
     protocol, port = None, None
     registers: dict[int, bytes] = {}
@@ -152,18 +150,18 @@ def _rule(table: str, chain: str, expressions: list[tuple[str, dict[int, bytes]]
         elif name == "cmp":
             value = attributes(data[CMP_DATA])[DATA_VALUE]
             if loaded == ("payload", NETWORK_HEADER):
-                destination = _address(value)
+                destination = ip_address(value)
             elif loaded == ("payload", TRANSPORT_HEADER):
                 (port,) = struct.unpack("!H", value)
             else:
                 protocol = {bytes([TCP]): "tcp"}[value]
         elif name == "immediate" and int.from_bytes(data[IMMEDIATE_DREG], "big") == REG_VERDICT:
-            action = Drop()  # or another verdict: then it differs when it is encoded again
+            action = Drop()  # another verdict shows when the rule is encoded again
         elif name == "immediate":
             registers[int.from_bytes(data[IMMEDIATE_DREG], "big")] = attributes(data[IMMEDIATE_DATA])[DATA_VALUE]
         elif name == "nat":
             (mock_port,) = struct.unpack("!H", registers[REG_2])
-            action = Dnat(Endpoint(_address(registers[REG_1]), mock_port))
+            action = Dnat(Endpoint(ip_address(registers[REG_1]), mock_port))
         elif name == "reject":
             kind, code = int.from_bytes(data[REJECT_TYPE], "big"), data.get(REJECT_ICMP_CODE, b"\0")[0]
             action = Reject({value: reply for reply, value in REJECTS.items()}[kind, code])
@@ -175,12 +173,8 @@ def _rule(table: str, chain: str, expressions: list[tuple[str, dict[int, bytes]]
     return Rule(table, chain, action, destination, protocol, port, version)
 
 
-def _address(packed: bytes) -> IPv4Address | IPv6Address:
-    return ip_address(packed)
-
-
 def _plain(message: bytes) -> list[tuple[str, dict[int, bytes]]]:
-    """Return the expressions without what the kernel adds: counters, ends of ranges, unused codes."""
+    """Return the expressions without the parts that the kernel adds: counters, ends of ranges, unused codes."""
     expressions = [_parse(value) for _, value in iterate_attributes(attributes(message)[RULE_EXPRESSIONS])]
     added = {"counter": {1, 2}, "nat": {4, 6, 7}, "reject": {REJECT_ICMP_CODE}}
     plain = []
