@@ -1,4 +1,4 @@
-"""MOCK_USER as a value, and who it is by the texts of passwd(5) and group(5)."""
+"""MOCK_USER and its account, looked up in the texts of passwd(5) and group(5)."""
 
 import pytest
 from hypothesis import given
@@ -57,29 +57,29 @@ last:x:1005:app"""
         ("last", Account(1005, 1005, (1005,), "/home/last")),
     ],
 )
-def test_an_account_is_found_as_dockerfiles_user_finds_it(text: str, expected: Account) -> None:
-    """Names before numbers, the first line of a name, numbers without an entry, and a given group instead of all."""
+def test_account_is_looked_up_like_dockerfile_user(text: str, expected: Account) -> None:
+    """MOCK_USER is looked up like USER in a Dockerfile: names before numbers, and the first line of a name."""
     assert accounts.find(parse(text), ACCOUNTS, GROUP) == expected
 
 
 @pytest.mark.parametrize(
     "name", ["nobody", "App", "ap", "short", "letters", "minus", "beyond", "+nis", "nis", "-1", "#"]
 )
-def test_an_unknown_user_is_an_error_and_never_root(name: str) -> None:
-    """Lines that are no entries define nobody."""
+def test_unknown_user_is_an_error(name: str) -> None:
+    """A user without a valid line in passwd is an error, and never root."""
     with pytest.raises(DetourError, match=r"no user '.*' in /etc/passwd"):
         accounts.find(UserSpec(name, None), ACCOUNTS, GROUP)
 
 
 @pytest.mark.parametrize("name", ["nogroup", "broken", "Staff"])
-def test_an_unknown_group_is_an_error(name: str) -> None:
-    """Likewise."""
+def test_unknown_group_is_an_error(name: str) -> None:
+    """A group without a valid line in group is an error."""
     with pytest.raises(DetourError, match=f"no group '{name}' in /etc/group"):
         accounts.find(UserSpec("app", name), ACCOUNTS, GROUP)
 
 
-def test_an_image_without_the_files_knows_numbers_only() -> None:
-    """As in an image made from scratch; the error says that there is no file, and what to write instead."""
+def test_image_without_passwd_accepts_only_numbers() -> None:
+    """Without passwd and group, as in an image FROM scratch, numbers work. For a name the error says to use numbers."""
     assert accounts.find(UserSpec("1000", None), None, None) == Account(1000, 0, (0,), "/")
     assert accounts.find(UserSpec("1000", "1001"), None, None) == Account(1000, 1001, (1001,), "/")
     for who in (UserSpec("app", None), UserSpec("1000", "app")):
@@ -88,8 +88,8 @@ def test_an_image_without_the_files_knows_numbers_only() -> None:
         assert caught.value.remedy == "give numbers, which need no entry: MOCK_USER=uid:gid"
 
 
-def test_a_member_of_every_group_is_in_every_group() -> None:
-    """However many, and however long the lines are."""
+def test_account_has_all_of_a_thousand_groups() -> None:
+    """A user that is a member of a thousand groups gets all of them."""
     crowd = ",".join(f"user{number}" for number in range(1000))
     groups = "\n".join(f"g{number}:x:{number}:{crowd},app" for number in range(2000, 3000))
     assert accounts.find(UserSpec("app", None), ACCOUNTS, groups).groups == (1001, *range(2000, 3000))
@@ -99,14 +99,14 @@ def test_a_member_of_every_group_is_in_every_group() -> None:
     ("home", "expected"),
     [("/root", {b"HOME": b"/home/app"}), ("/home/someone", {}), ("", {}), ("/root/", {}), (None, {})],
 )
-def test_home_changes_only_where_it_is_still_roots(home: str | None, expected: dict[bytes, bytes]) -> None:
-    """A HOME that somebody chose is kept, and none is made up."""
+def test_home_is_set_only_if_it_is_roots(home: str | None, expected: dict[bytes, bytes]) -> None:
+    """HOME is set only if it is root's. Any other HOME is kept, and a missing one stays missing."""
     account = accounts.find(UserSpec("app", None), ACCOUNTS, GROUP)
     assert accounts.home_variable(account, ACCOUNTS, home) == expected
 
 
-def test_roots_home_is_what_passwd_says_it_is() -> None:
-    """Elsewhere than /root in some images; and root itself keeps its own."""
+def test_roots_home_is_read_from_passwd() -> None:
+    """Root's home is read from passwd, since some images move it. Root keeps its own."""
     passwd = ACCOUNTS.replace(":/root:", ":/var/root:")
     app, root = (accounts.find(UserSpec(name, None), passwd, GROUP) for name in ("app", "root"))
     assert accounts.home_variable(app, passwd, "/var/root") == {b"HOME": b"/home/app"}
@@ -114,8 +114,8 @@ def test_roots_home_is_what_passwd_says_it_is() -> None:
 
 
 @given(st.text(max_size=200), st.text(max_size=200), st.text(min_size=1, max_size=20))
-def test_whatever_the_files_hold_the_outcome_is_an_account_or_an_error(passwd: str, group: str, user: str) -> None:
-    """No text makes it fall over, and nobody becomes root who did not ask for 0 or have it in the file."""
+def test_account_lookup_accepts_any_text(passwd: str, group: str, user: str) -> None:
+    """Any texts of passwd and group give an account or an error, and uid 0 only if the user or the file has it."""
     try:
         account = accounts.find(parse(user), passwd, group)
     except (ValueError, DetourError):

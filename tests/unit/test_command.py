@@ -1,4 +1,4 @@
-"""The command as a value: what execvp(3) would run, found without running it."""
+"""The command: what execvp(3) would execute, found without executing it."""
 
 import errno
 import os
@@ -10,20 +10,20 @@ from imds_detour.errors import DetourError
 from imds_detour.process import command
 
 
-def test_argv_is_kept_and_the_program_is_beside_it() -> None:
-    """The name that the user wrote stays argv[0]."""
+def test_command_keeps_argv_as_written() -> None:
+    """argv[0] stays the user's name, and the program's path is separate."""
     found = command.find(["sh", "", "-x", "\udcff"], "/nowhere:/bin")
     assert found == command.Command((b"sh", b"", b"-x", b"\xff"), b"/bin/sh")
 
 
 @pytest.mark.parametrize("path", [None, "/bin:/usr/bin"])
-def test_without_path_the_systems_default_holds(path: str | None) -> None:
-    """As in the C library."""
+def test_missing_path_means_the_c_library_default(path: str | None) -> None:
+    """Without PATH, programs are searched in the default of the C library."""
     assert command.find(["sh"], path).program == b"/bin/sh"
 
 
-def test_an_empty_component_gives_a_name_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which the kernel then finds in the working directory."""
+def test_empty_path_component_gives_a_relative_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty component of PATH gives a relative name, which the kernel looks up in the working directory."""
     (tmp_path / "tool").touch(0o755)
     monkeypatch.chdir(tmp_path)
     assert command.find(["tool"], "/nowhere:").program == b"tool"
@@ -32,20 +32,20 @@ def test_an_empty_component_gives_a_name_without_a_folder(tmp_path: Path, monkey
 @pytest.mark.parametrize(
     ("number", "status"), [(errno.ENOENT, 127), (errno.ENOEXEC, 126), (errno.EACCES, 126), (errno.E2BIG, 126)]
 )
-def test_what_the_kernel_says_becomes_a_status(number: int, status: int) -> None:
-    """127 for what is not there, 126 for what cannot be run."""
+def test_exec_error_maps_to_126_or_127(number: int, status: int) -> None:
+    """The status is 127 for a missing program and 126 for one that cannot be executed."""
     error = command.explain(b"/bin/true", OSError(number, os.strerror(number)))
     assert (error.step, error.status) == ("command", status)
 
 
-def test_too_long_a_command_line_is_said_to_be() -> None:
-    """In the kernel's words."""
+def test_too_long_command_line_has_the_kernels_reason() -> None:
+    """For a too long command line the reason is the kernel's: argument list too long."""
     error = command.explain(b"/bin/true", OSError(errno.E2BIG, os.strerror(errno.E2BIG)))
     assert error.reason == "cannot execute '/bin/true': argument list too long"
 
 
-def test_a_missing_shell_is_not_taken_for_a_missing_script(tmp_path: Path) -> None:
-    """An image without /bin/sh cannot run a script without a first line that says by what."""
+def test_missing_shell_is_named(tmp_path: Path) -> None:
+    """For a script without a #! line in an image without /bin/sh, the reason names the missing /bin/sh."""
     error = command.explain(bytes(tmp_path / "script"), OSError(errno.ENOENT, os.strerror(errno.ENOENT)), by_shell=True)
     assert error.reason.endswith(": it has no `#!` line, and /bin/sh cannot run it: no such file or directory")
 
@@ -54,15 +54,15 @@ def test_a_missing_shell_is_not_taken_for_a_missing_script(tmp_path: Path) -> No
     ("content", "text"),
     [(b"", True), (b"echo\n", True), (b"\x7fELF", False), (b"a\0", False), (b"#!\n\0", True), (b"\xff\xfe", True)],
 )
-def test_text_is_what_a_shell_may_read(tmp_path: Path, content: bytes, text: bool) -> None:
-    """No ELF header, and no NUL in the first line; encodings are the shell's business."""
+def test_text_has_no_elf_header_and_no_early_nul(tmp_path: Path, content: bytes, text: bool) -> None:
+    """is_text() refuses an ELF header and a NUL in the first line, and accepts any encoding."""
     file = tmp_path / "file"
     file.write_bytes(content)
     assert command.is_text(bytes(file)) is text
 
 
-def test_a_loop_of_interpreters_is_looked_at_for_a_while_only(tmp_path: Path) -> None:
-    """A script that names itself."""
+def test_interpreter_loop_is_an_error(tmp_path: Path) -> None:
+    """A script that is its own interpreter is an error with status 126."""
     file = tmp_path / "file"
     file.write_text(f"#!{file}\n")
     error = command.explain(bytes(file), OSError(errno.ELOOP, os.strerror(errno.ELOOP)))

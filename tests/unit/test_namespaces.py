@@ -1,4 +1,4 @@
-"""Whose network namespace this is, told from signs."""
+"""Detection of the host's network namespace."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ CONTAINER, HOSTS = 4026532185, 4026531992
         "process 1 not to be seen, older kernel",
     ],
 )
-def test_the_hosts_namespace_is_recognised(signs: NamespaceInfo, expected: bool) -> None:
-    """By its fixed number where the kernel gives it one, else by hardware, or by sharing it with process 1."""
+def test_host_network_namespace_is_detected(signs: NamespaceInfo, expected: bool) -> None:
+    """The host's namespace is detected by its fixed number, or on older kernels by hardware or process 1."""
     assert is_host_netns(signs) is expected
 
 
-def test_the_kernels_own_signs_can_be_read() -> None:
-    """Both namespaces have a number, here as everywhere."""
+def test_namespace_info_is_readable() -> None:
+    """Network and process namespace of this process have numbers."""
     signs = read_namespace_info()
     assert signs.net > 0
     assert signs.pid > 0

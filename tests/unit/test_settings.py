@@ -1,4 +1,4 @@
-"""Settings as values: what each variable becomes, and the defaults that the table promises."""
+"""Settings as values: how each variable is parsed, and the defaults of the table."""
 
 import math
 from ipaddress import IPv4Address, IPv6Address
@@ -18,8 +18,8 @@ AWS = PRESETS["aws"]
 DEFAULTS = {variable.name: variable.default for variable in VARIABLES if variable.default}
 
 
-def test_the_defaults_are_the_tables() -> None:
-    """Leaving everything out is the same as writing every default of the table down."""
+def test_defaults_equal_the_table() -> None:
+    """Without variables the settings equal the defaults of the table."""
     assert settings.parse({"MOCK_HOSTNAME": "mock"}) == settings.parse({"MOCK_HOSTNAME": "mock", **DEFAULTS})
     assert settings.parse({"MOCK_HOSTNAME": "mock"}) == settings.Settings(
         services=(Service(AWS, MockAddress("mock", 80), AWS.proof),),
@@ -53,8 +53,8 @@ def test_the_defaults_are_the_tables() -> None:
         ("[2001:db8::1]:65535", IPv6Address("2001:db8::1"), 65535),
     ],
 )
-def test_a_host_is_a_name_or_an_address_with_or_without_a_port(text: str, host: object, port: int) -> None:
-    """Its own port comes before MOCK_PORT."""
+def test_hostname_accepts_name_address_and_port(text: str, host: object, port: int) -> None:
+    """MOCK_HOSTNAME is a name or an address. Its own port overrides MOCK_PORT."""
     (service,) = settings.parse({"MOCK_HOSTNAME": text}).services
     assert service.mock == MockAddress(host, port)  # type: ignore[arg-type]  # object: names and addresses in one table
 
@@ -62,13 +62,13 @@ def test_a_host_is_a_name_or_an_address_with_or_without_a_port(text: str, host: 
 @pytest.mark.parametrize(
     ("text", "seconds"), [("30", 30.0), ("2.5", 2.5), ("0", math.inf), ("0.0", math.inf), ("86400", 86400)]
 )
-def test_a_timeout_is_seconds_and_0_is_for_ever(text: str, seconds: float) -> None:
-    """Fractions too."""
+def test_timeout_is_in_seconds_and_0_is_unlimited(text: str, seconds: float) -> None:
+    """MOCK_TIMEOUT is a number of seconds with an optional fraction, and 0 means no limit."""
     assert settings.parse({"MOCK_HOSTNAME": "mock", "MOCK_TIMEOUT": text}).timeout == seconds
 
 
-def test_a_probe_is_on_off_or_a_path() -> None:
-    """A path stands for on."""
+def test_probe_is_on_off_or_a_path() -> None:
+    """MOCK_PROBE is on, off or a path, which means on."""
     probes = {text: settings.parse({"MOCK_HOSTNAME": "mock", "MOCK_PROBE": text}) for text in ("on", "off", "/a?b=c")}
     assert {text: (parsed.probe, parsed.services[0].proof) for text, parsed in probes.items()} == {
         "on": (True, AWS.proof),
@@ -81,8 +81,8 @@ def test_a_probe_is_on_off_or_a_path() -> None:
     st.sampled_from(VARIABLES),
     st.text(max_size=300) | st.binary(max_size=20).map(lambda data: data.decode(errors="surrogateescape")),
 )
-def test_any_value_is_taken_or_refused_in_one_printable_line(variable: Variable, text: str) -> None:
-    """Whatever the value, there is no third way out."""
+def test_any_value_is_accepted_or_refused_in_one_line(variable: Variable, text: str) -> None:
+    """Any text of a variable is accepted, or refused in one printable line with the allowed values."""
     try:
         settings.parse({"MOCK_HOSTNAME": "mock", variable.name: text})
     except DetourError as error:
@@ -95,14 +95,14 @@ def test_any_value_is_taken_or_refused_in_one_printable_line(variable: Variable,
     assert refused.remedy == f"allowed: {variable.allowed}"
 
 
-def test_unknown_variables_are_those_that_begin_like_ours() -> None:
-    """In alphabetical order; what is known, or somebody else's by its first letters, is not among them."""
+def test_unknown_variables_start_with_mock() -> None:
+    """Unknown variables are those with the prefix MOCK_ that are no setting, in alphabetical order."""
     environ = dict.fromkeys((*BY_NAME, "MOCK_Z", "MOCK_A", "MOCKERY", "mock_hostname", "PATH"), "")
     assert settings.unknown(environ) == ("MOCK_A", "MOCK_Z")
 
 
-def test_what_kubernetes_derives_from_a_service_is_no_typo() -> None:
-    """A Service called mock-metadata gives seven variables to each pod beside it; a typo among them is still found."""
+def test_kubernetes_service_variables_are_not_unknown() -> None:
+    """The variables that Kubernetes derives from a Service mock-metadata are known. A typo among them is not."""
     environ = {
         "MOCK_HOSTNAME": "mock-metadata",
         "MOCK_METADATA_SERVICE_HOST": "10.96.12.34",
@@ -129,6 +129,6 @@ def test_what_kubernetes_derives_from_a_service_is_no_typo() -> None:
         ("MOCK_SERVER_URL", ""),
     ],
 )
-def test_a_typo_is_recognised_and_another_programs_variable_is_not(name: str, hint: str) -> None:
-    """A wrong hint would be worse than none."""
+def test_typo_gets_a_hint(name: str, hint: str) -> None:
+    """A typo gets a hint, and the variable of another program gets none."""
     assert settings.similar(name) == (f" (did you mean {hint}?)" if hint else "")

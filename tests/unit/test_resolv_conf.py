@@ -1,4 +1,4 @@
-"""Which DNS server a container has, as far as its resolv.conf tells."""
+"""The DNS server of a container, as read from its resolv.conf."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ DOCKER = "nameserver 127.0.0.11\noptions ndots:0\n# Based on host file: '/etc/re
         ("", None),
     ],
 )
-def test_a_server_is_named_by_a_line_or_by_dockers_comment(text: str, server: object) -> None:
-    """Docker's own server stands in the line, and those that it asks in a comment."""
+def test_server_is_read_from_a_line_or_dockers_comment(text: str, server: object) -> None:
+    """A metadata address is read from a nameserver line, or from Docker's comment with its upstream servers."""
     assert server_among([METADATA, V6], text) == server
 
 
 @given(st.text(max_size=200))
-def test_any_text_has_an_answer(text: str) -> None:
-    """The file is anybody's."""
+def test_resolv_conf_accepts_any_text(text: str) -> None:
+    """Any text gives a listed address or None."""
     assert server_among([METADATA], f"{text}\nnameserver {text}\n# ExtServers: [{text}]") in (None, METADATA)
