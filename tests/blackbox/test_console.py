@@ -84,7 +84,9 @@ def test_modules_in_the_scripts_folder_do_not_affect_the_wrapper(running: Networ
 
 
 @pytest.mark.parametrize("place", ["entered", "PWD"])
-def test_modules_in_the_working_directory_do_not_affect_the_wrapper(running: Network, tmp_path: Path, place: str) -> None:
+def test_modules_in_the_working_directory_do_not_affect_the_wrapper(
+    running: Network, tmp_path: Path, place: str
+) -> None:
     """Modules in the working directory do not affect imds-detour."""
     folder = hostile(tmp_path, *NAMES, "re", "os", "imds_detour", "sitecustomize", "usercustomize")
     words = ("sh", "-c", f'cd {folder} && exec "$@"', "sh")
@@ -179,9 +181,7 @@ def test_pythoninspect_opens_no_prompt(running: Network) -> None:
         ({"PYTHONPATH": "/app"}, 2),
     ],
 )
-def test_second_interpreter_starts_only_if_needed(
-    running: Network, environ: dict[str, str], interpreters: int
-) -> None:
+def test_second_interpreter_starts_only_if_needed(running: Network, environ: dict[str, str], interpreters: int) -> None:
     """Only a variable that affects the interpreter makes it start again. Those of Python's images do not."""
     trace = strace(log="/run/execs", calls=["execve"], options=("-e", "status=successful"))
     running.raw(*trace, DETOUR, "true", environ={**ENVIRON, **environ})

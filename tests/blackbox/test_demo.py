@@ -122,9 +122,7 @@ def test_demo_command_runs_in_the_current_folder(tmp_path: pathlib.Path) -> None
 
 @pytest.mark.parametrize("number", first_quick([signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]))
 @pytest.mark.parametrize(("moment", "word"), [("the app runs", "started"), ("the wrapper waits", "waiting")])
-def test_stopped_demo_leaves_nothing(
-    number: signal.Signals, moment: str, word: str, tmp_path: pathlib.Path
-) -> None:
+def test_stopped_demo_leaves_nothing(number: signal.Signals, moment: str, word: str, tmp_path: pathlib.Path) -> None:
     """After a signal no process, namespace or file of the demo is left."""
     with start(*COMMANDS[moment], folder=tmp_path) as demo:
         until(demo, word)

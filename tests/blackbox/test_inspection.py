@@ -162,9 +162,7 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("way", ON_A_TERMINAL)
-def test_terminal_is_the_same_with_the_wrapper(
-    running: Network, terminal: tuple[int, int], way: str
-) -> None:
+def test_terminal_is_the_same_with_the_wrapper(running: Network, terminal: tuple[int, int], way: str) -> None:
     """On a terminal, the device, its settings, the session and the foreground group are the same."""
     environ = {**SETTINGS, "MOCK_LOG": "quiet", "TERM": "dumb"}
     # env, so that the variable _ of a shell names the same program both times

@@ -48,10 +48,7 @@ def test_wheel_has_name_version_and_python(metadata: Message) -> None:
 
 
 def test_dependencies_have_both_bounds(metadata: Message) -> None:
-    """The wheel has three dependencies, each with a lower and an upper bound, so no untested major version is installed.
-
-
-    """
+    """The wheel has three dependencies, each with a lower and an upper bound."""
     needed = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert sorted(re.split("[<>=]", line)[0] for line in needed) == ["dnspython", "python-iptables", "tenacity"]
     for line in needed:
