@@ -1,4 +1,4 @@
-"""A network that the tests of a module share: each test uses its app's host again, as a restarting container does."""
+"""A network that the tests of a module share. Each test starts its app on the same host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Network]:
-    """Give a network whose mock runs; only for tests that need nothing else of it and leave nothing in it."""
+    """Yield a network with a running mock, for tests that leave nothing in it."""
     with Network() as made:
         made.start_mock("--quiet")  # nobody reads what it logs, and a pipe holds 64 KiB of it
         yield made

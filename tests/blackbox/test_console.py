@@ -1,4 +1,4 @@
-"""The app's PYTHON* variables and modules do not reach the wrapper, and reach the app as they were."""
+"""The app's PYTHON* variables and modules do not affect imds-detour, and reach the app unchanged."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ ENVIRON = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": PORT, "PATH": SETTINGS["PATH"]}
 
 
 def hostile(folder: Path, *names: str) -> str:
-    """Put modules into a folder that end whoever imports them."""
+    """Write modules that end the process that imports them."""
     for name in names:
         (folder / f"{name}.py").write_text(HOSTILE.format(name))
     return str(folder)
 
 
-def test_modules_in_pythonpath_do_not_reach_us(running: Network, tmp_path: Path) -> None:
-    """Whatever they are called, and also where PYTHONPATH means the working directory."""
+def test_pythonpath_does_not_affect_the_wrapper(running: Network, tmp_path: Path) -> None:
+    """Modules in PYTHONPATH do not affect imds-detour, also if PYTHONPATH means the working directory."""
     folder = hostile(tmp_path, *NAMES)
     for path in (folder, f"/nowhere:{folder}", ".", f":{folder}:"):
         script = f'cd {folder} && exec {DETOUR} sh -c "echo started with \\$PYTHONPATH"'
@@ -45,15 +45,15 @@ def test_modules_in_pythonpath_do_not_reach_us(running: Network, tmp_path: Path)
         assert done.stderr.count(b"\n") == 1
 
 
-def test_they_would_reach_a_naive_wrapper(running: Network, tmp_path: Path) -> None:
-    """Negative control: plain Python imports them, and ends."""
+def test_pythonpath_affects_plain_python(running: Network, tmp_path: Path) -> None:
+    """Negative control: plain Python imports the modules in PYTHONPATH and ends."""
     path = {"PYTHONPATH": hostile(tmp_path, *NAMES)}
     done = running.raw(sys.executable, "-c", "import socket", environ={**ENVIRON, **path})
     assert (done.returncode, done.stderr) == (77, b"hostile socket\n")
 
 
-def test_they_reach_the_app(running: Network, tmp_path: Path) -> None:
-    """The app is a Python of its own, to which PYTHONPATH means what its user wanted."""
+def test_pythonpath_reaches_the_app(running: Network, tmp_path: Path) -> None:
+    """The app imports the modules in PYTHONPATH."""
     path = {"PYTHONPATH": hostile(tmp_path, *NAMES)}
     done = running.raw(DETOUR, sys.executable, "-c", "import socket", environ={**ENVIRON, **path})
     assert done.returncode == 77
@@ -61,8 +61,8 @@ def test_they_reach_the_app(running: Network, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["sitecustomize", "usercustomize"])
-def test_customisation_of_the_interpreter_does_not_reach_us(running: Network, tmp_path: Path, name: str) -> None:
-    """Tracing agents begin so: a thread, patched modules. They begin with the app, not with us."""
+def test_sitecustomize_does_not_affect_the_wrapper(running: Network, tmp_path: Path, name: str) -> None:
+    """A sitecustomize with a thread and patched modules, like a tracing agent's, does not affect imds-detour."""
     (tmp_path / f"{name}.py").write_text(
         "import os, signal, socket, sys, threading\n"
         "signal.signal(signal.SIGTERM, print)\n"
@@ -75,8 +75,8 @@ def test_customisation_of_the_interpreter_does_not_reach_us(running: Network, tm
     assert (with_agent.returncode, with_agent.stdout) == (0, without.stdout), with_agent.stderr
 
 
-def test_a_module_beside_pips_script_does_not_reach_us(running: Network, tmp_path: Path) -> None:
-    """Python looks in the script's own folder first, say /usr/local/bin."""
+def test_modules_in_the_scripts_folder_do_not_affect_the_wrapper(running: Network, tmp_path: Path) -> None:
+    """Modules in the folder of pip's script, which Python searches first, do not affect imds-detour."""
     shutil.copy(DETOUR, tmp_path / "imds-detour")
     hostile(tmp_path, *NAMES)
     done = running.raw(str(tmp_path / "imds-detour"), "echo", "started", environ=ENVIRON)
@@ -84,8 +84,10 @@ def test_a_module_beside_pips_script_does_not_reach_us(running: Network, tmp_pat
 
 
 @pytest.mark.parametrize("place", ["entered", "PWD"])
-def test_modules_in_the_working_directory_do_not_reach_us(running: Network, tmp_path: Path, place: str) -> None:
-    """A WORKDIR full of them, and no PYTHONPATH at all."""
+def test_modules_in_the_working_directory_do_not_affect_the_wrapper(
+    running: Network, tmp_path: Path, place: str
+) -> None:
+    """Modules in the working directory do not affect imds-detour."""
     folder = hostile(tmp_path, *NAMES, "re", "os", "imds_detour", "sitecustomize", "usercustomize")
     words = ("sh", "-c", f'cd {folder} && exec "$@"', "sh")
     environ = {**ENVIRON, **({"PWD": folder, "HOME": folder} if place == "PWD" else {})}
@@ -96,10 +98,10 @@ def test_modules_in_the_working_directory_do_not_reach_us(running: Network, tmp_
     assert (naive.returncode, naive.stderr) == (77, b"hostile socket\n")
 
 
-def test_pythonhome_ends_a_pip_install_before_anything_is_touched(network: Network, tmp_path: Path) -> None:
-    """The interpreter does not find its own library and says so: status 1, no app, nothing in the firewall.
+def test_pythonhome_stops_a_pip_install_before_any_change(network: Network, tmp_path: Path) -> None:
+    """With PYTHONHOME the interpreter of a pip install fails with status 1, without an app and without a rule.
 
-    Before our first line, we cannot do better; the bundle does not look at it (tests/bundle/test_environment.py).
+    It fails before imds-detour's first line. The bundle ignores PYTHONHOME (tests/bundle/test_environment.py).
     """
     network.start_mock("--quiet")
     for home in ("/nowhere", str(tmp_path), hostile(tmp_path, *NAMES)):
@@ -137,8 +139,8 @@ VARIABLES = {
 
 
 @pytest.mark.parametrize("name", VARIABLES)
-def test_a_variable_of_the_interpreter_changes_nothing(running: Network, name: str) -> None:
-    """One line on stderr as ever, the same signals and limits, and an environment byte by byte as it was."""
+def test_interpreter_variable_changes_nothing(running: Network, name: str) -> None:
+    """With a PYTHON* variable there is one line on stderr, and the app's environment and limits are unchanged."""
     ours = (b"TWICE=1", b"=x", b"NO_EQUALS", *(f"{key}={value}".encode() for key, value in ENVIRON.items()), b"TWICE=2")
     entries = (f"{name}={VARIABLES[name]}".encode(), *ours)
     command = ("/bin/cat", "/proc/self/environ", "/proc/self/limits")
@@ -149,15 +151,15 @@ def test_a_variable_of_the_interpreter_changes_nothing(running: Network, name: s
 
 
 @pytest.mark.parametrize("locale", [(), (b"LC_ALL=C",), (b"LC_CTYPE=POSIX", b"LC_CTYPE=C.UTF-8"), (b"LC_CTYPE",)])
-def test_the_locale_stays_through_both_interpreters(running: Network, locale: tuple[bytes, ...]) -> None:
-    """The first one sets LC_CTYPE, and the second one must not take that for the app's."""
+def test_locale_survives_a_second_interpreter(running: Network, locale: tuple[bytes, ...]) -> None:
+    """The LC_CTYPE that the first interpreter sets does not reach the app through the second one."""
     ours = tuple(f"{key}={value}".encode() for key, value in ENVIRON.items())
     entries = (b"PYTHONPATH=/nowhere", *locale, *ours)
     assert with_environ(running, entries, DETOUR, "/bin/cat", "/proc/self/environ") == joined(entries)
 
 
-def test_inspection_does_not_keep_help_from_ending(running: Network) -> None:
-    """PYTHONINSPECT would turn the end of any Python program into a prompt."""
+def test_pythoninspect_opens_no_prompt(running: Network) -> None:
+    """PYTHONINSPECT, which opens a prompt after any Python program, does not affect --version."""
     done = running.raw(DETOUR, "--version", environ={"PYTHONINSPECT": "1"}, stdin=b"print(1)\n")
     assert (done.returncode, done.stdout) == (0, f"imds-detour {imds_detour.__version__}\n".encode())
 
@@ -179,18 +181,16 @@ def test_inspection_does_not_keep_help_from_ending(running: Network) -> None:
         ({"PYTHONPATH": "/app"}, 2),
     ],
 )
-def test_a_second_interpreter_is_started_only_where_it_matters(
-    running: Network, environ: dict[str, str], interpreters: int
-) -> None:
-    """It costs some 10 ms, and the variables of Python's own images are no reason for one."""
+def test_second_interpreter_starts_only_if_needed(running: Network, environ: dict[str, str], interpreters: int) -> None:
+    """Only a variable that affects the interpreter makes it start again. Those of Python's images do not."""
     trace = strace(log="/run/execs", calls=["execve"], options=("-e", "status=successful"))
     running.raw(*trace, DETOUR, "true", environ={**ENVIRON, **environ})
     assert len(calls_made(running.app.run("cat", "/run/execs").stdout)) == interpreters + 1
 
 
 @pytest.mark.parametrize("environ", [{}, {"PYTHONPATH": "/nowhere"}], ids=["plain", "PYTHONPATH"])
-def test_a_command_that_looks_like_our_own_argument_is_a_command(running: Network, environ: dict[str, str]) -> None:
-    """--launched= is between a launcher and pip.py alone."""
+def test_launched_argument_of_a_user_is_a_command(running: Network, environ: dict[str, str]) -> None:
+    """A user's --launched= is a command: the argument is internal to the launcher."""
     done = running.raw(DETOUR, "--launched=0:0", "true", environ={**ENVIRON, **environ})
     assert done.returncode == 127
     assert done.stderr.startswith(b"imds-detour: command not found in PATH: '--launched=0:0'")
@@ -218,7 +218,7 @@ os.execv(sys.argv[4], sys.argv[4:])
 
 
 def launched(network: Network, masks: str, pending: str, *command: str) -> subprocess.CompletedProcess[bytes]:
-    """Run a command with signal masks, behind pip.py as a launcher starts it, or alone."""
+    """Run a command with signal masks, by pip.py with a launcher's argument, or alone."""
     blocked, ignored = (" ".join(str(int(number)) for number in numbers) for numbers in MASKS[masks])
     return network.raw(sys.executable, "-c", LAUNCHER, blocked, ignored, pending, *command, environ=ENVIRON)
 
@@ -227,21 +227,21 @@ SHOW = ("/bin/grep", "^Sig[BI]\\|^ShdPnd\\|^SigPnd", "/proc/self/status")
 
 
 @pytest.mark.parametrize("masks", MASKS)
-def test_behind_a_launcher_the_app_has_the_masks_that_the_launcher_found(running: Network, masks: str) -> None:
-    """To the bit, SIGPIPE included, which without a launcher nobody could tell from Python's own doing."""
+def test_launcher_hands_its_signal_masks_to_the_app(running: Network, masks: str) -> None:
+    """With a launcher the app has exactly the launcher's initial signal masks, SIGPIPE included."""
     done = launched(running, masks, "", sys.executable, "-I", CONSOLE, *SHOW)
     assert (done.returncode, done.stdout) == (0, launched(running, masks, "-", *SHOW).stdout), done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGRTMIN + 5])
-def test_a_stop_that_came_before_the_interpreter_is_honoured(running: Network, number: int) -> None:
-    """It waits behind the launcher's mask, and ends us as soon as there is a handler."""
+def test_stop_before_the_interpreter_ends_the_start(running: Network, number: int) -> None:
+    """A stop signal that the launcher blocked ends the start as soon as the handlers are installed."""
     done = launched(running, "nothing", str(int(number)), sys.executable, "-I", CONSOLE, "/bin/echo", "started")
     assert (done.returncode, done.stdout, done.stderr) == (128 + number, b"", b"")
 
 
-def test_a_pending_stop_that_was_blocked_before_us_is_the_apps(running: Network) -> None:
-    """Whoever blocked it wanted the app to find it; an ignored one is gone, as it would be without us."""
+def test_signal_blocked_by_the_parent_stays_pending_for_the_app(running: Network) -> None:
+    """A signal that the parent blocked stays pending for the app. An ignored one is discarded."""
     ours = launched(running, "some", "10,1", sys.executable, "-I", CONSOLE, *SHOW)
     assert ours.returncode == 0, ours.stderr
     pending = next(line for line in ours.stdout.splitlines() if line.startswith(b"ShdPnd"))
@@ -249,8 +249,8 @@ def test_a_pending_stop_that_was_blocked_before_us_is_the_apps(running: Network)
 
 
 @pytest.mark.parametrize("path", [None, "", "/nowhere"])
-def test_hardly_any_environment_is_needed(running: Network, path: str | None) -> None:
-    """No PATH or an empty one, no HOME, no language, no terminal."""
+def test_start_needs_no_path_home_or_locale(running: Network, path: str | None) -> None:
+    """A start works without PATH, HOME, locale and terminal."""
     environ = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": PORT, **({} if path is None else {"PATH": path})}
     done = running.raw(DETOUR, "/bin/cat", "/proc/self/environ", environ=environ)
     assert done.stdout == joined([f"{name}={value}".encode() for name, value in environ.items()]), done.stderr
@@ -266,8 +266,8 @@ os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.parametrize(("whose", "status", "says"), [("ours", 130, b""), ("Python's", -2, b"KeyboardInterrupt")])
-def test_an_interrupt_before_stops_are_heard_is_a_stop(running: Network, whose: str, status: int, says: bytes) -> None:
-    """Our first lines are in place, and the handlers are not yet; the control is Python's own traceback."""
+def test_early_interrupt_has_no_traceback(running: Network, whose: str, status: int, says: bytes) -> None:
+    """An interrupt before the signal handlers ends with status 130 and no traceback. The control is plain Python."""
     done = running.raw(sys.executable, "-c", INTERRUPTED_EARLY, whose, environ={"PATH": SETTINGS["PATH"]})
     assert done.returncode == status
     assert (done.stderr == b"") is (says == b"")

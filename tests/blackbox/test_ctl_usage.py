@@ -1,4 +1,4 @@
-"""imds-detourctl: its help, flags that mirror the settings, completion, and how its lines look on a terminal."""
+"""imds-detourctl: help, flags for the settings, completion, and colours on a terminal."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ RED, GREEN = "\033[31m", "\033[32m"
 
 
 def ctl(network: Network, *words: str, **environ: str) -> subprocess.CompletedProcess[bytes]:
-    """Run it with nothing in the environment but what is given."""
+    """Run imds-detourctl with only the given environment."""
     return network.raw(CTL, *words, environ={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "COLUMNS": "80", **environ})
 
 
 def test_help_lists_every_verb(running: Network) -> None:
-    """Each with what it does, on stdout, with exit status 0."""
+    """--help lists each verb with its summary."""
     done = ctl(running, "--help")
     text = done.stdout.decode()
     assert (done.returncode, done.stderr) == (0, b"")
@@ -75,16 +75,16 @@ def test_help_lists_every_verb(running: Network) -> None:
     assert text.endswith("(MOCK_HOSTNAME and so on) or by flag (--hostname and so on); a flag wins.\n")
 
 
-def test_the_help_of_a_verb(running: Network) -> None:
-    """What it does, its flags, what it needs, how to use it, and its exit status."""
+def test_verb_help_is_complete(running: Network) -> None:
+    """The help of `check` has purpose, flags, requirements, example and exit status."""
     text = ctl(running, "check", "--help").stdout.decode()
     assert text.startswith(CHECK_HELP)
     assert text.endswith(CHECK_END)
 
 
 @pytest.mark.parametrize("verb", main.VERBS)
-def test_every_verb_has_help_that_fits_a_terminal(running: Network, verb: str) -> None:
-    """It is found, it starts alike, and nothing is wider than what is wide elsewhere."""
+def test_verb_help_fits_120_columns(running: Network, verb: str) -> None:
+    """The help of each verb starts with its usage and fits 120 columns."""
     done = ctl(running, verb, "--help")
     lines = done.stdout.decode().splitlines()
     assert (done.returncode, done.stderr) == (0, b"")
@@ -92,8 +92,8 @@ def test_every_verb_has_help_that_fits_a_terminal(running: Network, verb: str) -
     assert max(len(line) for line in lines[3:]) <= 120
 
 
-def test_each_setting_has_its_flag() -> None:
-    """Made from the settings table: init has them all but those about the app, with the variable and its default."""
+def test_settings_have_flags() -> None:
+    """The help of `init` has a flag with variable and default for each setting, except those of the app."""
     text = re.sub(r"\s+", " ", _help("init"))
     for variable in VARIABLES:
         flag = f"--{variable.name.removeprefix('MOCK_').lower().replace('_', '-')}"
@@ -113,22 +113,22 @@ def _help(verb: str) -> str:
     return text
 
 
-def test_version(running: Network) -> None:
-    """Name and number."""
+def test_version_is_one_line(running: Network) -> None:
+    """--version prints name and version."""
     assert ctl(running, "--version").stdout.decode() == f"imds-detourctl {__version__}\n"
 
 
 @pytest.mark.parametrize("words", [(), ("nonsense",), ("status", "--nonsense"), ("completion",), ("completion", "csh")])
 def test_wrong_usage_is_status_2(running: Network, words: tuple[str, ...]) -> None:
-    """The usage, and what is wrong, on stderr."""
+    """Wrong usage gives status 2 and a message on stderr."""
     done = ctl(running, *words)
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.startswith(b"usage: imds-detourctl ")
     assert b"Traceback" not in done.stderr
 
 
-def test_one_verb_loads_one_module(running: Network) -> None:
-    """The mock's asyncio, for one, is not for everybody who wants to know the status."""
+def test_verb_loads_only_its_own_module(running: Network) -> None:
+    """A verb does not load the modules of other verbs, such as the mock's asyncio."""
     done = running.raw(sys.executable, "-X", "importtime", CTL, "status", "--help", environ={})
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.decode().splitlines()}
     assert "imds_detour.firewall.select" in loaded
@@ -136,8 +136,8 @@ def test_one_verb_loads_one_module(running: Network) -> None:
 
 
 @pytest.mark.parametrize("words", [("plan", "--mock", MOCK), ("status",), ("--help",)])
-def test_a_reader_that_has_seen_enough_gets_no_traceback(running: Network, words: tuple[str, ...]) -> None:
-    """As in ``imds-detourctl plan | head -0``."""
+def test_closed_pipe_causes_no_traceback(running: Network, words: tuple[str, ...]) -> None:
+    """A reader that closes the pipe, as in ``imds-detourctl plan | head -0``, causes no traceback."""
     piped = running.raw("sh", "-c", f"{{ {CTL} {' '.join(words)}; echo $? >&2; }} | true", environ={"PATH": "/bin"})
     assert b"Traceback" not in piped.stderr
     assert b"Exception ignored" not in piped.stderr
@@ -147,8 +147,8 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback(running: Network, words
 @pytest.mark.parametrize(
     "words", ["--help", f"plan --mock {MOCK}", "status", f"init --mock {MOCK} --port 1 --timeout 0.1"]
 )
-def test_a_closed_stream_is_as_one_that_nobody_reads(running: Network, words: str, closed: str) -> None:
-    """The exit status is what it is with /dev/null in its place, and there is no traceback."""
+def test_closed_stream_equals_dev_null(running: Network, words: str, closed: str) -> None:
+    """With a closed standard stream the exit status is as with /dev/null, and there is no traceback."""
     nobody = closed.replace("<&-", "</dev/null").replace(">&-", ">/dev/null")
     environ = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     done, expected = (running.raw("sh", "-c", f"{CTL} {words} {how}", environ=environ) for how in (closed, nobody))
@@ -156,8 +156,8 @@ def test_a_closed_stream_is_as_one_that_nobody_reads(running: Network, words: st
     assert (done.returncode, done.stdout) == (expected.returncode, expected.stdout)
 
 
-def test_a_full_disk_is_one_line(running: Network) -> None:
-    """Nothing is lost without a word."""
+def test_full_disk_is_reported_in_one_line(running: Network) -> None:
+    """A full disk behind stdout is reported in one line with status 125."""
     done = running.raw("sh", "-c", f"{CTL} --help > /dev/full", environ={"PATH": "/bin"})
     assert (done.returncode, done.stderr) == (125, b"imds-detour: cannot write to stdout: No space left on device\n")
 
@@ -165,8 +165,8 @@ def test_a_full_disk_is_one_line(running: Network) -> None:
 @pytest.mark.parametrize(
     "words", [("sidecar",), ("init",), ("check",), ("plan",), ("mock", "--fail", "x"), ("remove",)]
 )
-def test_a_failure_is_told_as_mock_log_asks_for(running: Network, words: tuple[str, ...]) -> None:
-    """As a line of JSON with the step, by the variable or its flag; as text, the control, where neither makes sense."""
+def test_failure_format_follows_mock_log(running: Network, words: tuple[str, ...]) -> None:
+    """MOCK_LOG or --log selects JSON or text for the failure of a verb. The control is text."""
     command = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin", CTL, *words)
     settings = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     text = running.raw(*command, environ=settings)
@@ -183,8 +183,8 @@ def test_a_failure_is_told_as_mock_log_asks_for(running: Network, words: tuple[s
         assert running.raw(*command, environ={**settings, "MOCK_LOG": "xml"}).stderr.startswith(b"imds-detour: ")
 
 
-def test_what_the_system_refuses_a_verb_is_not_said_of_stdout(running: Network) -> None:
-    """A file that is not there, which nobody thought of: its name is in the line."""
+def test_unexpected_os_error_names_the_file(running: Network) -> None:
+    """An unexpected OSError of a verb is one line that names the file and not stdout."""
     block = "import os, sys, types; from imds_detour.ctl import main; sys.argv[1:] = ['check']"
     verb = "main.verb = lambda _: types.SimpleNamespace(run=lambda _: os.stat('/no/file'))"
     done = running.raw(sys.executable, "-c", f"{block}; {verb}; sys.exit(main.main())", environ={})
@@ -213,8 +213,8 @@ print $_comps[imds-detourctl]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_knows_verbs_flags_and_values(running: Network, shell: str) -> None:
-    """The shell itself takes the script, and completes; zsh can be asked only whether it has taken it."""
+def test_completion_offers_verbs_flags_and_values(running: Network, shell: str) -> None:
+    """bash and fish complete verbs, flags and values. zsh accepts the script."""
     program = shutil.which(shell)
     if program is None:
         pytest.skip(f"no {shell} here: apt-get install {shell}")
@@ -233,8 +233,8 @@ def test_completion_knows_verbs_flags_and_values(running: Network, shell: str) -
     assert words[-4:] == expected if shell != "zsh" else words == ["_shtab_imds_detourctl"]
 
 
-def test_completion_without_its_library_names_the_extra(running: Network) -> None:
-    """It is an optional dependency: one line says how to get it."""
+def test_completion_without_shtab_names_the_extra(running: Network) -> None:
+    """Without the optional library the message says how to install it."""
     block = "import sys; sys.modules['shtab'] = None; sys.argv[1:] = ['completion', 'bash']"
     done = running.raw(
         sys.executable, "-c", f"{block}; from imds_detour.ctl.main import main; sys.exit(main())", environ={}
@@ -245,8 +245,8 @@ def test_completion_without_its_library_names_the_extra(running: Network) -> Non
     )
 
 
-def test_colours_are_for_terminals_only(running: Network) -> None:
-    """Green for what is well, red for what is not; none with NO_COLOR, on a dumb terminal, or in a pipe."""
+def test_colours_are_only_on_terminals(running: Network) -> None:
+    """doctor has colours on a terminal, and none with NO_COLOR, on a dumb terminal or in a pipe."""
     settings = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": PORT, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     status, text = on_a_terminal(running.app, CTL, "doctor", environ=settings)
     assert status == 0
@@ -264,15 +264,15 @@ def test_colours_are_for_terminals_only(running: Network) -> None:
     assert GREEN in on_a_terminal(running.app, CTL, "doctor", environ={**settings, "NO_COLOR": ""})[1]
 
 
-def test_the_json_of_a_verb_has_no_colours(running: Network) -> None:
-    """Also on a terminal."""
+def test_json_has_no_colours_on_a_terminal(running: Network) -> None:
+    """`status --json` has no colours on a terminal."""
     _, text = on_a_terminal(running.app, CTL, "status", "--json", environ={})
     assert text.startswith("{")
     assert "\033" not in text
 
 
-def test_who_waits_on_a_terminal_sees_what_for(running: Network) -> None:
-    """A line that turns, says what was seen last, and is gone at the end; the failure stays."""
+def test_wait_on_a_terminal_shows_a_spinner(running: Network) -> None:
+    """On a terminal a spinner shows the reason of the wait. At the end only the failure remains."""
     settings = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": "1", "MOCK_TIMEOUT": "1", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     status, text = on_a_terminal(running.app, CTL, "init", environ={**settings, "LC_ALL": "C.UTF-8"})
     assert status == 125
@@ -287,8 +287,8 @@ def test_who_waits_on_a_terminal_sees_what_for(running: Network) -> None:
     assert b"\033" not in piped.stderr
 
 
-def test_what_comes_from_outside_cannot_colour_the_terminal(running: Network) -> None:
-    """Control characters in a setting are shown, not obeyed."""
+def test_control_characters_of_a_setting_are_escaped(running: Network) -> None:
+    """Control characters in a setting are escaped on a terminal."""
     settings = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": PORT, "AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://x\033[31mred"}
     _, text = on_a_terminal(running.app, CTL, "doctor", environ=settings)
     assert "http://x\\x1b[31mred" in text

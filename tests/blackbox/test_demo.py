@@ -1,4 +1,4 @@
-"""The demo: the main job for whoever has no Docker; it leaves nothing behind, however it ends."""
+"""The demo of the main job without Docker. It removes all it made, however it ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMANDS = {
 
 
 def processes(folder: pathlib.Path) -> set[str]:
-    """Return the command lines of the demo's processes: they have its TMPDIR in their environment."""
+    """Return the command lines of the demo's processes, which have its TMPDIR in their environment."""
     found = set()
     for entry in pathlib.Path("/proc").glob("[0-9]*"):
         try:
@@ -35,7 +35,7 @@ def processes(folder: pathlib.Path) -> set[str]:
 
 
 def start(*command: str, folder: pathlib.Path) -> subprocess.Popen[str]:
-    """Start a demo in a process group of its own, as a shell with job control would."""
+    """Start a demo in its own process group, as a shell with job control does."""
     return subprocess.Popen(
         command,
         env=environ(TMPDIR=str(folder)),
@@ -47,13 +47,13 @@ def start(*command: str, folder: pathlib.Path) -> subprocess.Popen[str]:
 
 
 def until(demo: subprocess.Popen[str], word: str) -> None:
-    """Read what the demo says until a line holds the word."""
+    """Read the demo's output until a line contains the word."""
     assert demo.stdout is not None
     assert any(word in line for line in demo.stdout), f"the demo never said {word!r}"
 
 
-def test_it_ends_with_the_instance_id_that_both_clients_read() -> None:
-    """Steps, rule and instance id are shown, for IMDSv1 and IMDSv2."""
+def test_demo_shows_steps_rule_and_instance_id() -> None:
+    """The demo shows steps, rule and instance id, for IMDSv1 and IMDSv2."""
     done = subprocess.run((CTL, "demo"), env=environ(), capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines().count(INSTANCE) == 2
@@ -61,8 +61,8 @@ def test_it_ends_with_the_instance_id_that_both_clients_read() -> None:
     assert "verified IMDSv2" in done.stderr
 
 
-def test_an_ordinary_user_of_debian_has_no_sbin_on_the_path() -> None:
-    """And sees the same: whoever runs it is root in there, and finds what root finds."""
+def test_demo_works_without_sbin_on_path() -> None:
+    """The demo works with the PATH of an ordinary user of Debian, which has no sbin folders."""
     command = (CTL, "demo")
     settings = {**environ(), "PATH": "/usr/local/bin:/usr/bin:/bin"}
     done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=30, check=False)
@@ -70,8 +70,8 @@ def test_an_ordinary_user_of_debian_has_no_sbin_on_the_path() -> None:
     assert "$ iptables-legacy-save\n*nat\n" in done.stdout or "$ iptables-legacy-save\n*filter\n" in done.stdout
 
 
-def test_where_nftables_was_taken_its_rules_are_shown() -> None:
-    """On a kernel without legacy iptables; nothing is shown of tables that hold nothing of ours."""
+def test_demo_shows_nftables_rules() -> None:
+    """On a kernel without legacy iptables the demo shows the nftables rules and no iptables."""
     command = (sys.executable, f"{SUPPORT}/faults/seccomp.py", "legacy", CTL, "demo")
     done = subprocess.run(command, env=environ(), capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, "nftables, verified" in done.stderr) == (0, True), done.stderr
@@ -87,8 +87,8 @@ def test_where_nftables_was_taken_its_rules_are_shown() -> None:
         ("nsenter", "failed: no such luck"),
     ],
 )
-def test_what_goes_wrong_before_there_is_an_app_is_one_line(tool: str, line: str, tmp_path: pathlib.Path) -> None:
-    """A tool that fails is named with its own last words; status 125, as for a wrapper that fails."""
+def test_demo_setup_failure_is_one_line(tool: str, line: str, tmp_path: pathlib.Path) -> None:
+    """If a tool fails during the setup, the last line quotes it and the status is 125."""
     (tmp_path / tool).write_text("#!/bin/sh\necho no such luck >&2\nexit 1\n")
     (tmp_path / tool).chmod(0o755)
     settings = environ(PATH=f"{tmp_path}:{os.environ['PATH']}")
@@ -99,8 +99,8 @@ def test_what_goes_wrong_before_there_is_an_app_is_one_line(tool: str, line: str
     assert last.endswith(line)
 
 
-def test_any_command_runs_as_the_app_and_its_status_is_the_demos() -> None:
-    """A command of the user's own sees the mock, has the terminal's streams, and its exit status comes through."""
+def test_demo_command_has_streams_and_exit_status() -> None:
+    """The user's command reads the mock, has the terminal's streams, and its exit status is the demo's."""
     done = subprocess.run(
         (CTL, "demo", "--command", f"cat; curl -sS {ID_URL}; exit 7"),
         env=environ(),
@@ -113,8 +113,8 @@ def test_any_command_runs_as_the_app_and_its_status_is_the_demos() -> None:
     assert (done.returncode, done.stdout) == (7, f"typed\n{INSTANCE}")
 
 
-def test_a_command_runs_in_the_folder_that_it_was_called_in(tmp_path: pathlib.Path) -> None:
-    """As in ``make demo CMD='python app.py'``."""
+def test_demo_command_runs_in_the_current_folder(tmp_path: pathlib.Path) -> None:
+    """The user's command runs in the current folder, as in ``make demo CMD='python app.py'``."""
     call = (CTL, "demo", "--command", "pwd")
     done = subprocess.run(call, cwd=tmp_path, env=environ(), capture_output=True, text=True, timeout=30, check=False)
     assert done.stdout == f"{tmp_path}\n", done.stderr
@@ -122,10 +122,8 @@ def test_a_command_runs_in_the_folder_that_it_was_called_in(tmp_path: pathlib.Pa
 
 @pytest.mark.parametrize("number", first_quick([signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]))
 @pytest.mark.parametrize(("moment", "word"), [("the app runs", "started"), ("the wrapper waits", "waiting")])
-def test_nothing_is_left_however_it_is_stopped(
-    number: signal.Signals, moment: str, word: str, tmp_path: pathlib.Path
-) -> None:
-    """Stopped half-way, by Ctrl-C or worse, no process, namespace or file of the demo's remains."""
+def test_stopped_demo_leaves_nothing(number: signal.Signals, moment: str, word: str, tmp_path: pathlib.Path) -> None:
+    """After a signal no process, namespace or file of the demo is left."""
     with start(*COMMANDS[moment], folder=tmp_path) as demo:
         until(demo, word)
         assert processes(tmp_path), "the check would see what is left"

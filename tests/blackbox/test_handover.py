@@ -1,4 +1,4 @@
-"""The app's arguments, environment and exit status are its own, as if the wrapper had not run."""
+"""The app's arguments, environment and exit status are the same with and without imds-detour."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ ctypes.CDLL(None).execve(words[0], vector(words), vector(entries))
 
 
 def with_environ(network: Network, entries: Sequence[bytes], *command: str) -> bytes:
-    """Run a command with exactly these entries as its environment, and return what it prints."""
+    """Run a command with exactly these entries as its environment, and return its output."""
     done = network.raw(sys.executable, "-c", RAW_EXECVE, *command, environ={}, stdin=joined(entries))
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def joined(words: Sequence[bytes]) -> bytes:
-    """Return words as /proc shows a process's arguments and environment."""
+    """Return words in the format of /proc/pid/cmdline and environ."""
     return b"".join(word + b"\0" for word in words)
 
 
@@ -68,21 +68,21 @@ ODD_WORDS: tuple[bytes, ...] = (
 
 
 @pytest.mark.parametrize("locale", ["LC_ALL=C", "LC_ALL=C.UTF-8", "LC_ALL=POSIX", "LC_CTYPE=C", "LANG=C", ""])
-def test_arguments_arrive_byte_by_byte(running: Network, locale: str) -> None:
-    """Whatever the bytes and whatever the locale, the app's argv is what the user wrote."""
+def test_arguments_reach_the_app_unchanged(running: Network, locale: str) -> None:
+    """In each locale the app's argv has exactly the bytes of the command line."""
     words = (*SHELL_ARGV, *ODD_WORDS)
     environ = {**SETTINGS, **dict(pair.split("=") for pair in locale.split())}
     assert running.raw(DETOUR, *words, environ=environ).stdout == joined(words)
 
 
-def test_an_argument_of_100000_bytes_arrives(running: Network) -> None:
-    """The kernel's limit for one argument is the only one."""
+def test_argument_of_100000_bytes_reaches_the_app(running: Network) -> None:
+    """An argument of 100,000 bytes reaches the app."""
     words = (*SHELL_ARGV, b"\xff" * 100_000)
     assert running.raw(DETOUR, *words, environ=SETTINGS).stdout == joined(words)
 
 
-def test_one_leading_double_dash_is_eaten_and_not_a_second_one(running: Network, tmp_path: Path) -> None:
-    """``imds-detour -- COMMAND`` runs COMMAND; ``-- -- COMMAND`` runs the program called ``--``."""
+def test_only_the_first_double_dash_is_removed(running: Network, tmp_path: Path) -> None:
+    """``imds-detour -- COMMAND`` runs COMMAND, and ``-- -- COMMAND`` runs the program ``--``."""
     program = tmp_path / "--"
     program.write_text("#!/bin/sh\nprintf '%s,' \"$@\"\n")
     program.chmod(0o755)
@@ -120,15 +120,15 @@ ODD_ENTRIES: tuple[bytes, ...] = (
 
 
 @pytest.mark.parametrize("locale", LOCALES.values(), ids=list(LOCALES))
-def test_the_environment_arrives_byte_by_byte(running: Network, locale: tuple[bytes, ...]) -> None:
-    """Order, duplicates and entries that are none included; Python's own LC_CTYPE does not reach the app."""
+def test_environment_reaches_the_app_unchanged(running: Network, locale: tuple[bytes, ...]) -> None:
+    """The app's environment keeps order, duplicates and invalid entries, without the LC_CTYPE that Python sets."""
     ours = (f"MOCK_HOSTNAME={MOCK}".encode(), f"MOCK_PORT={PORT}".encode())
     entries = (ODD_ENTRIES[0], *locale, *ODD_ENTRIES[1:], *ours)
     assert with_environ(running, entries, DETOUR, "/bin/cat", "/proc/self/environ") == joined(entries)
 
 
-def test_a_naive_wrapper_changes_the_environment(running: Network) -> None:
-    """Negative control: under the C locale plain Python hands an LC_CTYPE of its own to the app."""
+def test_plain_python_changes_the_environment(running: Network) -> None:
+    """Negative control: under the C locale plain Python adds LC_CTYPE to the app's environment."""
     shown = with_environ(running, (b"A=1",), sys.executable, "-c", NAIVE, "/bin/cat", "/proc/self/environ")
     assert shown == b"A=1\0LC_CTYPE=C.UTF-8\0"
 
@@ -152,10 +152,10 @@ HEEDED = (b"MOCK_", b"PYTHON", b"LD_", b"GLIBC_", b"MALLOC_")
     entries=st.lists(PIECES.filter(lambda entry: not entry.startswith(HEEDED)), max_size=12),
     at=st.integers(0, 12),
 )
-def test_any_arguments_and_any_environment_arrive(
+def test_any_arguments_and_environment_reach_the_app(
     running: Network, words: list[bytes], entries: list[bytes], at: int
 ) -> None:
-    """Whatever bytes they are, how many, and in which order."""
+    """Any bytes, in any number and order, reach the app as arguments and environment."""
     ours = [f"MOCK_HOSTNAME={MOCK}".encode(), f"MOCK_PORT={PORT}".encode()]
     environ = [*entries[:at], *ours, *entries[at:]]
     argv = (b"/bin/sh", b"-c", b"/bin/cat /proc/$$/cmdline /proc/$$/environ", b"sh", *words)
@@ -172,29 +172,29 @@ SOME = (1, 2, 3, 6, 9, 11, 13, 15, 25, 10, 64)
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_the_apps_exit_status_is_ours(running: Network, status: int) -> None:
-    """Once the app runs, its exit status is what the parent sees, our own numbers included."""
+def test_exit_status_is_the_apps(running: Network, status: int) -> None:
+    """The parent sees the app's exit status, also 125 to 127."""
     assert running.raw(DETOUR, "sh", "-c", f"exit {status}", environ=SETTINGS).returncode == status
 
 
 @pytest.mark.parametrize("number", sorted(DEADLY) if LONG else SOME)
-def test_an_app_that_dies_of_a_signal_is_seen_to(running: Network, number: int) -> None:
-    """The parent's wait status tells the signal, not 128+n."""
+def test_parent_sees_the_signal_that_killed_the_app(running: Network, number: int) -> None:
+    """The parent's wait status has the signal that killed the app, and not 128+n."""
     # Whoever runs the tests in the background has SIGINT and SIGQUIT ignored, and would hand that on.
     start = ("prlimit", "--core=0", "env", "--default-signal")
     done = running.raw(*start, DETOUR, "sh", "-c", f"kill -{int(number)} $$", environ=SETTINGS)
     assert done.returncode == -number
 
 
-def test_a_command_in_shell_form_is_the_shells(running: Network) -> None:
-    """Docker makes ``/bin/sh -c "..."`` of a CMD that is no list; variables are the shell's business."""
+def test_shell_form_is_left_to_the_shell(running: Network) -> None:
+    """A command in Docker's shell form, ``/bin/sh -c "..."``, is expanded by the shell."""
     form = ("/bin/sh", "-c", "exec printf '%s|' \"$WORDS\" $WORDS")
     done = running.raw(DETOUR, *form, environ={**SETTINGS, "WORDS": "a  b"})
     assert (done.returncode, done.stdout) == (0, b"a  b|a|b|")
 
 
-def test_socket_activation_finds_its_process_and_descriptors(running: Network) -> None:
-    """LISTEN_PID is ours, and so the app's; LISTEN_FDS are where they were."""
+def test_socket_activation_works(running: Network) -> None:
+    """LISTEN_PID is the app's process id, and the LISTEN_FDS descriptors are unchanged."""
     script = f'export LISTEN_PID=$$ LISTEN_FDS=1; exec 3</etc/hostname; exec {DETOUR} sh -c "{SEES_ITS_OWN}"'
     assert running.raw("sh", "-c", script, environ=SETTINGS).stdout == b"/etc/hostname\n"
 

@@ -1,4 +1,4 @@
-"""An app that looks at all of itself sees the same with the wrapper as without it."""
+"""An app that inspects its own process sees the same with and without imds-detour."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 def inspected(
     network: Network, *wrapper: str, setup: bool = True, environ: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Return what the app sees of itself."""
+    """Return the app's view of its process."""
     start = (sys.executable, "-c", SETUP) if setup else ()
     done = network.raw(*start, *wrapper, *INSPECTOR, environ=environ or SETTINGS, stdin=b"x")
     assert done.returncode == 0, done.stderr
@@ -83,7 +83,7 @@ def inspected(
 
 
 def without_net_admin(found: dict[str, Any]) -> dict[str, Any]:
-    """Take out of what was seen what the wrapper takes out."""
+    """Return a view without NET_ADMIN in the capability sets."""
     status = found["status"]
     sets = {name: f"\t{int(mask, 16) & ~NET_ADMIN:016x}" for name, mask in status.items() if name.startswith("Cap")}
     return {**found, "status": {**status, **sets}}
@@ -91,8 +91,8 @@ def without_net_admin(found: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("setup", [False, True], ids=["plain", "set up"])
 @pytest.mark.parametrize("backend", ["legacy", "nft"])
-def test_an_app_sees_nothing_of_the_wrapper(running: Network, backend: str, setup: bool) -> None:
-    """Arguments, environment, files, signals, limits, timers, scheduling, children, memory: all as without."""
+def test_process_is_the_same_with_the_wrapper(running: Network, backend: str, setup: bool) -> None:
+    """Arguments, environment, files, signals, limits, timers, scheduling, children and memory are the same."""
     environ = {**SETTINGS, "MOCK_BACKEND": backend, "PYTHONPATH": "/nowhere"}
     plain = inspected(running, setup=setup, environ=environ)
     assert inspected(running, DETOUR, setup=setup, environ=environ) == without_net_admin(plain)
@@ -100,8 +100,8 @@ def test_an_app_sees_nothing_of_the_wrapper(running: Network, backend: str, setu
     assert inspected(running, DETOUR, setup=setup, environ=kept) == inspected(running, setup=setup, environ=kept)
 
 
-def test_the_set_up_shows(running: Network) -> None:
-    """Negative control: what is compared holds what was set up, so that losing it would be seen."""
+def test_inspection_detects_the_setup(running: Network) -> None:
+    """Negative control: the inspection shows the changes of the setup, so it would show their loss."""
     found, plain = inspected(running), inspected(running, setup=False)
     assert found["prctl"] | {"pdeathsig": 10, "subreaper": 1, "thp": 1, "timerslack": 70_000} == found["prctl"]
     assert found["timers"] == [True, False, True]
@@ -110,8 +110,8 @@ def test_the_set_up_shows(running: Network) -> None:
     assert {name for name in found if found[name] == plain[name]} <= same
 
 
-def test_careless_handover_is_seen(running: Network) -> None:
-    """Negative control: a descriptor, a timer, a flag, a zombie and an umask of a wrapper's own."""
+def test_inspection_detects_a_careless_wrapper(running: Network) -> None:
+    """Negative control: the inspection shows a careless wrapper's descriptor, timer, zombie and umask."""
     plain, careless = inspected(running, setup=False), inspected(running, sys.executable, "-c", CARELESS, setup=False)
     assert {name for name in plain if plain[name] != careless[name]} >= {"descriptors", "timers", "children", "status"}
 
@@ -128,7 +128,7 @@ ON_A_TERMINAL = {
 def inspected_on(
     terminal: tuple[int, int], network: Network, *words: str, environ: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return what the app sees of itself on a terminal; but for its parent, which is another one each time."""
+    """Return the app's view of its process on a terminal, without its parent's id, which differs each time."""
     reader, theirs = terminal
     start = network.app.inside("setsid", "--ctty", "--wait", *words)
     streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
@@ -150,7 +150,7 @@ def inspected_on(
 
 @pytest.fixture
 def terminal() -> Iterator[tuple[int, int]]:
-    """Give both ends of a terminal, whose settings are not those that it comes with."""
+    """Yield both ends of a terminal with settings other than the defaults."""
     reader, theirs = pty.openpty()
     settings = termios.tcgetattr(theirs)
     settings[3] &= ~termios.ECHOE
@@ -162,10 +162,8 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("way", ON_A_TERMINAL)
-def test_an_app_on_a_terminal_sees_nothing_of_the_wrapper(
-    running: Network, terminal: tuple[int, int], way: str
-) -> None:
-    """The same device and settings, the same session, and in the foreground or not: as without."""
+def test_terminal_is_the_same_with_the_wrapper(running: Network, terminal: tuple[int, int], way: str) -> None:
+    """On a terminal, the device, its settings, the session and the foreground group are the same."""
     environ = {**SETTINGS, "MOCK_LOG": "quiet", "TERM": "dumb"}
     # env, so that the variable _ of a shell names the same program both times
     plain, ours = (
@@ -191,8 +189,8 @@ os.execvp(sys.argv[1], sys.argv[1:])
 """A wrapper that stays, as the parent of an app in a group of its own: the negative control."""
 
 
-def test_a_disturbed_terminal_is_seen(running: Network, terminal: tuple[int, int]) -> None:
-    """Negative control: other settings, and an app that is not in the foreground."""
+def test_inspection_detects_a_changed_terminal(running: Network, terminal: tuple[int, int]) -> None:
+    """Negative control: the inspection shows changed settings and an app in the background."""
     shell = (*INTERACTIVE, '"$@"; true', "bash", "/usr/bin/env")
     environ = {**SETTINGS, "TERM": "dumb"}
     plain, other = (
@@ -213,8 +211,8 @@ JOB = (
 """What is typed is shown as well: the words in halves tell its output from that."""
 
 
-def test_a_terminal_stays_as_it_is(running: Network) -> None:
-    """Its settings, and the foreground group; Ctrl-C and Ctrl-Z reach the app as without us."""
+def test_terminal_keys_reach_the_app(running: Network) -> None:
+    """Ctrl-C and Ctrl-Z reach the app, and the terminal's settings stay."""
     reader, terminal = pty.openpty()
     before = termios.tcgetattr(terminal)
     command = (DETOUR, "bash", "--norc", "-i")
@@ -244,7 +242,7 @@ def test_a_terminal_stays_as_it_is(running: Network) -> None:
 
 
 def read_to(terminal: int, end: bytes) -> bytes:
-    """Read what a terminal shows up to a text."""
+    """Read a terminal's output up to this text."""
     said = b""
     while end not in said:
         assert select.select([terminal], [], [], 30)[0], said

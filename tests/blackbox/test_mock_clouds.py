@@ -144,7 +144,7 @@ def test_hanging_mock_logs_requests_and_never_answers() -> None:
 
 
 def test_mock_without_hang_answers() -> None:
-    """The control for --hang: without it, the mock answers the same request."""
+    """Negative control: without --hang, the mock answers the same request."""
     with running_mock() as mock, mock.connect() as stream:
         stream.sendall(GET)
         assert read_reply(stream)[2] == ID

@@ -1,4 +1,4 @@
-"""The wheel: what pip needs to know of it, and the files that must not be missing."""
+"""The wheel: its metadata and its files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INFO = f"imds_detour-{__version__}.dist-info"
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
-    """Build it, without a network, from the checkout as it stands."""
+    """Build the wheel from the checkout, without a network."""
     folder = str(tmp_path_factory.mktemp("wheel"))
     subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=ROOT, check=True)
     (name,) = os.listdir(folder)
@@ -35,20 +35,20 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]
 
 @pytest.fixture(scope="module")
 def metadata(wheel: zipfile.ZipFile) -> Message:
-    """Read its core metadata."""
+    """Read the wheel's core metadata."""
     return message_from_bytes(wheel.read(f"{INFO}/METADATA"))
 
 
-def test_name_version_and_python(metadata: Message) -> None:
-    """As the code and the README have them."""
+def test_wheel_has_name_version_and_python(metadata: Message) -> None:
+    """The wheel's name, version and Python version are those of the code and the README."""
     assert (metadata["Name"], metadata["Version"]) == ("imds-detour", __version__)
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["Summary"]
     assert metadata["Description-Content-Type"] == "text/markdown"
 
 
-def test_three_dependencies_each_bounded_on_both_sides(metadata: Message) -> None:
-    """A new major version of one of them must not reach users before our tests."""
+def test_dependencies_have_both_bounds(metadata: Message) -> None:
+    """The wheel has three dependencies, each with a lower and an upper bound."""
     needed = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert sorted(re.split("[<>=]", line)[0] for line in needed) == ["dnspython", "python-iptables", "tenacity"]
     for line in needed:
@@ -56,8 +56,8 @@ def test_three_dependencies_each_bounded_on_both_sides(metadata: Message) -> Non
         assert sorted(re.match("[<>=]+", bound)[0] for bound in bounds) == ["<", ">="]  # type: ignore[index]
 
 
-def test_two_commands(wheel: zipfile.ZipFile) -> None:
-    """The entrypoint, and the one for people."""
+def test_wheel_has_two_commands(wheel: zipfile.ZipFile) -> None:
+    """The wheel installs imds-detour and imds-detourctl."""
     assert wheel.read(f"{INFO}/entry_points.txt").decode().split("\n") == [
         "[console_scripts]",
         "imds-detour = imds_detour.bootstrap.pip:main",
@@ -66,8 +66,8 @@ def test_two_commands(wheel: zipfile.ZipFile) -> None:
     ]
 
 
-def test_every_source_file_is_in_it_and_nothing_else(wheel: zipfile.ZipFile) -> None:
-    """Types and data of the mock included; tests, caches and build tools are not."""
+def test_wheel_has_exactly_the_source_files(wheel: zipfile.ZipFile) -> None:
+    """The wheel has all files of src, types and mock data included, and no others."""
     packed = {name for name in wheel.namelist() if not name.startswith(INFO)}
     sources = {
         os.path.relpath(os.path.join(folder, name), f"{ROOT}/src")
@@ -79,7 +79,7 @@ def test_every_source_file_is_in_it_and_nothing_else(wheel: zipfile.ZipFile) -> 
     assert {"imds_detour/py.typed", "imds_detour_mock/mock_data.json"} <= packed
 
 
-def test_the_licence_is_named_and_included(wheel: zipfile.ZipFile, metadata: Message) -> None:
-    """MIT, with its text."""
+def test_wheel_has_the_licence(wheel: zipfile.ZipFile, metadata: Message) -> None:
+    """The wheel names the MIT licence and includes its text."""
     assert "MIT" in (metadata["License"] or metadata["License-Expression"])
     assert wheel.read(f"{INFO}/licenses/LICENSE").startswith(b"MIT License")

@@ -1,4 +1,4 @@
-"""The app's process is as the wrapper was started: signals, limits, descriptors, streams, and nothing beside it."""
+"""The app's process has the signals, limits, descriptors and streams with which imds-detour was started."""
 
 from __future__ import annotations
 
@@ -89,15 +89,15 @@ def look(network: Network, preparation: str, *wrapper: str) -> list[str]:
     ],
     ids=["plain", "ignored", "blocked", "pending", "reserved"],
 )
-def test_the_process_is_as_it_was(running: Network, preparation: str) -> None:
-    """Signal masks, umask, limits, niceness, group, session, parent, threads: as without us."""
+def test_process_state_is_kept(running: Network, preparation: str) -> None:
+    """Signal masks, umask, limits, niceness, group, session, parent and threads are the same without imds-detour."""
     assert look(running, preparation, DETOUR) == look(running, preparation)
 
 
-def test_a_pipe_signal_that_came_ignored_stays_so_by_the_bundle_alone(running: Network) -> None:
-    """SIGPIPE and SIGXFSZ, ignored by a parent in Python, say: pip's Python ignores both before anybody can look.
+def test_only_the_bundle_keeps_an_ignored_sigpipe(running: Network) -> None:
+    """An ignored SIGPIPE or SIGXFSZ stays ignored with the bundle, and has its default action with a pip install.
 
-    So they have their default action then, as the app of a shell or of a container engine has them.
+    pip's Python ignores both signals at its start, so their previous action is unknown.
     """
     preparation = f"ignore:{SIGPIPE:d} ignore:{SIGXFSZ:d}"
     plain, ours = look(running, preparation), look(running, preparation, DETOUR)
@@ -110,8 +110,8 @@ def test_a_pipe_signal_that_came_ignored_stays_so_by_the_bundle_alone(running: N
     assert [line for line in ours if "SigIgn" not in line] == [line for line in plain if "SigIgn" not in line]
 
 
-def test_a_naive_wrapper_changes_the_process(running: Network) -> None:
-    """Negative control: plain Python leaves SIGPIPE and SIGXFSZ ignored, and the comparison sees it."""
+def test_plain_python_changes_the_process(running: Network) -> None:
+    """Negative control: plain Python leaves SIGPIPE and SIGXFSZ ignored, and the comparison shows it."""
     naive, plain = look(running, "", sys.executable, "-c", NAIVE), look(running, "")
     ((was, now),) = [(old, new) for old, new in zip(plain, naive, strict=True) if old != new]
     assert was.startswith("SigIgn:")
@@ -119,21 +119,21 @@ def test_a_naive_wrapper_changes_the_process(running: Network) -> None:
     assert int(now.split()[1], 16) ^ int(was.split()[1], 16) == 1 << SIGPIPE - 1 | 1 << SIGXFSZ - 1
 
 
-def test_the_working_directory_stays(running: Network) -> None:
-    """Also for a program that asks the kernel rather than PWD."""
+def test_working_directory_is_kept(running: Network) -> None:
+    """The app starts in the same working directory."""
     done = running.raw(sys.executable, "-c", PREPARED, "", DETOUR, "pwd", "-P", environ=SETTINGS)
     assert done.stdout == b"/usr/share\n"
 
 
-def test_the_app_has_the_process_number_of_the_wrapper(running: Network) -> None:
-    """Exec, not a child: whoever started us signals and waits for the app itself."""
+def test_app_keeps_the_process_id(running: Network) -> None:
+    """The app has imds-detour's process id, so signals and waits of the parent reach it."""
     done = running.raw("sh", "-c", f"echo $$; exec {DETOUR} sh -c 'echo $$'", environ=SETTINGS)
     first, second = done.stdout.split()
     assert first == second
 
 
-def test_nothing_of_ours_runs_beside_the_app(running: Network) -> None:
-    """No child, dead or alive, and no thread."""
+def test_app_has_no_children_and_one_thread(running: Network) -> None:
+    """The app starts with no child processes and one thread."""
     words = (DETOUR, "sh", "-c", "echo ready; read line")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with running.app.popen(*words, environ=SETTINGS, **pipes) as app:
@@ -147,7 +147,7 @@ def test_nothing_of_ours_runs_beside_the_app(running: Network) -> None:
 
 
 def status(number: int) -> dict[str, str]:
-    """Return what /proc says of a process; nothing when it is gone."""
+    """Return the fields of /proc/pid/status, or nothing if the process has ended."""
     try:
         with open(f"/proc/{number}/status") as file:
             return {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
@@ -155,8 +155,8 @@ def status(number: int) -> dict[str, str]:
         return {}
 
 
-def test_descriptors_are_those_inherited(running: Network, tmp_path: Path) -> None:
-    """Low and high ones, the same files behind them in the same mode, and none of ours."""
+def test_app_has_exactly_the_inherited_descriptors(running: Network, tmp_path: Path) -> None:
+    """The app has the inherited descriptors with the same files and modes, and no others."""
     low, high = os.pipe()
     script = f'exec 7<&{low} 63>&{high} {low}<&- {high}>&-; exec "$@"'
     shown = []
@@ -183,14 +183,14 @@ done
 """
 
 
-def test_standard_input_is_left_for_the_app(running: Network) -> None:
-    """Everything in the pipe is still there, and its end."""
+def test_standard_input_is_not_read(running: Network) -> None:
+    """The app reads all of its standard input."""
     text = b"first\nsecond\0" * 1000
     assert running.raw(DETOUR, "cat", environ=SETTINGS, stdin=text).stdout == text
 
 
-def test_standard_streams_are_not_made_non_blocking(running: Network) -> None:
-    """The flag belongs to the open file, so it would outlive exec and reach whoever shares the pipe."""
+def test_standard_streams_stay_blocking(running: Network) -> None:
+    """The standard streams are not made non-blocking, a flag that all users of a pipe share."""
     show = "grep -h flags /proc/self/fdinfo/0 /proc/self/fdinfo/1 /proc/self/fdinfo/2"
     assert running.raw(DETOUR, *show.split(), environ=SETTINGS).stdout.split() == [
         b"flags:",
@@ -207,8 +207,8 @@ SHOW_OPEN_STREAMS = "open=0; for fd in 0 1 2; do [ -e /proc/$$/fd/$fd ] && open=
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1), (0, 1, 2)])
-def test_closed_streams_stay_closed_and_take_no_file_of_ours(running: Network, closed: tuple[int, ...]) -> None:
-    """A socket of ours at number 0, 1 or 2 would meet whoever writes to what it takes for a standard stream."""
+def test_closed_streams_stay_closed(running: Network, closed: tuple[int, ...]) -> None:
+    """A closed standard stream stays closed, and no file of imds-detour takes its number."""
     redirect = " ".join(f"{number}>&-" for number in closed)
     for wrapper in ("", DETOUR):
         done = running.raw("sh", "-c", f"exec {wrapper} sh -c '{SHOW_OPEN_STREAMS}' {redirect}", environ=SETTINGS)
@@ -219,14 +219,14 @@ NAIVE_SOCKET = "import socket, sys; sys.exit(socket.socket().fileno())"
 
 
 @pytest.mark.parametrize("closed", [0, 1, 2])
-def test_a_socket_of_a_naive_wrapper_takes_the_place_of_a_closed_stream(running: Network, closed: int) -> None:
-    """Negative control: the kernel gives the lowest free number."""
+def test_socket_of_plain_python_takes_a_closed_streams_number(running: Network, closed: int) -> None:
+    """Negative control: the kernel gives a new socket the number of a closed standard stream."""
     command = ("sh", "-c", 'exec "$@" ' + f"{closed}>&-", "sh", sys.executable, "-c", NAIVE_SOCKET)
     assert running.raw(*command, environ=SETTINGS).returncode == closed
 
 
-def test_standard_output_is_the_apps_alone(running: Network) -> None:
-    """Not a byte before the app's first, whatever MOCK_LOG says."""
+def test_standard_output_has_only_the_apps_bytes(running: Network) -> None:
+    """With MOCK_LOG=debug stdout has only the app's bytes."""
     done = running.raw(DETOUR, "printf", "x", environ={**SETTINGS, "MOCK_LOG": "debug"})
     assert done.stdout == b"x"
     assert done.stderr.count(b"\n") > 3

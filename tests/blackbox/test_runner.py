@@ -1,4 +1,4 @@
-"""pytest as a developer types it: outside a sandbox it runs itself again in one, or refuses."""
+"""A bare pytest: outside a sandbox it starts itself in one, or refuses."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ sys.exit(pytest.main(sys.argv[1:]))
 
 
 def typed(network: Network, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in this checkout on the app's host, which has more than a loopback device."""
+    """Run a command in this checkout on the app's host, where the sandbox check sees a network device."""
     return network.app.run("sh", "-c", f'cd {ROOT} && exec "$@"', "sh", *command, environ=environ(), check=False)
 
 
 @pytest.mark.parametrize("workers", first_quick(["-n0", "-n2"]), ids=["one process", "xdist"])
-def test_pytest_runs_itself_again_in_a_sandbox(network: Network, workers: str) -> None:
-    """It hands on its options, and its exit status is that of the run in the sandbox."""
+def test_pytest_starts_itself_in_a_sandbox(network: Network, workers: str) -> None:
+    """pytest outside a sandbox starts itself in one, with its options, and returns that run's exit status."""
     done = typed(network, *PYTEST, FILE, "-k", "plan", workers)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
@@ -41,14 +41,14 @@ def test_pytest_runs_itself_again_in_a_sandbox(network: Network, workers: str) -
     assert nothing.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
-def test_pytest_runs_unit_tests_where_it_is(network: Network) -> None:
-    """A namespace without the rights to make a sandbox is good enough for them."""
+def test_pytest_runs_unit_tests_without_a_sandbox(network: Network) -> None:
+    """Unit tests run where no sandbox can be made."""
     done = typed(network, "setpriv", "--bounding-set=-all", "--inh-caps=-all", *PYTEST, "tests/unit/test_probe.py")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_pytest_refuses_tests_of_networks_outside_a_sandbox(network: Network) -> None:
-    """The control: where the sandbox is left out, no test runs; where none can be made, the reason is given."""
+def test_pytest_refuses_network_tests_outside_a_sandbox(network: Network) -> None:
+    """Negative control: without a sandbox no network test runs, and the message gives the reason."""
     refused = typed(network, sys.executable, "-c", WITHOUT_IT, FILE)
     assert refused.returncode == pytest.ExitCode.USAGE_ERROR, refused
     assert "they run only in a sandbox" in refused.stderr
@@ -62,8 +62,8 @@ SLOW_FILES = {"test_sidecar_moves.py": "test_sidecar.py has a mock that moves"}
 """Files of tests/netns without a quick test, and why that is good enough."""
 
 
-def test_each_file_of_netns_has_a_test_that_is_not_slow() -> None:
-    """A quick run of everything tries every promise; what it leaves to CI are more cases of it."""
+def test_netns_files_have_quick_tests() -> None:
+    """Each file of tests/netns has a test that a quick run includes."""
     command = [*PYTEST, "--collect-only", "-q", "-m", "not slow", "tests/netns"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     quick = {line.partition("::")[0].rpartition("/")[2] for line in listed.splitlines() if "::" in line}

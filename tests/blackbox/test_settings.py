@@ -1,4 +1,4 @@
-"""Bad settings end in one line and status 125, before anything is touched; MOCK_LOG decides what is said."""
+"""Bad settings give one line and status 125 before any change. MOCK_LOG selects the messages."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ BAD = [
 
 
 def failure(done: subprocess.CompletedProcess[bytes]) -> str:
-    """Return what a start says that failed by its settings: one printable line, the app's stdout untouched."""
+    """Return the message of a start that failed by its settings, and check that it is one printable line."""
     assert (done.returncode, done.stdout) == (125, b"")
     line, end = done.stderr.decode().split("\n")
     assert end == ""
@@ -93,18 +93,18 @@ def failure(done: subprocess.CompletedProcess[bytes]) -> str:
 
 
 @pytest.mark.parametrize(("name", "value"), BAD)
-def test_a_bad_value_is_named_with_what_is_allowed(running: Network, name: str, value: str) -> None:
-    """Variable, value, what is allowed; and the app does not start."""
+def test_bad_value_is_refused_with_the_allowed_ones(running: Network, name: str, value: str) -> None:
+    """A bad value is refused with variable, value and allowed values, and the app does not start."""
     line = failure(running.raw(DETOUR, "echo", "started", environ={**SETTINGS, name: value}))
     assert line.startswith(f"{name}='")
-    if value.isprintable():  # how others are shown: test_what_cannot_be_printed_is_escaped
+    if value.isprintable():  # how others are shown: test_unprintable_value_is_escaped
         assert line.startswith(f"{name}='{value[:80]}")
     assert " is not valid" in line
     assert f"; allowed: {BY_NAME[name].allowed}" in line
 
 
-def test_without_mock_hostname_the_line_says_how_to_set_it(running: Network) -> None:
-    """The one setting that has no default."""
+def test_missing_mock_hostname_has_a_remedy(running: Network) -> None:
+    """Without MOCK_HOSTNAME, which has no default, the message shows how to set it."""
     environ = {name: value for name, value in SETTINGS.items() if name != "MOCK_HOSTNAME"}
     line = failure(running.raw(DETOUR, "true", environ=environ))
     assert line.startswith("MOCK_HOSTNAME is not set; set it to ")
@@ -116,22 +116,22 @@ def test_without_mock_hostname_the_line_says_how_to_set_it(running: Network) -> 
     [("m\udcffck", r"'m\xffck'"), ("a\nb", r"'a\nb'"), ("\x1b[2J", r"'\x1b[2J'"), ("a\u202eb", r"'a\u202eb'")],
     ids=["not UTF-8", "newline", "escape sequence", "right to left"],
 )
-def test_what_cannot_be_printed_is_escaped(running: Network, value: str, shown: str) -> None:
-    """A value cannot start a line of its own, move the cursor or turn the text around."""
+def test_unprintable_value_is_escaped(running: Network, value: str, shown: str) -> None:
+    """Control characters and invalid bytes of a value are escaped."""
     line = failure(running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_HOSTNAME": value}))
     assert line.startswith(f"MOCK_HOSTNAME={shown} is not valid")
 
 
-def test_a_long_value_is_cut(running: Network) -> None:
-    """The line stays readable."""
+def test_long_value_is_cut(running: Network) -> None:
+    """A long value is cut to 80 characters."""
     line = failure(running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_HOSTNAME": "a" * 300}))
     assert line.startswith(f"MOCK_HOSTNAME='{'a' * 80}...' is not valid")
 
 
-def test_bad_settings_touch_nothing(network: Network) -> None:
-    """No socket to anyone, no rule, and no process that is left: the settings come before everything else.
+def test_bad_settings_change_nothing(network: Network) -> None:
+    """Bad settings end the start without a socket, a rule or a remaining process.
 
-    The helper of legacy iptables has a head start, and loads its library until it is told that there is nothing to do.
+    The helper of legacy iptables has started by then, and ends first.
     """
     trace = strace(log="/run/trace", calls=["socket"], children=True)
     plain = {**SETTINGS, "HOME": "/root"}  # without it the interpreter itself asks the user database, over a socket
@@ -152,8 +152,8 @@ def test_bad_settings_touch_nothing(network: Network) -> None:
         ("MOCK_SERVER_URL", ""),
     ],
 )
-def test_an_unknown_variable_is_warned_of_and_the_app_starts(running: Network, name: str, hint: str) -> None:
-    """It may be a typo, and it may be somebody else's."""
+def test_unknown_variable_is_a_warning(running: Network, name: str, hint: str) -> None:
+    """An unknown MOCK_ variable, which may be another program's, gives a warning, and the app starts."""
     done = running.raw(DETOUR, "echo", "started", environ={**SETTINGS, name: "x"})
     assert (done.returncode, done.stdout) == (0, b"started\n")
     first, second, end = done.stderr.decode().split("\n")
@@ -162,22 +162,22 @@ def test_an_unknown_variable_is_warned_of_and_the_app_starts(running: Network, n
     assert end == ""
 
 
-def test_an_unknown_variables_name_cannot_break_the_line(running: Network) -> None:
-    """Names come from outside as well."""
+def test_unknown_variables_name_is_escaped(running: Network) -> None:
+    """Control characters in the name of an unknown variable are escaped."""
     done = running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_\n\x1b[2J\udcff": "x"})
     assert done.stderr.decode().startswith("imds-detour: MOCK_\\n\\x1b[2J\\xff is not a setting of imds-detour")
     assert done.stderr.count(b"\n") == 2
 
 
 def objects(done: subprocess.CompletedProcess[bytes]) -> list[dict[str, object]]:
-    """Return the objects of a run with MOCK_LOG=json, one a line."""
+    """Return the JSON objects on stderr, one per line."""
     lines = done.stderr.decode("ascii").split("\n")
     assert lines.pop() == ""
     return [json.loads(line) for line in lines]
 
 
 def test_json_reports_success_as_one_object(running: Network) -> None:
-    """The same facts as in the line of text, by name."""
+    """MOCK_LOG=json reports a start as one object with the facts by name."""
     done = running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_LOG": "json"})
     (ready,) = objects(done)
     milliseconds = ready.pop("milliseconds")
@@ -195,7 +195,7 @@ def test_json_reports_success_as_one_object(running: Network) -> None:
 
 
 def test_json_reports_failure_with_step_reason_and_remedy(running: Network) -> None:
-    """Bad settings, the wait before a failure, an unknown variable and a missing command: objects all of them."""
+    """With MOCK_LOG=json failures, waits and warnings are objects. A failure has step, reason and remedy."""
     (settings,) = objects(
         running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_LOG": "json", "MOCK_PORT": "\udcff\n"})
     )
@@ -214,16 +214,16 @@ def test_json_reports_failure_with_step_reason_and_remedy(running: Network) -> N
     assert all(failed[key] for key in ("reason", "remedy"))
 
 
-def test_quiet_says_nothing_on_success_and_one_line_on_failure(running: Network) -> None:
-    """Nothing at all while it works: not the wait, not the unknown variable."""
+def test_quiet_shows_only_failures(running: Network) -> None:
+    """MOCK_LOG=quiet shows neither waits nor warnings, and one line for a failure."""
     quiet = {**SETTINGS, "MOCK_LOG": "quiet", "MOCK_X": "1"}
     done = running.raw(DETOUR, "true", environ=quiet)
     assert (done.returncode, done.stderr) == (0, b"")
     assert failure(running.raw(DETOUR, "true", environ={**quiet, "MOCK_PORT": "1", "MOCK_TIMEOUT": "1"}))
 
 
-def test_debug_says_each_step_with_its_time(running: Network) -> None:
-    """In order, before the line that everyone gets."""
+def test_debug_shows_steps_with_times(running: Network) -> None:
+    """MOCK_LOG=debug shows each step with its time, in order."""
     done = running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_LOG": "debug"})
     *steps, last, end = done.stderr.decode().split("\n")
     texts = []
@@ -252,7 +252,7 @@ def test_debug_says_each_step_with_its_time(running: Network) -> None:
     ],
     ids=lambda settings: " ".join(f"{name}={value}" for name, value in settings.items()),
 )
-def test_good_values_start_the_app(running: Network, settings: dict[str, str]) -> None:
-    """Each of the forms that the table allows."""
+def test_valid_value_starts_the_app(running: Network, settings: dict[str, str]) -> None:
+    """Each valid form of a value starts the app."""
     done = running.raw(DETOUR, "echo", "started", environ={**SETTINGS, **settings})
     assert (done.returncode, done.stdout) == (0, b"started\n"), done.stderr

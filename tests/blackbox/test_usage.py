@@ -1,4 +1,4 @@
-"""``--help`` and ``--version``, and a README whose settings table is the code's."""
+"""``--help`` and ``--version``, and the settings table of the README."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ exit status: COMMAND's own; 125 when a step failed, 126 when COMMAND cannot be e
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
-def test_help_is_this_text_on_stdout(running: Network, locale: str) -> None:
-    """The whole of it, with every setting and its default, whatever the other variables say."""
+def test_help_lists_every_setting(running: Network, locale: str) -> None:
+    """--help prints each setting with its default, also with an invalid environment."""
     done = running.raw(DETOUR, "--help", environ={"LC_ALL": locale, "MOCK_PORT": "http"})
     assert (done.returncode, done.stdout.decode("ascii"), done.stderr) == (0, HELP, b"")
 
 
-def test_help_fits_a_terminal() -> None:
-    """A meaning is one line, however much there is to say."""
+def test_help_fits_120_columns() -> None:
+    """The help fits 120 columns."""
     assert max(map(len, HELP.splitlines())) <= 120
 
 
 def test_version_is_one_line_on_stdout(running: Network) -> None:
-    """Name and number."""
+    """--version prints name and version on stdout."""
     done = running.raw(DETOUR, "--version", environ={})
     assert (done.returncode, done.stdout, done.stderr) == (0, f"imds-detour {__version__}\n".encode(), b"")
 
 
 @pytest.mark.parametrize("words", [("--help", "x"), ("--", "--help"), ("--version", "--help"), ("-h",), ("--helpme",)])
-def test_help_and_version_count_only_as_the_sole_argument(running: Network, words: tuple[str, ...]) -> None:
-    """Anything else is a command, and here one that is not there."""
+def test_help_and_version_need_to_be_the_only_argument(running: Network, words: tuple[str, ...]) -> None:
+    """--help and --version with another argument are a command."""
     done = running.raw(DETOUR, *words, environ=SETTINGS)
     assert (done.returncode, done.stdout) == (127, b"")
     name = words[1] if words[0] == "--" else words[0]
@@ -59,14 +59,14 @@ def test_help_and_version_count_only_as_the_sole_argument(running: Network, word
 
 
 @pytest.mark.parametrize("word", ["--help", "--version"])
-def test_with_stdout_closed_there_is_no_traceback(running: Network, word: str) -> None:
-    """Nowhere to write to is a failure, and no more than that."""
+def test_closed_stdout_causes_no_traceback(running: Network, word: str) -> None:
+    """--help and --version on a closed stdout cause no traceback."""
     done = running.raw("sh", "-c", f"exec {DETOUR} {word} >&-", environ=SETTINGS)
     assert b"Traceback" not in done.stderr
 
 
-def test_the_readmes_settings_table_is_the_codes() -> None:
-    """Rows ``| `NAME` | `default` | meaning |`` in the code's order; without default ``-`` or ``required``."""
+def test_readme_settings_table_equals_the_code() -> None:
+    """The README's table has the settings in the code's order with their defaults."""
     with open(README, encoding="utf-8") as file:
         rows = [
             [cell.strip() for cell in line.strip().strip("|").split("|")]

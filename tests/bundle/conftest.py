@@ -1,4 +1,4 @@
-"""The bundle, built once for all tests, and roots of images to run it in."""
+"""The bundle, built once for all tests, and root file systems to run it in."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _newest(path: str) -> float:
 
 @pytest.fixture(scope="session")
 def bundle() -> str:
-    """Give the folder of the bundle; it is built anew when something that it is made of is newer."""
+    """Return the folder of the bundle, built again if one of its inputs is newer."""
     os.makedirs(f"{PROJECT}/build", exist_ok=True)
     with open(f"{PROJECT}/build/lock", "w") as lock:  # pytest-xdist: the first one builds
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -57,7 +57,7 @@ def bundle() -> str:
 
 
 def python(bundle: str) -> list[str]:
-    """Return the command line of the interpreter in there, as the launcher has it but for what that does before."""
+    """Return the command line of the bundle's interpreter, without the launcher."""
     (loader,) = glob.glob(f"{bundle}/lib/ld-*")
     (interpreter,) = glob.glob(f"{bundle}/libexec/python*")
     return [loader, "--inhibit-cache", "--library-path", f"{bundle}/lib", interpreter, "-I", "-S"]
@@ -65,19 +65,19 @@ def python(bundle: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A root file system, the bundle in it."""
+    """A root file system with the bundle."""
 
     path: Path
     writable: bool = True
 
     def command(self, *words: str) -> list[str]:
-        """Return the command line that runs a command in there, with mounts that end with it."""
+        """Return the command line that runs a command in the root, with temporary mounts."""
         state = "writable" if self.writable else "read-only"
         return ["unshare", "--mount", "--", "sh", "-eu", "-c", ENTER, str(self.path), state, *words]
 
 
 def make_root(path: Path, bundle: str, *, place: str = PLACE) -> Root:
-    """Make a root that has nothing in it but what engines put into every one, the bundle, and /app."""
+    """Create a root with only the bundle, /app, and the files that engines add."""
     for folder in ("proc", "dev", "etc"):
         (path / folder).mkdir(parents=True)
     for file in ("dev/null", "etc/resolv.conf", "etc/hosts"):
@@ -93,7 +93,7 @@ def compile_c(source: str, target: Path, *flags: str, compiler: str = "gcc") -> 
 
 
 def add_busybox(root: Root) -> None:
-    """Put a static busybox, and a shell by its name, into a root."""
+    """Copy a static busybox into a root, with sh as a link to it."""
     busybox = shutil.which("busybox") or pytest.skip("no busybox: apt-get install busybox-static")
     (root.path / "bin").mkdir()
     shutil.copy(busybox, root.path / "bin/busybox")
@@ -102,7 +102,7 @@ def add_busybox(root: Root) -> None:
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Network]:
-    """Give a network whose mock and DNS server run; only for tests that need nothing else of it."""
+    """Yield a network with a running mock and DNS server."""
     with Network() as made:
         made.start_dns()
         made.start_mock()
@@ -111,7 +111,7 @@ def running() -> Iterator[Network]:
 
 @pytest.fixture
 def clean(running: Network, bundle: str) -> Iterator[Network]:
-    """Give the network without rules of ours, before and after a test."""
+    """Yield the network without imds-detour's rules, and remove them after the test."""
     running.app.run(f"{bundle}/bin/imds-detourctl", "remove")
     assert METADATA not in running.rules()
     yield running

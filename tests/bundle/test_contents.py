@@ -1,4 +1,4 @@
-"""What is in the bundle: all that is needed and no more, every file accounted for, nothing of this machine."""
+"""The bundle's content: complete, minimal, documented, and independent of this machine."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ STATIC = ("bin/imds-detour", "bin/imds-detourctl")
 
 
 def files(folder: str) -> dict[str, str]:
-    """Return path and path on disk of every file of the bundle, links included."""
+    """Return relative and full path of each file of the bundle, links included."""
     found = (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
     return {os.path.relpath(path, folder): path for path in sorted(found)}
 
 
 @pytest.fixture(scope="module")
 def sbom(bundle: str) -> dict[str, Any]:
-    """Give the bill of materials."""
+    """Return the bill of materials."""
     with open(f"{bundle}/imds-detour.cdx.json") as file:
         document: dict[str, Any] = json.load(file)
     return document
 
 
-def test_it_is_small(bundle: str) -> None:
-    """As a layer of an image."""
+def test_archive_is_below_its_ceiling(bundle: str) -> None:
+    """The archive is smaller than its ceiling."""
     assert os.stat(f"{bundle}.tar.gz").st_size <= CEILING
 
 
 def test_two_builds_are_the_same_bytes(bundle: str, tmp_path: Path) -> None:
-    """Another folder, another time, another order of hashes: the archive is the same."""
+    """A second build in another folder and locale gives the same bytes."""
     shutil.copytree(f"{bundle}.dependencies", tmp_path / "imds-detour.dependencies", symlinks=True)
     environ = {**os.environ, "TZ": "Asia/Kathmandu", "LC_ALL": "C", "COLUMNS": "40"}
     subprocess.run(
@@ -56,7 +56,7 @@ def test_two_builds_are_the_same_bytes(bundle: str, tmp_path: Path) -> None:
 
 
 def output(*command: str) -> str:
-    """Return what a command prints."""
+    """Return a command's output."""
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
@@ -65,8 +65,8 @@ def _same(one: str, other: str) -> bool:
         return first.read() == second.read()
 
 
-def test_the_bill_of_materials_lists_every_file_with_its_package(bundle: str, sbom: dict[str, Any]) -> None:
-    """With name, version, licence and the address that scanners look them up by; and the files are the listed ones."""
+def test_bill_of_materials_lists_every_file(bundle: str, sbom: dict[str, Any]) -> None:
+    """The bill of materials has each file with its hash, and each package with version, licence and purl."""
     listed = {file["name"]: file["hashes"][0]["content"] for part in sbom["components"] for file in part["components"]}
     there = files(bundle)
     del there["imds-detour.cdx.json"]  # it cannot hold its own hash
@@ -80,8 +80,8 @@ def test_the_bill_of_materials_lists_every_file_with_its_package(bundle: str, sb
         assert part["licenses"][0]["expression"]
 
 
-def test_the_notice_names_every_package_and_its_terms_are_there(bundle: str, sbom: dict[str, Any]) -> None:
-    """For people."""
+def test_notice_names_every_package(bundle: str, sbom: dict[str, Any]) -> None:
+    """NOTICE has each package, and its licence texts are in the bundle."""
     with open(f"{bundle}/NOTICE") as file:
         notice = file.read()
     for part in sbom["components"]:
@@ -89,8 +89,8 @@ def test_the_notice_names_every_package_and_its_terms_are_there(bundle: str, sbo
         assert os.listdir(f"{bundle}/share/licences/{part['name']}")
 
 
-def test_nothing_of_this_machine_is_in_it(bundle: str) -> None:
-    """No path of the build, in whatever file."""
+def test_no_file_has_a_build_path(bundle: str) -> None:
+    """No file contains a path of the build."""
     named = []
     for name, path in files(bundle).items():
         with open(path, "rb") as file:
@@ -99,24 +99,24 @@ def test_nothing_of_this_machine_is_in_it(bundle: str) -> None:
     assert not named
 
 
-def test_everyone_may_read_it_and_nobody_may_change_it(bundle: str) -> None:
-    """Modes do not depend on the umask of whoever built it; and programs are programs."""
+def test_file_modes_are_fixed(bundle: str) -> None:
+    """Files are readable for all users, independent of the umask, and only programs are executable."""
     modes = {name: oct(os.stat(path).st_mode & 0o7777) for name, path in files(bundle).items()}
     programs = {name for name, mode in modes.items() if mode == "0o755"}
     assert programs == {*STATIC, *(name for name in modes if re.match(r"libexec/python|lib/ld-", name))}
     assert {mode for name, mode in modes.items() if name not in programs} == {"0o644"}
 
 
-def test_every_library_that_is_needed_is_there(bundle: str) -> None:
-    """Nothing is left for the image to bring."""
+def test_needed_libraries_are_included(bundle: str) -> None:
+    """Each library that a file needs is in the bundle."""
     there = {os.path.basename(name) for name in files(bundle)}
     for name, path in files(bundle).items():
         if ".so" in name or name.startswith("libexec"):
             assert set(re.findall(r"\(NEEDED\).*\[(.*)\]", output("readelf", "-d", path))) <= there, name
 
 
-def test_the_launcher_needs_nothing(bundle: str) -> None:
-    """It is static, and both programs are the same."""
+def test_launcher_is_static(bundle: str) -> None:
+    """The launcher is static, and both programs are the same file."""
     for name in STATIC:
         assert "INTERP" not in output("readelf", "-lW", f"{bundle}/{name}")
     assert _same(f"{bundle}/{STATIC[0]}", f"{bundle}/{STATIC[1]}")
@@ -138,14 +138,14 @@ for place, _, names in os.walk(folder):
 """
 
 
-def test_every_module_in_it_finds_what_it_imports(bundle: str) -> None:
-    """Nothing that was left out is imported, not even late: such a start would fail late."""
+def test_every_module_can_be_imported(bundle: str) -> None:
+    """Each module of the bundle can be imported, so no late import fails."""
     done = subprocess.run([*python(bundle), "-c", IMPORT_ALL], capture_output=True, text=True, check=False, env={})
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_nothing_in_it_is_of_another_version(bundle: str) -> None:
-    """The two programs say the version of the checkout."""
+def test_programs_print_the_checkouts_version(bundle: str) -> None:
+    """Both programs print the version of the checkout."""
     for name, words in ((STATIC[0], "imds-detour"), (STATIC[1], "imds-detourctl")):
         shown = output(f"{bundle}/{name}", "--version")
         with open(f"{PROJECT}/src/imds_detour/__init__.py") as file:

@@ -1,4 +1,4 @@
-"""What an image sets up for its own programs does not reach ours, and reaches the app as it is."""
+"""The image's environment does not affect imds-detour, and reaches the app unchanged."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ LIBRARIES = ("libc.so.6", "libm.so.6", "libz.so.1", "libffi.so.8", "libxtables.s
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder of libraries and modules that nobody of ours must touch, with a static and a linked app."""
+    """Return a folder with hostile libraries and modules, and with a static and a linked app."""
     made = tmp_path_factory.mktemp("hostile")
     compile_c("preload.c", made / "preload.so", "-shared", "-fPIC")
     for name in LIBRARIES:
@@ -67,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(network: Network, folder: Path, environ: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command on the app's host with exactly this environment; no tool of the test has it before."""
+    """Run a command on the app's host with exactly this environment; no other program gets it."""
     busybox = shutil.which("busybox") or pytest.skip("no busybox: apt-get install busybox-static")
     pairs = [f"{name}={value}" for name, value in environ.items()]
     command = ["sh", "-c", 'cd "$0" && exec "$@"', str(folder), busybox, "env", "-i", *pairs, *words]
@@ -77,10 +77,8 @@ def run(network: Network, folder: Path, environ: dict[str, str], *words: str) ->
 @pytest.mark.parametrize(
     ("name", "backend"), [*((name, "auto") for name in HOSTILE), ("everything", "legacy"), ("everything", "nft")]
 )
-def test_nothing_of_the_image_reaches_us_and_all_of_it_reaches_the_app(
-    clean: Network, bundle: str, folder: Path, name: str, backend: str
-) -> None:
-    """Each variable alone, and all together, from a working directory full of traps: the app's are the image's."""
+def test_environment_reaches_only_the_app(clean: Network, bundle: str, folder: Path, name: str, backend: str) -> None:
+    """Each hostile variable, and all together, reach the app unchanged and do not affect imds-detour."""
     chosen = HOSTILE if name == "everything" else {name: HOSTILE[name]}
     environ = {
         **{name: value.format(folder=folder) for name, value in chosen.items()},
@@ -93,17 +91,17 @@ def test_nothing_of_the_image_reaches_us_and_all_of_it_reaches_the_app(
     assert done.stderr.count("\n") == 1
 
 
-def test_a_preloaded_library_is_the_apps_alone(clean: Network, bundle: str, folder: Path) -> None:
-    """It is loaded once, into the app."""
+def test_preloaded_library_is_loaded_only_into_the_app(clean: Network, bundle: str, folder: Path) -> None:
+    """A library of LD_PRELOAD is loaded only into the app."""
     environ = {"LD_PRELOAD": f"{folder}/preload.so", **SETTINGS}
     done = run(clean, folder, environ, f"{bundle}/bin/imds-detour", "./linked")
     assert done.stderr.count("preloaded into") == 1
     assert f"preloaded into {folder}/linked\n" in done.stderr
 
 
-def test_without_the_launcher_the_library_is_loaded_into_the_interpreter(
+def test_preloaded_library_affects_the_interpreter_without_the_launcher(
     clean: Network, bundle: str, folder: Path
 ) -> None:
-    """Negative control: the same loader and Python, started without the launcher."""
+    """Negative control: without the launcher the library is loaded into the interpreter."""
     done = run(clean, folder, {"LD_PRELOAD": f"{folder}/preload.so"}, *python(bundle), "-c", "pass")
     assert "preloaded into" in done.stderr

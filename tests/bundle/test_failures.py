@@ -1,4 +1,4 @@
-"""What keeps the bundle from being built is one line: no traceback, and nothing half built in the old one's place."""
+"""A failed build of the bundle prints one line without a traceback, and keeps the previous bundle."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 
-def test_without_a_package_index_the_build_ends_in_one_line(tmp_path: Path) -> None:
-    """As offline: pip says that it found no version, and so do we; the bundle that was there stays."""
+def test_missing_package_index_is_one_line(tmp_path: Path) -> None:
+    """Without a package index the build fails with pip's reason in one line, and the previous bundle stays."""
     target = tmp_path / "imds-detour"
     target.mkdir()
     done = subprocess.run(
@@ -49,8 +49,8 @@ def test_without_a_package_index_the_build_ends_in_one_line(tmp_path: Path) -> N
         (("/no/such/program",), "/no/such/program: No such file or directory"),
     ],
 )
-def test_a_program_that_fails_is_quoted(command: tuple[str, ...], words: str) -> None:
-    """With the line in which it says why; one that is well, the control, has its output taken."""
+def test_failed_program_is_quoted(command: tuple[str, ...], words: str) -> None:
+    """The error of a failed program quotes its reason. The control is a program that succeeds."""
     with pytest.raises(BundleError) as caught:
         run(*command)
     assert words in str(caught.value)

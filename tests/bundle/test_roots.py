@@ -1,4 +1,4 @@
-"""One folder, copied into any image, is all that it needs: the main job in roots without Python, libc or shell."""
+"""The bundle works in root file systems without Python, libc or shell."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ BACKENDS = ("legacy", "nft")
 def run(
     network: Network, root: Root, *words: str, place: str = PLACE, **settings: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command behind the bundle in a root on the app's host; the mock is found by its name, in DNS."""
+    """Run a command with the bundle in a root on the app's host; DNS has the mock's name."""
     environ = network.settings(None, **settings)
     return network.app.run(*root.command(f"/{place}/bin/imds-detour", *words), environ=environ, check=False)
 
 
 def empty(path: Path, bundle: str) -> Root:
-    """Make an image FROM scratch, with a static program."""
+    """Create a root like an image FROM scratch, with a static program."""
     return make_root(path, bundle)
 
 
 def busybox(path: Path, bundle: str) -> Root:
-    """Make one with a static busybox."""
+    """Create a root with a static busybox."""
     root = make_root(path, bundle)
     add_busybox(root)
     return root
 
 
 def musl(path: Path, bundle: str) -> Root:
-    """Make one in which the app is linked to musl, as in Alpine."""
+    """Create a root with an app that is linked to musl, as in Alpine."""
     root = make_root(path, bundle)
     add_busybox(root)
     os.unlink(root.path / "app")
@@ -57,12 +57,12 @@ def musl(path: Path, bundle: str) -> Root:
 
 
 def read_only(path: Path, bundle: str) -> Root:
-    """Make one that nobody can write to, as by ``docker run --read-only``."""
+    """Create a read-only root, as for ``docker run --read-only``."""
     return Root(make_root(path, bundle).path, writable=False)
 
 
 def services(path: Path, bundle: str) -> Root:
-    """Make one whose nsswitch.conf names services that the bundle has no library of, as on desktops."""
+    """Create a root whose nsswitch.conf names services without a library in the bundle."""
     root = make_root(path, bundle)
     (root.path / "etc/nsswitch.conf").write_text("hosts: mymachines mdns4_minimal [NOTFOUND=return] files dns\n")
     return root
@@ -73,10 +73,10 @@ ROOTS = (empty, busybox, musl, read_only, services)
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kind", ROOTS, ids=[kind.__name__ for kind in ROOTS])
-def test_the_main_job_is_done_in_any_root(
+def test_app_in_any_root_reads_the_mock(
     clean: Network, bundle: str, tmp_path: Path, kind: Callable[[Path, str], Root], backend: str
 ) -> None:
-    """The name is looked up in DNS, the rules are made, the mock is verified, and the app reads the mock's answer."""
+    """In each root the mock is looked up, redirected to and verified, and the app reads its answer."""
     root = kind(tmp_path / "root", bundle)
     done = run(clean, root, "/app", "one", "", "two words", MOCK_BACKEND=backend)
     assert done.returncode == 0, done.stderr
@@ -86,23 +86,23 @@ def test_the_main_job_is_done_in_any_root(
     assert done.stderr.count("\n") == 1
 
 
-def test_without_the_bundle_the_app_does_not_reach_the_mock(clean: Network, bundle: str, tmp_path: Path) -> None:
-    """Negative control: the same app in the same root, started directly."""
+def test_app_without_the_bundle_gets_no_answer(clean: Network, bundle: str, tmp_path: Path) -> None:
+    """Negative control: the same app in the same root without the bundle gets no answer."""
     root = make_root(tmp_path / "root", bundle)
     done = clean.app.run(*root.command("/app"), environ=SETTINGS, check=False)
     assert INSTANCE not in done.stdout
 
 
 @pytest.mark.parametrize("place", ["imds-detour", "a b/ü/$x", "usr"], ids=ascii)
-def test_it_runs_from_wherever_it_is_copied_to(clean: Network, bundle: str, tmp_path: Path, place: str) -> None:
-    """The path is not written into it anywhere."""
+def test_bundle_runs_from_any_folder(clean: Network, bundle: str, tmp_path: Path, place: str) -> None:
+    """The bundle works in any folder."""
     root = make_root(tmp_path / "root", bundle, place=place)
     done = run(clean, root, "/app", place=place)
     assert (done.returncode, done.stdout[: len(INSTANCE)]) == (0, INSTANCE), done.stderr
 
 
-def test_it_may_be_called_by_a_link(clean: Network, bundle: str, tmp_path: Path) -> None:
-    """Links on PATH, of either program and by any name, lead to the folder."""
+def test_bundle_runs_by_a_link(clean: Network, bundle: str, tmp_path: Path) -> None:
+    """A link of any name to one of the programs works."""
     root = make_root(tmp_path / "root", bundle)
     (root.path / "bin").mkdir()
     (root.path / "bin/entrypoint").symlink_to(f"../{PLACE}/bin/imds-detour")
@@ -110,16 +110,16 @@ def test_it_may_be_called_by_a_link(clean: Network, bundle: str, tmp_path: Path)
     assert done.stdout.startswith("imds-detour ")
 
 
-def test_the_name_may_stand_in_etc_hosts(clean: Network, bundle: str, tmp_path: Path) -> None:
-    """Compose's extra_hosts, with no DNS server that knows the name."""
+def test_name_in_etc_hosts_is_resolved(clean: Network, bundle: str, tmp_path: Path) -> None:
+    """A name in /etc/hosts, as from Compose's extra_hosts, is resolved without DNS."""
     root = make_root(tmp_path / "root", bundle)
     clean.app.write("hosts", "127.0.0.1 localhost\n10.88.0.3 only_in_hosts\n")
     done = run(clean, root, "/app", MOCK_HOSTNAME="only_in_hosts")
     assert done.returncode == 0, done.stderr
 
 
-def test_the_tool_runs_in_an_empty_root(clean: Network, bundle: str, tmp_path: Path) -> None:
-    """Each verb that needs nothing but the kernel."""
+def test_imds_detourctl_runs_in_an_empty_root(clean: Network, bundle: str, tmp_path: Path) -> None:
+    """Each verb that needs only the kernel works in an empty root."""
     root = make_root(tmp_path / "root", bundle)
     for word, says in {
         "--help": "usage: imds-detourctl",
@@ -136,7 +136,7 @@ def test_the_tool_runs_in_an_empty_root(clean: Network, bundle: str, tmp_path: P
 
 
 def test_the_mock_runs_in_an_empty_root(clean: Network, bundle: str, tmp_path: Path) -> None:
-    """As the mock image does, its data included; SIGTERM ends it."""
+    """The mock works in an empty root with its data, and SIGTERM ends it."""
     root = make_root(tmp_path / "root", bundle)
     command = root.command(f"/{PLACE}/bin/imds-detourctl", "mock", "--listen", "127.0.0.1:8338")
     with clean.app.popen(*command, environ=SETTINGS, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as mock:

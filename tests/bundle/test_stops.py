@@ -1,4 +1,4 @@
-"""A stop signal that comes while the interpreter starts, when nobody can act on it yet, is kept for whoever can."""
+"""A stop signal during the start of the interpreter is not lost."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ INSTALLED = f"{os.path.dirname(sys.executable)}/imds-detour"
 
 @contextmanager
 def as_pid_1(network: Network, *command: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Start a command as the first process of a pid namespace, and give the number by which we know it."""
+    """Start a command as process 1 of a pid namespace, and yield its id in this namespace."""
     with network.app.popen(*PID_1, *command, environ=WAITING, stderr=subprocess.PIPE) as process:
         try:
             yield process, _child(process.pid)
@@ -56,27 +56,25 @@ def masks(number: int) -> dict[str, int]:
 
 
 def wait_for(number: int, reached: Callable[[dict[str, int]], bool]) -> None:
-    """Watch a process's signal masks, without a pause, until they are as wanted."""
+    """Watch a process's signal masks without pauses until the condition holds."""
     while not reached(masks(number)):
         pass
 
 
 def launched(found: dict[str, int]) -> bool:
-    """Whether the launcher has begun. It blocks all stops at once; unshare, before it, those of a terminal only."""
+    """Return whether the launcher has started and blocks all stop signals; unshare blocks fewer."""
     return bool((found["SigBlk"] | found["SigCgt"]) & bit(signal.SIGUSR1))
 
 
 def bit(number: int) -> int:
-    """Return a signal's place in a mask."""
+    """Return a signal's bit in a mask."""
     return 1 << (number - 1)
 
 
 @pytest.mark.parametrize("milliseconds", [0, 1, 2, 4, 8, 16])
 @pytest.mark.parametrize("number", STOPS, ids=lambda number: f"signal {number:d}")
-def test_a_stop_during_the_start_is_honoured_by_pid_1(
-    running: Network, bundle: str, number: int, milliseconds: int
-) -> None:
-    """From the launcher's first act on, a stop ends it with 128+n."""
+def test_stop_during_the_start_ends_pid_1(running: Network, bundle: str, number: int, milliseconds: int) -> None:
+    """A stop signal at any moment of the start ends process 1 with status 128+n."""
     with as_pid_1(running, f"{bundle}/bin/imds-detour", "true") as (process, target):
         wait_for(target, launched)
         time.sleep(milliseconds / 1000)
@@ -84,16 +82,16 @@ def test_a_stop_during_the_start_is_honoured_by_pid_1(
         assert process.wait(timeout=30) == 128 + number
 
 
-def test_the_tool_honours_it_as_well(running: Network, bundle: str) -> None:
-    """The sidecar and the mock are first processes, too."""
+def test_stop_during_the_start_ends_imds_detourctl(running: Network, bundle: str) -> None:
+    """A stop signal during its start ends imds-detourctl as process 1."""
     with as_pid_1(running, f"{bundle}/bin/imds-detourctl", "mock", "--listen", "127.0.0.1:8338") as (process, target):
         wait_for(target, launched)
         os.kill(target, signal.SIGTERM)
         assert process.wait(timeout=30) == 128 + signal.SIGTERM
 
 
-def test_without_the_launcher_it_is_lost(running: Network) -> None:
-    """Negative control: installed by pip, Python starts with nobody in front of it, and PID 1 goes on regardless."""
+def test_stop_without_the_launcher_is_lost(running: Network) -> None:
+    """Negative control: a pip install has no launcher, and process 1 ignores an early stop signal."""
     for _ in range(20):
         with as_pid_1(running, INSTALLED, "true") as (process, target):
             while os.readlink(f"/proc/{target}/exe").endswith("/unshare"):

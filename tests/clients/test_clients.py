@@ -58,7 +58,7 @@ def test_client_with_proxy_variables_reads_the_mock(place: Place, case: Case) ->
 
 @for_cases(FIRST)
 def test_proxy_receives_requests_with_no_proxy_kept(place: Place, case: Case) -> None:
-    """The control for the trap: with MOCK_NO_PROXY=keep the proxy receives requests of clients that use proxies."""
+    """Negative control: with MOCK_NO_PROXY=keep the proxy receives requests of clients that use proxies."""
     place.serve(*OWN_MOCK)
     settings = {"MOCK_ENDPOINTS": case.preset, "MOCK_NO_PROXY": "keep"}
     first = place.first_trapped(*case.line, environ={**case.variables, **PROXIES}, **settings)
@@ -67,7 +67,7 @@ def test_proxy_receives_requests_with_no_proxy_kept(place: Place, case: Case) ->
 
 @for_cases(FIRST)
 def test_client_without_imds_detour_gets_no_answer(place: Place, case: Case) -> None:
-    """The control: without imds-detour the same client gets no value and sends the mock no request."""
+    """Negative control: without imds-detour the same client gets no value and sends the mock no request."""
     place.serve(*OWN_MOCK)
     outcome = place.alone(*case.line, environ=case.variables)
     assert not outcome.printed

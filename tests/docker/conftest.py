@@ -1,4 +1,4 @@
-"""Fixtures of the Docker layer. These tests run outside the sandbox: only containers on closed networks act."""
+"""Fixtures of the Docker tests. They run outside the sandbox, with containers on closed networks only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PLUGIN = f"{HOME}/debian13/usr/libexec/docker/cli-plugins/docker-compose"
 
 @pytest.fixture(scope="session")
 def engine() -> Engine:
-    """Give the engine that is reachable."""
+    """Return the reachable engine."""
     found = engines.find()
     if found is None:
         pytest.skip("no Docker engine is reachable: set DOCKER_HOST, or start one for tests by `sudo make engine`")
@@ -39,28 +39,28 @@ def engine() -> Engine:
 
 @pytest.fixture(scope="session")
 def images(engine: Engine) -> Images:
-    """Give the images, built when asked for."""
+    """Return the images, which are built at first use."""
     if why := make_bases(engine):
         pytest.skip(f"no base images to build on: {why}")
     return Images(engine)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Remove the images when the last process is done."""
+    """Remove the images at the end of the main process."""
     if not hasattr(session.config, "workerinput") and (found := engines.find()):
         remove_all(found)
 
 
 @pytest.fixture
 def lan(engine: Engine) -> Iterator[Lan]:
-    """Give a closed network of the test's own."""
+    """Yield a closed network for this test."""
     made = Lan(engine)
     yield made
     made.close()
 
 
 class Scene:
-    """A closed network with a mock on it, for apps that come and go."""
+    """A closed network with a mock, for the apps of several tests."""
 
     def __init__(self, lan: Lan, images: Images) -> None:
         """Start the mock."""
@@ -70,11 +70,11 @@ class Scene:
         self.mock.says("listening on")
 
     def options(self, image: str, *options: str) -> tuple[str, ...]:
-        """Return what docker run needs for an app of this image behind the detour."""
+        """Return the options of docker run for an app of this image with imds-detour."""
         return *("--env", f"MOCK_HOSTNAME={MOCK}:1338", "--cap-add", "NET_ADMIN"), *options, image
 
     def app(self, *options: str, base: str = "busybox") -> Container:
-        """Start an app that does nothing, and wait until it has been started."""
+        """Start an app that sleeps, and wait until it has started."""
         image = self.images.app(base)
         started = self.lan.start(*self.options(image, *options), *nothing(image))
         started.says("; exec ")
@@ -83,7 +83,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(engine: Engine, images: Images) -> Iterator[Scene]:
-    """Give a closed network with a mock, which the tests of a module share."""
+    """Yield a closed network with a mock, for the tests of a module."""
     made = Lan(engine)
     try:
         yield Scene(made, images)
@@ -93,7 +93,7 @@ def scene(engine: Engine, images: Images) -> Iterator[Scene]:
 
 @pytest.fixture(scope="session", params=COMPOSES)
 def compose(request: pytest.FixtureRequest) -> tuple[str, ...]:
-    """Give the command of each Compose: Python's 1.29, and the current one."""
+    """Return the command of each Compose: 1.29 in Python, and the current one."""
     for command in ((PLUGIN,), ("docker", "compose"), ("docker-compose",)):
         if shutil.which(command[0]):
             said = subprocess.run([*command, "version"], capture_output=True, text=True, check=False)
@@ -103,7 +103,7 @@ def compose(request: pytest.FixtureRequest) -> tuple[str, ...]:
 
 
 class Composer:
-    """Makes projects of our Compose files, with images of the tests in the place of those that would be pulled."""
+    """Creates projects of the Compose files, with images of these tests instead of pulled ones."""
 
     def __init__(self, compose: tuple[str, ...], engine: Engine, folder: Path) -> None:
         self._compose = compose
@@ -112,7 +112,7 @@ class Composer:
         self._projects: list[Project] = []
 
     def project(self, file: str, changes: dict[str, Any], **environ: str) -> Project:
-        """Make a project of a file of ours, with changes laid over it; it is not up yet."""
+        """Create a project of a Compose file with changes, without starting it."""
         over = self._folder / f"changes-{len(self._projects)}.yaml"
         over.write_text(json.dumps(changes))  # JSON is YAML
         made = Project(self._compose, self._engine, (f"{ROOT}/{file}", str(over)), environ)
@@ -120,14 +120,14 @@ class Composer:
         return made
 
     def close(self) -> None:
-        """Take all of them down."""
+        """Remove all projects."""
         for each in reversed(self._projects):
             each.close()
 
 
 @pytest.fixture
 def composer(compose: tuple[str, ...], engine: Engine, tmp_path: Path) -> Iterator[Composer]:
-    """Give a maker of projects, which takes them down at the end."""
+    """Yield a maker of projects, which are removed at the end."""
     made = Composer(compose, engine, tmp_path)
     yield made
     made.close()

@@ -1,4 +1,4 @@
-"""A Docker engine, through its command line: what the tests say to it, and what they read from it."""
+"""A Docker engine, by its command line."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _numbers = count(1)
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """An engine that answers.
+    """A reachable engine.
 
     Attributes:
-        host: for DOCKER_HOST; empty for the command's own choice.
+        host: the value of DOCKER_HOST; empty for the command's default.
 
     """
 
@@ -61,7 +61,7 @@ class Engine:
 
 
 def find() -> Engine | None:
-    """Return the engine that DOCKER_HOST names, or that `make engine` started, or the machine's own; None is none."""
+    """Return the engine of DOCKER_HOST, else that of `make engine`, else the machine's; None if there is none."""
     if not shutil.which("docker"):
         return None
     host = os.getenv("DOCKER_HOST") or (f"unix://{OURS}" if os.path.exists(OURS) else "")
@@ -70,7 +70,7 @@ def find() -> Engine | None:
 
 
 class Container:
-    """A container, removed when its network is closed."""
+    """A container, removed with its network."""
 
     def __init__(self, engine: Engine, name: str) -> None:
         self.engine = engine
@@ -81,7 +81,7 @@ class Container:
         return self.engine.run("exec", self.name, *command, check=check)
 
     def reads(self, path: str) -> str:
-        """Return a file's content as seen inside."""
+        """Return a file's content in the container."""
         return self.engine.says("exec", self.name, *("cat", path))
 
     def logs(self) -> str:
@@ -98,20 +98,20 @@ class Container:
         raise AssertionError(f"{self.name} never said {text!r}:\n{self.logs()}")
 
     def inspect(self, template: str) -> Any:  # noqa: ANN401  (whatever the engine knows)
-        """Return something that the engine knows of it, by a template without the braces."""
+        """Return a property of the container, selected by a template without braces."""
         return json.loads(self.engine.says("inspect", "--format", f"{{{{json {template}}}}}", self.name))
 
     def wait(self) -> int:
-        """Wait until it ends, and return its exit status."""
+        """Wait for the end and return the exit status."""
         return int(self.engine.says("wait", self.name))
 
     def address(self) -> str:
-        """Return its address on the one network that it is on."""
+        """Return the address on the only network."""
         (network,) = self.inspect(".NetworkSettings.Networks").values()
         return str(network["IPAddress"])
 
     def processes(self) -> list[str]:
-        """Return the command of every process inside."""
+        """Return the command of each process in the container."""
         listed = self.engine.says("top", self.name, "-o", "pid,args").splitlines()[1:]
         return [line.split(maxsplit=1)[1] for line in listed]
 
@@ -136,7 +136,7 @@ class Container:
 
 
 class Lan:
-    """A network without a way out, and whatever runs on it; removed together."""
+    """A closed network and its containers, removed together."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -151,7 +151,7 @@ class Lan:
         return made
 
     def create(self, *arguments: str, on: str | None = None) -> Container:
-        """Make a container without starting it."""
+        """Create a container without starting it."""
         made = self._named()
         self.engine.run("create", *self._options(made, on), *arguments)
         return made
@@ -162,7 +162,7 @@ class Lan:
         return self.engine.run("run", *self._options(made, on), *arguments, check=False, stdin=stdin)
 
     def command(self, *arguments: str) -> list[str]:
-        """Return the whole docker run command, for a test that starts it by itself."""
+        """Return the docker run command, for a test that starts it itself."""
         return ["docker", "run", *self._options(self._named(), None), *arguments]
 
     def remove(self, container: Container) -> None:
@@ -185,7 +185,7 @@ class Lan:
 
 
 class Project:
-    """A Compose project, by either Compose; taken down when it is closed."""
+    """A Compose project, removed by close()."""
 
     def __init__(self, tool: tuple[str, ...], engine: Engine, files: tuple[str, ...], environ: dict[str, str]) -> None:
         self.engine = engine
@@ -207,12 +207,12 @@ class Project:
         return [Container(self.engine, name) for name in sorted(names.splitlines())]
 
     def container(self, service: str) -> Container:
-        """Return the one container of a service."""
+        """Return the only container of a service."""
         (only,) = self.containers(service)
         return only
 
     def eventually(self, holds: Callable[[], bool]) -> bool:
-        """Wait until something holds; false when it never does."""
+        """Wait until the condition holds, and return whether it did in time."""
         return any(holds() for _ in _rounds())
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The images of the tests: ours, from the Dockerfiles that users get, on bases that scripts/test-bases made."""
+"""The images of the tests: imds-detour's Dockerfiles on the base images of scripts/test-bases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BUILD_SECONDS = 900
 
 
 class Images:
-    """Builds an image when a test first asks for it; what another process has built, the engine has in its cache."""
+    """Builds an image at first use; the engine's cache has the images of other processes."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -68,7 +68,7 @@ class Images:
 
 
 def make_bases(engine: Engine) -> str:
-    """Make the base images where they are missing; return why that cannot be done, or nothing."""
+    """Build the missing base images; return why that fails, or an empty string."""
     with _one_at_a_time():
         done = subprocess.run(
             [f"{ROOT}/scripts/test-bases"],
@@ -82,7 +82,7 @@ def make_bases(engine: Engine) -> str:
 
 
 def remove_all(engine: Engine) -> None:
-    """Remove what any process has built here; `make engine`'s own engine keeps it, as a cache for the next run."""
+    """Remove all images of these tests, but not from `make engine`'s engine, where they are a cache."""
     if engine.host == f"unix://{OURS}":
         return
     with contextlib.suppress(AssertionError):  # one that another run uses
@@ -99,12 +99,12 @@ def _one_at_a_time() -> Iterator[None]:
 
 
 def fetch(image: str, url: str) -> tuple[str, ...]:
-    """Return the command that GETs a URL in an app image, and prints what comes."""
+    """Return the command that GETs a URL and prints the answer in an app image."""
     if image.endswith(("debian", "moto", "debug")):
         return "curl", "-sS", "--max-time", "5", url
     return ("/get" if image.endswith("empty") else "get"), url
 
 
 def nothing(image: str) -> tuple[str, ...]:
-    """Return the command that does nothing for an hour in an app image."""
+    """Return the command that sleeps for an hour in an app image."""
     return ("/busybox",) * image.endswith("empty") + ("sleep", "3600")

@@ -1,4 +1,4 @@
-"""One COPY line into an image: what the app sees, in Debian, in a busybox image and in one that holds the app alone."""
+"""Images with the COPY line: Debian, busybox, and an image with only the app."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ NET_ADMIN = 1 << 12
 
 
 @pytest.mark.parametrize("base", BASES)
-def test_an_app_of_any_image_reads_the_mock_at_the_metadata_address(scene: Scene, base: str) -> None:
-    """The app's stdout is its own, our one line goes to stderr, and the exit status is the app's."""
+def test_app_in_any_image_reads_the_mock(scene: Scene, base: str) -> None:
+    """An app in any image reads the mock at the metadata address. stderr has one line of imds-detour."""
     image = scene.images.app(base)
     done = scene.lan.run(*scene.options(image), *fetch(image, ID_URL))
     assert done.stdout == INSTANCE, done.stderr
@@ -29,8 +29,8 @@ def test_an_app_of_any_image_reads_the_mock_at_the_metadata_address(scene: Scene
 
 
 @pytest.mark.parametrize("base", BASES)
-def test_without_us_nothing_answers_there(scene: Scene, base: str) -> None:
-    """The control: in the same place the same app reaches nothing."""
+def test_app_without_imds_detour_gets_no_answer(scene: Scene, base: str) -> None:
+    """Negative control: without imds-detour the same app gets no answer."""
     image = scene.images.app(base)
     done = scene.lan.run("--entrypoint", "", image, *fetch(image, ID_URL))
     assert done.returncode != 0
@@ -38,23 +38,23 @@ def test_without_us_nothing_answers_there(scene: Scene, base: str) -> None:
 
 
 @pytest.mark.parametrize("base", BASES)
-def test_what_is_not_redirected_is_refused_at_once(scene: Scene, base: str) -> None:
-    """An SDK that asks for another port moves on instead of hanging."""
+def test_other_port_of_the_metadata_address_is_refused(scene: Scene, base: str) -> None:
+    """Another port of the metadata address is refused at once, so an SDK does not hang."""
     image = scene.images.app(base)
     done = scene.lan.run(*scene.options(image), *fetch(image, f"http://{METADATA}:8080/"))
     assert done.returncode != 0
     assert re.search("refused|Couldn't connect", done.stderr), done.stderr
 
 
-def test_the_app_is_alone_and_pid_1(scene: Scene) -> None:
-    """`docker top` shows the app and nothing of ours."""
+def test_app_is_the_only_process_and_pid_1(scene: Scene) -> None:
+    """`docker top` shows only the app, as process 1."""
     app = scene.app()
     assert app.processes() == ["sleep 3600"]
     assert app.reads("/proc/1/comm") == "sleep"
 
 
-def test_the_app_has_lost_net_admin_and_nothing_else(scene: Scene) -> None:
-    """Every set of capabilities is that of a container without NET_ADMIN."""
+def test_app_loses_only_net_admin(scene: Scene) -> None:
+    """Each capability set of the app is that of a container without NET_ADMIN."""
     image = scene.images.app("busybox")
     read = ("grep", "-E", "^(Cap|NoNewPrivs|Seccomp|Sig[A-Z][a-z]|Uid|Gid|Groups)", "/proc/self/status")
     ours = scene.lan.run(*scene.options(image), *read)
@@ -64,8 +64,8 @@ def test_the_app_has_lost_net_admin_and_nothing_else(scene: Scene) -> None:
     assert granted.stdout != plain.stdout
 
 
-def test_the_app_cannot_take_the_rules_out(scene: Scene) -> None:
-    """Our own remover fails in the app's place, where it works with NET_ADMIN kept."""
+def test_app_cannot_remove_the_rules(scene: Scene) -> None:
+    """`imds-detourctl remove` fails in the app, and works with NET_ADMIN kept."""
     image = scene.images.app("busybox")
     remove = ("/opt/imds-detour/bin/imds-detourctl", "remove")
     assert scene.lan.run(*scene.options(image), *remove).returncode == 125
@@ -74,8 +74,8 @@ def test_the_app_cannot_take_the_rules_out(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("base", ["busybox", "debian"])
-def test_environment_and_folder_are_those_of_the_image(scene: Scene, base: str) -> None:
-    """The app sees what it would see without us. Docker's order of variables is chance."""
+def test_environment_and_folder_are_the_images(scene: Scene, base: str) -> None:
+    """The app's environment and working directory are the same without imds-detour."""
     image = scene.images.app(base)
     look = ("sh", "-c", "tr '\\0' '\\n' </proc/self/environ | sort; pwd; umask; ls -l /proc/self/fd | wc -l")
     common = ("--env", "MOCK_HOSTNAME=mock_metadata:1338", "--hostname", "app", "--env", "LD_LIBRARY_PATH=/nowhere")
@@ -84,8 +84,8 @@ def test_environment_and_folder_are_those_of_the_image(scene: Scene, base: str) 
     assert ours.stdout == plain.stdout, ours.stderr
 
 
-def test_exit_status_and_arguments_pass_through(scene: Scene) -> None:
-    """As if the container had been started with the command itself."""
+def test_arguments_and_exit_status_are_kept(scene: Scene) -> None:
+    """The app gets the exact arguments, and its exit status is the container's."""
     image = scene.images.app("busybox")
     done = scene.lan.run(*scene.options(image), "sh", "-c", 'printf "<%s>" "$@"; exit 7', "sh", "", "a b", "$HOME", "*")
     assert done.stdout == "<><a b><$HOME><*>"
@@ -93,8 +93,8 @@ def test_exit_status_and_arguments_pass_through(scene: Scene) -> None:
     assert scene.lan.run(*scene.options(image), "no-such-program").returncode == 127
 
 
-def test_the_image_holds_no_more_than_the_folder(scene: Scene) -> None:
-    """The example adds /opt/imds-detour to its base, and nothing else."""
+def test_image_adds_only_the_folder(scene: Scene) -> None:
+    """The example's image adds only /opt/imds-detour to its base."""
     listing = "find / -xdev -type f ! -path '/opt/*' ! -path '/proc/*' ! -path '/sys/*' ! -path '/etc/*'"
     ours = scene.lan.run("--entrypoint", "", scene.images.app("busybox"), "sh", "-c", listing)
     base = scene.lan.run(f"{PREFIX}/busybox", "sh", "-c", listing)

@@ -1,4 +1,4 @@
-"""compose.yaml and compose.moto.yaml, brought up by both Composes and looked into from inside."""
+"""compose.yaml and compose.moto.yaml with both versions of Compose."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ AS_THE_APP = "1000"
 
 
 def main(composer: Composer, images: Images) -> Project:
-    """Make the project of compose.yaml, with our mock in the place of amazon-ec2-metadata-mock."""
+    """Create the project of compose.yaml with the development mock."""
     changes = {"services": {"debug": {"image": images.target("debug")}}, "networks": CLOSED}
     return composer.project("compose.yaml", changes, MOCK_IMAGE=images.target("mock"))
 
 
-def test_the_readmes_commands(composer: Composer, images: Images) -> None:
-    """`up`, `logs`, and `exec curl` give what the README shows."""
+def test_readme_commands_work(composer: Composer, images: Images) -> None:
+    """The README's `up`, `logs` and `exec curl` print what it shows."""
     project = main(composer, images)
     project.run("up", "--detach")
     debug = project.container("debug")
@@ -41,8 +41,8 @@ def test_the_readmes_commands(composer: Composer, images: Images) -> None:
     assert not int(status.split("CapEff:")[1].split()[0], 16) >> 12 & 1
 
 
-def test_the_app_image_holds_nothing_for_our_sake(composer: Composer, images: Images) -> None:
-    """What the original needed in every image (bash apart, which the base has) is not in it."""
+def test_app_image_has_no_network_tools(composer: Composer, images: Images) -> None:
+    """The app's image has none of the tools that the original script needs."""
     project = main(composer, images)
     project.run("up", "--detach")
     debug = project.container("debug")
@@ -52,7 +52,7 @@ def test_the_app_image_holds_nothing_for_our_sake(composer: Composer, images: Im
 
 
 def test_down_is_quick_and_leaves_nothing(composer: Composer, images: Images) -> None:
-    """The file's own grace is short: sleep, as PID 1, heeds no stop."""
+    """`down` ends within the short grace period of compose.yaml: sleep as PID 1 ignores a stop."""
     project = main(composer, images)
     project.run("up", "--detach")
     project.container("debug").says("; exec sleep")
@@ -63,13 +63,13 @@ def test_down_is_quick_and_leaves_nothing(composer: Composer, images: Images) ->
 
 
 def with_moto(composer: Composer, images: Images, **app: Any) -> Project:  # noqa: ANN401  (a service's own keys)
-    """Make the project of compose.moto.yaml, with moto and an app that has boto3."""
+    """Create the project of compose.moto.yaml, with moto and an app with boto3."""
     changes = {"services": {"app": {"image": images.app("moto"), **app}}}
     return composer.project("docker/compose.moto.yaml", changes, MOTO_IMAGE=images.moto())
 
 
 def test_moto_gives_metadata_and_aws_apis(composer: Composer, images: Images) -> None:
-    """boto3 as it is, in an app that is not root: its credentials come from 169.254.169.254, its buckets from moto."""
+    """boto3 in an app without root gets credentials from 169.254.169.254 and buckets from moto."""
     project = with_moto(composer, images)
     project.run("up", "--detach")
     app = project.container("app")
@@ -85,8 +85,8 @@ def test_moto_gives_metadata_and_aws_apis(composer: Composer, images: Images) ->
     assert app.run(*fetch("moto", ID_URL)).stdout == MOTO_INSTANCE
 
 
-def test_two_apps_and_a_mock_that_starts_ten_seconds_late(composer: Composer, images: Images) -> None:
-    """Its name does not resolve until then. Both apps wait, start, and read the same mock, on a closed network."""
+def test_two_apps_wait_for_a_mock_that_starts_late(composer: Composer, images: Images) -> None:
+    """Two apps wait ten seconds until the mock's name resolves, then start and read the same mock."""
     project = with_moto(composer, images)
     project.run("up", "--detach", "--no-deps", "--scale", "app=2", "app")
     apps = project.containers("app")
@@ -102,8 +102,8 @@ def test_two_apps_and_a_mock_that_starts_ten_seconds_late(composer: Composer, im
     assert project.engine.says("network", "inspect", "--format", "{{.Internal}}", f"{project.name}_default") == "true"
 
 
-def test_scaling_while_it_runs(composer: Composer, images: Images) -> None:
-    """`up --scale` later adds an app to the one that runs, and leaves that alone."""
+def test_scaling_adds_apps(composer: Composer, images: Images) -> None:
+    """`up --scale` adds apps and does not restart the running one."""
     project = main(composer, images)
     project.run("up", "--detach")
     first = project.container("debug")
@@ -117,8 +117,8 @@ def test_scaling_while_it_runs(composer: Composer, images: Images) -> None:
     assert first.logs().count("; exec sleep") == 1
 
 
-def test_a_mock_recreated_by_compose(composer: Composer, images: Images) -> None:
-    """The app of the entrypoint does not follow a mock that moves; `restart` makes it look again."""
+def test_restart_finds_a_recreated_mock(composer: Composer, images: Images) -> None:
+    """After the mock was recreated, a restart of the app finds it."""
     project = main(composer, images)
     project.run("up", "--detach")
     debug = project.container("debug")

@@ -1,4 +1,4 @@
-"""scripts/engine: an engine comes and goes, and the machine is as it was."""
+"""scripts/engine: an engine for tests, which does not change the machine."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ COUNTERS = re.compile(
 
 
 def machine() -> list[str]:
-    """Return the firewall, interfaces, routes and sysctls of the machine's own namespace, without what counts up."""
+    """Return the machine's firewall, interfaces, routes and sysctls, without counters."""
     shown = [subprocess.run(command, capture_output=True, text=True, check=False).stdout for command in COMMANDS]
     assert all(shown[3:]), "the machine can be looked at"
     return [COUNTERS.sub("", each) for each in shown]
 
 
 def leftovers(home: str) -> list[str]:
-    """Return processes, mounts and control groups that tell of an engine."""
+    """Return the processes, mounts and control groups of an engine."""
     processes = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
     with open("/proc/self/mounts") as file:
         mounts = file.read().splitlines()
@@ -53,7 +53,7 @@ def leftovers(home: str) -> list[str]:
 
 @pytest.fixture
 def home(engine: Engine, tmp_path: Path) -> Iterator[str]:
-    """Give the folder of a second engine, which is stopped in any case; its programs are those of the first."""
+    """Yield the folder of a second engine with the first one's programs, and stop it at the end."""
     del engine  # one must be reachable: a machine on which nobody asked for an engine is given none
     if os.getuid():
         pytest.skip("only root can start an engine")
@@ -62,8 +62,8 @@ def home(engine: Engine, tmp_path: Path) -> Iterator[str]:
     subprocess.run([SCRIPT, "stop"], env={**os.environ, "ENGINE_HOME": str(tmp_path)}, check=True)
 
 
-def test_an_engine_leaves_the_machine_as_it_was(home: str) -> None:
-    """Neither while it runs, with a network of its own and rules for it, nor afterwards does anything differ."""
+def test_engine_does_not_change_the_machine(home: str) -> None:
+    """The machine's firewall, interfaces, routes and sysctls are the same while the engine runs and after it."""
     environ = {**os.environ, "ENGINE_HOME": home}
     before = machine()
     subprocess.run([SCRIPT, "start"], env=environ, check=True, timeout=120)
@@ -78,8 +78,8 @@ def test_an_engine_leaves_the_machine_as_it_was(home: str) -> None:
     assert leftovers(home) == []
 
 
-def test_the_comparison_sees_a_change() -> None:
-    """The control, in a namespace of its own: a rule, an interface and a sysctl each make a difference."""
+def test_comparison_detects_a_change() -> None:
+    """Negative control: a rule, an interface and a sysctl in another namespace each make a difference."""
     script = (
         "from tests.docker.test_engine import machine; import subprocess, sys\n"
         "before = machine()\n"

@@ -1,4 +1,4 @@
-"""Dockerfiles and Compose files, read by the tools that judge them."""
+"""Dockerfiles and Compose files, checked by hadolint and Compose."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ COMPOSE_FILES = sorted([*glob.glob(f"{ROOT}/docker/compose*.yaml"), f"{ROOT}/com
 
 
 @pytest.mark.parametrize("file", DOCKERFILES, ids=os.path.basename)
-def test_hadolint_has_nothing_to_say(file: str) -> None:
-    """At its strictest, every exception named where it is made."""
+def test_dockerfile_passes_hadolint(file: str) -> None:
+    """hadolint accepts each Dockerfile at its strictest level."""
     hadolint = shutil.which("hadolint", path=f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
     assert hadolint, "the extra `dev` brings it: make setup"
     done = subprocess.run([hadolint, "--failure-threshold", "style", file], capture_output=True, text=True, check=False)
@@ -28,15 +28,15 @@ def test_hadolint_has_nothing_to_say(file: str) -> None:
 
 
 @pytest.mark.parametrize("file", COMPOSE_FILES, ids=os.path.basename)
-def test_both_composes_read_it(compose: tuple[str, ...], file: str) -> None:
-    """Without a word: no key is unknown, and none has gone out of use."""
+def test_both_composes_accept_the_file(compose: tuple[str, ...], file: str) -> None:
+    """Both versions of Compose accept each file without a warning."""
     done = subprocess.run([*compose, "--file", file, "config"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
 
 @pytest.mark.parametrize("file", COMPOSE_FILES, ids=os.path.basename)
 def test_images_are_pinned(compose: tuple[str, ...], file: str) -> None:
-    """Each image that is pulled names its version."""
+    """Each pulled image has a version."""
     done = subprocess.run([*compose, "--file", file, "config"], capture_output=True, text=True, check=True)
     built_here = {"ec2-metadata-debug", "ec2-metadata-app", "imds-detour-ctl"}
     pulled = set(re.findall(r"^ *image: (\S+)$", done.stdout, re.MULTILINE)) - built_here
@@ -44,8 +44,8 @@ def test_images_are_pinned(compose: tuple[str, ...], file: str) -> None:
     assert [image for image in pulled if ":" not in image.rpartition("/")[2] or image.endswith(":latest")] == []
 
 
-def test_a_compose_file_with_a_mistake_is_noticed(compose: tuple[str, ...], tmp_path: object) -> None:
-    """The control: an unknown key is an error."""
+def test_compose_refuses_an_unknown_key(compose: tuple[str, ...], tmp_path: object) -> None:
+    """Negative control: Compose refuses a file with an unknown key."""
     broken = os.path.join(str(tmp_path), "compose.yaml")
     with open(broken, "w") as file:
         json.dump({"services": {"app": {"image": "x:1", "cap_adds": ["NET_ADMIN"]}}}, file)

@@ -1,4 +1,4 @@
-"""What is in our images, what they say of themselves, and as whom they run."""
+"""The content, labels and users of the published images."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ OURS = ("bundle", "ctl", "mock")
 
 
 def config(engine: Engine, image: str) -> dict[str, Any]:
-    """Return the configuration of an image."""
+    """Return an image's configuration."""
     value: dict[str, Any] = json.loads(engine.says("image", "inspect", "--format", "{{json .Config}}", image))
     return value
 
 
 def files(engine: Engine, lan: Lan, image: str, folder: Path) -> list[str]:
-    """Return the path of every file in an image, without those that Docker puts into a container."""
+    """Return the path of each file in an image, without those that Docker adds to a container."""
     made = lan.create(image)
     engine.run("export", "--output", str(folder / "root.tar"), made.name)
     with tarfile.open(folder / "root.tar") as archive:
@@ -38,10 +38,8 @@ def files(engine: Engine, lan: Lan, image: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_nothing_but_the_folder_is_in_our_images(
-    engine: Engine, images: Images, lan: Lan, tmp_path: Path, name: str
-) -> None:
-    """No shell, no package manager, no compiler and no pip."""
+def test_images_hold_only_the_folder(engine: Engine, images: Images, lan: Lan, tmp_path: Path, name: str) -> None:
+    """The images have only /opt/imds-detour: no shell, package manager, compiler or pip."""
     found = files(engine, lan, images.target(name), tmp_path)
     assert "opt/imds-detour/bin/imds-detour" in found
     assert [path for path in found if not path.startswith("opt/imds-detour/")] == []
@@ -49,8 +47,8 @@ def test_nothing_but_the_folder_is_in_our_images(
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_our_images_say_what_they_are(engine: Engine, images: Images, name: str) -> None:
-    """By OCI's labels, each by its own title."""
+def test_images_have_oci_labels(engine: Engine, images: Images, name: str) -> None:
+    """The images have OCI labels, each with its own title."""
     labels = config(engine, images.target(name))["Labels"]
     prefix = "org.opencontainers.image"
     assert labels[f"{prefix}.title"] == {"bundle": "imds-detour"}.get(name, f"imds-detour-{name}")
@@ -58,14 +56,14 @@ def test_our_images_say_what_they_are(engine: Engine, images: Images, name: str)
     assert labels[f"{prefix}.description"]
 
 
-def test_the_tool_is_found_by_its_name(scene: Scene) -> None:
-    """Kubernetes manifests write `command: [imds-detourctl, sidecar]`: the image's PATH has it."""
+def test_imds_detourctl_is_on_path(scene: Scene) -> None:
+    """imds-detourctl is on the image's PATH, as Kubernetes manifests need it."""
     done = scene.lan.run("--entrypoint", "imds-detourctl", scene.images.target("ctl"), "--version")
     assert done.stdout.startswith("imds-detourctl "), done.stderr
 
 
-def test_the_mock_is_nobody(scene: Scene) -> None:
-    """It runs without root, on a read-only root and with no capability at all."""
+def test_mock_runs_without_privileges(scene: Scene) -> None:
+    """The mock runs without root and capabilities, on a read-only root file system."""
     hardened = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
     mock = scene.lan.start(*hardened, scene.images.target("mock"))
     mock.says("listening on")
@@ -77,27 +75,27 @@ def test_the_mock_is_nobody(scene: Scene) -> None:
 
 
 def test_the_mock_stops_at_once(scene: Scene) -> None:
-    """As PID 1 it heeds the signal of `docker stop`, and ends well."""
+    """The mock as PID 1 ends at the signal of `docker stop` with status 0."""
     mock = scene.lan.start(scene.images.target("mock"))
     mock.says("listening on")
     assert mock.seconds_to_stop() < 5, "Docker's own grace is ten seconds"
     assert mock.inspect(".State.ExitCode") == 0
 
 
-def test_the_sidecars_health_is_checked(engine: Engine, images: Images) -> None:
-    """By our own program, since there is no shell."""
+def test_sidecar_image_has_a_health_check(engine: Engine, images: Images) -> None:
+    """The sidecar's image has a health check that needs no shell."""
     check = config(engine, images.target("ctl"))["Healthcheck"]
     assert check["Test"] == ["CMD", "/opt/imds-detour/bin/imds-detourctl", "check"]
 
 
-def test_the_image_alone_says_its_version(images: Images, lan: Lan) -> None:
-    """`docker run imds-detour` is a look at it; `docker run imds-detour-ctl --help` is the tool's help."""
+def test_images_print_version_and_help(images: Images, lan: Lan) -> None:
+    """`docker run imds-detour` prints the version, and `docker run imds-detour-ctl --help` the help."""
     assert lan.run(images.target("bundle")).stdout.startswith("imds-detour ")
     assert "usage: imds-detourctl" in lan.run(images.target("ctl"), "--help").stdout
 
 
-def test_the_build_context_holds_no_more_than_it_needs() -> None:
-    """A new file in the root stays out of the images until .dockerignore names it."""
+def test_build_context_holds_only_its_inputs() -> None:
+    """A new file in the root is not in the build context unless .dockerignore names it."""
     with open(f"{ROOT}/.dockerignore") as file:
         lines = [line.strip() for line in file if line.strip() and not line.startswith("#")]
     assert lines[0] == "*"

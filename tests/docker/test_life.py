@@ -1,4 +1,4 @@
-"""A container's life: stops, restarts, networks that come and go, mocks that move."""
+"""A container's life: stops, restarts, changed networks, moved mocks."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 GET = fetch("busybox", ID_URL)
 
 
-def test_a_stop_while_waiting_ends_it_at_once(scene: Scene) -> None:
-    """Within half a second and with 143, not after the ten seconds of grace with 137; PID 1 has no default actions."""
+def test_stop_while_waiting_ends_at_once(scene: Scene) -> None:
+    """`docker stop` during the wait ends within half a second with status 143, also as PID 1."""
     seconds: list[float] = []
     while len(seconds) < 3 and not any(each < 0.5 for each in seconds):  # a busy machine may miss it once
         waiting = scene.lan.start(
@@ -30,8 +30,8 @@ def test_a_stop_while_waiting_ends_it_at_once(scene: Scene) -> None:
     assert min(seconds) < 0.5, seconds
 
 
-def test_a_stop_afterwards_is_the_apps(scene: Scene) -> None:
-    """The app gets the signal itself, and its status is its own."""
+def test_stop_signal_reaches_the_app(scene: Scene) -> None:
+    """After the start `docker stop` signals the app, whose exit status is the container's."""
     app = scene.lan.start(
         *scene.options(scene.images.app("busybox")),
         "sh",
@@ -44,8 +44,8 @@ def test_a_stop_afterwards_is_the_apps(scene: Scene) -> None:
     assert "stopped" in app.logs()
 
 
-def test_a_restart_begins_anew(scene: Scene) -> None:
-    """The same container, started again, waits, redirects and proves again."""
+def test_restart_runs_the_whole_start_again(scene: Scene) -> None:
+    """A restarted container waits, redirects and verifies again."""
     app = scene.app()
     scene.lan.engine.run("restart", "--time", "0", app.name)
     app.says("; exec sleep", times=2)
@@ -53,19 +53,19 @@ def test_a_restart_begins_anew(scene: Scene) -> None:
     assert app.processes() == ["sleep 3600"]
 
 
-def test_a_pause_does_no_harm(scene: Scene) -> None:
-    """Frozen and thawed, it finds everything where it was."""
+def test_pause_keeps_the_redirect(scene: Scene) -> None:
+    """The redirect works after `docker pause` and `unpause`."""
     app = scene.app()
     scene.lan.engine.run("pause", app.name)
     scene.lan.engine.run("unpause", app.name)
     assert app.run(*GET).stdout == INSTANCE
 
 
-def test_a_network_that_goes_and_comes_back(scene: Scene) -> None:
-    """The rules are the namespace's, not the network's, and stand. The route was the network's where it gave one.
+def test_rules_survive_a_network_disconnect(scene: Scene) -> None:
+    """The rules survive a disconnected and connected network.
 
-    From engine 25 on a closed network gives none, and ours went with the address that it was for: then the app reaches
-    nobody, rather than anybody else, until it is restarted.
+    From engine 25 on a closed network gives no default route, and imds-detour's own is lost with the address. The app
+    then reaches no service until it is restarted.
     """
     app = scene.app()
     network = scene.lan.name
@@ -79,8 +79,8 @@ def test_a_network_that_goes_and_comes_back(scene: Scene) -> None:
     assert app.run(*GET).stdout == INSTANCE
 
 
-def test_the_mock_on_the_second_of_two_networks(scene: Scene) -> None:
-    """The default route leads elsewhere, if anywhere: the mock is found and reached all the same."""
+def test_mock_on_a_second_network_is_reached(scene: Scene) -> None:
+    """A mock on the container's second network is found and reached, without the default route."""
     first = Lan(scene.lan.engine)
     try:
         image = scene.images.app("busybox")
@@ -93,15 +93,15 @@ def test_the_mock_on_the_second_of_two_networks(scene: Scene) -> None:
         first.close()
 
 
-def test_a_container_that_shares_our_namespace(scene: Scene) -> None:
-    """`--network container:...`: an unmodified image finds the mock, too."""
+def test_container_in_the_apps_namespace_reads_the_mock(scene: Scene) -> None:
+    """An unmodified image with `--network container:...` reads the mock."""
     app = scene.app()
     done = scene.lan.run("imds-detour-test/busybox", *GET, on=f"container:{app.name}")
     assert done.stdout == INSTANCE, done.stderr
 
 
-def test_a_mock_recreated_at_another_address_is_not_followed(lan: Lan, scene: Scene) -> None:
-    """The entrypoint is gone by then. The app reaches nobody, and a restart finds the new address."""
+def test_moved_mock_is_found_after_a_restart(lan: Lan, scene: Scene) -> None:
+    """If the mock moves, the app reaches no service. A restart finds the new address."""
     engine, images = lan.engine, scene.images
     mock = lan.start("--network-alias", MOCK, images.target("mock"))
     image = images.app("busybox")
@@ -120,7 +120,7 @@ def test_a_mock_recreated_at_another_address_is_not_followed(lan: Lan, scene: Sc
     assert app.run(*GET).stdout == INSTANCE
 
 
-def test_many_at_once(scene: Scene) -> None:
+def test_eight_apps_start_together(scene: Scene) -> None:
     """Eight apps that start together all find the mock."""
     image = scene.images.app("busybox")
     apps = [scene.lan.start(*scene.options(image), *nothing(image)) for _ in range(8)]

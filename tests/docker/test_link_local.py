@@ -1,4 +1,4 @@
-"""compose.link-local.yaml: the mock itself at 169.254.169.254, and the limits that the file states."""
+"""compose.link-local.yaml: the mock itself has the address 169.254.169.254, with the limits that the file names."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ GET = fetch("debian", ID_URL)
 
 @pytest.fixture(autouse=True)
 def _own_engine(engine: Engine) -> None:
-    """Such a network takes the range away from the engine's host: that is only done to the engine made for tests."""
+    """Skip unless the engine is the tests' own, since the network takes the range from the engine's host."""
     if engine.host != f"unix://{OURS}":
         pytest.skip("these take 169.254.169.0/24 away from the engine's host: for the engine of `make engine` only")
 
 
 def linked(composer: Composer, images: Images, **more: Any) -> Project:  # noqa: ANN401  (a service's own keys)
-    """Make the project, with our mock on port 80 and the way out of the app's other network closed."""
+    """Create the project with the development mock on port 80, and without the external network."""
     changes = {
         "services": {"mock_metadata": {"command": ["--listen", "0.0.0.0:80"]}, **more},
         "networks": {"default": {"internal": True}},
@@ -36,8 +36,8 @@ def linked(composer: Composer, images: Images, **more: Any) -> Project:  # noqa:
     return composer.project(FILE, changes, MOCK_IMAGE=images.target("mock"), DEBUG_IMAGE=base)
 
 
-def test_the_mock_answers_without_any_rule(composer: Composer, images: Images) -> None:
-    """The app needs no capability, and has none of ours in it."""
+def test_mock_answers_without_rules(composer: Composer, images: Images) -> None:
+    """The app reads the mock without a rule and without a capability."""
     project = linked(composer, images, debug={"cap_drop": ["ALL"]})
     project.run("up", "--detach")
     project.container("mock_metadata").says("listening")
@@ -45,16 +45,16 @@ def test_the_mock_answers_without_any_rule(composer: Composer, images: Images) -
     assert debug.run(*GET).stdout == INSTANCE
 
 
-def test_only_one_such_network_to_an_engine(composer: Composer, images: Images) -> None:
-    """A second project is refused."""
+def test_second_network_is_refused(composer: Composer, images: Images) -> None:
+    """An engine refuses a second project of this kind."""
     linked(composer, images).run("up", "--detach")
     refused = linked(composer, images).run("up", "--detach", check=False)
     assert refused.returncode
     assert "Pool overlaps" in refused.stderr
 
 
-def test_the_engines_host_loses_the_range(composer: Composer, images: Images, engine: Engine) -> None:
-    """A container in the host's own network reaches the mock, too, where the host had its real service."""
+def test_engine_host_reaches_the_mock_too(composer: Composer, images: Images, engine: Engine) -> None:
+    """A container in the engine host's network reaches the mock instead of the host's real service."""
     get = ("run", "--rm", "--pull", "never", "--network", "host", "imds-detour-test/debian", *GET)
     assert engine.run(*get, check=False).returncode, "the engine's namespace has no way to a metadata address"
     project = linked(composer, images)
@@ -63,8 +63,8 @@ def test_the_engines_host_loses_the_range(composer: Composer, images: Images, en
     assert engine.run(*get).stdout == INSTANCE
 
 
-def test_the_app_does_not_wait(composer: Composer, images: Images) -> None:
-    """It starts although no mock is there, and what it asks fails or hangs."""
+def test_app_starts_without_the_mock(composer: Composer, images: Images) -> None:
+    """The app starts without the mock, and its requests fail or hang."""
     project = linked(composer, images)
     project.run("up", "--detach", "--no-deps", "debug")
     debug = project.container("debug")
@@ -72,8 +72,8 @@ def test_the_app_does_not_wait(composer: Composer, images: Images) -> None:
     assert debug.run(*GET, check=False).returncode
 
 
-def test_other_ports_are_the_mocks(composer: Composer, images: Images) -> None:
-    """There is no guard: what goes to another port reaches the mock's container, or in its absence the network."""
+def test_other_ports_have_no_guard(composer: Composer, images: Images) -> None:
+    """There is no guard: other ports reach the mock's container, or the network if it is absent."""
     project = linked(composer, images, mock_metadata={"command": "--listen 0.0.0.0:80 --listen 0.0.0.0:8080"})
     project.run("up", "--detach")
     project.container("mock_metadata").says("listening")

@@ -1,4 +1,4 @@
-"""What users and hardening guides pass to `docker run`, each with an app behind the detour."""
+"""Options of `docker run` from users and hardening guides, each with an app and imds-detour."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_NET_ADMIN = (
 
 
 def test_without_net_admin_the_app_does_not_start(scene: Scene) -> None:
-    """One line says what to add, and Docker's own status for a container that could not start."""
+    """Without NET_ADMIN the app does not start, and a line says to add it."""
     image = scene.images.app("busybox")
     done = scene.lan.run("--env", "MOCK_HOSTNAME=mock_metadata:1338", image, "echo", "started")
     assert (done.returncode, done.stdout) == (125, "")
@@ -30,8 +30,8 @@ def test_without_net_admin_the_app_does_not_start(scene: Scene) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_user_without_root_is_told_what_to_do(scene: Scene) -> None:
-    """NET_ADMIN added to a container counts for root only."""
+def test_user_without_root_gets_a_remedy(scene: Scene) -> None:
+    """A container user other than root has no NET_ADMIN, and a line gives the remedy."""
     image = scene.images.app("busybox")
     done = scene.lan.run(*scene.options(image, "--user", "1000"), "echo", "started")
     assert (done.returncode, done.stdout) == (125, "")
@@ -40,7 +40,7 @@ def test_a_user_without_root_is_told_what_to_do(scene: Scene) -> None:
 
 
 def test_without_a_mock_the_app_does_not_start(scene: Scene) -> None:
-    """The deadline passes, and the line says which name did not resolve."""
+    """Without a mock the start fails at its timeout and names the unresolved name."""
     image = scene.images.app("busybox")
     done = scene.lan.run(
         *("--env", "MOCK_HOSTNAME=nobody", "--env", "MOCK_TIMEOUT=2", "--cap-add", "NET_ADMIN"),
@@ -67,8 +67,8 @@ HARDENED = {
 
 
 @pytest.mark.parametrize("options", HARDENED)
-def test_a_hardened_container_works(scene: Scene, options: str) -> None:
-    """The firewall is the one that works with what is left, and the app reads the mock."""
+def test_app_in_a_hardened_container_reads_the_mock(scene: Scene, options: str) -> None:
+    """With hardening options the app reads the mock, by the backend that still works."""
     arguments, firewall = HARDENED[options]
     image = scene.images.app("busybox")
     done = scene.lan.run(*scene.options(image, *arguments), *fetch(image, ID_URL))
@@ -76,8 +76,8 @@ def test_a_hardened_container_works(scene: Scene, options: str) -> None:
     assert firewall in done.stderr.splitlines()[-1]
 
 
-def test_without_setpcap_no_new_privs_keeps_net_admin_away(scene: Scene) -> None:
-    """With every capability dropped but NET_ADMIN the app has none, and our line says how."""
+def test_no_new_privs_replaces_a_missing_setpcap(scene: Scene) -> None:
+    """With all capabilities but NET_ADMIN dropped, no_new_privs keeps NET_ADMIN from the app, and a line names it."""
     image = scene.images.app("busybox")
     done = scene.lan.run(
         *scene.options(image, "--cap-drop", "ALL"), "grep", "-E", "^(CapPrm|CapEff|NoNewPrivs)", "/proc/self/status"
@@ -86,22 +86,22 @@ def test_without_setpcap_no_new_privs_keeps_net_admin_away(scene: Scene) -> None
     assert "no_new_privs" in done.stderr
 
 
-def test_behind_an_init(scene: Scene) -> None:
-    """With --init the app is the child of Docker's init, and there is nothing between them."""
+def test_app_is_the_child_of_dockers_init(scene: Scene) -> None:
+    """With --init the app is the direct child of Docker's init."""
     app = scene.app("--init")
     assert [line.split()[0].rpartition("/")[2] for line in app.processes()] == ["docker-init", "sleep"]
     assert app.run(*fetch("busybox", ID_URL)).stdout == INSTANCE
 
 
-def test_stdin_is_the_apps(scene: Scene) -> None:
-    """`docker run -i`: not a byte of stdin is read before the app starts."""
+def test_stdin_reaches_the_app(scene: Scene) -> None:
+    """With `docker run -i` the app reads all of stdin."""
     image = scene.images.app("busybox")
     done = scene.lan.run("--interactive", *scene.options(image), "cat", stdin="every\nline\n")
     assert done.stdout == "every\nline\n", done.stderr
 
 
-def test_a_terminal_is_the_apps(scene: Scene) -> None:
-    """`docker run -it`: the app has the terminal as its controlling one, and job control."""
+def test_app_has_a_controlling_terminal(scene: Scene) -> None:
+    """With `docker run -it` the app has a controlling terminal and job control."""
     image = scene.images.app("busybox")
     ours, theirs = pty.openpty()
     command = scene.lan.command(
@@ -123,8 +123,8 @@ def test_a_terminal_is_the_apps(scene: Scene) -> None:
     assert b"got a line" in said
 
 
-def test_a_terminal_alone(scene: Scene) -> None:
-    """`docker run -t`: what the app prints arrives, after our line."""
+def test_app_prints_to_a_terminal(scene: Scene) -> None:
+    """With `docker run -t` the app's output follows imds-detour's line."""
     image = scene.images.app("busybox")
     done = scene.lan.run("--tty", *scene.options(image), "echo", "started")
     assert done.stdout.splitlines()[-1] == "started", done.stdout

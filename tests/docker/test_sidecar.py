@@ -1,4 +1,4 @@
-"""compose.sidecar.yaml: an image that stays as it is, behind a sidecar that owns the network and follows the mock."""
+"""compose.sidecar.yaml: an unmodified image with a sidecar that follows the mock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GET = fetch(APP, ID_URL)
 
 
 def with_sidecar(composer: Composer, images: Images) -> Project:
-    """Make the project, with our mock and a plain Debian as the app."""
+    """Create the project with the development mock, and plain Debian as the app."""
     return composer.project(
         "docker/compose.sidecar.yaml",
         {"networks": {"default": {"internal": True}}},
@@ -28,8 +28,8 @@ def with_sidecar(composer: Composer, images: Images) -> Project:
     )
 
 
-def test_an_unmodified_image_reads_the_mock(composer: Composer, images: Images) -> None:
-    """It starts when the sidecar is healthy, and has no capability and no variable for our sake."""
+def test_unmodified_image_reads_the_mock(composer: Composer, images: Images) -> None:
+    """The app starts when the sidecar is healthy, without added capabilities or variables."""
     project = with_sidecar(composer, images)
     project.run("up", "--detach")
     app = project.container("app")
@@ -43,16 +43,16 @@ def test_an_unmodified_image_reads_the_mock(composer: Composer, images: Images) 
     assert json.dumps(app.inspect(".Config.Entrypoint")) == entrypoint
 
 
-def test_an_app_that_is_restarted_reads_the_mock_again(composer: Composer, images: Images) -> None:
-    """The redirect is the sidecar's, and stands while the app comes and goes."""
+def test_restarted_app_reads_the_mock(composer: Composer, images: Images) -> None:
+    """A restarted app reads the mock by the sidecar's redirect."""
     project = with_sidecar(composer, images)
     project.run("up", "--detach")
     project.run("restart", "app")
     assert project.container("app").run(*GET).stdout == INSTANCE
 
 
-def test_a_sidecar_that_is_restarted_takes_the_apps_network_along(composer: Composer, images: Images) -> None:
-    """Nothing answers the app then: Docker leaves it in the old one, without a way out. Restarted, it is as before."""
+def test_restarted_sidecar_needs_a_restarted_app(composer: Composer, images: Images) -> None:
+    """After a restart of the sidecar the app has no network until it is restarted too."""
     project = with_sidecar(composer, images)
     project.run("up", "--detach")
     project.run("restart", "metadata")
@@ -66,7 +66,7 @@ def test_a_sidecar_that_is_restarted_takes_the_apps_network_along(composer: Comp
 
 
 def test_the_sidecar_follows_a_mock_that_moves(composer: Composer, images: Images) -> None:
-    """Recreated at another address, the mock is reached again without a restart of the app."""
+    """After the mock moved to another address, the app reaches it without a restart."""
     project = with_sidecar(composer, images)
     project.run("up", "--detach")
     app, before = project.container("app"), project.container("mock_metadata").address()
@@ -86,8 +86,8 @@ def test_the_sidecar_follows_a_mock_that_moves(composer: Composer, images: Image
         project.engine.run("rm", "--force", f"{project.name}-other")
 
 
-def test_without_the_mock_nothing_answers(composer: Composer, images: Images) -> None:
-    """The guard holds while there is nobody to redirect to."""
+def test_app_gets_no_answer_without_the_mock(composer: Composer, images: Images) -> None:
+    """Without the mock the guard refuses the app's requests."""
     project = with_sidecar(composer, images)
     project.run("up", "--detach")
     project.run("stop", "--timeout", "0", "mock_metadata")

@@ -1,4 +1,4 @@
-"""What the doctor makes of what it sees, where no namespace can be had that shows it."""
+"""Results of doctor checks that need no network namespace."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ from imds_detour.system.namespaces import INITIAL_NET, INITIAL_PID, NamespaceInf
 
 
 def case(net: int) -> DoctorContext:
-    """Return a case in a network namespace with this number; nothing is looked at for it."""
+    """Return a doctor's context for a network namespace with this number."""
     made = object.__new__(DoctorContext)
     made.__dict__["namespace"] = NamespaceInfo(net, INITIAL_PID, INITIAL_NET, hardware=False, fixed=True)
     return made
 
 
 @pytest.mark.parametrize(("net", "state"), [(INITIAL_NET, State.FAIL), (INITIAL_NET - 1, State.OK)])
-def test_the_hosts_own_network_namespace_is_refused(net: int, state: State) -> None:
-    """With the Compose line that gives the container one of its own."""
+def test_doctor_refuses_the_hosts_network_namespace(net: int, state: State) -> None:
+    """In the host's network namespace the check fails, and its remedy is the Compose line for a container network."""
     finding = process.network_namespace(case(net))
     assert finding.state is state
     assert ("no `network_mode: host` in Compose" in finding.remedy) is (state is State.FAIL)
 
 
-def test_the_first_failure_is_the_one_to_change() -> None:
-    """Those after it may be but its consequences; a warning before it stops nothing."""
+def test_doctor_fixes_the_first_failure() -> None:
+    """The remedy is that of the first failure, since later ones may follow from it.
+
+    A warning before it does not count.
+    """
     first = fail("b", "seen", "do this")
     assert first_failure([warn("a", "seen", "perhaps"), first, fail("c", "seen", "and that")]) is first
     assert first_failure([ok("a", "seen"), warn("b", "seen", "perhaps")]) is None

@@ -1,4 +1,4 @@
-"""What the documents say is there: links, tests, targets, verbs and settings; and the Spanish README says the same."""
+"""The documents agree with the code: links, tests, targets, verbs and settings. Both READMEs have the same content."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def read(name: str) -> str:
 
 
 def anchors(text: str) -> set[str]:
-    """Return the names that a document's headings can be linked by, as GitHub makes them."""
+    """Return the names by which GitHub links a document's headings."""
     headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -54,8 +54,8 @@ def blocks(name: str, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_relative_link_leads_somewhere(document: str) -> None:
-    """Files, pictures and headings."""
+def test_relative_links_have_targets(document: str) -> None:
+    """Each relative link to a file, a picture or a heading has a target."""
     broken = []
     for link in LINK.findall(FENCE.sub("", read(document))):
         if re.match(r"[a-z]+:", link):
@@ -67,22 +67,22 @@ def test_every_relative_link_leads_somewhere(document: str) -> None:
     assert broken == []
 
 
-def test_a_broken_link_is_seen() -> None:
-    """The control: what the test above takes for links and headings."""
+def test_link_patterns_match_links_and_headings() -> None:
+    """Negative control: the patterns of the link test match links, pictures and headings, and not code."""
     assert LINK.findall("see [that](docs/no.md#x), ![a picture](no.svg)") == ["docs/no.md#x", "no.svg"]
     assert anchors("# A title\n## 1. It's `so`: one, two\n```sh\n# no title\n```\n") == {"a-title", "1-its-so-one-two"}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_tests_that_are_named_are_there(document: str) -> None:
-    """A claim that is backed by a test is backed by one that exists."""
+def test_named_tests_exist(document: str) -> None:
+    """Each test file that a document names exists."""
     named = set(re.findall(r"\btests/[\w/]+\.py\b", read(document)))
     assert sorted(name for name in named if not os.path.exists(f"{ROOT}/{name}")) == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_targets_and_verbs_that_are_named_are_there(document: str) -> None:
-    """In code, `make X` is a target and `imds-detourctl X` a verb, but for the service behind `--entrypoint`."""
+def test_named_targets_and_verbs_exist(document: str) -> None:
+    """In code, `make X` is a target and `imds-detourctl X` a verb; the service after `--entrypoint` is skipped."""
     inline = re.findall(r"`[^`\n]+`", FENCE.sub("", read(document)))
     code = "\n".join([*inline, *(code for kind, code in FENCE.findall(read(document)) if kind != "text")])
     targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
@@ -92,16 +92,16 @@ def test_targets_and_verbs_that_are_named_are_there(document: str) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_settings_that_are_named_are_there(document: str) -> None:
-    """No variable of an older version, and no slip of the pen."""
+def test_named_settings_exist(document: str) -> None:
+    """Each MOCK_ variable that a document names is a setting."""
     others = {"MOCK_IMAGE"}  # of compose.yaml
     named = set(re.findall(r"\bMOCK_[A-Z_]+[A-Z]\b", read(document)))
     assert named - others - set(BY_NAME) <= {"MOCK_METADATA_PORT"}  # what Kubernetes derives from a Service
 
 
 @pytest.mark.parametrize("readme", READMES)
-def test_the_compose_file_of_the_readme_is_a_dozen_lines(readme: str) -> None:
-    """And is one, with the capability and settings that we know."""
+def test_readme_compose_file_is_at_most_twelve_lines(readme: str) -> None:
+    """The README's Compose file has at most twelve lines, NET_ADMIN, and only known settings."""
     (code,) = blocks(readme, "yaml")
     assert len(code.splitlines()) <= 12
     app = yaml.safe_load(code)["services"]["app"]
@@ -109,16 +109,16 @@ def test_the_compose_file_of_the_readme_is_a_dozen_lines(readme: str) -> None:
     assert set(app["environment"]) <= set(BY_NAME)
 
 
-def test_the_examples_compose_file_has_what_the_readmes_has() -> None:
-    """The same two services with the same settings; what is built is one of the examples."""
+def test_example_compose_file_equals_the_readmes() -> None:
+    """examples/compose.yaml has the README's services and settings, and builds one of the examples."""
     (code,) = blocks("README.md", "yaml")
     services, shown = yaml.safe_load(read("examples/compose.yaml"))["services"], yaml.safe_load(code)["services"]
     assert {**services["app"], "build": "."} == shown["app"]
     assert services["mock_metadata"]["image"].endswith(f":-{shown['mock_metadata']['image']}}}")
 
 
-def test_both_diagrams_are_one_drawing() -> None:
-    """Whoever changes one, changes the other: all but the words is the same."""
+def test_both_diagrams_differ_only_in_text() -> None:
+    """The English and the Spanish diagram differ only in their text."""
     one, other = (re.sub(r">[^<>{}]+<", "><", read(f"docs/detour{tongue}.svg")) for tongue in ("", ".es"))
     assert one == other
 
@@ -135,15 +135,15 @@ def shape(text: str) -> dict[str, object]:
     }
 
 
-def test_both_readmes_are_built_alike() -> None:
-    """Each heading, table, code block and bullet of one is in the other; the control lacks the last heading."""
+def test_both_readmes_have_the_same_structure() -> None:
+    """Both READMEs have the same headings, tables, code blocks and bullets. The control lacks the last heading."""
     one, other = (read(readme) for readme in READMES)
     assert shape(one) == shape(other)
     assert shape(one.rpartition("\n## ")[0]) != shape(other)
 
 
-def test_both_readmes_show_the_same() -> None:
-    """Pictures, Compose file, Dockerfile lines, rules and names of settings; the words around them are translated."""
+def test_both_readmes_have_the_same_code_and_names() -> None:
+    """Both READMEs have the same pictures, Compose file, Dockerfile lines, rules and settings."""
     one, other = (read(readme) for readme in READMES)
     for language in ("yaml", "dockerfile", "text"):
         kept = [[re.sub(r"\s+#.*", "", code) for code in blocks(readme, language)] for readme in READMES]
@@ -157,8 +157,8 @@ def test_both_readmes_show_the_same() -> None:
 
 
 @pytest.mark.parametrize("picture", sorted(glob.glob("**/*.svg", root_dir=f"{ROOT}/docs", recursive=True)))
-def test_a_picture_is_whole_and_fetches_nothing(picture: str) -> None:
-    """Well formed, with words for those who do not see it, and without a font or picture from elsewhere."""
+def test_picture_is_well_formed_and_self_contained(picture: str) -> None:
+    """Each SVG is well formed, has a title, and loads no font or picture from another address."""
     tree = ET.fromstring(read(f"docs/{picture}"))  # noqa: S314  (a file of our own)
     assert tree.findtext("{http://www.w3.org/2000/svg}title")
     assert not re.search(r"href|url\((?!#)|@import", read(f"docs/{picture}"))
@@ -169,8 +169,8 @@ EACH = pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: os.path.bas
 
 
 @EACH
-def test_hadolint_has_nothing_to_say_of_an_example(file: str) -> None:
-    """At its strictest."""
+def test_example_dockerfile_passes_hadolint(file: str) -> None:
+    """hadolint accepts each example's Dockerfile at its strictest level."""
     hadolint = shutil.which("hadolint", path=f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
     assert hadolint, "the extra `dev` brings it: scripts/setup test"
     done = subprocess.run([hadolint, "--failure-threshold", "style", file], capture_output=True, text=True, check=False)
@@ -178,8 +178,8 @@ def test_hadolint_has_nothing_to_say_of_an_example(file: str) -> None:
 
 
 @EACH
-def test_an_examples_dockerfile_ends_with_the_two_lines(file: str) -> None:
-    """One COPY line of ours, in the last stage, the entrypoint, and a command, for ENTRYPOINT clears the base's."""
+def test_example_dockerfile_ends_with_copy_entrypoint_and_cmd(file: str) -> None:
+    """The last stage has the COPY line, the ENTRYPOINT, and a CMD, since ENTRYPOINT discards the base image's."""
     with open(file) as text:
         lines = [line for line in text.read().splitlines() if line and not line.startswith("#")]
     assert [line for line in lines if "imds-detour" in line] == [COPY_LINE, ENTRYPOINT_LINE]
@@ -193,16 +193,19 @@ def test_an_examples_dockerfile_ends_with_the_two_lines(file: str) -> None:
 
 
 @pytest.mark.parametrize("name", READMES)
-def test_the_readmes_figures_are_those_of_the_last_whole_run(name: str) -> None:
-    """Written by `python -m bench.readme` from bench/results.json; the control is a run with another figure."""
+def test_readme_figures_equal_the_results(name: str) -> None:
+    """The READMEs' figures are those that `python -m bench.readme` writes from bench/results.json.
+
+    The control is another figure.
+    """
     results = json.loads(read("bench/results.json"))
     assert readme.replaced(read(name), readme.section(results, name)) == read(name)
     results["rows"][0]["value"]["middle"] += 100
     assert readme.replaced(read(name), readme.section(results, name)) != read(name)
 
 
-def test_the_keys_of_status_are_documented() -> None:
-    """All of them, and no other; in this order."""
+def test_status_keys_are_documented() -> None:
+    """The documents list exactly the keys of `status --json`, in its order."""
     keys = re.findall(r"^\| `(\w+)` \|", read("docs/status.md"), re.MULTILINE)
     assert keys == list(status.facts(status.Status((), (), None, {})))
 
@@ -215,8 +218,8 @@ def endpoints(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", READMES)
-def test_every_example_of_mock_endpoints_is_taken(name: str) -> None:
-    """None is refused; the control is two services at one address with mocks of their own."""
+def test_documented_mock_endpoints_are_valid(name: str) -> None:
+    """Each documented value of MOCK_ENDPOINTS is accepted. The control, two mocks for one address, is refused."""
     default = MockAddress("mock_metadata", 1338)
     examples = endpoints(name)
     assert len(examples) == 2

@@ -35,8 +35,8 @@ BASELINE_CAPABILITIES = {
 """What the Pod Security level "baseline" lets a container add (Kubernetes, "Pod Security Standards")."""
 
 
-def beyond(pod: Manifest) -> dict[str, set[str]]:
-    """Return what keeps a pod from the Pod Security levels, by level; the controls that can concern ours."""
+def violations(pod: Manifest) -> dict[str, set[str]]:
+    """Return the violations of each Pod Security level, for the controls that can concern imds-detour."""
     found: dict[str, set[str]] = {"baseline": set(), "restricted": set()}
     spec, shared = pod["spec"], pod["spec"].get("securityContext", {})
     found["baseline"] |= {field for field in ("hostNetwork", "hostPID", "hostIPC") if spec.get(field)}
@@ -59,22 +59,22 @@ def beyond(pod: Manifest) -> dict[str, set[str]]:
     return found
 
 
-def ours(folder: str) -> Manifest:
-    """Return our container in the example's app."""
+def detour_container(folder: str) -> Manifest:
+    """Return the imds-detour container of the example's app."""
     container: Manifest = pod_of(one(render(f"example/{folder}"), "Deployment", "app"))["spec"]["initContainers"][0]
     return container
 
 
 def test_every_kustomization_is_tested() -> None:
-    """A folder that is added is rendered and validated, too."""
+    """Each folder with a kustomization.yaml is in the lists of these tests."""
     folders = {os.path.relpath(at, DEPLOY) for at, _, files in os.walk(DEPLOY) if "kustomization.yaml" in files}
     assert folders == {*SINCE, *COMPONENTS}
 
 
 @pytest.mark.parametrize("version", VERSIONS, ids=name_of)
 @pytest.mark.parametrize("folder", SINCE)
-def test_each_is_valid_for_every_version_that_has_its_api(folder: str, version: tuple[int, ...]) -> None:
-    """By the official schema, unknown fields included; before its API there is none for it."""
+def test_manifests_are_valid_for_each_kubernetes_version(folder: str, version: tuple[int, ...]) -> None:
+    """The official schema of each version accepts the manifests, unless the version lacks their API."""
     found = {f"{each['kind']}: {what}" for each in render(folder) if (what := complaints(each, version))}
     if version >= SINCE[folder]:
         assert found == set()
@@ -83,8 +83,8 @@ def test_each_is_valid_for_every_version_that_has_its_api(folder: str, version: 
         assert found
 
 
-def test_what_is_wrong_is_found(tmp_path: Path) -> None:
-    """The control: a misspelt field, a type, and a patch without its file."""
+def test_invalid_manifests_are_refused(tmp_path: Path) -> None:
+    """Negative control: a misspelt field, a wrong type and a missing patch file are refused."""
     deployment = one(render("example/sidecar"), "Deployment", "app")
     text = json.dumps(deployment)
     for right, wrong in (("startupProbe", "startUpProbe"), ('"periodSeconds": 1', '"periodSeconds": "1s"')):
@@ -97,8 +97,8 @@ def test_what_is_wrong_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", COMPONENTS)
-def test_the_app_is_as_it_was_and_ours_comes_first(folder: str, tmp_path: Path) -> None:
-    """A component adds one init container before those that are there, to every kind of workload, and to no mock."""
+def test_component_adds_only_the_first_init_container(folder: str, tmp_path: Path) -> None:
+    """A component adds the first init container to each kind of workload, and changes no mock."""
     app = one(render("example/app"), "Deployment", "app")
     app["spec"]["template"]["spec"]["initContainers"] = [{"name": "migrate", "image": "migrate:1"}]
     job = {**app, "apiVersion": "batch/v1", "kind": "Job", "spec": {"template": app["spec"]["template"]}}
@@ -118,9 +118,9 @@ def test_the_app_is_as_it_was_and_ours_comes_first(folder: str, tmp_path: Path) 
     assert mock == one(render("mock"), "Deployment", "mock-metadata")
 
 
-def test_sidecar_and_init_container_differ_in_role_alone() -> None:
-    """The sidecar stays, and the app waits for its startup probe; all else is the same."""
-    sidecar, init = ours("sidecar"), ours("init")
+def test_sidecar_and_init_container_differ_only_in_role() -> None:
+    """The sidecar differs from the init container in restart policy, startup probe and command."""
+    sidecar, init = detour_container("sidecar"), detour_container("init")
     assert sidecar.pop("restartPolicy") == "Always"
     assert sidecar.pop("startupProbe")["exec"]["command"] == ["imds-detourctl", "check"]
     assert sidecar.pop("command") == ["imds-detourctl", "sidecar", "--keep"]
@@ -129,27 +129,30 @@ def test_sidecar_and_init_container_differ_in_role_alone() -> None:
 
 
 @pytest.mark.parametrize("folder", COMPONENTS)
-def test_least_privilege(folder: str) -> None:
-    """Beyond "restricted" are one capability and the user it takes; beyond "baseline" the capability alone."""
+def test_container_has_least_privilege(folder: str) -> None:
+    """The container adds NET_ADMIN to "baseline", and NET_ADMIN and root to "restricted"."""
     pod = pod_of(one(render(f"example/{folder}"), "Deployment", "app"))
-    assert beyond(pod) == {
+    assert violations(pod) == {
         "baseline": {"imds-detour: adds NET_ADMIN"},
         "restricted": {"imds-detour: adds NET_ADMIN", "imds-detour: runs as root"},
     }
-    container = ours(folder)
+    container = detour_container(folder)
     assert container["securityContext"]["readOnlyRootFilesystem"]
     assert set(container["resources"]["requests"]) == {"cpu", "memory"}
     assert "memory" in container["resources"]["limits"]
 
 
 @pytest.mark.parametrize(("folder", "name"), [("example/app", "app"), ("mock", "mock-metadata")])
-def test_app_and_mock_keep_to_the_strictest_level(folder: str, name: str) -> None:
-    """Nothing of ours asks anything of them."""
-    assert beyond(pod_of(one(render(folder), "Deployment", name))) == {"baseline": set(), "restricted": set()}
+def test_app_and_mock_pass_the_restricted_level(folder: str, name: str) -> None:
+    """The pods of the app and the mock without imds-detour pass the "restricted" level."""
+    assert violations(pod_of(one(render(folder), "Deployment", name))) == {"baseline": set(), "restricted": set()}
 
 
-def test_the_namespace_of_the_example_admits_its_pods() -> None:
-    """NET_ADMIN is beyond "baseline", so it is "privileged"; the mock's own namespace is "restricted"."""
+def test_namespaces_admit_their_pods() -> None:
+    """The example's namespace is "privileged", since NET_ADMIN violates "baseline".
+
+    The mock's namespace is "restricted".
+    """
     for folder, name, level in (
         ("example/sidecar", "imds-detour-example", "privileged"),
         ("admission", "imds-detour", "restricted"),
@@ -159,9 +162,9 @@ def test_the_namespace_of_the_example_admits_its_pods() -> None:
 
 
 @pytest.mark.parametrize("folder", COMPONENTS)
-def test_settings_are_ours_and_lead_to_the_mock(folder: str) -> None:
-    """Every variable is a setting; name and port are those of the Service, which leads to the mock's port."""
-    settings = {each["name"]: each["value"] for each in ours(folder)["env"]}
+def test_settings_point_to_the_mocks_service(folder: str) -> None:
+    """Each variable is a setting. Host and port are those of the Service, which selects the mock's port."""
+    settings = {each["name"]: each["value"] for each in detour_container(folder)["env"]}
     assert set(settings) <= set(BY_NAME)
     service = one(render("mock"), "Service", settings["MOCK_HOSTNAME"])
     (port,) = service["spec"]["ports"]
@@ -172,8 +175,8 @@ def test_settings_are_ours_and_lead_to_the_mock(folder: str) -> None:
 
 
 @pytest.mark.parametrize("folder", COMPONENTS)
-def test_the_image_is_overridden_in_one_place(folder: str, tmp_path: Path) -> None:
-    """A kustomization on top says ``images:`` once, and ours alone changes."""
+def test_images_setting_replaces_only_the_detour_image(folder: str, tmp_path: Path) -> None:
+    """One entry under ``images:`` replaces imds-detour's image and no other."""
     base = os.path.relpath(f"{DEPLOY}/example/{folder}", tmp_path)
     images = [{"name": "imds-detour-ctl", "newName": "registry.example/tools/imds-detour", "newTag": "1.2.3"}]
     (tmp_path / "kustomization.yaml").write_text(json.dumps({"resources": [base], "images": images}))
@@ -183,7 +186,7 @@ def test_the_image_is_overridden_in_one_place(folder: str, tmp_path: Path) -> No
 
 
 def path_of(image: str) -> str:
-    """Return PATH as docker/Dockerfile sets it in the image that `make images` builds by this name, or nothing."""
+    """Return PATH in an image of docker/Dockerfile, or an empty string if the image sets none."""
     target = image.partition(":")[0].removeprefix("imds-detour").removeprefix("-") or "bundle"
     with open(f"{kubernetes.ROOT}/docker/Dockerfile") as file:
         stages = re.split(r"^FROM ", file.read(), flags=re.MULTILINE)
@@ -192,12 +195,12 @@ def path_of(image: str) -> str:
 
 
 @pytest.mark.parametrize("way", [*COMPONENTS, "admission"])
-def test_the_image_is_the_one_that_has_imds_detourctl_on_its_path(way: str) -> None:
-    """The manifests call it by name; the image to copy from, which has it in the same folder, would not do."""
+def test_manifest_image_has_imds_detourctl_on_path(way: str) -> None:
+    """The manifests' image has imds-detourctl on PATH, unlike the image to copy from."""
     if way == "admission":
         image = one(render("admission"), "ConfigMap", "imds-detour")["data"]["image"]
     else:
-        image = ours(way)["image"]
-        assert ours(way)["command"][0] == "imds-detourctl"
+        image = detour_container(way)["image"]
+        assert detour_container(way)["command"][0] == "imds-detourctl"
     assert path_of(image) == "/opt/imds-detour/bin"
     assert path_of("imds-detour") == ""

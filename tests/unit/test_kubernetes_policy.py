@@ -1,4 +1,4 @@
-"""The admission policy's expressions, evaluated against pods: what the API server would make of them."""
+"""The admission policy's expressions, evaluated against pods as the API server evaluates them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROLES = ("sidecar", "init")
 
 
 def namespace(role: str | None) -> Manifest:
-    """Return a namespace with our label, or without any."""
+    """Return a namespace, with the label if a role is given."""
     return {"metadata": {"name": "ns", **({"labels": {LABEL: role}} if role else {})}}
 
 
@@ -29,7 +29,7 @@ def app() -> Manifest:
 
 
 def policy(**data: str) -> Policy:
-    """Return our policy with its ConfigMap, to which ``data`` is added."""
+    """Return the policy with its ConfigMap, to which ``data`` is added."""
     rendered = render("admission")
     params = copy.deepcopy(one(rendered, "ConfigMap", "imds-detour"))
     params["data"].update(data)
@@ -37,8 +37,11 @@ def policy(**data: str) -> Policy:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_pod_becomes_what_the_component_makes_of_it(role: str) -> None:
-    """Both ways lead to the same container; only the mock's name is longer, since it is in another namespace."""
+def test_policy_and_component_add_the_same_container(role: str) -> None:
+    """Policy and component add the same container.
+
+    Only the mock's name is longer, because it is in another namespace.
+    """
     expected = pod_of(one(render(f"example/{role}"), "Deployment", "app"))["spec"]
     expected["initContainers"][0]["env"][0]["value"] = "mock-metadata.imds-detour.svc.cluster.local."
     before = app()
@@ -49,27 +52,27 @@ def test_a_pod_becomes_what_the_component_makes_of_it(role: str) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS, ids=name_of)
 @pytest.mark.parametrize("role", ROLES)
-def test_the_mutated_pod_is_valid(role: str, version: tuple[int, ...]) -> None:
-    """By the official schema of every version with sidecars."""
+def test_mutated_pod_is_valid(role: str, version: tuple[int, ...]) -> None:
+    """The official schema of each version with sidecars accepts the mutated pod."""
     assert complaints(policy().mutate(app(), namespace(role)), version) == ""
 
 
-def test_it_comes_before_the_init_containers_that_are_there() -> None:
-    """They may ask for metadata, too; their order stays."""
+def test_policy_adds_the_first_init_container() -> None:
+    """The container comes before the pod's init containers, whose order is kept."""
     pod = app()
     pod["spec"]["initContainers"] = [{"name": name, "image": name} for name in ("migrate", "warm-up")]
     after = policy().mutate(pod, namespace("init"))["spec"]["initContainers"]
     assert [each["name"] for each in after] == ["imds-detour", "migrate", "warm-up"]
 
 
-def test_a_pod_that_has_it_stays_as_it_is() -> None:
-    """The API server may evaluate a policy more than once, and a manifest may bring the container itself."""
+def test_policy_changes_a_pod_once() -> None:
+    """A pod with the container is not changed: the API server may evaluate a policy twice."""
     once = policy().mutate(app(), namespace("sidecar"))
     assert policy().mutate(once, namespace("sidecar")) == once
 
 
-def test_a_pod_for_windows_stays_as_it_is() -> None:
-    """There is no netfilter."""
+def test_policy_ignores_windows_pods() -> None:
+    """A pod for Windows is not changed, since Windows has no netfilter."""
     pod = app()
     pod["spec"]["os"] = {"name": "windows"}
     assert policy().mutate(pod, namespace("sidecar")) == pod
@@ -77,24 +80,24 @@ def test_a_pod_for_windows_stays_as_it_is() -> None:
     assert policy().mutate(pod, namespace("sidecar")) != pod
 
 
-def test_the_label_of_a_pod_wins_over_that_of_its_namespace() -> None:
-    """And a namespace needs none where the pod has one."""
+def test_pod_label_overrides_the_namespace_label() -> None:
+    """The pod's label overrides the namespace's, and works without one."""
     pod = app()
     pod["metadata"]["labels"][LABEL] = "init"
     for labelled in ("sidecar", None):
         assert policy().mutate(pod, namespace(labelled))["spec"]["initContainers"][0]["command"][1] == "init"
 
 
-def test_every_setting_in_the_config_map_reaches_the_container() -> None:
-    """All that begin with MOCK_, and nothing else."""
+def test_config_map_settings_reach_the_container() -> None:
+    """The entries of the ConfigMap that begin with MOCK_ reach the container, and no others."""
     made = policy(MOCK_TIMEOUT="60", MOCK_LOG="json", note="ours").mutate(app(), namespace("init"))
     environ = {each["name"]: each["value"] for each in made["spec"]["initContainers"][0]["env"]}
     assert {name: environ[name] for name in ("MOCK_TIMEOUT", "MOCK_LOG")} == {"MOCK_TIMEOUT": "60", "MOCK_LOG": "json"}
     assert set(environ) == {"MOCK_HOSTNAME", "MOCK_PORT", "MOCK_TIMEOUT", "MOCK_LOG"}
 
 
-def test_without_an_image_in_the_config_map_no_pod_is_made() -> None:
-    """The expression fails, and the policy says what then: the pod is not created."""
+def test_missing_image_refuses_the_pod() -> None:
+    """Without an image in the ConfigMap the expression fails, and failurePolicy Fail refuses the pod."""
     rendered = render("admission")
     manifest, params = (
         one(rendered, "MutatingAdmissionPolicy", "imds-detour"),
@@ -107,7 +110,7 @@ def test_without_an_image_in_the_config_map_no_pod_is_made() -> None:
 
 
 def selects(selector: Manifest | None, labels: dict[str, str]) -> bool:
-    """Whether a label selector takes an object with these labels; the two operators that ours use."""
+    """Return whether a label selector with the operators In and DoesNotExist matches these labels."""
     checks: dict[str, Any] = {
         "In": lambda key, values: labels.get(key) in values,
         "DoesNotExist": lambda key, _values: key not in labels,
@@ -119,8 +122,8 @@ def selects(selector: Manifest | None, labels: dict[str, str]) -> bool:
 @pytest.mark.parametrize(
     ("of_pod", "of_namespace"), [*itertools.product((None, *ROLES, "off"), (None, *ROLES, "enabled"))]
 )
-def test_no_pod_goes_through_two_bindings(of_pod: str | None, of_namespace: str | None) -> None:
-    """The pod's label decides where it has one, else the namespace's; other values mean no."""
+def test_pod_matches_at_most_one_binding(of_pod: str | None, of_namespace: str | None) -> None:
+    """The pod's label decides, else the namespace's. A value other than a role matches no binding."""
     bindings = [each for each in render("admission") if each["kind"] == "MutatingAdmissionPolicyBinding"]
     matching = [
         each["metadata"]["name"]
@@ -132,8 +135,8 @@ def test_no_pod_goes_through_two_bindings(of_pod: str | None, of_namespace: str 
     assert len(matching) == ((of_pod or of_namespace) in ROLES)
 
 
-def test_the_mock_is_never_redirected() -> None:
-    """Not even in a namespace with our label: it would wait for itself."""
+def test_policy_ignores_the_mock() -> None:
+    """No binding matches the mock, also in a labelled namespace: it would wait for itself."""
     pod = pod_of(one(render("mock"), "Deployment", "mock-metadata"))
     bindings = [each for each in render("admission") if each["kind"] == "MutatingAdmissionPolicyBinding"]
     assert not any(
@@ -141,8 +144,8 @@ def test_the_mock_is_never_redirected() -> None:
     )
 
 
-def test_the_bindings_name_what_is_there() -> None:
-    """Policy and ConfigMap, and what happens without the latter."""
+def test_bindings_refer_to_policy_and_config_map() -> None:
+    """Each binding refers to the policy and the ConfigMap, and denies pods without the ConfigMap."""
     rendered = render("admission")
     for binding in (each for each in rendered if each["kind"] == "MutatingAdmissionPolicyBinding"):
         assert one(rendered, "MutatingAdmissionPolicy", binding["spec"]["policyName"])

@@ -1,4 +1,4 @@
-"""Who answered, in words for one line on a terminal."""
+"""The identity of the service that answered, as text for one line."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from imds_detour.discovery.probe import Identity
         (b"x" * 99, "IMDSv2 " + "x" * 64),
     ],
 )
-def test_an_identity_is_named_by_version_and_answer(body: bytes, text: str) -> None:
-    """The answer's blanks at its ends do not count, and it is cut where it is no longer a name."""
+def test_identity_shows_version_and_answer(body: bytes, text: str) -> None:
+    """An identity is IMDS version and answer, stripped of blanks and cut to 64 characters."""
     assert str(Identity("IMDSv2", body)) == text
 
 
 @given(st.binary(max_size=300))
-def test_any_answer_makes_one_printable_line(body: bytes) -> None:
-    """Whatever a server sends, it cannot break the line, move the cursor, or fill the screen."""
+def test_identity_is_one_printable_line(body: bytes) -> None:
+    """Any bytes from a server give one short printable line."""
     text = str(Identity("IMDSv1", body))
     assert text.isprintable()
     assert len(text) <= 700  # 64 characters, each at most \U0010ffff in repr()

@@ -1,4 +1,4 @@
-"""Properties of what takes bytes from outside or writes rules: nothing is lost, nothing is taken for something else."""
+"""Properties of parsers and rule writers: each input gives a valid result or the documented error."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ MEGABYTE = 1 << 20
 
 
 @given(REDIRECTS, st.booleans())
-def test_what_is_written_for_nftables_is_read_back_as_it_was(wanted: list[Redirect], reject: bool) -> None:
-    """encode() then decode() is identity, for each rule that there can be; IPv4 and IPv6 alike."""
+def test_nftables_rules_survive_a_round_trip(wanted: list[Redirect], reject: bool) -> None:
+    """decode() of encode() is the same rule, for each possible rule of IPv4 and IPv6."""
     addresses = dict.fromkeys(redirect.endpoint.address for redirect in wanted)
     for rule in (*rules.redirect_rules(wanted, NFT), *rules.guard_rules(addresses, NFT, reject=reject)):
         message = attribute(codec.RULE_CHAIN, rule.chain.encode() + b"\0") + codec.encode(rule)
@@ -51,16 +51,16 @@ def test_what_is_written_for_nftables_is_read_back_as_it_was(wanted: list[Redire
 
 
 @given(st.binary(max_size=400))
-def test_any_bytes_of_a_rule_are_one_of_ours_or_none(data: bytes) -> None:
-    """Whatever the kernel lists in a chain of ours, reading it does not fail."""
+def test_nftables_decoder_accepts_any_bytes(data: bytes) -> None:
+    """Any expression bytes that the kernel lists decode to a rule or to None."""
     chain = attribute(codec.RULE_CHAIN, NFT.redirect.encode() + b"\0")
     found = codec.decode(chain + attribute(codec.RULE_EXPRESSIONS, data), TABLES)
     assert found.rule is None or codec.encode(found.rule)
 
 
 @given(REDIRECTS)
-def test_both_backends_and_both_versions_say_the_same(wanted: list[Redirect]) -> None:
-    """Each redirect is one translation in either layout, and each metadata address is closed in either."""
+def test_both_layouts_translate_and_guard_the_same(wanted: list[Redirect]) -> None:
+    """Both layouts have the same translations and guard the same addresses."""
 
     def meaning(planned: tuple[Rule, ...]) -> list[tuple[object, ...]]:
         told = [(rule.version, rule.destination, rule.protocol, rule.port, rule.action) for rule in planned]
@@ -73,8 +73,8 @@ def test_both_backends_and_both_versions_say_the_same(wanted: list[Redirect]) ->
 
 
 @given(REDIRECTS, REDIRECTS)
-def test_applied_and_removed_is_as_before_on_a_model(theirs: list[Redirect], ours: list[Redirect]) -> None:
-    """A model of a kernel: others' rules in OUTPUT, ours in front of them and in our chain; what is ours goes whole."""
+def test_removal_keeps_foreign_rules_in_a_model(theirs: list[Redirect], ours: list[Redirect]) -> None:
+    """In a model of a kernel, removing imds-detour's rules leaves the foreign rules of OUTPUT."""
     others = [Rule("nat", "OUTPUT", rules.Dnat(other.mock), other.endpoint.address) for other in theirs]
     planned = rules.redirect_rules(ours, LEGACY)
     output = [rule for rule in planned if rule.chain == "OUTPUT"] + others
@@ -97,8 +97,8 @@ ENTRIES = st.one_of(
 
 
 @given(ENTRIES)
-def test_any_list_of_endpoints_is_taken_or_refused(text: str) -> None:
-    """MOCK_ENDPOINTS: services, each once and each endpoint with one mock, or BadValueError."""
+def test_mock_endpoints_accepts_or_refuses_any_text(text: str) -> None:
+    """Any text of MOCK_ENDPOINTS gives distinct services with one mock for each endpoint, or BadValueError."""
     try:
         found = services.parse_services(text, lambda: MockAddress("mock", 80))
     except BadValueError:
@@ -123,8 +123,8 @@ JSON = st.recursive(
     | JSON.map(lambda value: json.dumps(value).encode())
     | st.sampled_from([b'{"id": "\\ud800"}', b'{"AccessKeyId": "a", "RoleArn": "\\udfff"}', b"[" * 60_000]),
 )
-def test_any_answer_proves_something_or_nothing(preset: object, status: int, body: bytes) -> None:
-    """No body of a reply, for no preset, ends in anything but bytes to compare or NotYetError."""
+def test_proof_accepts_any_reply(preset: object, status: int, body: bytes) -> None:
+    """For each preset, any reply gives bytes to compare, or NotYetError."""
     assert hasattr(preset, "proof")
     with suppress(NotYetError):
         assert isinstance(_proven(preset.proof, Reply(status, {}, body)), bytes)
@@ -152,15 +152,15 @@ WORST = {
 
 
 @pytest.mark.parametrize("rest", WORST.values(), ids=WORST.keys())
-def test_no_reply_costs_a_megabyte(rest: bytes) -> None:
-    """Of the largest reply that is read, in its worst shapes."""
+def test_largest_reply_needs_less_than_a_megabyte(rest: bytes) -> None:
+    """Parsing the largest reply, in its worst shapes, needs less than a megabyte of memory."""
     data = (b"HTTP/1.1 200 OK\r\n" + rest)[: http.MAX_REPLY]
     assert _peak(data + b"\r\n\r\n") < MEGABYTE
 
 
 @given(st.binary(max_size=512))
-def test_any_bytes_are_a_dns_message_or_one_of_dnspythons_errors(data: bytes) -> None:
-    """nameservers.py catches DNSException: no datagram raises anything else."""
+def test_any_dns_datagram_raises_only_dns_exceptions(data: bytes) -> None:
+    """Any datagram gives a message or DNSException, which nameservers.py catches."""
     with suppress(dns.exception.DNSException):
         dns.message.from_wire(data)
 
@@ -190,7 +190,7 @@ CONFIGURATIONS = st.one_of(
 
 
 @given(CONFIGURATIONS)
-def test_any_resolv_conf_names_servers_or_none(text: str) -> None:
-    """A configuration that makes no sense names no servers; it never raises."""
+def test_resolv_conf_reader_accepts_any_text(text: str) -> None:
+    """Any resolv.conf gives a list of server addresses, empty if the file is invalid."""
     _, servers = nameservers.read(text.splitlines())
     assert all(ip_address(server.partition("%")[0]) for server in servers)

@@ -1,4 +1,4 @@
-"""Rules as values: what is to stand in the kernel, in iptables-save's words."""
+"""Rules as values, in the syntax of iptables-save."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ MOCK = Endpoint(ip_address("10.88.0.3"), 1338)
 ENDPOINTS = st.builds(Endpoint, st.ip_addresses(v=4), st.integers(1, 65535))
 
 
-def test_a_redirect_is_a_jump_and_a_translation() -> None:
-    """The address alone leads into our chain; in there, the exact port is translated."""
+def test_redirect_is_a_jump_and_a_translation() -> None:
+    """The jump matches the address. The translation in imds-detour's chain matches address and port."""
     assert [rule.spec for rule in redirect_rules([Redirect(METADATA, MOCK)], LEGACY)] == [
         "-A OUTPUT -d 169.254.169.254/32 -m comment --comment imds-detour -j IMDS_DETOUR",
         (
@@ -27,8 +27,8 @@ def test_a_redirect_is_a_jump_and_a_translation() -> None:
     ]
 
 
-def test_the_guard_refuses_in_the_way_of_the_protocol() -> None:
-    """TCP is reset, everything else gets ICMP's word for it; one pair of rules serves all addresses."""
+def test_guard_rejects_by_protocol() -> None:
+    """The guard resets TCP and rejects other protocols by ICMP. One pair of rules serves all addresses."""
     assert [rule.spec for rule in guard_rules([METADATA.address, ECS.address], LEGACY)] == [
         "-A OUTPUT -d 169.254.169.254/32 -m comment --comment imds-detour -j IMDS_DETOUR_GUARD",
         "-A OUTPUT -d 169.254.170.2/32 -m comment --comment imds-detour -j IMDS_DETOUR_GUARD",
@@ -37,8 +37,8 @@ def test_the_guard_refuses_in_the_way_of_the_protocol() -> None:
     ]
 
 
-def test_an_ipv6_mock_is_written_in_brackets() -> None:
-    """Without them the port would be read as a part of the address."""
+def test_ipv6_mock_is_in_brackets() -> None:
+    """An IPv6 target is in brackets, which separate the address from the port."""
     redirect = Redirect(Endpoint(ip_address("fd00:ec2::254"), 80), Endpoint(ip_address("fd00::5"), 1338))
     spec = dnat_rule(redirect, LEGACY).spec
     assert "-d fd00:ec2::254/128 " in spec
@@ -46,8 +46,8 @@ def test_an_ipv6_mock_is_written_in_brackets() -> None:
 
 
 @given(st.lists(st.builds(Redirect, ENDPOINTS, ENDPOINTS), max_size=5))
-def test_any_redirects_have_one_jump_an_address_and_one_translation_each(wanted: list[Redirect]) -> None:
-    """Jumps come first, every rule is commented, and none is outside our chains but the jumps."""
+def test_redirects_have_one_jump_per_address(wanted: list[Redirect]) -> None:
+    """Jumps come first, one for each address. Each redirect has one translation, and each rule has the comment."""
     rules = redirect_rules(wanted, LEGACY)
     jumps = [rule for rule in rules if rule.chain == "OUTPUT"]
     assert [rule.destination for rule in jumps] == list(dict.fromkeys(redirect.endpoint.address for redirect in wanted))
@@ -58,12 +58,12 @@ def test_any_redirects_have_one_jump_an_address_and_one_translation_each(wanted:
 
 
 def test_chain_names_are_short_enough_for_the_kernel() -> None:
-    """A longer one is refused by iptables."""
+    """iptables refuses a chain name of more than 28 characters."""
     assert max(len(LEGACY.redirect), len(LEGACY.guard)) <= 28  # XT_FUNCTION_MAXNAMELEN, less the terminating zero
 
 
-def test_in_a_table_of_our_own_every_rule_names_its_destination() -> None:
-    """Without a shared OUTPUT chain there are no jumps, and nothing but the metadata addresses is looked at."""
+def test_nftables_rules_match_the_destination() -> None:
+    """In imds-detour's own nftables tables there are no jumps, and each rule matches the metadata address."""
     rules = (*redirect_rules([Redirect(METADATA, MOCK)], NFT), *guard_rules([METADATA.address], NFT))
     assert all(rule.destination == METADATA.address for rule in rules)
     assert {rule.chain for rule in rules} == {NFT.redirect, NFT.guard}

@@ -1,4 +1,4 @@
-"""Values behave as frozen, slotted dataclasses do, which they stand in for."""
+"""Value classes behave as frozen dataclasses with slots."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ class Point(Value):
 
 
 class Other(Value):
-    """A value of the same parts."""
+    """Another class with the same fields as Point."""
 
     x: int
     y: int = 2
 
 
-def test_parts_come_by_position_by_name_or_by_default() -> None:
-    """Each part has its value, and the class holds no default of its own in the way of the slots."""
+def test_fields_are_set_by_position_name_or_default() -> None:
+    """Fields are set by position, by name or by default."""
     assert [(p.x, p.y) for p in (Point(1), Point(1, 3), Point(y=3, x=1))] == [(1, 2), (1, 3), (1, 3)]
 
 
 @pytest.mark.parametrize(("given", "named"), [((), {}), ((1, 2, 3), {}), ((1,), {"z": 3}), ((), {"y": 1})])
-def test_other_parts_than_there_are_raise_type_error(given: tuple[int, ...], named: dict[str, int]) -> None:
-    """Too few, too many or unknown ones are refused, with the names that there are."""
+def test_wrong_fields_raise_type_error(given: tuple[int, ...], named: dict[str, int]) -> None:
+    """Missing, extra and unknown fields raise TypeError with the names of the fields."""
     with pytest.raises(TypeError, match="Point takes x, y"):
         Point(*given, **named)
 
 
-def test_values_are_equal_and_hash_alike_when_their_parts_and_classes_are() -> None:
-    """Another class of the same parts is another value."""
+def test_equality_and_hash_follow_class_and_fields() -> None:
+    """Values are equal, with equal hashes, if their classes and fields are equal."""
     assert Point(1) == Point(1, 2)
     assert hash(Point(1)) == hash(Point(1, 2))
     assert Point(1) != Point(2)
@@ -46,7 +46,7 @@ def test_values_are_equal_and_hash_alike_when_their_parts_and_classes_are() -> N
 
 
 def test_values_are_frozen_and_slotted() -> None:
-    """Nothing of them can be changed, deleted or added."""
+    """No attribute of a value can be changed, deleted or added."""
     point = Point(1)
     with pytest.raises(AttributeError, match="Point is frozen: x"):
         point.x = 2  # type: ignore[misc]  # mypy knows it as well
@@ -58,21 +58,21 @@ def test_values_are_frozen_and_slotted() -> None:
 
 
 def test_values_survive_pickling_and_copying() -> None:
-    """They cross to the firewall's helper and back as they are."""
+    """Pickling and copying give an equal value: values cross to the firewall's helper process and back."""
     point = Point(1, 3)
     assert pickle.loads(pickle.dumps(point)) == copy.copy(point) == point  # noqa: S301  (our own bytes)
 
 
-def test_values_match_by_position_and_show_their_parts() -> None:
-    """As in ``case Dnat(to)``; the representation is that of a dataclass."""
+def test_values_match_by_position_and_show_their_fields() -> None:
+    """Values match by position in a case clause, and repr() is that of a dataclass."""
     match Point(1, 3):
         case Point(x, y):
             assert (x, y) == (1, 3)
     assert repr(Point(1, 3)) == "Point(x=1, y=3)"
 
 
-def test_a_value_with_other_parts_is_another_value() -> None:
-    """What is not named stays; what is no part is refused."""
+def test_replace_returns_a_changed_copy() -> None:
+    """replace() changes the named fields in a copy, and refuses unknown names."""
     point = Point(1, 3)
     assert (point.replace(y=4), point) == (Point(1, 4), Point(1, 3))
     with pytest.raises(TypeError, match="Point takes x, y"):

@@ -1,4 +1,4 @@
-"""How often to try and when to give up, on a clock of the test's own."""
+"""Pauses between attempts and the end of a wait, on a clock of the test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from imds_detour.errors import DetourError, NotYetError
 
 
 class Clock:
-    """A clock that only sleeping and working move."""
+    """A clock that moves only when the test sleeps or works."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -23,13 +23,13 @@ class Clock:
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        """Note the pause, and let it pass."""
+        """Record the pause and advance the clock."""
         self.pauses.append(seconds)
         self.now += seconds
 
 
 class Attempts:
-    """An attempt that takes its time and fails, until it has been made often enough."""
+    """An attempt that takes a given time and fails until the given number of calls."""
 
     def __init__(self, clock: Clock, *, takes: float = 0.0, succeed_at: float = inf) -> None:
         self._clock = clock
@@ -46,15 +46,15 @@ class Attempts:
         raise NotYetError("lookup", f"failure {len(self.begun)}")
 
 
-def test_the_first_attempt_comes_at_once_and_may_be_the_only_one() -> None:
-    """What is there already is not waited for."""
+def test_first_attempt_has_no_pause() -> None:
+    """The first attempt starts at once, and its success ends the wait."""
     clock = Clock()
     assert until_ready(Attempts(clock, succeed_at=1), Deadline(10, clock), sleep=clock.sleep) == "there"
     assert clock.pauses == []
 
 
-def test_the_first_two_seconds_are_looked_through_every_20_ms() -> None:
-    """A mock that is a little late is seen at once: no pause is longer than 30 ms, and the middle one is 20."""
+def test_early_pauses_are_about_20_ms() -> None:
+    """In the first two seconds no pause is longer than 30 ms, and the median is 20 ms."""
     clock = Clock()
     until_ready(Attempts(clock, succeed_at=90), Deadline(inf, clock), sleep=clock.sleep)
     assert min(clock.pauses) >= MIN_PAUSE
@@ -62,16 +62,16 @@ def test_the_first_two_seconds_are_looked_through_every_20_ms() -> None:
     assert statistics.median(clock.pauses) == pytest.approx(FIRST_PAUSE, abs=0.006)
 
 
-def test_pauses_grow_with_what_has_been_waited_to_half_a_second() -> None:
-    """Later attempts are polite: a hundredth of the wait so far, but half a second on average is the most."""
+def test_pauses_grow_to_half_a_second() -> None:
+    """Pauses grow to a hundredth of the time waited, and to half a second on average at most."""
     clock = Clock()
     until_ready(Attempts(clock, succeed_at=1000), Deadline(inf, clock), sleep=clock.sleep)
     assert statistics.median(clock.pauses[-300:]) == pytest.approx(MAX_PAUSE, abs=0.1)
     assert max(clock.pauses) <= MAX_PAUSE * 1.5
 
 
-def test_a_minute_of_waiting_takes_five_hundred_attempts() -> None:
-    """What many waiters cost the DNS server and the mock is bounded: most of it falls into the first seconds."""
+def test_attempts_in_a_minute_are_bounded() -> None:
+    """A minute of waiting takes about 500 attempts, so many waiters do not overload DNS server and mock."""
     clock = Clock()
     attempts = Attempts(clock)
     with pytest.raises(NotYetError):
@@ -80,23 +80,23 @@ def test_a_minute_of_waiting_takes_five_hundred_attempts() -> None:
 
 
 def test_pauses_of_two_waiters_differ() -> None:
-    """Many containers that start together do not ask in step."""
+    """Two waiters that start together have different pauses."""
     one, other = Clock(), Clock()
     for clock in (one, other):
         until_ready(Attempts(clock, succeed_at=20), Deadline(inf, clock), sleep=clock.sleep)
     assert one.pauses != other.pauses
 
 
-def test_time_spent_on_an_attempt_counts_as_waiting() -> None:
-    """Whoever listened to a silent server for half a second asks again at once, not half a second later."""
+def test_attempt_time_counts_as_pause() -> None:
+    """An attempt that took longer than the pause is followed by the next attempt at once."""
     clock = Clock()
     until_ready(Attempts(clock, takes=0.6, succeed_at=30), Deadline(inf, clock), sleep=clock.sleep)
     assert max(clock.pauses) == pytest.approx(MIN_PAUSE)
 
 
 @pytest.mark.parametrize("takes", [0.0, 0.003, 0.04, 0.3, 0.7])
-def test_giving_up_comes_at_the_deadline(takes: float) -> None:
-    """The wait ends with the last error, not too early, and no attempt begins with too little time to see anything."""
+def test_wait_ends_at_the_deadline(takes: float) -> None:
+    """The wait ends at the deadline with the last error. No attempt starts with too little time left."""
     clock = Clock()
     attempts = Attempts(clock, takes=takes)
     deadline = Deadline(5, clock)
@@ -107,8 +107,8 @@ def test_giving_up_comes_at_the_deadline(takes: float) -> None:
     assert all(deadline.start + 5 - begun >= MIN_ATTEMPT - 1e-6 for begun in attempts.begun)
 
 
-def test_every_failure_is_passed_on_in_turn() -> None:
-    """Whoever reports the wait hears of each attempt that failed, the first included."""
+def test_on_failure_gets_each_error_in_order() -> None:
+    """on_failure gets the error of each failed attempt, in order."""
     clock, heard = Clock(), list[str]()
     until_ready(
         Attempts(clock, succeed_at=4),
@@ -119,8 +119,8 @@ def test_every_failure_is_passed_on_in_turn() -> None:
     assert heard == ["failure 1", "failure 2", "failure 3"]
 
 
-def test_the_failure_that_ends_the_wait_is_raised_and_not_passed_on() -> None:
-    """A line that says "waiting" when nobody waits any more would be untrue."""
+def test_last_error_is_raised_and_not_passed_to_on_failure() -> None:
+    """The error that ends the wait is raised and not passed to on_failure, so no line says "waiting" after the end."""
     clock, heard = Clock(), list[str]()
     with pytest.raises(NotYetError, match="failure 2"):
         until_ready(
@@ -133,8 +133,8 @@ def test_the_failure_that_ends_the_wait_is_raised_and_not_passed_on() -> None:
 
 
 @pytest.mark.parametrize("at", [1, 2, 5])
-def test_an_error_that_time_does_not_heal_ends_the_wait(at: int) -> None:
-    """A DetourError goes straight through, from whichever attempt."""
+def test_permanent_error_ends_the_wait(at: int) -> None:
+    """A DetourError ends the wait at once, from any attempt."""
     clock = Clock()
     attempts = Attempts(clock)
 
@@ -148,15 +148,15 @@ def test_an_error_that_time_does_not_heal_ends_the_wait(at: int) -> None:
     assert len(clock.pauses) == at - 1
 
 
-def test_waiting_for_ever_outlives_every_backoff() -> None:
-    """A wait without a limit goes on for thousands of attempts, where the exponential has long left the numbers."""
+def test_wait_without_timeout_does_not_overflow() -> None:
+    """A wait without a timeout lasts for thousands of attempts, beyond the range of the exponential."""
     clock = Clock()
     until_ready(Attempts(clock, succeed_at=5000), Deadline(inf, clock), sleep=clock.sleep)
     assert max(clock.pauses) <= MAX_PAUSE * 1.5
 
 
-def test_a_deadline_says_what_is_left() -> None:
-    """Elapsed and remaining follow the clock; nothing is left after the end, and everything of for ever."""
+def test_deadline_returns_elapsed_and_remaining_time() -> None:
+    """elapsed() and remaining() follow the clock. After the end nothing remains, and without a timeout infinity."""
     clock = Clock()
     deadline, endless = Deadline(2, clock), Deadline(inf, clock)
     clock.now += 1.5
@@ -171,14 +171,17 @@ def test_a_deadline_says_what_is_left() -> None:
     assert (endless.remaining(), endless.within(1)) == (inf, 1)
 
 
-def test_a_deadline_may_have_started_before() -> None:
-    """A start given counts, so that start-up time is part of the user's seconds."""
+def test_deadline_accepts_an_earlier_start() -> None:
+    """A start in the past counts, so the start-up time is part of the timeout."""
     clock = Clock()
     assert Deadline(10, clock, start=clock.now - 4).remaining() == 6
 
 
-def fullest(window: float, waiters: int, appears: float) -> float:
-    """Let so many begin at one moment; return the share that comes within the fullest window once the mock is there."""
+def largest_burst(window: float, waiters: int, appears: float) -> float:
+    """Start so many waiters at one moment.
+
+    Return the share that arrives in the largest_burst window after the mock appears.
+    """
     arrivals = []
     for _ in range(waiters):
         clock = Clock()
@@ -194,12 +197,12 @@ def fullest(window: float, waiters: int, appears: float) -> float:
 
 
 @pytest.mark.parametrize(("appears", "share"), [(5, 0.75), (20, 0.25), (60, 0.2)])
-def test_who_began_in_step_is_spread_by_the_jitter(appears: float, share: float) -> None:
-    """The longer they wait, the wider; the control is jitter taken away, and then all of them come at once."""
-    assert fullest(0.02, 200, appears) < share
+def test_jitter_spreads_waiters_that_start_together(appears: float, share: float) -> None:
+    """Waiters that start together arrive apart, and the more so the longer they wait."""
+    assert largest_burst(0.02, 200, appears) < share
 
 
-def test_without_jitter_all_come_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The control to the above."""
+def test_waiters_without_jitter_arrive_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: without jitter all waiters arrive at once."""
     monkeypatch.setattr("imds_detour.deadline.JITTER", 0.0)
-    assert fullest(0.02, 200, 20) == 1.0
+    assert largest_burst(0.02, 200, 20) == 1.0

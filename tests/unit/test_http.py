@@ -1,4 +1,4 @@
-"""HTTP replies, from whoever sends them: any bytes at all give a reply, the wish for more, or a refusal."""
+"""HTTP replies from any server: any bytes give a reply, a request for more bytes, or a refusal."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ WIRE = st.one_of(
 
 
 @given(WIRE, st.booleans())
-def test_any_bytes_have_a_meaning(data: bytes, ended: bool) -> None:
-    """The outcome is a Reply, None or GarbageError, and after the end of the connection never None."""
+def test_parse_accepts_any_bytes(data: bytes, ended: bool) -> None:
+    """Any bytes give a Reply, None or GarbageError, and never None after the end of the connection."""
     try:
         reply = parse(data, ended=ended)
     except GarbageError:
@@ -49,8 +49,8 @@ def test_any_bytes_have_a_meaning(data: bytes, ended: bool) -> None:
 
 
 @given(WIRE, st.data())
-def test_what_has_come_so_far_never_contradicts_the_rest(data: bytes, draw: st.DataObject) -> None:
-    """A prefix that is a reply stays that reply, and one that is garbage stays garbage, whatever follows."""
+def test_parse_is_stable_for_prefixes(data: bytes, draw: st.DataObject) -> None:
+    """A prefix that is a reply stays that reply with more bytes, and a prefix that is garbage stays garbage."""
     prefix = data[: draw.draw(st.integers(0, len(data)))]
     try:
         early = parse(prefix, ended=False)
@@ -63,8 +63,8 @@ def test_what_has_come_so_far_never_contradicts_the_rest(data: bytes, draw: st.D
 
 
 @given(st.integers(200, 999), st.binary(max_size=300), st.sampled_from(["length", "chunks", "end"]), st.data())
-def test_a_reply_is_read_back_whole_and_not_before(status: int, body: bytes, framing: str, draw: st.DataObject) -> None:
-    """However it is framed, the body comes out as it went in, once its last byte is there."""
+def test_parse_returns_the_complete_body(status: int, body: bytes, framing: str, draw: st.DataObject) -> None:
+    """With each framing the body is returned unchanged, and only after its last byte."""
     bodiless = status in (204, 304)
     head = b"HTTP/1.1 %d Some Reason\r\n" % status
     match framing:
@@ -104,20 +104,20 @@ def test_a_reply_is_read_back_whole_and_not_before(status: int, body: bytes, fra
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "its chunks are not valid"),
     ],
 )
-def test_garbage_is_named(data: bytes, reason: str) -> None:
-    """Each kind of nonsense has its own words, which end up in the one line that the user sees."""
+def test_garbage_error_names_the_fault(data: bytes, reason: str) -> None:
+    """Each kind of invalid reply has its own message, which reaches the user."""
     with pytest.raises(GarbageError, match=f"^{reason}$"):
         parse(data, ended=True)
 
 
-def test_a_redirect_says_where_to() -> None:
-    """Header names have no case, and bytes beyond ASCII are taken as Latin-1."""
+def test_reply_has_headers_in_lower_case() -> None:
+    """Header names are in lower case, and bytes beyond ASCII are read as Latin-1."""
     data = b"HTTP/1.1 301 Moved\r\nlOcAtIoN: /caf\xe9 \r\nContent-Length: 0\r\n\r\n"
     assert parse(data, ended=False) == Reply(301, {"location": "/café", "content-length": "0"}, b"")
 
 
-def test_a_request_is_complete_in_itself() -> None:
-    """One connection for one exchange, with a length, since some servers answer 411 to a PUT without."""
+def test_request_has_length_and_close() -> None:
+    """A request has Connection: close and a Content-Length, because some servers answer 411 to a PUT without one."""
     assert request("PUT", "/a", {"Host": "192.0.2.1"}) == (
         b"PUT /a HTTP/1.1\r\nHost: 192.0.2.1\r\nUser-Agent: imds-detour\r\nAccept: */*\r\n"
         b"Content-Length: 0\r\nConnection: close\r\n\r\n"

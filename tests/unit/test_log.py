@@ -1,4 +1,4 @@
-"""What is said on stderr, by MOCK_LOG, and that it is always one line."""
+"""Log lines by MOCK_LOG, and the escaping that keeps each message on one line."""
 
 import json
 import math
@@ -16,13 +16,13 @@ FAILURE = DetourError("lookup", "no such name", "correct it")
 
 
 class Clock:
-    """A clock that the test turns."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 100.0
 
     def __call__(self) -> float:
-        """Tell the time."""
+        """Return the time."""
         return self.now
 
 
@@ -43,15 +43,15 @@ class Clock:
         ),
     ],
 )
-def test_each_way_says_what_it_should(capfd: pytest.CaptureFixture[str], log: str, lines: list[str]) -> None:
-    """Quiet has the failure alone, debug has the steps too."""
-    say_everything(log)
+def test_log_level_selects_the_lines(capfd: pytest.CaptureFixture[str], log: str, lines: list[str]) -> None:
+    """MOCK_LOG=quiet shows only the failure, and MOCK_LOG=debug adds the steps."""
+    log_one_of_each(log)
     assert capfd.readouterr() == ("", "".join(f"imds-detour: {line}\n" for line in lines))
 
 
-def test_json_is_one_object_a_line(capfd: pytest.CaptureFixture[str]) -> None:
-    """The facts by their names."""
-    say_everything("json")
+def test_json_log_is_one_object_per_line(capfd: pytest.CaptureFixture[str]) -> None:
+    """With MOCK_LOG=json each line is an object with the facts by name."""
+    log_one_of_each("json")
     out, err = capfd.readouterr()
     assert out == ""
     assert [json.loads(line) for line in err.splitlines()] == [
@@ -62,8 +62,8 @@ def test_json_is_one_object_a_line(capfd: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def say_everything(log: str) -> None:
-    """Report one of each."""
+def log_one_of_each(log: str) -> None:
+    """Log one message of each kind."""
     clock = Clock()
     report = Log(log, clock)
     report.step("step")
@@ -73,8 +73,11 @@ def say_everything(log: str) -> None:
     report.failure(FAILURE)
 
 
-def test_a_wait_is_told_at_first_and_then_every_five_seconds(capfd: pytest.CaptureFixture[str]) -> None:
-    """However often it is tried in between; without an end it is told without one."""
+def test_wait_is_logged_at_once_and_then_every_five_seconds(capfd: pytest.CaptureFixture[str]) -> None:
+    """A wait is logged at once and then every five seconds, however many attempts fail.
+
+    Without a timeout the line shows none.
+    """
     clock = Clock()
     report = Log("text", clock)
     deadline = Deadline(math.inf, clock)
@@ -87,21 +90,21 @@ def test_a_wait_is_told_at_first_and_then_every_five_seconds(capfd: pytest.Captu
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=100))
-def test_what_is_shown_is_printable(text: str) -> None:
-    """No text, and no bytes that are none, can begin a line or move the cursor; what is printable stays as it is."""
+def test_printable_text_has_no_control_characters(text: str) -> None:
+    """printable() escapes control characters and bytes that are not UTF-8, and leaves printable text unchanged."""
     shown = printable(text + "\n\x1b\udc80\udcff")
     assert shown.isprintable()
     assert shown.endswith(r"\n\x1b\x80\xff")
     assert not text.isprintable() or shown.startswith(text)
 
 
-def test_quotes_cut_what_is_long() -> None:
-    """Before it is escaped, so that an escape sequence is never cut in the middle."""
+def test_quoted_cuts_long_text_before_escaping() -> None:
+    """quoted() cuts long text before it escapes it, so no escape sequence is cut."""
     assert quoted("a" * 10, 10) == f"'{'a' * 10}'"
     assert quoted("a" * 9 + "\n\n", 10) == f"'{'a' * 9}\\n...'"
 
 
-def test_json_holds_no_half_surrogates(capfd: pytest.CaptureFixture[str]) -> None:
-    """Strict readers refuse them; line ends are JSON's own matter."""
+def test_json_log_has_no_lone_surrogates(capfd: pytest.CaptureFixture[str]) -> None:
+    """Bytes that are not UTF-8 are escaped in JSON, because strict readers refuse lone surrogates."""
     Log("json").warning("\udcff\n")
     assert json.loads(capfd.readouterr().err) == {"event": "warning", "text": "\\xff\n"}

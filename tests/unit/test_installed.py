@@ -1,4 +1,4 @@
-"""What stands, made sense of: complete, with something missing, and with something of somebody else's."""
+"""The summary of installed rules: complete, incomplete, and with foreign rules."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ LAYOUTS = pytest.mark.parametrize("layout", [LEGACY, NFT], ids=["legacy", "nft"]
 
 
 def installed(layout: Layout, *, reject: bool = True) -> list[Installed]:
-    """Return all that a start leaves for two services, each rule with a packet."""
+    """Return all rules of a start for two services, each with one packet."""
     wanted = (*rules.guard_rules([AWS, ECS], layout, reject=reject), *rules.redirect_rules([TO_AWS, TO_ECS], layout))
     return [Installed(rule, 1) for rule in wanted]
 
 
 @LAYOUTS
 @pytest.mark.parametrize("reject", [True, False], ids=["reject", "drop"])
-def test_what_a_start_leaves_is_whole(layout: Layout, reject: bool) -> None:
-    """Both redirects with their counters, both guards with theirs, and nothing to complain of."""
+def test_complete_rules_have_no_faults(layout: Layout, reject: bool) -> None:
+    """The rules of a start give both redirects with connections, both guards with counters, and no faults."""
     found = summarize("x", layout, tuple(installed(layout, reject=reject)))
     assert [(used.redirect, used.connections) for used in found.redirects] == [(TO_AWS, 1), (TO_ECS, 1)]
     assert [(guarded.address, guarded.drops) for guarded in found.guarded] == [(AWS, not reject), (ECS, not reject)]
@@ -36,8 +36,8 @@ def test_what_a_start_leaves_is_whole(layout: Layout, reject: bool) -> None:
 
 
 @LAYOUTS
-def test_each_rule_is_missed(layout: Layout) -> None:
-    """Whichever is taken out, it is named, or what it served is not said to stand."""
+def test_missing_rule_is_reported(layout: Layout) -> None:
+    """Without any one of the rules there is a fault, or a redirect or guard is missing from the summary."""
     whole = installed(layout)
     for position, gone in enumerate(whole):
         found = summarize("x", layout, tuple(whole[:position] + whole[position + 1 :]))
@@ -46,14 +46,14 @@ def test_each_rule_is_missed(layout: Layout) -> None:
 
 
 @LAYOUTS
-def test_a_rule_that_is_not_ours_is_counted(layout: Layout) -> None:
-    """It stands in our chain, and nobody knows what it does."""
+def test_foreign_rule_is_a_fault(layout: Layout) -> None:
+    """A foreign rule in a chain of imds-detour is a fault and does not hide the redirects."""
     found = summarize("x", layout, (*installed(layout), Installed(None, 7)))
     assert found.faults == ("foreign: 1 rules in imds-detour's chains",)
     assert len(found.redirects) == 2
 
 
-def test_nothing_is_nothing() -> None:
-    """An empty firewall has no faults either."""
+def test_empty_firewall_has_no_faults() -> None:
+    """A firewall without rules has no redirects, no guards and no faults."""
     found = summarize("x", LEGACY, ())
     assert (found.rules, found.redirects, found.guarded, found.faults) == ((), (), (), ())
