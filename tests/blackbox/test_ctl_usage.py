@@ -214,7 +214,7 @@ print $_comps[imds-detourctl]
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_offers_verbs_flags_and_values(running: Network, shell: str) -> None:
-    """bash and fish complete verbs, flags and values. zsh accepts the script."""
+    """Bash and fish complete verbs, flags and values. zsh accepts the script."""
     program = shutil.which(shell)
     if program is None:
         pytest.skip(f"no {shell} here: apt-get install {shell}")
@@ -246,7 +246,7 @@ def test_completion_without_shtab_names_the_extra(running: Network) -> None:
 
 
 def test_colours_are_only_on_terminals(running: Network) -> None:
-    """doctor has colours on a terminal, and none with NO_COLOR, on a dumb terminal or in a pipe."""
+    """Doctor has colours on a terminal, and none with NO_COLOR, on a dumb terminal or in a pipe."""
     settings = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": PORT, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     status, text = on_a_terminal(running.app, CTL, "doctor", environ=settings)
     assert status == 0

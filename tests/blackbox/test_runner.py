@@ -33,7 +33,7 @@ def typed(network: Network, *command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("workers", first_quick(["-n0", "-n2"]), ids=["one process", "xdist"])
 def test_pytest_starts_itself_in_a_sandbox(network: Network, workers: str) -> None:
-    """pytest outside a sandbox starts itself in one, with its options, and returns that run's exit status."""
+    """Pytest outside a sandbox starts itself in one, with its options, and returns that run's exit status."""
     done = typed(network, *PYTEST, FILE, "-k", "plan", workers)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout

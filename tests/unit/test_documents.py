@@ -170,7 +170,7 @@ EACH = pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: os.path.bas
 
 @EACH
 def test_example_dockerfile_passes_hadolint(file: str) -> None:
-    """hadolint accepts each example's Dockerfile at its strictest level."""
+    """Hadolint accepts each example's Dockerfile at its strictest level."""
     hadolint = shutil.which("hadolint", path=f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
     assert hadolint, "the extra `dev` brings it: scripts/setup test"
     done = subprocess.run([hadolint, "--failure-threshold", "style", file], capture_output=True, text=True, check=False)
