@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from imds_detour.errors import DetourError
+from imds_detour.firewall.base import Firewall
 from imds_detour.redirect import LOCK_TIMEOUT
 from imds_detour.system import etc_hosts, routes
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from imds_detour.firewall.base import Firewall
 
 
 @dataclass(slots=True)

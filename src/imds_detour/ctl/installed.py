@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from imds_detour.endpoint import Endpoint
+from imds_detour.endpoint import Address, Endpoint
 from imds_detour.firewall import rules
-from imds_detour.firewall.rules import Dnat, Drop, Redirect
-
-if TYPE_CHECKING:
-    from imds_detour.endpoint import Address
-    from imds_detour.firewall.rules import Installed, Layout, Rule
+from imds_detour.firewall.rules import Dnat, Drop, Installed, Layout, Redirect, Rule
 
 
 @dataclass(frozen=True, slots=True)

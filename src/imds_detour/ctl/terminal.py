@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Self, TextIO
+from types import FrameType, TracebackType
+from typing import Self, TextIO
 
+from imds_detour.deadline import Deadline
+from imds_detour.errors import DetourError
 from imds_detour.log import Log
 from imds_detour.text import printable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from types import FrameType, TracebackType
-
-    from imds_detour.deadline import Deadline
-    from imds_detour.errors import DetourError
 
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 PLAIN_FRAMES = "|/-\\"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from typing import TYPE_CHECKING
 
 from imds_detour.errors import DetourError
-
-if TYPE_CHECKING:
-    import argparse
 
 WHERE = {
     "bash": "source <(imds-detourctl completion bash)",

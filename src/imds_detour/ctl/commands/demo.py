@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import signal
@@ -9,20 +10,14 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING
+
+import dns.message
 
 from imds_detour.ctl.lab import sandbox
 from imds_detour.ctl.lab.hosts import Host, environ, link, start_host
-from imds_detour.ctl.lab.nameserver import addresses, refusal, serve
+from imds_detour.ctl.lab.nameserver import Answer, addresses, refusal, serve
 from imds_detour.errors import DetourError
 from imds_detour.log import Log
-
-if TYPE_CHECKING:
-    import argparse
-
-    import dns.message
-
-    from imds_detour.ctl.lab.nameserver import Answer
 
 NAME = "mock_metadata"
 MOCK, APP = "10.88.0.3", "10.88.0.2"

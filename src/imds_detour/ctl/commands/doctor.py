@@ -5,22 +5,17 @@ It writes no rule, route or file. The kernel may load its modules, and creates t
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from imds_detour.ctl import flags
 from imds_detour.ctl.doctor import run_checks
 from imds_detour.ctl.doctor.context import open_context
-from imds_detour.ctl.doctor.result import State
+from imds_detour.ctl.doctor.result import CheckResult, State
 from imds_detour.ctl.terminal import Spinner, Style, Terminal
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Sequence
-
-    from imds_detour.ctl.doctor.result import CheckResult
 
 STYLES = {State.OK: Style.GREEN, State.WARN: Style.YELLOW, State.FAIL: Style.RED, State.SKIPPED: Style.DIM}
 NAME_WIDTH = 27

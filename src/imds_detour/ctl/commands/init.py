@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from typing import TYPE_CHECKING
 
 from imds_detour import redirect
 from imds_detour.ctl import flags
@@ -11,9 +11,6 @@ from imds_detour.ctl.terminal import Progress, Spinner, Style, Terminal
 from imds_detour.deadline import Deadline
 from imds_detour.errors import DetourError
 from imds_detour.firewall.select import FirewallSelector
-
-if TYPE_CHECKING:
-    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

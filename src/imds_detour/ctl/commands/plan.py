@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from imds_detour.config.settings import Settings
 from imds_detour.ctl import flags
 from imds_detour.ctl.terminal import Style, Terminal
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns.lookup import Lookup
-from imds_detour.endpoint import Endpoint
+from imds_detour.endpoint import Address, Endpoint
 from imds_detour.errors import DetourError
 from imds_detour.firewall import render, rules
+from imds_detour.firewall.rules import Redirect
 from imds_detour.system import etc_hosts, namespaces, routes
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Iterable, Mapping
-
-    from imds_detour.config.settings import Settings
-    from imds_detour.endpoint import Address
-    from imds_detour.firewall.rules import Redirect
-    from imds_detour.system.routes import Route
+from imds_detour.system.routes import Route
 
 TIMEOUT = 5.0
 """Seconds for the look-up of the mock's name."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from typing import TYPE_CHECKING
 
 from imds_detour.ctl.cleanup import clean_up
 from imds_detour.ctl.terminal import Style, Terminal
 from imds_detour.firewall.select import FirewallSelector
 from imds_detour.system import etc_hosts, namespaces
-
-if TYPE_CHECKING:
-    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

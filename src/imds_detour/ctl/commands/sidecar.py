@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 from functools import partial
-from typing import TYPE_CHECKING
 
 from imds_detour import redirect
 from imds_detour.config.mock_address import BadValueError, parse_host_port
+from imds_detour.config.settings import Settings
 from imds_detour.ctl import flags
 from imds_detour.ctl.cleanup import clean_up
 from imds_detour.ctl.sidecar.controller import Controller
@@ -15,7 +16,7 @@ from imds_detour.ctl.sidecar.reconciler import Reconciler
 from imds_detour.ctl.sidecar.restarting_firewall import RestartingFirewall
 from imds_detour.ctl.sidecar.server import start_server
 from imds_detour.ctl.sidecar.service_status import PROBE_INTERVAL, Options
-from imds_detour.ctl.sidecar.signals import install_signal_handlers
+from imds_detour.ctl.sidecar.signals import Signals, install_signal_handlers
 from imds_detour.discovery.dns.cache import SIDECAR, ResolverCache
 from imds_detour.discovery.dns.lookup import lookup_with_ttl
 from imds_detour.endpoint import Endpoint
@@ -23,12 +24,6 @@ from imds_detour.errors import DetourError
 from imds_detour.firewall.select import FirewallSelector
 from imds_detour.log import Log
 from imds_detour.text import quoted
-
-if TYPE_CHECKING:
-    import argparse
-
-    from imds_detour.config.settings import Settings
-    from imds_detour.ctl.sidecar.signals import Signals
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,41 +1,23 @@
 """imds-detourctl status: the rules and routes of imds-detour in this network namespace, and how often they were used.
 
-``--json`` prints one object. Its keys stay; later versions may add some:
-
-- ``schema``: 1; it changes if a key ever changes its meaning.
-- ``redirects``: a list of ``{"endpoint": "169.254.169.254:80", "mock": "10.88.0.3:1338", "backend": "nftables",
-  "connections": 3}``, one for each that is installed. ``backend`` is ``legacy iptables`` or ``nftables``.
-- ``guard``: a list of ``{"address": "169.254.169.254", "backend": "nftables", "how": "reject", "refused": 0}``; ``how``
-  is ``reject`` or ``drop``, ``refused`` the number of packets.
-- ``routes``: a list of ``{"to": "169.254.169.254", "source": "10.88.0.2"}``, routes over the loopback device.
-- ``probe``: the sidecar's last probe, ``{"verified": true, "text": "IMDSv2 i-1234567890abcdef0", "age": 2.1}``, the
-  age in seconds, or null without a sidecar.
-- ``faults``: a list of texts, rules that are missing or foreign; empty if all is well.
-- ``rules``: a list of ``{"backend": ..., "rule": ..., "table": "nat", "ip": 4, "packets": 3}``; ``rule`` as
-  iptables-save(8) writes it; ``rule``, ``table`` and ``ip`` are null for a foreign rule.
-- ``unseen``: ``{"legacy iptables": "why it cannot be read"}``, for each firewall that cannot be read.
+docs/status.md describes the JSON object that ``--json`` prints.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from imds_detour.ctl.installed import summarize
+from imds_detour.ctl.installed import InstalledRules, summarize
 from imds_detour.ctl.sidecar import last_probe
+from imds_detour.ctl.sidecar.last_probe import LastProbe
 from imds_detour.ctl.terminal import Style, Terminal
 from imds_detour.firewall.select import FirewallSelector
 from imds_detour.system import namespaces, routes
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Mapping, Sequence
-
-    from imds_detour.ctl.installed import InstalledRules
-    from imds_detour.ctl.sidecar.last_probe import LastProbe
-    from imds_detour.system.routes import Route
+from imds_detour.system.routes import Route
 
 SCHEMA = 1
 

@@ -5,17 +5,13 @@ They write no rule, route or file. Asking for its tables makes the kernel load m
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from imds_detour.config.services import Service
 from imds_detour.ctl.doctor import configuration, kernel, network, process
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from imds_detour.config.services import Service
-    from imds_detour.ctl.doctor.context import DoctorContext
-    from imds_detour.ctl.doctor.result import CheckResult
+from imds_detour.ctl.doctor.context import DoctorContext
+from imds_detour.ctl.doctor.result import CheckResult
 
 CONTAINER_CHECKS: tuple[Callable[[DoctorContext], CheckResult], ...] = (
     process.network_namespace,

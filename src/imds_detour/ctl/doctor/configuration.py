@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from imds_detour.config import settings
+from imds_detour.ctl.doctor.context import DoctorContext
 from imds_detour.ctl.doctor.result import CheckResult, fail, ok, skipped, warn
 from imds_detour.process.environment import AWS_DISABLED, proxy_exemption
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from imds_detour.ctl.doctor.context import DoctorContext
 
 
 def settings_make_sense(context: DoctorContext) -> CheckResult:

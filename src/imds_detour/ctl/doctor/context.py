@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
-from imds_detour.config.settings import parse
+from imds_detour.config.services import Service
+from imds_detour.config.settings import Settings, parse
+from imds_detour.ctl.doctor.result import CheckResult
 from imds_detour.deadline import Deadline
-from imds_detour.discovery.dns.lookup import Lookup
+from imds_detour.discovery.dns.lookup import Lookup, Resolution
 from imds_detour.discovery.probe import Question
-from imds_detour.endpoint import Endpoint
+from imds_detour.endpoint import Address, Endpoint
 from imds_detour.errors import DetourError
+from imds_detour.firewall.rules import Installed
 from imds_detour.firewall.select import FirewallSelector
 from imds_detour.system import capabilities, namespaces
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from imds_detour.config.services import Service
-    from imds_detour.config.settings import Settings
-    from imds_detour.ctl.doctor.result import CheckResult
-    from imds_detour.discovery.dns.lookup import Resolution
-    from imds_detour.endpoint import Address
-    from imds_detour.firewall.rules import Installed
-    from imds_detour.system.namespaces import NamespaceInfo
+from imds_detour.system.namespaces import NamespaceInfo
 
 TIMEOUT = 3.0
 """Seconds for each look-up, connection and request: there are many of them, and a person waits."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from imds_detour.ctl.doctor.context import NOT_ASKED
+from imds_detour.ctl.doctor.context import NOT_ASKED, DoctorContext
 from imds_detour.ctl.doctor.result import CheckResult, fail, ok, skipped, warn
 from imds_detour.errors import DetourError
 from imds_detour.firewall.iptables.loader import PACKAGES
@@ -12,9 +10,6 @@ from imds_detour.firewall.iptables.preflight import require_capabilities, requir
 from imds_detour.firewall.nftables.backend import LOAD
 from imds_detour.firewall.select import NFT_FIRST
 from imds_detour.system.capabilities import NET_ADMIN
-
-if TYPE_CHECKING:
-    from imds_detour.ctl.doctor.context import DoctorContext
 
 NFT_INSTEAD = "; nftables takes its place"
 WITHOUT_NET_ADMIN = "cannot be asked for without NET_ADMIN"

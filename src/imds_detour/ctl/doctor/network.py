@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import TYPE_CHECKING
 
-from imds_detour.ctl.doctor.context import TIMEOUT
+from imds_detour.config.services import Service
+from imds_detour.ctl.doctor.context import TIMEOUT, DoctorContext
 from imds_detour.ctl.doctor.result import CheckResult, State, fail, ok, skipped, warn
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns import nameservers, resolv_conf
 from imds_detour.discovery.dns.resolv_conf import find_server
 from imds_detour.discovery.http import exchange, request
-from imds_detour.discovery.probe import identify
+from imds_detour.discovery.probe import Question, identify
+from imds_detour.endpoint import Endpoint
 from imds_detour.errors import DetourError, NotYetError, words
 from imds_detour.firewall.rules import Dnat
 from imds_detour.system import routes
-
-if TYPE_CHECKING:
-    from imds_detour.config.services import Service
-    from imds_detour.ctl.doctor.context import DoctorContext
-    from imds_detour.discovery.probe import Question
-    from imds_detour.endpoint import Endpoint
 
 NO_MOCK = "no address to ask"
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
+from imds_detour.ctl.doctor.context import DoctorContext
 from imds_detour.ctl.doctor.result import CheckResult, fail, ok, unknown, warn
 from imds_detour.errors import words
 from imds_detour.system import namespaces
 from imds_detour.system.capabilities import NET_ADMIN, NET_RAW
-
-if TYPE_CHECKING:
-    from imds_detour.ctl.doctor.context import DoctorContext
 
 SETPCAP = 1 << 8
 """linux/capability.h: CAP_SETPCAP."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
 
 from imds_detour.ctl.lab import sandbox
 from imds_detour.errors import DetourError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from types import TracebackType
 
 FILES = ("resolv.conf", "hosts", "nsswitch.conf")
 HOLD = """

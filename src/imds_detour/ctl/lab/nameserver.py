@@ -6,7 +6,8 @@ import selectors
 import socket
 import struct
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import dns.message
 import dns.name
@@ -14,11 +15,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import TypeAlias
-
-    Answer: TypeAlias = Callable[[dns.message.QueryMessage, str], bytes | None]
+Answer: TypeAlias = Callable[[dns.message.QueryMessage, str], bytes | None]
 
 TTL = 1
 """Seconds for which an answer may be kept."""

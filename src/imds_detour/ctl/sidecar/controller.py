@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from math import inf
-from typing import TYPE_CHECKING
 
 from imds_detour.ctl.sidecar.prober import TIMEOUT, Prober
+from imds_detour.ctl.sidecar.reconciler import Reconciler
 from imds_detour.ctl.sidecar.service_status import DEFAULTS, FIRST_PAUSE, NOT_PROBED, Options, ServiceStatus
-from imds_detour.ctl.sidecar.signals import StoppedError
+from imds_detour.ctl.sidecar.signals import Signals, StoppedError
 from imds_detour.ctl.sidecar.state import State
 from imds_detour.deadline import Deadline
+from imds_detour.discovery.dns.cache import ResolverCache
 from imds_detour.errors import DetourError
+from imds_detour.firewall.rules import Redirect
+from imds_detour.log import Log
 from imds_detour.redirect import Transaction, install_redirects
+from imds_detour.result import Target
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from imds_detour.ctl.sidecar.reconciler import Reconciler
-    from imds_detour.ctl.sidecar.signals import Signals
-    from imds_detour.discovery.dns.cache import ResolverCache
-    from imds_detour.firewall.rules import Redirect
-    from imds_detour.log import Log
-    from imds_detour.result import Target
-
-    Change = tuple[ServiceStatus, tuple[Target, ...]]
+Change = tuple[ServiceStatus, tuple[Target, ...]]
 
 REPROBE = 0.2
 """Seconds until a failed probe is repeated; only the second failure closes the redirect."""

@@ -7,14 +7,11 @@ the sidecar (bench/NOTES.md). Tests read them with the library's parser.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from imds_detour.ctl.sidecar.state import State
+from imds_detour.ctl.sidecar.state import State
 
 STALE = 30.0
 """Seconds without a heartbeat after which the process counts as stuck; a step takes at most a few."""

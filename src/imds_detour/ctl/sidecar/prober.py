@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable
 
 from imds_detour import verify
+from imds_detour.config.services import Service
+from imds_detour.ctl.sidecar.reconciler import Reconciler
+from imds_detour.ctl.sidecar.signals import Signals
 from imds_detour.deadline import Deadline
+from imds_detour.discovery.dns.cache import ResolverCache
 from imds_detour.discovery.mock import Search
-from imds_detour.result import targets_of
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-
-    from imds_detour.config.services import Service
-    from imds_detour.ctl.sidecar.reconciler import Reconciler
-    from imds_detour.ctl.sidecar.signals import Signals
-    from imds_detour.discovery.dns.cache import ResolverCache
-    from imds_detour.endpoint import Address
-    from imds_detour.log import Log
-    from imds_detour.result import Target
+from imds_detour.endpoint import Address
+from imds_detour.log import Log
+from imds_detour.result import Target, targets_of
 
 LOOKUP_TIMEOUT = 1.0
 """Seconds for one look-up."""

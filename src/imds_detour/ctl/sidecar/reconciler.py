@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from math import inf
-from typing import TYPE_CHECKING
 
+from imds_detour.ctl.sidecar.restarting_firewall import RestartingFirewall
 from imds_detour.ctl.sidecar.service_status import DEFAULTS, Options
 from imds_detour.deadline import Deadline
 from imds_detour.errors import DetourError
 from imds_detour.firewall import rules
+from imds_detour.firewall.rules import Rule
+from imds_detour.log import Log
 from imds_detour.redirect import Transaction, install_guard
-from imds_detour.result import host_names
+from imds_detour.result import Environment, Target, host_names
 from imds_detour.system import etc_hosts, namespaces
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from imds_detour.ctl.sidecar.restarting_firewall import RestartingFirewall
-    from imds_detour.firewall.rules import Rule
-    from imds_detour.log import Log
-    from imds_detour.result import Environment, Target
 
 LOCK_TIMEOUT = 0.5
 """Seconds to wait for other writers of the firewall. A failure is retried, and a stop must not wait for it."""

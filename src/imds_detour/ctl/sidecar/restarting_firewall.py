@@ -7,21 +7,17 @@ interpreter's lock, or waits in a system call without a lock of libc.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TypeVar
 
+from imds_detour.ctl.sidecar.signals import Signals
+from imds_detour.firewall.base import Firewall
 from imds_detour.firewall.iptables.helper import HelperLostError
+from imds_detour.firewall.rules import Installed, Rule
 from imds_detour.firewall.select import FirewallSelector
+from imds_detour.log import Log
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeVar
-
-    from imds_detour.ctl.sidecar.signals import Signals
-    from imds_detour.firewall.base import Firewall
-    from imds_detour.firewall.rules import Installed, Rule
-    from imds_detour.log import Log
-
-    Outcome = TypeVar("Outcome")
+Outcome = TypeVar("Outcome")
 
 
 class RestartingFirewall:

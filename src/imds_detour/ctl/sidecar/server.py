@@ -9,19 +9,15 @@ from __future__ import annotations
 import selectors
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from imds_detour.ctl.sidecar import pages
 from imds_detour.ctl.sidecar.last_probe import ADDRESS, LastProbe
+from imds_detour.ctl.sidecar.state import State
+from imds_detour.endpoint import Endpoint
 from imds_detour.errors import DetourError
 from imds_detour.lean import start_thread
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from imds_detour.ctl.sidecar.state import State
-    from imds_detour.endpoint import Endpoint
 
 TIMEOUT = 1.0
 """Seconds for a client to send its request, and to take the answer."""

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from imds_detour.config.services import Service
 from imds_detour.ctl.sidecar.state import ServiceState
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from imds_detour.config.services import Service
-    from imds_detour.result import Target
+from imds_detour.result import Target
 
 PROBE_INTERVAL = 5.0
 """Seconds between two probes, by default."""
