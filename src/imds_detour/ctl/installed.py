@@ -1,4 +1,4 @@
-"""Make sense of the rules that a firewall holds. Pure: they come in as they were read."""
+"""Summarize the rules that were read from a firewall."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from imds_detour.firewall.rules import Dnat, Drop, Installed, Layout, Redirect, 
 
 @dataclass(frozen=True, slots=True)
 class ActiveRedirect:
-    """A redirect that is installed completely."""
+    """A redirect with all its rules."""
 
-    redirect: Redirect  # from the metadata endpoint to the mock
-    connections: int  # how many it has redirected
+    redirect: Redirect
+    connections: int  # redirected connections
 
 
 @dataclass(frozen=True, slots=True)
 class GuardedAddress:
-    """An address whose guard is installed completely."""
+    """An address with all rules of its guard."""
 
-    address: Address  # packets to it that are not redirected are refused
-    drops: bool  # whether they are dropped instead of rejected
-    refused: int  # how many have been refused
+    address: Address
+    drops: bool  # whether the guard drops instead of rejecting
+    refused: int  # refused packets
 
 
 @dataclass(frozen=True, slots=True)
 class InstalledRules:
-    """What one firewall holds of imds-detour."""
+    """The rules of imds-detour in a firewall."""
 
     backend: str  # the firewall's name
-    rules: tuple[Installed, ...]  # every rule in imds-detour's chains, and the jumps to them
-    redirects: tuple[ActiveRedirect, ...]  # the complete redirects
-    guarded: tuple[GuardedAddress, ...]  # the addresses with a complete guard
-    faults: tuple[str, ...]  # differences from what imds-detour installs, a line each: missing rules and foreign rules
+    rules: tuple[Installed, ...]  # all rules in imds-detour's chains, and the jumps to them
+    redirects: tuple[ActiveRedirect, ...]
+    guarded: tuple[GuardedAddress, ...]
+    faults: tuple[str, ...]  # missing, unused and foreign rules, a line each
 
 
 def summarize(backend: str, layout: Layout, installed: tuple[Installed, ...]) -> InstalledRules:
-    """Return what a firewall's rules amount to."""
+    """Return the redirects and the guarded addresses that the rules make, and their faults."""
     packets: dict[Rule, int] = {}
     for entry in installed:
         if entry.rule is not None:
@@ -52,7 +52,7 @@ def summarize(backend: str, layout: Layout, installed: tuple[Installed, ...]) ->
             if all(part in packets for part in needed):
                 redirects.append(ActiveRedirect(redirect, connections))
     guarded = []
-    # The jumps, or the rules of a chain with a hook, say which addresses are guarded.
+    # A guarded address is the destination of a jump (legacy) or of a rule in the guard chain (nftables).
     for address in dict.fromkeys(rule.destination for rule in packets if rule.table == "filter" and rule.destination):
         drops = _drops(address, packets)
         needed = rules.guard_rules([address], layout, reject=not drops)
@@ -62,7 +62,7 @@ def summarize(backend: str, layout: Layout, installed: tuple[Installed, ...]) ->
             guarded.append(GuardedAddress(address, drops, refused))
     foreign = sum(entry.rule is None for entry in installed)
     faults = [f"missing: {rule.spec}" for rule in expected if rule not in packets]
-    faults += [f"without use: {rule.spec}" for rule in packets if rule not in expected]
+    faults += [f"unused: {rule.spec}" for rule in packets if rule not in expected]
     faults += [f"foreign: {foreign} rules in imds-detour's chains"] if foreign else []
     return InstalledRules(backend, installed, tuple(redirects), tuple(guarded), tuple(faults))
 

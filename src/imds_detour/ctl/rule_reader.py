@@ -1,4 +1,4 @@
-"""Read imds-detour's redirects and their counters for a health check, which may have no capability at all."""
+"""Read imds-detour's redirects for a health check, which may have no capability."""
 
 from __future__ import annotations
 
@@ -18,34 +18,31 @@ if TYPE_CHECKING:
 
 
 class RuleReader:
-    """Reads redirects, as far as this process may."""
+    """Reads redirects, if this process may."""
 
     def __init__(self, firewall: Firewall | None) -> None:
         self.firewall = firewall  # None without NET_ADMIN
-        self.complete = False  # whether the last reading would have shown every redirect there is
+        self.complete = False  # whether the last read would have shown every redirect
 
     def mock_of(self, endpoint: Endpoint) -> Endpoint | None:
-        """Return the mock to which a redirect leads from an endpoint; None where no redirect can be seen."""
+        """Return the mock that an endpoint is redirected to, None if no redirect can be seen."""
         if self.firewall is None:
             return None
         try:
             rules = [installed.rule for installed in self.firewall.installed()]
         except DetourError:
-            return None  # a library of legacy iptables is missing: the answers alone are compared
+            return None  # a library of legacy iptables is missing, for example
         self.complete = bool(rules) or self.firewall.name != "nftables"
+        wanted = endpoint.address, endpoint.port
         for rule in rules:
-            if (
-                rule
-                and isinstance(rule.action, Dnat)
-                and (rule.destination, rule.port) == (endpoint.address, endpoint.port)
-            ):
+            if rule and isinstance(rule.action, Dnat) and (rule.destination, rule.port) == wanted:
                 return rule.action.to
         return None
 
 
 @contextmanager
 def open_rule_reader() -> Iterator[RuleReader]:
-    """Give a reader. A helper process is forked only if the rules may be in legacy iptables; so start threads later."""
+    """Open a reader. It forks a helper if the rules may be in legacy iptables, so start threads later."""
     effective = capabilities.effective()
     if not effective & capabilities.NET_ADMIN:
         yield RuleReader(None)

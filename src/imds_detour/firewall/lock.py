@@ -39,17 +39,18 @@ class TablesLock:
     def __enter__(self) -> None:
         deadline = time.monotonic() + self._timeout
         try:
-            self._socket = name = socket.socket(socket.AF_UNIX)
+            self._socket = lock = socket.socket(socket.AF_UNIX)
         except OSError as error:
             raise DetourError("firewall", f"{CANNOT_BE_TAKEN}: {words(error)}") from None
         try:
-            _take(lambda: name.bind("\0imds-detour-tables"), "another imds-detour", self._timeout, deadline)
+            _take(lambda: lock.bind("\0imds-detour-tables"), "another imds-detour", self._timeout, deadline)
             try:
                 file = self._file = os.open(os.getenv("XTABLES_LOCKFILE", "/run/xtables.lock"), os.O_RDONLY)
             except OSError:
-                return  # no iptables command has run; or the file is that of a user who cannot change these tables
-            lock = fcntl.LOCK_EX | fcntl.LOCK_NB
-            _take(lambda: fcntl.flock(file, lock), "an iptables command", self._timeout, deadline)
+                return  # no iptables command has run, or only one of another user, which cannot change these tables
+            _take(
+                lambda: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB), "an iptables command", self._timeout, deadline
+            )
         except BaseException:
             self.__exit__()
             raise

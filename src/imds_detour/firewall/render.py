@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def iptables_text(rules: Sequence[Rule], version: int) -> str:
-    """Return those rules in the legacy layout that are of an IP version, for ``iptables-legacy-restore --noflush``."""
+    """Return the rules of an IP version, in the legacy layout, as text for ``iptables-legacy-restore --noflush``."""
     lines = []
     for table, chain in (("filter", LEGACY.guard), ("nat", LEGACY.redirect)):
         of_table = [rule for rule in rules if rule.table == table and rule.version == version]
@@ -25,7 +25,7 @@ def iptables_text(rules: Sequence[Rule], version: int) -> str:
 
 
 def nft_text(rules: Sequence[Rule]) -> str:
-    """Return rules in the layout of nftables, as ``nft -f -`` reads them. They replace the installed ones."""
+    """Return rules in the layout of nftables as text for ``nft -f -``. It replaces the installed ones."""
     text = ""
     for version, family in ((4, "ip"), (6, "ip6")):
         of_version = [rule for rule in rules if rule.version == version]
@@ -38,8 +38,8 @@ def nft_text(rules: Sequence[Rule]) -> str:
 
 
 def _chains(rules: Sequence[Rule]) -> list[tuple[str, str]]:
-    both = (("filter", NFT.guard), ("nat", NFT.redirect))
-    return [(table, chain) for table, chain in both if any(rule.chain == chain for rule in rules)]
+    chains = (("filter", NFT.guard), ("nat", NFT.redirect))
+    return [(table, chain) for table, chain in chains if any(rule.chain == chain for rule in rules)]
 
 
 def _nft_chain(rules: Sequence[Rule], table: str, chain: str) -> str:

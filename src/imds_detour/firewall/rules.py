@@ -31,7 +31,7 @@ NFT = Layout("nat_output", "guard_output", jumps=False)
 """Base chains of the table NFT_TABLE."""
 NFT_TABLE = "imds_detour"
 NFT_PRIORITIES = {"nat": -101, "filter": -1}
-"""One less than NF_IP_PRI_NAT_DST and NF_IP_PRI_FILTER (linux/netfilter_ipv4.h): the chain with the least is first."""
+"""One less than NF_IP_PRI_NAT_DST and NF_IP_PRI_FILTER (linux/netfilter_ipv4.h): a lower priority runs first."""
 
 
 class Jump(Value):

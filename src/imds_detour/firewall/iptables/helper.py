@@ -39,7 +39,7 @@ class HelperLostError(DetourError):
 
 
 class Helper:
-    """A process that runs named functions on demand."""
+    """A process that runs functions on request."""
 
     def __init__(self, pid: int, connection: socket.socket, output: int) -> None:
         """Take a process, the socket to it, and the file that holds its stderr."""
@@ -69,7 +69,7 @@ class Helper:
             raise self._lose(f"cannot be asked: {error.strerror or error}", ENDED) from None
         if not answer:
             raise self._lose(f"ended early{self._last_line()}", ENDED)
-        # Safe to unpickle: no other process has the socket to the helper.
+        # Safe to unpickle: only the helper, a fork of this process, has the other end.
         result, refusal = pickle.loads(answer)
         if refusal is not None:
             raise DetourError(*refusal)
@@ -89,9 +89,8 @@ class Helper:
         with suppress(OSError):
             self._connection.close()
         if ends:
-            with suppress(
-                OSError
-            ):  # with SIGCHLD ignored by inheritance, the kernel has reaped it; or seccomp forbids it
+            # If SIGCHLD is ignored by inheritance, the kernel has reaped it. Seccomp may forbid waitpid(2).
+            with suppress(OSError):
                 os.waitpid(self._pid, 0)
         with suppress(OSError):
             os.close(self._output)

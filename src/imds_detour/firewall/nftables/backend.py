@@ -1,6 +1,6 @@
 """nftables over netlink: a table of imds-detour, changed by transactions. It needs NET_ADMIN only.
 
-An app's image has neither libnftables nor the command nft. Netlink needs nothing but the kernel.
+The app's image need not have libnftables or the command nft.
 """
 
 from __future__ import annotations
@@ -111,10 +111,10 @@ class NftFirewall:
             raise DetourError("firewall", "the nftables rules read back are not the ones written")
 
     def _replace(self, rules: tuple[Rule, ...], kept: tuple[Rule, ...], *, recreate: bool) -> None:
-        """Replace the rules of imds-detour's tables by a transaction. Chains with rules from ``kept`` only may stay.
+        """Replace the rules of imds-detour's tables by a transaction. A chain whose rules are all in ``kept`` may stay.
 
-        A packet inside a deleted chain would see an empty one, so chains stay and their rules change; only tables with
-        foreign rules are recreated. Each deletion waits for a grace period of RCU.
+        A packet inside a deleted chain would see an empty one, so chains stay and their rules change. Only tables
+        with foreign rules are recreated. Each deletion waits for a grace period of RCU.
         """
         try:
             with open_netlink(NETLINK_NETFILTER) as kernel:
