@@ -82,9 +82,9 @@ def test_image_without_passwd_accepts_only_numbers() -> None:
     """Without passwd and group, as in an image FROM scratch, numbers work. For a name the error says to use numbers."""
     assert accounts.find(UserSpec("1000", None), None, None) == Account(1000, 0, (0,), "/")
     assert accounts.find(UserSpec("1000", "1001"), None, None) == Account(1000, 1001, (1001,), "/")
-    for who in (UserSpec("app", None), UserSpec("1000", "app")):
+    for user in (UserSpec("app", None), UserSpec("1000", "app")):
         with pytest.raises(DetourError, match="there is no /etc/") as caught:
-            accounts.find(who, None, None)
+            accounts.find(user, None, None)
         assert caught.value.remedy == "give numbers, which need no entry: MOCK_USER=uid:gid"
 
 

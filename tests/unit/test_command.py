@@ -12,8 +12,8 @@ from imds_detour.process import command
 
 def test_command_keeps_argv_as_written() -> None:
     """argv[0] stays the user's name, and the program's path is separate."""
-    found = command.find(["sh", "", "-x", "\udcff"], "/nowhere:/bin")
-    assert found == command.Command((b"sh", b"", b"-x", b"\xff"), b"/bin/sh")
+    result = command.find(["sh", "", "-x", "\udcff"], "/nowhere:/bin")
+    assert result == command.Command((b"sh", b"", b"-x", b"\xff"), b"/bin/sh")
 
 
 @pytest.mark.parametrize("path", [None, "/bin:/usr/bin"])
