@@ -1,7 +1,7 @@
-"""Fixtures of every layer, and two rules: tests run in a sandbox, and in CI a skipped test is a failure.
+"""Fixtures of all tests, and two rules: tests run in a sandbox, and a skipped test fails in CI.
 
-Unit tests touch nothing and run anywhere. The Docker layer needs the engine, so it runs outside the sandbox; its
-containers contact metadata addresses only on networks that are closed.
+Unit tests run anywhere. Docker tests need the engine, so they run outside the sandbox; their containers contact
+metadata addresses only on closed networks.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
     from tests.support.hosts.network import Network
 
-# A busy machine is not a fault. No examples are stored: the checkout stays clean.
-hypothesis.settings.register_profile("here", deadline=None, database=None)
-hypothesis.settings.load_profile("here")
+# No deadline, since a machine may be busy. No stored examples, so that the checkout stays clean.
+hypothesis.settings.register_profile("no-deadline", deadline=None, database=None)
+hypothesis.settings.load_profile("no-deadline")
 
 TESTS = os.path.dirname(os.path.abspath(__file__))
 ALL = os.getenv("CI") == "true" or os.getenv("ALL") == "1"
-"""Whether a run of everything has the slow tests too."""
+"""Whether a run of all tests includes the slow ones."""
 
 
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    """Run this command line again in a sandbox, unless it is in one or names tests that need none.
+    """Run this command line in a sandbox, unless it is in one or names only tests that need none.
 
-    xdist calls this in its workers too; they are in the sandbox by then.
+    xdist calls this in its workers too, which are in the sandbox already.
     """
     if sandbox.inside() or not any(
         _needs_sandbox(os.path.join(config.invocation_params.dir, argument.partition("::")[0]))
@@ -51,11 +51,11 @@ def _needs_sandbox(path: str | os.PathLike[str]) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the slow tests out of a run of everything, and refuse to run outside a sandbox."""
+    """Deselect the slow tests in a run of everything, and refuse to run outside a sandbox."""
     if not ALL and [os.path.abspath(path) for path in config.args] == [TESTS]:
-        left = [item for item in items if item.get_closest_marker("slow")]
-        config.hook.pytest_deselected(items=left)
-        items[:] = [item for item in items if item not in set(left)]
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in set(slow)]
     if not sandbox.inside() and any(_needs_sandbox(item.path) for item in items):
         raise pytest.UsageError(
             "these tests touch networks and firewalls: they run only in a sandbox (CONTRIBUTING.md)"
@@ -73,15 +73,15 @@ def pytest_runtest_makereport() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def stops_as_they_come() -> None:
-    """Hand on no ignored SIGINT or SIGQUIT: a shell that runs the tests in the background ignores both."""
+def default_signal_actions() -> None:
+    """Reset SIGINT and SIGQUIT, which a shell ignores for a background command."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.fixture
 def other_users() -> None:
-    """Skip a test that becomes another user where there is none: in the user namespace of an unprivileged run."""
+    """Skip the test in a user namespace that has only root."""
     with open("/proc/self/uid_map") as ids:
         if sum(int(line.split()[2]) for line in ids) == 1:
             pytest.skip("only root's uid is mapped in an unprivileged user namespace; run as root")
@@ -89,7 +89,7 @@ def other_users() -> None:
 
 @pytest.fixture
 def network() -> Iterator[Network]:
-    """Give a mock's host and an app's host, joined by a cable, with a mock and a DNS server to start at will."""
+    """Yield a mock's host and an app's host, connected, with servers that the test starts."""
     from tests.support.hosts.network import Network  # noqa: PLC0415  (unit tests need none of it)
 
     with Network() as made:

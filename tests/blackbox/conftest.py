@@ -16,5 +16,5 @@ if TYPE_CHECKING:
 def running() -> Iterator[Network]:
     """Yield a network with a running mock, for tests that leave nothing in it."""
     with Network() as made:
-        made.start_mock("--quiet")  # nobody reads what it logs, and a pipe holds 64 KiB of it
+        made.start_mock("--quiet")  # its log is not read, and would fill the pipe
         yield made

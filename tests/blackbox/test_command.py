@@ -64,8 +64,8 @@ def foreign_elf() -> bytes:
     with open("/bin/true", "rb") as file:
         data = bytearray(file.read())
     aarch64, x86_64 = 183, 62  # linux/elf-em.h
-    here = int.from_bytes(data[18:20], sys.byteorder)  # e_machine
-    data[18:20] = (x86_64 if here == aarch64 else aarch64).to_bytes(2, sys.byteorder)
+    machine = int.from_bytes(data[18:20], sys.byteorder)  # e_machine
+    data[18:20] = (x86_64 if machine == aarch64 else aarch64).to_bytes(2, sys.byteorder)
     return bytes(data)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CONSOLE = os.path.join(os.path.dirname(imds_detour.__file__), "bootstrap/pip.py")
 NAMES = ("socket", "signal", "errno", "iptc", "dns", "tenacity", "dataclasses", "json", "ctypes", "typing")
-"""Modules that the wrapper imports, or might; not those that pip's own script imports before it, as re."""
+"""Modules that the wrapper may import, without those that pip's script imports first, such as re."""
 HOSTILE = 'import os; os.write(2, b"hostile {0}\\n"); os._exit(77)\n'
 ENVIRON = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": PORT, "PATH": SETTINGS["PATH"]}
 
@@ -75,7 +75,7 @@ def test_sitecustomize_does_not_affect_the_wrapper(running: Network, tmp_path: P
     assert (with_agent.returncode, with_agent.stdout) == (0, without.stdout), with_agent.stderr
 
 
-def test_modules_in_the_scripts_folder_do_not_affect_the_wrapper(running: Network, tmp_path: Path) -> None:
+def test_script_folder_modules_do_not_affect_the_wrapper(running: Network, tmp_path: Path) -> None:
     """Modules in the folder of pip's script, which Python searches first, do not affect imds-detour."""
     shutil.copy(DETOUR, tmp_path / "imds-detour")
     hostile(tmp_path, *NAMES)
@@ -84,9 +84,7 @@ def test_modules_in_the_scripts_folder_do_not_affect_the_wrapper(running: Networ
 
 
 @pytest.mark.parametrize("place", ["entered", "PWD"])
-def test_modules_in_the_working_directory_do_not_affect_the_wrapper(
-    running: Network, tmp_path: Path, place: str
-) -> None:
+def test_working_directory_modules_do_not_affect_the_wrapper(running: Network, tmp_path: Path, place: str) -> None:
     """Modules in the working directory do not affect imds-detour."""
     folder = hostile(tmp_path, *NAMES, "re", "os", "imds_detour", "sitecustomize", "usercustomize")
     words = ("sh", "-c", f'cd {folder} && exec "$@"', "sh")
@@ -109,9 +107,7 @@ def test_pythonhome_stops_a_pip_install_before_any_change(network: Network, tmp_
         assert (done.returncode, done.stdout) == (1, b"")
         assert b"No module named 'encodings'" in done.stderr
         assert (network.ours(), network.app.run("nft", "list", "ruleset").stdout) == ("", "")
-    assert (
-        network.raw(DETOUR, "echo", "started", environ=SETTINGS).stdout == b"started\n"
-    )  # it is that, and nothing else
+    assert network.raw(DETOUR, "echo", "started", environ=SETTINGS).stdout == b"started\n"
 
 
 VARIABLES = {
@@ -141,8 +137,14 @@ VARIABLES = {
 @pytest.mark.parametrize("name", VARIABLES)
 def test_interpreter_variable_changes_nothing(running: Network, name: str) -> None:
     """With a PYTHON* variable there is one line on stderr, and the app's environment and limits are unchanged."""
-    ours = (b"TWICE=1", b"=x", b"NO_EQUALS", *(f"{key}={value}".encode() for key, value in ENVIRON.items()), b"TWICE=2")
-    entries = (f"{name}={VARIABLES[name]}".encode(), *ours)
+    others = (
+        b"TWICE=1",
+        b"=x",
+        b"NO_EQUALS",
+        *(f"{key}={value}".encode() for key, value in ENVIRON.items()),
+        b"TWICE=2",
+    )
+    entries = (f"{name}={VARIABLES[name]}".encode(), *others)
     command = ("/bin/cat", "/proc/self/environ", "/proc/self/limits")
     assert with_environ(running, entries, DETOUR, *command) == with_environ(running, entries, *command)
     environ = {**ENVIRON, name: VARIABLES[name]}
@@ -153,8 +155,8 @@ def test_interpreter_variable_changes_nothing(running: Network, name: str) -> No
 @pytest.mark.parametrize("locale", [(), (b"LC_ALL=C",), (b"LC_CTYPE=POSIX", b"LC_CTYPE=C.UTF-8"), (b"LC_CTYPE",)])
 def test_locale_survives_a_second_interpreter(running: Network, locale: tuple[bytes, ...]) -> None:
     """The LC_CTYPE that the first interpreter sets does not reach the app through the second one."""
-    ours = tuple(f"{key}={value}".encode() for key, value in ENVIRON.items())
-    entries = (b"PYTHONPATH=/nowhere", *locale, *ours)
+    others = tuple(f"{key}={value}".encode() for key, value in ENVIRON.items())
+    entries = (b"PYTHONPATH=/nowhere", *locale, *others)
     assert with_environ(running, entries, DETOUR, "/bin/cat", "/proc/self/environ") == joined(entries)
 
 
@@ -214,7 +216,7 @@ if sys.argv[3] != "-":
         os.kill(os.getpid(), int(number))
 os.execv(sys.argv[4], sys.argv[4:])
 """
-"""Does in Python what the relocatable bundle's launcher does in C; with "-", only sets the masks up and execs."""
+"""The bundle's launcher (bundle/launcher.c) in Python; with "-" it only sets the masks and executes the command."""
 
 
 def launched(network: Network, masks: str, pending: str, *command: str) -> subprocess.CompletedProcess[bytes]:
@@ -242,9 +244,9 @@ def test_stop_before_the_interpreter_ends_the_start(running: Network, number: in
 
 def test_signal_blocked_by_the_parent_stays_pending_for_the_app(running: Network) -> None:
     """A signal that the parent blocked stays pending for the app. An ignored one is discarded."""
-    ours = launched(running, "some", "10,1", sys.executable, "-I", CONSOLE, *SHOW)
-    assert ours.returncode == 0, ours.stderr
-    pending = next(line for line in ours.stdout.splitlines() if line.startswith(b"ShdPnd"))
+    done = launched(running, "some", "10,1", sys.executable, "-I", CONSOLE, *SHOW)
+    assert done.returncode == 0, done.stderr
+    pending = next(line for line in done.stdout.splitlines() if line.startswith(b"ShdPnd"))
     assert int(pending.split()[1], 16) == 1 << signal.SIGUSR1 - 1
 
 
@@ -259,16 +261,16 @@ def test_start_needs_no_path_home_or_locale(running: Network, path: str | None) 
 INTERRUPTED_EARLY = """
 import os, signal, sys
 from imds_detour.bootstrap import excepthook
-if sys.argv[1] == "ours":
+if sys.argv[1] == "installed":
     excepthook.install_excepthook()
 os.kill(os.getpid(), signal.SIGINT)
 """
 
 
-@pytest.mark.parametrize(("whose", "status", "says"), [("ours", 130, b""), ("Python's", -2, b"KeyboardInterrupt")])
-def test_early_interrupt_has_no_traceback(running: Network, whose: str, status: int, says: bytes) -> None:
+@pytest.mark.parametrize(("hook", "status", "says"), [("installed", 130, b""), ("absent", -2, b"KeyboardInterrupt")])
+def test_early_interrupt_has_no_traceback(running: Network, hook: str, status: int, says: bytes) -> None:
     """An interrupt before the signal handlers ends with status 130 and no traceback. The control is plain Python."""
-    done = running.raw(sys.executable, "-c", INTERRUPTED_EARLY, whose, environ={"PATH": SETTINGS["PATH"]})
+    done = running.raw(sys.executable, "-c", INTERRUPTED_EARLY, hook, environ={"PATH": SETTINGS["PATH"]})
     assert done.returncode == status
     assert (done.stderr == b"") is (says == b"")
     assert says in done.stderr

@@ -149,15 +149,15 @@ def test_closed_pipe_causes_no_traceback(running: Network, words: tuple[str, ...
 )
 def test_closed_stream_equals_dev_null(running: Network, words: str, closed: str) -> None:
     """With a closed standard stream the exit status is as with /dev/null, and there is no traceback."""
-    nobody = closed.replace("<&-", "</dev/null").replace(">&-", ">/dev/null")
+    unread = closed.replace("<&-", "</dev/null").replace(">&-", ">/dev/null")
     environ = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-    done, expected = (running.raw("sh", "-c", f"{CTL} {words} {how}", environ=environ) for how in (closed, nobody))
+    done, expected = (running.raw("sh", "-c", f"{CTL} {words} {how}", environ=environ) for how in (closed, unread))
     assert b"Traceback" not in done.stderr
     assert (done.returncode, done.stdout) == (expected.returncode, expected.stdout)
 
 
 def test_full_disk_is_reported_in_one_line(running: Network) -> None:
-    """A full disk behind stdout is reported in one line with status 125."""
+    """A write to a full disk is reported in one line with status 125."""
     done = running.raw("sh", "-c", f"{CTL} --help > /dev/full", environ={"PATH": "/bin"})
     assert (done.returncode, done.stderr) == (125, b"imds-detour: cannot write to stdout: No space left on device\n")
 
@@ -172,13 +172,13 @@ def test_failure_format_follows_mock_log(running: Network, words: tuple[str, ...
     text = running.raw(*command, environ=settings)
     (line,) = text.stderr.decode().splitlines()
     assert line.startswith("imds-detour: ")
-    told = running.raw(*command, environ={**settings, "MOCK_LOG": "json"})
-    facts = json.loads(told.stderr)
+    logged = running.raw(*command, environ={**settings, "MOCK_LOG": "json"})
+    facts = json.loads(logged.stderr)
     assert facts["event"] == "failed"
     assert line.removeprefix("imds-detour: ") == "; ".join(filter(None, (facts["reason"], facts["remedy"])))
-    assert told.returncode == text.returncode == (1 if words == ("check",) else 125)
+    assert logged.returncode == text.returncode == (1 if words == ("check",) else 125)
     if words in (("sidecar",), ("init",)):
-        assert running.raw(*command, "--log", "json", environ={**settings, "MOCK_LOG": "text"}).stderr == told.stderr
+        assert running.raw(*command, "--log", "json", environ={**settings, "MOCK_LOG": "text"}).stderr == logged.stderr
     else:
         assert running.raw(*command, environ={**settings, "MOCK_LOG": "xml"}).stderr.startswith(b"imds-detour: ")
 
@@ -214,10 +214,10 @@ print $_comps[imds-detourctl]
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_offers_verbs_flags_and_values(running: Network, shell: str) -> None:
-    """Bash and fish complete verbs, flags and values. zsh accepts the script."""
+    """Completion in bash and fish offers verbs, flags and values. zsh accepts the script."""
     program = shutil.which(shell)
     if program is None:
-        pytest.skip(f"no {shell} here: apt-get install {shell}")
+        pytest.skip(f"no {shell}: apt-get install {shell}")
     script = f"/run/completion.{shell}"
     running.app.run("sh", "-c", f"{CTL} completion {shell} > {script}")
     said = {
@@ -246,7 +246,7 @@ def test_completion_without_shtab_names_the_extra(running: Network) -> None:
 
 
 def test_colours_are_only_on_terminals(running: Network) -> None:
-    """Doctor has colours on a terminal, and none with NO_COLOR, on a dumb terminal or in a pipe."""
+    """The lines of doctor have colours on a terminal, and none with NO_COLOR, on a dumb terminal or in a pipe."""
     settings = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": PORT, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     status, text = on_a_terminal(running.app, CTL, "doctor", environ=settings)
     assert status == 0

@@ -24,14 +24,14 @@ COMMANDS = {
 
 def processes(folder: pathlib.Path) -> set[str]:
     """Return the command lines of the demo's processes, which have its TMPDIR in their environment."""
-    found = set()
+    commands = set()
     for entry in pathlib.Path("/proc").glob("[0-9]*"):
         try:
             if f"TMPDIR={folder}\0".encode() in (entry / "environ").read_bytes():
-                found.add((entry / "cmdline").read_text(errors="replace").replace("\0", " "))
+                commands.add((entry / "cmdline").read_text(errors="replace").replace("\0", " "))
         except OSError:
             continue  # it has just ended
-    return found
+    return commands
 
 
 def start(*command: str, folder: pathlib.Path) -> subprocess.Popen[str]:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from tests.support.hosts.network import Network
 
 SHELL_ARGV: tuple[bytes, ...] = (b"sh", b"-c", b"cat /proc/$$/cmdline", b"sh")
-"""A program that prints its own argv, NUL after each word, and takes any further words."""
+"""A program that prints its own argv with NULs, and accepts more words."""
 NAIVE = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
-"""What a wrapper in Python comes to without care: the negative control."""
+"""A plain wrapper in Python, the negative control."""
 RAW_EXECVE = """
 import ctypes, os, signal, sys
 for number in (signal.SIGPIPE, signal.SIGXFSZ):
@@ -32,7 +32,7 @@ vector = lambda items: (ctypes.c_char_p * (len(items) + 1))(*items, None)
 entries = sys.stdin.buffer.read().split(b"\\0")[:-1]
 ctypes.CDLL(None).execve(words[0], vector(words), vector(entries))
 """
-"""Start a program with an environment that no dictionary can hold: what stands on stdin, NUL after each entry."""
+"""Start a program with the environment on stdin, which may have duplicates: a NUL after each entry."""
 
 
 def with_environ(network: Network, entries: Sequence[bytes], *command: str) -> bytes:
@@ -60,7 +60,7 @@ ODD_WORDS: tuple[bytes, ...] = (
     b"--help",
     b"'\"\\",
     bytes(range(1, 256)),
-    b"\xed\xa0\x80\xed\xb2\x80",  # surrogates in UTF-8's clothes
+    b"\xed\xa0\x80\xed\xb2\x80",  # encoded surrogates
     b"\xf4\x90\x80\x80",  # beyond Unicode
     "grüße \N{SNOWMAN}".encode(),
     b"",
@@ -122,8 +122,8 @@ ODD_ENTRIES: tuple[bytes, ...] = (
 @pytest.mark.parametrize("locale", LOCALES.values(), ids=list(LOCALES))
 def test_environment_reaches_the_app_unchanged(running: Network, locale: tuple[bytes, ...]) -> None:
     """The app's environment keeps order, duplicates and invalid entries, without the LC_CTYPE that Python sets."""
-    ours = (f"MOCK_HOSTNAME={MOCK}".encode(), f"MOCK_PORT={PORT}".encode())
-    entries = (ODD_ENTRIES[0], *locale, *ODD_ENTRIES[1:], *ours)
+    required = (f"MOCK_HOSTNAME={MOCK}".encode(), f"MOCK_PORT={PORT}".encode())
+    entries = (ODD_ENTRIES[0], *locale, *ODD_ENTRIES[1:], *required)
     assert with_environ(running, entries, DETOUR, "/bin/cat", "/proc/self/environ") == joined(entries)
 
 
@@ -141,23 +141,23 @@ PIECES = st.one_of(
     ),
     st.sampled_from([*ODD_WORDS, *(entry for entries in LOCALES.values() for entry in entries), *ODD_ENTRIES]),
 )
-"""Words of a command line and entries of an environment: anything without a NUL, and what is known to be odd."""
-HEEDED = (b"MOCK_", b"PYTHON", b"LD_", b"GLIBC_", b"MALLOC_")
-"""Beginnings of names that mean something to us, or to a loader or libc of the programs in between."""
+"""Words of a command line and entries of an environment: any bytes without NUL, and known odd ones."""
+SIGNIFICANT = (b"MOCK_", b"PYTHON", b"LD_", b"GLIBC_", b"MALLOC_")
+"""Prefixes of variables that affect imds-detour, a loader or a libc."""
 
 
 @settings(max_examples=200 if LONG else 20)
 @given(
     words=st.lists(PIECES, max_size=12),
-    entries=st.lists(PIECES.filter(lambda entry: not entry.startswith(HEEDED)), max_size=12),
+    entries=st.lists(PIECES.filter(lambda entry: not entry.startswith(SIGNIFICANT)), max_size=12),
     at=st.integers(0, 12),
 )
 def test_any_arguments_and_environment_reach_the_app(
     running: Network, words: list[bytes], entries: list[bytes], at: int
 ) -> None:
     """Any bytes, in any number and order, reach the app as arguments and environment."""
-    ours = [f"MOCK_HOSTNAME={MOCK}".encode(), f"MOCK_PORT={PORT}".encode()]
-    environ = [*entries[:at], *ours, *entries[at:]]
+    required = [f"MOCK_HOSTNAME={MOCK}".encode(), f"MOCK_PORT={PORT}".encode()]
+    environ = [*entries[:at], *required, *entries[at:]]
     argv = (b"/bin/sh", b"-c", b"/bin/cat /proc/$$/cmdline /proc/$$/environ", b"sh", *words)
     done = running.raw(sys.executable, "-c", RAW_EXECVE, DETOUR, *argv, environ={}, stdin=joined(environ))
     assert (done.returncode, done.stdout) == (0, joined(argv) + joined(environ)), done.stderr
@@ -180,7 +180,7 @@ def test_exit_status_is_the_apps(running: Network, status: int) -> None:
 @pytest.mark.parametrize("number", sorted(DEADLY) if LONG else SOME)
 def test_parent_sees_the_signal_that_killed_the_app(running: Network, number: int) -> None:
     """The parent's wait status has the signal that killed the app, and not 128+n."""
-    # Whoever runs the tests in the background has SIGINT and SIGQUIT ignored, and would hand that on.
+    # A shell ignores SIGINT and SIGQUIT for a background command, and programs inherit that.
     start = ("prlimit", "--core=0", "env", "--default-signal")
     done = running.raw(*start, DETOUR, "sh", "-c", f"kill -{int(number)} $$", environ=SETTINGS)
     assert done.returncode == -number

@@ -58,7 +58,7 @@ os.chdir("/usr/share")
 os.dup2(os.open("/etc/hostname", os.O_RDONLY), 9)
 os.execvp(sys.argv[1], sys.argv[1:])
 """
-"""Set up whatever a process hands on through exec."""
+"""Set all attributes that survive exec."""
 CARELESS = """
 import os, signal, sys
 os.set_inheritable(os.open("/etc/passwd", os.O_RDONLY), True)
@@ -68,7 +68,7 @@ os.fork() or os._exit(0)
 os.umask(0o077)
 os.execvp(sys.argv[1], sys.argv[1:])
 """
-"""A wrapper with every bad habit: the negative control."""
+"""A careless wrapper, the negative control."""
 
 
 def inspected(
@@ -78,15 +78,15 @@ def inspected(
     start = (sys.executable, "-c", SETUP) if setup else ()
     done = network.raw(*start, *wrapper, *INSPECTOR, environ=environ or SETTINGS, stdin=b"x")
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    view: dict[str, Any] = json.loads(done.stdout)
+    return view
 
 
-def without_net_admin(found: dict[str, Any]) -> dict[str, Any]:
+def without_net_admin(view: dict[str, Any]) -> dict[str, Any]:
     """Return a view without NET_ADMIN in the capability sets."""
-    status = found["status"]
+    status = view["status"]
     sets = {name: f"\t{int(mask, 16) & ~NET_ADMIN:016x}" for name, mask in status.items() if name.startswith("Cap")}
-    return {**found, "status": {**status, **sets}}
+    return {**view, "status": {**status, **sets}}
 
 
 @pytest.mark.parametrize("setup", [False, True], ids=["plain", "set up"])
@@ -102,12 +102,12 @@ def test_process_is_the_same_with_the_wrapper(running: Network, backend: str, se
 
 def test_inspection_detects_the_setup(running: Network) -> None:
     """Negative control: the inspection shows the changes of the setup, so it would show their loss."""
-    found, plain = inspected(running), inspected(running, setup=False)
-    assert found["prctl"] | {"pdeathsig": 10, "subreaper": 1, "thp": 1, "timerslack": 70_000} == found["prctl"]
-    assert found["timers"] == [True, False, True]
-    assert found["descriptors"]["9"][0] == "/etc/hostname"
+    view, plain = inspected(running), inspected(running, setup=False)
+    assert view["prctl"] | {"pdeathsig": 10, "subreaper": 1, "thp": 1, "timerslack": 70_000} == view["prctl"]
+    assert view["timers"] == [True, False, True]
+    assert view["descriptors"]["9"][0] == "/etc/hostname"
     same = {"argv", "environ", "children", "terminal", "controlling", "namespaces", "mapped"}
-    assert {name for name in found if found[name] == plain[name]} <= same
+    assert {name for name in view if view[name] == plain[name]} <= same
 
 
 def test_inspection_detects_a_careless_wrapper(running: Network) -> None:
@@ -122,7 +122,7 @@ ON_A_TERMINAL = {
     "a job in the foreground": (*INTERACTIVE, '"$@"; true', "bash"),
     "a job in the background": (*INTERACTIVE, 'exec 2> /dev/null; "$@" & wait', "bash"),
 }
-"""How a shell starts a program there, and what it has to say of that goes elsewhere: what follows is the program."""
+"""How a shell starts a program; the shell's own messages go to /dev/null."""
 
 
 def inspected_on(
@@ -132,19 +132,19 @@ def inspected_on(
     reader, theirs = terminal
     start = network.app.inside("setsid", "--ctty", "--wait", *words)
     streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
-    said, found = "", None
+    said, view = "", None
     with subprocess.Popen(start, env=environ, executable="/usr/bin/nsenter", **streams) as app:  # type: ignore[call-overload]  # streams
         try:
-            while found is None:
+            while view is None:
                 assert select.select([reader], [], [], 30)[0], said
                 said += os.read(reader, 65_536).decode()
                 with suppress(ValueError):  # not all of it is there yet
-                    found, _ = json.JSONDecoder().raw_decode(said[said.index('{"argv"') :])
+                    view, _ = json.JSONDecoder().raw_decode(said[said.index('{"argv"') :])
             assert app.wait(timeout=30) == 0
         finally:
             app.kill()
-    del found["status"]["PPid"], found["group"][2]
-    seen: dict[str, Any] = found
+    del view["status"]["PPid"], view["group"][2]
+    seen: dict[str, Any] = view
     return seen
 
 
@@ -161,18 +161,18 @@ def terminal() -> Iterator[tuple[int, int]]:
     os.close(theirs)
 
 
-@pytest.mark.parametrize("way", ON_A_TERMINAL)
-def test_terminal_is_the_same_with_the_wrapper(running: Network, terminal: tuple[int, int], way: str) -> None:
+@pytest.mark.parametrize("start", ON_A_TERMINAL)
+def test_terminal_is_the_same_with_the_wrapper(running: Network, terminal: tuple[int, int], start: str) -> None:
     """On a terminal, the device, its settings, the session and the foreground group are the same."""
     environ = {**SETTINGS, "MOCK_LOG": "quiet", "TERM": "dumb"}
     # env, so that the variable _ of a shell names the same program both times
-    plain, ours = (
-        inspected_on(terminal, running, *ON_A_TERMINAL[way], "/usr/bin/env", *wrapper, *INSPECTOR, environ=environ)
+    plain, wrapped = (
+        inspected_on(terminal, running, *ON_A_TERMINAL[start], "/usr/bin/env", *wrapper, *INSPECTOR, environ=environ)
         for wrapper in ((), (DETOUR,))
     )
-    assert ours == without_net_admin(plain)
+    assert wrapped == without_net_admin(plain)
     controlling = plain["controlling"]
-    assert (controlling["foreground"], controlling["size"]) == (way != "a job in the background", [77, 33])
+    assert (controlling["foreground"], controlling["size"]) == (start != "a job in the background", [77, 33])
 
 
 DISTURBS = """
@@ -186,7 +186,7 @@ if os.fork():
 os.setpgid(0, 0)
 os.execvp(sys.argv[1], sys.argv[1:])
 """
-"""A wrapper that stays, as the parent of an app in a group of its own: the negative control."""
+"""A wrapper that stays as the parent of an app in another process group, the negative control."""
 
 
 def test_inspection_detects_a_changed_terminal(running: Network, terminal: tuple[int, int]) -> None:
@@ -208,7 +208,7 @@ JOB = (
     """signal.signal(signal.SIGCONT, say); os.write(1, b"run" + b"ning")\n"""
     """while True: signal.pause()'\n"""
 ).encode()
-"""What is typed is shown as well: the words in halves tell its output from that."""
+"""The terminal echoes the input, so the input has the words in halves, unlike the output."""
 
 
 def test_terminal_keys_reach_the_app(running: Network) -> None:

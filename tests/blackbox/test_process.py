@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.support.hosts.network import Network
 
 NAIVE = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
-"""What a wrapper in Python comes to without care: the negative control."""
+"""A plain wrapper in Python, the negative control."""
 PREPARED = """
 import ctypes, os, resource, signal, sys
 for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
@@ -29,7 +29,7 @@ for name in sys.argv[1].split():
         signal.signal(int(number), signal.SIG_IGN)
     elif kind == "block":
         signal.pthread_sigmask(signal.SIG_BLOCK, [int(number)])
-    elif kind == "block-raw":  # behind the back of libc, which keeps 32 and 33 to itself
+    elif kind == "block-raw":  # by the kernel, since libc reserves 32 and 33
         mask = ctypes.c_uint64(1 << int(number) - 1)
         rt_sigprocmask = 14 if os.uname().machine == "x86_64" else 135
         ctypes.CDLL(None).syscall(rt_sigprocmask, signal.SIG_BLOCK, ctypes.byref(mask), None, 8)
@@ -42,9 +42,9 @@ resource.setrlimit(resource.RLIMIT_CORE, (0, 4096))
 os.chdir("/usr/share")
 os.execvp(sys.argv[2], sys.argv[2:])
 """
-"""Set a process up in ways that exec keeps, and exec."""
+"""Set attributes that survive exec, and execute the command."""
 LOOK = ("cat", "/proc/self/status", "/proc/self/limits", "/proc/self/stat")
-"""A program that shows its own process, and has no opinion on signal masks as shells have."""
+"""A program that shows its own process; unlike a shell, cat changes no signal mask."""
 VARYING = (
     "Cap",
     "Cpus_",
@@ -61,9 +61,9 @@ VARYING = (
     "nonvoluntary",
     "voluntary",
 )
-"""What differs from one process to the next; and capabilities, which are for tests/netns/test_privileges.py."""
+"""Fields that differ between processes, and capabilities (tests/netns/test_privileges.py)."""
 STAT = {"ppid": 4, "pgrp": 5, "session": 6, "tty": 7, "priority": 18, "nice": 19, "policy": 41}
-"""proc(5), /proc/pid/stat: what status does not tell."""
+"""Fields of /proc/pid/stat (proc(5)) that status does not have."""
 
 
 def look(network: Network, preparation: str, *wrapper: str) -> list[str]:
@@ -100,14 +100,14 @@ def test_only_the_bundle_keeps_an_ignored_sigpipe(running: Network) -> None:
     pip's Python ignores both signals at its start, so their previous action is unknown.
     """
     preparation = f"ignore:{SIGPIPE:d} ignore:{SIGXFSZ:d}"
-    plain, ours = look(running, preparation), look(running, preparation, DETOUR)
+    plain, wrapped = look(running, preparation), look(running, preparation, DETOUR)
     (before,), (after,) = (
-        [int(line.split()[1], 16) for line in lines if line.startswith("SigIgn:")] for lines in (plain, ours)
+        [int(line.split()[1], 16) for line in lines if line.startswith("SigIgn:")] for lines in (plain, wrapped)
     )
     both = 1 << SIGPIPE - 1 | 1 << SIGXFSZ - 1
     assert before & both == both
     assert after == (before if BUNDLED else before & ~both)
-    assert [line for line in ours if "SigIgn" not in line] == [line for line in plain if "SigIgn" not in line]
+    assert [line for line in wrapped if "SigIgn" not in line] == [line for line in plain if "SigIgn" not in line]
 
 
 def test_plain_python_changes_the_process(running: Network) -> None:
@@ -115,7 +115,7 @@ def test_plain_python_changes_the_process(running: Network) -> None:
     naive, plain = look(running, "", sys.executable, "-c", NAIVE), look(running, "")
     ((was, now),) = [(old, new) for old, new in zip(plain, naive, strict=True) if old != new]
     assert was.startswith("SigIgn:")
-    # Whoever runs the tests may have signals ignored by inheritance; these two come on top.
+    # The runner of the tests may ignore other signals, which programs inherit.
     assert int(now.split()[1], 16) ^ int(was.split()[1], 16) == 1 << SIGPIPE - 1 | 1 << SIGXFSZ - 1
 
 
@@ -166,7 +166,7 @@ def test_app_has_exactly_the_inherited_descriptors(running: Network, tmp_path: P
             running.raw(*command, environ=SETTINGS, stdout=out.fileno(), descriptors=(low, high))
             out.seek(0)
             lines = out.read().decode().splitlines()
-        # Numbers 0 and 2 are pipes made anew for each run.
+        # Numbers 0 and 2 are new pipes in each run.
         shown.append(
             {number: file for number, _, file in (line.partition(" ") for line in lines) if number not in "02"}
         )
@@ -203,7 +203,7 @@ def test_standard_streams_stay_blocking(running: Network) -> None:
 
 
 SHOW_OPEN_STREAMS = "open=0; for fd in 0 1 2; do [ -e /proc/$$/fd/$fd ] && open=$((open | 1 << fd)); done; exit $open"
-"""As a bit mask, in the exit status: there may be no stream to say it on."""
+"""Return the open standard streams as a bit mask in the exit status, since there may be no stream."""
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1), (0, 1, 2)])

@@ -33,7 +33,7 @@ def typed(network: Network, *command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("workers", first_quick(["-n0", "-n2"]), ids=["one process", "xdist"])
 def test_pytest_starts_itself_in_a_sandbox(network: Network, workers: str) -> None:
-    """Pytest outside a sandbox starts itself in one, with its options, and returns that run's exit status."""
+    """Outside a sandbox, pytest starts itself in one with its options, and returns that run's exit status."""
     done = typed(network, *PYTEST, FILE, "-k", "plan", workers)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
@@ -59,7 +59,7 @@ def test_pytest_refuses_network_tests_outside_a_sandbox(network: Network) -> Non
 
 
 SLOW_FILES = {"test_sidecar_moves.py": "test_sidecar.py has a mock that moves"}
-"""Files of tests/netns without a quick test, and why that is good enough."""
+"""Files of tests/netns without a quick test, with the reason."""
 
 
 def test_netns_files_have_quick_tests() -> None:

@@ -23,7 +23,7 @@ BUILT = f"{PROJECT}/build/imds-detour"
 INPUTS = ("src", "bundle", "scripts/bundle", "pyproject.toml", "LICENSE")
 HERE = os.path.dirname(os.path.abspath(__file__))
 PLACE = "opt/imds-detour"
-"""Where README puts the bundle in an image."""
+"""The bundle's folder in an image, as in the README."""
 ENTER = """
 mount --bind "$0" "$0"
 cd "$0"
@@ -33,7 +33,7 @@ for file in dev/null etc/resolv.conf etc/hosts; do mount --bind /$file $file; do
 shift
 exec chroot . "$@"
 """
-"""Enter a root as a container engine does: /proc, /dev and the files of the resolver are put into it."""
+"""Enter a root as a container engine does, with /proc, /dev/null and the resolver's files."""
 
 
 def _newest(path: str) -> float:
@@ -52,7 +52,7 @@ def bundle() -> str:
         if not os.path.exists(archive) or os.stat(archive).st_mtime < inputs:
             done = subprocess.run([f"{PROJECT}/scripts/bundle"], capture_output=True, text=True, check=False)
             if done.returncode:
-                pytest.skip(f"the bundle cannot be built here; `make bundle` says: {done.stderr.strip()[-300:]}")
+                pytest.skip(f"the bundle cannot be built; `make bundle` says: {done.stderr.strip()[-300:]}")
     return BUILT
 
 

@@ -26,8 +26,8 @@ STATIC = ("bin/imds-detour", "bin/imds-detourctl")
 
 def files(folder: str) -> dict[str, str]:
     """Return relative and full path of each file of the bundle, links included."""
-    found = (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
-    return {os.path.relpath(path, folder): path for path in sorted(found)}
+    paths = (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
+    return {os.path.relpath(path, folder): path for path in sorted(paths)}
 
 
 @pytest.fixture(scope="module")

@@ -45,9 +45,9 @@ HOSTILE = {
     "TZ": ":{folder}/socket.py",
     "HOME": "{folder}",
 }
-"""Variables that change what a loader, a libc, a Python or an iptables does."""
+"""Variables that affect a loader, a libc, a Python or an iptables."""
 SHADOWS = ("socket", "signal", "encodings/__init__", "imds_detour/__init__", "iptc/__init__", "sitecustomize", "os")
-"""Modules of the app that are called like ours."""
+"""Modules of the app with names of imds-detour's modules."""
 LIBRARIES = ("libc.so.6", "libm.so.6", "libz.so.1", "libffi.so.8", "libxtables.so.12", "libnss_files.so.2")
 
 

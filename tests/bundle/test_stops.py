@@ -27,7 +27,7 @@ STOPS = (
 )
 PID_1 = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
 WAITING = {**SETTINGS, "MOCK_HOSTNAME": MOCK, "MOCK_PORT": "7", "MOCK_LOG": "debug", "MOCK_TIMEOUT": "60"}
-"""Nobody listens at that port: it waits until it is stopped."""
+"""Settings without a mock, so the start waits until it is stopped."""
 INSTALLED = f"{os.path.dirname(sys.executable)}/imds-detour"
 
 
@@ -61,9 +61,9 @@ def wait_for(number: int, reached: Callable[[dict[str, int]], bool]) -> None:
         pass
 
 
-def launched(found: dict[str, int]) -> bool:
+def launched(mask: dict[str, int]) -> bool:
     """Return whether the launcher has started and blocks all stop signals; unshare blocks fewer."""
-    return bool((found["SigBlk"] | found["SigCgt"]) & bit(signal.SIGUSR1))
+    return bool((mask["SigBlk"] | mask["SigCgt"]) & bit(signal.SIGUSR1))
 
 
 def bit(number: int) -> int:
@@ -99,9 +99,9 @@ def test_stop_without_the_launcher_is_lost(running: Network) -> None:
             os.kill(target, signal.SIGTERM)
             early = not masks(target)["SigCgt"] & bit(signal.SIGTERM)
             if not early:
-                continue  # this machine was too slow to be early
+                continue  # the signal came too late
             assert process.stderr is not None
             assert process.stderr.readline(), "it ended"
             assert process.poll() is None
             return
-    pytest.fail("never early enough")
+    pytest.fail("the signal never came early enough")

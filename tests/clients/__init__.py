@@ -1,1 +1,1 @@
-"""Real SDKs behind the installed imds-detour, in closed namespaces, against our mock and others."""
+"""Real SDKs with the installed imds-detour, in closed namespaces, with the development mock and others."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_detour.ctl.main import VERBS
 from tests.docker import engine as engines
 from tests.docker.engine import HOME, ROOT, Container, Engine, Lan, Project
 from tests.docker.images import Images, make_bases, nothing, remove_all
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
     from typing import Any
-
-# Until imds-detourctl has the verb, its tests are not there either.
-collect_ignore = [] if "sidecar" in VERBS else ["test_sidecar.py"]
 
 MOCK = "mock_metadata"
 COMPOSES = ("docker-compose 1.29", "compose 2")
@@ -31,10 +27,10 @@ PLUGIN = f"{HOME}/debian13/usr/libexec/docker/cli-plugins/docker-compose"
 @pytest.fixture(scope="session")
 def engine() -> Engine:
     """Return the reachable engine."""
-    found = engines.find()
-    if found is None:
+    reachable = engines.find()
+    if reachable is None:
         pytest.skip("no Docker engine is reachable: set DOCKER_HOST, or start one for tests by `sudo make engine`")
-    return found
+    return reachable
 
 
 @pytest.fixture(scope="session")
@@ -47,8 +43,8 @@ def images(engine: Engine) -> Images:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Remove the images at the end of the main process."""
-    if not hasattr(session.config, "workerinput") and (found := engines.find()):
-        remove_all(found)
+    if not hasattr(session.config, "workerinput") and (reachable := engines.find()):
+        remove_all(reachable)
 
 
 @pytest.fixture
@@ -121,8 +117,8 @@ class Composer:
 
     def close(self) -> None:
         """Remove all projects."""
-        for each in reversed(self._projects):
-            each.close()
+        for project in reversed(self._projects):
+            project.close()
 
 
 @pytest.fixture

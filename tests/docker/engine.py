@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 HOME = os.getenv("ENGINE_HOME") or f"{ROOT}/.cache/engine"
 """The folder of the engine that `make engine` starts (scripts/engine)."""
-OURS = f"{HOME}/docker.sock"
+TEST_SOCKET = f"{HOME}/docker.sock"
 LABEL = f"imds-detour-test={os.getpid()}"
-"""On every container and network that this run makes."""
+"""The label of all containers and networks of this run."""
 TIMEOUT = 60
-"""Seconds after which a container is taken for hung; the machine may be busy."""
+"""Seconds after which a container counts as hung."""
 
 _numbers = count(1)
 
@@ -64,7 +64,7 @@ def find() -> Engine | None:
     """Return the engine of DOCKER_HOST, else that of `make engine`, else the machine's; None if there is none."""
     if not shutil.which("docker"):
         return None
-    host = os.getenv("DOCKER_HOST") or (f"unix://{OURS}" if os.path.exists(OURS) else "")
+    host = os.getenv("DOCKER_HOST") or (f"unix://{TEST_SOCKET}" if os.path.exists(TEST_SOCKET) else "")
     engine = Engine(host)
     return engine if engine.run("version", check=False).returncode == 0 else None
 
@@ -77,7 +77,7 @@ class Container:
         self.name = name
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command inside, beside the app; it has the container's capabilities, not the app's."""
+        """Run a command in the container, with the container's capabilities and not the app's."""
         return self.engine.run("exec", self.name, *command, check=check)
 
     def reads(self, path: str) -> str:
@@ -90,11 +90,11 @@ class Container:
         return done.stdout + done.stderr
 
     def says(self, text: str, times: int = 1) -> str:
-        """Wait until a text stands in the logs so many times, and return the last line that has it."""
+        """Wait until the logs have a text so many times, and return its last line."""
         for _ in _rounds():
-            found = [line for line in self.logs().splitlines() if text in line]
-            if len(found) >= times:
-                return found[-1]
+            lines = [line for line in self.logs().splitlines() if text in line]
+            if len(lines) >= times:
+                return lines[-1]
         raise AssertionError(f"{self.name} never said {text!r}:\n{self.logs()}")
 
     def inspect(self, template: str) -> Any:  # noqa: ANN401  (whatever the engine knows)

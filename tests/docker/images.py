@@ -8,7 +8,7 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
-from tests.docker.engine import OURS, ROOT
+from tests.docker.engine import ROOT, TEST_SOCKET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PREFIX = "imds-detour-test"
 BASES = ("debian", "busybox", "empty")
-"""What stands for glibc images, for Alpine, and for scratch and distroless ones."""
+"""The base images, instead of glibc images, Alpine, and scratch or distroless images."""
 TARGETS = ("bundle", "ctl", "mock", "debug")
 """Those of docker/Dockerfile."""
 BUILD_SECONDS = 900
@@ -47,10 +47,10 @@ class Images:
             self.moto()
         with open(f"{ROOT}/docker/app.Dockerfile") as file:
             example = file.read()
-        ours = example.replace("--from=imds-detour ", f"--from={self.target('bundle')} ")
-        assert ours != example, "docker/app.Dockerfile copies from the image imds-detour"
+        dockerfile = example.replace("--from=imds-detour ", f"--from={self.target('bundle')} ")
+        assert dockerfile != example, "docker/app.Dockerfile copies from the image imds-detour"
         return self._build(
-            f"app-{base}", "--file", "-", "--build-arg", f"BASE={PREFIX}/{base}", "tests/docker", stdin=ours
+            f"app-{base}", "--file", "-", "--build-arg", f"BASE={PREFIX}/{base}", "tests/docker", stdin=dockerfile
         )
 
     def moto(self) -> str:
@@ -83,7 +83,7 @@ def make_bases(engine: Engine) -> str:
 
 def remove_all(engine: Engine) -> None:
     """Remove all images of these tests, but not from `make engine`'s engine, where they are a cache."""
-    if engine.host == f"unix://{OURS}":
+    if engine.host == f"unix://{TEST_SOCKET}":
         return
     with contextlib.suppress(AssertionError):  # one that another run uses
         names = engine.says("images", "--format", "{{.Repository}}", f"{PREFIX}/*").split()

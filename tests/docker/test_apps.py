@@ -57,9 +57,9 @@ def test_app_loses_only_net_admin(scene: Scene) -> None:
     """Each capability set of the app is that of a container without NET_ADMIN."""
     image = scene.images.app("busybox")
     read = ("grep", "-E", "^(Cap|NoNewPrivs|Seccomp|Sig[A-Z][a-z]|Uid|Gid|Groups)", "/proc/self/status")
-    ours = scene.lan.run(*scene.options(image), *read)
+    wrapped = scene.lan.run(*scene.options(image), *read)
     plain = scene.lan.run("--entrypoint", "", image, *read)
-    assert ours.stdout == plain.stdout, ours.stderr
+    assert wrapped.stdout == plain.stdout, wrapped.stderr
     granted = scene.lan.run("--cap-add", "NET_ADMIN", "--entrypoint", "", image, *read)
     assert granted.stdout != plain.stdout
 
@@ -79,9 +79,9 @@ def test_environment_and_folder_are_the_images(scene: Scene, base: str) -> None:
     image = scene.images.app(base)
     look = ("sh", "-c", "tr '\\0' '\\n' </proc/self/environ | sort; pwd; umask; ls -l /proc/self/fd | wc -l")
     common = ("--env", "MOCK_HOSTNAME=mock_metadata:1338", "--hostname", "app", "--env", "LD_LIBRARY_PATH=/nowhere")
-    ours = scene.lan.run(*common, "--cap-add", "NET_ADMIN", image, *look)
+    wrapped = scene.lan.run(*common, "--cap-add", "NET_ADMIN", image, *look)
     plain = scene.lan.run(*common, "--entrypoint", "", image, *look)
-    assert ours.stdout == plain.stdout, ours.stderr
+    assert wrapped.stdout == plain.stdout, wrapped.stderr
 
 
 def test_arguments_and_exit_status_are_kept(scene: Scene) -> None:
@@ -96,6 +96,6 @@ def test_arguments_and_exit_status_are_kept(scene: Scene) -> None:
 def test_image_adds_only_the_folder(scene: Scene) -> None:
     """The example's image adds only /opt/imds-detour to its base."""
     listing = "find / -xdev -type f ! -path '/opt/*' ! -path '/proc/*' ! -path '/sys/*' ! -path '/etc/*'"
-    ours = scene.lan.run("--entrypoint", "", scene.images.app("busybox"), "sh", "-c", listing)
+    wrapped = scene.lan.run("--entrypoint", "", scene.images.app("busybox"), "sh", "-c", listing)
     base = scene.lan.run(f"{PREFIX}/busybox", "sh", "-c", listing)
-    assert ours.stdout == base.stdout
+    assert wrapped.stdout == base.stdout

@@ -38,7 +38,7 @@ def machine() -> list[str]:
     """Return the machine's firewall, interfaces, routes and sysctls, without counters."""
     shown = [subprocess.run(command, capture_output=True, text=True, check=False).stdout for command in COMMANDS]
     assert all(shown[3:]), "the machine can be looked at"
-    return [COUNTERS.sub("", each) for each in shown]
+    return [COUNTERS.sub("", text) for text in shown]
 
 
 def leftovers(home: str) -> list[str]:
@@ -54,7 +54,7 @@ def leftovers(home: str) -> list[str]:
 @pytest.fixture
 def home(engine: Engine, tmp_path: Path) -> Iterator[str]:
     """Yield the folder of a second engine with the first one's programs, and stop it at the end."""
-    del engine  # one must be reachable: a machine on which nobody asked for an engine is given none
+    del engine  # start a second engine only where a first one is wanted
     if os.getuid():
         pytest.skip("only root can start an engine")
     os.symlink(f"{HOME}/debian13", tmp_path / "debian13")

@@ -20,7 +20,7 @@ COMPOSE_FILES = sorted([*glob.glob(f"{ROOT}/docker/compose*.yaml"), f"{ROOT}/com
 
 @pytest.mark.parametrize("file", DOCKERFILES, ids=os.path.basename)
 def test_dockerfile_passes_hadolint(file: str) -> None:
-    """Hadolint accepts each Dockerfile at its strictest level."""
+    """Each Dockerfile passes hadolint at its strictest level."""
     hadolint = shutil.which("hadolint", path=f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
     assert hadolint, "the extra `dev` brings it: make setup"
     done = subprocess.run([hadolint, "--failure-threshold", "style", file], capture_output=True, text=True, check=False)

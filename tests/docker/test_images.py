@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.docker.engine import Engine, Lan
     from tests.docker.images import Images
 
-OURS = ("bundle", "ctl", "mock")
+PUBLISHED = ("bundle", "ctl", "mock")
 
 
 def config(engine: Engine, image: str) -> dict[str, Any]:
@@ -37,16 +37,16 @@ def files(engine: Engine, lan: Lan, image: str, folder: Path) -> list[str]:
     return [name for name in names if name not in docker]
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_images_hold_only_the_folder(engine: Engine, images: Images, lan: Lan, tmp_path: Path, name: str) -> None:
     """The images have only /opt/imds-detour: no shell, package manager, compiler or pip."""
-    found = files(engine, lan, images.target(name), tmp_path)
-    assert "opt/imds-detour/bin/imds-detour" in found
-    assert [path for path in found if not path.startswith("opt/imds-detour/")] == []
-    assert [path for path in found if "/pip/" in path or "setuptools" in path] == []
+    paths = files(engine, lan, images.target(name), tmp_path)
+    assert "opt/imds-detour/bin/imds-detour" in paths
+    assert [path for path in paths if not path.startswith("opt/imds-detour/")] == []
+    assert [path for path in paths if "/pip/" in path or "setuptools" in path] == []
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_images_have_oci_labels(engine: Engine, images: Images, name: str) -> None:
     """The images have OCI labels, each with its own title."""
     labels = config(engine, images.target(name))["Labels"]

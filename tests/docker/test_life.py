@@ -18,7 +18,7 @@ GET = fetch("busybox", ID_URL)
 def test_stop_while_waiting_ends_at_once(scene: Scene) -> None:
     """`docker stop` during the wait ends within half a second with status 143, also as PID 1."""
     seconds: list[float] = []
-    while len(seconds) < 3 and not any(each < 0.5 for each in seconds):  # a busy machine may miss it once
+    while len(seconds) < 3 and not any(value < 0.5 for value in seconds):  # a busy machine may miss it once
         waiting = scene.lan.start(
             *("--env", "MOCK_HOSTNAME=nobody", "--env", "MOCK_TIMEOUT=0", "--cap-add", "NET_ADMIN"),
             *(scene.images.app("busybox"), "sleep", "3600"),

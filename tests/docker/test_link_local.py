@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.docker.engine import OURS
+from tests.docker.engine import TEST_SOCKET
 from tests.docker.images import fetch
 from tests.support.hosts.network import ID_URL, INSTANCE, METADATA
 
@@ -22,7 +22,7 @@ GET = fetch("debian", ID_URL)
 @pytest.fixture(autouse=True)
 def _own_engine(engine: Engine) -> None:
     """Skip unless the engine is the tests' own, since the network takes the range from the engine's host."""
-    if engine.host != f"unix://{OURS}":
+    if engine.host != f"unix://{TEST_SOCKET}":
         pytest.skip("these take 169.254.169.0/24 away from the engine's host: for the engine of `make engine` only")
 
 

@@ -103,20 +103,20 @@ def test_stdin_reaches_the_app(scene: Scene) -> None:
 def test_app_has_a_controlling_terminal(scene: Scene) -> None:
     """With `docker run -it` the app has a controlling terminal and job control."""
     image = scene.images.app("busybox")
-    ours, theirs = pty.openpty()
+    own, other = pty.openpty()
     command = scene.lan.command(
         "-it", *scene.options(image), "sh", "-c", "tty; echo in the foreground >/dev/tty; read line; echo got $line"
     )
-    process = subprocess.Popen(command, env=scene.lan.engine.environ(), stdin=theirs, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    os.write(ours, b"a line\n")
+    process = subprocess.Popen(command, env=scene.lan.engine.environ(), stdin=other, stdout=other, stderr=other)
+    os.close(other)
+    os.write(own, b"a line\n")
     said = b""
     while True:
         try:
-            said += os.read(ours, 4096)
+            said += os.read(own, 4096)
         except OSError:  # EIO: the other side is closed
             break
-    os.close(ours)
+    os.close(own)
     assert process.wait() == 0, said
     assert b"/dev/pts/0" in said
     assert b"in the foreground" in said

@@ -72,7 +72,7 @@ def test_the_sidecar_follows_a_mock_that_moves(composer: Composer, images: Image
     app, before = project.container("app"), project.container("mock_metadata").address()
     started = app.inspect(".State.StartedAt")
     project.engine.run("rm", "--force", project.container("mock_metadata").name)
-    # Somebody else takes the address that it had.
+    # Another container takes its address.
     project.engine.run(
         "run", "--detach", "--rm", "--pull", "never", "--name", f"{project.name}-other",
         "--network", f"{project.name}_default", APP, "sleep", "600",

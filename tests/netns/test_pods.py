@@ -40,7 +40,7 @@ def running(cluster: Cluster) -> Cluster:
 
 def pod() -> Manifest:
     """Return the spec of the example's pod with the init container."""
-    deployment = kubernetes.one(kubernetes.render("example/init"), "Deployment", "app")
+    deployment = kubernetes.find_manifest(kubernetes.render("example/init"), "Deployment", "app")
     spec: Manifest = kubernetes.pod_of(deployment)["spec"]
     return spec
 
@@ -55,7 +55,7 @@ class Sidecar:
 
     def __init__(self, cluster: Cluster) -> None:
         """Start the container."""
-        deployment = kubernetes.one(kubernetes.render("example/sidecar"), "Deployment", "app")
+        deployment = kubernetes.find_manifest(kubernetes.render("example/sidecar"), "Deployment", "app")
         spec = kubernetes.pod_of(deployment)["spec"]
         self._cluster, self._shared = cluster, spec["securityContext"]
         self._container: Manifest = spec["initContainers"][0]

@@ -1,4 +1,4 @@
-"""What the layers share: hosts, servers, clients, judges and faults."""
+"""Code that several layers of tests share: hosts, servers, clients, judges and faults."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Marks for parameters: a quick run of everything has some of a test's cases, a full run all."""
+"""Marks for parameters: a quick run has the first cases of a test, a full run has all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def first_quick(cases: Iterable[Any], quick: int = 1) -> list[Any]:
-    """Return parameters for parametrize() of which the first ``quick`` ones run by default; the others are slow."""
+    """Return parameters of which only the first ``quick`` ones are not marked slow."""
     return [case if number < quick else _slow(case) for number, case in enumerate(cases)]
 
 

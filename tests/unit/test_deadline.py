@@ -81,10 +81,10 @@ def test_attempts_in_a_minute_are_bounded() -> None:
 
 def test_pauses_of_two_waiters_differ() -> None:
     """Two waiters that start together have different pauses."""
-    one, other = Clock(), Clock()
-    for clock in (one, other):
+    first, second = Clock(), Clock()
+    for clock in (first, second):
         until_ready(Attempts(clock, succeed_at=20), Deadline(inf, clock), sleep=clock.sleep)
-    assert one.pauses != other.pauses
+    assert first.pauses != second.pauses
 
 
 def test_attempt_time_counts_as_pause() -> None:

@@ -119,8 +119,8 @@ def test_example_compose_file_equals_the_readmes() -> None:
 
 def test_both_diagrams_differ_only_in_text() -> None:
     """The English and the Spanish diagram differ only in their text."""
-    one, other = (re.sub(r">[^<>{}]+<", "><", read(f"docs/detour{tongue}.svg")) for tongue in ("", ".es"))
-    assert one == other
+    english, spanish = (re.sub(r">[^<>{}]+<", "><", read(f"docs/detour{tongue}.svg")) for tongue in ("", ".es"))
+    assert english == spanish
 
 
 def shape(text: str) -> dict[str, object]:
@@ -137,22 +137,24 @@ def shape(text: str) -> dict[str, object]:
 
 def test_both_readmes_have_the_same_structure() -> None:
     """Both READMEs have the same headings, tables, code blocks and bullets. The control lacks the last heading."""
-    one, other = (read(readme) for readme in READMES)
-    assert shape(one) == shape(other)
-    assert shape(one.rpartition("\n## ")[0]) != shape(other)
+    english, spanish = (read(readme) for readme in READMES)
+    assert shape(english) == shape(spanish)
+    assert shape(english.rpartition("\n## ")[0]) != shape(spanish)
 
 
 def test_both_readmes_have_the_same_code_and_names() -> None:
     """Both READMEs have the same pictures, Compose file, Dockerfile lines, rules and settings."""
-    one, other = (read(readme) for readme in READMES)
+    english, spanish = (read(readme) for readme in READMES)
     for language in ("yaml", "dockerfile", "text"):
         kept = [[re.sub(r"\s+#.*", "", code) for code in blocks(readme, language)] for readme in READMES]
         assert kept[0] == kept[1]
-    pictures = [re.findall(r"\(docs/(\w+)(?:\.es)?\.svg\)", text) for text in (one, other)]
+    pictures = [re.findall(r"\(docs/(\w+)(?:\.es)?\.svg\)", text) for text in (english, spanish)]
     assert pictures[0] == pictures[1]
-    rows = [re.findall(r"^\| (`MOCK_\w+`) \|", text, re.MULTILINE) for text in (one, other)]
+    rows = [re.findall(r"^\| (`MOCK_\w+`) \|", text, re.MULTILINE) for text in (english, spanish)]
     assert rows[0] == rows[1] == [f"`{variable.name}`" for variable in VARIABLES]
-    statuses = [re.findall(r"^\| (\d+(?:\+n)?)(?:, \d+ \w+ \d+)? \|", text, re.MULTILINE) for text in (one, other)]
+    statuses = [
+        re.findall(r"^\| (\d+(?:\+n)?)(?:, \d+ \w+ \d+)? \|", text, re.MULTILINE) for text in (english, spanish)
+    ]
     assert statuses[0] == statuses[1] == ["125", "126", "127", "128+n", "1"]
 
 
@@ -165,19 +167,19 @@ def test_picture_is_well_formed_and_self_contained(picture: str) -> None:
 
 
 DOCKERFILES = sorted(glob.glob(f"{ROOT}/examples/*/Dockerfile"))
-EACH = pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: os.path.basename(os.path.dirname(file)))
+ALL_DOCKERFILES = pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: os.path.basename(os.path.dirname(file)))
 
 
-@EACH
+@ALL_DOCKERFILES
 def test_example_dockerfile_passes_hadolint(file: str) -> None:
-    """Hadolint accepts each example's Dockerfile at its strictest level."""
+    """Each example's Dockerfile passes hadolint at its strictest level."""
     hadolint = shutil.which("hadolint", path=f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
     assert hadolint, "the extra `dev` brings it: scripts/setup test"
     done = subprocess.run([hadolint, "--failure-threshold", "style", file], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
 
-@EACH
+@ALL_DOCKERFILES
 def test_example_dockerfile_ends_with_copy_entrypoint_and_cmd(file: str) -> None:
     """The last stage has the COPY line, the ENTRYPOINT, and a CMD, since ENTRYPOINT discards the base image's."""
     with open(file) as text:

@@ -30,11 +30,7 @@ def test_complete_rules_have_no_faults(layout: Layout, reject: bool) -> None:
     summary = summarize("x", layout, tuple(installed(layout, reject=reject)))
     assert [(used.redirect, used.connections) for used in summary.redirects] == [(TO_AWS, 1), (TO_ECS, 1)]
     assert [(guarded.address, guarded.drops) for guarded in summary.guarded] == [(AWS, not reject), (ECS, not reject)]
-<<<<<<< .merge_file_lBbtyH
-    # In legacy iptables the jump counts refused packets. In nftables both rules of the address count them.
-=======
     # Of legacy iptables the jump counts, which every refused packet takes; of nftables the rules of the address.
->>>>>>> .merge_file_UcFRLh
     assert {guarded.refused for guarded in summary.guarded} == {2 if layout is NFT and reject else 1}
     assert summary.faults == ()
 
@@ -42,19 +38,11 @@ def test_complete_rules_have_no_faults(layout: Layout, reject: bool) -> None:
 @LAYOUTS
 def test_missing_rule_is_reported(layout: Layout) -> None:
     """Without any one of the rules there is a fault, or a redirect or guard is missing from the summary."""
-<<<<<<< .merge_file_lBbtyH
-    complete = installed(layout)
-    for position, missing in enumerate(complete):
-        summary = summarize("x", layout, tuple(complete[:position] + complete[position + 1 :]))
-        said = len(summary.redirects) + len(summary.guarded)
-        assert summary.faults or said < 4, missing
-=======
     whole = installed(layout)
     for position, removed in enumerate(whole):
         summary = summarize("x", layout, tuple(whole[:position] + whole[position + 1 :]))
         reported = len(summary.redirects) + len(summary.guarded)
         assert summary.faults or reported < 4, removed
->>>>>>> .merge_file_UcFRLh
 
 
 @LAYOUTS

@@ -12,7 +12,7 @@ import yaml
 
 from imds_detour.config.variables import BY_NAME
 from tests.support.judges import kubernetes
-from tests.support.judges.kubernetes import DEPLOY, VERSIONS, complaints, name_of, one, pod_of, render
+from tests.support.judges.kubernetes import DEPLOY, VERSIONS, complaints, find_manifest, name_of, pod_of, render
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,36 +32,38 @@ BASELINE_CAPABILITIES = {
     *("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP"),
     *("SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"),
 }
-"""What the Pod Security level "baseline" lets a container add (Kubernetes, "Pod Security Standards")."""
+"""The capabilities that the Pod Security level "baseline" allows (Kubernetes, "Pod Security Standards")."""
 
 
 def violations(pod: Manifest) -> dict[str, set[str]]:
     """Return the violations of each Pod Security level, for the controls that can concern imds-detour."""
-    found: dict[str, set[str]] = {"baseline": set(), "restricted": set()}
+    levels: dict[str, set[str]] = {"baseline": set(), "restricted": set()}
     spec, shared = pod["spec"], pod["spec"].get("securityContext", {})
-    found["baseline"] |= {field for field in ("hostNetwork", "hostPID", "hostIPC") if spec.get(field)}
+    levels["baseline"] |= {field for field in ("hostNetwork", "hostPID", "hostIPC") if spec.get(field)}
     for container in (*spec.get("initContainers", ()), *spec["containers"]):
         name, own = container["name"], {**shared, **container.get("securityContext", {})}
         capabilities = own.get("capabilities", {})
         added = set(capabilities.get("add", ()))
         if own.get("privileged"):
-            found["baseline"].add(f"{name}: privileged")
-        found["baseline"] |= {f"{name}: adds {capability}" for capability in added - BASELINE_CAPABILITIES}
-        found["restricted"] |= {f"{name}: adds {capability}" for capability in added - {"NET_BIND_SERVICE"}}
+            levels["baseline"].add(f"{name}: privileged")
+        levels["baseline"] |= {f"{name}: adds {capability}" for capability in added - BASELINE_CAPABILITIES}
+        levels["restricted"] |= {f"{name}: adds {capability}" for capability in added - {"NET_BIND_SERVICE"}}
         if "ALL" not in capabilities.get("drop", ()):
-            found["restricted"].add(f"{name}: does not drop ALL")
+            levels["restricted"].add(f"{name}: does not drop ALL")
         if own.get("allowPrivilegeEscalation", True):
-            found["restricted"].add(f"{name}: allowPrivilegeEscalation")
+            levels["restricted"].add(f"{name}: allowPrivilegeEscalation")
         if not own.get("runAsNonRoot") or own.get("runAsUser") == 0:
-            found["restricted"].add(f"{name}: runs as root")
+            levels["restricted"].add(f"{name}: runs as root")
         if own.get("seccompProfile", {}).get("type") not in ("RuntimeDefault", "Localhost"):
-            found["restricted"].add(f"{name}: no seccompProfile")
-    return found
+            levels["restricted"].add(f"{name}: no seccompProfile")
+    return levels
 
 
 def detour_container(folder: str) -> Manifest:
     """Return the imds-detour container of the example's app."""
-    container: Manifest = pod_of(one(render(f"example/{folder}"), "Deployment", "app"))["spec"]["initContainers"][0]
+    container: Manifest = pod_of(find_manifest(render(f"example/{folder}"), "Deployment", "app"))["spec"][
+        "initContainers"
+    ][0]
     return container
 
 
@@ -75,17 +77,17 @@ def test_every_kustomization_is_tested() -> None:
 @pytest.mark.parametrize("folder", SINCE)
 def test_manifests_are_valid_for_each_kubernetes_version(folder: str, version: tuple[int, ...]) -> None:
     """The official schema of each version accepts the manifests, unless the version lacks their API."""
-    found = {f"{each['kind']}: {what}" for each in render(folder) if (what := complaints(each, version))}
+    objections = {f"{item['kind']}: {objection}" for item in render(folder) if (objection := complaints(item, version))}
     if version >= SINCE[folder]:
-        assert found == set()
+        assert objections == set()
     else:
-        assert all("find schema for kind MutatingAdmissionPolicy" in each for each in found)
-        assert found
+        assert all("find schema for kind MutatingAdmissionPolicy" in objection for objection in objections)
+        assert objections
 
 
 def test_invalid_manifests_are_refused(tmp_path: Path) -> None:
     """Negative control: a misspelt field, a wrong type and a missing patch file are refused."""
-    deployment = one(render("example/sidecar"), "Deployment", "app")
+    deployment = find_manifest(render("example/sidecar"), "Deployment", "app")
     text = json.dumps(deployment)
     for right, wrong in (("startupProbe", "startUpProbe"), ('"periodSeconds": 1', '"periodSeconds": "1s"')):
         assert right in text
@@ -99,7 +101,7 @@ def test_invalid_manifests_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", COMPONENTS)
 def test_component_adds_only_the_first_init_container(folder: str, tmp_path: Path) -> None:
     """A component adds the first init container to each kind of workload, and changes no mock."""
-    app = one(render("example/app"), "Deployment", "app")
+    app = find_manifest(render("example/app"), "Deployment", "app")
     app["spec"]["template"]["spec"]["initContainers"] = [{"name": "migrate", "image": "migrate:1"}]
     job = {**app, "apiVersion": "batch/v1", "kind": "Job", "spec": {"template": app["spec"]["template"]}}
     (tmp_path / "work.yaml").write_text(yaml.safe_dump_all([app, {**app, "kind": "StatefulSet"}, job]))
@@ -109,13 +111,13 @@ def test_component_adds_only_the_first_init_container(folder: str, tmp_path: Pat
     (tmp_path / "kustomization.yaml").write_text(json.dumps({**paths, **components}))
     rendered = render(str(tmp_path))
     for kind in ("Deployment", "StatefulSet", "Job"):
-        pod = one(rendered, kind, "app")["spec"]["template"]
+        pod = find_manifest(rendered, kind, "app")["spec"]["template"]
         first, second = pod["spec"]["initContainers"]
         assert (first["name"], second) == ("imds-detour", {"name": "migrate", "image": "migrate:1"})
         pod["spec"]["initContainers"] = [second]
         assert pod == app["spec"]["template"]
-    mock = one(rendered, "Deployment", "mock-metadata")
-    assert mock == one(render("mock"), "Deployment", "mock-metadata")
+    mock = find_manifest(rendered, "Deployment", "mock-metadata")
+    assert mock == find_manifest(render("mock"), "Deployment", "mock-metadata")
 
 
 def test_sidecar_and_init_container_differ_only_in_role() -> None:
@@ -131,7 +133,7 @@ def test_sidecar_and_init_container_differ_only_in_role() -> None:
 @pytest.mark.parametrize("folder", COMPONENTS)
 def test_container_has_least_privilege(folder: str) -> None:
     """The container adds NET_ADMIN to "baseline", and NET_ADMIN and root to "restricted"."""
-    pod = pod_of(one(render(f"example/{folder}"), "Deployment", "app"))
+    pod = pod_of(find_manifest(render(f"example/{folder}"), "Deployment", "app"))
     assert violations(pod) == {
         "baseline": {"imds-detour: adds NET_ADMIN"},
         "restricted": {"imds-detour: adds NET_ADMIN", "imds-detour: runs as root"},
@@ -145,7 +147,10 @@ def test_container_has_least_privilege(folder: str) -> None:
 @pytest.mark.parametrize(("folder", "name"), [("example/app", "app"), ("mock", "mock-metadata")])
 def test_app_and_mock_pass_the_restricted_level(folder: str, name: str) -> None:
     """The pods of the app and the mock without imds-detour pass the "restricted" level."""
-    assert violations(pod_of(one(render(folder), "Deployment", name))) == {"baseline": set(), "restricted": set()}
+    assert violations(pod_of(find_manifest(render(folder), "Deployment", name))) == {
+        "baseline": set(),
+        "restricted": set(),
+    }
 
 
 def test_namespaces_admit_their_pods() -> None:
@@ -157,18 +162,18 @@ def test_namespaces_admit_their_pods() -> None:
         ("example/sidecar", "imds-detour-example", "privileged"),
         ("admission", "imds-detour", "restricted"),
     ):
-        labels = one(render(folder), "Namespace", name)["metadata"]["labels"]
+        labels = find_manifest(render(folder), "Namespace", name)["metadata"]["labels"]
         assert labels["pod-security.kubernetes.io/enforce"] == level
 
 
 @pytest.mark.parametrize("folder", COMPONENTS)
 def test_settings_point_to_the_mocks_service(folder: str) -> None:
     """Each variable is a setting. Host and port are those of the Service, which selects the mock's port."""
-    settings = {each["name"]: each["value"] for each in detour_container(folder)["env"]}
+    settings = {item["name"]: item["value"] for item in detour_container(folder)["env"]}
     assert set(settings) <= set(BY_NAME)
-    service = one(render("mock"), "Service", settings["MOCK_HOSTNAME"])
+    service = find_manifest(render("mock"), "Service", settings["MOCK_HOSTNAME"])
     (port,) = service["spec"]["ports"]
-    pod = pod_of(one(render("mock"), "Deployment", "mock-metadata"))
+    pod = pod_of(find_manifest(render("mock"), "Deployment", "mock-metadata"))
     assert str(port["port"]) == settings["MOCK_PORT"]
     assert {"name": port["targetPort"], "containerPort": 1338} in pod["spec"]["containers"][0]["ports"]
     assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
@@ -180,7 +185,7 @@ def test_images_setting_replaces_only_the_detour_image(folder: str, tmp_path: Pa
     base = os.path.relpath(f"{DEPLOY}/example/{folder}", tmp_path)
     images = [{"name": "imds-detour-ctl", "newName": "registry.example/tools/imds-detour", "newTag": "1.2.3"}]
     (tmp_path / "kustomization.yaml").write_text(json.dumps({"resources": [base], "images": images}))
-    pod = pod_of(one(render(str(tmp_path)), "Deployment", "app"))["spec"]
+    pod = pod_of(find_manifest(render(str(tmp_path)), "Deployment", "app"))["spec"]
     assert pod["initContainers"][0]["image"] == "registry.example/tools/imds-detour:1.2.3"
     assert pod["containers"][0]["image"].startswith("public.ecr.aws/docker/library/busybox:")
 
@@ -190,17 +195,17 @@ def path_of(image: str) -> str:
     target = image.partition(":")[0].removeprefix("imds-detour").removeprefix("-") or "bundle"
     with open(f"{kubernetes.ROOT}/docker/Dockerfile") as file:
         stages = re.split(r"^FROM ", file.read(), flags=re.MULTILINE)
-    (stage,) = (each for each in stages if each.splitlines()[0].endswith(f" AS {target}"))
+    (stage,) = (text for text in stages if text.splitlines()[0].endswith(f" AS {target}"))
     return "".join(re.findall(r"^ENV PATH=(.*)$", stage, re.MULTILINE))
 
 
-@pytest.mark.parametrize("way", [*COMPONENTS, "admission"])
-def test_manifest_image_has_imds_detourctl_on_path(way: str) -> None:
+@pytest.mark.parametrize("kind", [*COMPONENTS, "admission"])
+def test_manifest_image_has_imds_detourctl_on_path(kind: str) -> None:
     """The manifests' image has imds-detourctl on PATH, unlike the image to copy from."""
-    if way == "admission":
-        image = one(render("admission"), "ConfigMap", "imds-detour")["data"]["image"]
+    if kind == "admission":
+        image = find_manifest(render("admission"), "ConfigMap", "imds-detour")["data"]["image"]
     else:
-        image = detour_container(way)["image"]
-        assert detour_container(way)["command"][0] == "imds-detourctl"
+        image = detour_container(kind)["image"]
+        assert detour_container(kind)["command"][0] == "imds-detourctl"
     assert path_of(image) == "/opt/imds-detour/bin"
     assert path_of("imds-detour") == ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celpy.evaluation import CELEvalError
 
-from tests.support.judges.kubernetes import VERSIONS, Policy, complaints, name_of, one, pod_of, render
+from tests.support.judges.kubernetes import VERSIONS, Policy, complaints, find_manifest, name_of, pod_of, render
 
 if TYPE_CHECKING:
     from tests.support.judges.kubernetes import Manifest
@@ -25,15 +25,15 @@ def namespace(role: str | None) -> Manifest:
 
 def app() -> Manifest:
     """Return the pod of the example's app."""
-    return pod_of(one(render("example/app"), "Deployment", "app"))
+    return pod_of(find_manifest(render("example/app"), "Deployment", "app"))
 
 
 def policy(**data: str) -> Policy:
     """Return the policy with its ConfigMap, to which ``data`` is added."""
     rendered = render("admission")
-    params = copy.deepcopy(one(rendered, "ConfigMap", "imds-detour"))
+    params = copy.deepcopy(find_manifest(rendered, "ConfigMap", "imds-detour"))
     params["data"].update(data)
-    return Policy(one(rendered, "MutatingAdmissionPolicy", "imds-detour"), params)
+    return Policy(find_manifest(rendered, "MutatingAdmissionPolicy", "imds-detour"), params)
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -42,7 +42,7 @@ def test_policy_and_component_add_the_same_container(role: str) -> None:
 
     Only the mock's name is longer, because it is in another namespace.
     """
-    expected = pod_of(one(render(f"example/{role}"), "Deployment", "app"))["spec"]
+    expected = pod_of(find_manifest(render(f"example/{role}"), "Deployment", "app"))["spec"]
     expected["initContainers"][0]["env"][0]["value"] = "mock-metadata.imds-detour.svc.cluster.local."
     before = app()
     after = policy().mutate(before, namespace(role))
@@ -62,7 +62,7 @@ def test_policy_adds_the_first_init_container() -> None:
     pod = app()
     pod["spec"]["initContainers"] = [{"name": name, "image": name} for name in ("migrate", "warm-up")]
     after = policy().mutate(pod, namespace("init"))["spec"]["initContainers"]
-    assert [each["name"] for each in after] == ["imds-detour", "migrate", "warm-up"]
+    assert [item["name"] for item in after] == ["imds-detour", "migrate", "warm-up"]
 
 
 def test_policy_changes_a_pod_once() -> None:
@@ -91,7 +91,7 @@ def test_pod_label_overrides_the_namespace_label() -> None:
 def test_config_map_settings_reach_the_container() -> None:
     """The entries of the ConfigMap that begin with MOCK_ reach the container, and no others."""
     made = policy(MOCK_TIMEOUT="60", MOCK_LOG="json", note="ours").mutate(app(), namespace("init"))
-    environ = {each["name"]: each["value"] for each in made["spec"]["initContainers"][0]["env"]}
+    environ = {item["name"]: item["value"] for item in made["spec"]["initContainers"][0]["env"]}
     assert {name: environ[name] for name in ("MOCK_TIMEOUT", "MOCK_LOG")} == {"MOCK_TIMEOUT": "60", "MOCK_LOG": "json"}
     assert set(environ) == {"MOCK_HOSTNAME", "MOCK_PORT", "MOCK_TIMEOUT", "MOCK_LOG"}
 
@@ -100,8 +100,8 @@ def test_missing_image_refuses_the_pod() -> None:
     """Without an image in the ConfigMap the expression fails, and failurePolicy Fail refuses the pod."""
     rendered = render("admission")
     manifest, params = (
-        one(rendered, "MutatingAdmissionPolicy", "imds-detour"),
-        one(rendered, "ConfigMap", "imds-detour"),
+        find_manifest(rendered, "MutatingAdmissionPolicy", "imds-detour"),
+        find_manifest(rendered, "ConfigMap", "imds-detour"),
     )
     del params["data"]["image"]
     with pytest.raises(CELEvalError):
@@ -116,7 +116,7 @@ def selects(selector: Manifest | None, labels: dict[str, str]) -> bool:
         "DoesNotExist": lambda key, _values: key not in labels,
     }
     expressions = (selector or {}).get("matchExpressions", ())
-    return all(checks[each["operator"]](each["key"], each.get("values")) for each in expressions)
+    return all(checks[item["operator"]](item["key"], item.get("values")) for item in expressions)
 
 
 @pytest.mark.parametrize(
@@ -124,11 +124,11 @@ def selects(selector: Manifest | None, labels: dict[str, str]) -> bool:
 )
 def test_pod_matches_at_most_one_binding(of_pod: str | None, of_namespace: str | None) -> None:
     """The pod's label decides, else the namespace's. A value other than a role matches no binding."""
-    bindings = [each for each in render("admission") if each["kind"] == "MutatingAdmissionPolicyBinding"]
+    bindings = [item for item in render("admission") if item["kind"] == "MutatingAdmissionPolicyBinding"]
     matching = [
-        each["metadata"]["name"]
-        for each in bindings
-        for rules in [each["spec"]["matchResources"]]
+        item["metadata"]["name"]
+        for item in bindings
+        for rules in [item["spec"]["matchResources"]]
         if selects(rules.get("namespaceSelector"), {LABEL: of_namespace} if of_namespace else {})
         and selects(rules.get("objectSelector"), {LABEL: of_pod} if of_pod else {})
     ]
@@ -137,18 +137,18 @@ def test_pod_matches_at_most_one_binding(of_pod: str | None, of_namespace: str |
 
 def test_policy_ignores_the_mock() -> None:
     """No binding matches the mock, also in a labelled namespace: it would wait for itself."""
-    pod = pod_of(one(render("mock"), "Deployment", "mock-metadata"))
-    bindings = [each for each in render("admission") if each["kind"] == "MutatingAdmissionPolicyBinding"]
+    pod = pod_of(find_manifest(render("mock"), "Deployment", "mock-metadata"))
+    bindings = [item for item in render("admission") if item["kind"] == "MutatingAdmissionPolicyBinding"]
     assert not any(
-        selects(each["spec"]["matchResources"]["objectSelector"], pod["metadata"]["labels"]) for each in bindings
+        selects(item["spec"]["matchResources"]["objectSelector"], pod["metadata"]["labels"]) for item in bindings
     )
 
 
 def test_bindings_refer_to_policy_and_config_map() -> None:
     """Each binding refers to the policy and the ConfigMap, and denies pods without the ConfigMap."""
     rendered = render("admission")
-    for binding in (each for each in rendered if each["kind"] == "MutatingAdmissionPolicyBinding"):
-        assert one(rendered, "MutatingAdmissionPolicy", binding["spec"]["policyName"])
+    for binding in (item for item in rendered if item["kind"] == "MutatingAdmissionPolicyBinding"):
+        assert find_manifest(rendered, "MutatingAdmissionPolicy", binding["spec"]["policyName"])
         where = binding["spec"]["paramRef"]
-        assert one(rendered, "ConfigMap", where["name"])["metadata"]["namespace"] == where["namespace"]
+        assert find_manifest(rendered, "ConfigMap", where["name"])["metadata"]["namespace"] == where["namespace"]
         assert where["parameterNotFoundAction"] == "Deny"

@@ -54,8 +54,8 @@ def test_nftables_rules_survive_a_round_trip(wanted: list[Redirect], reject: boo
 def test_nftables_decoder_accepts_any_bytes(data: bytes) -> None:
     """Any expression bytes that the kernel lists decode to a rule or to None."""
     chain = attribute(codec.RULE_CHAIN, NFT.redirect.encode() + b"\0")
-    found = codec.decode(chain + attribute(codec.RULE_EXPRESSIONS, data), TABLES)
-    assert found.rule is None or codec.encode(found.rule)
+    decoded = codec.decode(chain + attribute(codec.RULE_EXPRESSIONS, data), TABLES)
+    assert decoded.rule is None or codec.encode(decoded.rule)
 
 
 @given(REDIRECTS)
@@ -63,8 +63,8 @@ def test_both_layouts_translate_and_guard_the_same(wanted: list[Redirect]) -> No
     """Both layouts have the same translations and guard the same addresses."""
 
     def meaning(planned: tuple[Rule, ...]) -> list[tuple[object, ...]]:
-        told = [(rule.version, rule.destination, rule.protocol, rule.port, rule.action) for rule in planned]
-        return [one for one in told if not isinstance(one[-1], rules.Jump)]
+        parts = [(rule.version, rule.destination, rule.protocol, rule.port, rule.action) for rule in planned]
+        return [part for part in parts if not isinstance(part[-1], rules.Jump)]
 
     assert meaning(rules.redirect_rules(wanted, LEGACY)) == meaning(rules.redirect_rules(wanted, NFT))
     addresses = dict.fromkeys(redirect.endpoint.address for redirect in wanted)
@@ -73,17 +73,17 @@ def test_both_layouts_translate_and_guard_the_same(wanted: list[Redirect]) -> No
 
 
 @given(REDIRECTS, REDIRECTS)
-def test_removal_keeps_foreign_rules_in_a_model(theirs: list[Redirect], ours: list[Redirect]) -> None:
+def test_removal_keeps_foreign_rules_in_a_model(foreign: list[Redirect], own: list[Redirect]) -> None:
     """In a model of a kernel, removing imds-detour's rules leaves the foreign rules of OUTPUT."""
-    others = [Rule("nat", "OUTPUT", rules.Dnat(other.mock), other.endpoint.address) for other in theirs]
-    planned = rules.redirect_rules(ours, LEGACY)
+    others = [Rule("nat", "OUTPUT", rules.Dnat(other.mock), other.endpoint.address) for other in foreign]
+    planned = rules.redirect_rules(own, LEGACY)
     output = [rule for rule in planned if rule.chain == "OUTPUT"] + others
     chain = [rule for rule in planned if rule.chain == LEGACY.redirect]
     assert [rule for rule in output if rule.action != rules.Jump(LEGACY.redirect)] == others
-    assert len(chain) == len(ours)
+    assert len(chain) == len(own)
     for version in (4, 6):
         text = render.iptables_text(planned, version)
-        assert text.count("-A IMDS_DETOUR ") == sum(one.endpoint.address.version == version for one in ours)
+        assert text.count("-A IMDS_DETOUR ") == sum(redirect.endpoint.address.version == version for redirect in own)
         assert "-A OUTPUT" not in text  # a jump is inserted, never appended
 
 
@@ -100,12 +100,12 @@ ENTRIES = st.one_of(
 def test_mock_endpoints_accepts_or_refuses_any_text(text: str) -> None:
     """Any text of MOCK_ENDPOINTS gives distinct services with one mock for each endpoint, or BadValueError."""
     try:
-        found = services.parse_services(text, lambda: MockAddress("mock", 80))
+        parsed = services.parse_services(text, lambda: MockAddress("mock", 80))
     except BadValueError:
         return
-    assert found
-    assert len(set(found)) == len(found)
-    mocks = {(endpoint, service.mock) for service in found for endpoint in service.preset.endpoints}
+    assert parsed
+    assert len(set(parsed)) == len(parsed)
+    mocks = {(endpoint, service.mock) for service in parsed for endpoint in service.preset.endpoints}
     assert len(mocks) == len({endpoint for endpoint, _ in mocks})
 
 

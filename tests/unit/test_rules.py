@@ -58,7 +58,7 @@ def test_redirects_have_one_jump_per_address(wanted: list[Redirect]) -> None:
 
 
 def test_chain_names_are_short_enough_for_the_kernel() -> None:
-    """Iptables refuses a chain name of more than 28 characters."""
+    """A chain name has at most 28 characters, the limit of iptables."""
     assert max(len(LEGACY.redirect), len(LEGACY.guard)) <= 28  # XT_FUNCTION_MAXNAMELEN, less the terminating zero
 
 

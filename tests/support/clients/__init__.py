@@ -1,1 +1,1 @@
-"""Programs that run in the app's host: they send, write rules, or inspect themselves."""
+"""Programs that run on the app's host: they send packets, write rules, or inspect themselves."""

@@ -1,7 +1,7 @@
-"""Apply redirects and their guard as imds-detour does, and nothing after that: ``python apply_rules.py BACKEND``.
+"""Apply redirects and their guard: ``python apply_rules.py BACKEND``.
 
-For each line, a list of redirects in JSON (address, port, mock's address, mock's port), a line: what of it the firewall
-holds then, in our own words, or why it refuses. The next line, whatever it is, takes all of it out again.
+Each line of input is a list of redirects in JSON: address, port, mock's address, mock's port. The answer is a line with
+the installed rules or the error. The next line of input removes all rules.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def say(said: object) -> None:
 
 
 def main() -> None:
-    """Apply, and take out again, until there are no more lines."""
+    """Apply and remove rules until the input ends."""
     firewall, _ = FirewallSelector(sys.argv[1], (4, 6)).choose()
     for line in sys.stdin:
         drawn = [
@@ -35,7 +35,7 @@ def main() -> None:
         try:
             firewall.apply("filter", rules.guard_rules(addresses, firewall.layout), 10)
             firewall.apply("nat", rules.redirect_rules(drawn, firewall.layout), 10)
-            say([found.rule.spec for found in firewall.installed() if found.rule])
+            say([installed.rule.spec for installed in firewall.installed() if installed.rule])
         except DetourError as error:
             say(str(error))
         sys.stdin.readline()

@@ -1,7 +1,7 @@
 """Ask the DNS servers of /etc/resolv.conf as imds-detour does: ``python tests/support/clients/ask_dns.py NAME``.
 
-For each line, the seconds that it may take, a line as JSON: what came of it, the seconds that it took, and the most
-bytes of memory that it had.
+Each line of input is a timeout in seconds. The answer is a line of JSON with the result, the seconds, and the peak of
+memory in bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from imds_detour.errors import DetourError
 
 
 def main() -> None:
-    """Ask until there are no more lines."""
+    """Ask until the input ends."""
     for line in sys.stdin:
         tracemalloc.start()
         began = time.monotonic()
@@ -27,7 +27,7 @@ def main() -> None:
             said = {"addresses": [str(address) for address in answer.addresses]}
         except DetourError as error:
             said = {"error": str(error)}
-        except BaseException as fault:  # what must not come is what is looked for
+        except BaseException as fault:  # an unexpected error is the result
             said = {"fault": repr(fault)}
         seconds, peak = time.monotonic() - began, tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

@@ -1,7 +1,7 @@
-"""A client that sends by every protocol to an address: ``python tests/support/clients/flood.py ADDRESS``.
+"""A client that sends by each protocol to an address: ``python tests/support/clients/flood.py ADDRESS``.
 
-Without a pause it sends TCP to two ports, UDP, an echo request and a protocol that nobody knows. For each number on its
-input it makes that many rounds, and prints what came of each way in these, as JSON. It ends with its input.
+It sends TCP to two ports, UDP, an echo request and an unknown protocol, without pauses. For each number N on its input
+it makes N rounds and prints the outcomes by protocol, as JSON. It ends with its input.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ ECHO = {4: struct.pack("!BBHI", 8, 0, 0xF7FF, 0), 6: struct.pack("!BBHI", 128, 0
 """An echo request, by IP version; the kernel computes the checksum of version 6 alone."""
 ICMP = {4: socket.IPPROTO_ICMP, 6: socket.IPPROTO_ICMPV6}
 SCTP = 132
-"""IANA's number of a protocol that neither backend has a rule for."""
+"""IANA's number of a protocol without a rule in either backend."""
 
 
-def ways(address: str) -> dict[str, Callable[[], None]]:
-    """Return each way to send something there."""
+def senders(address: str) -> dict[str, Callable[[], None]]:
+    """Return a function for each protocol, which sends a packet to the address."""
     version = 6 if ":" in address else 4
     family = socket.AF_INET6 if version == 6 else socket.AF_INET
 
@@ -46,10 +46,10 @@ def ways(address: str) -> dict[str, Callable[[], None]]:
     }
 
 
-def outcome(way: Callable[[], None]) -> str:
-    """Go one way and say what came of it."""
+def outcome(send: Callable[[], None]) -> str:
+    """Send a packet and return the outcome."""
     try:
-        way()
+        send()
     except OSError as error:
         return errno.errorcode.get(error.errno or 0, type(error).__name__)
     return "sent"
@@ -57,18 +57,18 @@ def outcome(way: Callable[[], None]) -> str:
 
 def main() -> None:
     """Send until the input ends."""
-    there = ways(sys.argv[1])
+    protocols = senders(sys.argv[1])
     while True:
         asked = select.select([sys.stdin], [], [], 0)[0]
         line = sys.stdin.readline() if asked else "1"
         if not line:
             return
-        seen: dict[str, set[str]] = {name: set() for name in there}
+        seen: dict[str, set[str]] = {name: set() for name in protocols}
         for _ in range(int(line)):
-            for name, way in there.items():
-                seen[name].add(outcome(way))
+            for name, send in protocols.items():
+                seen[name].add(outcome(send))
         if asked:
-            print(json.dumps({name: sorted(found) for name, found in seen.items()}), flush=True)  # noqa: T201  (a program)
+            print(json.dumps({name: sorted(outcomes) for name, outcomes in seen.items()}), flush=True)  # noqa: T201  (a program)
 
 
 if __name__ == "__main__":

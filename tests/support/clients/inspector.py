@@ -1,4 +1,4 @@
-"""A program that tells all that a process can see of itself, as JSON: python -I -S inspector.py [WORD...]."""
+"""A program that prints all that a process can see of itself, as JSON: python -I -S inspector.py [WORD...]."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ SYS_IOPRIO_GET = 252 if os.uname().machine == "x86_64" else 31
 
 
 def text(path: str) -> str | None:
-    """Return a file of /proc/self, or the name of what went wrong."""
+    """Return a file of /proc/self, or the name of the error."""
     try:
         with open(f"/proc/self/{path}", "rb") as file:
             return file.read().decode("latin-1")
@@ -66,8 +66,8 @@ def text(path: str) -> str | None:
 
 
 def descriptors() -> dict[str, list[str]]:
-    """Return what each descriptor is, its flags and its position; not the one that lists them."""
-    found = {}
+    """Return target, flags and position of each descriptor, without the one that lists them."""
+    result = {}
     for number in sorted(os.listdir("/proc/self/fd"), key=int):
         try:
             target = os.readlink(f"/proc/self/fd/{number}")
@@ -75,12 +75,12 @@ def descriptors() -> dict[str, list[str]]:
         except FileNotFoundError:
             continue
         kind = target if target.startswith("/") else target.partition(":")[0]  # a pipe is another one each time
-        found[number] = [kind, *(line for line in info.splitlines() if line.startswith(("pos", "flags")))]
-    return found
+        result[number] = [kind, *(line for line in info.splitlines() if line.startswith(("pos", "flags")))]
+    return result
 
 
 def children() -> str:
-    """Say whether there is any, dead or alive."""
+    """Return whether there is a child process, running or ended."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -89,24 +89,24 @@ def children() -> str:
 
 
 def controlling() -> dict[str, object]:
-    """Return what there is of a terminal: its device and foreground group (proc(5), stat), and its settings."""
+    """Return device, foreground group (proc(5), stat) and settings of the controlling terminal."""
     fields = (text("stat") or "").rpartition(")")[2].split()
     try:
         own = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
     except OSError as error:
         return {"device": fields[4], "foreground": fields[5], "opened": type(error).__name__}
-    found = {
+    result = {
         "device": fields[4],
         "foreground": os.tcgetpgrp(own) == os.getpgrp(),
         "settings": [str(item) for item in termios.tcgetattr(own)],
         "size": list(os.get_terminal_size(own)),
     }
     os.close(own)
-    return found
+    return result
 
 
 def seen() -> dict[str, object]:
-    """Look at everything."""
+    """Return everything."""
     libc = ctypes.CDLL(None)
     at = ctypes.c_int()
     pointers = {name: (libc.prctl(option, ctypes.byref(at), 0, 0, 0), at.value)[1] for name, option in POINTERS.items()}

@@ -1,7 +1,7 @@
-"""A client that connects again and again: ``python tests/support/clients/reconnect.py ADDRESS PORT ENOUGH``.
+"""A client that connects repeatedly: ``python tests/support/clients/reconnect.py ADDRESS PORT ENOUGH``.
 
-It says ``started`` after the first connection and ``enough`` after ENOUGH of them, goes on until its input ends, and
-then prints how often it saw what, as JSON: the name that a server answered with, or the error.
+It prints ``started`` after the first connection and ``enough`` after ENOUGH connections. When its input ends it prints
+the counts as JSON, by server name or error.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def once(address: str, port: int) -> str:
 
 
 def main() -> None:
-    """Connect until told to stop."""
+    """Connect until the input ends."""
     address, port, enough = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     seen: Counter[str] = Counter()
     while seen.total() < enough or not select.select([sys.stdin], [], [], 0)[0]:

@@ -1,8 +1,8 @@
-"""Write imds-detour's rules again and again: ``python rewrite_rules.py BACKEND ENOUGH ENDPOINT MOCK...``.
+"""Install imds-detour's rules repeatedly: ``python rewrite_rules.py BACKEND ENOUGH ENDPOINT MOCK...``.
 
-ENDPOINT and each MOCK are ``ADDRESS,PORT``. It installs guard and redirect (without a MOCK no redirect) by the class of
-the backend and prints ``ready``. After a line on its input it installs them again and again, to each mock in turn, and
-prints ``enough`` after ENOUGH installations. When its input ends it prints their number.
+ENDPOINT and each MOCK are ``ADDRESS,PORT``. It installs guard and redirect (without a MOCK no redirect) with the
+backend's class and prints ``ready``. After a line of input it installs them repeatedly, to each mock in turn, and
+prints ``enough`` after ENOUGH installations. When its input ends it prints the count.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ TIMEOUT = 60.0
 
 
 def endpoint(text: str) -> Endpoint:
-    """Read an address and a port."""
+    """Parse an address and a port."""
     address, _, port = text.rpartition(",")
     return Endpoint(ip_address(address), int(port))
 
 
 def main() -> None:
-    """Install until told to stop."""
+    """Install until the input ends."""
     enough, metadata = int(sys.argv[2]), endpoint(sys.argv[3])
     legacy, version = sys.argv[1] != "nft", metadata.address.version
     firewall: Firewall = start_legacy((version,)) if legacy else NftFirewall()

@@ -1,4 +1,4 @@
-"""A terminal to run a command on, and what it wrote there."""
+"""Commands on a terminal, and their output there."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ COLUMNS = 100
 
 
 def on_a_terminal(host: Host, *command: str, environ: Mapping[str, str]) -> tuple[int, str]:
-    """Run a command in a host with a terminal as its stdin, stdout and stderr; return its status and what it wrote."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
+    """Run a command on a host with a terminal as stdin, stdout and stderr; return its status and output."""
+    own, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
     try:
         process = subprocess.Popen(
-            host.inside(*command), env={"TERM": "xterm", **environ}, stdin=theirs, stdout=theirs, stderr=theirs
+            host.inside(*command), env={"TERM": "xterm", **environ}, stdin=terminal, stdout=terminal, stderr=terminal
         )
     finally:
-        os.close(theirs)
+        os.close(terminal)
     written = b""
     try:
-        while data := os.read(ours, 4096):
+        while data := os.read(own, 4096):
             written += data
     except OSError:  # EIO: the last who had it open has ended
         pass
     finally:
-        os.close(ours)
+        os.close(own)
     return process.wait(), written.decode().replace("\r\n", "\n")

@@ -1,1 +1,1 @@
-"""Ways to make a start fail."""
+"""Faults that make a start fail."""

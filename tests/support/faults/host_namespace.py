@@ -1,4 +1,4 @@
-"""A network namespace that looks like the host's own, by the signs of kernels before 6.18."""
+"""A network namespace that looks like the host's, to the check for kernels before 6.18."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ shift
 exec "$@"
 """
 AN_OLD_KERNEL = ("setarch", "--uname-2.6")
-"""Calls itself so (personality(2): UNAME26): then signs have to tell whose namespace it is."""
+"""Report an old kernel version (personality(2): UNAME26), so that the check uses signs instead of fixed numbers."""
 HARDWARE_AT = (*AN_OLD_KERNEL, "unshare", "--mount", "sh", "-euc", HARDWARE, "sh")
 BY_HARDWARE = (*HARDWARE_AT, "")
-"""There is hardware behind the one network device."""
+"""The only network device is hardware."""

@@ -1,4 +1,4 @@
-"""Faults at a system call: strace answers in the kernel's place, or sends a signal there (strace(1), "Tampering")."""
+"""Faults at a system call: strace replaces its result or sends a signal (strace(1), "Tampering")."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ CALL = re.compile(r"(?:(?P<process>\d+) +)?(?P<name>\w+)\(")
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """What strace does at some of a program's system calls.
+    """A fault at some of a program's system calls.
 
     Attributes:
         call: the call's name, or several names with commas.
-        effect: what happens there, as strace writes it: ``error=ENOENT``, ``retval=0``, ``signal=KILL``.
-        when: which calls of that name, counted from 1 in each process: ``3``, or ``3+`` for all from the third on.
+        effect: the fault in strace's syntax: ``error=ENOENT``, ``retval=0``, ``signal=KILL``.
+        when: the number of the call, counted from 1 in each process: ``3``, or ``3+`` for the third and all later ones.
 
     """
 
@@ -37,9 +37,9 @@ class Call:
     """A system call in a log.
 
     Attributes:
-        process: its process or thread, empty in a log of one alone.
+        process: its process or thread; empty in a log of a single one.
         name: the call's name.
-        number: which call of that name it is in its process, counted from 1.
+        number: its number among the process's calls of that name, counted from 1.
         line: the whole line.
 
     """
@@ -61,11 +61,11 @@ def strace(
     """Return a command that runs the command after it with these injections.
 
     Args:
-        injections: they happen in the program's first thread; with ``children`` in each thread and process.
-        log: the file that gets a line for each call of these names and of ``calls``; for every call without any.
+        injections: the faults, in the program's first thread; with ``children`` in each thread and process.
+        log: the file for a line per call of these names and of ``calls``; without names, of each call.
         calls: more names of calls.
         children: whether to follow other threads and processes.
-        paths: look only at calls that use one of these files.
+        paths: include only calls that use one of these files.
         options: more options of strace.
 
     """
@@ -92,5 +92,5 @@ def calls_made(log: str) -> list[Call]:
 
 
 def failed(log: str, call: str) -> bool:
-    """Return whether a call of this name got an injected result; signals leave no such mark."""
+    """Return whether a call of this name has an injected result; signals leave no mark."""
     return re.search(rf"\b{call}\b.* \(INJECTED\)$", log, re.MULTILINE) is not None

@@ -1,4 +1,4 @@
-"""System calls that write to nftables, to be made to fail: a kernel that has nf_tables, and lacks a part of it."""
+"""Failing nftables transactions, as on a kernel that lacks a part of nf_tables."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from tests.support.hosts.network import Network
 
 BATCH = re.compile(r"sendto\(\d+, \[\[")
-"""How strace shows several netlink messages in one datagram; of ours, none but a transaction has them."""
+"""How strace shows several netlink messages in one datagram, which only a transaction has."""
 LOG = "/run/sendto.log"
 CLEAN = "nft list tables | grep imds_detour | while read table; do nft delete $table; done"
 
 
 def places(network: Network) -> list[int]:
-    """Return which of a start's calls of sendto() write rules: the guard's first, then the redirect's."""
+    """Return the numbers of a start's sendto() calls that write rules: first the guard's, then the redirect's."""
     environ = network.settings(None, MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft")
     network.app.run(*strace(log=LOG, calls=["sendto"]), DETOUR, "true", environ=environ)
     calls = calls_made(network.app.run("cat", LOG).stdout)
@@ -29,7 +29,7 @@ def places(network: Network) -> list[int]:
 
 
 def refused(network: Network, when: str, *command: str) -> subprocess.CompletedProcess[str]:
-    """Start an app with nftables, while the kernel answers these calls as one that lacks what they ask for."""
+    """Start an app with nftables while these calls fail as on a kernel that lacks the feature."""
     environ = network.settings(None, MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft")
     tracer = strace(Injection("sendto", "error=ENOENT", when))
     return network.app.run(*tracer, DETOUR, *command, environ=environ, check=False)

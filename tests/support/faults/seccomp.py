@@ -1,10 +1,10 @@
-"""Run a command on a kernel that lacks something, or as container engines do: ``python seccomp.py WHAT COMMAND...``.
+"""Run a command with system calls that fail, by a seccomp filter: ``python seccomp.py WHAT COMMAND...``.
 
-WHAT is ``legacy``, ``nftables``, ``both``, ``routes`` or ``processes``. The filter gives the errno that such a kernel
-gives: ENOPROTOOPT for getsockopt(IPT_SO_GET_INFO), by which iptables asks for a table, EPROTONOSUPPORT for a netlink
-socket of netfilter or of routes, EAGAIN for a fork beyond the limit on processes. ``container`` gives EPERM for what
-Docker's default profile (moby: profiles/seccomp) refuses to a container with NET_ADMIN alone: mounts, namespaces,
-tracing, keys, modules, clocks, and what loads code into the kernel.
+WHAT is ``legacy``, ``nftables``, ``both``, ``routes`` or ``processes``. The errno is that of a kernel without the
+feature: ENOPROTOOPT for getsockopt(IPT_SO_GET_INFO), by which iptables asks for a table, EPROTONOSUPPORT for a netlink
+socket of netfilter or of routes, EAGAIN for a fork beyond the limit on processes. ``container`` gives EPERM for the
+calls that Docker's default profile (moby: profiles/seccomp) refuses to a container with only NET_ADMIN: mounts,
+namespaces, tracing, keys, modules, clocks, and loading code into the kernel.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Program(ctypes.Structure):
 
 
 def refuse(syscall: int, number: int, arguments: dict[int, int] | None = None) -> bytes:
-    """Return the instructions that make a syscall fail with this errno, if it has these arguments."""
+    """Return the instructions that make a system call fail with this errno, if it has these arguments."""
     checks = [(NUMBER, syscall), *((ARGUMENTS + 8 * place, value) for place, value in (arguments or {}).items())]
     code = b""
     for position, (offset, value) in enumerate(checks):
@@ -47,7 +47,7 @@ def refuse(syscall: int, number: int, arguments: dict[int, int] | None = None) -
 
 
 def container() -> bytes:
-    """Return the instructions that make the calls that an engine refuses fail."""
+    """Return the instructions that make the calls fail that an engine refuses."""
     code = b""
     for part in REFUSED[os.uname().machine].split():
         first, _, last = part.partition("-")
@@ -56,7 +56,7 @@ def container() -> bytes:
 
 
 def main() -> None:
-    """Install the filter and become the command."""
+    """Install the filter and execute the command."""
     getsockopt, socket, clone = SYSCALLS[os.uname().machine]
     lacks_legacy = refuse(getsockopt, errno.ENOPROTOOPT, {2: IPT_SO_GET_INFO})
     lacks_nftables = refuse(socket, errno.EPROTONOSUPPORT, {0: AF_NETLINK, 2: NETLINK_NETFILTER})

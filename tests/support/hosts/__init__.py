@@ -1,1 +1,1 @@
-"""Hosts in network namespaces, and what runs in them."""
+"""Hosts in network namespaces, and the programs that run on them."""

@@ -1,4 +1,4 @@
-"""A network with a fake cloud's metadata service on the app's default route; a capture and counters watch it."""
+"""A network with a fake metadata service on the app's default route, watched by a capture and counters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.support.hosts.ip_version import IpVersion
 
 LONG = os.getenv("LONG") == "1"
-"""Whether to run the heavy tests in full: ``LONG=1``."""
+"""Whether to run the heavy tests completely: ``LONG=1``."""
 BACKENDS = ("legacy", "nft")
 SERVERS_PORT = 1339
 PROTOCOLS = ("tcp", "udp", "icmp", "other")
@@ -36,7 +36,7 @@ REDIRECTED = {**REFUSED, "tcp 80": ["sent"]}
 
 
 class Program:
-    """A script of tests/support that runs in a host and talks in lines."""
+    """A script of tests/support on a host that reads and writes lines."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -49,18 +49,18 @@ class Program:
         return line.rstrip("\n")
 
     def tell(self, line: str) -> None:
-        """Write a line to it."""
+        """Write a line to its input."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
 
     def ask(self, line: str = "") -> Any:  # noqa: ANN401  (what the script prints)
-        """Write a line to it and return its answer."""
+        """Write a line to its input and return its answer."""
         self.tell(line)
         return json.loads(self.says())
 
     def stop(self) -> None:
-        """Close its input, at which it stops."""
+        """Close its input, which stops it."""
         assert self._process.stdin is not None
         self._process.stdin.close()
 
@@ -90,7 +90,7 @@ class Seen:
 
 
 class Cloud(Network):
-    """A network for one IP version; the mock's host has the metadata address too, and answers there as R.
+    """A network for one IP version. The mock's host also has the metadata address, where server R answers.
 
     It is the default gateway of the app's host. Two more servers, A and B, are the mocks.
     """
@@ -120,11 +120,11 @@ class Cloud(Network):
         self._capture = self._stack.enter_context(open_capture(self.mock, "eth0", ip.metadata))
 
     def start_mock_everywhere(self) -> None:
-        """Start a metadata mock on every address of its host."""
+        """Start a metadata mock on each address of its host."""
         self.start(self.mock, CTL, "mock", "--listen", f"[::]:{PORT}", "--quiet")
 
     def program(self, host: Host, script: str, *arguments: str) -> Program:
-        """Start a script of tests/support in a host; it ends with the network at the latest."""
+        """Start a script of tests/support on a host; it ends with the network."""
         process = host.popen(
             sys.executable, f"{SUPPORT}/{script}", *arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )

@@ -1,4 +1,4 @@
-"""Many pods on one network that start at once, against one mock; as a program it prints a table.
+"""Many pods that start at once on one network with one mock. As a program it prints a table.
 
 Run it in a sandbox:
 
@@ -31,24 +31,24 @@ FIRST_POD = IPv4Address("10.77.1.0")
 LATE = 20.0
 """Seconds after which the mock appears, in the table's first line."""
 REQUEST = re.compile(r" (10\.77\.\d+\.\d+)\S* (?:GET|PUT) ")
-"""A request in the mock's log, and whose it is."""
+"""A request in the mock's log, with the client's address."""
 AT_THE_GATE = 'read -r _; exec "$@"'
-"""Waits for the end of its input, which all of them share: closing it once lets all of them go."""
+"""Wait for the end of the input, which all pods share, so that closing it starts all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a fleet's start.
+    """The result of a fleet's start.
 
     Attributes:
-        pods: how many started.
-        verified: how many proved that the mock answers, and ran their app.
-        seconds: from the opening of the gate to the last one's end.
-        cpu: seconds of processor time for one, nsenter and the app (``true``) included.
-        peak: megabytes of the largest process among them.
-        queries: DNS questions for one.
-        requests: HTTP requests at the mock for one.
-        arrivals: when the mock saw each pod first, in seconds after it began to listen, or after the gate opened.
+        pods: the number of pods.
+        verified: the number of pods that verified the mock and ran their app.
+        seconds: from the opening of the gate to the end of the last pod.
+        cpu: seconds of processor time per pod, with nsenter and the app (``true``).
+        peak: megabytes of the largest process.
+        queries: DNS questions per pod.
+        requests: HTTP requests at the mock per pod.
+        arrivals: seconds from the start of the mock, or the opening of the gate, to each pod's first request.
 
     """
 
@@ -62,13 +62,13 @@ class Outcome:
     arrivals: tuple[float, ...]
 
     def busiest(self, window: float) -> float:
-        """Return the share of the pods that arrived within the fullest ``window`` of so many seconds."""
+        """Return the largest share of the pods that arrived within ``window`` seconds."""
         fullest = max(sum(start <= other < start + window for other in self.arrivals) for start in self.arrivals)
         return fullest / self.pods
 
 
 class Listener:
-    """A server's output, each line with the time at which it came."""
+    """A server's output lines with their times."""
 
     def __init__(self, server: subprocess.Popen[str]) -> None:
         self._server = server
@@ -82,7 +82,7 @@ class Listener:
             self._lines.put((time.monotonic(), line.rstrip("\n")))
 
     def end(self) -> list[tuple[float, str]]:
-        """End the server and return what it said."""
+        """End the server and return its output."""
         self._server.terminate()
         self._server.wait()
         self._thread.join()
@@ -92,7 +92,7 @@ class Listener:
 
 
 class Fleet:
-    """A hub with mock and DNS server, and so many pods around it."""
+    """A hub with mock and DNS server, and the given number of pods."""
 
     def __init__(self, pods: int) -> None:
         """Make the hosts and join them by a bridge."""
@@ -116,7 +116,7 @@ class Fleet:
         self._stack.close()
 
     def start(self, mock_after: float | None = None, **settings: str) -> Outcome:
-        """Start all of them at once; the mock is there, or begins to listen ``mock_after`` seconds later."""
+        """Start all pods at once. The mock is running, or starts ``mock_after`` seconds later."""
         dns = Listener(self._server(sys.executable, FAULTY_DNS, str(HUB.ip), f"{NAME}={HUB.ip}"))
         mock = None if mock_after is not None else self._mock()
         wanted = {"MOCK_HOSTNAME": NAME, "MOCK_PORT": PORT, "MOCK_TIMEOUT": "120", "MOCK_LOG": "quiet", **settings}
@@ -128,7 +128,7 @@ class Fleet:
         began = opened = time.monotonic()
         os.close(writer)
         if mock is None:
-            time.sleep(mock_after or 0)  # so long is the wait that is measured
+            time.sleep(mock_after or 0)  # the measured wait
             opened, mock = time.monotonic(), self._mock()
         verified = sum(process.wait() == 0 for process in fleet)
         seconds = time.monotonic() - began
@@ -156,7 +156,7 @@ class Fleet:
 
     def _server(self, *command: str) -> subprocess.Popen[str]:
         server = self.hub.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        with suppress(PermissionError):  # as root: on a machine of its own it would not share processors with the fleet
+        with suppress(PermissionError):  # root only; keep the server fast although the fleet uses all processors
             os.setpriority(os.PRIO_PROCESS, server.pid, -15)
         assert server.stdout is not None
         line = server.stdout.readline()
@@ -165,7 +165,7 @@ class Fleet:
 
 
 def main(say: Callable[[str], object] = sys.stdout.write) -> None:
-    """Start a fleet whose mock is late, then fleets of the sizes on the command line with each backend."""
+    """Start a fleet with a late mock, then fleets of the sizes on the command line with each backend."""
     sizes = [int(size) for size in sys.argv[1:]] or [50, 100, 200]
     say("pods  backend  mock    verified  seconds  CPU ms each  peak MB  DNS each  HTTP each  in the fullest 50 ms\n")
     there = [(size, backend, None) for backend in ("nft", "legacy") for size in sizes]

@@ -13,13 +13,13 @@ class IpVersion:
 
     Attributes:
         version: 4 or 6.
-        metadata: where a real service would answer.
+        metadata: the metadata address.
         mock: the mock's host.
         other: a second address of that host, for a second mock.
         app: the app's host.
-        length: of the prefix that both hosts share.
-        nft: how nft calls packets of this version.
-        iptables: the commands of legacy iptables for it.
+        length: the prefix length of both hosts.
+        nft: nft's name for packets of this version.
+        iptables: the command of legacy iptables.
 
     """
 
@@ -33,7 +33,7 @@ class IpVersion:
     iptables: str
 
     def at(self, address: str, port: int | str) -> str:
-        """Write an address with a port."""
+        """Return an address with a port."""
         return f"[{address}]:{port}" if self.version == 6 else f"{address}:{port}"
 
 

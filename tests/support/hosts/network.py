@@ -1,4 +1,4 @@
-"""Two hosts in network namespaces: one runs the mock and the DNS server, one runs the app by imds-detour."""
+"""Two hosts in network namespaces: one runs the mock and the DNS server, one the app with imds-detour."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 BIN = os.environ.get("IMDS_DETOUR_BIN") or os.path.dirname(sys.executable)
-"""Where the programs under test are: beside this Python, or in the bundle (scripts/test tries some with both)."""
+"""The folder of the programs under test: this Python's, or the bundle's (scripts/test runs some tests with both)."""
 BUNDLED = bool(os.environ.get("IMDS_DETOUR_BIN"))
-"""Whether they are those of the bundle, which is started by a launcher (bundle/launcher.c)."""
+"""Whether the programs are the bundle's, which a launcher starts (bundle/launcher.c)."""
 DETOUR = f"{BIN}/imds-detour"
 CTL = f"{BIN}/imds-detourctl"
 FAULTY_DNS = f"{SUPPORT}/servers/faulty_dns.py"
@@ -36,7 +36,7 @@ SETTINGS = {
     "MOCK_PORT": PORT,
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 }
-"""A whole environment for an app whose mock is at a known address, without DNS."""
+"""The complete environment of an app whose mock has a known address."""
 ID_URL = f"http://{METADATA}/latest/meta-data/instance-id"
 
 
@@ -44,7 +44,7 @@ class Network:
     """A mock's host at MOCK and an app's host at APP, whose default route and DNS server is the mock's host.
 
     Attributes:
-        wanted: settings of every start in it, unless a start overrides them.
+        wanted: settings of each start, unless a start overrides them.
 
     """
 
@@ -63,12 +63,12 @@ class Network:
         self._stack.close()
 
     def without_ipv6(self) -> None:
-        """Turn IPv6 off on the app's host, as Docker does on a network without it."""
+        """Disable IPv6 on the app's host, as Docker does on a network without it."""
         for device in ("all", "default", "lo", "eth0"):
             self.app.run("sh", "-c", f"echo 1 > /proc/sys/net/ipv6/conf/{device}/disable_ipv6")
 
     def start(self, host: Host, *command: str, **options: Any) -> subprocess.Popen[str]:  # noqa: ANN401  (Popen's own)
-        """Start a server in a host; its first line on stdout or stderr says that it listens."""
+        """Start a server on a host; its first line on stdout or stderr says that it listens."""
         server = host.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
         self._stack.callback(_end, server)
         assert server.stdout is not None
@@ -79,7 +79,7 @@ class Network:
     def start_mock(
         self, *flags: str, port: str = PORT, host: Host | None = None, at: str = "0.0.0.0"
     ) -> subprocess.Popen[str]:
-        """Start our mock; every request is logged on its stdout."""
+        """Start the development mock, which logs each request on its stdout."""
         return self.start(host or self.mock, CTL, "mock", "--listen", f"{at}:{port}", *flags)
 
     def start_real_service(self, host: Host, port: str = "80", instance: str = "i-0real0real0real00") -> None:
@@ -89,17 +89,17 @@ class Network:
         self.start_mock("--data", data, port=port, host=host)
 
     def start_faulty(self, *plan: str, port: str = PORT) -> subprocess.Popen[str]:
-        """Start an HTTP server with a plan (servers/faulty_http.py says how to write one) in the mock's place."""
+        """Start an HTTP server with a plan (tests/support/servers/faulty_http.py) instead of the mock."""
         return self.start(self.mock, sys.executable, FAULTY_HTTP, f"{MOCK}:{port}", *plan)
 
     def start_dns(self, *plan: str) -> subprocess.Popen[str]:
-        """Start a DNS server with a plan (tests/support/servers/faulty_dns.py says how to write one)."""
+        """Start a DNS server with a plan (tests/support/servers/faulty_dns.py)."""
         return self.start(self.mock, sys.executable, FAULTY_DNS, MOCK, *(plan or (f"{NAME}={MOCK}",)))
 
     def detour(
         self, *command: str, timeout: float = 30, environment: dict[str, str] | None = None, **settings: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run the installed imds-detour as the app's host would, and return what came of it."""
+        """Run the installed imds-detour on the app's host, and return its result."""
         return self.app.run(
             DETOUR, *command, environ=self.settings(environment, **settings), timeout=timeout, check=False
         )
@@ -112,10 +112,10 @@ class Network:
         stdout: int = subprocess.PIPE,
         descriptors: Sequence[int] = (),
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run a command on the app's host with exactly this environment, bytes in and out."""
+        """Run a command on the app's host with exactly this environment; input and output are bytes."""
         return subprocess.run(
             [*self.app.inside(), *command],
-            executable=shutil.which("nsenter"),  # this process's PATH finds it, not the one of the test
+            executable=shutil.which("nsenter"),  # found by this process's PATH, not by the test's
             env=environ,
             input=stdin,
             stdout=stdout,
@@ -126,12 +126,12 @@ class Network:
         )
 
     def settings(self, environment: dict[str, str] | None = None, **settings: str) -> dict[str, str]:
-        """Return the environment of an app whose mock is NAME at PORT, changed as said; an empty value unsets."""
+        """Return the environment of an app with the mock NAME at PORT and these changes; "unset" removes a variable."""
         wanted = {"MOCK_HOSTNAME": NAME, "MOCK_PORT": PORT, "MOCK_TIMEOUT": "10", **self.wanted, **settings}
         return environ(**(environment or {}), **{name: value for name, value in wanted.items() if value != "unset"})
 
     def rules(self) -> str:
-        """Return every rule and chain of the app's host, legacy, without counters and comments."""
+        """Return all legacy rules and chains of the app's host, without counters and comments."""
         saved = self.app.run("iptables-legacy-save").stdout.splitlines()
         return "\n".join(line.split(" [")[0] for line in saved if line.startswith((":", "-", "*")))
 
@@ -144,7 +144,7 @@ class Network:
         return self.app.ip("route", "show", "table", "all", "proto", "169")
 
     def foreign(self) -> str:
-        """Return all other rules, legacy and nft, and routes of the app's host."""
+        """Return the foreign rules, legacy and nft, and the foreign routes of the app's host."""
         tables = [self.app.run("iptables-legacy-save", "-t", table).stdout for table in ("nat", "filter")]
         legacy = [line.split(" [")[0] for table in tables for line in table.splitlines() if "IMDS_DETOUR" not in line]
         routes = self.app.ip("-4", "route", "show", "table", "all").splitlines()

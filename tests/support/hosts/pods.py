@@ -1,4 +1,4 @@
-"""A cluster's network in miniature: a node that does what kube-proxy does, one pod, and the pod behind a Service."""
+"""A small cluster network: a node that replaces kube-proxy, one pod, and the pod of a Service."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ LINKS = {
     "MOCK_METADATA_PORT": f"tcp://{CLUSTER_IP}:{PORT}",
     "MOCK_METADATA_PORT_1338_TCP_ADDR": CLUSTER_IP,
 }
-"""What the kubelet puts into every container beside a Service of that name (enableServiceLinks)."""
+"""The variables that the kubelet sets for a Service of that name (enableServiceLinks)."""
 
 
 class Cluster(Network):
-    """The network's other host is the node: it translates the pod's traffic to a ClusterIP."""
+    """The network's other host is the node, which translates the pod's traffic to a ClusterIP."""
 
     def __init__(self, namespace: str = "default") -> None:
         """Make node, pod and backend; the pod's resolv.conf is that of a pod in ``namespace``."""
@@ -50,12 +50,12 @@ class Cluster(Network):
         self.pod.write("resolv.conf", f"{search}nameserver {CLUSTER_DNS}\noptions ndots:5\n")
 
     def serve(self, cluster_ip: str, backend: str) -> None:
-        """Lead a ClusterIP to a backend; a later call leads it elsewhere, for new connections."""
+        """Translate a ClusterIP to a backend. A later call changes it for new connections."""
         self.node.run("nft", f"delete element ip kube_proxy services {{ {cluster_ip} }}", check=False)
         self.node.run("nft", f"add element ip kube_proxy services {{ {cluster_ip} : {backend} }}")
 
     def start_cluster_dns(self, namespace: str = "default") -> subprocess.Popen[str]:
-        """Start what CoreDNS is: it knows the Service, and prints each question."""
+        """Start a DNS server like CoreDNS, which knows the Service and prints each question."""
         zone = f"{SERVICE}.{namespace}.svc.cluster.local={CLUSTER_IP}"
         return self.start(self.backend, sys.executable, FAULTY_DNS, BACKEND, zone)
 
@@ -66,25 +66,25 @@ class Cluster(Network):
     def container(
         self, container: Manifest, shared: Manifest | None = None, **environ: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a container of the pod to its end, with user, capabilities and root file system as its manifest says.
+        """Run a container of the pod to its end, with the user, capabilities and root file system of its manifest.
 
-        ``shared`` is the pod's own securityContext; ``environ`` wins over the manifest's.
+        ``shared`` is the pod's securityContext; ``environ`` overrides the manifest's.
         """
         return self.pod.run(
-            *as_the_runtime(container, shared or {}), environ={**_settings(container), **environ}, check=False
+            *runtime_command(container, shared or {}), environ={**_settings(container), **environ}, check=False
         )
 
     def start_container(self, container: Manifest, shared: Manifest) -> subprocess.Popen[str]:
-        """Start a container of the pod in the same way; it ends with the cluster at the latest."""
+        """Start a container of the pod in the same environment; it ends with the cluster."""
         process = self.pod.popen(
-            *as_the_runtime(container, shared), environ=_settings(container), stderr=subprocess.PIPE
+            *runtime_command(container, shared), environ=_settings(container), stderr=subprocess.PIPE
         )
         self._stack.callback(_end, process)
         return process
 
 
 def _settings(container: Manifest) -> dict[str, str]:
-    return {"PATH": PATH, **LINKS, **{each["name"]: each["value"] for each in container.get("env", ())}}
+    return {"PATH": PATH, **LINKS, **{item["name"]: item["value"] for item in container.get("env", ())}}
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -92,10 +92,10 @@ def _end(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def as_the_runtime(container: Manifest, shared: Manifest) -> list[str]:
-    """Return the command line that gives a container's command what a container runtime gives it.
+def runtime_command(container: Manifest, shared: Manifest) -> list[str]:
+    """Return the command line that sets a container up as its runtime does.
 
-    Root has the capabilities that are added and no others; for other users Kubernetes has no way to have any.
+    Root has only the added capabilities. Other users have none, as in Kubernetes.
     """
     context = {**shared, **container.get("securityContext", {})}
     steps = []

@@ -1,4 +1,4 @@
-"""The installed sidecar at work in a network, and what tests ask of it."""
+"""A running sidecar in a network, and helpers for its tests."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from tests.support.hosts.network import Network
 
 SECOND = "10.88.0.4"
-"""Another address of the mock's host, for a mock that moves."""
+"""A second address of the mock's host, for a mock that moves."""
 Seen = TypeVar("Seen")
 LISTEN = "127.0.0.1:9138"
 TIMEOUT = 30.0
-"""Seconds for a line to be said, after which there is no hope."""
+"""Seconds to wait for a line."""
 ASK = ("curl", "-sS", "--max-time", "5", "--fail", ID_URL)
 
 
 class Sidecar:
-    """The installed sidecar at work on the app's host; what it says is read line by line."""
+    """The installed sidecar on the app's host."""
 
     def __init__(
         self, network: Network, *flags: str, start: tuple[str, ...] = (CTL, "sidecar"), **settings: str
     ) -> None:
-        """Start it, in another way where ``start`` says so."""
+        """Start it, with another command if ``start`` is given."""
         self.network = network
         self.process = network.app.popen(
             *start,
@@ -43,7 +43,7 @@ class Sidecar:
         )
 
     def says(self, pattern: str) -> str:
-        """Wait for a line that has this in it, and return it."""
+        """Wait for a line that matches, and return it."""
         assert self.process.stderr is not None
         heard = []
         late = threading.Timer(TIMEOUT, self.process.kill)
@@ -62,19 +62,19 @@ class Sidecar:
         return self.process.wait(timeout=20)
 
     def get(self, path: str) -> tuple[int, str]:
-        """Ask it over HTTP, and return status and body."""
+        """Request a path over HTTP, and return status and body."""
         done = self.network.app.run("curl", "-sS", "--max-time", "5", "-w", "\n%{http_code}", f"http://{LISTEN}{path}")
         body, _, status = done.stdout.rpartition("\n")
         return int(status), body
 
 
 def move(network: Network, address: str) -> None:
-    """Let the mock's name lead there."""
+    """Change the address of the mock's name."""
     network.mock.run("sh", "-c", f"echo {NAME}={address} > /run/zone.new; mv /run/zone.new /run/zone")
 
 
 def asked(network: Network) -> str:
-    """Return what an app reads at the metadata address; or curl's complaint."""
+    """Return the answer to an app at the metadata address, or curl's error."""
     done = network.app.run(*ASK, check=False)
     return done.stdout or done.stderr
 
@@ -92,7 +92,7 @@ def listed(network: Network) -> str:
 
 
 def translations(network: Network, backend: str) -> list[str]:
-    """Return the rules that send the IPv4 metadata address elsewhere."""
+    """Return the rules that redirect the IPv4 metadata address."""
     text = network.ours() if backend == "legacy" else listed(network)
     return [line for line in text.splitlines() if re.search(r"DNAT|dnat to", line)]
 
@@ -103,7 +103,7 @@ def count(sidecar: Sidecar, name: str) -> int:
 
 
 def until(look: Callable[[], Seen], good: Callable[[Seen], bool]) -> Seen:
-    """Look until it is good, for ten seconds at most, and return what was seen last."""
+    """Repeat ``look`` until ``good`` accepts its result, for ten seconds at most, and return the last result."""
     give_up = time.monotonic() + 10
     while not good(seen := look()) and time.monotonic() < give_up:
         time.sleep(0.05)
@@ -111,14 +111,14 @@ def until(look: Callable[[], Seen], good: Callable[[Seen], bool]) -> Seen:
 
 
 def ticks(pid: int) -> int:
-    """Return the clock ticks that a process has spent (proc(5), fields 14 and 15)."""
+    """Return a process's clock ticks (proc(5), fields 14 and 15)."""
     with open(f"/proc/{pid}/stat") as stat:
         fields = stat.read().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 
 
 def share(pid: int, seconds: float) -> float:
-    """Watch a process for so long, and return the share of a processor that it took."""
+    """Return a process's share of a processor during so many seconds."""
     before = ticks(pid)
-    time.sleep(seconds)  # what is measured is what happens meanwhile
+    time.sleep(seconds)  # the measured time
     return (ticks(pid) - before) / os.sysconf("SC_CLK_TCK") / seconds

@@ -1,1 +1,1 @@
-"""What decides whether a test passes: captures, listings, traces, manifests."""
+"""Code that decides whether a test passes: captures, listings, traces, manifests."""

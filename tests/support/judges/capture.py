@@ -1,4 +1,4 @@
-"""A packet capture by tcpdump: how many packets came in for an address, by protocol."""
+"""A packet capture by tcpdump: the number of packets to an address, by protocol."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 TCPDUMP = (
     *("tcpdump", "--immediate-mode", "-l", "-n", "-q", "-t"),  # a line for each packet, at once
     *("--snapshot-length=128", "--buffer-size=8192"),  # small frames: the ring has room for many thousands
-    *("-Z", "root"),  # it stays root: in a user namespace there may be no other user
+    *("-Z", "root"),  # a user namespace may have no other user
 )
 KINDS = {"tcp": "tcp", "UDP": "udp", "ICMP": "icmp", "ICMP6": "icmp"}
-"""How tcpdump calls a protocol in its line; the others count as ``other``."""
+"""tcpdump's names of protocols; all others count as ``other``."""
 PACKET = re.compile(r"IP6? \S+ > \S+: (\w+)|(?P<arp>ARP), ")
 STATISTICS = re.compile(r"(\d+) packets? captured, (\d+) packets? received by filter, (\d+) packets? dropped by kernel")
 
 
 class Capture:
-    """A tcpdump at work."""
+    """A running tcpdump."""
 
     def __init__(self, tcpdump: subprocess.Popen[str], lines: IO[str]) -> None:
         self._tcpdump = tcpdump
@@ -36,7 +36,7 @@ class Capture:
         self._seen = Counter(dict.fromkeys(("tcp", "udp", "icmp", "other", "arp"), 0))
 
     def counts(self) -> tuple[dict[str, int], int]:
-        """Return the packets so far by protocol, ``arp`` for questions for the address, and how many were dropped."""
+        """Return the packets by protocol, ``arp`` for questions for the address, and the number of dropped ones."""
         while True:
             captured, received, dropped = self._statistics()
             if captured >= received - dropped:  # the kernel has no more for it
@@ -50,19 +50,19 @@ class Capture:
         return dict(self._seen), dropped
 
     def _statistics(self) -> tuple[int, int, int]:
-        """Ask for its counters, which it writes on SIGUSR1 (tcpdump(8))."""
+        """Return its counters, which it writes at SIGUSR1 (tcpdump(8))."""
         self._tcpdump.send_signal(signal.SIGUSR1)
         assert self._tcpdump.stderr is not None
         line = self._tcpdump.stderr.readline()
-        found = STATISTICS.search(line)
-        assert found, line
-        captured, received, dropped = map(int, found.groups())
+        match = STATISTICS.search(line)
+        assert match, line
+        captured, received, dropped = map(int, match.groups())
         return captured, received, dropped
 
 
 @contextmanager
 def open_capture(host: Host, device: str, address: str) -> Iterator[Capture]:
-    """Capture what comes in at a device of a host for an address; it listens once this has begun."""
+    """Capture the packets to an address at a host's device, and yield once the capture listens."""
     # A file, not a pipe: a pipe that is full would stop tcpdump while the kernel drops packets.
     with tempfile.TemporaryFile("w+") as written, open(f"/proc/self/fd/{written.fileno()}") as lines:
         command = (*TCPDUMP, "-i", device, "dst", "host", address)

@@ -1,7 +1,7 @@
-"""What Kubernetes would make of deploy/kubernetes: kubectl renders, official schemas judge, CEL runs.
+"""Kubernetes' view of deploy/kubernetes: kubectl renders, official schemas validate, CEL is evaluated.
 
-Not a cluster: the CEL here is cel-python, not the API server's, and selectors, parameters and the order of admission
-plugins are not acted out. Type names with dots are flattened for cel-python, which cannot hold types within types.
+This is no cluster: cel-python replaces the API server's CEL, and selectors, parameters and the order of admission
+plugins are not evaluated. Type names with dots are flattened for cel-python, which has no nested types.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Manifest = dict[str, Any]
 ROOT = os.path.dirname(os.path.dirname(SUPPORT))
 DEPLOY = f"{ROOT}/deploy/kubernetes"
 FIRST_WITH_SIDECARS = (1, 29)
-"""Native sidecars are on by default from here on (KEP-753)."""
+"""The first version with native sidecars by default (KEP-753)."""
 VERSIONS = sorted(
     {
         version
@@ -37,7 +37,7 @@ VERSIONS = sorted(
         if (version := tuple(map(int, text.split(".")[:2]))) >= FIRST_WITH_SIDECARS
     }
 )
-"""Those with native sidecars whose official schemas are installed."""
+"""The versions with native sidecars and an installed official schema."""
 
 
 def name_of(version: tuple[int, ...]) -> str:
@@ -46,7 +46,7 @@ def name_of(version: tuple[int, ...]) -> str:
 
 
 def kubectl() -> str:
-    """Return the kubectl that scripts/setup unpacked, or the one on PATH."""
+    """Return the kubectl that scripts/setup unpacked, else kubectl on PATH."""
     unpacked = os.path.join(os.path.dirname(sys.executable), "kubectl")
     return unpacked if os.path.exists(unpacked) else "kubectl"
 
@@ -58,20 +58,20 @@ def _rendered(folder: str) -> str:
 
 
 def render(folder: str) -> list[Manifest]:
-    """Return what ``kubectl apply -k`` would send for a folder of DEPLOY, or for one at an absolute path."""
+    """Return the manifests that ``kubectl apply -k`` sends for a folder of DEPLOY, or for an absolute path."""
     return [document for document in yaml.safe_load_all(_rendered(os.path.join(DEPLOY, folder))) if document]
 
 
-def one(manifests: list[Manifest], kind: str, name: str) -> Manifest:
-    """Return the manifest of that kind and name."""
-    (found,) = [each for each in manifests if (each["kind"], each["metadata"]["name"]) == (kind, name)]
-    return found
+def find_manifest(manifests: list[Manifest], kind: str, name: str) -> Manifest:
+    """Return the manifest of this kind and name."""
+    (only,) = [manifest for manifest in manifests if (manifest["kind"], manifest["metadata"]["name"]) == (kind, name)]
+    return only
 
 
 def complaints(manifest: Manifest, version: tuple[int, ...]) -> str:
-    """Return what the official schema of a Kubernetes version has against a manifest; empty when it has nothing.
+    """Return the objections of a Kubernetes version's official schema to a manifest, or an empty string.
 
-    Strict: a field that the schema does not know is a fault, as with ``kubectl apply --validate=strict``.
+    Unknown fields are an error, as with ``kubectl apply --validate=strict``.
     """
     return _complaints(json.dumps(manifest), name_of(version))
 
@@ -88,35 +88,35 @@ def _complaints(manifest: str, version: str) -> str:
 
 
 def pod_of(workload: Manifest) -> Manifest:
-    """Return the pod that a workload's template makes."""
+    """Return the pod of a workload's template."""
     template = copy.deepcopy(workload["spec"]["template"])
     metadata = {"generateName": "app-", "namespace": "ns", **template.get("metadata", {})}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
 
 
 class _Message(celpy.celtypes.MessageType):
-    """An object of the mutation's: whatever fields it is given. The API server too checks them only afterwards."""
+    """An object of a mutation, with any fields: the API server too checks them later."""
 
 
 class Policy:
-    """A MutatingAdmissionPolicy with its parameters, evaluated as the API server would."""
+    """A MutatingAdmissionPolicy with its parameters, evaluated like the API server does."""
 
     def __init__(self, manifest: Manifest, params: Manifest) -> None:
-        """Take a policy and the ConfigMap that its binding names."""
+        """Take a policy and the ConfigMap of its binding."""
         self._spec = manifest["spec"]
         self._params = params
 
     def mutate(self, pod: Manifest, namespace: Manifest) -> Manifest:
-        """Return the pod as it is after the policy; the same when a match condition is false.
+        """Return the pod after the policy, unchanged if a match condition is false.
 
         Raises:
-            CELEvalError: when an expression fails; with ``failurePolicy: Fail`` the pod is then not created.
+            CELEvalError: when an expression fails; with ``failurePolicy: Fail`` the pod is then refused.
 
         """
         known = {"object": pod, "namespaceObject": namespace, "params": self._params}
-        if not all(_evaluate(each["expression"], known) for each in self._spec.get("matchConditions", [])):
+        if not all(_evaluate(item["expression"], known) for item in self._spec.get("matchConditions", [])):
             return pod
-        known["variables"] = {each["name"]: _evaluate(each["expression"], known) for each in self._spec["variables"]}
+        known["variables"] = {item["name"]: _evaluate(item["expression"], known) for item in self._spec["variables"]}
         for mutation in self._spec["mutations"]:
             assert mutation["patchType"] == "JSONPatch"
             patch = _evaluate(mutation["jsonPatch"]["expression"], known)
@@ -124,7 +124,7 @@ class Policy:
         return known["object"]
 
 
-def _evaluate(expression: str, known: dict[str, Any]) -> Any:  # noqa: ANN401  (whatever the expression makes)
+def _evaluate(expression: str, known: dict[str, Any]) -> Any:  # noqa: ANN401  (the expression's type)
     flat = re.sub(r"\bObject(?:\.\w+)*(?=\{)", lambda name: name[0].replace(".", "_"), expression)
     types = dict.fromkeys(re.findall(r"\b((?:Object|JSONPatch)\w*)\{", flat), _Message)
     environment = celpy.Environment(annotations=types)  # type: ignore[arg-type]  # its annotation forgets MessageType
@@ -147,4 +147,4 @@ def _plain(value: Any) -> Any:  # noqa: ANN401  (any CEL value, as JSON has it)
         case celpy.celtypes.StringType():
             return str(value)
         case _:
-            raise TypeError(f"{type(value)} is not among the values that our expressions make")
+            raise TypeError(f"{type(value)} is not among the values that the policy's expressions return")

@@ -1,4 +1,4 @@
-"""Which addresses a host's firewalls redirect and guard, as read from the system's own commands."""
+"""The addresses that a host's firewalls redirect and guard, read from the system's commands."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ REFUSES = re.compile("-A IMDS_DETOUR_GUARD .*-j (REJECT|DROP)")
 
 
 def redirected(listed: str) -> set[str]:
-    """Return the addresses that are redirected."""
+    """Return the redirected addresses."""
     return {_address(line) for line in listed.splitlines() if re.search("-j DNAT|dnat to", line)}
 
 
 def guarded(listed: str) -> set[str]:
-    """Return the addresses that are guarded: in legacy iptables by a jump to a chain that refuses."""
+    """Return the guarded addresses: in legacy iptables those with a jump to a chain that refuses."""
     lines = listed.splitlines()
-    found = {_address(line) for line in lines if re.search("daddr .*(reject|drop)", line)}
+    addresses = {_address(line) for line in lines if re.search("daddr .*(reject|drop)", line)}
     for version in ("iptables ", "ip6tables "):
-        here = [line for line in lines if line.startswith(version)]
-        if any(map(REFUSES.search, here)):
-            found |= {_address(line) for line in here if JUMP.search(line)}
-    return found
+        rules = [line for line in lines if line.startswith(version)]
+        if any(map(REFUSES.search, rules)):
+            addresses |= {_address(line) for line in rules if JUMP.search(line)}
+    return addresses
 
 
 def unguarded(listed: str) -> set[str]:
-    """Return the addresses that are redirected and not guarded."""
+    """Return the addresses with a redirect and no guard."""
     return redirected(listed) - guarded(listed)
 
 
 def _address(line: str) -> str:
-    found = ADDRESS.search(line)
-    return found[1] if found else ANYWHERE
+    match = ADDRESS.search(line)
+    return match[1] if match else ANYWHERE

@@ -1,4 +1,4 @@
-"""The work and the steps of a start, read from strace: counts do not depend on the machine's load."""
+"""The counted work and the steps of a start, read from strace; they do not depend on the machine's load."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass, fields
 
 OPTIONS = ("--string-limit=64", "--quiet=attach,exit,path-resolution,personality,superseded")
-"""What strace is told besides the file of its log, so that work() and missing_steps() can read that."""
+"""Options of strace for a log that work() and missing_steps() can read."""
 
 MODULE = re.compile(
     r'(\d+) +open(?:at)?\(.*?"([^"]*?)(?:__pycache__/)?([^"/.]*)(?:\.cpython-\d+)?\.pyc?", .*= \d'
 ).match
-"""Process, folder and name; a module whose compiled form is out of date is opened twice, and is one all the same."""
+"""Process, folder and name; a module with an outdated compiled file is opened twice and counts once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +19,10 @@ class Work:
     """Counted work of a start, up to the app.
 
     Attributes:
-        modules: files of Python code that were loaded, in every process, compiled before or not.
-        syscalls: system calls, in every process.
-        processes: processes started besides the first one.
-        programs: programs executed besides the first one.
+        modules: loaded files of Python code, in all processes, compiled or not.
+        syscalls: system calls, in all processes.
+        processes: processes started after the first one.
+        programs: programs executed after the first one.
         threads: threads started.
 
     """
@@ -34,17 +34,17 @@ class Work:
     threads: int
 
     def beyond(self, ceilings: Work) -> dict[str, tuple[int, int]]:
-        """Return what is more than its ceiling: both numbers, by name."""
+        """Return the counts above their ceilings: both numbers, by name."""
         pairs = {field.name: (getattr(self, field.name), getattr(ceilings, field.name)) for field in fields(self)}
         return {name: (seen, most) for name, (seen, most) in pairs.items() if seen > most}
 
     def without(self, other: Work) -> Work:
-        """Return the work that is more than that of another start."""
+        """Return the difference to the work of another start."""
         return Work(*(getattr(self, field.name) - getattr(other, field.name) for field in fields(self)))
 
 
 def work(trace: str, app: str) -> Work:
-    """Count what came before the app was executed; an app that never was is an error."""
+    """Count the work up to the execution of the app, which must have happened."""
     lines = trace.splitlines()
     # It does not return in one line where another thread has to end first.
     executed = re.compile(rf'execve\("[^"]*/{app}", .*( = 0|<unfinished \.\.\.>)$')
@@ -53,7 +53,7 @@ def work(trace: str, app: str) -> Work:
     clones = [line for line in calls if re.match(r"\d+ +(clone3?|v?fork)\(", line)]
     threads = [line for line in clones if "CLONE_THREAD" in line]
     return Work(
-        modules=len({found.groups() for found in map(MODULE, calls) if found}),
+        modules=len({match.groups() for match in map(MODULE, calls) if match}),
         syscalls=len(calls),
         processes=len(clones) - len(threads),
         programs=sum(" execve(" in line and line.endswith(" = 0") for line in calls) - 1,
@@ -75,13 +75,13 @@ STEPS = {
     "counter": (COUNTER, PROBE, GET, COUNTER),
     "NET_ADMIN": (r"PR_CAPBSET_DROP, CAP_NET_ADMIN",),
 }
-"""What each step of the way looks like to the kernel, in this order."""
+"""The system calls of each step, in this order."""
 ORDER = (r'IPT_SO_SET_REPLACE, "filter', r'IPT_SO_SET_REPLACE, "nat', PROBE, COUNTER, r"PR_CAPBSET_DROP, CAP_NET_ADMIN")
-"""And what must not come before what."""
+"""Calls that must come in this order."""
 
 
 def missing_steps(trace: str, app: str) -> list[str]:
-    """Return the steps of the way that a start left out before it executed the app."""
+    """Return the steps that a start omitted before it executed the app."""
     done = trace[: re.search(rf'execve\("[^"]*/{app}", ', trace).start()]  # type: ignore[union-attr]  # else it fails
     steps = {**STEPS, "order": ORDER}
     return [name for name, marks in steps.items() if not re.search(r"[^\n]*\n(?:.*\n)*?.*".join(marks), done)]

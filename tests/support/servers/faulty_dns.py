@@ -7,22 +7,22 @@ The steps are taken in turn, one for each question of type A; the last one stays
     silent                      no reply
     empty                       the name is there, no address
     cname:NAME=ADDRESS[,...]    an alias chain of three that ends in these addresses
-    dangling                    an alias, and no address behind it
-    loop                        an alias of itself, by way of another
-    half:ZONE                   answer questions of type A, silent for others: this holds libc for five seconds
+    dangling                    an alias without an address
+    loop                        an alias of itself, through another
+    half:ZONE                   answer questions of type A, silent for others: libc then waits for five seconds
     truncated:NAME=ADDRESS      truncated over UDP, whole over TCP
     truncated                   truncated over UDP, hung up over TCP
-    garbage                     16 bytes that are no DNS message
-    file:PATH                   take the step in a file, as it is by now; SERVFAIL without the file
+    garbage                     16 bytes that are not a DNS message
+    file:PATH                   take the step from a file at each question; SERVFAIL without the file
     hex:BYTES/BYTES             the question's id and then these bytes, over UDP and over TCP
     wrong-id:NAME=ADDRESS       an answer to another question's id
     wrong-question:NAME=ADDRESS an answer to a question for another name
     late:ZONE                   the right answer after LATE seconds; too-late: after TOO_LATE
     flip:NAME=ADDRESS,ADDRESS   one of these addresses, another one at each question
-    trailing:NAME=ADDRESS       truncated over UDP; over TCP the right answer, and garbage behind it
-    overstated:NAME=ADDRESS     truncated over UDP; over TCP the right answer, and the promise of more
-    padded:NAME=ADDRESS         the right answer with zeros behind it: the largest datagram that there can be
-    huge:NAME=ADDRESS           an answer of 64 KiB, the most that there can be: truncated over UDP, whole over TCP
+    trailing:NAME=ADDRESS       truncated over UDP; over TCP the right answer, then garbage
+    overstated:NAME=ADDRESS     truncated over UDP; over TCP the right answer with a larger length
+    padded:NAME=ADDRESS         the right answer, padded with zeros to the largest datagram
+    huge:NAME=ADDRESS           an answer of 64 KiB, the maximum: truncated over UDP, whole over TCP
 
 and ``STEP*N`` takes a step N times; ``STEP@S`` stays with it until S seconds after the first question.
 """
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 
 LATE, TOO_LATE = 0.3, 1.0
-"""Seconds: less, and more, than what imds-detour gives one server before it asks the next."""
+"""Seconds below and above imds-detour's timeout for a server."""
 PREFIXES = (
     "file:",
     "cname:",
@@ -70,7 +70,7 @@ MAX_DATAGRAM = 65_507
 
 
 class Misstated(bytes):
-    """A reply whose length over TCP is said to be another one."""
+    """A reply with a wrong length over TCP."""
 
     said: int
 
@@ -79,7 +79,7 @@ class Misstated(bytes):
 
 
 class Plan:
-    """The steps, and how far the questions have come."""
+    """The steps and their progress."""
 
     def __init__(self, steps: list[str]) -> None:
         self._steps: list[tuple[str, int, float]] = []
@@ -91,7 +91,7 @@ class Plan:
         self._since = 0.0
 
     def answer(self, question: dns.message.QueryMessage, transport: str) -> bytes | None:
-        """Take the plan's next step; questions for other types than A, and over TCP, repeat the last one taken."""
+        """Take the plan's next step; questions for types other than A, and over TCP, repeat the last one."""
         now = time.monotonic()
         self._since = self._since or now
         asked = question.question[0]
@@ -163,9 +163,9 @@ def _misstated(zone: str, question: dns.message.QueryMessage, transport: str, mo
     if transport == "udp":
         return _truncated(question)
     known = _known(zone, question)
-    found = Misstated(known + b"\xff" * 40)
-    found.said = len(known) + more
-    return found
+    reply = Misstated(known + b"\xff" * 40)
+    reply.said = len(known) + more
+    return reply
 
 
 def _truncated(question: dns.message.QueryMessage) -> bytes:
@@ -198,11 +198,11 @@ def _huge(zone: str, question: dns.message.QueryMessage, transport: str) -> byte
 
 @cache
 def _thousands(zone: str, asked: str) -> bytes:
-    """Build it once: it takes a while, and a slow server is another fault."""
+    """Build it once, since it is slow."""
     name, _, known = zone.partition("=")
-    beside = [f"198.18.{number // 250}.{number % 250 + 1}" for number in range(4000)]  # RFC 2544, nobody's
+    others = [f"198.18.{number // 250}.{number % 250 + 1}" for number in range(4000)]  # RFC 2544
     host, _, kind = asked.split()
-    return addresses(dns.message.make_query(host, kind), name, [known, *beside])
+    return addresses(dns.message.make_query(host, kind), name, [known, *others])
 
 
 def _filed(path: str, question: dns.message.QueryMessage, transport: str, asked: int) -> bytes | None:

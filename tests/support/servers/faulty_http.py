@@ -12,23 +12,23 @@ stays. Without any for PUT, that is 404: no tokens. WHAT is
     cut              half the body, then the end
     endless-body     a body without an end
     endless-head     headers without an end
-    garbage          bytes that are no HTTP
+    garbage          bytes that are not HTTP
     tls              a TLS alert, as a TLS server answers plain text
     http10           HTTP/1.0, the body ends with the connection
     close            HTTP/1.1 without a length, the body ends with the connection
     chunked          in three chunks, with an extension and a trailer
     count            200 and a number that grows with each request
-    turns:ONE|OTHER  each in its turn
-    headers:N        the right reply behind so many headers
+    turns:ONE|OTHER  these in turn
+    headers:N        the right reply after N headers
     length:N         a Content-Length of N, and a body without an end
     dribble          a body in chunks of one byte, as fast as they go, without an end
-    gzip             the right answer, compressed, as nobody has asked for
-    http2            what an HTTP/2 server says first
+    gzip             the right answer, compressed, unrequested
+    http2            the first bytes of an HTTP/2 server
     early            100 Continue without an end
     deep             JSON, as deep as fits
-    half-pair        JSON with half a surrogate pair in every member that a proof looks at
+    half-pair        JSON with half a surrogate pair in each member that a proof reads
 
-and ``WHAT*N`` takes a step N times. Each request is a line on stdout: method, path, and the token that it carries.
+and ``WHAT*N`` takes a step N times. Each request is a line on stdout: method, path, and its token.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ ALERT = b"\x15\x03\x01\x00\x02\x02\x46"
 
 
 class Plan:
-    """The steps of each method, and how far its requests have come."""
+    """The steps of each method and their progress."""
 
     def __init__(self, steps: list[str]) -> None:
         self._steps: dict[str, list[str]] = {"GET": [], "PUT": []}
         for step in steps:
             method, _, what = step.partition("=")
             what, count = (
-                (what[: found.start()], int(found[1])) if (found := re.search(r"\*(\d+)$", what)) else (what, 1)
+                (what[: match.start()], int(match[1])) if (match := re.search(r"\*(\d+)$", what)) else (what, 1)
             )
             self._steps[method] += [what] * count
         self._steps["PUT"] = self._steps["PUT"] or ["404"]
@@ -71,7 +71,7 @@ class Plan:
 
 
 def serve(listener: socket.socket, plan: Plan) -> None:
-    """Take connections, one request each, for ever."""
+    """Accept connections without end, one request each."""
     while True:
         connection, _ = listener.accept()
         threading.Thread(target=_answer, args=(connection, plan), daemon=True).start()
@@ -91,7 +91,7 @@ def _answer(connection: socket.socket, plan: Plan) -> None:
         try:
             _send(connection, plan.next(method), plan)
         except OSError:
-            return  # the client has had enough
+            return  # the client has closed the connection
 
 
 def _send(connection: socket.socket, what: str, plan: Plan) -> None:  # noqa: PLR0912  (a table)
@@ -107,8 +107,8 @@ def _send(connection: socket.socket, what: str, plan: Plan) -> None:  # noqa: PL
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close() resets
         case "turns":
-            ways = text.split("|")
-            _send(connection, ways[plan.turn % len(ways)], plan)
+            turns = text.split("|")
+            _send(connection, turns[plan.turn % len(turns)], plan)
         case "headers":
             connection.sendall(b"HTTP/1.1 200 OK\r\n")
             connection.sendall(b"".join(b"X-%x: 1\r\n" % number for number in range(int(text))))

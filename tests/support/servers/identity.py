@@ -1,7 +1,7 @@
 """Servers that answer with their name: ``python tests/support/servers/identity.py NAME=ADDRESS,PORT...``.
 
-Every TCP connection is answered with NAME and kept until the client ends it. At port 80 UDP datagrams to port 53 are
-answered as well.
+Each TCP connection is answered with NAME and kept until the client ends it. A server at port 80 also answers UDP at
+port 53.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import suppress
 
 
 def main() -> None:
-    """Serve for ever, in one thread."""
+    """Serve without end, in one thread."""
     selector = selectors.DefaultSelector()
     for argument in sys.argv[1:]:
         name, _, place = argument.partition("=")
