@@ -1,4 +1,4 @@
-"""A kernel with nf_tables and without a part of it that our rules need."""
+"""A kernel with nf_tables and without an expression that the rules need."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from tests.support.hosts.network import Network
 
 
-def test_a_kernel_without_nat_names_it(network: Network) -> None:
-    """The guard can be made and the redirect cannot: 125, one line with the modules, and nothing stands."""
+def test_kernel_without_nat_fails_the_start(network: Network) -> None:
+    """When the kernel refuses the redirect, the start exits with 125, names the modules and leaves no rules."""
     network.start_mock()
     _, redirect = nft_transactions.places(network)
     done = nft_transactions.refused(network, str(redirect), "echo", "started")
@@ -24,8 +24,8 @@ def test_a_kernel_without_nat_names_it(network: Network) -> None:
     )
 
 
-def test_a_kernel_without_reject_gets_a_guard_that_drops(network: Network) -> None:
-    """The app starts, and the line before says what is missing."""
+def test_kernel_without_reject_gets_a_guard_that_drops(network: Network) -> None:
+    """When the kernel cannot reject, the guard drops, a warning says why, and the app starts."""
     network.start_mock()
     guard, _ = nft_transactions.places(network)
     done = nft_transactions.refused(network, str(guard), "echo", "started")
@@ -38,8 +38,8 @@ def test_a_kernel_without_reject_gets_a_guard_that_drops(network: Network) -> No
     assert "reject" not in ruleset(network)
 
 
-def test_a_kernel_that_takes_no_guard_at_all_starts_no_app(network: Network) -> None:
-    """Neither rejecting nor dropping: 125, and one line."""
+def test_kernel_that_refuses_every_guard_fails_the_start(network: Network) -> None:
+    """When the kernel can neither reject nor drop, the start exits with 125 and one line."""
     network.start_mock()
     guard, _ = nft_transactions.places(network)
     done = nft_transactions.refused(network, f"{guard}+", "echo", "started")
@@ -48,8 +48,8 @@ def test_a_kernel_that_takes_no_guard_at_all_starts_no_app(network: Network) -> 
     assert "the kernel has no reject for it (No such file or directory); load it on the host: `modprobe " in done.stderr
 
 
-def test_a_kernel_that_lacks_nothing_starts_it(network: Network) -> None:
-    """The control to the three above: under the same tracer, with the call behind the last one."""
+def test_complete_kernel_starts_the_app(network: Network) -> None:
+    """Control: under the same tracer, without a failing call, the app starts."""
     network.start_mock()
     assert len(nft_transactions.places(network)) == 2
     assert nft_transactions.refused(network, "1000", "echo", "started").stdout == "started\n"

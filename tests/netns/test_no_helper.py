@@ -1,4 +1,4 @@
-"""imds-detourctl where no process can be had for legacy iptables' helper: nftables needs none, and goes on."""
+"""imds-detourctl at the limit on processes: legacy iptables has no helper, and nftables needs none."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ WITHOUT = f"{SUPPORT}/faults/seccomp.py"
 NO_HELPER = "cannot start the firewall helper: resource temporarily unavailable"
 
 
-def run(network: Network, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run imds-detourctl on the app's host, at the limit on processes; it is no failure but for what its test says."""
-    command = (sys.executable, WITHOUT, "processes", CTL, *words)
+def run(network: Network, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run imds-detourctl on the app's host, at the limit on processes."""
+    command = (sys.executable, WITHOUT, "processes", CTL, *arguments)
     return network.app.run(*command, environ=network.settings(None, **settings), check=False)
 
 
@@ -35,8 +35,8 @@ def ready(network: Network) -> Network:
 
 
 @pytest.mark.slow
-def test_what_stands_in_nftables_is_seen_checked_and_removed(ready: Network) -> None:
-    """By each verb, with the word that legacy iptables could not be looked at."""
+def test_nftables_rules_are_listed_checked_and_removed_without_a_helper(ready: Network) -> None:
+    """Without a helper, status, check and remove work on nftables, and status and remove name the reason."""
     assert ready.detour("true", MOCK_BACKEND="nft").returncode == 0
     status = run(ready, "status", "--json")
     facts = json.loads(status.stdout)
@@ -50,8 +50,8 @@ def test_what_stands_in_nftables_is_seen_checked_and_removed(ready: Network) -> 
     assert ready.app.run(CTL, "status", check=False).returncode == 1
 
 
-def test_what_stands_in_legacy_iptables_is_not_said_to_be_missing(ready: Network) -> None:
-    """It is out of sight: the answers are compared."""
+def test_legacy_rules_are_not_reported_missing_without_a_helper(ready: Network) -> None:
+    """Without a helper, check cannot read legacy rules, so it compares the answers."""
     assert ready.detour("true", MOCK_BACKEND="legacy").returncode == 0
     check = run(ready, "check")
     assert (check.returncode, check.stderr) == (0, "")
@@ -59,13 +59,13 @@ def test_what_stands_in_legacy_iptables_is_not_said_to_be_missing(ready: Network
     assert check.stdout.endswith("by comparison alone: our rule cannot be seen from here\n")
 
 
-def test_the_doctor_holds_with_the_start(ready: Network) -> None:
-    """Auto goes on with nftables, so all is well; MOCK_BACKEND=legacy cannot start, for the reason that he names."""
-    well = run(ready, "doctor")
-    assert (well.returncode, well.stderr) == (0, "")
-    assert f"\nok    {'libraries':27}{NO_HELPER}; nftables takes its place\n" in well.stdout
-    ill = json.loads(run(ready, "doctor", "--json", MOCK_BACKEND="legacy").stdout)
-    failed = [finding for finding in ill["findings"] if finding["state"] == "fail"]
+def test_doctor_without_a_helper_agrees_with_a_start(ready: Network) -> None:
+    """With auto, doctor and a start use nftables. With MOCK_BACKEND=legacy, both fail for the same reason."""
+    auto = run(ready, "doctor")
+    assert (auto.returncode, auto.stderr) == (0, "")
+    assert f"\nok    {'libraries':27}{NO_HELPER}; nftables takes its place\n" in auto.stdout
+    legacy = json.loads(run(ready, "doctor", "--json", MOCK_BACKEND="legacy").stdout)
+    failed = [finding for finding in legacy["findings"] if finding["state"] == "fail"]
     assert [(finding["name"], finding["seen"]) for finding in failed] == [("libraries", NO_HELPER)]
     command = (sys.executable, WITHOUT, "processes", CTL.removesuffix("ctl"), "true")
     for backend, status in (("auto", 0), ("legacy", 125)):
@@ -73,8 +73,8 @@ def test_the_doctor_holds_with_the_start(ready: Network) -> None:
         assert (start.returncode, NO_HELPER in start.stderr) == (status, bool(status)), start.stderr
 
 
-def test_with_neither_helper_nor_nftables_that_is_the_end(ready: Network) -> None:
-    """The control: one line, for the reason that nftables has, which needs least."""
+def test_status_without_a_helper_and_nftables_fails(ready: Network) -> None:
+    """Control: without both firewalls, status exits with 125 and one line, the reason of nftables."""
     both = (sys.executable, WITHOUT, "processes", sys.executable, WITHOUT, "nftables", CTL, "status")
     done = ready.app.run(*both, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (125, 1)

@@ -1,4 +1,4 @@
-"""The target is swapped under load: every connection gets one of the two mocks, and the rules are what they were."""
+"""The mock of a redirect changes under load: every connection gets the old or the new one."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ CONNECTS = 10_000 if LONG else 500
 
 @pytest.fixture(params=first_quick(IP_VERSIONS))
 def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
-    """Give the fake real service R, and the mocks A and B."""
-    with Cloud(request.param) as made:
-        yield made
+    """Give a network with the real service R, and the mocks A and B."""
+    with Cloud(request.param) as cloud:
+        yield cloud
 
 
 def writer(cloud: Cloud, backend: str, enough: int, *mocks: str) -> Program:
-    """Start a writer of our rules, and return when they stand for the first time."""
+    """Start a program that rewrites the rules, and return when it has installed them once."""
     started = cloud.program(
         cloud.app, "clients/rewrite_rules.py", backend, str(enough), f"{cloud.ip.metadata},80", *mocks
     )
@@ -38,15 +38,15 @@ def writer(cloud: Cloud, backend: str, enough: int, *mocks: str) -> Program:
 
 
 def connector(cloud: Cloud, enough: int) -> Program:
-    """Start a client that connects to the metadata address all the time, and return after its first connection."""
+    """Start a client that reconnects to the metadata address, and return after its first connection."""
     started = cloud.program(cloud.app, "clients/reconnect.py", cloud.ip.metadata, "80", str(enough))
     assert started.says() == "started"
     return started
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_no_connection_is_lost_or_escapes_while_the_target_is_swapped(cloud: Cloud, backend: str) -> None:
-    """Connections in a row, and every other way beside them: A or B answers each, and the real service sees nothing."""
+def test_swapping_the_mock_loses_and_leaks_no_connection(cloud: Cloud, backend: str) -> None:
+    """While the mock changes, A or B answers every connection, and no packet of any kind reaches the real service."""
     before = cloud.seen()
     swapper = writer(cloud, backend, SWAPS, *cloud.mocks)
     client = connector(cloud, CONNECTS)
@@ -71,19 +71,19 @@ NAIVE = {
         "nft add rule {nft} naive out {nft} daddr {metadata} tcp dport 80 dnat to {to}",
     ),
 }
-"""How one would swap a target by commands: take the old rule out, put the new one in."""
+"""Two commands that swap the mock: delete the old rule, and add the new one."""
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_swapping_by_two_commands_does_lose_connections(cloud: Cloud, backend: str) -> None:
-    """The control: between the two the real service answers, and capture and counters see it."""
+def test_swapping_by_two_commands_leaks_connections(cloud: Cloud, backend: str) -> None:
+    """Control: between two commands the real service answers, and the capture and the counters see that."""
     ip = cloud.ip
     targets = [ip.at(mock.rpartition(",")[0], SERVERS_PORT) for mock in cloud.mocks]
-    words = {"iptables": ip.iptables, "nft": ip.nft, "metadata": ip.metadata}
-    once = "\n".join(step.format(**words, to=to) for to in targets for step in NAIVE[backend])
+    names = {"iptables": ip.iptables, "nft": ip.nft, "metadata": ip.metadata}
+    once = "\n".join(step.format(**names, to=to) for to in targets for step in NAIVE[backend])
     chain = f"add chain {ip.nft} naive out {{ type nat hook output priority -100; }}"
     cloud.app.run("nft", f"add table {ip.nft} naive; {chain}")
-    # A rule for nobody: without any, the kernel ends connection tracking, and connections hang that are open just then.
+    # A rule that matches nothing: without any rule the kernel stops connection tracking, and open connections hang.
     unused = "192.0.2.1" if ip.version == 4 else "2001:db8::1"
     target = ("-j", "DNAT", "--to-destination", unused)
     cloud.app.run(ip.iptables, "-t", "nat", "-A", "PREROUTING", "-d", unused, *target)
@@ -101,15 +101,15 @@ def test_swapping_by_two_commands_does_lose_connections(cloud: Cloud, backend: s
 
 
 def dump(cloud: Cloud) -> str:
-    """Return every rule of the app's host, of both kinds and both versions, without counters."""
+    """Return all rules of the app's host, of both firewalls and IP versions, without counters."""
     commands = (["iptables-legacy-save"], ["ip6tables-legacy-save"], ["nft", "list", "ruleset"])
     text = "".join(cloud.app.run(*command).stdout for command in commands)
     return re.sub(r"packets \d+ bytes \d+|\[\d+:\d+\]|^#.*", "", text, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_applied_twice_is_applied_once(cloud: Cloud, backend: str) -> None:
-    """Apply, dump, apply, dump: identical, also when another target stood there in between."""
+def test_applying_twice_leaves_the_same_rules(cloud: Cloud, backend: str) -> None:
+    """The dumps after two installs of a mock are identical, also with another mock in between."""
     first, second = cloud.mocks
     dumps = []
     for mocks in ((first,), (first,), (second,), (first,), ()):
