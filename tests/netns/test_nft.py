@@ -1,4 +1,4 @@
-"""The nftables backend: one table of our own, and NET_ADMIN is enough."""
+"""The nftables backend: it uses its own table, and needs NET_ADMIN only."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ table ip6 imds_detour {{
 
 
 def ruleset(network: Network) -> str:
-    """Return what nft lists, counters blanked out."""
+    """Return the ruleset that nft lists, without the values of counters."""
     return re.sub(r"packets \d+ bytes \d+", "packets N bytes N", network.app.run("nft", "list", "ruleset").stdout)
 
 
 def without_net_raw(network: Network, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run imds-detour with NET_ADMIN and without NET_RAW, as under Podman or ``cap_drop: ALL``."""
-    fewer = ("setpriv", "--bounding-set", "-net_raw", "--inh-caps", "-net_raw")
-    return network.app.run(*fewer, DETOUR, *command, environ=network.settings(None, **settings), check=False)
+    setpriv = ("setpriv", "--bounding-set", "-net_raw", "--inh-caps", "-net_raw")
+    return network.app.run(*setpriv, DETOUR, *command, environ=network.settings(None, **settings), check=False)
 
 
-def test_the_ruleset_is_the_documented_one(network: Network) -> None:
-    """The ruleset holds guard and redirect, and nothing else; the client gets the mock's answer."""
+def test_ruleset_is_the_documented_one(network: Network) -> None:
+    """The ruleset holds the guard and the redirect only, and a client gets the mock's answer."""
     network.start_dns()
     network.start_mock()
     done = network.detour("curl", "-sS", "--fail", ID_URL, MOCK_BACKEND="nft")
@@ -65,39 +65,39 @@ def test_the_ruleset_is_the_documented_one(network: Network) -> None:
 
 
 @pytest.mark.parametrize(
-    ("backend", "said"),
+    ("backend", "reason"),
     [
         ("nft", "nftables (MOCK_BACKEND=nft)"),
         ("legacy", "legacy iptables (MOCK_BACKEND=legacy)"),
         ("auto", "legacy iptables (it works here)"),
     ],
 )
-def test_debug_says_why_it_is_this_firewall(network: Network, backend: str, said: str) -> None:
-    """In the success line, whether it was chosen or found; without debug the name alone."""
+def test_debug_log_gives_the_reason_for_the_firewall(network: Network, backend: str, reason: str) -> None:
+    """The success line names the firewall. With MOCK_LOG=debug it also gives the reason for the choice."""
     network.start_mock()
     debug, info = (
         network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend, MOCK_LOG=log) for log in ("debug", "text")
     )
-    assert f"-> {MOCK}:{PORT}, {said}, verified IMDSv2 " in debug.stderr.splitlines()[-1]
-    assert f"-> {MOCK}:{PORT}, {said.partition(' (')[0]}, verified IMDSv2 " in info.stderr
+    assert f"-> {MOCK}:{PORT}, {reason}, verified IMDSv2 " in debug.stderr.splitlines()[-1]
+    assert f"-> {MOCK}:{PORT}, {reason.partition(' (')[0]}, verified IMDSv2 " in info.stderr
 
 
-def test_running_twice_changes_nothing(network: Network) -> None:
-    """The second start finds its rules and commits nothing: the ruleset's generation stands still."""
+def test_second_start_commits_nothing(network: Network) -> None:
+    """A second start with the same mock sends no transaction to the kernel."""
     network.start_dns()
     network.start_mock()
     assert network.detour("true", MOCK_BACKEND="nft").returncode == 0
     monitor = network.start(network.app, "sh", "-c", "echo listening; exec nft monitor")
     assert network.detour("true", MOCK_BACKEND="nft").returncode == 0
     assert ruleset(network) == OURS
-    # The control: what the monitor prints first is this table, so it said nothing of the second start.
+    # Control: the first line of the monitor is this table, so it saw no transaction of the second start.
     network.app.run("nft", "add table ip marker")
     assert monitor.stdout is not None
     assert "add table ip marker" in monitor.stdout.readline()
 
 
-def test_without_net_raw_auto_takes_nftables_and_says_why(network: Network) -> None:
-    """Legacy iptables cannot open its socket; the redirect works all the same, and debug names the reason."""
+def test_missing_net_raw_makes_auto_choose_nftables(network: Network) -> None:
+    """Without NET_RAW, legacy iptables cannot open its socket: auto chooses nftables, and debug gives the reason."""
     network.start_dns()
     network.start_mock()
     done = without_net_raw(network, "curl", "-sS", "--fail", ID_URL, MOCK_LOG="debug")
@@ -105,8 +105,8 @@ def test_without_net_raw_auto_takes_nftables_and_says_why(network: Network) -> N
     assert "nftables (no NET_RAW capability" in done.stderr
 
 
-def read_the_instance_id(network: Network, *prefix: str, **variables: str) -> str:
-    """Start an app that reads the mock's instance id, with auto and behind a command, and return what we say of it."""
+def read_instance_id(network: Network, *prefix: str, **variables: str) -> str:
+    """Start an app that reads the mock's instance id, with auto and under a command; return the log."""
     network.start_dns()
     network.start_mock()
     environ = network.settings(variables, MOCK_BACKEND="auto", MOCK_LOG="debug")
@@ -115,57 +115,57 @@ def read_the_instance_id(network: Network, *prefix: str, **variables: str) -> st
     return done.stderr
 
 
-def a_kernel_without(what: str) -> tuple[str, ...]:
-    """Return a command that runs another one on a kernel that lacks a firewall."""
-    return (sys.executable, f"{SUPPORT}/faults/seccomp.py", what)
+def kernel_without(firewall: str) -> tuple[str, ...]:
+    """Return a command that runs another one as on a kernel without a firewall."""
+    return (sys.executable, f"{SUPPORT}/faults/seccomp.py", firewall)
 
 
-def test_a_kernel_without_ip_tables_starts_the_app_with_nftables(network: Network) -> None:
-    """As on distributions that have dropped the modules: auto goes on without them, and debug names the reason."""
-    said = read_the_instance_id(network, *a_kernel_without("legacy"))
+def test_kernel_without_ip_tables_makes_auto_choose_nftables(network: Network) -> None:
+    """On a kernel without legacy tables, auto chooses nftables, and debug gives the reason."""
+    log = read_instance_id(network, *kernel_without("legacy"))
     assert (
         ", nftables (the kernel has no legacy iptables here (table filter: Protocol not available)), verified IMDSv2 "
-    ) in said
+    ) in log
     assert ruleset(network) == OURS
 
 
-def test_an_image_without_the_library_starts_the_app_with_nftables(network: Network) -> None:
-    """An image without the package `iptables`: libxtables cannot be loaded."""
+def test_image_without_libxtables_makes_auto_choose_nftables(network: Network) -> None:
+    """In an image without the package iptables, libxtables cannot be loaded, and auto chooses nftables."""
     (path,) = glob.glob("/usr/lib/*/libxtables.so.12")
     path = os.path.realpath(path)
     network.app.run("mount", "--bind", "/dev/null", path)
-    said = read_the_instance_id(network)
+    log = read_instance_id(network)
     network.app.run("umount", path)  # the command nft needs it too
-    assert re.search(r", nftables \(a library of iptables is missing \(.*libxtables.*\)\), verified IMDSv2 ", said)
+    assert re.search(r", nftables \(a library of iptables is missing \(.*libxtables.*\)\), verified IMDSv2 ", log)
     assert ruleset(network) == OURS
 
 
-def test_an_image_without_extensions_starts_the_app_with_nftables(network: Network) -> None:
-    """The libraries without what makes matches and targets."""
+def test_image_without_extensions_makes_auto_choose_nftables(network: Network) -> None:
+    """In an image with libxtables and without its extensions, auto chooses nftables."""
     network.app.run("mkdir", "/run/none")
-    said = read_the_instance_id(network, XTABLES_LIBDIR="/run/none")
-    assert ", nftables (an iptables extension is missing in /run/none, or of another version (" in said
+    log = read_instance_id(network, XTABLES_LIBDIR="/run/none")
+    assert ", nftables (an iptables extension is missing in /run/none, or of another version (" in log
     assert ruleset(network) == OURS
 
 
-def test_a_kernel_without_nftables_starts_the_app_with_legacy_iptables(network: Network) -> None:
-    """The control to the three above: the same start takes the firewall that is there."""
-    said = read_the_instance_id(network, *a_kernel_without("nftables"))
-    assert ", legacy iptables (it works here), verified IMDSv2 " in said
+def test_kernel_without_nftables_makes_auto_choose_legacy_iptables(network: Network) -> None:
+    """Control: on a kernel without nftables, auto chooses legacy iptables."""
+    log = read_instance_id(network, *kernel_without("nftables"))
+    assert ", legacy iptables (it works here), verified IMDSv2 " in log
     assert ruleset(network) == ""
     assert "DNAT" in network.ours()
 
 
-def test_where_legacy_works_auto_takes_it(network: Network) -> None:
-    """Another control: with both, nothing is in nftables."""
+def test_auto_prefers_legacy_iptables(network: Network) -> None:
+    """Control: where both firewalls work, auto chooses legacy iptables and leaves nftables empty."""
     network.start_dns()
     network.start_mock()
     assert "legacy iptables, verified" in network.detour("true").stderr
     assert ruleset(network) == ""
 
 
-def test_a_later_start_stays_with_nftables(network: Network) -> None:
-    """Its rules come before those of legacy iptables: auto goes on with them, and legacy is refused with the reason."""
+def test_start_after_one_with_nftables_stays_with_nftables(network: Network) -> None:
+    """After a start with nftables, auto stays with it, and MOCK_BACKEND=legacy fails and says why."""
     network.start_dns()
     network.start_mock()
     assert network.detour("true", MOCK_BACKEND="nft").returncode == 0
@@ -177,8 +177,8 @@ def test_a_later_start_stays_with_nftables(network: Network) -> None:
     assert network.ours() == ""
 
 
-def test_a_failed_start_leaves_nothing(network: Network) -> None:
-    """The mock never answers: exit 125, and the table goes as it came."""
+def test_failed_start_removes_the_table(network: Network) -> None:
+    """When the mock does not answer, the start exits with 125 and removes its table."""
     network.start_dns()
     assert network.detour("true", MOCK_BACKEND="nft", MOCK_TIMEOUT="0.5").returncode == 125
     assert ruleset(network) == ""
@@ -194,8 +194,8 @@ table ip foreign {
 """
 
 
-def test_other_peoples_tables_stay_as_they_are(network: Network) -> None:
-    """Install, failure and second install leave every other table byte-identical."""
+def test_foreign_tables_do_not_change(network: Network) -> None:
+    """A failed start and two successful ones leave a foreign table identical."""
     network.start_dns()
     network.app.run("sh", "-c", f"nft -f - <<'E'\n{FOREIGN}\nE")
     before = network.app.run("nft", "list", "table", "ip", "foreign").stdout
@@ -209,7 +209,7 @@ def test_other_peoples_tables_stay_as_they_are(network: Network) -> None:
 
 TO_ELSEWHERE = f"ip daddr {METADATA} tcp dport 80 counter dnat to 10.9.9.9:1"
 TAMPERED = {
-    "a rule of somebody else's": 'add rule ip imds_detour nat_output ip daddr 10.9.9.9 counter comment "imds-detour"',
+    "a foreign rule": 'add rule ip imds_detour nat_output ip daddr 10.9.9.9 counter comment "imds-detour"',
     "a rule without a comment": f"insert rule ip imds_detour nat_output {TO_ELSEWHERE}",
     "another target": f'insert rule ip imds_detour nat_output {TO_ELSEWHERE} comment "imds-detour"',
     "accept before the guard": f"insert rule ip imds_detour guard_output ip daddr {METADATA} accept",
@@ -218,8 +218,8 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("change", TAMPERED.values(), ids=TAMPERED.keys())
-def test_a_table_that_was_changed_is_repaired(network: Network, change: str) -> None:
-    """Whatever else stands in our table, the next start makes it ours again."""
+def test_changed_table_is_repaired(network: Network, change: str) -> None:
+    """The next start repairs imds-detour's table after any change by another program."""
     network.start_dns()
     network.start_mock()
     assert network.detour("true", MOCK_BACKEND="nft").returncode == 0
@@ -229,8 +229,8 @@ def test_a_table_that_was_changed_is_repaired(network: Network, change: str) -> 
     assert ruleset(network) == OURS
 
 
-def test_the_guard_refuses_what_is_not_redirected(network: Network) -> None:
-    """A real service behind the default route is not reached, on any port, by tcp, udp or icmp."""
+def test_guard_refuses_packets_that_are_not_redirected(network: Network) -> None:
+    """The guard refuses TCP and UDP to the metadata address on ports without a redirect."""
     network.mock.ip("address", "add", f"{METADATA}/32", "dev", "lo")
     network.start_real_service(network.mock, port="8080")
     network.start_dns()
@@ -238,7 +238,7 @@ def test_the_guard_refuses_what_is_not_redirected(network: Network) -> None:
     reachable = network.app.run(
         "curl", "-sS", "--max-time", "2", f"http://{METADATA}:8080/latest/meta-data/instance-id"
     )
-    assert reachable.stdout == "i-0real0real0real00"  # the control: without us it is
+    assert reachable.stdout == "i-0real0real0real00"  # control: no guard yet
     assert network.detour("true", MOCK_BACKEND="nft").returncode == 0
     refused = network.app.run("curl", "-sS", "--max-time", "2", f"http://{METADATA}:8080/", check=False)
     assert (refused.returncode, refused.stdout) == (7, "")  # connection refused, at once
@@ -249,11 +249,11 @@ def test_the_guard_refuses_what_is_not_redirected(network: Network) -> None:
     assert network.app.run("python3", "-c", probe % METADATA).stdout == "refused\n"
 
 
-def test_neither_backend_names_the_capability(network: Network) -> None:
-    """Without NET_ADMIN there is one line, with the line to add; nothing is tried."""
-    fewer = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
+def test_missing_net_admin_fails_every_backend(network: Network) -> None:
+    """Without NET_ADMIN, every backend fails with one line that says what to add to the Compose file."""
+    setpriv = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
     for backend in ("auto", "nft", "legacy"):
-        done = network.app.run(*fewer, DETOUR, "true", environ=network.settings(MOCK_BACKEND=backend), check=False)
+        done = network.app.run(*setpriv, DETOUR, "true", environ=network.settings(MOCK_BACKEND=backend), check=False)
         assert done.returncode == 125
         assert done.stderr.count("\n") == 1
         assert "no NET_ADMIN capability" in done.stderr

@@ -1,4 +1,4 @@
-"""Rules in legacy iptables: one copy of ours, everybody else's as they were, and a message where it cannot work."""
+"""Rules in legacy iptables: one copy of imds-detour's, no change to foreign ones, and messages for failures."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ DOCKER = """
 {iptables} -t nat -A DOCKER_POSTROUTING -s 127.0.0.11/32 -p tcp -m tcp --sport 39743 -j SNAT --to-source :53
 {iptables} -t nat -A DOCKER_POSTROUTING -s 127.0.0.11/32 -p udp -m udp --sport 44671 -j SNAT --to-source :53
 """
-"""What Docker Engine writes into the namespace of a container on a user-defined network, for its embedded DNS."""
+"""The rules of Docker Engine for its embedded DNS, in a container on a user-defined network."""
 
 ZOO = """
-iptables-legacy -N SOMEBODYS
+iptables-legacy -N FOREIGN
 iptables-legacy -A OUTPUT -m owner --uid-owner 0 -j ACCEPT
 iptables-legacy -A OUTPUT -p udp -m multiport --dports 53,5353 -j ACCEPT
 iptables-legacy -A OUTPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT
 iptables-legacy -A OUTPUT -d 10.9.9.9
-iptables-legacy -A OUTPUT -d 10.9.9.8 -g SOMEBODYS
+iptables-legacy -A OUTPUT -d 10.9.9.8 -g FOREIGN
 iptables-legacy -A OUTPUT -d 10.9.9.7 -j LOG --log-prefix "a 'b' --c"
 iptables-legacy -A OUTPUT -d 10.9.9.6 -m string --string "x y" --algo bm -j DROP
 iptables-legacy -A OUTPUT -d 10.9.9.5 -j NFQUEUE --queue-num 3
@@ -61,29 +61,29 @@ iptables-legacy -t nat -A OUTPUT -p tcp --dport 82 -j DNAT --to-destination 10.0
 iptables-legacy -t nat -A OUTPUT -m addrtype --dst-type LOCAL ! -d 127.0.0.0/8 -j RETURN
 iptables-legacy -t nat -A POSTROUTING -d 10.9.9.4 -j MASQUERADE --random
 """
-"""Other people's rules, of many kinds."""
+"""Foreign rules of many kinds."""
 
 
 def run_lines(network: Network, script: str) -> None:
-    """Run a shell script in the app's host, stopping at the first failure."""
+    """Run a shell script on the app's host, and stop at the first failure."""
     network.app.run("sh", "-euc", script)
 
 
 def tables(network: Network) -> str:
-    """Return our rules, table nat before table filter, whatever the order in which the kernel lists them."""
+    """Return imds-detour's rules, table nat first."""
     saved = [network.app.run("iptables-legacy-save", "-t", name).stdout.splitlines() for name in ("nat", "filter")]
     return "\n".join(line.split(" [")[0] for table in saved for line in table if "IMDS_DETOUR" in line)
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
-    """Check that the app was not started and that there is one line for it; return it."""
+    """Check that the app was not started, and return the only line of the log."""
     assert done.returncode == 125, done.stderr
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1, done.stderr
     return done.stderr.removeprefix("imds-detour: ").rstrip("\n")
 
 
-# Other people's rules
+# Foreign rules
 
 
 @pytest.mark.parametrize(
@@ -91,11 +91,11 @@ def last_line(done: subprocess.CompletedProcess[str]) -> str:
     [DOCKER.format(iptables="iptables-legacy"), DOCKER.format(iptables="iptables-nft"), ZOO],
     ids=["Docker, legacy", "Docker, nft", "a zoo"],
 )
-def test_other_peoples_rules_stay_as_they_are(network: Network, script: str) -> None:
-    """Through a failure, an install and a second one, every line of theirs is the same, in the same order."""
+def test_foreign_rules_do_not_change(network: Network, script: str) -> None:
+    """A failed start and two successful ones leave foreign rules as they are, in the same order."""
     run_lines(network, script)
     before = network.foreign()
-    assert "127.0.0.11" in before or "SOMEBODYS" in before
+    assert "127.0.0.11" in before or "FOREIGN" in before
     assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_TIMEOUT="0.1").returncode == 125
     assert (network.ours(), network.foreign()) == ("", before)
     network.start_mock()
@@ -107,17 +107,17 @@ def test_other_peoples_rules_stay_as_they_are(network: Network, script: str) -> 
 MORE = """
 iptables-legacy -t mangle -A OUTPUT -d 10.88.0.3 -j MARK --set-xmark 0x7/0xffffffff
 iptables-legacy -t mangle -A POSTROUTING -p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu
-iptables-legacy -t raw -N SOMEBODYS_RAW
-iptables-legacy -t raw -A OUTPUT -d 10.88.0.3 -j SOMEBODYS_RAW
-iptables-legacy -t raw -A SOMEBODYS_RAW -d 10.9.9.3 -j DROP
+iptables-legacy -t raw -N FOREIGN_RAW
+iptables-legacy -t raw -A OUTPUT -d 10.88.0.3 -j FOREIGN_RAW
+iptables-legacy -t raw -A FOREIGN_RAW -d 10.9.9.3 -j DROP
 """
-"""Rules in the tables that we do not use."""
+"""Rules in tables that imds-detour does not use."""
 
 
 def counted(network: Network) -> tuple[list[str], list[int]]:
-    """Return every line that is not ours of all four tables, and how many packets each of the rules has counted.
+    """Return the foreign lines of all four tables, and the packet counters of their rules.
 
-    Policies count too, but any commit by libiptc, as by the command iptables, has them begin anew.
+    The counters of policies are not among them: every commit by libiptc resets these, also one by iptables.
     """
     saved = [
         line
@@ -130,11 +130,11 @@ def counted(network: Network) -> tuple[list[str], list[int]]:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_remove_leaves_other_peoples_rules_and_their_counters(network: Network, backend: str) -> None:
-    """In every table, through install and removal, each line is the same, and no rule counts from nought again."""
+def test_foreign_rules_keep_their_counters(network: Network, backend: str) -> None:
+    """Install and removal change no foreign line in any table, and reset no counter of a foreign rule."""
     run_lines(network, DOCKER.format(iptables="iptables-legacy") + ZOO + MORE)
     network.start_mock()
-    network.app.run("curl", "-sS", f"http://{MOCK}:{PORT}/")  # so that there is something to lose
+    network.app.run("curl", "-sS", f"http://{MOCK}:{PORT}/")  # makes rules count
     lines, packets = counted(network)
     assert {"*raw", "*mangle", "*nat", "*filter"} <= set(lines)
     assert sum(packets) > 0
@@ -149,8 +149,8 @@ def test_remove_leaves_other_peoples_rules_and_their_counters(network: Network, 
         packets = counts
 
 
-def test_a_table_that_is_restored_without_counters_is_seen(network: Network) -> None:
-    """The control to the above: iptables-restore without -c brings the same lines, counted from nought."""
+def test_restore_without_counters_is_noticed(network: Network) -> None:
+    """Control: iptables-restore without -c resets the counters and keeps the lines."""
     run_lines(network, ZOO + MORE)
     network.start_mock()
     network.app.run("curl", "-sS", f"http://{MOCK}:{PORT}/")
@@ -161,22 +161,22 @@ def test_a_table_that_is_restored_without_counters_is_seen(network: Network) -> 
     assert sum(counts) < sum(packets)
 
 
-def test_tables_that_we_do_not_need_are_not_created(network: Network) -> None:
-    """A table that is looked at comes into being, and then every packet passes it: ours are nat and filter alone."""
+def test_unused_tables_are_not_created(network: Network) -> None:
+    """A start creates the tables nat and filter only: reading another one would create it."""
     network.start_mock()
     assert network.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
     with open(f"/proc/{network.app.pid}/net/ip_tables_names") as names:
         assert sorted(names.read().split()) == ["filter", "nat"]
 
 
-def test_rules_with_extensions_that_are_not_installed_here_are_no_obstacle(network: Network) -> None:
-    """Somebody with more extensions than we have wrote them: they are passed over without being decoded."""
+def test_foreign_rules_with_missing_extensions_are_ignored(network: Network) -> None:
+    """A start works next to foreign rules whose extensions are not in the app's image."""
     run_lines(network, ZOO)
     (extensions,) = glob.glob("/usr/lib/*/xtables")
     needed = [
         name
-        for word in ("standard", "tcp", "comment", "*NAT", "REJECT")
-        for name in glob.glob(f"*_{word}.so", root_dir=extensions)
+        for extension in ("standard", "tcp", "comment", "*NAT", "REJECT")
+        for name in glob.glob(f"*_{extension}.so", root_dir=extensions)
     ]
     run_lines(network, f"mkdir /run/few; cd {extensions}; cp -P {' '.join(needed)} /run/few")
     network.start_mock()
@@ -185,7 +185,7 @@ def test_rules_with_extensions_that_are_not_installed_here_are_no_obstacle(netwo
     assert tables(network) == f"{REDIRECT}\n{GUARD}"
 
 
-# Our own rules from an earlier start
+# Rules from an earlier start
 
 OURS = f"iptables-legacy -t nat -A IMDS_DETOUR -d {METADATA} -p tcp -m tcp --dport 80 -m comment --comment imds-detour"
 STALE = {
@@ -199,9 +199,9 @@ STALE = {
     "one source": f"{OURS} -s 10.88.0.2 -j DNAT --to-destination {MOCK}:{PORT}",
     "one user": f"{OURS} -m owner --uid-owner 0 -j DNAT --to-destination {MOCK}:{PORT}",
     "random": f"{OURS} -j DNAT --to-destination {MOCK}:{PORT} --random",
-    "somebody's rule behind ours": f"{OURS} -j DNAT --to-destination {MOCK}:{PORT}\n"
+    "a foreign rule at the end": f"{OURS} -j DNAT --to-destination {MOCK}:{PORT}\n"
     "iptables-legacy -t nat -A IMDS_DETOUR -p tcp -m multiport --dports 1,2 -j LOG",
-    "somebody's rule before ours": "iptables-legacy -t nat -A IMDS_DETOUR -j RETURN\n"
+    "a foreign rule at the start": "iptables-legacy -t nat -A IMDS_DETOUR -j RETURN\n"
     f"{OURS} -j DNAT --to-destination {MOCK}:{PORT}",
     "an empty chain": "",
 }
@@ -209,8 +209,8 @@ JUMP = f"iptables-legacy -t nat -A OUTPUT -d {METADATA} -m comment --comment imd
 
 
 @pytest.mark.parametrize("script", STALE.values(), ids=STALE.keys())
-def test_a_stale_chain_of_ours_is_repaired(network: Network, script: str) -> None:
-    """Whatever stands in our chain that is not exactly ours is replaced, and what is missing is put in."""
+def test_stale_chain_is_repaired(network: Network, script: str) -> None:
+    """A start replaces all rules in imds-detour's chain if they differ from its own."""
     run_lines(network, f"iptables-legacy -t nat -N IMDS_DETOUR\n{script}\n{JUMP} -j IMDS_DETOUR")
     network.start_mock()
     done = network.detour("curl", "-sS", "--fail", ID_URL, MOCK_HOSTNAME=MOCK)
@@ -224,14 +224,14 @@ JUMPS = {
     "a goto": f"{JUMP} -g IMDS_DETOUR",
     "for everything": "iptables-legacy -t nat -A OUTPUT -j IMDS_DETOUR",
     "of one user": f"{JUMP} -m owner --uid-owner 0 -j IMDS_DETOUR",
-    "behind an ACCEPT": f"iptables-legacy -t nat -A OUTPUT -d {METADATA} -j ACCEPT\n{JUMP} -j IMDS_DETOUR",
+    "after an ACCEPT": f"iptables-legacy -t nat -A OUTPUT -d {METADATA} -j ACCEPT\n{JUMP} -j IMDS_DETOUR",
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", JUMPS.values(), ids=JUMPS.keys())
-def test_a_stale_jump_is_repaired(network: Network, script: str) -> None:
-    """One jump, with our address and nothing else, as OUTPUT's first rule: behind an ACCEPT it would do nothing."""
+def test_stale_jump_is_repaired(network: Network, script: str) -> None:
+    """A start leaves one jump for the metadata address, as the first rule of OUTPUT."""
     dnat = f"{OURS} -j DNAT --to-destination {MOCK}:{PORT}"
     run_lines(network, f"iptables-legacy -t nat -N IMDS_DETOUR\n{dnat}\n{script}")
     before = network.foreign()
@@ -243,8 +243,8 @@ def test_a_stale_jump_is_repaired(network: Network, script: str) -> None:
     assert output.strip() == REDIRECT.splitlines()[1]
 
 
-def test_a_stale_guard_is_repaired(network: Network) -> None:
-    """The same for table filter, where a hole would let the app through to the real service."""
+def test_stale_guard_is_repaired(network: Network) -> None:
+    """A start repairs a guard that accepts packets to the real service."""
     run_lines(
         network,
         "iptables-legacy -N IMDS_DETOUR_GUARD\n"
@@ -258,8 +258,8 @@ def test_a_stale_guard_is_repaired(network: Network) -> None:
     assert network.app.run("iptables-legacy", "-S", "OUTPUT", "1").stdout.strip() == GUARD.splitlines()[1]
 
 
-def test_a_new_mock_takes_the_place_of_the_old_one(network: Network) -> None:
-    """A second start with another target replaces the rule, and one that fails leaves the first one's standing."""
+def test_start_with_another_mock_replaces_the_redirect(network: Network) -> None:
+    """A second start with another mock replaces the redirect. If it fails, the first redirect stays."""
     network.start_mock(port="9")
     network.start_mock()
     assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_PORT="9").returncode == 0
@@ -275,7 +275,7 @@ def test_a_new_mock_takes_the_place_of_the_old_one(network: Network) -> None:
 
 
 def test_many_starts_at_once_leave_one_copy(network: Network) -> None:
-    """Containers that share a network namespace may start together: all succeed."""
+    """Many starts at once in a network namespace all succeed and leave one copy of the rules."""
     network.start_mock()
     command = (DETOUR, "curl", "-sS", "--fail", ID_URL)
     starts = [
@@ -291,16 +291,16 @@ def test_many_starts_at_once_leave_one_copy(network: Network) -> None:
 
 RULE = "iptables-legacy -w -t $t {} OUTPUT -d 192.0.2.{} -j RETURN"
 WRITERS = {
-    # With iptables' own lock. Rules that come and go: an equal number of them hides a change from the kernel's check.
+    # It takes the lock of iptables. A rule comes and goes: the kernel cannot see a change by the number of rules.
     "that takes the lock": ("", "\n".join((RULE.format("-A", "$i"), RULE.format("-D", "99"), RULE.format("-I", "99")))),
-    # With a lock that nobody else knows: the kernel refuses whoever comes second, and both try again.
+    # It has its own lock file: the kernel refuses the second of two commits, and its writer tries again.
     "that does not": ("/run/another.lock", f"until {RULE.format('-A', '$i')}; do :; done"),
 }
 
 
 @pytest.mark.parametrize(("lock", "step"), WRITERS.values(), ids=WRITERS.keys())
-def test_a_writer_at_the_same_time_loses_nothing(network: Network, lock: str, step: str) -> None:
-    """While somebody else changes both tables all the time, starts succeed, and all their rules are there."""
+def test_starts_during_foreign_changes_lose_no_rule(network: Network, lock: str, step: str) -> None:
+    """While another program changes both tables, starts succeed, and none of its rules get lost."""
     network.start_mock()
     network.start_mock(port="9")
     run_lines(network, "for t in nat filter; do iptables-legacy -t $t -A OUTPUT -d 192.0.2.99 -j RETURN; done")
@@ -317,17 +317,17 @@ def test_a_writer_at_the_same_time_loses_nothing(network: Network, lock: str, st
             done = network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_PORT=port)
             assert done.returncode == 0, done
     writer.communicate()
-    theirs = [f"-A OUTPUT -d 192.0.2.{number}/32 -j RETURN" for number in (*range(1, 31), 99)]
+    foreign = [f"-A OUTPUT -d 192.0.2.{number}/32 -j RETURN" for number in (*range(1, 31), 99)]
     for table in ("nat", "filter"):
         saved = network.app.run("iptables-legacy-save", "-t", table).stdout.splitlines()
-        assert sorted(line for line in saved if "192.0.2." in line) == sorted(theirs)
+        assert sorted(line for line in saved if "192.0.2." in line) == sorted(foreign)
 
 
-# Where it cannot work
+# Failures
 
 
 def without(network: Network, *setpriv: str, **settings: str) -> str:
-    """Run imds-detour with fewer privileges and return its one line."""
+    """Run imds-detour with fewer privileges, and return the only line of the log."""
     command = ("setpriv", *setpriv, DETOUR, "echo", "started")
     environ = network.settings(None, MOCK_HOSTNAME=MOCK, **settings)
     done = network.app.run(*command, environ=environ, check=False)
@@ -343,16 +343,16 @@ def injected(
     return network.app.run(*command, environ=network.settings(None, MOCK_HOSTNAME=MOCK, **settings), check=False)
 
 
-def test_no_net_admin_says_how_to_add_it(network: Network) -> None:
-    """The usual first mistake: Compose's cap_add is missing."""
+def test_missing_net_admin_says_how_to_add_it(network: Network) -> None:
+    """Without NET_ADMIN, the message says what to add in Compose and to docker run."""
     assert without(network, "--bounding-set", "-net_admin", "--inh-caps", "-net_admin") == (
         "no NET_ADMIN capability; add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`; "
         "without NET_ADMIN: MOCK_BACKEND=env sets the variables that some SDKs follow"
     )
 
 
-def test_no_net_raw_says_how_to_add_it(network: Network) -> None:
-    """Podman's defaults, and cap_drop: ALL."""
+def test_missing_net_raw_says_how_to_add_it(network: Network) -> None:
+    """Without NET_RAW (Podman, cap_drop: ALL), the message of MOCK_BACKEND=legacy says what to add."""
     assert without(network, "--bounding-set", "-net_raw", "--inh-caps", "-net_raw", MOCK_BACKEND="legacy") == (
         "no NET_RAW capability, which legacy iptables needs to open its socket; "
         "add it: in Compose `cap_add: [NET_ADMIN, NET_RAW]`, with docker run `--cap-add NET_RAW` as well"
@@ -360,8 +360,8 @@ def test_no_net_raw_says_how_to_add_it(network: Network) -> None:
 
 
 @pytest.mark.usefixtures("other_users")
-def test_another_user_than_root_is_told_to_start_as_root(network: Network) -> None:
-    """A USER in the Dockerfile leaves added capabilities out of reach; there are two ways out."""
+def test_start_as_another_user_says_to_start_as_root(network: Network) -> None:
+    """A user other than root cannot use added capabilities. The message gives two solutions."""
     assert without(network, "--reuid", "65534", "--clear-groups") == (
         "no NET_ADMIN capability (uid 65534 is not root); "
         "start as root with `cap_add: [NET_ADMIN]` (no `USER` in the Dockerfile, no `user:` in Compose) and let "
@@ -370,23 +370,23 @@ def test_another_user_than_root_is_told_to_start_as_root(network: Network) -> No
     )
 
 
-def test_the_same_without_any_missing_privilege_starts_the_app(network: Network) -> None:
-    """The negative control of the three above."""
+def test_start_under_setpriv_with_all_privileges_succeeds(network: Network) -> None:
+    """Control: under setpriv, with all privileges, the app starts."""
     network.start_mock()
     environ = network.settings(None, MOCK_HOSTNAME=MOCK)
     assert network.app.run("setpriv", "--nnp", DETOUR, "echo", "started", environ=environ).stdout == "started\n"
 
 
-def test_a_kernel_without_legacy_iptables_says_which_module(network: Network) -> None:
-    """A container cannot load the module; the message says what to do on the host."""
+def test_kernel_without_legacy_iptables_names_the_module(network: Network) -> None:
+    """A container cannot load a module, so the message says what to load on the host."""
     assert last_line(injected(network, "getsockopt", "error=ENOPROTOOPT", MOCK_BACKEND="legacy")) == (
         "the kernel has no legacy iptables here (table filter: Protocol not available); "
         "load it on the host: `modprobe iptable_filter`"
     )
 
 
-def test_a_kernel_with_neither_names_both(network: Network) -> None:
-    """With auto, both refusals are told, and the remedy is the one for nftables, which needs less."""
+def test_kernel_without_a_firewall_names_both(network: Network) -> None:
+    """With auto, the message has the reasons of both firewalls and the remedy of nftables, which needs less."""
     assert last_line(injected(network, "socket", "error=EPROTONOSUPPORT")) == (
         "the kernel refuses legacy iptables (table filter: Protocol not supported); "
         "nftables cannot be used here: the kernel has none (Protocol not supported); "
@@ -401,7 +401,7 @@ PACKAGES = (
 
 @pytest.fixture
 def hidden(network: Network) -> Iterator[list[str]]:
-    """Give a list of files that the app's host finds empty, until the test is over."""
+    """Give a list of files. They are mounted over until the end of the test."""
     paths: list[str] = []
     yield paths
     for path in paths:
@@ -409,14 +409,14 @@ def hidden(network: Network) -> Iterator[list[str]]:
 
 
 def hide(network: Network, hidden: list[str], path: str) -> None:
-    """Put an empty file into a file's place."""
+    """Mount an empty file over a file."""
     network.app.run("mount", "--bind", "/dev/null", path)
     hidden.append(path)
 
 
 @pytest.mark.parametrize("library", ["libip4tc.so.2", "libxtables.so.12"])
-def test_a_missing_library_names_the_package(network: Network, hidden: list[str], library: str) -> None:
-    """The import fails in a way of its own for each of them; the message is one."""
+def test_missing_library_names_the_package(network: Network, hidden: list[str], library: str) -> None:
+    """When a library of iptables is missing, the message names the library and the package to install."""
     (path,) = glob.glob(f"/usr/lib/*/{library}")
     hide(network, hidden, os.path.realpath(path))
     line = last_line(network.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy"))
@@ -426,7 +426,7 @@ def test_a_missing_library_names_the_package(network: Network, hidden: list[str]
 
 
 def test_missing_extensions_name_the_package(network: Network) -> None:
-    """The libraries are there and libxtables finds no extension to build our rules with."""
+    """When the extensions of libxtables are missing, the message names the folder and the package to install."""
     network.app.run("mkdir", "/run/none")
     settings = network.settings({"XTABLES_LIBDIR": "/run/none"}, MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy")
     line = last_line(network.app.run(DETOUR, "echo", "started", environ=settings, check=False))
@@ -434,11 +434,11 @@ def test_missing_extensions_name_the_package(network: Network) -> None:
     assert line.endswith(f"; {PACKAGES}")
 
 
-def test_a_missing_python_iptables_says_how_to_install_it(network: Network, hidden: list[str]) -> None:
-    """A package that was installed without its dependencies."""
-    found = importlib.util.find_spec("iptc")
-    assert found is not None
-    (folder,) = list(found.submodule_search_locations or [])
+def test_missing_python_iptables_says_how_to_install_it(network: Network, hidden: list[str]) -> None:
+    """When imds-detour was installed without its dependencies, the message has the pip command."""
+    spec = importlib.util.find_spec("iptc")
+    assert spec is not None
+    (folder,) = list(spec.submodule_search_locations or [])
     network.app.run("mount", "-t", "tmpfs", "tmpfs", folder)
     hidden.append(folder)
     assert last_line(network.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy")) == (
@@ -447,25 +447,25 @@ def test_a_missing_python_iptables_says_how_to_install_it(network: Network, hidd
     )
 
 
-def test_a_kernel_that_refuses_the_rules_is_quoted(network: Network) -> None:
-    """A commit that fails every time ends in one line with the kernel's own word."""
+def test_refused_commit_quotes_the_kernel(network: Network) -> None:
+    """When the kernel refuses every commit, the start fails with one line that has the kernel's error."""
     line = last_line(injected(network, "setsockopt", "error=ENOMEM"))
     assert line == "iptables refused our rules in table filter: can't commit: Memory allocation problem"
     assert network.ours() == ""
 
 
-# The helper process dies
+# Helpers that end early
 
 
 def redirected_without_guard(network: Network) -> bool:
-    """Whether our redirect stands and our guard does not."""
-    ours = network.ours()
-    return "-j IMDS_DETOUR\n" in f"{ours}\n" and "-j IMDS_DETOUR_GUARD" not in ours
+    """Return whether there is a redirect without a guard."""
+    rules = network.ours()
+    return "-j IMDS_DETOUR\n" in f"{rules}\n" and "-j IMDS_DETOUR_GUARD" not in rules
 
 
 @pytest.mark.parametrize("commit", [1, 2, 3, 4])
-def test_a_helper_killed_in_a_commit_ends_in_125(network: Network, commit: int) -> None:
-    """At whichever of its writes it is killed: no app, the cause in the last line, and no redirect without guard."""
+def test_helper_killed_in_a_commit_fails_the_start(network: Network, commit: int) -> None:
+    """When a helper is killed in any commit, the start exits with 125 and leaves no redirect without a guard."""
     network.start_mock()
     done = injected(network, "setsockopt", "signal=KILL", commit)
     assert (done.returncode, done.stdout) == (125, ""), done
@@ -475,14 +475,14 @@ def test_a_helper_killed_in_a_commit_ends_in_125(network: Network, commit: int) 
     assert not redirected_without_guard(network)
 
 
-def test_a_helper_that_is_not_killed_starts_the_app(network: Network) -> None:
-    """The negative control of the one above: there is no fifth write."""
+def test_start_has_four_commits(network: Network) -> None:
+    """Control: there is no fifth commit to be killed in, so the app starts."""
     network.start_mock()
     assert injected(network, "setsockopt", "signal=KILL", 5).stdout == "started\n"
 
 
-def test_a_helper_killed_while_waiting_ends_in_125(network: Network) -> None:
-    """Out of memory, say, while the mock is not there yet: the guard stands, and nothing else."""
+def test_helper_killed_during_the_wait_fails_the_start(network: Network) -> None:
+    """When the helpers are killed during the wait for the mock, the start exits with 125 and the guard stays."""
     detour = network.app.popen(
         *(DETOUR, "echo", "started"),
         environ=network.settings(None, MOCK_HOSTNAME=MOCK),
@@ -493,7 +493,7 @@ def test_a_helper_killed_while_waiting_ends_in_125(network: Network) -> None:
     assert "waiting: " in detour.stderr.readline()
     with open(f"/proc/{detour.pid}/task/{detour.pid}/children") as children:
         helpers = children.read().split()
-    for helper in helpers:  # one for each IP version
+    for helper in helpers:  # a helper for each IP version
         os.kill(int(helper), signal.SIGKILL)
     network.start_mock()
     out, err = detour.communicate(timeout=20)
@@ -507,19 +507,19 @@ def test_a_helper_killed_while_waiting_ends_in_125(network: Network) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["legacy", "nft"])
-def test_without_reject_the_guard_drops_and_says_so(network: Network, backend: str) -> None:
-    """The app starts, nothing leaks, and one line tells that SDKs will wait; where REJECT is back, it is taken."""
+def test_missing_reject_makes_the_guard_drop(network: Network, backend: str) -> None:
+    """Without REJECT, the guard drops, a warning says so, and the app starts. A later start uses REJECT again."""
     network.without_ipv6()
     network.start_mock()
     if backend == "legacy":
-        # The extension is missing: DROP needs none.
+        # DROP needs no extension.
         folder = "/run/without-reject"
         run_lines(network, f"mkdir {folder}; cp -P /usr/lib/*/xtables/*.so {folder}; rm {folder}/libip*_REJECT.so")
         settings = network.settings({"XTABLES_LIBDIR": folder}, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
         done = network.app.run(DETOUR, "echo", "started", environ=settings, check=False)
     else:
-        # The kernel has no such expression. Netlink datagrams are: 1 for "may it be used?", 2 to 5 for what stands,
-        # rules and tables of either IP version, and the sixth is the guard.
+        # The kernel has no such expression. The first netlink datagram asks for nftables, the next four for the rules
+        # and tables of both IP versions. The sixth installs the guard.
         done = injected(network, "sendto", "error=ENOENT", 6, MOCK_BACKEND=backend)
     assert (done.returncode, done.stdout) == (0, "started\n"), done
     assert done.stderr.startswith(
@@ -531,4 +531,4 @@ def test_without_reject_the_guard_drops_and_says_so(network: Network, backend: s
     assert network.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
     assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
     refused = network.app.run("curl", "-sS", "--max-time", "2", f"http://{METADATA}:8080/", check=False)
-    assert refused.returncode == 7  # the control: refused at once
+    assert refused.returncode == 7  # control: refused at once
