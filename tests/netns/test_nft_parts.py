@@ -24,6 +24,18 @@ def test_kernel_without_nat_fails_the_start(network: Network) -> None:
     )
 
 
+def test_refused_roll_back_is_reported(network: Network) -> None:
+    """When the kernel refuses the redirect and then its roll-back, the start fails and the message has both reasons."""
+    network.start_mock()
+    _, redirect = nft_transactions.places(network)
+    done = nft_transactions.refused(network, f"{redirect}+", "echo", "started")
+    assert (done.returncode, done.stdout) == (125, "")
+    last = done.stderr.splitlines()[-1]
+    assert "nftables refuses our rules: the kernel has no nat for it" in last
+    assert "; the change could not be undone: nftables refuses our rules: the kernel has no reject for it" in last
+    assert "dnat" not in ruleset(network)
+
+
 def test_kernel_without_reject_gets_a_guard_that_drops(network: Network) -> None:
     """When the kernel cannot reject, the guard drops, a warning says why, and the app starts."""
     network.start_mock()
