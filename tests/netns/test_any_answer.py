@@ -27,7 +27,7 @@ MEGABYTE = 1 << 20
 LIMIT = 2.0
 """Timeout of each question, in seconds."""
 SLACK = 3.0
-"""Allowance for a busy machine, in seconds. libc's own timeouts are longer than both together."""
+"""Allowance for a busy machine, in seconds. libc's own timeouts are longer."""
 QUERY = dns.message.make_query(NAME, "A")
 
 

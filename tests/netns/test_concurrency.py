@@ -1,4 +1,4 @@
-"""Many writers at once, ours and others': in the end our rules stand once, and nobody's are lost."""
+"""Several imds-detour processes and other programs write rules at once: no rule is lost or doubled."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ INSTALLS = 50 if LONG else 20
 
 @pytest.fixture(params=first_quick(IP_VERSIONS))
 def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
-    """Give the fake real service R, and the mocks A and B."""
+    """Return the fake real service R, and the mocks A and B."""
     with Cloud(request.param) as made:
         yield made
 
 
-def ours(cloud: Cloud, backend: str) -> list[str]:
-    """Return the lines of the app's firewall that are ours, without counters, the mock's address blanked out."""
+def own_rules(cloud: Cloud, backend: str) -> list[str]:
+    """Return imds-detour's rules without counters, the mock's address replaced by MOCK."""
     ip = cloud.ip
     if backend == "nft":
         text = cloud.app.run("nft", "list", "table", ip.nft, "imds_detour").stdout
@@ -42,43 +42,41 @@ def ours(cloud: Cloud, backend: str) -> list[str]:
     return [line.strip() for line in re.sub(r"packets \d+ bytes \d+ |\[\d+:\d+\]", "", text).splitlines()]
 
 
-def alone(cloud: Cloud, backend: str) -> list[str]:
-    """Install once with nobody else at it, and return our lines: what must stand in the end."""
+def install_once(cloud: Cloud, backend: str) -> list[str]:
+    """Install the rules once without other writers, and return them: the expected end state."""
     metadata = f"{cloud.ip.metadata},80"
     cloud.program(cloud.app, "clients/rewrite_rules.py", backend, "0", metadata, cloud.mocks[0]).end()
-    lines = ours(cloud, backend)
+    lines = own_rules(cloud, backend)
     assert sum("MOCK" in line for line in lines) == 1, lines
     return lines
 
 
-IPTABLES = "{iptables} -w -t $t {{}} OUTPUT -d {there} -m comment --comment $i -j RETURN"
+IPTABLES = "{iptables} -w -t $t {{}} OUTPUT -d {address} -m comment --comment $i -j RETURN"
 FOREIGN = {
-    # One that comes and goes beside those that stay: an equal number of rules hides a change from the kernel's check.
+    # Each step also adds and deletes a rule: an unchanged number of rules hides a change from the kernel's check.
     "iptables": "for t in nat filter; do " + "; ".join(IPTABLES.replace("{{}}", how) for how in ("-A", "-I", "-D")),
-    # With a lock that nobody else knows, as from another container; one who never pauses would let nobody commit.
+    # With a separate lock file, as in another container. Without the pause no other process could commit.
     "iptables without the lock": "export XTABLES_LOCKFILE=/run/another.lock\n"
     "for t in nat filter; do until " + IPTABLES.replace("{{}}", "-A") + "; do :; done; sleep 0.01",
-    "nft": 'for t in nat filter; do nft add rule {nft} foreign $t {nft} daddr {there} return comment \\"$i\\"',
+    "nft": 'for t in nat filter; do nft add rule {nft} foreign $t {nft} daddr {address} return comment \\"$i\\"',
 }
-"""Other writers, each for one rule a table and step."""
-CLOSEST = [("legacy", "iptables"), ("legacy", "iptables without the lock"), ("nft", "nft")]
-TOGETHER = [(backend, foreign) for backend in BACKENDS for foreign in FOREIGN] if LONG else CLOSEST
+"""Shell loops of the other program: one rule for each table and step."""
+QUICK_PAIRS = [("legacy", "iptables"), ("legacy", "iptables without the lock"), ("nft", "nft")]
+PAIRS = [(backend, foreign) for backend in BACKENDS for foreign in FOREIGN] if LONG else QUICK_PAIRS
 
 
-@pytest.mark.parametrize(("backend", "foreign"), TOGETHER, ids=[" beside ".join(pair) for pair in TOGETHER])
-def test_many_writers_at_once_leave_our_rules_once_and_lose_nobody_elses(
-    cloud: Cloud, backend: str, foreign: str
-) -> None:
-    """Each installs again and again, each time another target, while somebody else adds rules of their own."""
+@pytest.mark.parametrize(("backend", "foreign"), PAIRS, ids=[" and ".join(pair) for pair in PAIRS])
+def test_concurrent_writers_lose_no_rules(cloud: Cloud, backend: str, foreign: str) -> None:
+    """Processes that change the target while another program adds rules leave one copy and every foreign rule."""
     ip = cloud.ip
-    expected = alone(cloud, backend)
-    there = "192.0.2.9" if ip.version == 4 else "2001:db8::9"
+    expected = install_once(cloud, backend)
+    address = "192.0.2.9" if ip.version == 4 else "2001:db8::9"
     chains = "; ".join(
         f"add chain {ip.nft} foreign {name} {{ type {name} hook output priority 7; }}" for name in ("nat", "filter")
     )
     cloud.app.run("nft", f"add table {ip.nft} foreign; {chains}")
     metadata = f"{ip.metadata},80"
-    # Half of them begin with the other mock, so that each install finds something to change.
+    # Half of the writers begin with the other mock, so that each install changes a rule.
     writers = [
         cloud.program(
             cloud.app,
@@ -92,8 +90,8 @@ def test_many_writers_at_once_leave_our_rules_once_and_lose_nobody_elses(
     ]
     for writer in writers:
         assert writer.says() == "ready"
-    step = FOREIGN[foreign].format(iptables=ip.iptables, nft=ip.nft, there=there)
-    # It prints a line once it has four rules in each table, and in the end how many.
+    step = FOREIGN[foreign].format(iptables=ip.iptables, nft=ip.nft, address=address)
+    # The loop prints a line at four rules in each table, and their number at the end.
     four = '[ "$i" != 4 ] || echo four'
     script = f"i=0; while [ ! -e /run/enough ]; do i=$((i + 1)); {step}; done; {four}; done 2>/dev/null; echo $i"
     other = cloud.app.popen("sh", "-uc", script, stdout=subprocess.PIPE)
@@ -104,18 +102,18 @@ def test_many_writers_at_once_leave_our_rules_once_and_lose_nobody_elses(
     done = [int(writer.end()) for writer in writers]
     cloud.app.run("touch", "/run/enough")
     steps = int(other.communicate(timeout=30)[0])
-    print(f"{backend}: {done} installs beside {steps} in each table by {foreign}")  # noqa: T201  (figures, for -rP)
+    print(f"{backend}: {done} installs, and {steps} rules in each table by {foreign}")  # noqa: T201  (figures, for -rP)
     assert min(done) >= INSTALLS
-    assert ours(cloud, backend) == expected
+    assert own_rules(cloud, backend) == expected
     for table in ("nat", "filter"):
-        assert theirs(cloud, foreign, table) == [str(number) for number in range(1, steps + 1)]
+        assert foreign_rules(cloud, foreign, table) == [str(number) for number in range(1, steps + 1)]
     client = cloud.program(cloud.app, "clients/reconnect.py", ip.metadata, "80", "10")
     client.says()
     assert set(json.loads(client.end())) <= {"A", "B"}
 
 
-def theirs(cloud: Cloud, foreign: str, table: str) -> list[str]:
-    """Return the numbers of the rules that the other writer has in a table, in order."""
+def foreign_rules(cloud: Cloud, foreign: str, table: str) -> list[str]:
+    """Return the numbers of the other program's rules in a table, in order."""
     ip = cloud.ip
     if foreign == "nft":
         text = cloud.app.run("nft", "list", "chain", ip.nft, "foreign", table).stdout
