@@ -1,4 +1,4 @@
-"""The IPv6 endpoint, [fd00:ec2::254]:80: redirected where the mock has IPv6, and never open."""
+"""The IPv6 endpoint [fd00:ec2::254]:80 is redirected when the mock has IPv6, and refused otherwise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BACKENDS = pytest.mark.parametrize("backend", ["legacy", "nft"])
 
 @pytest.fixture
 def dual(network: Network) -> Network:
-    """Give both hosts an IPv6 address, and the app's a default route by it."""
+    """Return a network with IPv6 on both hosts, and the app's default route to the mock."""
     for host, address in ((network.mock, MOCK6), (network.app, APP6)):
         host.ip("address", "add", f"{address}/64", "dev", "eth0", "nodad")
     network.app.ip("-6", "route", "add", "default", "via", MOCK6)
@@ -30,44 +30,44 @@ def dual(network: Network) -> Network:
 
 
 def start_mock6(network: Network, host: Host | None = None, listen: str = f"[::]:{PORT}", *flags: str) -> None:
-    """Start our mock on IPv6, and with ``[::]`` on IPv4 as well."""
+    """Start imds-detourctl's mock on IPv6; `[::]` includes IPv4."""
     network.start(host or network.mock, CTL, "mock", "--listen", listen, "--quiet", *flags)
 
 
-def real6(network: Network) -> None:
-    """Put somebody else's service at the IPv6 metadata address, behind the app's default route."""
+def start_real_service6(network: Network) -> None:
+    """Start a fake real service at the IPv6 metadata address, reachable by the app's default route."""
     network.mock.ip("address", "add", f"{METADATA6}/128", "dev", "lo", "nodad")
     network.mock.run("sh", "-c", 'echo \'{"meta-data": {"instance-id": "i-0real"}}\' > /run/real.json')
     start_mock6(network, network.mock, f"[{METADATA6}]:80", "--data", "/run/real.json")
 
 
 @BACKENDS
-def test_both_endpoints_lead_to_a_mock_with_both_addresses(dual: Network, backend: str) -> None:
-    """A client reads the mock's id over IPv4 and over IPv6, and the line names both redirects."""
+def test_both_endpoints_redirect_to_a_dual_stack_mock(dual: Network, backend: str) -> None:
+    """With a dual-stack mock a client reads the instance id over IPv4 and IPv6; the log line names both redirects."""
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
     start_mock6(dual)
     done = dual.detour("curl", "-sS", "--fail", ID_URL, ID_URL6, MOCK_BACKEND=backend)
     assert (done.returncode, done.stdout) == (0, INSTANCE * 2), done.stderr
-    where = f"169.254.169.254:80, [{METADATA6}]:80 -> {NAME} ({MOCK}:{PORT}, [{MOCK6}]:{PORT})"
-    assert where in done.stderr
+    redirects = f"169.254.169.254:80, [{METADATA6}]:80 -> {NAME} ({MOCK}:{PORT}, [{MOCK6}]:{PORT})"
+    assert redirects in done.stderr
 
 
 @BACKENDS
-def test_without_a_mock_over_ipv6_its_endpoint_is_closed(dual: Network, backend: str) -> None:
-    """The mock has IPv4 only: the real service at the IPv6 address is refused, at once."""
-    real6(dual)
+def test_the_ipv6_endpoint_without_an_ipv6_mock_is_refused(dual: Network, backend: str) -> None:
+    """With an IPv4-only mock the guard refuses the IPv6 endpoint at once, although a real service listens there."""
+    start_real_service6(dual)
     dual.start_dns()
     dual.start_mock()
-    assert dual.app.run("curl", "-sS", ID_URL6).stdout == "i-0real"  # the control: without us it is reached
+    assert dual.app.run("curl", "-sS", ID_URL6).stdout == "i-0real"  # control: without imds-detour it is reachable
     done = dual.detour("curl", "-sS", "--max-time", "5", ID_URL6, MOCK_BACKEND=backend)
     assert (done.returncode, done.stdout) == (7, "")  # curl's "could not connect": refused, not timed out
     assert f"169.254.169.254:80 -> {NAME} ({MOCK}:{PORT})" in done.stderr
 
 
 @BACKENDS
-def test_a_mock_that_does_not_listen_on_ipv6_is_redirected_to_over_ipv4(dual: Network, backend: str) -> None:
-    """DNS has both addresses and the mock listens on one, as amazon-ec2-metadata-mock does: nobody waits."""
-    real6(dual)
+def test_an_ipv4_listener_with_an_ipv6_address_works_over_ipv4(dual: Network, backend: str) -> None:
+    """A mock with both addresses that listens on IPv4 only, as amazon-ec2-metadata-mock, is used over IPv4."""
+    start_real_service6(dual)
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
     dual.start_mock()
     done = dual.detour("curl", "-sS", ID_URL, MOCK_BACKEND=backend)
@@ -76,20 +76,20 @@ def test_a_mock_that_does_not_listen_on_ipv6_is_redirected_to_over_ipv4(dual: Ne
 
 
 @BACKENDS
-def test_a_mock_over_ipv6_alone_leaves_ipv4_closed_and_says_so(dual: Network, backend: str) -> None:
-    """The name has no IPv4 address: the IPv6 endpoint works, the other is refused, and one line says so."""
+def test_an_ipv6_only_mock_leaves_ipv4_refused(dual: Network, backend: str) -> None:
+    """With an IPv6-only mock the IPv6 endpoint works, IPv4 is refused, and one log line says so."""
     dual.start_dns(f"{NAME}={MOCK6}")
     start_mock6(dual)
     done = dual.detour("curl", "-sS", ID_URL6, MOCK_BACKEND=backend)
     assert (done.returncode, done.stdout) == (0, INSTANCE), done.stderr
-    said = f"imds-detour: {NAME} answers over IPv6 only: 169.254.169.254 stays closed\n"
-    assert [line for line in done.stderr.splitlines(keepends=True) if "IPv6 only" in line] == [said]
+    expected = f"imds-detour: {NAME} answers over IPv6 only: 169.254.169.254 stays closed\n"
+    assert [line for line in done.stderr.splitlines(keepends=True) if "IPv6 only" in line] == [expected]
     assert dual.app.run("curl", "-sS", "--max-time", "5", ID_URL, check=False).returncode == 7
 
 
 @BACKENDS
-def test_a_literal_ipv6_address_is_a_mock_like_any_other(dual: Network, backend: str) -> None:
-    """[address]:port, without any DNS."""
+def test_an_ipv6_literal_works_as_the_mock(dual: Network, backend: str) -> None:
+    """MOCK_HOSTNAME accepts [address]:port with an IPv6 address, without DNS."""
     start_mock6(dual)
     done = dual.detour("curl", "-sS", ID_URL6, MOCK_HOSTNAME=f"[{MOCK6}]:{PORT}", MOCK_PORT="1", MOCK_BACKEND=backend)
     assert (done.returncode, done.stdout) == (0, INSTANCE), done.stderr
@@ -97,8 +97,8 @@ def test_a_literal_ipv6_address_is_a_mock_like_any_other(dual: Network, backend:
 
 
 @BACKENDS
-def test_without_a_route_one_over_loopback_is_added(dual: Network, backend: str) -> None:
-    """As on a Docker network without a gateway; it is there for both endpoints, and goes with a failure."""
+def test_missing_routes_are_added_over_loopback(dual: Network, backend: str) -> None:
+    """Without a default route, both endpoints get a route over loopback; a failed start removes it."""
     for version in ("-4", "-6"):
         dual.app.ip(version, "route", "del", "default")
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
@@ -110,25 +110,25 @@ def test_without_a_route_one_over_loopback_is_added(dual: Network, backend: str)
 
 
 @BACKENDS
-def test_running_twice_leaves_one_copy(dual: Network, backend: str) -> None:
-    """A second start changes nothing, in either IP version."""
+def test_a_second_start_changes_no_rules(dual: Network, backend: str) -> None:
+    """A second start leaves one copy of the rules in both IP versions."""
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
     start_mock6(dual)
     assert dual.detour("true", MOCK_BACKEND=backend).returncode == 0
-    once = dump(dual)
-    assert METADATA6 in once
+    first = dump(dual)
+    assert METADATA6 in first
     assert dual.detour("true", MOCK_BACKEND=backend).returncode == 0
-    assert dump(dual) == once
+    assert dump(dual) == first
 
 
-def test_a_failed_start_leaves_nothing(dual: Network) -> None:
-    """Neither version keeps a rule of ours."""
+def test_a_failed_start_leaves_no_rules(dual: Network) -> None:
+    """A failed start leaves no imds-detour rules in either IP version."""
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
     assert dual.detour("true", MOCK_TIMEOUT="0.3").returncode == 125
     assert "imds" not in dump(dual).lower()
 
 
-HALF = """
+FAILS_FOR_IPV6 = """
 from imds_detour.firewall import rules
 from imds_detour.firewall.select import start_legacy
 from imds_detour.config.presets import PRESETS
@@ -144,16 +144,16 @@ firewall.close()
 """
 
 
-def test_what_fails_for_one_ip_version_is_undone_for_the_other(dual: Network) -> None:
-    """Legacy iptables commits them one by one: a refusal of the second leaves nothing of the first."""
+def test_a_failure_for_ipv6_undoes_the_ipv4_rules(dual: Network) -> None:
+    """Legacy iptables commits each IP version separately: a failure of the second removes the first's rules."""
     dual.start_mock()
-    assert dual.app.run(sys.executable, "-c", HALF).stdout == "refused\n"
+    assert dual.app.run(sys.executable, "-c", FAILS_FOR_IPV6).stdout == "refused\n"
     assert dual.ours() == ""
 
 
 @BACKENDS
-def test_without_ipv6_nothing_is_said_and_nothing_is_made_of_it(network: Network, backend: str) -> None:
-    """The namespace has IPv6 off, as Docker has it on networks without: no rule, no word, no second helper."""
+def test_a_namespace_without_ipv6_gets_no_ipv6_rules(network: Network, backend: str) -> None:
+    """In a namespace without IPv6 a start makes no IPv6 rule and logs only its one line."""
     network.without_ipv6()
     network.start_dns()
     network.start_mock()
@@ -163,8 +163,8 @@ def test_without_ipv6_nothing_is_said_and_nothing_is_made_of_it(network: Network
     assert METADATA6 not in dump(network)
 
 
-def test_an_ipv6_mock_without_ipv6_here_is_refused_at_once(network: Network) -> None:
-    """Time does not bring IPv6 about, so nothing is waited for."""
+def test_an_ipv6_mock_in_a_namespace_without_ipv6_fails_at_once(network: Network) -> None:
+    """An IPv6 address as the mock fails at once, without a wait, in a namespace without IPv6."""
     network.without_ipv6()
     done = network.detour("true", MOCK_HOSTNAME=f"[{MOCK6}]:{PORT}", timeout=5)
     assert done.returncode == 125
@@ -172,45 +172,45 @@ def test_an_ipv6_mock_without_ipv6_here_is_refused_at_once(network: Network) -> 
 
 
 def dump(network: Network) -> str:
-    """Return every rule of the app's host, both IP versions, both backends, without counters."""
+    """Return every rule of the app's host without counters: both IP versions, both backends."""
     saved = network.app.run("sh", "-c", "ip6tables-legacy-save; nft -s list ruleset").stdout
     kept = (line.split(" [")[0] for line in saved.splitlines() if not line.startswith("#"))
     return "\n".join((network.rules(), *kept))
 
 
-HIDE = "mkdir /run/few; cp -P /usr/lib/*/xtables/*.so /run/few; rm /run/few/lib{}_REJECT.so"
+HIDE_REJECT = "mkdir /run/xtables; cp -P /usr/lib/*/xtables/*.so /run/xtables; rm /run/xtables/lib{}_REJECT.so"
 
 
 @pytest.mark.parametrize("missing", ["ip6t", "ipt", "nft"])
-def test_without_reject_the_guard_drops_for_both_ip_versions(dual: Network, missing: str) -> None:
-    """Whichever of them cannot reject: the real service is out of reach over IPv6 too, without an answer."""
-    real6(dual)
+def test_a_guard_without_reject_drops_in_both_ip_versions(dual: Network, missing: str) -> None:
+    """If REJECT is missing for either IP version, the guard drops in both and a warning says so."""
+    start_real_service6(dual)
     dual.start_mock()
     backend = "nft" if missing == "nft" else "legacy"
     if backend == "nft":
         guard, _ = nft_transactions.places(dual)
         done = nft_transactions.refused(dual, str(guard), "curl", "-sS", ID_URL)
     else:
-        dual.app.run("sh", "-euc", HIDE.format(missing))
-        settings = dual.settings({"XTABLES_LIBDIR": "/run/few"}, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
+        dual.app.run("sh", "-euc", HIDE_REJECT.format(missing))
+        settings = dual.settings({"XTABLES_LIBDIR": "/run/xtables"}, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
         done = dual.app.run(DETOUR, "curl", "-sS", ID_URL, environ=settings, check=False)
     assert (done.returncode, done.stdout) == (0, INSTANCE), done
     assert done.stderr.count("the guard drops instead of rejecting, so that SDKs wait for a timeout: ") == 1
     dropped = dual.app.run("curl", "-sS", "--max-time", "0.3", ID_URL6, check=False)
     assert (dropped.returncode, dropped.stdout) == (28, "")  # curl's "timed out"
     assert "reject" not in dump(dual).lower()
-    # The control: where both can reject, both do, at once.
+    # Control: with REJECT available both endpoints refuse at first.
     assert dual.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
     assert dual.app.run("curl", "-sS", "--max-time", "5", ID_URL6, check=False).returncode == 7
 
 
 @BACKENDS
-def test_with_the_guard_off_the_endpoint_is_as_it_was(dual: Network, backend: str) -> None:
-    """MOCK_GUARD=off: no guard in either IP version, so what is not redirected is reached."""
-    real6(dual)
+def test_the_ipv6_endpoint_without_a_guard_is_reachable(dual: Network, backend: str) -> None:
+    """With MOCK_GUARD=off and an IPv4 mock, the real service at the IPv6 endpoint stays reachable."""
+    start_real_service6(dual)
     dual.start_mock()
     done = dual.detour("curl", "-sS", ID_URL, ID_URL6, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend, MOCK_GUARD="off")
     assert (done.returncode, done.stdout) == (0, f"{INSTANCE}i-0real"), done
     assert "guard" not in dump(dual).lower()
     assert dual.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
-    assert dual.app.run("curl", "-sS", "--max-time", "5", ID_URL6, check=False).returncode == 7  # the control: on
+    assert dual.app.run("curl", "-sS", "--max-time", "5", ID_URL6, check=False).returncode == 7  # control: guard on
