@@ -199,7 +199,7 @@ def test_a_guard_without_reject_drops_in_both_ip_versions(dual: Network, missing
     dropped = dual.app.run("curl", "-sS", "--max-time", "0.3", ID_URL6, check=False)
     assert (dropped.returncode, dropped.stdout) == (28, "")  # curl's "timed out"
     assert "reject" not in dump(dual).lower()
-    # Control: with REJECT available both endpoints refuse at first.
+    # Control: with REJECT available both endpoints refuse at once.
     assert dual.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
     assert dual.app.run("curl", "-sS", "--max-time", "5", ID_URL6, check=False).returncode == 7
 

@@ -1,4 +1,4 @@
-"""A stop signal just before exec is not lost. strace sends SIGTERM at each of the last_calls signal system calls."""
+"""A stop signal just before exec is not lost. strace sends SIGTERM at each of the last signal system calls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CALLS = ("rt_sigprocmask", "rt_sigaction", "rt_sigpending")
-"""Signal system calls between the last_calls log line and exec."""
+"""Signal system calls between the last log line and exec."""
 LAST_LINE = "NET_ADMIN is dropped"
 TERM = int(signal.SIGTERM)
 
