@@ -87,12 +87,12 @@ class Starts:
 
     def state(self) -> str:
         """Return which rules are installed: NOTHING, GUARD or BOTH; fail the test for any other state."""
-        found = {ip: parts(self.cloud, ip, self.backend) for ip in (V4, V6)}
-        for ip, (nat, guard) in found.items():
+        rules = {ip: parts(self.cloud, ip, self.backend) for ip in (V4, V6)}
+        for ip, (nat, guard) in rules.items():
             assert nat in ("", self.complete[ip][0]), nat
             assert guard in ("", self.complete[ip][1]), guard
             assert guard or not nat, "a redirect without a guard"
-        nat, guard = found[V4]
+        nat, guard = rules[V4]
         return BOTH if nat else GUARD if guard else NOTHING
 
     def start_and_check(self) -> None:

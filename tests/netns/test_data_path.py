@@ -2,8 +2,8 @@
 
 One thread holds both ends of each connection, so only processor time counts. Direct and redirected paths alternate in
 batches, and the median of the ratios counts (bench/pathcost.c). Noise of a few percent remains; `make bench` is more
-precise. There a redirected request takes about 1.25 times the kernel's work on a kept connection, and 1.35 times with a
-connection for each request. Half of the difference is conntrack, which Docker's networks use anyway.
+precise. With it a redirected request takes about 1.25 times the kernel's work on a kept connection, and 1.35 times with
+a connection for each request. Half of the difference is conntrack, which Docker's networks use anyway.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def network() -> Iterator[Network]:
 
 @contextmanager
 def traced(
-    network: Network, trace: Path, *command: str, as_pid_1: bool, at: Call | None = None, before: tuple[str, ...] = ()
+    network: Network, trace: Path, *command: str, as_pid_1: bool, at: Call | None = None, prefix: tuple[str, ...] = ()
 ) -> Iterator[subprocess.Popen[str]]:
     """Start a command under strace, and send SIGTERM before one of its calls.
 
@@ -50,7 +50,7 @@ def traced(
     injections = () if at is None else (Injection(at[0], "signal=TERM", at[1]),)
     calls = ("write", "execve", "exit_group", *CALLS)
     tracer = strace(*injections, log=str(trace), calls=calls, options=("-D", "-s", "200"))
-    start = (*(PID_1 if as_pid_1 else ()), *before, *tracer, *command)
+    start = (*(PID_1 if as_pid_1 else ()), *prefix, *tracer, *command)
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with network.app.popen(*start, environ={**SETTINGS, "MOCK_LOG": "debug"}, **streams) as process:
         try:
@@ -141,11 +141,11 @@ def test_a_blocked_stop_at_a_last_call_reaches_the_app(
 ) -> None:
     """An app whose parent blocked SIGTERM gets the signal, whenever it was sent during the start."""
     # Python ignores SIGPIPE and SIGXFSZ and its child inherits that: reset both, or a start makes fewer calls.
-    before = (sys.executable, "-c", BLOCKS_TERM, shutil.which("env") or "env", "--default-signal=PIPE,XFSZ")
+    prefix = (sys.executable, "-c", BLOCKS_TERM, shutil.which("env") or "env", "--default-signal=PIPE,XFSZ")
     for at in (*stop_calls(last_calls), last_calls[-1]):
         trace = tmp_path / "-".join(map(str, at))
         app = (sys.executable, "-c", TAKES_TERM)
-        with traced(network, trace, DETOUR, *app, as_pid_1=as_pid_1, at=at, before=before) as process:
+        with traced(network, trace, DETOUR, *app, as_pid_1=as_pid_1, at=at, prefix=prefix) as process:
             assert (read_line(process), read_line(process)) == ("blocked\n", f"{TERM}\n"), at
             assert process.wait(timeout=60) == 0
         assert at in signal_calls(trace)

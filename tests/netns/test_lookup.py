@@ -192,11 +192,11 @@ def test_a_permanent_fault_ends_at_the_timeout(permanent: dict[str, tuple[str, f
     """
     stderr, took = permanent[fault]
     *waiting_lines, line = stderr.splitlines()
-    said = FAULTS[fault] if "IPv6" in FAULTS[fault] else f"cannot resolve {NAME}: {FAULTS[fault]}"
+    reason = FAULTS[fault] if "IPv6" in FAULTS[fault] else f"cannot resolve {NAME}: {FAULTS[fault]}"
     remedy = "start it, or correct its name in MOCK_HOSTNAME or MOCK_ENDPOINTS; MOCK_TIMEOUT is how long to wait"
     assert len(waiting_lines) <= 1
-    assert all(waited.startswith(f"imds-detour: waiting: {said} (") for waited in waiting_lines)
-    assert line == f"imds-detour: no mock after 1.4 s: {said}; {remedy}"
+    assert all(waited.startswith(f"imds-detour: waiting: {reason} (") for waited in waiting_lines)
+    assert line == f"imds-detour: no mock after 1.4 s: {reason}; {remedy}"
     assert 1.4 <= took < 2.4
 
 
