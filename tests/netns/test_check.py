@@ -1,4 +1,4 @@
-"""imds-detourctl check: is it the mock that answers at the metadata address, now? For HEALTHCHECK."""
+"""imds-detourctl check, for HEALTHCHECK: whether the mock answers at the metadata address now."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BY_COMPARISON = "by comparison alone: our rule cannot be seen from here"
 def check(
     network: Network, *prefix: str, flags: tuple[str, ...] = (), **settings: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run it on the app's host; whatever comes of it, it is one line."""
+    """Run the check on the app's host and assert that it prints one line."""
     done = network.app.run(*prefix, CTL, "check", *flags, environ=network.settings(None, **settings), check=False)
     assert (done.stdout + done.stderr).count("\n") == 1, done
     assert done.stdout == "" or done.returncode == 0
@@ -33,41 +33,43 @@ def check(
 
 @pytest.fixture
 def ready(network: Network) -> Network:
-    """Give a network with a mock and a DNS server."""
+    """Return a network with a mock and a DNS server."""
     network.start_dns()
     network.start_mock()
     return network
 
 
 @BACKENDS
-@pytest.mark.parametrize(("prefix", "how"), [((), BY_RULE), (NO_NET_ADMIN, BY_COMPARISON)])
-def test_while_the_mock_answers_it_is_healthy(ready: Network, backend: str, prefix: tuple[str, ...], how: str) -> None:
-    """With NET_ADMIN the counter of our rule counts as well; without, the answers are compared."""
+@pytest.mark.parametrize(("prefix", "method"), [((), BY_RULE), (NO_NET_ADMIN, BY_COMPARISON)])
+def test_check_with_a_running_mock_is_healthy(
+    ready: Network, backend: str, prefix: tuple[str, ...], method: str
+) -> None:
+    """The check succeeds: by the rule's counter with NET_ADMIN, by comparing answers without."""
     assert ready.detour("true", MOCK_BACKEND=backend).returncode == 0
     done = check(ready, *prefix)
-    line = f"{METADATA}:80 -> {NAME} ({MOCK}:{PORT}), verified IMDSv2 {INSTANCE}, {how}\n"
+    line = f"{METADATA}:80 -> {NAME} ({MOCK}:{PORT}), verified IMDSv2 {INSTANCE}, {method}\n"
     assert (done.returncode, done.stdout) == (0, line)
 
 
-def test_an_app_behind_the_entrypoint_can_run_it_itself(ready: Network) -> None:
-    """It has no NET_ADMIN by then."""
+def test_check_works_as_the_app(ready: Network) -> None:
+    """The check succeeds as the app, which has no NET_ADMIN."""
     done = ready.detour(CTL, "check", MOCK_LOG="quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     loud = ready.detour("env", "-u", "MOCK_LOG", CTL, "check", MOCK_LOG="quiet")
     assert loud.stdout.endswith(f"{BY_COMPARISON}\n")
 
 
-def test_a_rule_that_cannot_be_seen_is_not_laid_to_a_capability_that_is_there(ready: Network) -> None:
-    """With NET_ADMIN and without NET_RAW a rule in legacy iptables is out of sight, and one in nftables is not."""
-    for backend, how in (("legacy", BY_COMPARISON), ("nft", BY_RULE)):
+def test_check_without_net_raw_reads_nftables_rules(ready: Network) -> None:
+    """Without NET_RAW the check compares answers for a legacy iptables rule, and reads an nftables rule."""
+    for backend, method in (("legacy", BY_COMPARISON), ("nft", BY_RULE)):
         assert ready.detour("true", MOCK_BACKEND=backend).returncode == 0
         done = check(ready, *NO_NET_RAW)
-        assert (done.returncode, done.stdout.endswith(f", {how}\n")) == (0, True), done
+        assert (done.returncode, done.stdout.endswith(f", {method}\n")) == (0, True), done
         assert ready.app.run(CTL, "remove").returncode == 0
 
 
-def test_without_a_redirect_nobody_is_asked(ready: Network) -> None:
-    """Where it can be seen that none stands, a service that is at the address for real hears nothing of us."""
+def test_check_without_a_redirect_is_unhealthy(ready: Network) -> None:
+    """Without a redirect the check fails and does not contact the real service."""
     ready.mock.ip("address", "add", METADATA, "dev", "lo")
     ready.start_real_service(ready.mock)
     done = check(ready)
@@ -75,8 +77,8 @@ def test_without_a_redirect_nobody_is_asked(ready: Network) -> None:
     assert f"{METADATA}:80 is not redirected by imds-detour" in done.stderr
 
 
-def test_somebody_else_is_not_the_mock(ready: Network) -> None:
-    """Without NET_ADMIN and without a redirect the real service answers, and is found out."""
+def test_check_detects_another_service(ready: Network) -> None:
+    """Without NET_ADMIN and without a redirect, the check reports that the real service answers."""
     ready.mock.ip("address", "add", METADATA, "dev", "lo")
     ready.start_real_service(ready.mock)
     done = check(ready, *NO_NET_ADMIN)
@@ -85,8 +87,8 @@ def test_somebody_else_is_not_the_mock(ready: Network) -> None:
 
 
 @BACKENDS
-def test_when_the_mock_is_gone_it_is_unhealthy(network: Network, backend: str) -> None:
-    """At once: there is no waiting in a health check."""
+def test_check_of_a_stopped_mock_is_unhealthy(network: Network, backend: str) -> None:
+    """The check fails at once, without a wait, when the mock has stopped."""
     network.start_dns()
     mock = network.start_mock()
     assert network.detour("true", MOCK_BACKEND=backend).returncode == 0
@@ -99,8 +101,8 @@ def test_when_the_mock_is_gone_it_is_unhealthy(network: Network, backend: str) -
 
 @pytest.mark.slow
 @BACKENDS
-def test_when_the_mock_has_moved_the_old_place_is_named(network: Network, backend: str) -> None:
-    """The redirect still leads to the old address, and the name to the new one."""
+def test_check_of_a_moved_mock_names_both_addresses(network: Network, backend: str) -> None:
+    """The check fails when the mock's name has a new address, and names the redirect's target too."""
     network.start_dns(f"{NAME}={MOCK}*2", f"{NAME}=10.88.0.4")
     network.mock.ip("address", "add", "10.88.0.4/24", "dev", "eth0")
     network.start_mock()
@@ -111,8 +113,8 @@ def test_when_the_mock_has_moved_the_old_place_is_named(network: Network, backen
     assert f"{METADATA}:80 leads to {MOCK}:{PORT}, and the mock is at {NAME} (10.88.0.4:{PORT}) now" in done.stderr
 
 
-def test_any_of_the_addresses_that_the_name_has_is_right(network: Network) -> None:
-    """A mock in two copies: the redirect leads to the second, since the first was not there at the start."""
+def test_check_accepts_any_address_of_the_mock(network: Network) -> None:
+    """The check succeeds when the redirect's target is the second of the mock's addresses."""
     network.mock.ip("address", "add", "10.88.0.4/24", "dev", "eth0")
     network.start_mock()
     assert network.app.run(CTL, "init", "--mock", "10.88.0.4", "--port", PORT).returncode == 0
@@ -123,8 +125,8 @@ def test_any_of_the_addresses_that_the_name_has_is_right(network: Network) -> No
 
 
 @pytest.mark.slow
-def test_when_something_takes_the_way_it_is_unhealthy(ready: Network) -> None:
-    """The mock answers, and not through the metadata address."""
+def test_check_of_a_blocked_redirect_is_unhealthy(ready: Network) -> None:
+    """The check fails when another rule drops redirected packets and the mock answers directly."""
     assert ready.detour("true").returncode == 0
     ready.app.run("nft", "add table ip t; add chain ip t c { type filter hook output priority 9; }")
     ready.app.run("nft", "add rule ip t c ct status dnat drop")
@@ -134,26 +136,26 @@ def test_when_something_takes_the_way_it_is_unhealthy(ready: Network) -> None:
 
 
 @pytest.mark.slow
-def test_bad_settings_are_status_1_too(ready: Network) -> None:
-    """HEALTHCHECK knows 0 and 1; the line is the same as everywhere."""
+def test_check_with_bad_settings_has_status_1(ready: Network) -> None:
+    """The check exits with 1, as HEALTHCHECK requires, for invalid settings."""
     assert check(ready, MOCK_PORT="http").returncode == 1
-    nowhere = check(ready, MOCK_HOSTNAME="unset")
-    assert nowhere.returncode == 1
-    assert "MOCK_HOSTNAME is not set" in nowhere.stderr
+    unset = check(ready, MOCK_HOSTNAME="unset")
+    assert unset.returncode == 1
+    assert "MOCK_HOSTNAME is not set" in unset.stderr
     off = check(ready, MOCK_PROBE="off")
     assert off.returncode == 1
     assert "MOCK_PROBE=off leaves nothing to compare" in off.stderr
 
 
-def test_flags_stand_for_the_settings(ready: Network) -> None:
-    """For a HEALTHCHECK in a container that has no such environment."""
+def test_check_accepts_flags_instead_of_variables(ready: Network) -> None:
+    """The check takes --mock and --port when MOCK_HOSTNAME and MOCK_PORT are unset."""
     assert ready.detour("true").returncode == 0
     done = check(ready, flags=("--mock", MOCK, "--port", PORT), MOCK_HOSTNAME="unset", MOCK_PORT="unset")
     assert done.returncode == 0
 
 
-def test_over_ipv6_as_well(network: Network) -> None:
-    """Both redirects are looked at where the mock answers over both."""
+def test_check_verifies_ipv6(network: Network) -> None:
+    """The check verifies the IPv4 and the IPv6 redirect when the mock answers over both."""
     for host, address in ((network.mock, "fd88::3"), (network.app, "fd88::2")):
         host.ip("address", "add", f"{address}/64", "dev", "eth0", "nodad")
     network.app.write("hosts", f"{MOCK} {NAME}\nfd88::3 {NAME}\n")
@@ -164,8 +166,8 @@ def test_over_ipv6_as_well(network: Network) -> None:
     assert f"; [fd00:ec2::254]:80 -> {NAME} ([fd88::3]:{PORT}), verified IMDSv2 {INSTANCE}, {BY_RULE}\n" in done.stdout
 
 
-def test_it_loads_what_it_needs_and_no_more(ready: Network) -> None:
-    """A health check runs every few seconds: no command line parser, nothing of the other verbs."""
+def test_check_imports_no_heavy_modules(ready: Network) -> None:
+    """The check, which runs every few seconds, imports no argument parser and no modules of other verbs."""
     assert ready.detour("true", MOCK_BACKEND="nft").returncode == 0
     done = ready.app.run(sys.executable, "-X", "importtime", CTL, "check", environ=ready.settings(None))
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}

@@ -1,4 +1,4 @@
-"""Many writers at once: in the end imds-detour's rules are there once, and no foreign rule is lost."""
+"""Several imds-detour processes and other programs write rules at once: no rule is lost or doubled."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ INSTALLS = 50 if LONG else 20
 
 @pytest.fixture(params=first_quick(IP_VERSIONS))
 def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
-    """Give a network with the real service R, and the mocks A and B."""
-    with Cloud(request.param) as cloud:
-        yield cloud
+    """Return the fake real service R, and the mocks A and B."""
+    with Cloud(request.param) as made:
+        yield made
 
 
-def our_lines(cloud: Cloud, backend: str) -> list[str]:
-    """Return the lines of imds-detour's rules on the app's host, without counters and the mock's address."""
+def own_rules(cloud: Cloud, backend: str) -> list[str]:
+    """Return imds-detour's rules without counters, the mock's address replaced by MOCK."""
     ip = cloud.ip
     if backend == "nft":
         text = cloud.app.run("nft", "list", "table", ip.nft, "imds_detour").stdout
@@ -42,41 +42,41 @@ def our_lines(cloud: Cloud, backend: str) -> list[str]:
     return [line.strip() for line in re.sub(r"packets \d+ bytes \d+ |\[\d+:\d+\]", "", text).splitlines()]
 
 
-def install_alone(cloud: Cloud, backend: str) -> list[str]:
-    """Install the rules without other writers, and return their lines."""
+def install_once(cloud: Cloud, backend: str) -> list[str]:
+    """Install the rules once without other writers, and return them: the expected end state."""
     metadata = f"{cloud.ip.metadata},80"
     cloud.program(cloud.app, "clients/rewrite_rules.py", backend, "0", metadata, cloud.mocks[0]).end()
-    lines = our_lines(cloud, backend)
+    lines = own_rules(cloud, backend)
     assert sum("MOCK" in line for line in lines) == 1, lines
     return lines
 
 
 IPTABLES = "{iptables} -w -t $t {{}} OUTPUT -d {address} -m comment --comment $i -j RETURN"
 FOREIGN = {
-    # A rule comes and goes, and others stay: the kernel cannot see a change by the number of rules.
+    # Each step also adds and deletes a rule: an unchanged number of rules hides a change from the kernel's check.
     "iptables": "for t in nat filter; do " + "; ".join(IPTABLES.replace("{{}}", how) for how in ("-A", "-I", "-D")),
-    # A writer with its own lock file, as from another container. It pauses, so that others can commit.
+    # With a separate lock file, as in another container. Without the pause no other process could commit.
     "iptables without the lock": "export XTABLES_LOCKFILE=/run/another.lock\n"
     "for t in nat filter; do until " + IPTABLES.replace("{{}}", "-A") + "; do :; done; sleep 0.01",
     "nft": 'for t in nat filter; do nft add rule {nft} foreign $t {nft} daddr {address} return comment \\"$i\\"',
 }
-"""Foreign writers. Each adds a rule to each table in every step."""
-CLOSEST = [("legacy", "iptables"), ("legacy", "iptables without the lock"), ("nft", "nft")]
-TOGETHER = [(backend, foreign) for backend in BACKENDS for foreign in FOREIGN] if LONG else CLOSEST
+"""Shell loops of the other program: one rule for each table and step."""
+QUICK_PAIRS = [("legacy", "iptables"), ("legacy", "iptables without the lock"), ("nft", "nft")]
+PAIRS = [(backend, foreign) for backend in BACKENDS for foreign in FOREIGN] if LONG else QUICK_PAIRS
 
 
-@pytest.mark.parametrize(("backend", "foreign"), TOGETHER, ids=[" and ".join(pair) for pair in TOGETHER])
-def test_many_writers_at_once_lose_and_duplicate_no_rule(cloud: Cloud, backend: str, foreign: str) -> None:
-    """While many writers install redirects to changing mocks, and another adds foreign rules, no rule gets lost."""
+@pytest.mark.parametrize(("backend", "foreign"), PAIRS, ids=[" and ".join(pair) for pair in PAIRS])
+def test_concurrent_writers_lose_no_rules(cloud: Cloud, backend: str, foreign: str) -> None:
+    """Processes that change the target while another program adds rules leave one copy and every foreign rule."""
     ip = cloud.ip
-    expected = install_alone(cloud, backend)
+    expected = install_once(cloud, backend)
     address = "192.0.2.9" if ip.version == 4 else "2001:db8::9"
     chains = "; ".join(
         f"add chain {ip.nft} foreign {name} {{ type {name} hook output priority 7; }}" for name in ("nat", "filter")
     )
     cloud.app.run("nft", f"add table {ip.nft} foreign; {chains}")
     metadata = f"{ip.metadata},80"
-    # Half of the writers begin with the other mock, so that every install changes a rule.
+    # Half of the writers begin with the other mock, so that each install changes a rule.
     writers = [
         cloud.program(
             cloud.app,
@@ -91,7 +91,7 @@ def test_many_writers_at_once_lose_and_duplicate_no_rule(cloud: Cloud, backend: 
     for writer in writers:
         assert writer.says() == "ready"
     step = FOREIGN[foreign].format(iptables=ip.iptables, nft=ip.nft, address=address)
-    # It prints a line when it has four rules in each table, and their number at the end.
+    # The loop prints a line at four rules in each table, and their number at the end.
     four = '[ "$i" != 4 ] || echo four'
     script = f"i=0; while [ ! -e /run/enough ]; do i=$((i + 1)); {step}; done; {four}; done 2>/dev/null; echo $i"
     other = cloud.app.popen("sh", "-uc", script, stdout=subprocess.PIPE)
@@ -102,9 +102,9 @@ def test_many_writers_at_once_lose_and_duplicate_no_rule(cloud: Cloud, backend: 
     done = [int(writer.end()) for writer in writers]
     cloud.app.run("touch", "/run/enough")
     steps = int(other.communicate(timeout=30)[0])
-    print(f"{backend}: {done} installs, {steps} in each table by {foreign}")  # noqa: T201  (figures, for -rP)
+    print(f"{backend}: {done} installs, and {steps} rules in each table by {foreign}")  # noqa: T201  (figures, for -rP)
     assert min(done) >= INSTALLS
-    assert our_lines(cloud, backend) == expected
+    assert own_rules(cloud, backend) == expected
     for table in ("nat", "filter"):
         assert foreign_rules(cloud, foreign, table) == [str(number) for number in range(1, steps + 1)]
     client = cloud.program(cloud.app, "clients/reconnect.py", ip.metadata, "80", "10")
@@ -113,7 +113,7 @@ def test_many_writers_at_once_lose_and_duplicate_no_rule(cloud: Cloud, backend: 
 
 
 def foreign_rules(cloud: Cloud, foreign: str, table: str) -> list[str]:
-    """Return the numbers of the foreign writer's rules in a table, in order."""
+    """Return the numbers of the other program's rules in a table, in order."""
     ip = cloud.ip
     if foreign == "nft":
         text = cloud.app.run("nft", "list", "chain", ip.nft, "foreign", table).stdout

@@ -1,8 +1,8 @@
-"""A start does little, counted in modules, system calls, processes and DNS questions; and leaves no step out.
+"""The work of a start in modules, system calls, processes and DNS questions has ceilings, and no step is missing.
 
-Counts are the same on a busy machine as on an idle one, but for one thing: where an answer of DNS takes a quarter of a
-second, more is done to get it. So a start may try again, and the least that it did counts. A ceiling is some 10 % above
-what was counted when it was written: lower it when a start gets leaner.
+The counts do not depend on the machine's load, with one exception: a DNS reply that takes longer than 0.25 s causes
+more work. So a test repeats the start and takes the lowest count. A ceiling is about 10 % above the count at the time
+of writing: lower it when a start needs less.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ CEILINGS = {
     "legacy": Work(modules=58, syscalls=2150, processes=1, programs=0, threads=2),
     "nft": Work(modules=64, syscalls=1500, processes=0, programs=0, threads=2),
 }
-"""Over those of an interpreter that does nothing, in a namespace without IPv6, as Docker's networks are."""
+"""Counts above those of a bare interpreter, in a namespace without IPv6, as in Docker's networks."""
 QUESTIONS = 2
-"""Of DNS: one for each kind of address."""
+"""DNS questions of a start: A and AAAA."""
 TRIES = 5
 APP = "true"
 HALF_THE_LIBRARY = "import argparse, asyncio, email.message, http.client, json, logging, ssl, unittest, urllib.request"
@@ -35,7 +35,7 @@ WASTEFUL = (sys.executable, "-c", f"{HALF_THE_LIBRARY}; from imds_detour.bootstr
 
 
 def traced(network: Network, *command: str, **settings: str) -> str:
-    """Run a command on the app's host under strace and return what strace saw."""
+    """Run a command on the app's host under strace and return the trace."""
     network.app.run(
         "sh", "-c", "printf '*filter\\nCOMMIT\\n*nat\\nCOMMIT\\n' | iptables-legacy-restore; nft flush ruleset"
     )
@@ -46,8 +46,8 @@ def traced(network: Network, *command: str, **settings: str) -> str:
     return network.app.run("cat", file).stdout
 
 
-def least(network: Network, command: Sequence[str], ceilings: Work, **settings: str) -> Work:
-    """Return the work of a start over that of a bare interpreter; try again while it is above the ceilings."""
+def lowest_work(network: Network, command: Sequence[str], ceilings: Work, **settings: str) -> Work:
+    """Return the work of a start above a bare interpreter; repeat while it is above the ceilings."""
     bare = work(traced(network, sys.executable, "-c", f"import os; os.execlp('{APP}', '{APP}')"), APP)
     for _ in range(TRIES):
         done = work(traced(network, *command, APP, **settings), APP).without(bare)
@@ -58,7 +58,7 @@ def least(network: Network, command: Sequence[str], ceilings: Work, **settings: 
 
 @pytest.fixture
 def docker_like(network: Network) -> Network:
-    """Give a network with mock and DNS server, and without IPv6."""
+    """Return a network with a mock and a DNS server, and without IPv6."""
     network.without_ipv6()
     network.start_dns()
     network.start_mock("--quiet")
@@ -66,22 +66,22 @@ def docker_like(network: Network) -> Network:
 
 
 @pytest.mark.parametrize("backend", CEILINGS)
-def test_a_start_does_no_more_than_it_did(docker_like: Network, backend: str) -> None:
-    """Modules, system calls, processes, programs and threads of a start with everything in place have ceilings."""
+def test_the_work_of_a_start_is_below_the_ceilings(docker_like: Network, backend: str) -> None:
+    """The modules, system calls, processes, programs and threads of a start are below the ceilings."""
     ceilings = CEILINGS[backend]
-    done = least(docker_like, [DETOUR], ceilings, MOCK_BACKEND=backend)
+    done = lowest_work(docker_like, [DETOUR], ceilings, MOCK_BACKEND=backend)
     assert not done.beyond(ceilings), done
 
 
 @pytest.mark.slow
-def test_half_the_standard_library_breaks_through_the_ceilings(docker_like: Network) -> None:
-    """The control: a start that imports what it does not need is caught by modules and by system calls."""
+def test_unneeded_imports_exceed_the_ceilings(docker_like: Network) -> None:
+    """Control: a start with unneeded imports exceeds the ceilings of modules and system calls."""
     ceilings = CEILINGS["legacy"]
-    done = least(docker_like, WASTEFUL, ceilings, MOCK_BACKEND="legacy")
+    done = lowest_work(docker_like, WASTEFUL, ceilings, MOCK_BACKEND="legacy")
     assert {"modules", "syscalls"} <= set(done.beyond(ceilings)), done
 
 
-def questions(network: Network, *plan: str) -> int:
+def count_questions(network: Network, *plan: str) -> int:
     """Return the number of DNS questions of a start."""
     server = network.start_dns(*plan)
     assert network.detour(APP, MOCK_TIMEOUT="25").returncode == 0
@@ -89,22 +89,22 @@ def questions(network: Network, *plan: str) -> int:
     return len(server.communicate()[0].splitlines())
 
 
-def test_a_start_asks_dns_twice(network: Network) -> None:
-    """One question for each kind of address; more only where the answer takes long."""
+def test_a_start_asks_two_dns_questions(network: Network) -> None:
+    """A start asks DNS once for A and once for AAAA."""
     network.without_ipv6()
     network.start_mock("--quiet")
-    assert any(questions(network) <= QUESTIONS for _ in range(TRIES))
+    assert any(count_questions(network) <= QUESTIONS for _ in range(TRIES))
 
 
-def test_more_questions_than_two_are_seen(network: Network) -> None:
-    """The control: a name that is not there at first is asked for again."""
+def test_the_count_includes_repeated_dns_questions(network: Network) -> None:
+    """Control: a name that does not exist at first causes more than two DNS questions."""
     network.without_ipv6()
     network.start_mock("--quiet")
-    assert questions(network, "NXDOMAIN", f"{NAME}={MOCK}") > QUESTIONS
+    assert count_questions(network, "NXDOMAIN", f"{NAME}={MOCK}") > QUESTIONS
 
 
-def test_no_step_is_left_out_to_be_fast(docker_like: Network) -> None:
-    """Guard, route check, redirect, comparison of two answers, counter before and after, and NET_ADMIN given up."""
+def test_a_start_includes_every_step(docker_like: Network) -> None:
+    """A start makes each step: guard, route, redirect, comparison, counters, and dropping NET_ADMIN."""
     traces = (traced(docker_like, DETOUR, APP, MOCK_BACKEND="legacy") for _ in range(TRIES))
     assert any(missing_steps(trace, APP) == [] for trace in traces)
 
@@ -118,10 +118,10 @@ def test_no_step_is_left_out_to_be_fast(docker_like: Network) -> None:
         ({"MOCK_KEEP_NET_ADMIN": "1"}, ["NET_ADMIN", "order"]),
     ],
 )
-def test_a_step_that_is_left_out_is_seen(docker_like: Network, setting: dict[str, str], steps: list[str]) -> None:
-    """The control: with a setting that turns a step off, that step is missing."""
+def test_the_trace_shows_a_skipped_step(docker_like: Network, setting: dict[str, str], steps: list[str]) -> None:
+    """Control: a setting that skips a step makes that step missing in the trace."""
     seen: list[str] = []
-    for _ in range(TRIES):  # a slow machine makes a start do some things twice
+    for _ in range(TRIES):  # a slow machine makes a start repeat steps
         seen = missing_steps(traced(docker_like, DETOUR, APP, MOCK_BACKEND="legacy", **setting), APP)
         if seen == steps:
             break

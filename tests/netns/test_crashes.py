@@ -1,4 +1,4 @@
-"""Killed between any two steps: nothing stands, or the guard, or the redirect behind it; the next start repairs it."""
+"""A kill between any two steps leaves no rules, the guard, or guard and redirect; the next start repairs them."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from tests.support.hosts.ip_version import IpVersion
 
 STRIDE = 1 if LONG else 11
-"""Of the calls of a kind, every one is tried in full runs, and one in eleven else."""
+"""Every call of a kind is tried with LONG=1, and every eleventh without."""
 RANDOM_KILLS = 100 if LONG else 3
-NOTHING, GUARD, BOTH = "nothing", "the guard alone", "the redirect behind the guard"
+NOTHING, GUARD, BOTH = "no rules", "guard only", "guard and redirect"
 CLEAN = """
 nft delete table {nft} imds_detour 2>/dev/null
 for t in nat filter; do {iptables} -t $t -F; {iptables} -t $t -X; done
 """
 FAULTY_PORT = "1400"
 FAILING = {"MOCK_PORT": FAULTY_PORT}
-"""Where the mock says something new each time, which proves nothing."""
+"""Settings whose probe fails: this mock returns a new answer each time."""
 NETWORKS = {"no route": "del", **({"a default route": "replace"} if LONG else {})}
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
-    """Give a network with a mock; without a default route, ours to the metadata address is one step more."""
+    """Yield a network with a mock; without a default route a start has one more step, adding a route."""
     with Cloud(V4) as made:
         made.app.ip("route", NETWORKS[request.param], "default", "via", made.ip.mock)
         for host, address in ((made.mock, V6.mock), (made.app, V6.app)):
@@ -48,13 +48,13 @@ def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
 
 
 def settings(cloud: Cloud, backend: str, **changed: str) -> dict[str, str]:
-    """Return the environment of a start that says each step."""
+    """Return the environment of a start that logs each step."""
     wanted = {"MOCK_HOSTNAME": cloud.ip.mock, "MOCK_BACKEND": backend, "MOCK_LOG": "debug", **changed}
     return cloud.settings(None, **wanted)
 
 
 def parts(cloud: Cloud, ip: IpVersion, backend: str) -> tuple[str, str]:
-    """Return our rules of an IP version in table nat and in table filter, without counters."""
+    """Return imds-detour's rules of an IP version in table nat and in table filter, without counters."""
     if backend == "legacy":
         saved = cloud.app.run("sh", "-euc", f"for t in nat filter; do {ip.iptables}-save -t $t; echo TABLE; done")
         nat, guard, _ = saved.stdout.split("TABLE\n")
@@ -72,43 +72,43 @@ class Starts:
     """Starts of one backend in one network, some of which are killed."""
 
     def __init__(self, cloud: Cloud, backend: str, **changed: str) -> None:
-        """Start once undisturbed, to know what must stand after the last step."""
+        """Start once without a kill, to record the complete rules."""
         self.cloud, self.backend, self.changed = cloud, backend, changed
         self.clean()
         self.seen = cloud.seen()
-        self.whole: dict[IpVersion, tuple[str, str]] = {}
-        self.repaired()
+        self.complete: dict[IpVersion, tuple[str, str]] = {}
+        self.start_and_check()
 
     def clean(self) -> None:
-        """Take everything out, as a new container has it."""
+        """Remove all rules and imds-detour's routes, as in a new container."""
         for ip in (V4, V6):
             self.cloud.app.run("sh", "-c", CLEAN.format(nft=ip.nft, iptables=ip.iptables))
         self.cloud.app.ip("route", "flush", "table", "main", "proto", "169")
 
     def state(self) -> str:
-        """Say what stands; anything but the three fails the test."""
-        found = {ip: parts(self.cloud, ip, self.backend) for ip in (V4, V6)}
-        for ip, (nat, guard) in found.items():
-            assert nat in ("", self.whole[ip][0]), nat
-            assert guard in ("", self.whole[ip][1]), guard
+        """Return which rules are installed: NOTHING, GUARD or BOTH; fail the test for any other state."""
+        rules = {ip: parts(self.cloud, ip, self.backend) for ip in (V4, V6)}
+        for ip, (nat, guard) in rules.items():
+            assert nat in ("", self.complete[ip][0]), nat
+            assert guard in ("", self.complete[ip][1]), guard
             assert guard or not nat, "a redirect without a guard"
-        nat, guard = found[V4]
+        nat, guard = rules[V4]
         return BOTH if nat else GUARD if guard else NOTHING
 
-    def repaired(self) -> None:
-        """Start again, undisturbed: the app gets the mock's answer, and the rules are the whole ones."""
+    def start_and_check(self) -> None:
+        """Start without a kill; check that the app gets the mock's answer and the rules are complete."""
         environ = settings(self.cloud, self.backend, **self.changed)
         done = self.cloud.app.run(DETOUR, "curl", "-sS", ID_URL, environ=environ, check=False)
         assert (done.returncode, done.stdout) == (0, INSTANCE), done
-        whole = {ip: parts(self.cloud, ip, self.backend) for ip in (V4, V6)}
-        self.whole = self.whole or whole
-        assert whole == self.whole
-        assert all(self.whole[V4])
+        complete = {ip: parts(self.cloud, ip, self.backend) for ip in (V4, V6)}
+        self.complete = self.complete or complete
+        assert complete == self.complete
+        assert all(self.complete[V4])
 
-    def killed(self, *command: str, **changed: str) -> str | None:
-        """Start anew under a command that kills it, say what stands then, and repair it; None when it survived.
+    def start_and_kill(self, *command: str, **changed: str) -> str | None:
+        """Start with a command that kills it, repair the rules, and return their state; None without a kill.
 
-        With a setting changed so that the proof fails, that is when it has undone all that it did.
+        With FAILING settings a start that is not killed must have removed its rules.
         """
         self.clean()
         environ = settings(self.cloud, self.backend, **{**self.changed, **changed})
@@ -122,26 +122,26 @@ class Starts:
             return None
         assert done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), done
         state = self.state()
-        assert state == BOTH or not done.stdout, done  # the last moment is when the app has begun
-        self.repaired()
+        assert state == BOTH or not done.stdout, done  # the last kill is after the app has begun
+        self.start_and_check()
         assert self.cloud.seen() == self.seen
         return state
 
 
-def killing(call: str, number: int) -> tuple[str, ...]:
-    """Return a command that kills what it runs, though not its helper, before a system call's effect."""
+def kill_at(call: str, number: int) -> tuple[str, ...]:
+    """Return a command that kills its child, but not the helper, before a system call takes effect."""
     return strace(Injection(call, "signal=KILL", number))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_killed_as_it_reports_a_step(cloud: Cloud, backend: str) -> None:
-    """It says each step once it is done; killed at that moment, it leaves what the steps so far have put in."""
+def test_a_kill_at_a_log_line_leaves_the_rules_of_the_steps_so_far(cloud: Cloud, backend: str) -> None:
+    """A start that is killed as it logs a finished step leaves the rules of the steps so far."""
     starts = Starts(cloud, backend)
     states: list[str] = []
-    while (state := starts.killed(*killing("write", len(states) + 1))) is not None:
+    while (state := starts.start_and_kill(*kill_at("write", len(states) + 1))) is not None:
         states.append(state)
-    assert len(states) >= 6, states  # guard, answer, redirect, proof, NET_ADMIN, success
+    assert len(states) >= 6, states  # guard, answer, redirect, probe, NET_ADMIN, success
     assert states == sorted(states, key=[NOTHING, GUARD, BOTH].index)
     assert states[0] in (NOTHING, GUARD)
     assert GUARD in states
@@ -149,20 +149,20 @@ def test_killed_as_it_reports_a_step(cloud: Cloud, backend: str) -> None:
 
 
 CALLS = {
-    "sendto": "each message to kernel, helper and mock",
-    "recvfrom": "while each answer is on its way",
-    "connect": "each connection, the locks' and the look into the routing table included",
+    "sendto": "each message to the kernel, the helper and the mock",
+    "recvfrom": "during the wait for each answer",
+    "connect": "each connection, including those for locks and for the route lookup",
 }
 
 
 @pytest.mark.parametrize("backend", first_quick(BACKENDS))
 @pytest.mark.parametrize("call", CALLS)
-def test_killed_at_a_system_call(cloud: Cloud, backend: str, call: str) -> None:
-    """Between any two changes in the kernel; where the helper is at work just then, it ends what it has begun."""
+def test_a_kill_at_a_system_call_leaves_a_repairable_state(cloud: Cloud, backend: str, call: str) -> None:
+    """A start killed between any two kernel changes leaves no rules, the guard, or guard and redirect."""
     starts = Starts(cloud, backend)
     states: list[str] = []
     number = 1
-    while (state := starts.killed(*killing(call, number))) is not None:
+    while (state := starts.start_and_kill(*kill_at(call, number))) is not None:
         states.append(state)
         number += STRIDE
     assert states, CALLS[call]
@@ -170,29 +170,31 @@ def test_killed_at_a_system_call(cloud: Cloud, backend: str, call: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_killed_with_its_helper_at_any_moment(cloud: Cloud, backend: str) -> None:
-    """As when a container is killed: all of its processes at once, whatever they are at."""
+def test_a_kill_with_the_helper_leaves_a_repairable_state(cloud: Cloud, backend: str) -> None:
+    """A kill of all processes, as of a container, leaves no rules, the guard, or guard and redirect."""
     starts = Starts(cloud, backend)
-    moments = random.Random(169)  # noqa: S311  (moments, no secrets)
+    delays = random.Random(169)  # noqa: S311  (delays, no secrets)
     states: list[str | None] = []
     for _ in range(RANDOM_KILLS):
-        after = f"{moments.uniform(0.02, 0.25):.3f}"
-        state = starts.killed("timeout", "--signal=KILL", after, *("unshare", "--pid", "--fork", "--kill-child"))
+        after = f"{delays.uniform(0.02, 0.25):.3f}"
+        state = starts.start_and_kill(
+            "timeout", "--signal=KILL", after, *("unshare", "--pid", "--fork", "--kill-child")
+        )
         states.append(state)
     print(f"{backend}: {[(state, states.count(state)) for state in set(states)]}")  # noqa: T201  (figures, for -rP)
 
 
 @pytest.mark.parametrize("backend", first_quick(BACKENDS))
-def test_remove_is_killed(cloud: Cloud, backend: str) -> None:
-    """`imds-detourctl remove` takes the redirect out before the guard, so that what is half removed is closed."""
+def test_a_kill_of_remove_leaves_no_redirect_without_guard(cloud: Cloud, backend: str) -> None:
+    """`imds-detourctl remove` deletes the redirect before the guard, so a kill leaves no redirect without guard."""
     starts = Starts(cloud, backend)
     remove = (CTL, "remove")
     order = [BOTH, GUARD, NOTHING]
     states: list[str] = []
-    for number in _numbers(starts, "sendto", *remove):
+    for number in _call_numbers(starts, "sendto", *remove):
         starts.clean()
-        starts.repaired()
-        done = cloud.app.run(*killing("sendto", number), *remove, check=False)
+        starts.start_and_check()
+        done = cloud.app.run(*kill_at("sendto", number), *remove, check=False)
         assert done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), done
         states.append(starts.state())
         cloud.app.run(*remove)
@@ -203,23 +205,23 @@ def test_remove_is_killed(cloud: Cloud, backend: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_killed_as_it_undoes_what_it_did(cloud: Cloud, backend: str) -> None:
-    """A start whose proof fails goes the way back: the redirect first, then the guard."""
+def test_a_kill_during_undo_leaves_no_redirect_without_guard(cloud: Cloud, backend: str) -> None:
+    """A start whose probe fails deletes the redirect before the guard, so a kill leaves no redirect without guard."""
     starts = Starts(cloud, backend)
-    numbers = _numbers(starts, "sendto", DETOUR, "true", **FAILING)
-    states = [str(starts.killed(*killing("sendto", number), **FAILING)) for number in numbers]
+    numbers = _call_numbers(starts, "sendto", DETOUR, "true", **FAILING)
+    states = [str(starts.start_and_kill(*kill_at("sendto", number), **FAILING)) for number in numbers]
     assert "None" not in states
-    top = states.index(BOTH) if BOTH in states else 0
-    there, back = states[:top], states[top:]
-    assert there == sorted(there, key=[NOTHING, GUARD].index)
-    assert back == sorted(back, key=[BOTH, GUARD, NOTHING].index)
-    assert not LONG or (top and GUARD in back and back[-1] == NOTHING), states
+    first_undo = states.index(BOTH) if BOTH in states else 0
+    setup, undo = states[:first_undo], states[first_undo:]
+    assert setup == sorted(setup, key=[NOTHING, GUARD].index)
+    assert undo == sorted(undo, key=[BOTH, GUARD, NOTHING].index)
+    assert not LONG or (first_undo and GUARD in undo and undo[-1] == NOTHING), states
 
 
-def _numbers(starts: Starts, call: str, *command: str, **changed: str) -> list[int]:
-    """Return the numbers of the calls at which to kill a command: all in full runs, else some of the second half."""
+def _call_numbers(starts: Starts, call: str, *command: str, **changed: str) -> list[int]:
+    """Return the numbers of the calls at which to kill: all with LONG=1, else some of the second half."""
     starts.clean()
-    starts.repaired()
+    starts.start_and_check()
     if changed:
         starts.clean()
     environ = settings(starts.cloud, starts.backend, **changed)
@@ -232,30 +234,30 @@ def _numbers(starts: Starts, call: str, *command: str, **changed: str) -> list[i
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_killed_with_redirects_in_both_ip_versions(cloud: Cloud, backend: str) -> None:
-    """Each of them stands behind its guard, or does not stand; the next start has both."""
+def test_a_kill_with_two_ip_versions_leaves_no_redirect_without_guard(cloud: Cloud, backend: str) -> None:
+    """A kill leaves no redirect without its guard in either IP version; the next start installs both."""
     starts = Starts(cloud, backend, MOCK_HOSTNAME=NAME)
-    assert all(starts.whole[V6])
+    assert all(starts.complete[V6])
     number = 1
     states: set[str] = set()
-    while (state := starts.killed(*killing("sendto", number))) is not None:
+    while (state := starts.start_and_kill(*kill_at("sendto", number))) is not None:
         states.add(state)
         number += STRIDE
     assert states
 
 
 SWITCH = ("fchown", "setgroups", "setresgid", "setresuid", "prctl", "capset", "setuid")
-"""What makes the app's user of root, in this order; two of them are ours before that as well."""
+"""System calls that switch from root to the app's user, in this order. imds-detour also makes two of them earlier."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("call", SWITCH if LONG else SWITCH[1::3])
-def test_killed_as_it_becomes_the_apps_user(cloud: Cloud, backend: str, call: str) -> None:
-    """Everything stands by then, and the app has not run."""
+def test_a_kill_during_the_user_switch_leaves_guard_and_redirect(cloud: Cloud, backend: str, call: str) -> None:
+    """A kill during the switch to the app's user leaves guard and redirect; the app has not run."""
     starts = Starts(cloud, backend, MOCK_USER="1:1")
     number = 0
-    while (state := starts.killed(*killing(call, number + 1))) is not None:
+    while (state := starts.start_and_kill(*kill_at(call, number + 1))) is not None:
         assert state == BOTH
         number += 1
     assert number

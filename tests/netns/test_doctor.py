@@ -1,4 +1,4 @@
-"""imds-detourctl doctor: each precondition broken in turn, and the one thing to change for it."""
+"""imds-detourctl doctor: the check that fails for each missing precondition, and its fix."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     from tests.support.hosts.network import Network
 
 WITHOUT = f"{SUPPORT}/faults/seccomp.py"
-WELL = "all is well: imds-detour can start here"
+ALL_OK = "all is well: imds-detour can start here"
 
 
-class Visit:
-    """What the doctor said."""
+class Report:
+    """The report of one run of the doctor."""
 
     def __init__(self, network: Network, *prefix: str, **settings: str) -> None:
         run = network.app.run(*prefix, CTL, "doctor", "--json", environ=network.settings(None, **settings), check=False)
         assert run.stderr == ""
         self.status = run.returncode
-        said = json.loads(run.stdout)
-        assert said["schema"] == 1
-        self.findings: dict[str, dict[str, Any]] = {finding["name"]: finding for finding in said["findings"]}
-        self.change = said["change"]
+        reply = json.loads(run.stdout)
+        assert reply["schema"] == 1
+        self.findings: dict[str, dict[str, Any]] = {finding["name"]: finding for finding in reply["findings"]}
+        self.change = reply["change"]
 
     def state(self, name: str) -> str:
-        """Return how it is with a precondition."""
+        """Return the state of a check: ok, warn, fail or skip."""
         return str(self.findings[name]["state"])
 
-    def fails(self, name: str, seen: str, remedy: str) -> None:
-        """Assert that this is the first thing that is wrong, and what is to be changed."""
+    def assert_fails(self, name: str, seen: str, remedy: str) -> None:
+        """Assert that this check is the first that fails, and that its remedy is the reported change."""
         failed = [finding["name"] for finding in self.findings.values() if finding["state"] == "fail"]
         assert failed[:1] == [name], self.findings
         assert seen in self.findings[name]["seen"]
@@ -48,16 +48,16 @@ class Visit:
 
 
 def without(capability: str) -> tuple[str, ...]:
-    """Return what starts a command without a capability, as under ``cap_drop``."""
+    """Return a command prefix that drops a capability, like `cap_drop`."""
     return ("setpriv", "--bounding-set", f"-{capability}", "--inh-caps", f"-{capability}")
 
 
-def lacking(what: str) -> tuple[str, ...]:
-    """Return what starts a command on a kernel without some kind of tables."""
-    return (sys.executable, WITHOUT, what)
+def kernel_without(tables: str) -> tuple[str, ...]:
+    """Return a command prefix that simulates a kernel without some kind of tables."""
+    return (sys.executable, WITHOUT, tables)
 
 
-def everything(network: Network) -> str:
+def all_state(network: Network) -> str:
     """Return all rules, routes and names of the app's host."""
     saved = "for c in iptables-legacy-save ip6tables-legacy-save; do for t in nat filter; do $c -t $t; done; done"
     text = network.app.run("sh", "-c", f"{saved}; nft list ruleset; ip route; cat /etc/hosts").stdout
@@ -66,18 +66,18 @@ def everything(network: Network) -> str:
 
 @pytest.fixture
 def ready(network: Network) -> Network:
-    """Give a network in which all is well."""
+    """Return a network in which every check succeeds."""
     network.start_dns()
     network.start_mock()
     return network
 
 
-def test_when_all_is_well_it_says_so_and_changes_nothing(ready: Network) -> None:
-    """Each precondition has its line, in the order of need; exit status 0; rules, routes and names stay."""
-    before = everything(ready)
+def test_doctor_reports_ok_and_changes_nothing(ready: Network) -> None:
+    """When every check succeeds, the doctor prints one line each, exits with 0 and changes nothing."""
+    before = all_state(ready)
     done = ready.app.run(CTL, "doctor", environ=ready.settings(None))
     *lines, empty, last = done.stdout.splitlines()
-    assert (empty, last, done.stderr) == ("", WELL, "")
+    assert (empty, last, done.stderr) == ("", ALL_OK, "")
     checks = (*doctor.CONTAINER_CHECKS, *doctor.MOCK_CHECKS, *doctor.APP_CHECKS)
     assert len(lines) == len(checks)
     assert {line.split()[0] for line in lines} == {"ok", "skip"}
@@ -85,11 +85,11 @@ def test_when_all_is_well_it_says_so_and_changes_nothing(ready: Network) -> None
         f"skip  {'redirect':27}none is installed yet, or none can be seen"
     ]
     assert any("who answers" in line and "IMDSv2 i-1234567890abcdef0" in line for line in lines)
-    assert everything(ready) == before
+    assert all_state(ready) == before
 
 
-def test_it_ends_with_the_one_thing_to_change(ready: Network) -> None:
-    """What people see: the failure among the rest, and the last line with the Compose line."""
+def test_doctor_ends_with_the_fix(ready: Network) -> None:
+    """The doctor's last line is the fix of the failed check, as a line for Compose and for docker run."""
     done = ready.app.run(*without("net_admin"), CTL, "doctor", environ=ready.settings(None), check=False)
     assert done.returncode == 1
     assert f"\nfail  {'NET_ADMIN':27}not given\n" in done.stdout
@@ -100,91 +100,93 @@ def test_it_ends_with_the_one_thing_to_change(ready: Network) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("other_users")
-def test_a_user_without_capabilities_is_told_about_the_user_line(ready: Network) -> None:
-    """``USER`` in the Dockerfile takes an added capability away."""
-    visit = Visit(ready, "setpriv", "--reuid", "65534", "--clear-groups")
-    visit.fails("NET_ADMIN", "this is uid 65534", "no `USER` line in the Dockerfile")
+def test_doctor_explains_a_non_root_user(ready: Network) -> None:
+    """For a user without capabilities the doctor names the `USER` line of the Dockerfile."""
+    report = Report(ready, "setpriv", "--reuid", "65534", "--clear-groups")
+    report.assert_fails("NET_ADMIN", "this is uid 65534", "no `USER` line in the Dockerfile")
 
 
 @pytest.mark.slow
-def test_a_user_namespace_below_the_containers(ready: Network) -> None:
-    """Root in a user namespace that does not own the network has every capability, and none that counts."""
-    visit = Visit(ready, "unshare", "--user", "--map-root-user")
-    visit.fails("user namespace", "belongs to another user namespace", "`unshare --user`")
+def test_doctor_detects_a_nested_user_namespace(ready: Network) -> None:
+    """The doctor fails for root in a user namespace that does not own the network namespace."""
+    report = Report(ready, "unshare", "--user", "--map-root-user")
+    report.assert_fails("user namespace", "belongs to another user namespace", "`unshare --user`")
 
 
 @pytest.mark.slow
-def test_net_raw_is_missed_by_legacy_iptables_alone(ready: Network) -> None:
-    """Podman and ``cap_drop: ALL``: auto goes on with nftables; MOCK_BACKEND=legacy cannot."""
-    auto = Visit(ready, *without("net_raw"))
+def test_doctor_requires_net_raw_for_legacy_only(ready: Network) -> None:
+    """Without NET_RAW the doctor accepts auto, which uses nftables, and rejects MOCK_BACKEND=legacy."""
+    auto = Report(ready, *without("net_raw"))
     assert (auto.status, auto.state("NET_RAW")) == (0, "ok")
     assert "nftables would be taken" in auto.findings["firewall"]["seen"]
-    legacy = Visit(ready, *without("net_raw"), MOCK_BACKEND="legacy")
-    legacy.fails("NET_RAW", "opens a raw socket", "`cap_add: [NET_ADMIN, NET_RAW]`")
+    legacy = Report(ready, *without("net_raw"), MOCK_BACKEND="legacy")
+    legacy.assert_fails("NET_RAW", "opens a raw socket", "`cap_add: [NET_ADMIN, NET_RAW]`")
 
 
 @pytest.mark.slow
-def test_setpcap_is_a_warning(ready: Network) -> None:
-    """It works without, with a side effect that is named."""
-    visit = Visit(ready, *without("setpcap"))
-    assert (visit.status, visit.state("SETPCAP")) == (0, "warn")
-    assert "`cap_add: [NET_ADMIN, SETPCAP]`" in visit.findings["SETPCAP"]["remedy"]
-    kept = Visit(ready, *without("setpcap"), MOCK_KEEP_NET_ADMIN="1")
+def test_doctor_warns_without_setpcap(ready: Network) -> None:
+    """Without SETPCAP the doctor warns, unless MOCK_KEEP_NET_ADMIN=1 makes the capability unnecessary."""
+    report = Report(ready, *without("setpcap"))
+    assert (report.status, report.state("SETPCAP")) == (0, "warn")
+    assert "`cap_add: [NET_ADMIN, SETPCAP]`" in report.findings["SETPCAP"]["remedy"]
+    kept = Report(ready, *without("setpcap"), MOCK_KEEP_NET_ADMIN="1")
     assert kept.state("SETPCAP") == "ok"
 
 
 @pytest.mark.slow
-def test_a_kernel_without_legacy_iptables(ready: Network) -> None:
-    """Auto goes on with nftables; for MOCK_BACKEND=legacy a module must be loaded."""
-    auto = Visit(ready, *lacking("legacy"))
+def test_doctor_detects_missing_legacy_iptables(ready: Network) -> None:
+    """Without legacy iptables the doctor accepts auto, and names the module for MOCK_BACKEND=legacy."""
+    auto = Report(ready, *kernel_without("legacy"))
     assert (auto.status, auto.state("legacy iptables")) == (0, "ok")
     assert auto.findings["legacy iptables"]["seen"].endswith("nftables takes its place")
-    legacy = Visit(ready, *lacking("legacy"), MOCK_BACKEND="legacy")
-    legacy.fails("legacy iptables", "no legacy iptables here", "`modprobe iptable_filter`")
+    legacy = Report(ready, *kernel_without("legacy"), MOCK_BACKEND="legacy")
+    legacy.assert_fails("legacy iptables", "no legacy iptables here", "`modprobe iptable_filter`")
 
 
 @pytest.mark.slow
-def test_a_kernel_without_nftables(ready: Network) -> None:
-    """Nobody misses it but MOCK_BACKEND=nft."""
-    assert Visit(ready, *lacking("nftables")).status == 0
-    visit = Visit(ready, *lacking("nftables"), MOCK_BACKEND="nft")
-    visit.fails(
+def test_doctor_requires_nftables_for_nft_only(ready: Network) -> None:
+    """Without nftables the doctor fails for MOCK_BACKEND=nft only, and names the modules."""
+    assert Report(ready, *kernel_without("nftables")).status == 0
+    report = Report(ready, *kernel_without("nftables"), MOCK_BACKEND="nft")
+    report.assert_fails(
         "nftables",
         "the kernel has none",
         "`modprobe -a nf_tables nft_chain_nat nft_nat nft_reject_ipv4 nft_reject_ipv6`",
     )
 
 
-def test_a_kernel_without_either(ready: Network) -> None:
-    """That is the end of it."""
-    visit = Visit(ready, *lacking("both"))
-    visit.fails(
+def test_doctor_fails_without_any_firewall(ready: Network) -> None:
+    """The doctor fails on a kernel with neither legacy iptables nor nftables, and names the modules."""
+    report = Report(ready, *kernel_without("both"))
+    report.assert_fails(
         "nftables",
         "the kernel has none",
         "`modprobe -a nf_tables nft_chain_nat nft_nat nft_reject_ipv4 nft_reject_ipv6`",
     )
-    assert visit.state("legacy iptables") == "warn"
+    assert report.state("legacy iptables") == "warn"
 
 
 @pytest.mark.slow
-def test_libraries_that_are_missing(ready: Network) -> None:
-    """The package is named, as a line of the Dockerfile."""
+def test_doctor_detects_missing_libraries(ready: Network) -> None:
+    """Without iptables extensions the doctor names the package for MOCK_BACKEND=legacy."""
     ready.app.run("mkdir", "/run/empty")
-    auto = Visit(ready, XTABLES_LIBDIR="/run/empty")
+    auto = Report(ready, XTABLES_LIBDIR="/run/empty")
     assert (auto.status, auto.state("libraries")) == (0, "ok")
-    legacy = Visit(ready, XTABLES_LIBDIR="/run/empty", MOCK_BACKEND="legacy")
-    legacy.fails("libraries", "an iptables extension is missing", "`RUN apt-get update && apt-get install -y iptables`")
+    legacy = Report(ready, XTABLES_LIBDIR="/run/empty", MOCK_BACKEND="legacy")
+    legacy.assert_fails(
+        "libraries", "an iptables extension is missing", "`RUN apt-get update && apt-get install -y iptables`"
+    )
 
 
-def test_settings_that_make_no_sense(ready: Network) -> None:
-    """The variable, the value, and what is allowed; the mock cannot be looked for then."""
-    visit = Visit(ready, MOCK_PORT="http")
-    visit.fails("settings", "MOCK_PORT='http' is not valid", "allowed: 1 to 65535")
-    assert "resolver" not in visit.findings
+def test_doctor_rejects_invalid_settings(ready: Network) -> None:
+    """For an invalid setting the doctor names variable, value and allowed values, and skips the mock's checks."""
+    report = Report(ready, MOCK_PORT="http")
+    report.assert_fails("settings", "MOCK_PORT='http' is not valid", "allowed: 1 to 65535")
+    assert "resolver" not in report.findings
 
 
-def test_a_typo_in_a_setting_is_worth_a_look(ready: Network) -> None:
-    """It stops nothing, and it is named."""
+def test_doctor_warns_of_a_misspelled_setting(ready: Network) -> None:
+    """The doctor warns of an unknown MOCK_ variable and suggests the correct name."""
     done = ready.app.run(CTL, "doctor", environ=ready.settings(None, MOCK_PROT="1338"))
     assert (
         f"\nwarn  {'settings':27}MOCK_PROT is not a setting of imds-detour (did you mean MOCK_PORT?)\n" in done.stdout
@@ -193,68 +195,68 @@ def test_a_typo_in_a_setting_is_worth_a_look(ready: Network) -> None:
 
 
 @pytest.mark.slow
-def test_no_dns_server_answers(network: Network) -> None:
-    """The network has none, as Docker's default bridge has none for names of containers."""
+def test_doctor_detects_a_silent_dns_server(network: Network) -> None:
+    """The doctor fails without a DNS reply, as on Docker's default bridge, and skips the checks of the mock."""
     network.start_mock()
-    visit = Visit(network)
-    visit.fails("resolver", f"{MOCK} sends no proper reply", "`docker network create`")
-    assert [visit.state(name) for name in ("name", "TCP", "HTTP", "who answers")] == ["fail", "skip", "skip", "skip"]
+    report = Report(network)
+    report.assert_fails("resolver", f"{MOCK} sends no proper reply", "`docker network create`")
+    assert [report.state(name) for name in ("name", "TCP", "HTTP", "who answers")] == ["fail", "skip", "skip", "skip"]
 
 
 @pytest.mark.slow
-def test_a_name_in_the_hosts_file_needs_no_dns_server(network: Network) -> None:
-    """A warning, and all the rest is well."""
+def test_doctor_accepts_a_name_in_the_hosts_file(network: Network) -> None:
+    """With the mock's name in /etc/hosts the doctor only warns that no DNS server answers."""
     network.start_mock()
     network.app.write("hosts", f"{MOCK} {NAME}\n")
-    visit = Visit(network)
-    assert (visit.status, visit.state("resolver"), visit.state("name")) == (0, "warn", "ok")
+    report = Report(network)
+    assert (report.status, report.state("resolver"), report.state("name")) == (0, "warn", "ok")
 
 
-def test_a_dns_server_that_the_guard_would_close(network: Network) -> None:
-    """On Google Cloud the metadata address is the DNS server too; nobody is asked there."""
+def test_doctor_warns_of_dns_at_the_metadata_address(network: Network) -> None:
+    """The doctor warns when the DNS server has the metadata address, as on Google Cloud, and does not query it."""
     network.start_mock()
     network.app.write("hosts", f"{MOCK} {NAME}\n")
     network.app.write("resolv.conf", "nameserver 169.254.169.254\n")
-    visit = Visit(network)
-    assert (visit.status, visit.state("resolver")) == (0, "warn")
-    assert "MOCK_GUARD=off" in visit.findings["resolver"]["remedy"]
+    report = Report(network)
+    assert (report.status, report.state("resolver")) == (0, "warn")
+    assert "MOCK_GUARD=off" in report.findings["resolver"]["remedy"]
 
 
-def test_a_name_that_is_not_there(ready: Network) -> None:
-    """What the server says of it, and where names come from in Compose."""
-    visit = Visit(ready, MOCK_HOSTNAME="nobody")
-    visit.fails("name", f"{MOCK} says there is no such name (NXDOMAIN)", "`services: {nobody: ...}`")
-    assert visit.state("resolver") == "ok"
+def test_doctor_detects_an_unknown_name(ready: Network) -> None:
+    """For an unknown name the doctor quotes the DNS server and names the service key of Compose."""
+    report = Report(ready, MOCK_HOSTNAME="no-such-mock")
+    report.assert_fails("name", f"{MOCK} says there is no such name (NXDOMAIN)", "`services: {no-such-mock: ...}`")
+    assert report.state("resolver") == "ok"
 
 
-def test_no_route_to_the_mock(ready: Network) -> None:
-    """Two networks with nothing in common."""
+def test_doctor_detects_a_missing_route_to_the_mock(ready: Network) -> None:
+    """Without a route to the mock the doctor fails and names the networks of Compose."""
     ready.app.ip("route", "del", "default")
-    visit = Visit(ready, MOCK_HOSTNAME="192.0.2.9")
-    visit.fails("route", "no route to the mock at 192.0.2.9", "`networks:`")
+    report = Report(ready, MOCK_HOSTNAME="192.0.2.9")
+    report.assert_fails("route", "no route to the mock at 192.0.2.9", "`networks:`")
 
 
-def test_no_route_to_the_metadata_address_is_well(ready: Network) -> None:
-    """Networks without a gateway: a route that imds-detour adds is enough."""
+def test_doctor_accepts_a_missing_metadata_route(ready: Network) -> None:
+    """Without a route to the metadata address the doctor succeeds, since a start adds one."""
     ready.app.ip("route", "del", "default")
-    visit = Visit(ready)
-    assert visit.status == 0
-    assert visit.findings["route"]["seen"].endswith("one to 169.254.169.254 over lo would be added")
+    report = Report(ready)
+    assert report.status == 0
+    assert report.findings["route"]["seen"].endswith("one to 169.254.169.254 over lo would be added")
 
 
-def test_nothing_listens_at_the_mocks_port(ready: Network) -> None:
-    """The port is the usual mistake: 80 is the default, and amazon-ec2-metadata-mock listens at 1338."""
-    visit = Visit(ready, MOCK_PORT="80")
-    visit.fails("TCP", f"{MOCK}:80 refuses", '`MOCK_PORT: "1338"`')
-    assert [visit.state(name) for name in ("HTTP", "who answers")] == ["skip", "skip"]
+def test_doctor_detects_a_wrong_port(ready: Network) -> None:
+    """For a port that refuses connections the doctor suggests 1338, amazon-ec2-metadata-mock's port."""
+    report = Report(ready, MOCK_PORT="80")
+    report.assert_fails("TCP", f"{MOCK}:80 refuses", '`MOCK_PORT: "1338"`')
+    assert [report.state(name) for name in ("HTTP", "who answers")] == ["skip", "skip"]
 
 
 @pytest.mark.parametrize("plan", ["GET=tls", "GET=garbage"])
-def test_what_listens_speaks_no_http(network: Network, plan: str) -> None:
-    """TLS, for example."""
+def test_doctor_detects_a_server_without_http(network: Network, plan: str) -> None:
+    """The doctor fails for a server that does not speak plain HTTP, such as a TLS server."""
     network.start_dns()
     network.start_faulty(plan)
-    Visit(network).fails("HTTP", f"{MOCK}:{PORT}: it does not speak HTTP", "plain HTTP")
+    Report(network).assert_fails("HTTP", f"{MOCK}:{PORT}: it does not speak HTTP", "plain HTTP")
 
 
 @pytest.mark.slow
@@ -265,96 +267,96 @@ def test_what_listens_speaks_no_http(network: Network, plan: str) -> None:
         ("GET=body:<html>a page</html>", "which is no instance id"),
     ],
 )
-def test_what_answers_is_no_metadata_service(network: Network, plan: str, seen: str) -> None:
-    """A web server at that port is not a mock."""
+def test_doctor_detects_another_web_server(network: Network, plan: str, seen: str) -> None:
+    """The doctor fails for a web server that is not a metadata service, and suggests MOCK_PROBE."""
     network.start_dns()
     network.start_faulty(plan)
-    Visit(network).fails("who answers", seen, "`environment: {MOCK_PROBE: /a/path/that/it/answers}`")
+    Report(network).assert_fails("who answers", seen, "`environment: {MOCK_PROBE: /a/path/that/it/answers}`")
 
 
 @pytest.mark.slow
-def test_a_redirect_that_leads_nowhere_any_more(ready: Network) -> None:
-    """It is installed, the mock has moved, and nothing answers through it."""
+def test_doctor_detects_an_outdated_redirect(ready: Network) -> None:
+    """The doctor warns of a redirect to the mock's old port, and fails for a redirect that is blocked."""
     assert ready.detour("true").returncode == 0
-    well = Visit(ready)
-    assert (well.status, well.state("redirect")) == (0, "ok")
+    ok_report = Report(ready)
+    assert (ok_report.status, ok_report.state("redirect")) == (0, "ok")
     ready.start_mock(port="1400")
-    moved = Visit(ready, MOCK_PORT="1400")
+    moved = Report(ready, MOCK_PORT="1400")
     assert (moved.status, moved.state("redirect")) == (0, "warn")
     assert "leads to 10.88.0.3:1338, and the mock is at 10.88.0.3:1400" in moved.findings["redirect"]["seen"]
     ready.app.run("nft", "add table ip t; add chain ip t c { type filter hook output priority 9; }")
     ready.app.run("nft", "add rule ip t c ct status dnat reject")
-    Visit(ready).fails("redirect", f"169.254.169.254:80 -> {MOCK}:{PORT}", "`imds-detourctl remove`")
+    Report(ready).assert_fails("redirect", f"169.254.169.254:80 -> {MOCK}:{PORT}", "`imds-detourctl remove`")
 
 
 @pytest.mark.slow
-def test_a_proxy_is_well_while_we_exempt_the_addresses(ready: Network) -> None:
-    """Unless that is forbidden: then the lines that do so are printed."""
-    extend = Visit(ready, HTTP_PROXY="http://10.88.0.3:3128")
+def test_doctor_accepts_a_proxy_with_exemptions(ready: Network) -> None:
+    """The doctor fails for a proxy only if MOCK_NO_PROXY=keep is set and NO_PROXY lacks the addresses."""
+    extend = Report(ready, HTTP_PROXY="http://10.88.0.3:3128")
     assert (extend.status, extend.state("proxy variables")) == (0, "ok")
-    keep = Visit(ready, HTTP_PROXY="http://10.88.0.3:3128", MOCK_NO_PROXY="keep", NO_PROXY="example.com")
-    keep.fails("proxy variables", "HTTP_PROXY is set", 'NO_PROXY: "example.com,169.254.169.254,')
+    keep = Report(ready, HTTP_PROXY="http://10.88.0.3:3128", MOCK_NO_PROXY="keep", NO_PROXY="example.com")
+    keep.assert_fails("proxy variables", "HTTP_PROXY is set", 'NO_PROXY: "example.com,169.254.169.254,')
     exempt = "169.254.169.254,fd00:ec2::254,[fd00:ec2::254]"
-    well = Visit(ready, HTTP_PROXY="http://x", MOCK_NO_PROXY="keep", NO_PROXY=exempt, no_proxy=exempt)
-    assert well.status == 0
+    ok_report = Report(ready, HTTP_PROXY="http://x", MOCK_NO_PROXY="keep", NO_PROXY=exempt, no_proxy=exempt)
+    assert ok_report.status == 0
 
 
 @pytest.mark.slow
-def test_sdks_that_are_told_not_to_ask(ready: Network) -> None:
-    """From a parent image, for example."""
-    visit = Visit(ready, AWS_EC2_METADATA_DISABLED="true")
-    visit.fails("AWS_EC2_METADATA_DISABLED", "do not ask", '`environment: {AWS_EC2_METADATA_DISABLED: "false"}`')
-    assert Visit(ready, AWS_EC2_METADATA_DISABLED="false").status == 0
+def test_doctor_detects_a_disabled_aws_sdk(ready: Network) -> None:
+    """The doctor fails for AWS_EC2_METADATA_DISABLED=true, which a parent image may set."""
+    report = Report(ready, AWS_EC2_METADATA_DISABLED="true")
+    report.assert_fails(
+        "AWS_EC2_METADATA_DISABLED", "do not ask", '`environment: {AWS_EC2_METADATA_DISABLED: "false"}`'
+    )
+    assert Report(ready, AWS_EC2_METADATA_DISABLED="false").status == 0
 
 
-def test_a_variable_that_leads_sdks_elsewhere_is_worth_a_look(ready: Network) -> None:
-    """It may be meant."""
+def test_doctor_warns_of_an_endpoint_variable(ready: Network) -> None:
+    """The doctor warns of an endpoint variable with another address than the metadata address."""
     name = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
-    visit = Visit(ready, **{name: "http://other:1338"})
-    assert (visit.status, visit.state("endpoint variables")) == (0, "warn")
-    assert visit.findings["endpoint variables"]["remedy"].startswith(f"remove {name}")
-    assert Visit(ready, **{name: "http://169.254.169.254"}).state("endpoint variables") == "ok"
+    report = Report(ready, **{name: "http://other:1338"})
+    assert (report.status, report.state("endpoint variables")) == (0, "warn")
+    assert report.findings["endpoint variables"]["remedy"].startswith(f"remove {name}")
+    assert Report(ready, **{name: "http://169.254.169.254"}).state("endpoint variables") == "ok"
 
 
-def test_endpoint_variables_need_nothing_of_the_kernel(ready: Network) -> None:
-    """MOCK_BACKEND=env is for places without NET_ADMIN: all is well there."""
-    visit = Visit(ready, *without("net_admin"), MOCK_BACKEND="env")
-    assert visit.status == 0, visit.findings
+def test_doctor_skips_kernel_checks_for_the_env_backend(ready: Network) -> None:
+    """With MOCK_BACKEND=env the doctor skips the firewall's checks and succeeds without NET_ADMIN."""
+    report = Report(ready, *without("net_admin"), MOCK_BACKEND="env")
+    assert report.status == 0, report.findings
     kernel = ("legacy iptables", "libraries", "nftables", "firewall")
-    assert [visit.state(name) for name in kernel] == ["skip"] * 4
+    assert [report.state(name) for name in kernel] == ["skip"] * 4
 
 
-def test_each_mock_is_looked_at(ready: Network) -> None:
-    """Two services, two mocks: the second does not listen."""
-    visit = Visit(ready, MOCK_ENDPOINTS=f"aws,ecs={MOCK}:1500")
-    assert visit.status == 1
-    assert visit.findings["TCP (ecs)"]["seen"].startswith(f"{MOCK}:1500 refuses")
-    assert visit.state("TCP (aws)") == "ok"
-    assert visit.change == visit.findings["TCP (ecs)"]["remedy"]
+def test_doctor_checks_each_mock(ready: Network) -> None:
+    """With two services the doctor checks both mocks, and fails for the one that does not listen."""
+    report = Report(ready, MOCK_ENDPOINTS=f"aws,ecs={MOCK}:1500")
+    assert report.status == 1
+    assert report.findings["TCP (ecs)"]["seen"].startswith(f"{MOCK}:1500 refuses")
+    assert report.state("TCP (aws)") == "ok"
+    assert report.change == report.findings["TCP (ecs)"]["remedy"]
 
 
 @pytest.mark.slow
-def test_two_services_at_one_address_have_a_redirect_each(ready: Network) -> None:
-    """They differ in their port alone, and each redirect is held against the mock of its own service."""
+def test_doctor_checks_each_redirect_of_one_address(ready: Network) -> None:
+    """For services that differ only in the port, the doctor compares each redirect with its service's mock."""
     ready.start_mock(port="1400")
     both = f"aws,169.254.169.254:8080={MOCK}:1400"
     assert ready.detour("true", MOCK_ENDPOINTS=both).returncode == 0
-    visit = Visit(ready, MOCK_ENDPOINTS=both)
-    redirects = {name: finding for name, finding in visit.findings.items() if name.startswith("redirect")}
+    report = Report(ready, MOCK_ENDPOINTS=both)
+    redirects = {name: finding for name, finding in report.findings.items() if name.startswith("redirect")}
     assert [finding["state"] for finding in redirects.values()] == ["ok", "ok"], redirects
-    moved = Visit(ready, MOCK_ENDPOINTS=both, MOCK_PORT="1400")
+    moved = Report(ready, MOCK_ENDPOINTS=both, MOCK_PORT="1400")
     assert [moved.state(name) for name in redirects] == ["warn", "ok"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("prefix", "tables"), [(BY_HARDWARE, ""), ((), "filter nat")])
-def test_in_the_hosts_own_network_not_even_an_empty_table_is_made(
-    ready: Network, prefix: tuple[str, ...], tables: str
-) -> None:
-    """Legacy iptables makes its tables when it is asked for them; elsewhere, the control, they are there afterwards."""
+def test_doctor_in_the_host_netns_creates_no_table(ready: Network, prefix: tuple[str, ...], tables: str) -> None:
+    """In the host's network namespace the doctor creates no iptables table; elsewhere (control) it does."""
     done = ready.app.run(*prefix, CTL, "doctor", environ=ready.settings(None), check=False)
     made = ready.app.run("cat", "/proc/net/ip_tables_names").stdout
     assert (" ".join(sorted(made.split())), done.stderr) == (tables, "")
-    on_the_host = "\nFix (network namespace): give the container a network of its own" in done.stdout
-    assert on_the_host is (done.returncode == 1) is (tables == "")
-    assert done.stdout.count("not asked for in the host's own network namespace") == (3 if on_the_host else 0)
+    in_host_netns = "\nFix (network namespace): give the container a network of its own" in done.stdout
+    assert in_host_netns is (done.returncode == 1) is (tables == "")
+    assert done.stdout.count("not asked for in the host's own network namespace") == (3 if in_host_netns else 0)

@@ -1,4 +1,4 @@
-"""The IPv6 endpoint, [fd00:ec2::254]:80: redirected if the mock has IPv6, and refused otherwise."""
+"""The IPv6 endpoint [fd00:ec2::254]:80 is redirected when the mock has IPv6, and refused otherwise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BACKENDS = pytest.mark.parametrize("backend", ["legacy", "nft"])
 
 @pytest.fixture
 def dual(network: Network) -> Network:
-    """Give a network whose hosts have IPv6 addresses, and the app's host an IPv6 default route."""
+    """Return a network with IPv6 on both hosts, and the app's default route to the mock."""
     for host, address in ((network.mock, MOCK6), (network.app, APP6)):
         host.ip("address", "add", f"{address}/64", "dev", "eth0", "nodad")
     network.app.ip("-6", "route", "add", "default", "via", MOCK6)
@@ -30,20 +30,20 @@ def dual(network: Network) -> Network:
 
 
 def start_mock6(network: Network, host: Host | None = None, listen: str = f"[::]:{PORT}", *flags: str) -> None:
-    """Start a mock on IPv6, and with ``[::]`` on IPv4 as well."""
+    """Start imds-detourctl's mock on IPv6; `[::]` includes IPv4."""
     network.start(host or network.mock, CTL, "mock", "--listen", listen, "--quiet", *flags)
 
 
-def real6(network: Network) -> None:
-    """Start a real service at the IPv6 metadata address, on the app's default route."""
+def start_real_service6(network: Network) -> None:
+    """Start a fake real service at the IPv6 metadata address, reachable by the app's default route."""
     network.mock.ip("address", "add", f"{METADATA6}/128", "dev", "lo", "nodad")
     network.mock.run("sh", "-c", 'echo \'{"meta-data": {"instance-id": "i-0real"}}\' > /run/real.json')
     start_mock6(network, network.mock, f"[{METADATA6}]:80", "--data", "/run/real.json")
 
 
 @BACKENDS
-def test_mock_with_both_addresses_serves_both_endpoints(dual: Network, backend: str) -> None:
-    """A client reads the mock's id over IPv4 and over IPv6, and the success line names both redirects."""
+def test_both_endpoints_redirect_to_a_dual_stack_mock(dual: Network, backend: str) -> None:
+    """With a dual-stack mock a client reads the instance id over IPv4 and IPv6; the log line names both redirects."""
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
     start_mock6(dual)
     done = dual.detour("curl", "-sS", "--fail", ID_URL, ID_URL6, MOCK_BACKEND=backend)
@@ -53,21 +53,21 @@ def test_mock_with_both_addresses_serves_both_endpoints(dual: Network, backend: 
 
 
 @BACKENDS
-def test_mock_without_ipv6_closes_the_ipv6_endpoint(dual: Network, backend: str) -> None:
-    """If the mock has IPv4 only, connections to the IPv6 endpoint are refused at once."""
-    real6(dual)
+def test_the_ipv6_endpoint_without_an_ipv6_mock_is_refused(dual: Network, backend: str) -> None:
+    """With an IPv4-only mock the guard refuses the IPv6 endpoint at once, although a real service listens there."""
+    start_real_service6(dual)
     dual.start_dns()
     dual.start_mock()
-    assert dual.app.run("curl", "-sS", ID_URL6).stdout == "i-0real"  # control: no guard yet
+    assert dual.app.run("curl", "-sS", ID_URL6).stdout == "i-0real"  # control: without imds-detour it is reachable
     done = dual.detour("curl", "-sS", "--max-time", "5", ID_URL6, MOCK_BACKEND=backend)
     assert (done.returncode, done.stdout) == (7, "")  # curl's "could not connect": refused, not timed out
     assert f"169.254.169.254:80 -> {NAME} ({MOCK}:{PORT})" in done.stderr
 
 
 @BACKENDS
-def test_mock_that_listens_on_ipv4_only_is_used_over_ipv4(dual: Network, backend: str) -> None:
-    """If DNS has both addresses and the mock listens on IPv4, the start does not wait for IPv6."""
-    real6(dual)
+def test_an_ipv4_listener_with_an_ipv6_address_works_over_ipv4(dual: Network, backend: str) -> None:
+    """A mock with both addresses that listens on IPv4 only, as amazon-ec2-metadata-mock, is used over IPv4."""
+    start_real_service6(dual)
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
     dual.start_mock()
     done = dual.detour("curl", "-sS", ID_URL, MOCK_BACKEND=backend)
@@ -76,20 +76,20 @@ def test_mock_that_listens_on_ipv4_only_is_used_over_ipv4(dual: Network, backend
 
 
 @BACKENDS
-def test_mock_over_ipv6_only_closes_the_ipv4_endpoint(dual: Network, backend: str) -> None:
-    """If the name has no IPv4 address, the IPv6 endpoint works, the IPv4 one is refused, and a warning says so."""
+def test_an_ipv6_only_mock_leaves_ipv4_refused(dual: Network, backend: str) -> None:
+    """With an IPv6-only mock the IPv6 endpoint works, IPv4 is refused, and one log line says so."""
     dual.start_dns(f"{NAME}={MOCK6}")
     start_mock6(dual)
     done = dual.detour("curl", "-sS", ID_URL6, MOCK_BACKEND=backend)
     assert (done.returncode, done.stdout) == (0, INSTANCE), done.stderr
-    warning = f"imds-detour: {NAME} answers over IPv6 only: 169.254.169.254 stays closed\n"
-    assert [line for line in done.stderr.splitlines(keepends=True) if "IPv6 only" in line] == [warning]
+    expected = f"imds-detour: {NAME} answers over IPv6 only: 169.254.169.254 stays closed\n"
+    assert [line for line in done.stderr.splitlines(keepends=True) if "IPv6 only" in line] == [expected]
     assert dual.app.run("curl", "-sS", "--max-time", "5", ID_URL, check=False).returncode == 7
 
 
 @BACKENDS
-def test_literal_ipv6_address_is_a_mock(dual: Network, backend: str) -> None:
-    """MOCK_HOSTNAME can be [address]:port, without any DNS."""
+def test_an_ipv6_literal_works_as_the_mock(dual: Network, backend: str) -> None:
+    """MOCK_HOSTNAME accepts [address]:port with an IPv6 address, without DNS."""
     start_mock6(dual)
     done = dual.detour("curl", "-sS", ID_URL6, MOCK_HOSTNAME=f"[{MOCK6}]:{PORT}", MOCK_PORT="1", MOCK_BACKEND=backend)
     assert (done.returncode, done.stdout) == (0, INSTANCE), done.stderr
@@ -97,8 +97,8 @@ def test_literal_ipv6_address_is_a_mock(dual: Network, backend: str) -> None:
 
 
 @BACKENDS
-def test_missing_default_routes_are_replaced_by_loopback_routes(dual: Network, backend: str) -> None:
-    """Without a gateway, both endpoints get a route over loopback. A failed start removes it."""
+def test_missing_routes_are_added_over_loopback(dual: Network, backend: str) -> None:
+    """Without a default route, both endpoints get a route over loopback; a failed start removes it."""
     for version in ("-4", "-6"):
         dual.app.ip(version, "route", "del", "default")
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
@@ -110,8 +110,8 @@ def test_missing_default_routes_are_replaced_by_loopback_routes(dual: Network, b
 
 
 @BACKENDS
-def test_second_start_changes_nothing_over_both_ip_versions(dual: Network, backend: str) -> None:
-    """A second start with the same mock leaves the rules of both IP versions as they are."""
+def test_a_second_start_changes_no_rules(dual: Network, backend: str) -> None:
+    """A second start leaves one copy of the rules in both IP versions."""
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
     start_mock6(dual)
     assert dual.detour("true", MOCK_BACKEND=backend).returncode == 0
@@ -121,14 +121,14 @@ def test_second_start_changes_nothing_over_both_ip_versions(dual: Network, backe
     assert dump(dual) == first
 
 
-def test_failed_start_leaves_no_rule_in_either_ip_version(dual: Network) -> None:
-    """After a failed start, no rule of imds-detour is left for IPv4 or IPv6."""
+def test_a_failed_start_leaves_no_rules(dual: Network) -> None:
+    """A failed start leaves no imds-detour rules in either IP version."""
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
     assert dual.detour("true", MOCK_TIMEOUT="0.3").returncode == 125
     assert "imds" not in dump(dual).lower()
 
 
-HALF = """
+FAILS_FOR_IPV6 = """
 from imds_detour.firewall import rules
 from imds_detour.firewall.select import start_legacy
 from imds_detour.config.presets import PRESETS
@@ -144,16 +144,16 @@ firewall.close()
 """
 
 
-def test_refusal_for_ipv6_undoes_the_commit_for_ipv4(dual: Network) -> None:
-    """Legacy iptables commits a version at a time. If the second is refused, the first is undone."""
+def test_a_failure_for_ipv6_undoes_the_ipv4_rules(dual: Network) -> None:
+    """Legacy iptables commits each IP version separately: a failure of the second removes the first's rules."""
     dual.start_mock()
-    assert dual.app.run(sys.executable, "-c", HALF).stdout == "refused\n"
+    assert dual.app.run(sys.executable, "-c", FAILS_FOR_IPV6).stdout == "refused\n"
     assert dual.ours() == ""
 
 
 @BACKENDS
-def test_namespace_without_ipv6_gets_no_ipv6_rules(network: Network, backend: str) -> None:
-    """With IPv6 off, as in most Docker networks, a start installs no IPv6 rule and prints no warning."""
+def test_a_namespace_without_ipv6_gets_no_ipv6_rules(network: Network, backend: str) -> None:
+    """In a namespace without IPv6 a start makes no IPv6 rule and logs only its one line."""
     network.without_ipv6()
     network.start_dns()
     network.start_mock()
@@ -163,8 +163,8 @@ def test_namespace_without_ipv6_gets_no_ipv6_rules(network: Network, backend: st
     assert METADATA6 not in dump(network)
 
 
-def test_ipv6_mock_in_a_namespace_without_ipv6_fails_at_once(network: Network) -> None:
-    """An IPv6 mock in a namespace without IPv6 ends the start with 125, without any wait."""
+def test_an_ipv6_mock_in_a_namespace_without_ipv6_fails_at_once(network: Network) -> None:
+    """An IPv6 address as the mock fails at once, without a wait, in a namespace without IPv6."""
     network.without_ipv6()
     done = network.detour("true", MOCK_HOSTNAME=f"[{MOCK6}]:{PORT}", timeout=5)
     assert done.returncode == 125
@@ -172,45 +172,45 @@ def test_ipv6_mock_in_a_namespace_without_ipv6_fails_at_once(network: Network) -
 
 
 def dump(network: Network) -> str:
-    """Return all rules of the app's host, of both IP versions and firewalls, without counters."""
+    """Return every rule of the app's host without counters: both IP versions, both backends."""
     saved = network.app.run("sh", "-c", "ip6tables-legacy-save; nft -s list ruleset").stdout
     kept = (line.split(" [")[0] for line in saved.splitlines() if not line.startswith("#"))
     return "\n".join((network.rules(), *kept))
 
 
-HIDE = "mkdir /run/few; cp -P /usr/lib/*/xtables/*.so /run/few; rm /run/few/lib{}_REJECT.so"
+HIDE_REJECT = "mkdir /run/xtables; cp -P /usr/lib/*/xtables/*.so /run/xtables; rm /run/xtables/lib{}_REJECT.so"
 
 
 @pytest.mark.parametrize("missing", ["ip6t", "ipt", "nft"])
-def test_missing_reject_makes_the_guard_drop_for_both_ip_versions(dual: Network, missing: str) -> None:
-    """If reject is missing for an IP version, the guards of both drop, and the real service stays unreachable."""
-    real6(dual)
+def test_a_guard_without_reject_drops_in_both_ip_versions(dual: Network, missing: str) -> None:
+    """If REJECT is missing for either IP version, the guard drops in both and a warning says so."""
+    start_real_service6(dual)
     dual.start_mock()
     backend = "nft" if missing == "nft" else "legacy"
     if backend == "nft":
         guard, _ = nft_transactions.places(dual)
         done = nft_transactions.refused(dual, str(guard), "curl", "-sS", ID_URL)
     else:
-        dual.app.run("sh", "-euc", HIDE.format(missing))
-        settings = dual.settings({"XTABLES_LIBDIR": "/run/few"}, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
+        dual.app.run("sh", "-euc", HIDE_REJECT.format(missing))
+        settings = dual.settings({"XTABLES_LIBDIR": "/run/xtables"}, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
         done = dual.app.run(DETOUR, "curl", "-sS", ID_URL, environ=settings, check=False)
     assert (done.returncode, done.stdout) == (0, INSTANCE), done
     assert done.stderr.count("the guard drops instead of rejecting, so that SDKs wait for a timeout: ") == 1
     dropped = dual.app.run("curl", "-sS", "--max-time", "0.3", ID_URL6, check=False)
     assert (dropped.returncode, dropped.stdout) == (28, "")  # curl's "timed out"
     assert "reject" not in dump(dual).lower()
-    # Control: with reject, connections are refused at once.
+    # Control: with REJECT available both endpoints refuse at once.
     assert dual.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
     assert dual.app.run("curl", "-sS", "--max-time", "5", ID_URL6, check=False).returncode == 7
 
 
 @BACKENDS
-def test_guard_off_leaves_the_ipv6_endpoint_open(dual: Network, backend: str) -> None:
-    """With MOCK_GUARD=off there is no guard, and an endpoint without a redirect reaches the real service."""
-    real6(dual)
+def test_the_ipv6_endpoint_without_a_guard_is_reachable(dual: Network, backend: str) -> None:
+    """With MOCK_GUARD=off and an IPv4 mock, the real service at the IPv6 endpoint stays reachable."""
+    start_real_service6(dual)
     dual.start_mock()
     done = dual.detour("curl", "-sS", ID_URL, ID_URL6, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend, MOCK_GUARD="off")
     assert (done.returncode, done.stdout) == (0, f"{INSTANCE}i-0real"), done
     assert "guard" not in dump(dual).lower()
     assert dual.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
-    assert dual.app.run("curl", "-sS", "--max-time", "5", ID_URL6, check=False).returncode == 7  # control: on
+    assert dual.app.run("curl", "-sS", "--max-time", "5", ID_URL6, check=False).returncode == 7  # control: guard on

@@ -1,4 +1,4 @@
-"""A stop just before exec is not lost: strace sends one at each of the last system calls that handle signals."""
+"""A stop signal just before exec is not lost. strace sends SIGTERM at each of the last signal system calls."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CALLS = ("rt_sigprocmask", "rt_sigaction", "rt_sigpending")
-"""What the last moment is made of, besides the line that announces the app."""
-GIVEN_UP = "NET_ADMIN is dropped"
+"""Signal system calls between the last log line and exec."""
+LAST_LINE = "NET_ADMIN is dropped"
 TERM = int(signal.SIGTERM)
 
-Moment = tuple[str, int]
-"""A system call, and which one of its kind it is in a start, counted from 1."""
+Call = tuple[str, int]
+"""A system call and its number among the calls of its kind in a start, from 1."""
 
 
 @pytest.fixture(scope="module")
-def working() -> Iterator[Network]:
-    """Give a network where the app starts."""
+def network() -> Iterator[Network]:
+    """Yield a network in which a start succeeds."""
     with Network() as made:
         made.start_mock("--quiet")
         yield made
@@ -41,16 +41,16 @@ def working() -> Iterator[Network]:
 
 @contextmanager
 def traced(
-    network: Network, trace: Path, *command: str, as_pid_1: bool, at: Moment | None = None, before: tuple[str, ...] = ()
+    network: Network, trace: Path, *command: str, as_pid_1: bool, at: Call | None = None, prefix: tuple[str, ...] = ()
 ) -> Iterator[subprocess.Popen[str]]:
-    """Start a command, look at its calls, and send SIGTERM when it is about to make one of them.
+    """Start a command under strace, and send SIGTERM before one of its calls.
 
-    strace looks at the main thread of its own process (-D), which becomes the command: PID 1 stays that.
+    With -D strace traces its parent, which becomes the command, so that PID 1 stays the command.
     """
     injections = () if at is None else (Injection(at[0], "signal=TERM", at[1]),)
     calls = ("write", "execve", "exit_group", *CALLS)
     tracer = strace(*injections, log=str(trace), calls=calls, options=("-D", "-s", "200"))
-    start = (*(PID_1 if as_pid_1 else ()), *before, *tracer, *command)
+    start = (*(PID_1 if as_pid_1 else ()), *prefix, *tracer, *command)
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with network.app.popen(*start, environ={**SETTINGS, "MOCK_LOG": "debug"}, **streams) as process:
         try:
@@ -59,88 +59,93 @@ def traced(
             process.kill()
 
 
-def moments(trace: Path) -> list[Moment]:
-    """Return which of CALLS come between the line and the app, or the wrapper's end."""
+def signal_calls(trace: Path) -> list[Call]:
+    """Return the calls in CALLS between the last log line and exec or exit."""
     made = calls_made(trace.read_text())
-    (announced,) = [place for place, call in enumerate(made) if GIVEN_UP in call.line]
+    (announced,) = [index for index, call in enumerate(made) if LAST_LINE in call.line]
     after = itertools.takewhile(lambda call: call.name not in ("execve", "exit_group"), made[announced:])
     return [(call.name, call.number) for call in after if call.name in CALLS]
 
 
 @pytest.fixture(scope="module")
-def last(working: Network, tmp_path_factory: pytest.TempPathFactory) -> list[Moment]:
-    """Give the last calls of an undisturbed start, in their order."""
+def last_calls(network: Network, tmp_path_factory: pytest.TempPathFactory) -> list[Call]:
+    """Return the last signal calls of a start without a stop signal, in order."""
     trace = tmp_path_factory.mktemp("window") / "trace"
-    with traced(working, trace, DETOUR, "sh", "-c", "exit 7", as_pid_1=False) as process:
+    with traced(network, trace, DETOUR, "sh", "-c", "exit 7", as_pid_1=False) as process:
         assert process.wait(timeout=60) == 7
-    found = moments(trace)
-    names = [name for name, _ in found]
+    calls = signal_calls(trace)
+    names = [name for name, _ in calls]
     assert (names[0], names[-2], names[-1]) == ("rt_sigprocmask", "rt_sigpending", "rt_sigprocmask")
-    assert names.count("rt_sigaction") > 30  # a stop signal each
-    return found
+    assert names.count("rt_sigaction") > 30  # one for each stop signal
+    return calls
 
 
-def chosen(last: list[Moment]) -> list[Moment]:
-    """Return where to send a stop: at all but the last call, which lets stops through; with LONG=0, at some."""
-    return last[:-1] if LONG else [*last[:2], *last[6:9], last[20], *last[-4:-1]]
+def stop_calls(last_calls: list[Call]) -> list[Call]:
+    """Return the calls to test: all but the last, which unblocks signals; with LONG=0 only some."""
+    return last_calls[:-1] if LONG else [*last_calls[:2], *last_calls[6:9], last_calls[20], *last_calls[-4:-1]]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
-def test_a_stop_at_each_of_the_last_calls_ends_it(
-    working: Network, last: list[Moment], tmp_path: Path, as_pid_1: bool
+def test_a_stop_at_a_last_call_ends_the_start(
+    network: Network, last_calls: list[Call], tmp_path: Path, as_pid_1: bool
 ) -> None:
-    """From where NET_ADMIN is dropped to the last look at what is pending: 128+n, and the app is not executed."""
-    for at in chosen(last):
+    """SIGTERM between dropping NET_ADMIN and the last signal check exits with 143 and does not execute the app."""
+    for at in stop_calls(last_calls):
         trace = tmp_path / "-".join(map(str, at))
-        with traced(working, trace, DETOUR, "sh", "-c", "echo started", as_pid_1=as_pid_1, at=at) as process:
+        with traced(network, trace, DETOUR, "sh", "-c", "echo started", as_pid_1=as_pid_1, at=at) as process:
             assert process.wait(timeout=60) == 128 + TERM, at
             assert process.stdout is not None
             assert process.stdout.read() == ""
-        assert at in moments(trace)  # it was sent there, and not before
+        assert at in signal_calls(trace)  # the signal was sent at that call
 
 
-def test_behind_the_last_look_a_stop_is_the_signals_own(working: Network, last: list[Moment], tmp_path: Path) -> None:
-    """Sent when stops are let through again, it has the default action, as in an app that sets no handler."""
+def test_a_stop_after_the_last_check_has_the_default_action(
+    network: Network, last_calls: list[Call], tmp_path: Path
+) -> None:
+    """SIGTERM after the last signal check kills the process, as an app without a handler."""
     trace = tmp_path / "trace"
-    with traced(working, trace, DETOUR, "sh", "-c", APP, as_pid_1=False, at=last[-1]) as process:
+    with traced(network, trace, DETOUR, "sh", "-c", APP, as_pid_1=False, at=last_calls[-1]) as process:
         assert process.wait(timeout=60) == -TERM
-    assert moments(trace) == last
+    assert signal_calls(trace) == last_calls
 
 
-def says(process: subprocess.Popen[str]) -> str:
-    """Wait for the app's next line."""
+def read_line(process: subprocess.Popen[str]) -> str:
+    """Return the app's next line."""
     assert process.stdout is not None
     return process.stdout.readline()
 
 
-def test_behind_the_last_look_pid_1_is_as_deaf_as_the_app_itself(
-    working: Network, last: list[Moment], tmp_path: Path
+def test_a_stop_of_pid_1_after_the_last_check_is_dropped(
+    network: Network, last_calls: list[Call], tmp_path: Path
 ) -> None:
-    """The kernel drops what PID 1 has no handler for, with us and without; the app hears the next stop."""
-    for wrapper, at in (((DETOUR,), last[-1]), ((), ("rt_sigaction", 1))):  # dash looks, then traps
+    """The kernel drops SIGTERM for a PID 1 without a handler, with or without imds-detour; the app gets the next."""
+    for wrapper, at in (
+        ((DETOUR,), last_calls[-1]),
+        ((), ("rt_sigaction", 1)),
+    ):  # dash reads the action before it sets a trap
         trace = tmp_path / f"trace{len(wrapper)}"
-        with traced(working, trace, *wrapper, "sh", "-c", APP, as_pid_1=True, at=at) as process:
-            assert says(process) == "ready\n"
+        with traced(network, trace, *wrapper, "sh", "-c", APP, as_pid_1=True, at=at) as process:
+            assert read_line(process) == "ready\n"
             assert "--- SIGTERM" in trace.read_text()
             (app,) = children(process.pid)
             os.kill(app, signal.SIGTERM)
-            assert says(process) == "got\n"
+            assert read_line(process) == "got\n"
             assert process.wait(timeout=60) == 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
-def test_a_stop_at_each_of_the_last_calls_waits_for_an_app_that_blocks_it(
-    working: Network, last: list[Moment], tmp_path: Path, as_pid_1: bool
+def test_a_blocked_stop_at_a_last_call_reaches_the_app(
+    network: Network, last_calls: list[Call], tmp_path: Path, as_pid_1: bool
 ) -> None:
-    """Who has it blocked before us gets it, also when it comes behind the last look."""
-    # That Python ignores two signals, and hands it on: one call less for each.
-    before = (sys.executable, "-c", BLOCKS_TERM, shutil.which("env") or "env", "--default-signal=PIPE,XFSZ")
-    for at in (*chosen(last), last[-1]):
+    """An app whose parent blocked SIGTERM gets the signal, whenever it was sent during the start."""
+    # Python ignores SIGPIPE and SIGXFSZ and its child inherits that: reset both, or a start makes fewer calls.
+    prefix = (sys.executable, "-c", BLOCKS_TERM, shutil.which("env") or "env", "--default-signal=PIPE,XFSZ")
+    for at in (*stop_calls(last_calls), last_calls[-1]):
         trace = tmp_path / "-".join(map(str, at))
         app = (sys.executable, "-c", TAKES_TERM)
-        with traced(working, trace, DETOUR, *app, as_pid_1=as_pid_1, at=at, before=before) as process:
-            assert (says(process), says(process)) == ("blocked\n", f"{TERM}\n"), at
+        with traced(network, trace, DETOUR, *app, as_pid_1=as_pid_1, at=at, prefix=prefix) as process:
+            assert (read_line(process), read_line(process)) == ("blocked\n", f"{TERM}\n"), at
             assert process.wait(timeout=60) == 0
-        assert at in moments(trace)
+        assert at in signal_calls(trace)

@@ -1,4 +1,4 @@
-"""No packet of the app's reaches a real metadata service, from the first rule on: a capture and counters say so."""
+"""No packet of the app reaches a real metadata service after the first rule. Capture and counters verify it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ ROUNDS = "10"
 
 @pytest.fixture(params=IP_VERSIONS)
 def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
-    """Give the fake real service and a mock; a start also needs DNS."""
+    """Yield a network with a fake real service and a mock; the tests start DNS."""
     with Cloud(request.param) as made:
         made.start_mock_everywhere()
         yield made
 
 
 def start(cloud: Cloud, backend: str) -> subprocess.Popen[str]:
-    """Start imds-detour with an app that waits, and return when its guard stands; everything it says can be read."""
+    """Start imds-detour with `cat` as the app, and return once its guard is installed."""
     environ = cloud.settings(MOCK_BACKEND=backend, MOCK_LOG="debug")
     started = cloud.app.popen(
         *(DETOUR, "cat"), environ=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -40,20 +40,20 @@ def start(cloud: Cloud, backend: str) -> subprocess.Popen[str]:
 
 
 def read_until(started: subprocess.Popen[str], words: str) -> None:
-    """Read what it says until a line has these words."""
+    """Read stderr until a line contains these words."""
     assert started.stderr is not None
-    said = []
+    seen = []
     while words not in (line := started.stderr.readline()):
-        said.append(line)
-        assert line, said
+        seen.append(line)
+        assert line, seen
 
 
-def test_without_us_capture_and_counters_see_every_protocol(cloud: Cloud) -> None:
-    """The control: TCP, UDP, ICMP and another protocol reach the real service, and capture and counters agree."""
+def test_capture_and_counters_see_every_protocol(cloud: Cloud) -> None:
+    """Control: without rules TCP, UDP, ICMP and another protocol reach the real service and are counted."""
     flood = cloud.program(cloud.app, "clients/flood.py", cloud.ip.metadata)
     assert flood.ask("3")["tcp 80"] == ["sent"]
     flood.end()
-    # The last connections are still being closed.
+    # Wait until the last connections are closed.
     seen = until(cloud.seen, lambda seen: {name: seen.captured[name] for name in PROTOCOLS} == seen.counted)
     assert {name: seen.captured[name] for name in PROTOCOLS} == seen.counted
     assert seen.lost == 0
@@ -61,8 +61,8 @@ def test_without_us_capture_and_counters_see_every_protocol(cloud: Cloud) -> Non
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_nothing_gets_out_while_waiting_when_redirected_and_without_the_redirect(cloud: Cloud, backend: str) -> None:
-    """A process that never pauses sends in every way, from the guard on: 0 packets, and each is refused at once."""
+def test_no_packet_leaves_from_the_guard_on(cloud: Cloud, backend: str) -> None:
+    """No packet of any protocol leaves during the wait, with the redirect, or after the redirect is removed."""
     before = cloud.seen()
     silent = cloud.start_dns("silent")
     with start(cloud, backend) as started:
@@ -81,7 +81,7 @@ def test_nothing_gets_out_while_waiting_when_redirected_and_without_the_redirect
     assert cloud.seen() == before
 
 
-HELD = """
+HOLD_CONNECTION = """
 import socket, sys
 held = socket.create_connection((sys.argv[1], 80), timeout=5)
 print(held.recv(1).decode(), flush=True)
@@ -95,11 +95,11 @@ except OSError as error:
 
 
 @pytest.mark.parametrize("backend", first_quick(BACKENDS))
-def test_a_connection_to_the_real_service_from_before_is_reset(cloud: Cloud, backend: str) -> None:
-    """A process that talked to it before the start is cut off; its next byte does not get out."""
+def test_an_open_connection_to_the_real_service_is_reset(cloud: Cloud, backend: str) -> None:
+    """A start resets connections to the real service that are already open; their next byte does not leave."""
     cloud.start_dns("silent")
     with cloud.app.popen(
-        *(sys.executable, "-c", HELD, cloud.ip.metadata), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        *(sys.executable, "-c", HOLD_CONNECTION, cloud.ip.metadata), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as held:
         assert held.stdout is not None
         assert held.stdout.readline() == "R\n"
@@ -111,17 +111,17 @@ def test_a_connection_to_the_real_service_from_before_is_reset(cloud: Cloud, bac
     assert cloud.seen() == before
 
 
-# Whatever it may and may not do: the redirect works, or the app does not start and one line says why
+# With fewer privileges a start works, or fails with one line that names the reason.
 
-DOCKERS = (
+DOCKER_CAPABILITIES = (
     "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setpcap,net_bind_service,net_raw,sys_chroot,mknod,"
     "audit_write,setfcap"
 )
-"""The capabilities of a container by default (moby: oci/caps/defaults.go)."""
+"""Docker's default capabilities (moby: oci/caps/defaults.go)."""
 
 
 def only(*capabilities: str) -> tuple[str, ...]:
-    """Return a command that takes every capability but these away."""
+    """Return a command prefix that drops all capabilities except these."""
     kept = "".join(f",+{name}" for names in capabilities for name in names.split(","))
     return ("setpriv", "--inh-caps=-all", f"--bounding-set=-all{kept}")
 
@@ -133,35 +133,35 @@ for file in /run/x /tmp/x /x; do if touch $file 2>/dev/null; then exit 9; fi; do
 exec "$@"
 """
 READ_ONLY = ("unshare", "--mount", "sh", "-euc", READ_ONLY_ROOT, "read-only")
-CHOICES = (*BACKENDS, "auto")
+BACKEND_SETTINGS = (*BACKENDS, "auto")
 WORKS = {"legacy": "legacy iptables, verified", "nft": "nftables, verified", "auto": "legacy iptables, verified"}
-NO_NET_ADMIN = dict.fromkeys(CHOICES, "no NET_ADMIN capability; add it: in Compose `cap_add: [NET_ADMIN]`")
+NO_NET_ADMIN = dict.fromkeys(BACKEND_SETTINGS, "no NET_ADMIN capability; add it: in Compose `cap_add: [NET_ADMIN]`")
 NO_NET_RAW = "no NET_RAW capability, which legacy iptables needs to open its socket; add it: in Compose"
 WITHOUT_NET_RAW = {**WORKS, "legacy": NO_NET_RAW, "auto": WORKS["nft"]}
 MATRIX = {
-    "Docker's, and NET_ADMIN": (only(DOCKERS, "net_admin"), WORKS),
-    "NET_ADMIN alone": (only("net_admin"), WITHOUT_NET_RAW),
-    "Docker's": (only(DOCKERS), NO_NET_ADMIN),
+    "Docker's capabilities and NET_ADMIN": (only(DOCKER_CAPABILITIES, "net_admin"), WORKS),
+    "NET_ADMIN only": (only("net_admin"), WITHOUT_NET_RAW),
+    "Docker's capabilities": (only(DOCKER_CAPABILITIES), NO_NET_ADMIN),
     "none": (only(), NO_NET_ADMIN),
     "no-new-privileges": (("setpriv", "--nnp"), WORKS),
-    "no-new-privileges, as in Docker": (("setpriv", "--nnp", *only(DOCKERS, "net_admin")), WORKS),
+    "no-new-privileges, Docker's capabilities": (("setpriv", "--nnp", *only(DOCKER_CAPABILITIES, "net_admin")), WORKS),
     "a read-only root": (READ_ONLY, WORKS),
-    "a read-only root, NET_ADMIN alone": ((*READ_ONLY, *only("net_admin")), WITHOUT_NET_RAW),
+    "a read-only root, NET_ADMIN only": ((*READ_ONLY, *only("net_admin")), WITHOUT_NET_RAW),
 }
 
 
 @pytest.fixture(scope="module")
 def matrix() -> Iterator[Cloud]:
-    """Give a network that the rows of the matrix share: each start finds the rules of the one before, or none."""
+    """Yield a network that all rows of the matrix share."""
     with Cloud(V4) as made:
         made.start_mock("--quiet")
         yield made
 
 
-@pytest.mark.parametrize("backend", first_quick(CHOICES))
+@pytest.mark.parametrize("backend", first_quick(BACKEND_SETTINGS))
 @pytest.mark.parametrize("privileges", MATRIX)
-def test_with_fewer_privileges_it_works_or_says_why(matrix: Cloud, privileges: str, backend: str) -> None:
-    """Each row works, or one line names the capability; never is the app started with the real service in reach."""
+def test_a_start_with_fewer_privileges_works_or_fails_closed(matrix: Cloud, privileges: str, backend: str) -> None:
+    """With fewer privileges a start works, or fails with one line that names the capability; no packet leaves."""
     start, expected = MATRIX[privileges]
     matrix.app.run("sh", "-c", "iptables-legacy-restore </dev/null; iptables-legacy -F; iptables-legacy -t nat -F")
     matrix.app.run("nft", "flush", "ruleset")
@@ -187,8 +187,8 @@ exit $status
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_in_a_user_namespace_of_its_own_it_works(matrix: Cloud, backend: str) -> None:
-    """Rootless: root in there is nobody outside; the mock is a process beside the app, and there is no route at all."""
+def test_a_start_in_a_user_namespace_works(matrix: Cloud, backend: str) -> None:
+    """A rootless start works in a new user and network namespace without routes, with a mock on loopback."""
     environ = matrix.settings(MOCK_HOSTNAME="127.0.0.1", MOCK_BACKEND=backend)
     done = matrix.app.run(
         *("unshare", "--user", "--map-root-user", "--net", "--mount", "sh", "-uc", ROOTLESS, "rootless"),

@@ -1,4 +1,4 @@
-"""The main job, end to end: wait, redirect, verify, exec."""
+"""A start from end to end: wait, redirect, verify, exec."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.hosts.network import APP, ID_URL, INSTANCE, METADATA, MOCK, N
 if TYPE_CHECKING:
     from tests.support.hosts.network import Network
 
-OURS = f"""\
+EXPECTED_RULES = f"""\
 :IMDS_DETOUR -
 -A OUTPUT -d {METADATA}/32 -m comment --comment imds-detour -j IMDS_DETOUR
 -A IMDS_DETOUR -d {METADATA}/32 -p tcp -m tcp --dport 80 -m comment --comment imds-detour -j DNAT \
@@ -20,8 +20,8 @@ OURS = f"""\
 -A IMDS_DETOUR_GUARD -m comment --comment imds-detour -j REJECT --reject-with icmp-port-unreachable"""
 
 
-def test_an_unmodified_client_reads_the_mocks_instance_id(network: Network) -> None:
-    """The app asks the metadata address and gets the mock's answer; stderr says one line, stdout is the app's."""
+def test_a_client_reads_the_mocks_instance_id(network: Network) -> None:
+    """An unmodified client gets the mock's answer at the metadata address; stderr has one line of imds-detour."""
     network.start_dns()
     network.start_mock()
     done = network.detour("curl", "-sS", "--fail", ID_URL)
@@ -32,26 +32,26 @@ def test_an_unmodified_client_reads_the_mocks_instance_id(network: Network) -> N
     assert done.stderr.count("\n") == 1
 
 
-def test_the_rules_in_the_kernel_are_the_documented_ones(network: Network) -> None:
-    """Own chains, one jump each, exact port, a comment on every rule."""
+def test_a_start_installs_the_documented_rules(network: Network) -> None:
+    """A start installs two chains with one jump each, the exact port, and a comment on every rule."""
     network.start_dns()
     network.start_mock()
     assert network.detour("true").returncode == 0
-    assert sorted(network.ours().splitlines()) == sorted(OURS.splitlines())
+    assert sorted(network.ours().splitlines()) == sorted(EXPECTED_RULES.splitlines())
 
 
-def test_running_twice_leaves_one_copy(network: Network) -> None:
-    """A second start in the same namespace finds its rules there and changes nothing."""
+def test_a_second_start_changes_no_rules(network: Network) -> None:
+    """A second start in the same namespace leaves one copy of the rules."""
     network.start_dns()
     network.start_mock()
     assert network.detour("true").returncode == 0
-    once = network.rules()
+    first = network.rules()
     assert network.detour("true").returncode == 0
-    assert network.rules() == once
+    assert network.rules() == first
 
 
-def test_a_client_that_speaks_imdsv2_is_served(network: Network) -> None:
-    """With a mock that requires tokens, token and answer both come through the redirect."""
+def test_an_imdsv2_client_reads_the_instance_id(network: Network) -> None:
+    """With a mock that requires tokens, a client gets token and answer through the redirect."""
     network.start_dns()
     network.start_mock("--imdsv2", "required")
     script = (
@@ -62,8 +62,8 @@ def test_a_client_that_speaks_imdsv2_is_served(network: Network) -> None:
     assert (done.returncode, done.stdout) == (0, INSTANCE)
 
 
-def test_the_mock_sees_the_apps_own_address(network: Network) -> None:
-    """The redirect is a translation of the destination alone: no proxy, no other source."""
+def test_the_mock_sees_the_apps_address(network: Network) -> None:
+    """The mock sees the app's source address, since the redirect only translates the destination."""
     network.start_dns()
     mock = network.start_mock()
     assert network.detour("curl", "-sS", "--fail", f"http://{METADATA}/latest/meta-data/hostname").returncode == 0
