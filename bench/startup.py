@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 STAGES = {
     "script": (("interpreter", "dig"), ("name", "->"), ("firewall", "+ exec")),
-    "ours": (
+    "imds-detour": (
         ("interpreter, imports, guard", "guard:"),
         ("name", "is at"),
         ("ask the mock", "the mock answers"),
@@ -87,7 +87,7 @@ def stages(rounds: int) -> dict[str, list[tuple[str, float]]]:
         outcomes = _rounds(testbed, traced, rounds)
     medians = {}
     for name, runs in outcomes.items():
-        marks = STAGES.get(name, STAGES["ours"])
+        marks = STAGES.get(name, STAGES["imds-detour"])
         split = [_split(outcome, marks) for outcome in runs]
         labels = [*(label for label, _ in marks), "exec"]
         medians[name] = [
