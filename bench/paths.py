@@ -58,7 +58,7 @@ class Paths:
     """A server's host and a client's host per path, each with its own cable."""
 
     def __init__(self, detour: str, paths: Sequence[Path] = tuple(PATHS)) -> None:
-        """Make them; ``detour`` is the installed imds-detour, which writes the rules."""
+        """Start all hosts; the installed imds-detour ``detour`` writes the rules."""
         self._stack = ExitStack()
         self.paths = list(paths)
         self.server = self._stack.enter_context(start_host())

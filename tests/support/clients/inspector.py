@@ -20,9 +20,9 @@ FILES = (
     *("timerslack_ns", "attr/current"),
 )
 GETTERS = {"dumpable": 3, "keepcaps": 7, "tsc": 25, "securebits": 27, "timerslack": 30, "no_new_privs": 39, "thp": 42}
-"""linux/prctl.h: what prctl(2) returns as its result."""
+"""linux/prctl.h: options whose value prctl(2) returns."""
 POINTERS = {"pdeathsig": 2, "subreaper": 37}
-"""linux/prctl.h: what it writes to an address."""
+"""linux/prctl.h: options whose value prctl(2) writes to an address."""
 SYS_IOPRIO_GET = 252 if os.uname().machine == "x86_64" else 31
 
 
