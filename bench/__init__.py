@@ -1,1 +1,1 @@
-"""Benchmarks: `make bench`. What is measured, how, and what came of it: bench/NOTES.md."""
+"""Benchmarks: `make bench`. Methods and results: bench/NOTES.md."""

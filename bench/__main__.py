@@ -1,7 +1,7 @@
-"""Measure everything, print the table, write it down: ``make bench``, or ``make bench QUICK=1`` for a first look.
+"""Measure everything, print the table and write it down: ``make bench``, or ``make bench QUICK=1`` for a first look.
 
-``python -m bench NAME...`` makes some of the measurements, and with KEEP=1 they take the place of the same ones of the
-last whole run.
+``python -m bench NAME...`` runs the named measurements. With KEEP=1 their results replace the same ones of the last
+complete run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RESULTS = os.path.join(subjects.HERE, "results.json")
 
 
 def main() -> int:
-    """Prepare outside, measure in a sandbox; names after ``python -m bench`` choose among the measurements."""
+    """Prepare outside the sandbox and measure inside; names after ``python -m bench`` select measurements."""
     if not sandbox.inside():
         if why := sandbox.missing():
             sys.stderr.write(f"bench: {why}\n")
@@ -58,12 +58,12 @@ def main() -> int:
     results = {
         "machine": machine.partition(", load ")[0],
         "quick": QUICK,
-        "rows": [each.plain() for each in rows],
+        "rows": [row.plain() for row in rows],
         "stages": stages,
         "missing": missing,
     }
     if wanted and KEEP:
-        results = _renewed(results)
+        results = _merged(results)
     if KEEP or not wanted:
         with open(RESULTS, "w") as file:
             json.dump(results, file, indent=1)
@@ -72,12 +72,12 @@ def main() -> int:
     return 0
 
 
-def _renewed(results: dict[str, Any]) -> dict[str, Any]:
-    """Return the results of the last whole run, with these in the place of those of the same groups."""
+def _merged(results: dict[str, Any]) -> dict[str, Any]:
+    """Return the results of the last complete run, with these groups replaced."""
     with open(RESULTS) as file:
         before: dict[str, Any] = json.load(file)
-    groups = {each["group"] for each in results["rows"]}
-    rows = [each for each in before["rows"] if each["group"] not in groups] + results["rows"]
+    groups = {row["group"] for row in results["rows"]}
+    rows = [row for row in before["rows"] if row["group"] not in groups] + results["rows"]
     return {**results, "rows": rows, "stages": results["stages"] or before["stages"]}
 
 

@@ -1,4 +1,4 @@
-"""Many starts at once, each in a network namespace of its own, against one mock."""
+"""Many starts at once, each in its own network namespace, with one mock."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import time
 from contextlib import ExitStack
 
 from bench import subjects
-from bench.ground import HERE, NAME, PORT, end, without_ipv6
 from bench.rows import Row, row
+from bench.testbed import HERE, NAME, PORT, disable_ipv6, end
 from imds_detour.ctl.lab.hosts import Host, environ, start_host
 
 SERVER = "10.89.0.1"
 GATE = 'read -r _ && exec "$@"'
-"""Holds each start back until its input says go."""
+"""Delay each start until its input has a line."""
 
 
 def measure(sizes: tuple[int, ...], rounds: int) -> list[Row]:
-    """Return the rows, some for each size of the crowd; the sizes take turns."""
+    """Return the rows for each size of the crowd; the sizes take turns."""
     rows = []
-    subject = subjects.ours()[-1]  # the bundle where it is there
+    subject = subjects.detours()[-1]  # the bundle, if it is built
     with ExitStack() as stack:
         mock = stack.enter_context(start_host())
         mock.ip("link", "add", "bridge", "type", "bridge")
@@ -57,8 +57,10 @@ def measure(sizes: tuple[int, ...], rounds: int) -> list[Row]:
             times = [own / size / (first / sizes[0]) for own, first in paired]
             rows += [
                 row(group, f"{subject.name}: failed, of all runs", "", [float(failed[size])], at_most=0),
-                row(group, f"{subject.name}: until the last one's exec", "ms", [each * 1000 for each in seconds[size]]),
-                # Linear, and a machine that is busy with something else meanwhile.
+                row(
+                    group, f"{subject.name}: until the last one's exec", "ms", [value * 1000 for value in seconds[size]]
+                ),
+                # Linear, with an allowance for other load on the machine.
                 row(group, f"{subject.name}: time of one, over that among {sizes[0]}", "", times, at_most=1.25),
                 row(group, f"{subject.name}: DNS questions of one", "", questions[size], at_most=2),
             ]
@@ -70,7 +72,7 @@ def _app(stack: ExitStack, mock: Host, number: int) -> Host:
     port = f"p{number}"
     mock.ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", str(host.pid))
     mock.ip("link", "set", port, "master", "bridge", "up")
-    without_ipv6(host)
+    disable_ipv6(host)
     host.ip("address", "add", f"10.89.{1 + number // 250}.{1 + number % 250}/16", "dev", "eth0")
     host.ip("link", "set", "eth0", "up")
     host.ip("route", "add", "default", "via", SERVER)
@@ -78,11 +80,11 @@ def _app(stack: ExitStack, mock: Host, number: int) -> Host:
 
 
 def _start(apps: list[Host], subject: subjects.Subject) -> tuple[float, int]:
-    """Return the seconds from the word go to the last app, and how many never started."""
+    """Return the seconds until the last app started, and the number of apps that never did."""
     settings = environ(MOCK_HOSTNAME=NAME, MOCK_PORT=str(PORT), MOCK_TIMEOUT="120", MOCK_LOG="quiet")
     command = ["sh", "-c", GATE, "gate", *subject.command([subjects.tool("stamp")])]
     waiting = [app.popen(*command, environ=settings, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for app in apps]
-    time.sleep(0.5)  # every shell is at its gate by then; one that is late is only later
+    time.sleep(0.5)  # every shell is waiting by then
     go = time.monotonic_ns()
     for start in waiting:
         assert start.stdin is not None

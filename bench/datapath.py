@@ -1,4 +1,4 @@
-"""What the redirect costs each request: kernel work alone, a load generator, and a client like an SDK's."""
+"""The cost of the redirect per request: kernel work alone, a load generator, and an SDK-like client."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from bench import subjects
 from bench.figures import Spread, quartiles
-from bench.ground import HERE
 from bench.paths import PORT, Path, Paths
 from bench.rows import Row, row
+from bench.testbed import HERE
 
 MODES = {"keep": "keep-alive", "connect": "a connection per request"}
 MOCK = os.path.join(os.path.dirname(sys.executable), "imds-detourctl")
@@ -26,8 +26,8 @@ class Rate:
     """Requests per second.
 
     Attributes:
-        wall: of the clock; it depends on what else the machine does.
-        cpu: of processor time, client and mock together; it does not.
+        wall: per second of the clock, which depends on the machine's load.
+        cpu: per second of processor time of client and mock, which does not.
 
     """
 
@@ -36,7 +36,7 @@ class Rate:
 
 
 def measure(worlds: int, *, quick: bool) -> list[Row]:
-    """Return the rows, from so many fresh worlds."""
+    """Return the rows, from the given number of new networks."""
     detour = subjects.installed().argv[0]
     kernel: dict[tuple[str, Path], list[float]] = defaultdict(list)
     rates: dict[tuple[str, str, Path], list[Rate]] = defaultdict(list)
@@ -59,36 +59,36 @@ def measure(worlds: int, *, quick: bool) -> list[Row]:
 
 
 def _computed(rates: dict[tuple[str, str, Path], list[Rate]], kernel: dict[tuple[str, Path], list[float]]) -> list[Row]:
-    """Return the ratio of throughputs as it follows from the kernel's added work and from what a request takes.
+    """Return the ratio of throughputs, computed from the kernel's added work and the time of a request.
 
-    What the redirect adds is some microseconds of some hundred: in the throughput itself it drowns in noise, while
-    both numbers that it is computed from stand still.
+    The redirect adds little to a request, which the noise of the measured throughput hides. Both inputs of this ratio
+    are stable.
     """
     rows = []
     for (client, mode, path), samples in rates.items():
         if path.backend:
-            request = 1e6 / statistics.median(each.cpu for each in rates[client, mode, path.straight])
-            paired = zip(kernel[mode, path], kernel[mode, path.straight], strict=True)
+            request = 1e6 / statistics.median(rate.cpu for rate in rates[client, mode, path.direct])
+            paired = zip(kernel[mode, path], kernel[mode, path.direct], strict=True)
             added = quartiles([(redirected - straight) / 1000 for redirected, straight in paired])
             ends = [request / (request + microseconds) for microseconds in (added.middle, added.high, added.low)]
             group = f"data path, DNAT over direct, {MODES[mode]}{', Docker network' if path.docker else ''}"
             subject = f"{path.backend}, {client}"
             reached = round(ends[0], 2) >= 0.95
             rows.append(Row(group, subject, "us more", len(samples), added, Spread(*ends), "ratio >= 0.95", reached))
-    return sorted(rows, key=lambda each: each.group)
+    return sorted(rows, key=lambda line: line.group)
 
 
 def _requests(rates: dict[tuple[str, str, Path], list[Rate]]) -> list[Row]:
     rows = []
     for (client, mode, path), samples in rates.items():
         name = f"data path, {client}, {MODES[mode]}{', Docker network' if path.docker else ''}"
-        against = rates[client, mode, path.straight] if path.backend else None
+        against = rates[client, mode, path.direct] if path.backend else None
         for by_clock in (False, True):
             group, unit = (f"{name}, by the clock", "/s") if by_clock else (name, "/s of CPU")
-            values = [each.wall if by_clock else each.cpu for each in samples]
-            baseline = [each.wall if by_clock else each.cpu for each in against] if against else None
+            values = [rate.wall if by_clock else rate.cpu for rate in samples]
+            baseline = [rate.wall if by_clock else rate.cpu for rate in against] if against else None
             rows.append(row(group, path.backend or "direct", unit, values, baseline=baseline))
-    return sorted(rows, key=lambda each: each.group)
+    return sorted(rows, key=lambda line: line.group)
 
 
 def _kernel(kernel: dict[tuple[str, Path], list[float]]) -> list[Row]:
@@ -96,9 +96,9 @@ def _kernel(kernel: dict[tuple[str, Path], list[float]]) -> list[Row]:
     for (mode, path), samples in kernel.items():
         group = f"kernel's work for a request, {MODES[mode]}{', Docker network' if path.docker else ''}"
         microseconds = [nanoseconds / 1000 for nanoseconds in samples]
-        against = [nanoseconds / 1000 for nanoseconds in kernel[mode, path.straight]] if path.backend else None
+        against = [nanoseconds / 1000 for nanoseconds in kernel[mode, path.direct]] if path.backend else None
         rows.append(row(group, path.backend or "direct", "us", microseconds, baseline=against))
-    return sorted(rows, key=lambda each: each.group)
+    return sorted(rows, key=lambda line: line.group)
 
 
 def _rotated(count: int, turn: int) -> list[int]:
@@ -109,10 +109,10 @@ def _wrk(paths: Paths, number: int, mode: str) -> Rate:
     close = ["-H", "Connection: close"] if mode == "connect" else []
     address, port = paths.to(number)
     said, cpu = paths.work(number, "wrk", "-t", "1", "-c", "4", "-d", "1", *close, f"http://{address}:{port}{URL}")
-    found = re.search(r"(\d+) requests in ([\d.]+)s", said)
-    if not found or "Non-2xx" in said:
+    match = re.search(r"(\d+) requests in ([\d.]+)s", said)
+    if not match or "Non-2xx" in said:
         raise RuntimeError(said)
-    return Rate(int(found[1]) / float(found[2]), int(found[1]) / cpu)
+    return Rate(int(match[1]) / float(match[2]), int(match[1]) / cpu)
 
 
 def _sdk(paths: Paths, number: int, mode: str) -> Rate:

@@ -1,4 +1,4 @@
-"""Numbers made of samples: median, quartiles, and a ratio with the interval that it lies in."""
+"""Statistics of samples: median, quartiles, and a ratio with its interval."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 RESAMPLES = 2000
-"""How often the bootstrap draws; the ends of its interval then stand still to about 1 % of its width."""
+"""The number of bootstrap resamples, enough for a stable interval."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A median and what lies around it.
+    """A median with an interval.
 
     Attributes:
         middle: the median.
@@ -31,7 +31,7 @@ class Spread:
 
 
 def quartiles(samples: Sequence[float]) -> Spread:
-    """Return the median between the first and the third quartile."""
+    """Return the median with the first and the third quartile."""
     if len(samples) < 2:
         return Spread(samples[0], samples[0], samples[0])
     low, middle, high = statistics.quantiles(samples, n=4, method="inclusive")
@@ -39,8 +39,8 @@ def quartiles(samples: Sequence[float]) -> Spread:
 
 
 def ratio(over: Sequence[float], under: Sequence[float]) -> Spread:
-    """Return the median of the ratios of runs that were made side by side, in its 95 % interval by bootstrap."""
-    pairs = [one / other for one, other in zip(over, under, strict=True)]
+    """Return the median of the pairwise ratios, with its 95 % interval by bootstrap."""
+    pairs = [first / second for first, second in zip(over, under, strict=True)]
     draw = random.Random(169)  # noqa: S311  (the same interval for the same samples)
     medians = sorted(statistics.median(draw.choices(pairs, k=len(pairs))) for _ in range(RESAMPLES))
     return Spread(statistics.median(pairs), medians[RESAMPLES // 40], medians[-RESAMPLES // 40])

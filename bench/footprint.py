@@ -1,4 +1,4 @@
-"""What stays: processes and memory after exec, DNS questions of a start, the size of the bundle."""
+"""Remaining processes and memory after exec, DNS questions of a start, and the size of the bundle."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import time
 from typing import TYPE_CHECKING
 
 from bench import subjects
-from bench.ground import Ground
 from bench.rows import Row, row
+from bench.testbed import Testbed
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -19,41 +19,41 @@ if TYPE_CHECKING:
 def measure() -> list[Row]:
     """Return the rows."""
     rows = []
-    with Ground() as ground:
-        for subject in subjects.ours():
-            ground.reset()
-            ground.tell("count")
-            before = _processes(ground)
-            ground.start(subject, [subjects.tool("stamp"), "3"])
-            while "stamp" not in (after := _processes(ground, before)).values():
+    with Testbed() as testbed:
+        for subject in subjects.detours():
+            testbed.reset()
+            testbed.tell("count")
+            before = _processes(testbed)
+            testbed.start(subject, [subjects.tool("stamp"), "3"])
+            while "stamp" not in (after := _processes(testbed, before)).values():
                 time.sleep(0.02)
             left = [_memory(pid) for pid, name in after.items() if name != "stamp"]
             rows.append(row("left behind after exec", subject.name, "processes", [float(len(left))], at_most=0))
             rows.append(row("left behind after exec", subject.name, "KiB", [float(sum(left))], at_most=0))
-            ground.wait()
-            rows.append(row("DNS questions of a start", subject.name, "", [float(ground.tell("count"))], at_most=2))
+            testbed.wait()
+            rows.append(row("DNS questions of a start", subject.name, "", [float(testbed.tell("count"))], at_most=2))
     if subjects.bundle():
         size = _compressed(subjects.BUNDLE) / 1e6
         rows.append(row("bundle, compressed", "bundle", "MB", [size], at_most=6))
     return rows
 
 
-def _processes(ground: Ground, known: Container[str] = ()) -> dict[str, str]:
-    """Return the processes in the app's network namespace, but for those known: their names, by process id."""
-    here = os.readlink(f"/proc/{ground.app.pid}/ns/net")
-    found = {}
+def _processes(testbed: Testbed, known: Container[str] = ()) -> dict[str, str]:
+    """Return the unknown processes in the app's network namespace: their names, by process id."""
+    namespace = os.readlink(f"/proc/{testbed.app.pid}/ns/net")
+    names = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            if pid not in known and os.readlink(f"/proc/{pid}/ns/net") == here:
+            if pid not in known and os.readlink(f"/proc/{pid}/ns/net") == namespace:
                 with open(f"/proc/{pid}/comm") as comm:
-                    found[pid] = comm.read().strip()
+                    names[pid] = comm.read().strip()
         except OSError:
             continue  # it has ended meanwhile
-    return found
+    return names
 
 
 def _memory(pid: str) -> int:
-    """Return the KiB that a process holds in memory."""
+    """Return a process's resident memory in KiB."""
     with open(f"/proc/{pid}/status") as status:
         return next((int(line.split()[1]) for line in status if line.startswith("VmRSS")), 0)
 

@@ -1,12 +1,13 @@
-"""A DNS server and a mock that are there when told: ``python bench/latecomer.py ADDRESS NAME PORT``.
+"""A DNS server and a mock that appear on command: ``python bench/latecomer.py ADDRESS NAME PORT``.
 
-Commands, one a line; each is answered by a line with the nanoseconds of the monotonic clock at which it took effect:
+Each line of input is a command. The answer is a line with the time at which it took effect, in nanoseconds of the
+monotonic clock:
 
-    dns on | off | silent    know the name; answer NXDOMAIN; answer nothing
-    http on | off            listen on PORT, at every address; refuse
-    lead ADDRESS             from now on that is where the name leads
-    ttl SECONDS              for how long its answers hold, 1 at first
-    count                    answered by the number of DNS questions since the last count instead
+    dns on | off | silent    answer with the address; answer NXDOMAIN; do not answer
+    http on | off            listen on PORT at each address; refuse
+    lead ADDRESS             change the name's address
+    ttl SECONDS              change the TTL of the answers, 1 at first
+    count                    answer the number of DNS questions since the last count instead
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from imds_detour.ctl.lab.nameserver import addresses, refusal
 
 SO_RCVBUFFORCE, LARGE = 33, 4 << 20  # asm-generic/socket.h; bytes
 HASTE = -15  # nice(1)'s measure
-EVERYWHERE = "0.0.0.0"  # noqa: S104  (in a network namespace of the benchmark's)
+EVERYWHERE = "0.0.0.0"  # noqa: S104  (in a network namespace of the benchmark)
 TOKEN, INSTANCE = b"token-of-the-benchmark", b"i-1234567890abcdef0"
 
 
-class Names(asyncio.DatagramProtocol):
+class NameServer(asyncio.DatagramProtocol):
     """A DNS server with one name."""
 
     def __init__(self, name: str, address: str) -> None:
@@ -41,22 +42,22 @@ class Names(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember where to send replies."""
-        self._transport = cast("asyncio.DatagramTransport", transport)  # Python 3.11's own has no such base class
+        self._transport = cast("asyncio.DatagramTransport", transport)  # Python 3.11's class has another base
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        """Answer as told."""
+        """Answer according to the state."""
         self.asked += 1
         if self.state == "silent":
             return
         question = dns.message.from_wire(data)
         assert isinstance(question, dns.message.QueryMessage)
         known = self.state == "on"
-        ours = addresses(question, self._name, [self.address], ttl=self.ttl)
-        self._transport.sendto(ours if known else refusal(question, "NXDOMAIN"), addr)
+        answer = addresses(question, self._name, [self.address], ttl=self.ttl)
+        self._transport.sendto(answer if known else refusal(question, "NXDOMAIN"), addr)
 
 
 class Mock(asyncio.Protocol):
-    """A metadata service that knows a token and an instance id: what a start asks for, and as little work as can be."""
+    """A metadata service with a token and an instance id, as fast as possible."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember where to send replies."""
@@ -64,7 +65,7 @@ class Mock(asyncio.Protocol):
         self._request = b""
 
     def data_received(self, data: bytes) -> None:
-        """Answer when the request's head is there; nobody here sends a body."""
+        """Answer at the end of the request's head; no client sends a body."""
         self._request += data
         if self._request.endswith(b"\r\n\r\n"):
             body = TOKEN if self._request.startswith(b"PUT ") else INSTANCE
@@ -77,12 +78,12 @@ class Mock(asyncio.Protocol):
 
 
 async def serve(address: str, name: str, port: int) -> None:
-    """Follow commands until there are no more."""
+    """Run commands until the input ends."""
     loop = asyncio.get_running_loop()
-    # A name server has a machine of its own: one that waits behind 200 starts for a processor is asked twice by libc.
+    # A name server that waits for a processor during 200 starts would be asked twice by libc.
     with suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, HASTE)
-    transport, names = await loop.create_datagram_endpoint(lambda: Names(name, address), (address, 53))
+    transport, names = await loop.create_datagram_endpoint(lambda: NameServer(name, address), (address, 53))
     # Two questions of each of 200 starts are more than a socket holds by default, and libc repeats those after 5 s.
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, LARGE)
     listen = partial(loop.create_server, Mock, EVERYWHERE, port, backlog=1024)

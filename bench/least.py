@@ -1,7 +1,7 @@
-"""The least that a start by python-iptables can take: load it and put the rules there. No mock is looked for or asked.
+"""The minimum of a start by python-iptables: load it and install the rules, without looking for a mock.
 
-Run by the bundle's interpreter: ``python -I -S least.py LIB MOCK PORT APP...``, where LIB holds the bundle's modules.
-It is no wrapper: what it shows is how much of a start is neither the waiting nor the verifying.
+Run by the bundle's interpreter: ``python -I -S least.py LIB MOCK PORT APP...``, where LIB has the bundle's modules. It
+shows how much of a start is neither waiting nor verifying.
 """
 
 import os

@@ -1,14 +1,13 @@
-/* What a round trip costs the kernel, with nobody else in the way.
+/* The kernel's cost of a round trip, without other processes.
  *
- * One thread holds both ends of each connection: the server's in one network namespace, the client's in another. Whatever
- * happens between send() and recv() then happens inside those calls, without a wait or a switch to another process, and
- * the time that passes is the time that the kernel's path takes. Paths take turns, batch by batch, so that whatever else
- * the machine does hits all of them alike.
+ * One thread has both ends of each connection: the server's in one network namespace, the client's in another. All work
+ * between send() and recv() then happens inside those calls, without a wait or a switch to another process, so their
+ * time is that of the kernel's path. Paths take turns, batch by batch, so that other load affects all of them alike.
  *
  *   pathcost keep|connect ROUNDS BATCHES SERVER_PID PORT CLIENT_PID=ADDRESS=SERVER_ADDRESS...
  *
- * Each path connects from its client's namespace to ADDRESS:80, or to ADDRESS where that carries ":PORT", and arrives at
- * SERVER_ADDRESS:PORT. Prints one line a batch: nanoseconds of processor time for one round trip, a column a path.
+ * Each path connects from its client's namespace to ADDRESS:80, or to ADDRESS if it has a ":PORT", and arrives at
+ * SERVER_ADDRESS:PORT. It prints a line per batch: nanoseconds of processor time per round trip, a column per path.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

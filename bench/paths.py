@@ -1,4 +1,4 @@
-"""Paths from an app to the mock, side by side: straight, and through our rules; with conntrack idle, and at work."""
+"""Paths from an app to the mock: direct and with the redirect, with and without Docker's conntrack rules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from bench.ground import end
+from bench.testbed import end
 from imds_detour.ctl.lab.hosts import Host, environ, link, start_host
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 METADATA = "169.254.169.254"
 PORT = 1338
 
-# As Docker writes them for the DNS server of its networks. Whoever is on such a network has conntrack at work already.
+# Docker's rules for the DNS server of its networks, with which conntrack is active without imds-detour.
 DOCKER_DNS = """\
 *nat
 :DOCKER_OUTPUT - [0:0]
@@ -34,11 +34,11 @@ COMMIT
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """One way from an app to the mock.
+    """A path from an app to the mock.
 
     Attributes:
-        backend: whose rules lead there; empty for straight.
-        docker: whether Docker's rules are there too.
+        backend: the backend of the redirect; empty for the direct path.
+        docker: whether Docker's rules are installed too.
 
     """
 
@@ -46,8 +46,8 @@ class Path:
     docker: bool
 
     @property
-    def straight(self) -> Path:
-        """The path that this one is compared to."""
+    def direct(self) -> Path:
+        """The path to which this one is compared."""
         return Path("", self.docker)
 
 
@@ -55,10 +55,10 @@ PATHS = [Path(backend, docker) for docker in (False, True) for backend in ("", "
 
 
 class Paths:
-    """A server's host and, for each path, a client's host with a cable of its own to it. Always fresh."""
+    """A server's host and a client's host per path, each with its own cable."""
 
     def __init__(self, detour: str, paths: Sequence[Path] = tuple(PATHS)) -> None:
-        """Make them; ``detour`` is the installed imds-detour, which writes the rules."""
+        """Start all hosts; the installed imds-detour ``detour`` writes the rules."""
         self._stack = ExitStack()
         self.paths = list(paths)
         self.server = self._stack.enter_context(start_host())
@@ -88,7 +88,7 @@ class Paths:
         return f"10.90.{number}.1"
 
     def to(self, number: int) -> tuple[str, int]:
-        """Return address and port that the client of a path connects to."""
+        """Return address and port to which the client of a path connects."""
         return (METADATA, 80) if self.paths[number].backend else (self._server(number), PORT)
 
     def serve(self, *command: str) -> subprocess.Popen[str]:
@@ -101,7 +101,7 @@ class Paths:
         return process
 
     def work(self, number: int, *command: str) -> tuple[str, float]:
-        """Run a client on its path; return what it said, and seconds of processor time, its own and the server's."""
+        """Run a client on its path; return its output and the seconds of processor time of client and server."""
         before = _on_processor(self._serving)
         client = self.clients[number].popen(*command, stdout=subprocess.PIPE)
         assert client.stdout is not None
@@ -114,7 +114,7 @@ class Paths:
         return said, used.ru_utime + used.ru_stime + _on_processor(self._serving) - before
 
     def cost(self, program: str, mode: str, rounds: int, batches: int) -> list[list[float]]:
-        """Return nanoseconds of processor time for one round trip, a list for each path (pathcost.c)."""
+        """Return nanoseconds of processor time per round trip, a list for each path (pathcost.c)."""
         ends = [
             f"{client.pid}={':'.join(map(str, self.to(number)))}={self._server(number)}"
             for number, client in enumerate(self.clients)
@@ -130,6 +130,6 @@ class Paths:
 
 
 def _on_processor(pid: int) -> float:
-    """Return the seconds that a process of one thread has run (proc(5), schedstat)."""
+    """Return the seconds of processor time of a single-threaded process (proc(5), schedstat)."""
     with open(f"/proc/{pid}/schedstat") as spent:
         return int(spent.read().split()[0]) / 1e9

@@ -1,4 +1,4 @@
-"""What the READMEs' figures are called, in both languages."""
+"""The texts of the READMEs' figures, in both languages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two plots of the README, as SVG that reads well on light and on dark pages."""
+"""The README's two plots, as SVG for light and dark pages."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from bench.subjects import HERE
 
 FOLDER = os.path.join(HERE, "plots")
 INK = "#7d8590"
-"""Grey of middle lightness: a contrast of over 3.5 to white and to GitHub's dark page alike. No background is drawn."""
+"""A grey with a contrast of over 3.5 to white and to GitHub's dark page; there is no background."""
 STAGES = ["#4c8eda", "#d9822b", "#3fa36b", "#a371d9", "#d0567a", "#8c9a2f", "#2fa3a3", "#b07f52"]
 OURS, OTHERS = "#3fa36b", "#d9822b"
 
 
 def draw(results: dict[str, Any]) -> None:
-    """Write startup.svg and reaction.svg from what was measured."""
+    """Write startup.svg and reaction.svg from the results."""
     try:
         import matplotlib as mpl  # noqa: PLC0415  (an optional dependency: pip install imds-detour[bench])
     except ImportError:
@@ -66,13 +66,13 @@ def _startup(stages: dict[str, list[tuple[str, float]]]) -> None:
 def _reaction(rows: list[dict[str, Any]]) -> None:
     import matplotlib.pyplot as plt  # noqa: PLC0415  (as above)
 
-    late = [each for each in rows if each["group"] == "reaction, HTTP late"]
-    late.sort(key=lambda each: -each["value"]["middle"])
+    late = [row for row in rows if row["group"] == "reaction, HTTP late"]
+    late.sort(key=lambda row: -row["value"]["middle"])
     figure, axes = plt.subplots(figsize=(8, 1.1 + 0.45 * len(late)))
-    for position, each in enumerate(late):
-        value = each["value"]
-        colour = OURS if each["subject"] in ("pip install", "bundle") else OTHERS
-        name = f"imds-detour, {each['subject']}" if colour == OURS else each["subject"]
+    for position, row in enumerate(late):
+        value = row["value"]
+        colour = OURS if row["subject"] in ("pip install", "bundle") else OTHERS
+        name = f"imds-detour, {row['subject']}" if colour == OURS else row["subject"]
         axes.barh(position, value["middle"], height=0.55, color=colour)
         axes.hlines(position, value["low"], value["high"], color=INK, linewidth=1.5)
         end = max(value["high"], value["middle"])

@@ -1,4 +1,4 @@
-"""The READMEs' figures, from bench/results.json: ``python -m bench.readme`` writes them in after ``make bench``."""
+"""The READMEs' figures from bench/results.json: ``python -m bench.readme`` writes them after ``make bench``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rows = dict[tuple[str, str], Row]
 
 
 def main() -> None:
-    """Write the section between the marks of each anew."""
+    """Replace the section between the marks in each README."""
     with open(os.path.join(HERE, "results.json")) as file:
         results = json.load(file)
     for name in LANGUAGES:
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def replaced(text: str, new: str) -> str:
-    """Return a README with another section."""
+    """Return a README with a new section."""
     return re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: BEGIN + new + END, text, flags=re.DOTALL)
 
 
@@ -37,27 +37,27 @@ class Line:
     """A line of the table.
 
     Attributes:
-        name: what it is called in phrases.py.
-        group: the group of rows that it shows.
-        beside: whom to put beside us; ``PEERS`` for the quickest of the others.
-        mark: what our subjects have behind their names.
-        times: how to say the ratio to the script, where that is what counts.
+        name: its key in phrases.py.
+        group: its group of rows.
+        other: the subject in the column of others; ``PEERS`` for the quickest peer.
+        mark: the suffix of imds-detour's subjects.
+        times: the key of the text for the ratio to the script, if that counts.
 
     """
 
     name: str
     group: str
-    beside: str = ""
+    other: str = ""
     mark: str = ""
     times: str = ""
 
 
-OURS = ("pip install", "bundle")
+DETOURS = ("pip install", "bundle")
 START, PEERS = "start to exec, verified", "*"
 LINES = (
     Line("start", START, "script", times="of it"),
     Line("nft", START, "script", ", nft", times="of it"),
-    # Its ratio is to runs of the script in the same place, which are not a row of their own.
+    # Its ratio is to runs of the script with IPv6, which have no row.
     Line("ipv6", START, mark=", with IPv6", times="of the script"),
     Line("name", "reaction, DNS late", PEERS),
     Line("answer", "reaction, HTTP late", PEERS),
@@ -72,14 +72,14 @@ PATHS = (
     ("kept, Docker", "keep-alive", ", Docker network"),
     ("each, Docker", "a connection per request", ", Docker network"),
 )
-"""What it is called in phrases.py, and how the data path's groups are marked."""
+"""Keys in phrases.py, with the marks of the data path's groups."""
 CLIENTS = {"sdk": "SDK-like client", "wrk": "wrk"}
-WORTH = 0.95
-"""The share of the direct throughput that is to be kept."""
+TARGET = 0.95
+"""The target share of the direct throughput."""
 
 
 def section(results: dict[str, Any], name: str) -> str:
-    """Return the section of a README: a table of medians, each with what was to be reached, and the two plots."""
+    """Return the section of a README: the table of medians and the two plots."""
     return "\n\n".join(_Section(results, LANGUAGES[name]).paragraphs()) + "\n"
 
 
@@ -88,18 +88,18 @@ class _Section:
 
     def __init__(self, results: dict[str, Any], language: int) -> None:
         self._machine: str = results["machine"]
-        self._rows: Rows = {(each["group"], each["subject"]): each for each in results["rows"]}
+        self._rows: Rows = {(row["group"], row["subject"]): row for row in results["rows"]}
         self._language = language
 
     def _say(self, what: str) -> str:
         return PHRASES[what][self._language]
 
     def paragraphs(self) -> list[str]:
-        """Return its paragraphs."""
+        """Return the section's paragraphs."""
         machine = self._machine.replace("processors", self._say("processors"))
         return [
             self._say("head").format(machine=machine),
-            _table(["", self._say("others"), *OURS], [self._line(line) for line in LINES]),
+            _table(["", self._say("others"), *DETOURS], [self._line(line) for line in LINES]),
             self._throughput(),
             self._about_throughput(),
             self._crowd(),
@@ -109,13 +109,13 @@ class _Section:
         ]
 
     def _line(self, line: Line) -> list[str]:
-        ours = (self._rows.get((line.group, f"{subject}{line.mark}")) for subject in OURS)
-        return [self._say(line.name), self._other(line), *(self._cell(row, line) if row else "" for row in ours)]
+        cells = (self._rows.get((line.group, f"{subject}{line.mark}")) for subject in DETOURS)
+        return [self._say(line.name), self._other(line), *(self._cell(row, line) if row else "" for row in cells)]
 
     def _other(self, line: Line) -> str:
-        if line.beside != PEERS:
-            return self._value(self._rows[line.group, line.beside], line.beside) if line.beside else ""
-        peers = [row for (group, name), row in self._rows.items() if group == line.group and name not in OURS]
+        if line.other != PEERS:
+            return self._value(self._rows[line.group, line.other], line.other) if line.other else ""
+        peers = [row for (group, name), row in self._rows.items() if group == line.group and name not in DETOURS]
         best = min(peers, key=lambda row: float(row["value"]["middle"]))
         return self._value(best, best["subject"] + self._say("quickest").format(count=len(peers)))
 
@@ -129,7 +129,7 @@ class _Section:
         return f"{shown}{times}{self._remarks(row, whose, self._say('one') if row['samples'] == 1 else '')}"
 
     def _remarks(self, row: Row, *remarks: str) -> str:
-        """Return what is said of a value in brackets, and a mark where it is not what was wanted."""
+        """Return the remarks in brackets, and a mark if the target was missed."""
         reach = row["reach"].removeprefix("<= ").replace("ratio <= ", "")
         all_of_them = [self._say("wanted").format(reach=reach) if reach else "", *remarks]
         said = "; ".join(filter(None, all_of_them))
@@ -141,11 +141,13 @@ class _Section:
         lines = []
         for name, mode, network in PATHS:
             lowest = (min(map(_ratio, rows)) for client in CLIENTS for rows in self._paths(client, mode, network))
-            lines.append([self._say(name), *(f"{each:.2f}{' ✗' if round(each, 2) < WORTH else ''}" for each in lowest)])
+            lines.append(
+                [self._say(name), *(f"{value:.2f}{' ✗' if round(value, 2) < TARGET else ''}" for value in lowest)]
+            )
         return _table([self._say("throughput"), *heads], lines)
 
     def _paths(self, client: str, mode: str, network: str) -> list[list[Row]]:
-        """Return the rows of both firewalls: computed, by processor time, by the clock."""
+        """Return the rows of both backends: computed, by processor time, by the clock."""
         name = CLIENTS[client]
         groups = (
             (f"data path, DNAT over direct, {mode}{network}", f", {name}"),
@@ -166,17 +168,17 @@ class _Section:
 
     def _crowd(self) -> str:
         crowd = max(int(group.split()[0]) for group, _ in self._rows if group.endswith("starts at once"))
-        found = {
+        rows = {
             subject.partition(": ")[2]: row
             for (group, subject), row in self._rows.items()
             if group == f"{crowd} starts at once"
         }
-        questions = found["DNS questions of one"]
+        questions = rows["DNS questions of one"]
         return self._say("crowd").format(
             crowd=crowd,
-            runs=found["until the last one's exec"]["samples"],
-            failed=found["failed, of all runs"]["value"]["middle"],
-            seconds=found["until the last one's exec"]["value"]["middle"] / 1000,
+            runs=rows["until the last one's exec"]["samples"],
+            failed=rows["failed, of all runs"]["value"]["middle"],
+            seconds=rows["until the last one's exec"]["value"]["middle"] / 1000,
             questions=f"{questions['value']['middle']:.1f}",
             wanted=self._remarks(questions),
         )

@@ -1,4 +1,4 @@
-"""The rows of the table, as values."""
+"""The rows of the table."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table.
+    """A row of the table.
 
     Attributes:
-        group: what was measured.
-        subject: of what.
-        unit: of the median and its quartiles.
-        samples: how many went into it.
+        group: the measurement.
+        subject: the measured program.
+        unit: the unit of the value.
+        samples: the number of samples.
         value: median and quartiles.
-        ratio: to the group's baseline, run by run, with its 95 % interval.
-        reach: the number to reach, in words; empty where there is none.
-        reached: whether it was; None where there is nothing to reach.
+        ratio: the ratio to the group's baseline, run by run, with its 95 % interval.
+        reach: the target as text; empty if there is none.
+        reached: whether the target was reached; None if there is none.
 
     """
 
@@ -37,7 +37,7 @@ class Row:
     reached: bool | None = None
 
     def plain(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
+        """Return the row as a JSON object."""
         return asdict(self)
 
 
@@ -51,7 +51,7 @@ def row(  # noqa: PLR0913  (keywords that say what they are, one kind of limit a
     baseline: Sequence[float] | None = None,
     ratio_at_most: float | None = None,
 ) -> Row:
-    """Return a row made of samples, judged by its median or by its ratio to the baseline."""
+    """Return a row of samples, judged by its median or by its ratio to the baseline."""
     value = quartiles(samples)
     compared = ratio(samples, baseline) if baseline is not None else None
     reach, reached = "", None

@@ -1,6 +1,6 @@
-"""Asks like an SDK, a session token and then a value: ``python bench/sdkclient.py ADDRESS PORT keep|connect COUNT``.
+"""Request a session token and then a value, like an SDK: ``python bench/sdkclient.py ADDRESS PORT keep|connect COUNT``.
 
-Prints the nanoseconds that COUNT requests took, and those of processor time that had passed before the first one.
+It prints the nanoseconds of COUNT requests, and those of processor time before the first one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ TOKEN, VALUE = "/latest/api/token", "/latest/meta-data/iam/security-credentials/
 
 
 def ask(address: str, port: int, count: int, *, keep: bool) -> None:
-    """Send so many requests, all over one connection or each over its own."""
+    """Send the given number of requests, over one connection or one connection each."""
     connection: http.client.HTTPConnection | None = None
     token = ""
     for number in range(count):

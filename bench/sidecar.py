@@ -1,4 +1,4 @@
-"""The sidecar: what it holds in memory, what it costs while nothing happens, how soon it follows its mock."""
+"""The sidecar's memory, processor time while idle, and reaction to a moved mock."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ import subprocess
 import time
 
 from bench import subjects
-from bench.ground import MOCK, NAME, PORT, Ground
 from bench.rows import Row, row
+from bench.testbed import MOCK, NAME, PORT, Testbed
 from imds_detour.ctl.lab.hosts import environ
 
 ORDINARY = 30
-"""Seconds for which answers hold while nothing happens: what Kubernetes' DNS gives; Docker's gives 600."""
+"""TTL in seconds while idle, as in Kubernetes; Docker's is 600."""
 OTHER = "10.88.0.4"
-"""The mock's other address."""
+"""The mock's second address."""
 
 
 def measure(*, idle: float, moves: int) -> list[Row]:
-    """Return the rows: ``idle`` is for how many seconds nothing shall happen, ``moves`` how often the mock moves then.
+    """Return the rows, from ``idle`` seconds without changes and then ``moves`` moves of the mock.
 
-    The mock is asked every five seconds; the name is looked up when its answer runs out, after a second where it moves.
+    The sidecar asks the mock every five seconds, and looks the name up when its TTL ends, one second during the moves.
     """
     rows = []
-    for subject in subjects.ours():
+    for subject in subjects.detours():
         program = os.path.join(os.path.dirname(subject.argv[0]), "imds-detourctl")
-        with Ground() as ground:
-            ground.mock.ip("address", "add", f"{OTHER}/24", "dev", "eth0")
+        with Testbed() as testbed:
+            testbed.mock.ip("address", "add", f"{OTHER}/24", "dev", "eth0")
             settings = environ(MOCK_HOSTNAME=NAME, MOCK_PORT=str(PORT))
-            ground.tell(f"ttl {ORDINARY}")
-            started = ground.app.popen(program, "sidecar", environ=settings, stderr=subprocess.PIPE)
+            testbed.tell(f"ttl {ORDINARY}")
+            started = testbed.app.popen(program, "sidecar", environ=settings, stderr=subprocess.PIPE)
             try:
-                _hear(started, f"({MOCK}:{PORT})")
+                _wait_for_verified(started, f"({MOCK}:{PORT})")
                 before = _spent(started.pid)
-                time.sleep(idle)  # what is measured is what happens when nothing does
+                time.sleep(idle)  # the measured time
                 share = (_spent(started.pid) - before) / 1e9 / idle * 100
                 memory = _memory(started.pid) / 1024
-                ground.tell("ttl 1")
+                testbed.tell("ttl 1")
                 started.send_signal(signal.SIGHUP)  # look again now
-                late = [_move(ground, started, (OTHER, MOCK)[turn % 2]) for turn in range(moves)]
+                late = [_move(testbed, started, (OTHER, MOCK)[turn % 2]) for turn in range(moves)]
             finally:
                 started.send_signal(signal.SIGTERM)
                 started.communicate()
@@ -51,15 +51,15 @@ def measure(*, idle: float, moves: int) -> list[Row]:
     return rows
 
 
-def _move(ground: Ground, started: subprocess.Popen[str], address: str) -> float:
-    """Let the name lead elsewhere at some moment of its second, and return the ms until the sidecar has followed."""
+def _move(testbed: Testbed, started: subprocess.Popen[str], address: str) -> float:
+    """Change the name's address at a random moment, and return the ms until the sidecar has followed."""
     time.sleep(1 + os.urandom(1)[0] / 256)
-    changed = ground.tell(f"lead {address}")
-    return (_hear(started, f"({address}:{PORT})") - changed) / 1e6
+    changed = testbed.tell(f"lead {address}")
+    return (_wait_for_verified(started, f"({address}:{PORT})") - changed) / 1e6
 
 
-def _hear(started: subprocess.Popen[str], where: str) -> int:
-    """Wait until it says that what is there is verified; return when, in nanoseconds of the monotonic clock."""
+def _wait_for_verified(started: subprocess.Popen[str], where: str) -> int:
+    """Wait until the sidecar has verified this address, and return the nanoseconds of the monotonic clock."""
     assert started.stderr is not None
     for line in started.stderr:
         if where in line and "verified" in line:
@@ -68,12 +68,12 @@ def _hear(started: subprocess.Popen[str], where: str) -> int:
 
 
 def _spent(pid: int) -> int:
-    """Return the nanoseconds that a process has run (proc(5), schedstat)."""
+    """Return a process's nanoseconds of processor time (proc(5), schedstat)."""
     with open(f"/proc/{pid}/schedstat") as schedstat:
         return int(schedstat.read().split()[0])
 
 
 def _memory(pid: int) -> int:
-    """Return the KiB that a process holds in memory."""
+    """Return a process's resident memory in KiB."""
     with open(f"/proc/{pid}/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))

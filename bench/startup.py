@@ -1,4 +1,4 @@
-"""Start to exec, with everything in place: wall and processor time, memory, and where the time goes by stage."""
+"""The time from start to exec with everything ready: wall and processor time, memory, and the stages."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import statistics
 from typing import TYPE_CHECKING
 
 from bench import subjects
-from bench.ground import MOCK, PORT, Ground, Outcome
 from bench.rows import Row, row
+from bench.testbed import MOCK, PORT, Outcome, Testbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 STAGES = {
     "script": (("interpreter", "dig"), ("name", "->"), ("firewall", "+ exec")),
-    "ours": (
+    "imds-detour": (
         ("interpreter, imports, guard", "guard:"),
         ("name", "is at"),
         ("ask the mock", "the mock answers"),
@@ -26,7 +26,7 @@ STAGES = {
         ("give up NET_ADMIN", "NET_ADMIN is dropped"),
     ),
 }
-"""What ends each stage: the first line on stderr that has these words. The last stage ends when the app starts."""
+"""The end of each stage: the first line on stderr with this text. The last stage ends when the app starts."""
 
 
 FIGURES: tuple[tuple[str, str, Callable[[Outcome], float]], ...] = (
@@ -34,19 +34,21 @@ FIGURES: tuple[tuple[str, str, Callable[[Outcome], float]], ...] = (
     ("processor time of a start", "ms", lambda outcome: outcome.cpu / 1e6),
     ("largest process of a start", "MiB", lambda outcome: outcome.rss / 1024),
 )
-"""The groups of rows: what is taken from each run, and in which unit."""
+"""The groups of rows: name, unit and value of a run."""
 
 
 def measure(rounds: int) -> list[Row]:
-    """Return the rows, from so many interleaved rounds."""
-    script, ours = subjects.script(), subjects.ours()
-    forced = [each.using(f"{each.name}, {name}", MOCK_BACKEND=name) for each in ours for name in ("legacy", "nft")]
+    """Return the rows, from the given number of interleaved rounds."""
+    script, detours = subjects.script(), subjects.detours()
+    forced = [
+        subject.using(f"{subject.name}, {name}", MOCK_BACKEND=name) for subject in detours for name in ("legacy", "nft")
+    ]
     least = filter(None, [subjects.least(MOCK, PORT)])
-    with Ground() as ground:
-        plain = _rounds(ground, [script, *ours, *forced, *least], rounds)
-    with Ground(ipv6=True) as ground:
-        six = [each.using(f"{each.name}, with IPv6") for each in ours]
-        both = _rounds(ground, [script, *six], rounds)
+    with Testbed() as testbed:
+        plain = _rounds(testbed, [script, *detours, *forced, *least], rounds)
+    with Testbed(ipv6=True) as testbed:
+        six = [subject.using(f"{subject.name}, with IPv6") for subject in detours]
+        both = _rounds(testbed, [script, *six], rounds)
     rows = []
     for group, unit, figure in FIGURES:
         for outcomes in (plain, both):
@@ -61,14 +63,14 @@ def measure(rounds: int) -> list[Row]:
     return rows
 
 
-def _rounds(ground: Ground, each: Sequence[Subject], rounds: int) -> dict[str, list[Outcome]]:
-    outcomes: dict[str, list[Outcome]] = {subject.name: [] for subject in each}
-    order = list(each)
-    for turn in range(-1, rounds):  # the first one fills caches, and does not count
+def _rounds(testbed: Testbed, measured: Sequence[Subject], rounds: int) -> dict[str, list[Outcome]]:
+    outcomes: dict[str, list[Outcome]] = {subject.name: [] for subject in measured}
+    order = list(measured)
+    for turn in range(-1, rounds):  # the first round fills caches and does not count
         random.shuffle(order)
         for subject in order:
-            ground.reset()
-            outcome = ground.run(subject, [subjects.tool("stamp")])
+            testbed.reset()
+            outcome = testbed.run(subject, [subjects.tool("stamp")])
             outcome.to_exec()
             if turn >= 0:
                 outcomes[subject.name].append(outcome)
@@ -76,22 +78,22 @@ def _rounds(ground: Ground, each: Sequence[Subject], rounds: int) -> dict[str, l
 
 
 def stages(rounds: int) -> dict[str, list[tuple[str, float]]]:
-    """Return how many milliseconds each stage takes, by subject; the median of so many rounds."""
+    """Return the median milliseconds of each stage, by subject."""
     traced = [
         subjects.Subject("script", ("/bin/bash", "-x", *subjects.script().argv[1:])),
-        *(each.using(each.name, MOCK_LOG="debug") for each in subjects.ours()),
+        *(subject.using(subject.name, MOCK_LOG="debug") for subject in subjects.detours()),
     ]
-    with Ground() as ground:
-        outcomes = _rounds(ground, traced, rounds)
-    found = {}
+    with Testbed() as testbed:
+        outcomes = _rounds(testbed, traced, rounds)
+    medians = {}
     for name, runs in outcomes.items():
-        marks = STAGES.get(name, STAGES["ours"])
+        marks = STAGES.get(name, STAGES["imds-detour"])
         split = [_split(outcome, marks) for outcome in runs]
         labels = [*(label for label, _ in marks), "exec"]
-        found[name] = [
+        medians[name] = [
             (label, statistics.median(times)) for label, times in zip(labels, zip(*split, strict=True), strict=True)
         ]
-    return found
+    return medians
 
 
 def _split(outcome: Outcome, marks: Sequence[tuple[str, str]]) -> list[float]:

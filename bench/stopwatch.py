@@ -1,16 +1,16 @@
-"""Starts programs on the app's host and says how long they took, one command a line: ``python bench/stopwatch.py``.
+"""Start programs on the app's host and measure them: ``python bench/stopwatch.py``.
 
-It lives in there, so that no nsenter is part of what it measures. A command is an object of JSON:
+It runs on that host, so no nsenter is part of a measurement. Each line of input is a command, a JSON object:
 
-    {"do": "run", "argv": [...], "environ": {...}}   start and wait; answers with what came of it
-    {"do": "start", ...}                             start only; answers with {"started": nanoseconds}
-    {"do": "wait"}                                   wait for what was started
-    {"do": "stop"}                                   send SIGTERM to it, or to the PID 1 that it holds, and wait
-    {"do": "reset"}                                  take every firewall rule and every route of ours out
+    {"do": "run", "argv": [...], "environ": {...}}   start and wait; the answer is the result
+    {"do": "start", ...}                             start; the answer is {"started": nanoseconds}
+    {"do": "wait"}                                   wait for the started program
+    {"do": "stop"}                                   send SIGTERM to it, or to its PID 1, and wait
+    {"do": "reset"}                                  remove all firewall rules and imds-detour's routes
 
-What came of it: ``started`` and ``ended`` (nanoseconds, monotonic), ``app`` (when the app started, or null), ``cpu``
-(nanoseconds of it and its children), ``rss`` (KiB, of its largest process), ``status``, ``lines`` (its stderr, each
-line with the time of its arrival), ``stopped`` (when SIGTERM was sent).
+The result: ``started`` and ``ended`` (nanoseconds, monotonic), ``app`` (when the app started, or null), ``cpu``
+(nanoseconds of it and its children), ``rss`` (KiB of its largest process), ``status``, ``lines`` (its stderr, each line
+with its time), ``stopped`` (when SIGTERM was sent).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from typing import Any
 
 NOTHING = "*filter\nCOMMIT\n*nat\nCOMMIT\n"
 GRACE = 10.0
-"""Seconds after SIGTERM until SIGKILL, as docker stop has it."""
+"""Seconds from SIGTERM to SIGKILL, as for docker stop."""
 
 
 class Run:
-    """A program at work."""
+    """A running program."""
 
     def __init__(self, argv: list[str], environ: dict[str, str]) -> None:
         self._out, out = os.pipe()
@@ -44,7 +44,7 @@ class Run:
         self._stopped: int | None = None
 
     def stop(self) -> None:
-        """Send SIGTERM: to the process itself, or to the one that it holds in a process namespace."""
+        """Send SIGTERM to the process, or to the first process of its namespace."""
         with open(f"/proc/{self.pid}/comm") as comm:
             holder = comm.read().strip() == "unshare"
         if holder:
@@ -56,7 +56,7 @@ class Run:
         os.kill(self._first, signal.SIGTERM)
 
     def wait(self) -> dict[str, Any]:
-        """Wait for its end, or rather for the end of its output, and return what came of it."""
+        """Wait for the end of its output and its process, and return the result."""
         said: dict[int, list[tuple[int, bytes]]] = {self._out: [], self._err: []}
         with selectors.DefaultSelector() as ready:
             for stream in said:
@@ -89,7 +89,7 @@ class Run:
 
 
 def reset() -> None:
-    """Take every firewall rule and every route of ours out of this network namespace."""
+    """Remove all firewall rules and imds-detour's routes from this network namespace."""
     for command in ("iptables-legacy-restore", "ip6tables-legacy-restore"):
         subprocess.run([command], input=NOTHING, text=True, check=False, stderr=subprocess.DEVNULL)
     subprocess.run(["nft", "flush", "ruleset"], check=True)
@@ -98,20 +98,20 @@ def reset() -> None:
 
 
 def main() -> None:
-    """Follow commands until there are no more."""
-    at_work: Run | None = None
+    """Run commands until the input ends."""
+    running: Run | None = None
     for line in sys.stdin:
         command = json.loads(line)
         answer: dict[str, Any] = {}
         if command["do"] in ("run", "start"):
-            at_work = Run(command["argv"], command["environ"])
-            answer = {"started": at_work.started}
+            running = Run(command["argv"], command["environ"])
+            answer = {"started": running.started}
         if command["do"] == "stop":
-            assert at_work is not None
-            at_work.stop()
+            assert running is not None
+            running.stop()
         if command["do"] in ("run", "wait", "stop"):
-            assert at_work is not None
-            answer = at_work.wait()
+            assert running is not None
+            answer = running.wait()
         if command["do"] == "reset":
             reset()
         sys.stdout.write(json.dumps(answer) + "\n")

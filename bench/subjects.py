@@ -1,4 +1,4 @@
-"""What is measured: the script, ours as pip installs it and as the bundle brings it, and the peers beside us."""
+"""The measured programs: the original script, imds-detour from pip and from the bundle, and its peers."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ TARGET = "{host}:{port}"
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A program that starts an app once something is there.
+    """A program that waits for a service and then starts an app.
 
     Attributes:
-        name: as the table calls it.
-        argv: its command line; the app's follows.
-        settings: environment variables that it needs besides those that all get.
+        name: its name in the table.
+        argv: its command line, before the app's.
+        settings: its additional environment variables.
         waits_for_name: whether it waits while the name does not resolve.
 
     """
@@ -43,66 +43,70 @@ class Subject:
         return [*self.argv, *app]
 
     def using(self, name: str, **settings: str) -> Subject:
-        """Return the same program with other settings."""
+        """Return the same program with additional settings."""
         return Subject(name, self.argv, (*self.settings, *settings.items()), self.waits_for_name)
 
 
 def tool(name: str) -> str:
-    """Return the path of a compiled helper of ours."""
+    """Return the path of a compiled helper."""
     return os.path.join(BUILD, name)
 
 
 def script() -> Subject:
-    """Return the baseline."""
+    """Return the original script, the baseline."""
     return Subject("script", ("/bin/bash", os.path.join(HERE, "baseline.sh")))
 
 
 def installed() -> Subject:
-    """Return ours as ``pip install`` under the distribution's Python lays it down: no editable paths, no shims."""
+    """Return imds-detour as installed by pip under the distribution's Python."""
     return Subject("pip install", (os.path.join(BUILD, "venv", "bin", "imds-detour"),))
 
 
 def bundle() -> Subject | None:
-    """Return ours as the bundle brings it; None when it has not been built (``make bundle``)."""
+    """Return imds-detour from the bundle, or None if that is not built (``make bundle``)."""
     program = os.path.join(BUNDLE, "bin", "imds-detour")
     return Subject("bundle", (program,)) if os.access(program, os.X_OK) else None
 
 
 def least(mock: str, port: int) -> Subject | None:
-    """Return what loads python-iptables and puts the rules there, and does nothing else; None without the bundle."""
-    found = glob.glob(f"{BUNDLE}/lib/ld-*"), glob.glob(f"{BUNDLE}/libexec/python*"), glob.glob(f"{BUNDLE}/lib/python*")
-    if not all(found):
+    """Return the program that only loads python-iptables and installs the rules; None without the bundle."""
+    existing = (
+        glob.glob(f"{BUNDLE}/lib/ld-*"),
+        glob.glob(f"{BUNDLE}/libexec/python*"),
+        glob.glob(f"{BUNDLE}/lib/python*"),
+    )
+    if not all(existing):
         return None
-    loader, python, modules = (paths[0] for paths in found)
+    loader, python, modules = (paths[0] for paths in existing)
     start = (loader, "--inhibit-cache", "--library-path", f"{BUNDLE}/lib", python, "-I", "-S", "-X", "utf8")
     return Subject("python-iptables alone", (*start, f"{HERE}/least.py", modules, mock, str(port)))
 
 
-def ours() -> list[Subject]:
-    """Return every form of ours that is here."""
+def detours() -> list[Subject]:
+    """Return each installed form of imds-detour."""
     return [installed(), *filter(None, [bundle()])]
 
 
 def peers(host: str, port: int) -> list[Subject]:
-    """Return the programs beside us that are here; each waits for the port, or for an answer there."""
+    """Return the installed peers; each waits for the port, or for an answer there."""
     at = f"{host}:{port}"
     url = f"http://{at}/latest/meta-data/instance-id"
     loop = Subject("curl; sleep 1", (os.path.join(HERE, "loop.sh"), url))
-    found = [loop] if shutil.which("curl") else []
+    existing = [loop] if shutil.which("curl") else []
     if shutil.which("wait-for-it"):
-        found.append(Subject("wait-for-it (Debian)", ("wait-for-it", "-q", "-t", "30", at, "--")))
+        existing.append(Subject("wait-for-it (Debian)", ("wait-for-it", "-q", "-t", "30", at, "--")))
     python = os.path.join(BUILD, "peers", "bin", "wait-for-it")
     if os.path.exists(python):
-        found.append(Subject("wait-for-it (PyPI)", (python, "-q", "-t", "30", "-s", at, "--")))
+        existing.append(Subject("wait-for-it (PyPI)", (python, "-q", "-t", "30", "-s", at, "--")))
     node = os.path.join(BUILD, "node", "node_modules", ".bin", "wait-on")
     if os.path.exists(node):
         shell = f'{node} -t 30s tcp:{at} >/dev/null && exec "$@"'
-        found.append(Subject("wait-on (npm)", ("/bin/sh", "-c", shell, "sh")))
-    return found
+        existing.append(Subject("wait-on (npm)", ("/bin/sh", "-c", shell, "sh")))
+    return existing
 
 
 def prepare() -> list[str]:
-    """Build and install what is measured, outside the sandbox, and return what could not be had and why."""
+    """Build and install the subjects outside the sandbox, and return the missing ones with the reasons."""
     os.makedirs(BUILD, exist_ok=True)
     for name in TOOLS:
         source = os.path.join(HERE, f"{name}.c")
@@ -160,11 +164,11 @@ def _venv(python: str, where: str, what: str) -> None:
 
 
 def _changed() -> float:
-    """Return when the newest of our sources was last changed."""
-    found = [os.path.join(ROOT, "pyproject.toml")]
+    """Return the time of the last change of imds-detour's sources."""
+    existing = [os.path.join(ROOT, "pyproject.toml")]
     for folder, _, names in os.walk(os.path.join(ROOT, "src")):
-        found += [os.path.join(folder, name) for name in names if name.endswith((".py", ".json"))]
-    return max(map(os.path.getmtime, found))
+        existing += [os.path.join(folder, name) for name in names if name.endswith((".py", ".json"))]
+    return max(map(os.path.getmtime, existing))
 
 
 def _quiet(command: list[str]) -> None:

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 def text(rows: Sequence[Row], missing: Sequence[str], machine: str) -> str:
-    """Return the table, and what is not in it."""
+    """Return the table and the list of what was not measured."""
     lines = [machine, f"{'':44} {'median':>10}  {'quartiles':>17}  {'ratio':>5} {'95 % interval':>14}   to reach"]
-    for group in dict.fromkeys(each.group for each in rows):
-        lines += ["", group, *(_line(each) for each in rows if each.group == group)]
+    for group in dict.fromkeys(row.group for row in rows):
+        lines += ["", group, *(_line(row) for row in rows if row.group == group)]
     return "\n".join([*lines, "", *(f"not measured: {what}" for what in missing), ""])
 
 
 def machine() -> str:
-    """Say on what it was measured; the load tells how far to trust it."""
+    """Return a description of the machine, with its load."""
     load = os.getloadavg()
     return f"{os.cpu_count()} processors, Linux {platform.release()}, load {load[0]:.1f}"
 

@@ -1,1 +1,1 @@
-"""Build the relocatable bundle: `scripts/bundle` runs this, and says what it needs and makes."""
+"""The build of the relocatable bundle, which scripts/bundle runs and describes."""

@@ -1,4 +1,4 @@
-"""Build the bundle, step by step: python3 -m bundle FOLDER (scripts/bundle prepares what it needs)."""
+"""Build the bundle: python3 -m bundle FOLDER (scripts/bundle prepares its inputs)."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from bundle.programs import BundleError, run
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 EPOCH = int(os.environ.get("SOURCE_DATE_EPOCH", "0"))
-"""Seconds since 1970 to which every file is dated (reproducible-builds.org/specs/source-date-epoch)."""
+"""The date of all files, in seconds since 1970 (reproducible-builds.org/specs/source-date-epoch)."""
 FLAGS = {"CFLAGS": "-g0 -O2", "LDFLAGS": "-Wl,--build-id=none -s"}
-"""For python-iptables' wrapper: nothing of this machine in it."""
+"""Flags for python-iptables' wrapper, so that it has no data of this machine."""
 
 
 class Bundle:
-    """A folder that fills, and whose file is whose."""
+    """The folder of the bundle, and the package of each file."""
 
     def __init__(self, root: str) -> None:
-        """Begin with an empty folder."""
+        """Create an empty folder."""
         shutil.rmtree(root, ignore_errors=True)
         self.root = root
         self.owners: dict[str, Package] = {}
         self.programs: set[str] = set()
 
     def path(self, place: str, owner: Package) -> str:
-        """Return where a file goes, its folder made."""
+        """Return the path of a file to add, and create its folder."""
         self.owners[place] = owner
         path = os.path.join(self.root, place)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         return path
 
     def copy(self, origin: str, place: str, owner: Package) -> None:
-        """Take a file in as it is."""
+        """Add an unchanged file."""
         shutil.copyfile(origin, self.path(place, owner))
 
     def write(self, place: str, text: str, owner: Package) -> None:
-        """Make a file."""
+        """Add a file with this text."""
         with open(self.path(place, owner), "w") as file:
             file.write(text)
 
 
 def main() -> int:
-    """Build what the command line asks for."""
+    """Build the bundle of the command line."""
     target = os.path.abspath(sys.argv[1])
     archive = f"{target}.tar.gz"
     try:
@@ -69,7 +69,7 @@ def main() -> int:
 
 
 def build(target: str) -> None:
-    """Build the bundle into a folder; the one that was there goes when the new one is whole."""
+    """Build the bundle into a folder, and replace the previous bundle at the end."""
     dependencies = install_dependencies(f"{target}.dependencies")
     with open(os.path.join(HERE, "src/imds_detour/__init__.py")) as file:
         version = file.read().split('__version__ = "')[1].split('"')[0]
@@ -90,13 +90,13 @@ def build(target: str) -> None:
     bundle.write("NOTICE", documents.notice(packages, version), own)
     moment = dt.datetime.fromtimestamp(EPOCH, dt.UTC).isoformat().replace("+00:00", "Z")
     bundle.write(documents.SBOM, documents.bill_of_materials(bundle.owners, bundle.root, own, moment), own)
-    settle(bundle)
+    normalize(bundle)
     shutil.rmtree(target, ignore_errors=True)
     os.rename(bundle.root, target)
 
 
 def install_dependencies(folder: str) -> str:
-    """Install what pyproject.toml declares, in a virtual environment of its own, and return where the modules are."""
+    """Install the dependencies of pyproject.toml in a virtual environment, and return the folder of the modules."""
     with open(os.path.join(HERE, "pyproject.toml"), "rb") as file:
         project = tomllib.load(file)["project"]
     optional = project.get("optional-dependencies", {})
@@ -119,12 +119,12 @@ def install_dependencies(folder: str) -> str:
 
 
 def take_modules(bundle: Bundle, dependencies: str, own: Package) -> None:
-    """Compile the Python modules into lib/python3.x, all in one folder: the fewer there are, the fewer are searched."""
-    found = modules.find(dependencies)
+    """Compile the Python modules into one folder, lib/python3.x, which makes imports fast."""
+    selected = modules.find(dependencies)
     distributions = python_owners(dependencies)
-    debian = debian_owners(module.origin for module in found if module.folder not in (*modules.OURS, dependencies))
-    for module in found:
-        if module.folder in modules.OURS:
+    debian = debian_owners(module.origin for module in selected if module.folder not in (*modules.OWN, dependencies))
+    for module in selected:
+        if module.folder in modules.OWN:
             owner = own
         elif module.folder == dependencies:
             owner = python_distribution(distributions[module.origin.removeprefix(f"{dependencies}/")], dependencies)
@@ -132,7 +132,7 @@ def take_modules(bundle: Bundle, dependencies: str, own: Package) -> None:
             owner = debian[module.origin]
         place = f"lib/{modules.python_name()}/{module.place}"
         modules.write(module, bundle.path(place, owner))
-    # Where Python looks for its own extension modules; without the folder it complains.
+    # Python expects a folder for its extension modules.
     os.makedirs(os.path.join(bundle.root, "lib", modules.python_name(), "lib-dynload"))
 
 
@@ -165,8 +165,8 @@ def take_machine_code(bundle: Bundle, dependencies: str, own: Package) -> None:
     bundle.programs |= {interpreter, f"lib/{native.loader()}"}
 
 
-def settle(bundle: Bundle) -> None:
-    """Give every file its mode and its date, so that the same contents are the same bytes in an archive."""
+def normalize(bundle: Bundle) -> None:
+    """Set mode and date of each file, so that the archive is reproducible."""
     for folder, _, names in os.walk(bundle.root, topdown=False):
         for path in (*(os.path.join(folder, name) for name in names), folder):
             program = path == folder or os.path.relpath(path, bundle.root) in bundle.programs
@@ -176,7 +176,7 @@ def settle(bundle: Bundle) -> None:
 
 
 def pack(root: str, archive: str) -> None:
-    """Write the folder as a .tar.gz, as an image layer holds it: sorted, nobody's, dated."""
+    """Write the folder as a .tar.gz like an image layer: sorted, owned by root, dated."""
 
     def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
         entry.uid = entry.gid = 0

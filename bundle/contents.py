@@ -1,12 +1,12 @@
-"""What the bundle is made of, each line with its reason."""
+"""The contents of the bundle, each entry with its reason."""
 
 from __future__ import annotations
 
 EXTRAS: tuple[str, ...] = ("ctl",)
-"""Which optional dependencies of pyproject.toml go in, by the name of the extra; all the required ones do anyway."""
+"""The extras of pyproject.toml whose dependencies are included; the required ones always are."""
 
 ROOTS = (
-    "iptc",  # imported by name at run time, in the firewall's child
+    "iptc",  # imported by name at run time, in the firewall's helper process
     "dns.rdtypes.IN.A",  # dnspython imports the types of records by name
     "dns.rdtypes.IN.AAAA",
     "dns.rdtypes.ANY.CNAME",
@@ -17,10 +17,10 @@ ROOTS = (
     "encodings.latin_1",
     "encodings.utf_8",
 )
-"""All of src/imds_detour goes in, and these; whatever they import, and what that imports, and so on."""
+"""Modules that are included with all their imports, in addition to src/imds_detour."""
 
 STAND_INS = {"importlib.metadata": "importlib/metadata"}
-"""Modules of ours in place of larger ones; each says why."""
+"""Small replacements for large modules; each gives the reason."""
 
 LEFT_OUT = (
     "_aix_support",  # other operating systems
@@ -29,7 +29,7 @@ LEFT_OUT = (
     "_hashlib",  # hashes by OpenSSL, 3 MB; hashlib has its own
     "_osx_support",
     "_pydecimal",
-    "_ssl",  # OpenSSL: mocks speak plain HTTP, as the real service does; dnspython and asyncio live without
+    "_ssl",  # OpenSSL: mocks speak plain HTTP, as the real service does; optional in dnspython and asyncio
     "_testcapi",
     "_testinternalcapi",
     "asyncio.proactor_events",  # Windows
@@ -42,7 +42,7 @@ LEFT_OUT = (
     "decimal",  # wanted by statistics
     "difflib",  # Python suggests names by it at the command line of argparse 3.14
     "distutils",  # firewall/iptables/loader.py keeps it out of python-iptables
-    "dns._asyncio_backend",  # asynchronous and dynamic DNS: we ask for addresses, and wait
+    "dns._asyncio_backend",  # asynchronous and dynamic DNS, which imds-detour does not use
     "dns._trio_backend",
     "dns.dnssec",
     "dns.quic._asyncio",
@@ -56,7 +56,7 @@ LEFT_OUT = (
     "encodings.mbcs",  # Windows
     "fractions",  # wanted by statistics
     "iptc.util",  # replaced by firewall/iptables/loader.py
-    "idna",  # optional in dnspython; names of ours are ASCII
+    "idna",  # optional in dnspython; the names are ASCII
     "lib2to3",
     "lzma",
     "multiprocessing",  # for process pools
@@ -75,7 +75,7 @@ LEFT_OUT = (
     "unittest",
     "xml",
 )
-"""Modules, with all below them, that an import statement names and that no way of ours through the code reaches."""
+"""Modules, with their submodules, that an import statement names and that imds-detour never uses."""
 
 EXTENSIONS = (
     "libxt_comment.so",
@@ -86,7 +86,7 @@ EXTENSIONS = (
     "libipt_REJECT.so",
     "libip6t_REJECT.so",
 )
-"""What our rules need of iptables; libxt_DNAT.so is a link where it is part of libxt_NAT.so."""
+"""The iptables extensions of the rules; libxt_DNAT.so is a link where it is part of libxt_NAT.so."""
 
 LOADED_BY_NAME = (
     "libxtables.so.12",  # see SONAMES in firewall/iptables/loader.py

@@ -1,4 +1,4 @@
-"""What lies in the bundle for people and scanners: NOTICE, licence texts, and a bill of materials."""
+"""The bundle's documents for people and scanners: NOTICE, licence texts, and a bill of materials."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from bundle.packages import Package
 
 SBOM = "imds-detour.cdx.json"
-"""CycloneDX 1.5; scanners look for files of that ending in an image."""
+"""A CycloneDX 1.5 file, which scanners recognise by its ending."""
 COMMON = "/usr/share/common-licenses"
-"""What Debian's copyright files refer to instead of quoting it."""
+"""The folder of the texts to which Debian's copyright files refer."""
 NOTICE = """\
 imds-detour {version}, relocatable bundle for Linux on {machine}
 
-imds-detour itself is under the MIT licence. This folder holds other people's programs beside it, unchanged but for the
-choice of files, and Python modules compiled to bytecode without their source. They keep their own licences, whose texts
-are in share/licences. Which file is whose: {sbom}.
+imds-detour itself is under the MIT licence. This folder also holds third-party programs, of which only some
+files are included, and Python modules compiled to bytecode without their source. They keep their own licences, whose
+texts are in share/licences. {sbom} lists the files of each.
 
-The source of everything is to be had where the binary came from: `apt-get source PACKAGE=VERSION` for what is Debian's
-(old versions: the archive of snapshots that Debian keeps), `pip download --no-binary :all: NAME==VERSION` for the rest.
+The source is available where the binary came from: `apt-get source PACKAGE=VERSION` for Debian packages (old versions:
+snapshot.debian.org), `pip download --no-binary :all: NAME==VERSION` for the others.
 
 {table}
 """
@@ -44,29 +44,29 @@ def notice(packages: list[Package], version: str) -> str:
 
 
 def licence_texts(packages: list[Package]) -> dict[str, str]:
-    """Return which files with terms go in, by their place in the bundle."""
-    found = {
+    """Return the licence files by their place in the bundle."""
+    texts = {
         f"share/licences/{package.name}/{os.path.basename(text)}": text
         for package in packages
         for text in package.texts
     }
     common = {name for package in packages for name in _common(package.licence)}
-    return {**found, **{f"share/licences/{name}": f"{COMMON}/{name}" for name in sorted(common)}}
+    return {**texts, **{f"share/licences/{name}": f"{COMMON}/{name}" for name in sorted(common)}}
 
 
 def _common(licence: str) -> list[str]:
-    """Return the names of the texts that Debian's copyright files refer to: GPL-2 for GPL-2.0-or-later."""
+    """Return the common texts to which Debian's copyright files refer: GPL-2 for GPL-2.0-or-later."""
     return [name.removesuffix(".0") for name in re.findall(r"L?GPL-\d\.\d", licence)]
 
 
 def bill_of_materials(files: Mapping[str, Package], root: str, own: Package, moment: str) -> str:
-    """Return the bill of materials: packages, and below each the files that it brought.
+    """Return the bill of materials: packages with their files.
 
     Args:
-        files: which package each file of the bundle is from; paths are relative to ``root``.
-        root: where the bundle lies now.
-        own: the package that is this project.
-        moment: when it was built, as ISO 8601 has it.
+        files: the package of each file of the bundle, by path relative to ``root``.
+        root: the folder of the bundle.
+        own: the package of this project.
+        moment: the time of the build in ISO 8601.
 
     """
     components = [

@@ -1,14 +1,13 @@
-/* The program behind bin/imds-detour and bin/imds-detourctl of the bundle: starts the Python that lies beside it.
+/* bin/imds-detour and bin/imds-detourctl of the bundle: start the bundle's Python.
  *
- * Static, so that it runs in any image; small, so that it costs next to nothing. It does what Python cannot do for
- * itself, because it must happen, or be seen, before Python is there:
+ * It is static, so it runs in any image, and small, so it starts fast. It does what must happen before Python starts:
  *
  *   - block the stop signals: as PID 1, a signal without a handler is lost, and a blocked one is kept for later;
- *   - note which signals came blocked and which came ignored: Python ignores two of its own accord;
- *   - put the environment aside, in a file without a name, and start Python with an empty one: what LD_PRELOAD,
- *     GLIBC_TUNABLES, PYTHONHOME, LC_ALL and their like ask for is meant for the app, not for us.
+ *   - note the blocked and the ignored signals: Python itself ignores two;
+ *   - save the environment in an unnamed file, and start Python with an empty one: LD_PRELOAD, GLIBC_TUNABLES,
+ *     PYTHONHOME, LC_ALL and the like are meant for the app.
  *
- * src/imds_detour/bootstrap/bundle.py is the other side: it takes what stands before "--" on the command line made here.
+ * src/imds_detour/bootstrap/bundle.py reads the arguments before "--" of the command line that this program makes.
  *
  * Build it with LOADER and PYTHON defined: file names below lib/ and libexec/.
  */
@@ -27,10 +26,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define CANNOT_START 125 /* what docker and env(1) say of their own failures */
+#define CANNOT_START 125 /* the status of docker and env(1) for their own failures */
 #define SIGNALS 64       /* asm-generic/signal.h, _NSIG; the kernel's set of them is one 64-bit word */
 #define BIT(number) (UINT64_C(1) << ((number) - 1))
-/* End a process by default, and people send them; 34 to 64 are SIGRTMIN to SIGRTMAX. handover.STOPS is the same list. */
+/* Common signals that end a process by default; 34 to 64 are SIGRTMIN to SIGRTMAX. handover.STOPS is the same list. */
 #define STOPS                                                                                                         \
     (BIT(SIGHUP) | BIT(SIGINT) | BIT(SIGQUIT) | BIT(SIGUSR1) | BIT(SIGUSR2) | BIT(SIGTERM) | ~(BIT(34) - 1))
 
@@ -50,7 +49,7 @@ static _Noreturn void fail(const char *what) {
     _exit(CANNOT_START);
 }
 
-/* libc keeps the signals 32 and 33 to itself and hides them; hence the kernel's own calls. */
+/* libc reserves and hides the signals 32 and 33, so this uses the kernel's calls. */
 static uint64_t block_stops(void) {
     uint64_t stops = STOPS, before = 0;
     if (syscall(SYS_rt_sigprocmask, SIG_BLOCK, &stops, &before, sizeof stops) != 0) fail("sigprocmask");
@@ -78,17 +77,17 @@ static void put(int file, const char *from, const char *to) {
     }
 }
 
-/* Return a file that holds the environment as the kernel gave it to us, NUL after each entry. */
+/* Return a file with the environment as the kernel gave it, a NUL after each entry. */
 static int put_aside(char **environment) {
     int file = memfd_create("environ", 0);
     if (file < 0) fail("memfd_create");
-    if (file <= STDERR_FILENO) { /* closed when we were started, and to stay so */
+    if (file <= STDERR_FILENO) { /* a closed standard stream, which must stay closed */
         int higher = fcntl(file, F_DUPFD, STDERR_FILENO + 1);
         if (higher < 0) fail("fcntl F_DUPFD");
         close(file);
         file = higher;
     }
-    /* The entries lie one behind the other, and are written at one go; should they not, it takes more goes. */
+    /* The entries are usually contiguous and need one write(); otherwise they need more. */
     char *from = *environment, *to = from;
     for (char **entry = environment; *entry != NULL; entry++) {
         if (*entry != to) {
@@ -101,7 +100,7 @@ static int put_aside(char **environment) {
     return file;
 }
 
-/* Write the path of this very file, links resolved; /proc may be hidden, so there is a second way. */
+/* Write the path of this file with links resolved; /proc may be hidden, so there is a fallback. */
 static void find_self(char path[PATH_MAX]) {
     ssize_t length = readlink("/proc/self/exe", path, PATH_MAX - 1);
     if (length > 0 && path[0] == '/') {
@@ -142,13 +141,13 @@ int main(int count, char **words, char **environment) {
         loader, "--inhibit-cache", "--library-path", libraries, python, "-I", "-S", "-X", "utf8", "-c",
         "import imds_detour.bootstrap.bundle", (char *)name, launched, aside, "--",
     };
-    size_t ours = sizeof start / sizeof *start, theirs = count > 0 ? count - 1 : 0;
-    char *command[ours + theirs + 1]; /* on the stack: the kernel lets arguments take no more than a quarter of it */
+    size_t own = sizeof start / sizeof *start, given = count > 0 ? count - 1 : 0;
+    char *command[own + given + 1]; /* on the stack: the kernel limits arguments to a quarter of it */
     memcpy(command, start, sizeof start);
-    memcpy(command + ours, words + 1, theirs * sizeof *words);
-    command[ours + theirs] = NULL;
+    memcpy(command + own, words + 1, given * sizeof *words);
+    command[own + given] = NULL;
 
-    /* Under any other locale, Python would look for locale files, and the image's may be of another libc. */
+    /* Another locale would make Python read locale files, and the image's may be of another libc. */
     char *clean[] = {"LC_ALL=C", NULL};
     execve(loader, command, clean);
     fail(loader);

@@ -1,4 +1,4 @@
-"""Which Python modules go in, and how: all that the roots import, as bytecode without source."""
+"""The Python modules of the bundle: all imports of the roots, as bytecode without source."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bundle.contents import LEFT_OUT, ROOTS, STAND_INS
 _HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.join(os.path.dirname(_HERE), "src")
 STAND_IN_SOURCE = os.path.join(_HERE, "stand_ins")
-OURS = (SOURCE, STAND_IN_SOURCE)
+OWN = (SOURCE, STAND_IN_SOURCE)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -24,9 +24,9 @@ class Module:
     """A file of a Python module.
 
     Attributes:
-        origin: the file: source, or a library for an extension module.
-        place: where it goes, below lib/python3.x.
-        folder: where on the search path it was found.
+        origin: the source file, or the library of an extension module.
+        place: its place below lib/python3.x.
+        folder: its folder on the search path.
 
     """
 
@@ -36,23 +36,23 @@ class Module:
 
 
 def find(dependencies: str) -> list[Module]:
-    """Return our modules, what they import, what that imports, and so on: dependencies and standard library."""
+    """Return imds-detour's modules and all that they import, from dependencies and standard library."""
     standard = sysconfig.get_path("stdlib")
     path = [SOURCE, dependencies, standard, f"{standard}/lib-dynload"]
     finder = ModuleFinder(path, excludes=[*LEFT_OUT, *STAND_INS])
-    for root in (*_ours(), *ROOTS):
+    for root in (*_own_modules(), *ROOTS):
         finder.import_hook(root)
     files = {name: getattr(module, "__file__", None) for name, module in finder.modules.items()}
-    found = {file for name, file in files.items() if file and not _in_the_interpreter(name)}
+    imported = {file for name, file in files.items() if file and not _is_frozen(name)}
     data = {
         os.path.join(folder, name) for folder, _, names in os.walk(SOURCE) for name in names if name.endswith(".json")
     }
     stand_ins = {f"{STAND_IN_SOURCE}/{place}.py" for place in STAND_INS.values()}
-    return sorted(_module(os.path.abspath(file), (*path, STAND_IN_SOURCE)) for file in found | data | stand_ins)
+    return sorted(_module(os.path.abspath(file), (*path, STAND_IN_SOURCE)) for file in imported | data | stand_ins)
 
 
-def _ours() -> list[str]:
-    """Return the names of all modules of ours: verbs and backends are imported by name."""
+def _own_modules() -> list[str]:
+    """Return the names of all of imds-detour's modules, since verbs and backends are imported by name."""
     places = (
         os.path.relpath(os.path.join(folder, name), SOURCE)
         for folder, _, names in os.walk(SOURCE)
@@ -62,8 +62,8 @@ def _ours() -> list[str]:
     return sorted(place.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for place in places)
 
 
-def _in_the_interpreter(name: str) -> bool:
-    """Whether a module is frozen in it, so that no file is ever looked at; but by os.pyc, Python knows its folder."""
+def _is_frozen(name: str) -> bool:
+    """Return whether the interpreter contains the module. os needs its file, by which Python finds its folder."""
     frozen = importlib.machinery.FrozenImporter.find_spec(name) is not None
     return name != "os" and (frozen or name.startswith("importlib._bootstrap"))
 
@@ -75,11 +75,11 @@ def _module(file: str, path: tuple[str, ...]) -> Module:
 
 
 def write(module: Module, target: str) -> None:
-    """Copy a module, or compile it without assertions and docstrings; Python then looks for no source."""
+    """Copy an extension module, or compile a module without assertions and docstrings."""
     if not module.origin.endswith(".py"):
         shutil.copyfile(module.origin, target)
         return
-    # The name that tracebacks show is not one of this machine, so that two machines make the same bytes.
+    # Tracebacks show a path independent of this machine, so that the bytes are reproducible.
     shown = module.origin.removeprefix(f"{module.folder}/")
     py_compile.compile(
         module.origin,
@@ -92,5 +92,5 @@ def write(module: Module, target: str) -> None:
 
 
 def python_name() -> str:
-    """Return the name of the folder of modules: python3.11."""
+    """Return the name of the folder of modules, such as python3.11."""
     return f"python{sys.version_info.major}.{sys.version_info.minor}"

@@ -1,4 +1,4 @@
-"""Machine code: the interpreter, the libraries that it and the extensions are linked to, and the launcher."""
+"""The bundle's machine code: the interpreter, its libraries and extensions, and the launcher."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ if TYPE_CHECKING:
 
 LAUNCHER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launcher.c")
 COMPILE = ("musl-gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-Os", "-static", "-s", "-Wl,--build-id=none")
-"""musl rather than glibc for the sake of size, 30 kB rather than 800, and of start-up."""
+"""The compiler is musl's, which makes a smaller and faster launcher than glibc's."""
 
 
 def interpreter() -> str:
-    """Return the program that runs this, which is the one that goes in."""
+    """Return this interpreter, which is the bundle's."""
     return os.path.realpath(sys.executable)
 
 
 def extensions() -> dict[str, str]:
-    """Return the extensions of iptables by file name; two names may be one file."""
+    """Return the extensions of iptables by file name; two names may be the same file."""
     for folder in (f"/usr/lib/{sysconfig.get_config_var('MULTIARCH')}/xtables", "/usr/lib/xtables"):
         if os.path.isdir(folder):
             return {name: f"{folder}/{name}" for name in EXTENSIONS if os.path.exists(f"{folder}/{name}")}
-    raise BundleError("no iptables extensions here: apt-get install iptables")
+    raise BundleError("no iptables extensions: apt-get install iptables")
 
 
 def libraries(programs: Iterable[str]) -> dict[str, str]:
-    """Return every library that these are linked to, by the name under which they ask for it; the loader is one."""
+    """Return all linked libraries by their name, with the loader."""
     by_name = _known_to_the_loader()
     wanted = {name: by_name[name] for name in LOADED_BY_NAME if name in by_name}
     if missing := set(LOADED_BY_NAME) - set(wanted):
         raise BundleError(f"libraries are missing: {', '.join(sorted(missing))}")
-    found = dict(wanted)
+    linked = dict(wanted)
     for program in (*programs, *wanted.values()):
         for name, path in re.findall(r"^\s+(?:(\S+) => )?(/\S+) \(0x", _ldd(program), re.MULTILINE):
-            found[name or os.path.basename(path)] = path
-    return {os.path.basename(name): path for name, path in found.items()}
+            linked[name or os.path.basename(path)] = path
+    return {os.path.basename(name): path for name, path in linked.items()}
 
 
 def loader() -> str:
-    """Return the dynamic loader that the interpreter asks the kernel for, ld-linux-x86-64.so.2 for example."""
+    """Return the interpreter's dynamic loader, such as ld-linux-x86-64.so.2."""
     shown = run("readelf", "--program-headers", "--wide", interpreter())
-    found = re.search(r"program interpreter: (\S+)\]", shown)
-    if not found:
+    match = re.search(r"program interpreter: (\S+)\]", shown)
+    if not match:
         raise BundleError(f"{interpreter()} is not dynamically linked")
-    return os.path.basename(found[1])
+    return os.path.basename(match[1])
 
 
 def compile_launcher(target: str) -> None:
@@ -70,6 +70,8 @@ def _ldd(program: str) -> str:
 def _known_to_the_loader() -> dict[str, str]:
     shown = run("/sbin/ldconfig", "-p")
     own = sysconfig.get_config_var("MULTIARCH") or ""
-    found = dict(reversed(re.findall(r"^\s+(\S+) \(.*\) => (\S+)$", shown, re.MULTILINE)))
-    mine = {name: path for name, path in re.findall(r"^\s+(\S+) \(.*\) => (\S+)$", shown, re.MULTILINE) if own in path}
-    return {**found, **mine}
+    others = dict(reversed(re.findall(r"^\s+(\S+) \(.*\) => (\S+)$", shown, re.MULTILINE)))
+    native = {
+        name: path for name, path in re.findall(r"^\s+(\S+) \(.*\) => (\S+)$", shown, re.MULTILINE) if own in path
+    }
+    return {**others, **native}

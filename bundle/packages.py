@@ -1,4 +1,4 @@
-"""Whose file is it? Debian packages and Python distributions, with version and licence."""
+"""The package of each file: Debian packages and Python distributions, with version and licence."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Package:
-    """Where a file of the bundle comes from.
+    """The origin of a file of the bundle.
 
     Attributes:
-        name: of the Debian package or Python distribution.
-        version: in the words of Debian or PyPI.
+        name: the name of the Debian package or Python distribution.
+        version: its version in Debian or PyPI.
         licence: an SPDX expression.
-        url: purl, the name under which scanners know it (github.com/package-url/purl-spec).
-        source: where its source is, for people.
-        texts: files with its terms.
+        url: its purl, for scanners (github.com/package-url/purl-spec).
+        source: the place of its source, for people.
+        texts: the files with its licence.
 
     """
 
@@ -57,7 +57,7 @@ def debian_package(name: str) -> Package:
 
 
 def debian_owners(paths: Iterable[str]) -> dict[str, Package]:
-    """Return the Debian package that each of these files belongs to."""
+    """Return the Debian package of each of these files."""
     # Where /lib is a link to /usr/lib, dpkg may know a file under either name; and links may be made at set-up.
     names = {path: _names(path) for path in paths}
     asked = [name for several in names.values() for name in several]
@@ -66,10 +66,10 @@ def debian_owners(paths: Iterable[str]) -> dict[str, Package]:
     for line in shown.splitlines():
         package, _, name = line.rpartition(": ")
         owners[name] = package.split(",")[0]
-    found = {path: next((owners[name] for name in several if name in owners), "") for path, several in names.items()}
-    if strangers := [path for path, owner in found.items() if not owner]:
-        raise BundleError(f"no Debian package brings {', '.join(strangers)}")
-    return {path: debian_package(owner) for path, owner in found.items()}
+    packages = {path: next((owners[name] for name in several if name in owners), "") for path, several in names.items()}
+    if unowned := [path for path, owner in packages.items() if not owner]:
+        raise BundleError(f"no Debian package brings {', '.join(unowned)}")
+    return {path: debian_package(owner) for path, owner in packages.items()}
 
 
 def _names(path: str) -> tuple[str, ...]:
@@ -80,33 +80,33 @@ def _names(path: str) -> tuple[str, ...]:
 def python_distribution(name: str, folder: str) -> Package:
     """Return a Python distribution installed in a folder."""
     wanted = _canonical(name)
-    for found in distributions(path=[folder]):
-        if _canonical(found.metadata["Name"]) == wanted:
-            version = found.version
+    for distribution in distributions(path=[folder]):
+        if _canonical(distribution.metadata["Name"]) == wanted:
+            version = distribution.version
             return Package(
                 wanted,
                 version,
                 _licence(wanted),
                 f"pkg:pypi/{wanted}@{version}",
                 f"PyPI distribution {wanted} {version}",
-                tuple(_texts(found)),
+                tuple(_texts(distribution)),
             )
     raise BundleError(f"{name} is not installed in {folder}")
 
 
 def python_owners(folder: str) -> dict[str, str]:
-    """Return which distribution each file below a folder belongs to; paths are relative to it."""
+    """Return the distribution of each file in a folder, by path relative to it."""
     return {
-        str(file): _canonical(found.metadata["Name"])
-        for found in distributions(path=[folder])
-        for file in found.files or ()
+        str(file): _canonical(distribution.metadata["Name"])
+        for distribution in distributions(path=[folder])
+        for file in distribution.files or ()
     }
 
 
-def _texts(found: Distribution) -> Iterator[str]:
-    for file in found.files or ():
+def _texts(distribution: Distribution) -> Iterator[str]:
+    for file in distribution.files or ():
         if ".dist-info" in str(file) and re.match(r"(?i)licen[cs]e|notice|copying", file.name):
-            yield str(found.locate_file(file))
+            yield str(distribution.locate_file(file))
 
 
 def _canonical(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Other programs, called to build the bundle: what one of them refuses is one line."""
+"""Calls of other programs; a failure is one line."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 class BundleError(Exception):
-    """What keeps the bundle from being built, in words for whoever builds it."""
+    """A reason why the bundle cannot be built, as one line for the user."""
 
 
 def run(*command: str, environ: Mapping[str, str] = os.environ) -> str:
     """Run a program and return its standard output.
 
     Raises:
-        BundleError: when it cannot be run or fails, with the line in which it says why.
+        BundleError: when it cannot be run or fails, with its error message.
 
     """
     try:
@@ -32,13 +32,13 @@ def run(*command: str, environ: Mapping[str, str] = os.environ) -> str:
 
 
 def _shown(command: tuple[str, ...]) -> str:
-    """Return as much of a command line as says what was done."""
+    """Return the start of a command line."""
     whole = " ".join((os.path.basename(command[0]), *command[1:]))
     return whole if len(whole) <= 60 else f"{whole[:60]}..."
 
 
 def _why(said: str) -> str:
-    """Return the first line that speaks of an error, as compilers and pip have it, or else the last one."""
+    """Return the first line with "error", else the last line."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line for line in lines if re.search(r"\berror\b", line, re.IGNORECASE)]
     return (errors or lines[-1:] or [""])[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,6 @@ import pytest
 from tests.support.hosts.network import DETOUR, SETTINGS
 
 if TYPE_CHECKING:
-    import subprocess
     from pathlib import Path
 
     from tests.support.hosts.network import Network
@@ -69,19 +69,23 @@ def foreign_elf() -> bytes:
     return bytes(data)
 
 
-def test_directory_is_126(running: Network, tmp_path: Path) -> None:
-    """A directory as the command gives status 126."""
-    line = refused(running.raw(DETOUR, str(tmp_path), environ=SETTINGS), 126)
-    assert line == f"cannot execute {str(tmp_path)!r}: it is a directory"
-
-
-def test_file_that_is_not_executable_is_126(running: Network, tmp_path: Path) -> None:
-    """A file that is not executable gives status 126 and the chmod command."""
-    path = program(tmp_path / "plain", b"#!/bin/sh\n", 0o644)
-    assert (
-        refused(running.raw(DETOUR, path, environ=SETTINGS), 126)
-        == f"cannot execute {path!r}: it is not executable: `chmod +x` it"
-    )
+@pytest.mark.parametrize(
+    ("script", "status", "reason"),
+    [
+        ('mkdir "$1"', 126, "cannot execute {!r}: it is a directory"),
+        ('echo "#!/bin/sh" >"$1"', 126, "cannot execute {!r}: it is not executable: `chmod +x` it"),
+        ('ln -s "$1" "$1"', 126, "cannot execute {!r}: too many levels of symbolic links"),
+        ('ln -s nowhere "$1"', 127, "command not found: {!r}; "),
+    ],
+    ids=["directory", "not executable", "symlink loop", "dangling symlink"],
+)
+def test_path_without_a_program_is_refused(
+    running: Network, tmp_path: Path, script: str, status: int, reason: str
+) -> None:
+    """A path without an executable program gives status 126 or 127 and the reason, as in execvp(3)."""
+    path = str(tmp_path / "tool")
+    subprocess.run(("sh", "-c", script, "sh", path), check=True)
+    assert refused(running.raw(DETOUR, path, environ=SETTINGS), status).startswith(reason.format(path))
 
 
 def test_file_on_a_noexec_mount_is_126(running: Network) -> None:
@@ -90,21 +94,6 @@ def test_file_on_a_noexec_mount_is_126(running: Network) -> None:
     running.app.run("sh", "-c", script)
     line = refused(running.raw(DETOUR, "/run/noexec/true", environ=SETTINGS), 126)
     assert line == "cannot execute '/run/noexec/true': its file system is mounted noexec"
-
-
-def test_symlink_loop_is_126(running: Network, tmp_path: Path) -> None:
-    """A loop of symlinks gives status 126 and the kernel's reason."""
-    (tmp_path / "loop").symlink_to("loop")
-    line = refused(running.raw(DETOUR, str(tmp_path / "loop"), environ=SETTINGS), 126)
-    assert line.endswith(": too many levels of symbolic links")
-
-
-def test_dangling_symlink_is_127(running: Network, tmp_path: Path) -> None:
-    """A dangling symlink gives status 127, as in execvp(3)."""
-    (tmp_path / "dangling").symlink_to("nowhere")
-    assert refused(running.raw(DETOUR, str(tmp_path / "dangling"), environ=SETTINGS), 127).startswith(
-        "command not found: "
-    )
 
 
 def test_program_for_another_machine_is_126(running: Network, tmp_path: Path) -> None:
@@ -130,11 +119,22 @@ def test_corrupt_program_is_126(running: Network, tmp_path: Path, content: bytes
     assert line.startswith(f"cannot execute {path!r}: ")
 
 
-def test_missing_interpreter_is_127_and_named(running: Network, tmp_path: Path) -> None:
-    """A script with a missing interpreter gives status 127 and the interpreter's name."""
-    path = program(tmp_path / "script", b"#! \t/no/such/interpreter -x\n")
-    line = refused(running.raw(DETOUR, path, environ=SETTINGS), 127, by_the_kernel=True)
-    assert line.startswith(f"cannot execute {path!r}: its interpreter '/no/such/interpreter' does not exist; ")
+@pytest.mark.parametrize(
+    ("content", "status", "reason"),
+    [
+        (b"#! \t/no/such/interpreter -x\n", 127, "'/no/such/interpreter' does not exist; "),
+        (b"#!/bin/sh\r\necho\r\n", 127, "'/bin/sh\\r' does not exist; it has Windows line endings"),
+        (b"#!/etc/passwd\n", 126, "'/etc/passwd': permission denied"),
+    ],
+    ids=["missing", "Windows line endings", "not executable"],
+)
+def test_script_with_a_bad_interpreter_names_it(
+    running: Network, tmp_path: Path, content: bytes, status: int, reason: str
+) -> None:
+    """A script whose interpreter is missing or not executable gives status 127 or 126 and the interpreter's name."""
+    path = program(tmp_path / "script", content)
+    line = refused(running.raw(DETOUR, path, environ=SETTINGS), status, by_the_kernel=True)
+    assert line.startswith(f"cannot execute {path!r}: its interpreter {reason}")
 
 
 def test_missing_interpreter_of_an_interpreter_is_named(running: Network, tmp_path: Path) -> None:
@@ -144,20 +144,6 @@ def test_missing_interpreter_of_an_interpreter_is_named(running: Network, tmp_pa
     assert "'/no/such/interpreter' does not exist" in refused(
         running.raw(DETOUR, outer, environ=SETTINGS), 127, by_the_kernel=True
     )
-
-
-def test_windows_line_ends_are_named(running: Network, tmp_path: Path) -> None:
-    """For a script with Windows line ends the message names them as the cause."""
-    path = program(tmp_path / "script", b"#!/bin/sh\r\necho\r\n")
-    line = refused(running.raw(DETOUR, path, environ=SETTINGS), 127, by_the_kernel=True)
-    assert "its interpreter '/bin/sh\\r' does not exist; it has Windows line endings" in line
-
-
-def test_interpreter_without_permission_is_126_and_named(running: Network, tmp_path: Path) -> None:
-    """An interpreter that cannot be executed gives status 126 and its name."""
-    path = program(tmp_path / "script", b"#!/etc/passwd\n")
-    line = refused(running.raw(DETOUR, path, environ=SETTINGS), 126, by_the_kernel=True)
-    assert line == f"cannot execute {path!r}: its interpreter '/etc/passwd': permission denied"
 
 
 @pytest.mark.parametrize("content", [b"printf '%s,' \"$@\"\n", b"#!\nprintf '%s,' \"$@\"\n"], ids=["none", "empty"])

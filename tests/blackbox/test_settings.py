@@ -53,19 +53,8 @@ BAD = [
     *(
         ("MOCK_ENDPOINTS", value)
         for value in (
-            "ec2",
-            "",
-            "aws,",
-            "aws,,gcp",
-            "aws=",
-            "=mock",
-            "aws=a:0",
-            "aws,gcp=other",
-            "192.0.2.7",
-            "mock:80",
-            "127.0.0.1:80",
-            "0.0.0.0:80",
-            "[::ffff:169.254.169.254]:80",
+            *("ec2", "", "aws,", "aws,,gcp", "aws=", "=mock", "aws=a:0", "aws,gcp=other", "192.0.2.7", "mock:80"),
+            *("127.0.0.1:80", "0.0.0.0:80", "[::ffff:169.254.169.254]:80"),
         )
     ),
     *(("MOCK_BACKEND", value) for value in ("", "iptables", "AUTO")),
@@ -98,7 +87,7 @@ def test_bad_value_is_refused_with_the_allowed_ones(running: Network, name: str,
     line = failure(running.raw(DETOUR, "echo", "started", environ={**SETTINGS, name: value}))
     assert line.startswith(f"{name}='")
     if value.isprintable():  # how others are shown: test_unprintable_value_is_escaped
-        assert line.startswith(f"{name}='{value[:80]}")
+        assert line.startswith(f"{name}='{value[:80]}{'...' if len(value) > 80 else ''}' is")
     assert " is not valid" in line
     assert f"; allowed: {BY_NAME[name].allowed}" in line
 
@@ -120,12 +109,6 @@ def test_unprintable_value_is_escaped(running: Network, value: str, shown: str) 
     """Control characters and invalid bytes of a value are escaped."""
     line = failure(running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_HOSTNAME": value}))
     assert line.startswith(f"MOCK_HOSTNAME={shown} is not valid")
-
-
-def test_long_value_is_cut(running: Network) -> None:
-    """A long value is cut to 80 characters."""
-    line = failure(running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_HOSTNAME": "a" * 300}))
-    assert line.startswith(f"MOCK_HOSTNAME='{'a' * 80}...' is not valid")
 
 
 def test_bad_settings_change_nothing(network: Network) -> None:

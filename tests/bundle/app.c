@@ -14,8 +14,8 @@ int main(int count, char **words, char **environment) {
     struct sockaddr_in service = {.sin_family = AF_INET, .sin_port = htons(80)};
     inet_pton(AF_INET, "169.254.169.254", &service.sin_addr);
     int connection = socket(AF_INET, SOCK_STREAM, 0);
-    struct timeval patience = {.tv_sec = 3}; /* in the negative control, nobody answers */
-    setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    struct timeval timeout = {.tv_sec = 3}; /* the negative control gets no answer */
+    setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
     if (connect(connection, (struct sockaddr *)&service, sizeof service) != 0) {
         perror("connect");
         return 1;

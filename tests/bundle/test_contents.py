@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 CEILING = 6_000_000
-"""Bytes of the .tar.gz, which is what a registry holds and an engine pulls."""
+"""The maximum of bytes of the .tar.gz, the size of an image layer in a registry."""
 STATIC = ("bin/imds-detour", "bin/imds-detourctl")
 
 

@@ -135,7 +135,7 @@ def test_imds_detourctl_runs_in_an_empty_root(clean: Network, bundle: str, tmp_p
         assert says in done.stdout
 
 
-def test_the_mock_runs_in_an_empty_root(clean: Network, bundle: str, tmp_path: Path) -> None:
+def test_mock_runs_in_an_empty_root(clean: Network, bundle: str, tmp_path: Path) -> None:
     """The mock works in an empty root with its data, and SIGTERM ends it."""
     root = make_root(tmp_path / "root", bundle)
     command = root.command(f"/{PLACE}/bin/imds-detourctl", "mock", "--listen", "127.0.0.1:8338")

@@ -47,11 +47,11 @@ class Engine:
     def run(
         self, *arguments: str, check: bool = True, stdin: str | None = None, timeout: float = TIMEOUT
     ) -> subprocess.CompletedProcess[str]:
-        """Run the docker command, and fail with what it said unless its failure is asked for."""
+        """Run the docker command, and raise its error message if it fails, unless ``check`` is false."""
         return _run(("docker", *arguments), self.environ(), check=check, stdin=stdin, timeout=timeout)
 
     def says(self, *arguments: str) -> str:
-        """Return what the docker command prints."""
+        """Return the output of the docker command."""
         return self.run(*arguments).stdout.strip()
 
     def version(self) -> tuple[int, ...]:
@@ -85,7 +85,7 @@ class Container:
         return self.engine.says("exec", self.name, *("cat", path))
 
     def logs(self) -> str:
-        """Return what was written to stdout and stderr so far, by all of its starts."""
+        """Return stdout and stderr of all starts so far."""
         done = self.engine.run("logs", self.name)
         return done.stdout + done.stderr
 
@@ -157,7 +157,7 @@ class Lan:
         return made
 
     def run(self, *arguments: str, stdin: str | None = None, on: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a container to its end, and return what came of it: stdout and stderr are the container's own."""
+        """Run a container to its end, and return its result."""
         made = self._named()
         return self.engine.run("run", *self._options(made, on), *arguments, check=False, stdin=stdin)
 

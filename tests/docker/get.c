@@ -1,5 +1,5 @@
 /* An app that is one file: prints what a GET of http://HOST[:PORT]/PATH gives, and fails on any status but 200.
- * Linked with musl, dynamically for the image that stands for Alpine and statically for the one that stands for scratch.
+ * Linked with musl, dynamically for the image like Alpine and statically for the one like scratch.
  * (Debian's static busybox has a wget, but glibc's look-ups crash it where there is no glibc.) */
 #include <netdb.h>
 #include <stdio.h>
@@ -20,7 +20,7 @@ int main(int argc, char **argv)
 {
     char host[256], port[8] = "80", path[1024] = "/", request[2048], reply[65536];
     struct addrinfo wanted = {.ai_socktype = SOCK_STREAM}, *found;
-    struct timeval patience = {.tv_sec = SECONDS};
+    struct timeval timeout = {.tv_sec = SECONDS};
     size_t length = 0;
     ssize_t more;
 
@@ -34,8 +34,8 @@ int main(int argc, char **argv)
         return 1;
     }
     int to = socket(found->ai_family, SOCK_STREAM, 0);
-    setsockopt(to, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience); /* connect(2) heeds it, too */
-    setsockopt(to, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(to, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout); /* connect(2) heeds it, too */
+    setsockopt(to, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
     if (connect(to, found->ai_addr, found->ai_addrlen) < 0)
         return fail("connect");
     int size = snprintf(request, sizeof request, "GET %s HTTP/1.0\r\nHost: %s\r\n\r\n", path, host);

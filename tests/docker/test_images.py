@@ -74,7 +74,7 @@ def test_mock_runs_without_privileges(scene: Scene) -> None:
     assert done.stdout == "i-1234567890abcdef0", done.stderr
 
 
-def test_the_mock_stops_at_once(scene: Scene) -> None:
+def test_mock_stops_at_once(scene: Scene) -> None:
     """The mock as PID 1 ends at the signal of `docker stop` with status 0."""
     mock = scene.lan.start(scene.images.target("mock"))
     mock.says("listening on")

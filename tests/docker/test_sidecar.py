@@ -65,7 +65,7 @@ def test_restarted_sidecar_needs_a_restarted_app(composer: Composer, images: Ima
     assert app.run(*GET).stdout == INSTANCE
 
 
-def test_the_sidecar_follows_a_mock_that_moves(composer: Composer, images: Images) -> None:
+def test_sidecar_follows_a_mock_that_moves(composer: Composer, images: Images) -> None:
     """After the mock moved to another address, the app reaches it without a restart."""
     project = with_sidecar(composer, images)
     project.run("up", "--detach")

@@ -10,25 +10,6 @@ from imds_detour.errors import DetourError
 from imds_detour.process import command
 
 
-def test_find_keeps_argv_and_adds_the_program() -> None:
-    """The name that the user wrote stays argv[0], and arguments stay byte by byte."""
-    app = command.find(["sh", "", "-x", "\udcff"], "/nowhere:/bin")
-    assert app == command.Command((b"sh", b"", b"-x", b"\xff"), b"/bin/sh")
-
-
-@pytest.mark.parametrize("path", [None, "/bin:/usr/bin"])
-def test_find_without_path_uses_the_default_path(path: str | None) -> None:
-    """Without PATH, /bin is searched, as in the C library."""
-    assert command.find(["sh"], path).program == b"/bin/sh"
-
-
-def test_empty_component_of_path_is_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty component gives a name without a folder, which the kernel finds in the working directory."""
-    (tmp_path / "tool").touch(0o755)
-    monkeypatch.chdir(tmp_path)
-    assert command.find(["tool"], "/nowhere:").program == b"tool"
-
-
 @pytest.mark.parametrize(
     ("number", "status"), [(errno.ENOENT, 127), (errno.ENOEXEC, 126), (errno.EACCES, 126), (errno.E2BIG, 126)]
 )

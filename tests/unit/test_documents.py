@@ -161,25 +161,25 @@ def test_both_readmes_have_the_same_code_and_names() -> None:
 @pytest.mark.parametrize("picture", sorted(glob.glob("**/*.svg", root_dir=f"{ROOT}/docs", recursive=True)))
 def test_picture_is_well_formed_and_self_contained(picture: str) -> None:
     """Each SVG is well formed, has a title, and loads no font or picture from another address."""
-    tree = ET.fromstring(read(f"docs/{picture}"))  # noqa: S314  (a file of our own)
+    tree = ET.fromstring(read(f"docs/{picture}"))  # noqa: S314  (a file of this project)
     assert tree.findtext("{http://www.w3.org/2000/svg}title")
     assert not re.search(r"href|url\((?!#)|@import", read(f"docs/{picture}"))
 
 
-DOCKERFILES = sorted(glob.glob(f"{ROOT}/examples/*/Dockerfile"))
-ALL_DOCKERFILES = pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: os.path.basename(os.path.dirname(file)))
+EXAMPLES = sorted(glob.glob(f"{ROOT}/examples/*/Dockerfile"))
+DOCKERFILES = sorted(EXAMPLES + glob.glob(f"{ROOT}/docker/*Dockerfile") + glob.glob(f"{ROOT}/tests/docker/*Dockerfile"))
 
 
-@ALL_DOCKERFILES
-def test_example_dockerfile_passes_hadolint(file: str) -> None:
-    """Each example's Dockerfile passes hadolint at its strictest level."""
+@pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: os.path.relpath(file, ROOT))
+def test_dockerfile_passes_hadolint(file: str) -> None:
+    """Each Dockerfile passes hadolint at its strictest level."""
     hadolint = shutil.which("hadolint", path=f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
     assert hadolint, "the extra `dev` brings it: scripts/setup test"
     done = subprocess.run([hadolint, "--failure-threshold", "style", file], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
 
-@ALL_DOCKERFILES
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: os.path.relpath(file, ROOT))
 def test_example_dockerfile_ends_with_copy_entrypoint_and_cmd(file: str) -> None:
     """The last stage has the COPY line, the ENTRYPOINT, and a CMD, since ENTRYPOINT discards the base image's."""
     with open(file) as text:

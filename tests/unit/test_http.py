@@ -10,21 +10,9 @@ from imds_detour.discovery.http import GarbageError, Reply, parse, request
 
 LINES = st.sampled_from(
     [
-        b"HTTP/1.1 200 OK",
-        b"HTTP/1.0 404",
-        b"HTTP/1.1 204 No Content",
-        b"HTTP/1.1 99 Low",
-        b"HTTP/2 200",
-        b"Content-Length: 5",
-        b"Content-Length: +5",
-        b"content-length:99999999999999999999",
-        b"Transfer-Encoding: chunked",
-        b"Location: /\xff",
-        b"5;x=y",
-        b"0",
-        b"hello",
-        b"ffffffffff",
-        b"",
+        *(b"HTTP/1.1 200 OK", b"HTTP/1.0 404", b"HTTP/1.1 204 No Content", b"HTTP/1.1 99 Low", b"HTTP/2 200"),
+        *(b"Content-Length: 5", b"Content-Length: +5", b"content-length:99999999999999999999"),
+        *(b"Transfer-Encoding: chunked", b"Location: /\xff", b"5;x=y", b"0", b"hello", b"ffffffffff", b""),
     ]
 )
 WIRE = st.one_of(

@@ -11,48 +11,18 @@ import sys
 import termios
 
 STATUS = (
-    "Umask",
-    "PPid",
-    "TracerPid",
-    "Uid",
-    "Gid",
-    "Groups",
-    "Kthread",
-    "Threads",
-    "SigPnd",
-    "ShdPnd",
-    "SigBlk",
-    "SigIgn",
-    "SigCgt",
-    "CapInh",
-    "CapPrm",
-    "CapEff",
-    "CapBnd",
-    "CapAmb",
-    "NoNewPrivs",
-    "Seccomp",
-    "Seccomp_filters",
-    "Cpus_allowed",
-    "Mems_allowed",
-    "THP_enabled",
-    "CoreDumping",
+    *("Umask", "PPid", "TracerPid", "Uid", "Gid", "Groups", "Kthread", "Threads", "SigPnd", "ShdPnd", "SigBlk"),
+    *("SigIgn", "SigCgt", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp"),
+    *("Seccomp_filters", "Cpus_allowed", "Mems_allowed", "THP_enabled", "CoreDumping"),
 )
 FILES = (
-    "oom_score_adj",
-    "coredump_filter",
-    "timers",
-    "mountinfo",
-    "cgroup",
-    "loginuid",
-    "sessionid",
-    "limits",
-    "timerslack_ns",
-    "attr/current",
+    *("oom_score_adj", "coredump_filter", "timers", "mountinfo", "cgroup", "loginuid", "sessionid", "limits"),
+    *("timerslack_ns", "attr/current"),
 )
 GETTERS = {"dumpable": 3, "keepcaps": 7, "tsc": 25, "securebits": 27, "timerslack": 30, "no_new_privs": 39, "thp": 42}
-"""linux/prctl.h: what prctl(2) returns as its result."""
+"""linux/prctl.h: options whose value prctl(2) returns."""
 POINTERS = {"pdeathsig": 2, "subreaper": 37}
-"""linux/prctl.h: what it writes to an address."""
+"""linux/prctl.h: options whose value prctl(2) writes to an address."""
 SYS_IOPRIO_GET = 252 if os.uname().machine == "x86_64" else 31
 
 

@@ -51,20 +51,8 @@ if TYPE_CHECKING:
 LATE, TOO_LATE = 0.3, 1.0
 """Seconds below and above imds-detour's timeout for a server."""
 PREFIXES = (
-    "file:",
-    "cname:",
-    "truncated:",
-    "wrong-id:",
-    "half:",
-    "wrong-question:",
-    "late:",
-    "too-late:",
-    "flip:",
-    "huge:",
-    "hex:",
-    "trailing:",
-    "overstated:",
-    "padded:",
+    *("file:", "cname:", "truncated:", "wrong-id:", "half:", "wrong-question:", "late:", "too-late:", "flip:"),
+    *("huge:", "hex:", "trailing:", "overstated:", "padded:"),
 )
 MAX_DATAGRAM = 65_507
 

@@ -1,4 +1,4 @@
-"""Where it is measured: a host with the mock and its DNS server, and a host with the app and a stopwatch."""
+"""The hosts of the benchmarks: one with the mock and its DNS server, one with the app and a stopwatch."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ MOCK, APP, NAME, PORT = "10.88.0.3", "10.88.0.2", "mock_metadata", 1338
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one start.
+    """The result of a start; times are in nanoseconds of the monotonic clock.
 
     Attributes:
-        started: when it was started, in nanoseconds of the monotonic clock; so are all the others.
-        ended: when it had ended.
-        app: when the app's first instruction ran; None when it never did.
+        started: when it was started.
+        ended: when it ended.
+        app: when the app's first instruction ran; None if it never did.
         cpu: processor time of the program and its children.
-        rss: KiB, of the largest process.
+        rss: KiB of the largest process.
         status: its exit status.
-        lines: its stderr, each line with the time of its arrival.
+        lines: its stderr, each line with its time.
         stopped: when SIGTERM was sent, if it was.
 
     """
@@ -50,7 +50,7 @@ class Outcome:
         """Return the milliseconds from the start, or from ``since``, to the app.
 
         Raises:
-            RuntimeError: when the app never started; a benchmark of failures would look fast.
+            RuntimeError: when the app never started, since a failure would look fast.
 
         """
         if self.app is None or self.status:
@@ -58,8 +58,8 @@ class Outcome:
         return (self.app - (self.started if since is None else since)) / 1e6
 
 
-class Ground:
-    """Two hosts on a network like Docker's default: no IPv6 unless asked for."""
+class Testbed:
+    """Two hosts on a network like Docker's default, without IPv6 unless asked for."""
 
     def __init__(self, *, ipv6: bool = False) -> None:
         self._stack = ExitStack()
@@ -68,7 +68,7 @@ class Ground:
         link(self.mock, self.app, "eth0", f"{MOCK}/24", f"{APP}/24")
         self.app.ip("route", "add", "default", "via", MOCK)
         if not ipv6:
-            without_ipv6(self.app)
+            disable_ipv6(self.app)
         self._server = self._program(self.mock, "latecomer.py", MOCK, NAME, str(PORT))
         assert self._server.stdout is not None
         assert self._server.stdout.readline() == "ready\n"
@@ -87,48 +87,48 @@ class Ground:
         return program
 
     def tell(self, command: str) -> int:
-        """Give the mock's host a command (latecomer.py) and return its answer."""
+        """Send the mock's host a command (latecomer.py) and return its answer."""
         return int(_ask(self._server, command))
 
     def reset(self) -> None:
-        """Take every rule out of the app's host."""
+        """Remove all rules from the app's host."""
         self._do("reset")
 
     def run(self, subject: Subject, app: Sequence[str], **settings: str) -> Outcome:
-        """Start the subject with an app behind it, and wait for the end of both."""
+        """Start the subject with an app, and wait for the end of both."""
         return Outcome(**self._do("run", argv=subject.command(app), environ=self._environ(subject, settings)))
 
     def start(self, subject: Subject, app: Sequence[str], *, first: bool = False, **settings: str) -> int:
-        """Start it only, as PID 1 of a namespace of its own if asked; return when, in nanoseconds."""
+        """Start the subject, as PID 1 of a new namespace if asked, and return the time in nanoseconds."""
         holder = ["unshare", "--pid", "--fork", "--kill-child", "--"] if first else []
         answer = self._do("start", argv=[*holder, *subject.command(app)], environ=self._environ(subject, settings))
         return int(answer["started"])
 
     def wait(self) -> Outcome:
-        """Wait for the end of what was started."""
+        """Wait for the end of the started program."""
         return Outcome(**self._do("wait"))
 
     def stop(self) -> Outcome:
-        """Send SIGTERM to what was started, as docker stop does, and wait for its end."""
+        """Send SIGTERM to the started program, as docker stop does, and wait for its end."""
         return Outcome(**self._do("stop"))
 
     def _environ(self, subject: Subject, settings: dict[str, str]) -> dict[str, str]:
-        ours = {"MOCK_HOSTNAME": NAME, "MOCK_PORT": str(PORT), "IPTABLES": "iptables-legacy"}
-        return environ(**ours, **dict(subject.settings), **settings)
+        required = {"MOCK_HOSTNAME": NAME, "MOCK_PORT": str(PORT), "IPTABLES": "iptables-legacy"}
+        return environ(**required, **dict(subject.settings), **settings)
 
     def _do(self, what: str, **details: object) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(_ask(self._watch, json.dumps({"do": what, **details})))
         return answer
 
 
-def without_ipv6(host: Host) -> None:
-    """Turn IPv6 off on a host, as Docker does on a network without it."""
+def disable_ipv6(host: Host) -> None:
+    """Disable IPv6 on a host, as Docker does on a network without it."""
     script = "for i in all default lo; do echo 1 > /proc/sys/net/ipv6/conf/$i/disable_ipv6; done"
     host.run("sh", "-c", f"[ ! -d /proc/sys/net/ipv6 ] || {{ {script}; }}")
 
 
 def end(program: subprocess.Popen[str]) -> None:
-    """End a program of ours and let its pipes go."""
+    """End a program and close its pipes."""
     program.kill()
     program.communicate()
 
