@@ -1,4 +1,4 @@
-"""What can go wrong around a start, as data: a case is a line, and the contract judges how it ends."""
+"""Faults around a start, as data: each case describes a fault, and the contract judges how the start ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 OTHER = "10.88.0.4"  # a second address of the mock's host
-NOBODY = "10.88.0.77"  # in the network, and nobody has it
+UNUSED = "10.88.0.77"  # in the network; no host has it
 RIGHT = f"{NAME}={MOCK}"
 SECCOMP = f"{SUPPORT}/faults/seccomp.py"
 SILENT = "sends no proper reply"
@@ -23,22 +23,22 @@ SILENT = "sends no proper reply"
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One thing that goes wrong.
+    """A fault around a start.
 
     Attributes:
-        starts: whether the app must start; None where both are right, as long as the contract is kept.
-        says: a regular expression for what the final line must say.
+        starts: whether the app must start; None if both outcomes are right.
+        says: a regular expression that the final line must match.
         dns: the plan of the DNS server (tests/support/servers/faulty_dns.py).
-        http: the plan of the mock (tests/support/servers/faulty_http.py); None for our own, which does all right;
-            empty for nobody.
-        beside: the plan of a second mock, at OTHER.
+        http: the plan of the mock (tests/support/servers/faulty_http.py); None for the development mock; empty for
+            no mock.
+        second: the plan of a second mock, at OTHER.
         resolv: /etc/resolv.conf.
-        prefix: a command that runs what follows it.
-        settings: MOCK_* variables beside the usual ones.
-        slack: seconds that the case itself adds.
-        bare: whether the interpreter itself may fail, before our first line runs.
-        deaf: whether stderr is closed or full, so that no line can be asked for.
-        refused: whether the end may be that the command is refused, with status 126 or 127.
+        prefix: a command that runs the start.
+        settings: additional MOCK_* variables.
+        slack: seconds that the fault adds.
+        bare: whether the interpreter may fail before the first line of imds-detour runs.
+        muted: whether stderr is closed or full, so that no line can be expected.
+        refused: whether the start may end with 126 or 127, because the command cannot be executed.
         signals: the signals that may end the start.
 
     """
@@ -47,23 +47,23 @@ class Case:
     says: str = ""
     dns: tuple[str, ...] = (RIGHT,)
     http: tuple[str, ...] | None = None
-    beside: tuple[str, ...] = ()
+    second: tuple[str, ...] = ()
     resolv: str = f"nameserver {MOCK}\n"
     prefix: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     slack: float = 0.0
-    deaf: bool = False
+    muted: bool = False
     bare: bool = False
     refused: bool = False
     signals: tuple[int, ...] = ()
 
 
 LONGER = {"MOCK_TIMEOUT": "8"}
-"""For what must work in the end."""
+"""For starts that must succeed."""
 
 
 def _sh(script: str) -> tuple[str, ...]:
-    """Return a command that runs a script in a mount namespace of its own, and then what follows."""
+    """Return a command that runs a script in its own mount namespace, and then the start."""
     return ("unshare", "--mount", "sh", "-euc", f'{script}\nexec "$@"', "sh")
 
 
@@ -89,22 +89,22 @@ DNS = {
     "CNAME to nowhere": Case(says="empty answer", dns=("dangling",)),
     "64 KiB, thousands of addresses": Case(starts=True, dns=(f"huge:{RIGHT}",), settings=LONGER),
     "64 KiB, and nobody at any of them": Case(
-        dns=(f"huge:{NAME}={NOBODY}",), says="and [0-9]+ more|within|no route", settings={"MOCK_TIMEOUT": "3"}
+        dns=(f"huge:{NAME}={UNUSED}",), says="and [0-9]+ more|within|no route", settings={"MOCK_TIMEOUT": "3"}
     ),
     "SERVFAIL, then right": Case(starts=True, dns=("SERVFAIL*3", RIGHT), settings=LONGER),
     "NXDOMAIN, then right": Case(starts=True, dns=("NXDOMAIN*3", RIGHT), settings=LONGER),
     "REFUSED": Case(says="REFUSED", dns=("REFUSED",)),
-    "flips between mock and nobody": Case(starts=True, dns=(f"flip:{NAME}={MOCK},{NOBODY}",), settings=LONGER),
+    "flips between mock and nobody": Case(starts=True, dns=(f"flip:{NAME}={MOCK},{UNUSED}",), settings=LONGER),
     "flips between two that differ": Case(
-        starts=True, dns=(f"flip:{NAME}={MOCK},{OTHER}",), http=("GET=ok",), beside=("GET=ok",), settings=LONGER
+        starts=True, dns=(f"flip:{NAME}={MOCK},{OTHER}",), http=("GET=ok",), second=("GET=ok",), settings=LONGER
     ),
     "flips between the mock and a metadata address": Case(
         starts=None, dns=(f"flip:{NAME}={MOCK},169.254.169.254",), settings=LONGER
     ),
     "the metadata address itself": Case(says="no mock can be there", dns=(f"{NAME}=169.254.169.254",)),
-    "first server dead": Case(starts=True, resolv=f"nameserver {NOBODY}\nnameserver {MOCK}\n", settings=LONGER),
+    "first server dead": Case(starts=True, resolv=f"nameserver {UNUSED}\nnameserver {MOCK}\n", settings=LONGER),
     "three servers, one right": Case(
-        starts=True, resolv=f"nameserver {NOBODY}\nnameserver {OTHER}\nnameserver {MOCK}\n", settings=LONGER
+        starts=True, resolv=f"nameserver {UNUSED}\nnameserver {OTHER}\nnameserver {MOCK}\n", settings=LONGER
     ),
     "resolv.conf missing": Case(
         says="/etc/resolv.conf cannot be read|127.0.0.1", prefix=_sh(f"{_ETC}rm /etc/resolv.conf"), slack=1
@@ -119,8 +119,8 @@ DNS = {
     "resolv.conf of 2 MB, right line first": Case(
         starts=True, resolv=f"nameserver {MOCK}\n" + "# nothing\n" * 200_000, settings=LONGER
     ),
-    "resolv.conf of 2 MB, dead servers": Case(says=SILENT, resolv=f"nameserver {NOBODY}\n" * 100_000),
-    # glibc fails an assertion in getaddrinfo, as in any program there: SIGABRT, with the guard in place.
+    "resolv.conf of 2 MB, dead servers": Case(says=SILENT, resolv=f"nameserver {UNUSED}\n" * 100_000),
+    # glibc fails an assertion in getaddrinfo, in any program: SIGABRT, and the guard remains.
     "one line of 2 MB": Case(resolv="search " + "a" * 2_000_000 + "\n", starts=None, signals=(signal.SIGABRT,)),
     "search list of 6": Case(
         starts=True,
@@ -189,10 +189,10 @@ HTTP = {
     "TLS on the port": Case(says="does not speak HTTP", http=("GET=tls", "PUT=tls")),
     "bytes": Case(says="does not speak HTTP", http=("GET=garbage", "PUT=garbage")),
     "two mocks behind one name that differ": Case(
-        starts=True, dns=(f"{NAME}={MOCK},{OTHER}",), http=("GET=ok",), beside=("GET=body:i-other",), settings=LONGER
+        starts=True, dns=(f"{NAME}={MOCK},{OTHER}",), http=("GET=ok",), second=("GET=body:i-other",), settings=LONGER
     ),
     "two mocks, the first broken": Case(
-        starts=True, dns=(f"{NAME}={MOCK},{OTHER}",), http=("GET=stall",), beside=("GET=ok",), settings=LONGER
+        starts=True, dns=(f"{NAME}={MOCK},{OTHER}",), http=("GET=stall",), second=("GET=ok",), settings=LONGER
     ),
     "JSON without an end of depth": Case(starts=None, http=("GET=deep",), settings={"MOCK_ENDPOINTS": "oci"}),
     "JSON with half a surrogate pair": Case(
@@ -213,10 +213,10 @@ _NO_PROC = {
 }
 
 
-def _poor(uid: int) -> tuple[str, ...]:
-    """Return a command that becomes another user, who has what a start needs, and whom limits on processes bind."""
+def _limited_user(uid: int) -> tuple[str, ...]:
+    """Return a command that becomes a user with a start's capabilities. Limits on processes bind it, unlike root."""
     user = ("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups")
-    capabilities = "+net_admin,+net_raw,+dac_read_search"  # the last to reach this Python, wherever it is installed
+    capabilities = "+net_admin,+net_raw,+dac_read_search"  # the last reads this Python wherever it is installed
     return (*user, f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}")
 
 
@@ -248,12 +248,12 @@ SYSTEM = {
     "stdin closed": Case(starts=True, settings=LONGER, prefix=_sh("exec <&-")),
     "stdout closed": Case(http=(), says="connection refused", prefix=_sh("exec >&-")),
     "stdin and stdout closed": Case(http=(), says="connection refused", prefix=_sh("exec <&- >&-")),
-    "stderr closed": Case(http=(), prefix=_sh("exec 2>&-"), deaf=True),
-    "stderr full": Case(http=(), prefix=_sh("exec 2>/dev/full"), deaf=True),
-    "all closed": Case(http=(), prefix=_sh("exec <&- >&- 2>&-"), deaf=True),
+    "stderr closed": Case(http=(), prefix=_sh("exec 2>&-"), muted=True),
+    "stderr full": Case(http=(), prefix=_sh("exec 2>/dev/full"), muted=True),
+    "all closed": Case(http=(), prefix=_sh("exec <&- >&- 2>&-"), muted=True),
     **{
         f"{number} processes at most": Case(
-            starts=None, prefix=("prlimit", f"--nproc={number}", *_poor(64_000 + number)), settings=LONGER
+            starts=None, prefix=("prlimit", f"--nproc={number}", *_limited_user(64_000 + number)), settings=LONGER
         )
         for number in (1, 2, 3, 4)
     },
@@ -272,7 +272,7 @@ SYSTEM = {
     "1 of the processes at most, and a choice": Case(
         starts=None,
         says="nftables, verified",
-        prefix=("prlimit", "--nproc=1", *_poor(64_100)),
+        prefix=("prlimit", "--nproc=1", *_limited_user(64_100)),
         settings={"MOCK_BACKEND": "auto", **LONGER},
     ),
     "a module of ours is broken": Case(

@@ -1,4 +1,4 @@
-"""The cloud on which all of the campaign's cases are played, and what a start takes on this machine."""
+"""The cloud on which the campaign's cases run, and the duration of a start on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def judge() -> Iterator[Judge]:
-    """Give a fake real service behind the default route, whose packets are counted, and a mock that does all right."""
+    """Give a network with a good mock, and a real service on the default route whose packets are counted."""
     with Cloud(V4) as cloud:
         cloud.start_mock_everywhere()
         yield Judge(cloud, start_up())

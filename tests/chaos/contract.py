@@ -1,4 +1,4 @@
-"""What every start promises, whatever happens to it: one function that judges how a start ended."""
+"""The contract that every start keeps under any fault: one function judges how a start ended."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
     from tests.support.hosts.cloud import Cloud, Seen
 
 PROMISE = 0.5
-"""Seconds behind the deadline by which all is over."""
+"""Seconds after the deadline by which a start has ended."""
 APP = f"""\
 import http.client
 wire = http.client.HTTPConnection("{METADATA}", timeout=20)
 wire.request("GET", "/latest/meta-data/instance-id")
 print("app", wire.getresponse().read().decode().strip(), flush=True)
 """
-"""An app that says who answered it. Without verification, that could be the real service: then it says R."""
+"""An app that prints the answer to its request. The real service answers R."""
 ANY_USERS_APP = ("sh", "-c", f'id=$(curl -sS --http0.9 --max-time 20 {ID_URL}) && echo "app $id"')
-"""The same for whoever may not execute this Python."""
+"""The same for users that may not execute this Python."""
 PLAYS = 4
 LATE, MUTE = "over too late", "the final line does not say"
 NEVER = re.compile(
     "Traceback|Exception ignored|Fatal Python error|please report it|Error in sys.excepthook|^  File ", re.MULTILINE
 )
-"""What no user must see."""
+"""Output that no user must see."""
 OURS = re.compile("imds[-_]detour(: |/.*[.]py)")
-"""Signs that our first line has been reached."""
+"""Output that imds-detour's first line has run."""
 BEFORE_THE_END = re.compile(
     r"waiting: |NET_ADMIN is dropped by no_new_privs|the guard drops instead of rejecting|"
     r"a change could not be undone|the firewall rules of this start stay|.* is not a setting of imds-detour"
 )
-"""Lines that may come before the final one."""
+"""Lines that may precede the final one."""
 LISTED = """
 ip route show table all proto 169; ip -6 route show table all proto 169
 cat /etc/hosts | grep imds-detour
@@ -54,16 +54,16 @@ cat /etc/hosts | grep imds-detour
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a start ended, and what it left.
+    """How a start ended, and what remains of it.
 
     Attributes:
         status: its exit status.
-        out: what the app, if it ran, has said.
-        err: what we have said.
-        seconds: how long it took.
-        left: the routes, rules and lines of ours that stand now, as the system's own commands list them.
-        leaked: whether anything has reached the fake real service.
-        alive: the processes that it has left.
+        out: the app's output, if it ran.
+        err: the output of imds-detour.
+        seconds: its duration.
+        left: the routes, rules and host names of imds-detour that remain, as the system's own commands list them.
+        leaked: whether a packet has reached the real service.
+        alive: the processes that remain.
         limit: its MOCK_TIMEOUT in seconds.
 
     """
@@ -78,49 +78,49 @@ class Ended:
     limit: float = 30.0
 
 
-def broken(
+def violations(
     end: Ended,
     *,
     start_up: float = 0.0,
     slack: float = 0.0,
     says: str = "",
-    deaf: bool = False,
+    muted: bool = False,
     bare: bool = False,
     refused: bool = False,
     signals: Iterable[int] = (),
 ) -> list[str]:
-    """Return what of the contract an end breaks; empty when it keeps all of it.
+    """Return the parts of the contract that an end breaks.
 
     Args:
-        end: the end.
+        end: how the start ended.
         start_up: seconds that a start needs on this machine before its deadline runs, and to end.
-        slack: seconds that the case itself adds (strace, a slow app).
-        says: a regular expression for what the final line must say.
-        bare: whether the interpreter may have failed before our first line ran.
-        deaf: whether no line can be heard, so that the status alone tells.
-        refused: whether the command's file may be what is refused.
-        signals: the signals that may end it; a crash of ours is none of them.
+        slack: seconds that the case adds (strace, a slow app).
+        says: a regular expression that the final line must match.
+        bare: whether the interpreter may have failed before imds-detour's first line ran.
+        muted: whether no line can be expected, so that only the status counts.
+        refused: whether the command may be refused with 126 or 127.
+        signals: the signals that may end it.
 
     """
-    stopped = {number for each in signals for number in (-each, 128 + each)}
+    stopped = {status for number in signals for status in (-number, 128 + number)}
     if bare and end.status not in (0, 125) and not OURS.search(end.err):
         crashed = end.status < 0 and end.status not in stopped
-        found = {"out": end.out, "left": end.left, "leaked": end.leaked, f"status {end.status}": crashed}
-        return [what for what, bad in found.items() if bad]
+        faults = {"out": end.out, "left": end.left, "leaked": end.leaked, f"status {end.status}": crashed}
+        return [fault for fault, happened in faults.items() if happened]
     lines = end.err.splitlines()
     final = lines[-1] if lines else ""
     guarded = not rules_listing.unguarded(end.left)
     checks = {
-        "a traceback, or words that no user must see": not NEVER.search(end.err),
+        "a traceback, or output that no user must see": not NEVER.search(end.err),
         "something reached the real service": not end.leaked,
         "a process is left": not end.alive,
-        "a redirect stands without a guard": guarded,
+        "a redirect without a guard": guarded,
     }
     if end.status == 0:
         checks |= {
-            "started, and no line says that it was verified": deaf or ", verified " in final,
-            "started, and it is not the mock that answered": end.out.startswith("app ") and end.out != "app R\n",
-            "started, and no redirect stands": bool(rules_listing.redirected(end.left)),
+            "started, and no line reports a verification": muted or ", verified " in final,
+            "started, and the mock did not answer": end.out.startswith("app ") and end.out != "app R\n",
+            "started, and there is no redirect": bool(rules_listing.redirected(end.left)),
         }
     else:
         checks |= {
@@ -130,26 +130,25 @@ def broken(
             "the app ran": not end.out,
             LATE: end.seconds <= end.limit + PROMISE + start_up + slack,
         }
-    if end.status == 125 and not deaf:
+    if end.status == 125 and not muted:
         ours = [line for line in lines if line.startswith("imds-detour: ")]
         finals = [line for line in ours if not BEFORE_THE_END.match(line.removeprefix("imds-detour: "))]
         if len(finals) > 1 and "; exec " in finals[0]:
-            del finals[0]  # what only the step behind the success line can reveal
-        spoken_of = re.search("rules of this start stay|could not be undone|firewall helper", end.err)
-        taken_out = not end.left or spoken_of is not None
+            del finals[0]  # a failure after the success line
+        reported = re.search("rules of this start stay|could not be undone|firewall helper", end.err)
+        removed = not end.left or reported is not None
         checks |= {
             f"{len(finals)} final lines": len(finals) == 1 and finals == lines[-1:],
-            "a line that is not ours": ours == lines,
-            "failed, and something is left that no line speaks of": taken_out,
-            "failed, and a redirect is left": guarded,
+            "a line that is not imds-detour's": ours == lines,
+            "failed, and something remains that no line reports": removed,
         }
-    if says and not deaf:
+    if says and not muted:
         checks[f"{MUTE} {says!r}"] = bool(re.search(says, final))
-    return [what for what, kept in checks.items() if not kept]
+    return [what for what, until_kept in checks.items() if not until_kept]
 
 
 def start_up() -> float:
-    """Return the seconds that a start needs before its deadline begins and after it, twice the longest of three."""
+    """Return the seconds that a start needs before its deadline begins and after it: twice the longest of three."""
     spent = []
     for _ in range(3):
         began = time.monotonic()
@@ -169,21 +168,20 @@ class Judge:
     def __post_init__(self) -> None:
         self.seen = self.cloud.seen()
 
-    def kept(self, play: Callable[[float], Ended], case: Case, what: str = "") -> Ended:
-        """Play until an end keeps the contract, and return it.
+    def until_kept(self, play: Callable[[float], Ended], case: Case, what: str = "") -> Ended:
+        """Play a case until its end keeps the contract, and return that end.
 
-        A busy machine is no fault: for being late, or too early at its deadline to have seen what it was to see, there
-        is another chance, with a longer deadline and what a start takes here and now measured anew. ``play`` is told by
-        how much longer.
+        A busy machine may end it late, or at its deadline before it saw the fault: the case is played again, with a
+        longer deadline and a new measurement of `start_up`. ``play`` gets the factor for its timeout.
         """
         for attempt in range(PLAYS):
             end = play(2.0**attempt)
-            faults = broken(
+            faults = violations(
                 end,
                 start_up=self.start_up,
                 slack=case.slack,
                 says=case.says,
-                deaf=case.deaf,
+                muted=case.muted,
                 bare=case.bare,
                 refused=case.refused,
                 signals=case.signals,
@@ -195,7 +193,7 @@ class Judge:
         return end
 
     def clean(self) -> None:
-        """Make the app's host as a new container has it."""
+        """Remove rules, routes and host names from the app's host, as in a new container."""
         script = "ip route flush table main proto 169; ip -6 route flush table main proto 169"
         for ip in (V4, V6):
             script += f"\nnft delete table {ip.nft} imds_detour 2>/dev/null"
@@ -205,7 +203,7 @@ class Judge:
         self.cloud.app.write("hosts", "127.0.0.1 localhost\n")
 
     def start(self, *prefix: str, **settings: str) -> Ended:
-        """Start the app behind imds-detour, itself behind a command of the case's, and return how that ended."""
+        """Start the app under imds-detour, run by the command of a case, and return how the start ended."""
         environ = self.cloud.settings(None, **settings)
         limit = float(environ["MOCK_TIMEOUT"])
         began = time.monotonic()
@@ -218,26 +216,26 @@ class Judge:
         return self.ended(done.returncode, done.stdout, done.stderr, time.monotonic() - began, limit)
 
     def ended(self, status: int, out: str, err: str, seconds: float, limit: float) -> Ended:
-        """Look at what a start has left."""
+        """Return how a start ended, with all that remains of it."""
         left = self.cloud.app.run("sh", "-c", LISTED + rules_listing.LISTED).stdout
         leaked, self.seen = self.seen, self.cloud.seen()
         return Ended(status, out, err, seconds, left, leaked != self.seen, self._alive(), limit)
 
     def _alive(self) -> tuple[str, ...]:
-        """Return what still lives in the app's host a second later; a helper sees its parent's end within moments."""
+        """Return the processes that remain on the app's host after at most a second: a helper ends after its parent."""
         end = time.monotonic() + 1
-        while (found := _inhabitants(self.cloud.app)) and time.monotonic() < end:
+        while (commands := inhabitants(self.cloud.app)) and time.monotonic() < end:
             time.sleep(0.01)
-        return found
+        return commands
 
 
-def _inhabitants(host: Host) -> tuple[str, ...]:
-    """Return the command lines in a host's network namespace, but for the process that holds it."""
+def inhabitants(host: Host) -> tuple[str, ...]:
+    """Return the command lines of a host's processes, without the process that holds its network namespace."""
     home = os.readlink(f"/proc/{host.pid}/ns/net")
-    found = []
+    commands = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
-        with suppress(OSError):  # it has ended
+        with suppress(OSError):  # the process has ended
             if os.readlink(f"/proc/{pid}/ns/net") == home and int(pid) != host.pid:
                 with open(f"/proc/{pid}/cmdline", "rb") as line:
-                    found.append(line.read().replace(b"\0", b" ").decode(errors="replace"))
-    return tuple(found)
+                    commands.append(line.read().replace(b"\0", b" ").decode(errors="replace"))
+    return tuple(commands)

@@ -1,4 +1,4 @@
-"""Whatever goes wrong around a start, the app starts verified, or not at all and one true line says why."""
+"""Under any fault the app starts verified, or does not start and one true line gives the reason."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 FAULTY_PORT = "1400"
 SHORT = 0.6
-"""Seconds of MOCK_TIMEOUT where it is meant to pass."""
+"""MOCK_TIMEOUT in seconds, for cases that reach it."""
 STRIDE = 1 if LONG else 7
-"""In full runs every case is played with both firewalls; else one in seven, with each in turn."""
+"""Full runs play every case with both firewalls. Others play every seventh, with the firewalls in turn."""
 
 
 def chosen(table: Mapping[str, Case]) -> list[tuple[str, str]]:
@@ -36,14 +36,14 @@ def chosen(table: Mapping[str, Case]) -> list[tuple[str, str]]:
 def played(
     judge: Judge, case: Case, backend: str, longer: float, start: Callable[..., Ended] | None = None
 ) -> Iterator[Ended]:
-    """Play a case, and give how the start ended; ``start`` starts in another way than the judge."""
+    """Play a case, and give the start's end. ``start`` replaces the judge's start."""
     judge.clean()
     cloud = judge.cloud
     cloud.app.write("resolv.conf", case.resolv)
     with ExitStack() as servers:
         servers.enter_context(server(judge, FAULTY_DNS, MOCK, *case.dns))
         port = PORT if case.http is None else FAULTY_PORT
-        for address, plan in ((MOCK, case.http), (OTHER, case.beside)):
+        for address, plan in ((MOCK, case.http), (OTHER, case.second)):
             if plan:
                 servers.enter_context(server(judge, FAULTY_HTTP, f"{address}:{FAULTY_PORT}", *plan))
         settings = {"MOCK_TIMEOUT": f"{SHORT * longer:g}", "MOCK_PORT": port, "MOCK_BACKEND": backend, **case.settings}
@@ -52,7 +52,7 @@ def played(
 
 @contextmanager
 def server(judge: Judge, script: str, *arguments: str) -> Iterator[None]:
-    """Run one of the tests' servers on the mock's host."""
+    """Run a server of the tests on the mock's host."""
     process = judge.cloud.mock.popen(
         sys.executable, script, *arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
@@ -66,8 +66,8 @@ def server(judge: Judge, script: str, *arguments: str) -> Iterator[None]:
 
 
 def judged(judge: Judge, case: Case, backend: str) -> Ended:
-    """Play a case and assert that the contract is kept."""
-    end = judge.kept(lambda longer: _play(judge, case, backend, longer), case)
+    """Play a case, assert that the contract is kept, and return the start's end."""
+    end = judge.until_kept(lambda longer: _play(judge, case, backend, longer), case)
     if case.starts is not None:
         assert (end.status == 0) == case.starts, f"{end}"
     return end
@@ -80,27 +80,29 @@ def _play(judge: Judge, case: Case, backend: str, longer: float) -> Ended:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "backend"), chosen(DNS))
-def test_dns(judge: Judge, name: str, backend: str) -> None:
-    """Silent, slow, lying, huge, changing and misconfigured DNS."""
+def test_any_dns_fault_keeps_the_contract(judge: Judge, name: str, backend: str) -> None:
+    """A start keeps the contract with DNS that is silent, slow, lying, huge, changing or misconfigured."""
     judged(judge, DNS[name], backend)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "backend"), chosen(HTTP))
-def test_http(judge: Judge, name: str, backend: str) -> None:
-    """Mocks that refuse, stall, flood, lie and change their mind."""
+def test_any_mock_fault_keeps_the_contract(judge: Judge, name: str, backend: str) -> None:
+    """A start keeps the contract with mocks that refuse, stall, flood, lie or change their answers."""
     judged(judge, HTTP[name], backend)
 
 
 @pytest.mark.parametrize(("name", "backend"), chosen(SYSTEM))
-def test_system(request: pytest.FixtureRequest, judge: Judge, name: str, backend: str) -> None:
-    """Files, processes, memory, clocks and system calls that a container has not got."""
+def test_any_missing_resource_keeps_the_contract(
+    request: pytest.FixtureRequest, judge: Judge, name: str, backend: str
+) -> None:
+    """A start keeps the contract without files, processes, memory, clocks or system calls that it needs."""
     if "processes" in name:
         request.getfixturevalue("other_users")  # root is not bound by that limit
     judged(judge, SYSTEM[name], backend)
 
 
-def test_where_ipv6_cannot_be_seen_it_is_closed(judge: Judge) -> None:
-    """With /proc/net masked nobody can tell whether there is IPv6: its metadata address is guarded all the same."""
+def test_unknown_ipv6_support_installs_the_ipv6_guard(judge: Judge) -> None:
+    """With /proc/net masked, IPv6 support is unknown, and the IPv6 metadata address is guarded too."""
     end = judged(judge, SYSTEM["/proc: its net masked"], "nft")
     assert "ip6 daddr fd00:ec2::254" in end.left

@@ -1,4 +1,4 @@
-"""The judge itself: each thing that the contract forbids is seen when it happens, on paper and in a real network."""
+"""The judge detects every violation of the contract, in constructed ends and in a real network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.chaos.cases import Case
-from tests.chaos.contract import LATE, Ended, broken
+from tests.chaos.contract import LATE, Ended, violations
 from tests.support.hosts.ip_version import V4, V6
 from tests.support.hosts.network import INSTANCE, METADATA, MOCK
 from tests.support.judges import rules_listing
@@ -28,48 +28,50 @@ NFT_REDIRECT = f"\t\tip daddr {V4.metadata} tcp dport 80 counter packets 0 bytes
 NFT_GUARD, NFT_GUARD6 = (
     f"\t\t{ip.nft} daddr {ip.metadata} counter packets 0 bytes 0 {how}\n" for ip, how in ((V4, "reject"), (V6, "drop"))
 )
-STANDS = REDIRECT + GUARD + GUARD6
-STARTED = Ended(0, f"app {INSTANCE}\n", "imds-detour: x -> y, verified IMDSv2 i-1, 3 ms; exec app\n", 99.0, left=STANDS)
+INSTALLED = REDIRECT + GUARD + GUARD6
+STARTED = Ended(
+    0, f"app {INSTANCE}\n", "imds-detour: x -> y, verified IMDSv2 i-1, 3 ms; exec app\n", 99.0, left=INSTALLED
+)
 
 
 @pytest.mark.parametrize("end", [FAILED, STARTED, replace(STARTED, left=NFT_GUARD + NFT_REDIRECT + NFT_GUARD6)])
-def test_what_keeps_the_contract_is_let_through(end: Ended) -> None:
-    """An app that starts may run for as long as it likes."""
-    assert broken(end) == []
+def test_the_judge_accepts_good_ends(end: Ended) -> None:
+    """A failure with one line, and a verified start of any duration, keep the contract."""
+    assert violations(end) == []
 
 
 @pytest.mark.parametrize("status", [143, -signal.SIGTERM])
-def test_a_signal_ends_a_start_where_one_was_sent(status: int) -> None:
-    """Status 128+n is right for the signal that the case names, and for no other."""
+def test_the_judge_accepts_the_status_of_a_sent_signal(status: int) -> None:
+    """The status of a signal is right if the case names the signal, and wrong otherwise."""
     end = replace(FAILED, status=status, err="")
-    assert broken(end, signals=[signal.SIGTERM]) == []
-    assert broken(end, signals=[signal.SIGKILL]) == [f"status {status}"]
-    assert broken(end) == [f"status {status}"]
+    assert violations(end, signals=[signal.SIGTERM]) == []
+    assert violations(end, signals=[signal.SIGKILL]) == [f"status {status}"]
+    assert violations(end) == [f"status {status}"]
 
 
 BROKEN = {
     "another status": replace(FAILED, status=1),
     "a crash": replace(FAILED, status=-signal.SIGSEGV, err=""),
-    "a crash, as a shell tells it": replace(FAILED, status=128 + signal.SIGABRT, err=""),
+    "a crash, as a shell reports it": replace(FAILED, status=128 + signal.SIGABRT, err=""),
     "the app's status": replace(FAILED, status=0),
     "late": replace(FAILED, seconds=1.6),
-    "the app ran and we failed": replace(FAILED, out="app R\n"),
+    "the app ran and the start failed": replace(FAILED, out="app R\n"),
     "no line": replace(FAILED, err=""),
     "two final lines": replace(FAILED, err=FAILED.err + "imds-detour: d\n"),
-    "a line behind the final one": replace(FAILED, err=FAILED.err + "imds-detour: waiting: e (0.2 of 1 s)\n"),
-    "somebody else's line": replace(FAILED, err="malloc failed\n" + FAILED.err),
+    "a line after the final one": replace(FAILED, err=FAILED.err + "imds-detour: waiting: e (0.2 of 1 s)\n"),
+    "a foreign line": replace(FAILED, err="malloc failed\n" + FAILED.err),
     "a traceback": replace(FAILED, err=f"Traceback (most recent call last):\n{FAILED.err}"),
-    "a fault of ours": replace(FAILED, err="imds-detour: unexpected KeyError: 1; please report it\n"),
+    "a fault of imds-detour": replace(FAILED, err="imds-detour: unexpected KeyError: 1; please report it\n"),
     "something leaked": replace(FAILED, leaked=True),
     "a process is left": replace(FAILED, alive=("helper",)),
-    "rules are left without a word": replace(FAILED, left=GUARD),
+    "rules remain and no line says so": replace(FAILED, left=GUARD),
     "a redirect without a guard": replace(FAILED, status=137, left=REDIRECT),
     "a redirect, and the other IP version's guard": replace(FAILED, status=137, left=REDIRECT + GUARD6),
     "the same in nftables": replace(FAILED, status=137, left=NFT_REDIRECT + NFT_GUARD6),
     "a redirect, and a guard without a rule": replace(
         FAILED, status=137, left=f"{REDIRECT}{GUARD.splitlines()[0]}\n{GUARD6}"
     ),
-    "a redirect, and a guard that nothing leads to": replace(
+    "a redirect, and a guard without a jump": replace(
         FAILED, status=137, left=f"{REDIRECT}{GUARD.splitlines()[1]}\n{GUARD6}"
     ),
     "a redirect, and the guard of another address": replace(
@@ -78,37 +80,37 @@ BROKEN = {
     "started with the other IP version's guard": replace(STARTED, left=REDIRECT + GUARD6),
     "started unverified": replace(STARTED, err="imds-detour: x -> y, not verified; exec app\n"),
     "started, the real service answers": replace(STARTED, out="app R\n"),
-    "started, nothing stands": replace(STARTED, left=""),
+    "started without a redirect": replace(STARTED, left=""),
 }
 
 
 @pytest.mark.parametrize("end", BROKEN.values(), ids=BROKEN.keys())
-def test_what_breaks_the_contract_is_seen(end: Ended) -> None:
-    """One line for each thing that is wrong."""
-    assert broken(end)
+def test_the_judge_detects_a_violation(end: Ended) -> None:
+    """Negative control: the judge reports every end that breaks the contract."""
+    assert violations(end)
 
 
-def test_a_leak_is_seen_by_the_witnesses(judge: Judge) -> None:
-    """Negative control in a real network: a wrapper that does nothing lets the app through to the real service."""
+def test_the_judge_detects_a_leak(judge: Judge) -> None:
+    """Negative control: a wrapper that does nothing lets the app reach the real service, and the judge reports it."""
     judge.clean()
     app = judge.cloud.app.run("curl", "-sS", "--http0.9", f"http://{METADATA}/", check=False)
     end = judge.ended(0, f"app {app.stdout}", "imds-detour: x, verified y; exec app\n", 0.1, 1.0)
     assert end.leaked
-    assert "something reached the real service" in broken(end)
+    assert "something reached the real service" in violations(end)
 
 
-def test_what_is_left_is_seen(judge: Judge) -> None:
-    """Negative control: rules, and a process, that a start has left behind."""
+def test_the_judge_detects_remaining_rules_and_processes(judge: Judge) -> None:
+    """Negative control: the judge reports rules and a process that remain after a failed start."""
     judge.clean()
     assert judge.start(MOCK_HOSTNAME=MOCK, MOCK_TIMEOUT="20").status == 0
     with judge.cloud.app.popen(
         "sh", "-c", "echo there; exec cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as one:
-        assert one.stdout is not None
-        assert one.stdout.readline() == "there\n"
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "there\n"
         end = judge.ended(125, "", "imds-detour: a; b\n", 0.1, 1.0)
-        one.kill()
-    assert {"a process is left", "failed, and something is left that no line speaks of"} <= set(broken(end))
+        process.kill()
+    assert {"a process is left", "failed, and something remains that no line reports"} <= set(violations(end))
     judge.clean()
     assert judge.ended(125, "", "imds-detour: a; b\n", 0.1, 1.0).left == ""
 
@@ -117,26 +119,26 @@ FLUSH = {"legacy": "iptables-legacy -F IMDS_DETOUR_GUARD", "nft": "nft flush cha
 
 
 @pytest.mark.parametrize("backend", FLUSH)
-def test_a_guard_that_is_missing_for_one_ip_version_is_seen(judge: Judge, backend: str) -> None:
-    """Negative control in a real network: the other IP version's guard stands, and counts for nothing."""
+def test_the_judge_detects_a_missing_guard_of_one_ip_version(judge: Judge, backend: str) -> None:
+    """Negative control: the guard of the other IP version does not excuse a missing one."""
     judge.clean()
     end = judge.start(MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend, MOCK_TIMEOUT="20")
-    assert broken(end) == []
+    assert violations(end) == []
     assert (rules_listing.redirected(end.left), rules_listing.guarded(end.left)) == (
         {V4.metadata},
         {V4.metadata, V6.metadata},
     )
     judge.cloud.app.run("sh", "-c", FLUSH[backend])
     end = judge.ended(end.status, end.out, end.err, end.seconds, end.limit)
-    assert broken(end) == ["a redirect stands without a guard"]
+    assert violations(end) == ["a redirect without a guard"]
     assert rules_listing.guarded(end.left) == {V6.metadata}
     judge.clean()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["legacy", "nft"])
-def test_a_lock_that_somebody_holds_does_not_hold_a_start(judge: Judge, backend: str) -> None:
-    """Another writer has the lock for longer than the deadline: the line says so, in time."""
+def test_a_held_lock_ends_the_start_at_its_deadline(judge: Judge, backend: str) -> None:
+    """If another writer holds the lock beyond the deadline, the start fails in time, and its line names the lock."""
     judge.clean()
     with judge.cloud.app.popen(
         *("sh", "-c", "touch /run/xtables.lock; exec flock /run/xtables.lock sh -c 'echo held; exec cat'"),
@@ -151,8 +153,8 @@ def test_a_lock_that_somebody_holds_does_not_hold_a_start(judge: Judge, backend:
             end = judge.start(**wait, MOCK_TIMEOUT=f"{longer:g}")
             return replace(end, alive=())  # the holder is one of them
 
-        end = judge.kept(play, Case(says="an iptables command holds the firewall's lock"))
+        end = judge.until_kept(play, Case(says="an iptables command holds the firewall's lock"))
         assert end.status == 125
         assert end.left == ""
         holder.kill()
-    assert LATE not in broken(end, start_up=judge.start_up)
+    assert LATE not in violations(end, start_up=judge.start_up)

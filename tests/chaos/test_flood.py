@@ -1,4 +1,4 @@
-"""While a start waits, is lied to or fails, somebody else sends to the metadata address without a pause."""
+"""While a start waits, is lied to or fails, another process sends to the metadata address without a pause."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.chaos.cases import DNS, HTTP
-from tests.chaos.contract import ANY_USERS_APP, Ended, broken
+from tests.chaos.contract import ANY_USERS_APP, Ended, violations
 from tests.chaos.test_campaign import played
 from tests.chaos.test_points import STOPPING, child_of, go_on, keep_going
 from tests.support.hosts.cloud import BACKENDS, LONG, REFUSED
@@ -25,59 +25,59 @@ CASES = {name: case for name, case in {**DNS, **HTTP}.items() if not case.prefix
 STRIDE = 1 if LONG else 19
 GUARD, UNDO = "guard: ", "undo: the rules in table filter"
 SLACK = 2.0
-"""Seconds that strace adds, and that a start spends being stopped at its lines."""
+"""Seconds that strace and the stops at each line add."""
 
 
-def hammered(judge: Judge, since: str, **settings: str) -> Ended:
-    """Start, and flood from the line that begins so until the end, or until the guard is about to be taken out."""
+def flooded(judge: Judge, since: str, **settings: str) -> Ended:
+    """Start, and flood the metadata address from a line on, until the end or the removal of the guard."""
     cloud = judge.cloud
     environ = cloud.settings(None, **settings, MOCK_LOG="debug")
     limit = float(environ["MOCK_TIMEOUT"])
-    began, said, target, flood = time.monotonic(), "", 0, None
+    began, output, target, flood = time.monotonic(), "", 0, None
     with cloud.app.popen(
         *(*STOPPING, DETOUR, *ANY_USERS_APP), environ=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as strace:
         assert strace.stderr is not None
-        for line in strace.stderr:  # it stands still at each
-            said += line
+        for line in strace.stderr:  # the start stops at each
+            output += line
             target = target or child_of(strace.pid)
             text = line.partition(" ms  ")[2]
             if flood is None and text.startswith(since):
-                judge.seen = cloud.seen()  # connections of the case before had things to say when its rules were gone
+                judge.seen = cloud.seen()  # connections of the case before sent packets after its rules were removed
                 flood = cloud.program(cloud.app, "clients/flood.py", cloud.ip.metadata)
                 assert (flood.ask("1") == REFUSED) is (since == GUARD)
             if flood and text.startswith(UNDO):
                 flood.end()
-            if "; exec " in line:  # the app's lines are no concern of ours
+            if "; exec " in line:  # the app's lines are not stops
                 threading.Thread(target=keep_going, args=(target,), daemon=True).start()
             else:
                 go_on(target)
         out = strace.stdout.read() if strace.stdout else ""
         status = strace.wait()
     seconds = time.monotonic() - began
-    assert flood, said
-    if UNDO not in said:
+    assert flood, output
+    if UNDO not in output:
         flood.end()
-    lines = [line for line in said.splitlines(keepends=True) if " ms  " not in line]
+    lines = [line for line in output.splitlines(keepends=True) if " ms  " not in line]
     return judge.ended(status, out, "".join(lines), seconds, limit)
 
 
 @pytest.mark.parametrize(
     ("name", "backend"), first_quick([(name, BACKENDS[n // STRIDE % 2]) for n, name in enumerate(CASES)][::STRIDE])
 )
-def test_nothing_gets_out_while_something_goes_wrong(judge: Judge, name: str, backend: str) -> None:
-    """From the guard on, until it is taken out or for good: TCP, UDP, ICMP and others, and 0 packets at the door."""
+def test_the_guard_stops_every_packet_during_faults(judge: Judge, name: str, backend: str) -> None:
+    """From the guard's installation on, no TCP, UDP, ICMP or other packet reaches the real service, whatever fails."""
     case = replace(CASES[name], slack=CASES[name].slack + SLACK)
 
     def play(longer: float) -> Ended:
-        with played(judge, case, backend, longer, lambda **settings: hammered(judge, GUARD, **settings)) as end:
+        with played(judge, case, backend, longer, lambda **settings: flooded(judge, GUARD, **settings)) as end:
             return end
 
-    judge.kept(play, case)
+    judge.until_kept(play, case)
 
 
-def test_without_the_guard_it_does(judge: Judge) -> None:
-    """The control: the same with MOCK_GUARD=off is seen by capture and counters, and the judge says so."""
+def test_the_judge_detects_the_flood_without_a_guard(judge: Judge) -> None:
+    """Negative control: with MOCK_GUARD=off, capture and counters see the flood, and the judge reports it."""
     case = replace(DNS["silent"], settings={"MOCK_GUARD": "off"})
-    with played(judge, case, "nft", 1, lambda **settings: hammered(judge, "", **settings)) as end:
-        assert "something reached the real service" in broken(end)
+    with played(judge, case, "nft", 1, lambda **settings: flooded(judge, "", **settings)) as end:
+        assert "something reached the real service" in violations(end)

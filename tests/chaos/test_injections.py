@@ -1,7 +1,7 @@
-"""System calls that fail, one at a time, from our first line to the app's: strace answers in the kernel's place.
+"""System calls that fail, from the first line of imds-detour to the first of the app: strace replaces the result.
 
-A start stops before its first line until strace is there. It counts the calls of each thread and process by name, from
-that line on; with children, each of them meets the failure at its own call of that number, as the wrapper does.
+A start stops before its first line until strace is attached. strace counts the calls of each thread and process by
+name. With children, the call of that number fails in each child, as in the wrapper.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tests.chaos.contract import Judge
 
 ANY = ("ENOMEM", "EMFILE", "ENOSPC", "EPERM", "EINTR")
-"""What each call is made to fail with: the kernel means some of them never, a seccomp filter may say any."""
+"""Errors for every call: the kernel does not return all of them, but a seccomp filter can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,12 @@ class Start:
     """A start that makes certain calls.
 
     Attributes:
-        calls: the calls that are failed in it, and what they may fail with beside ANY.
+        calls: the calls that fail, and their errors in addition to ANY.
         settings: MOCK_* and other variables.
-        backends: the firewalls with which it makes them.
+        backends: the firewalls with which it makes these calls.
         prefix: a command that runs it.
-        beside: an injection without which it would not make them.
-        dns: the plan of the DNS server (tests/support/servers/faulty_dns.py); empty for nobody.
+        also: injections without which it would not make these calls.
+        dns: the plan of the DNS server (tests/support/servers/faulty_dns.py); empty for no server.
 
     """
 
@@ -55,7 +55,7 @@ class Start:
     settings: Mapping[str, str] = field(default_factory=dict)
     backends: tuple[str, ...] = BACKENDS
     prefix: tuple[str, ...] = ()
-    beside: tuple[Injection, ...] = ()
+    also: tuple[Injection, ...] = ()
     dns: tuple[str, ...] = ()
 
 
@@ -70,7 +70,7 @@ HELPERS = {
     "mremap": ("EFAULT",),
     "setsockopt": ("EINVAL", "EAGAIN", "ENOPROTOOPT"),
 }
-"""Calls that are made for the helpers of legacy iptables, or by them."""
+"""Calls of the helpers of legacy iptables, or to start them."""
 EVERYWHERE = {
     "openat": ("ENFILE", "EACCES", "ENOENT", "ELOOP", "EIO"),
     "read": ("EIO", "EISDIR"),
@@ -115,7 +115,7 @@ RESOLVER = {
     "madvise": ("EINVAL",),
     "uname": ("EFAULT",),
 }
-"""What libc's resolver calls, in a thread."""
+"""Calls of libc's resolver, in a thread."""
 LATE = "a name that comes late"
 STARTS = {
     "an address": Start(EVERYWHERE, {"MOCK_HOSTNAME": MOCK}),
@@ -153,38 +153,38 @@ STARTS = {
         ("legacy",),
         prefix=("env", "--block-signal=CHLD"),
     ),
-    "a helper that cannot be heard": Start(
-        {"kill": ("ESRCH",)}, {"MOCK_HOSTNAME": MOCK}, ("legacy",), beside=(Injection("recvfrom", "error=EIO", 5),)
+    "a helper whose reply is lost": Start(
+        {"kill": ("ESRCH",)}, {"MOCK_HOSTNAME": MOCK}, ("legacy",), also=(Injection("recvfrom", "error=EIO", 5),)
     ),
     "a helper that is gone": Start(
-        {"pread64": ("EIO",)}, {"MOCK_HOSTNAME": MOCK}, ("legacy",), beside=(Injection("sendto", "error=EPIPE", 5),)
+        {"pread64": ("EIO",)}, {"MOCK_HOSTNAME": MOCK}, ("legacy",), also=(Injection("sendto", "error=EPIPE", 5),)
     ),
     "a PYTHONPATH": Start(
         {"execve": ("EACCES", "E2BIG", "EAGAIN")}, {"MOCK_HOSTNAME": MOCK, "PYTHONPATH": "/none"}, ("nft",)
     ),
 }
-"""The starts, by what they are about."""
+"""The starts, by their subject."""
 UNUSED: frozenset[tuple[str, str, str]] = frozenset()
-"""Start, firewall and call where the call is known not to be made, with another libc say. None by now."""
+"""Start, firewall and call, for calls that a start does not make, for example with another libc."""
 CHANCE = frozenset({"futex", "poll", "mmap", "munmap", "mprotect", "madvise", "mremap", "clock_nanosleep"})
-"""Calls whose number depends on who is faster, as in LATE all do: one of a row's injections happens, not each."""
+"""Calls whose number varies between runs. All calls of LATE vary. At least one injection of a row must happen."""
 TOGETHER = frozenset({"setgroups", "setresgid", "setresuid"})
-"""Calls that libc makes in every thread; where one may and another not, it aborts. A kernel says the same to all."""
+"""Calls that libc makes in every thread. It aborts if their results differ, which a kernel never does."""
 COMMANDS = frozenset({"access", "newfstatat", "execve", "openat", "read"})
-"""By these the app's own file is looked at: where it is refused, the status is 126 or 127."""
+"""Calls that find and execute the app's file. If they fail, the status is 126 or 127."""
 POINTS = 3 if LONG else 1
-"""At how many of its calls each failure is tried, spread over the whole of the start; with each firewall in turn."""
+"""The number of calls at which each failure is tried, spread over the start, with the firewalls in turn."""
 SETTINGS = {"MOCK_ENDPOINTS": "aws,gcp", "MOCK_TIMEOUT": "6"}
 LAUNCH = (
     "import os; from imds_detour.bootstrap import excepthook, pip;"
     f" os.kill(os.getpid(), {signal.SIGSTOP:d}); pip.main()"
 )
-"""What pip's script does, with a stop before it."""
+"""The script that pip installs, with a stop before it."""
 LOST_WAKE = re.compile(r"FUTEX_WAKE.* \(INJECTED\)")
-"""A thread that was not woken waits on a lock of libc's or Python's for good: no program lives with that, and no kernel
-does it. It is ended as libc ends others, by SIGABRT, and the guard is looked at."""
+"""A lost wake-up on a lock of libc or Python: no program survives it, and no kernel does it. The test ends the start by
+SIGABRT, as libc does, and checks the guard."""
 SLACK = 4.0
-"""Seconds that strace adds at most."""
+"""Seconds that strace may add."""
 
 
 def started(
@@ -196,10 +196,10 @@ def started(
     calls: Iterable[str] = (),
     children: bool = False,
 ) -> Ended:
-    """Start under strace from our first line on, with these injections; it logs them and these calls."""
+    """Start under strace from the first line on, with these injections; it logs them and these calls."""
     judge.clean()
     options = ("--detach-on=execve",)
-    tracer = strace(*injections, *start.beside, log=log, calls=calls, children=children, options=options)
+    tracer = strace(*injections, *start.also, log=log, calls=calls, children=children, options=options)
     with server(judge, FAULTY_DNS, MOCK, *start.dns) if start.dns else nullcontext():
         return _traced(judge, start, backend, log, tracer)
 
@@ -221,8 +221,8 @@ def _traced(judge: Judge, start: Start, backend: str, log: str, tracer: tuple[st
         )
         stack.callback(strace.kill)
         assert strace.stderr is not None
-        said = strace.stderr.readline()
-        assert "attached" in said, said
+        line = strace.stderr.readline()
+        assert "attached" in line, line
         began = time.monotonic()
         os.kill(process.pid, signal.SIGCONT)
         try:
@@ -241,7 +241,7 @@ def _traced(judge: Judge, start: Start, backend: str, log: str, tracer: tuple[st
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """How often a start makes each call: the wrapper's first thread, and the one of its children that makes most."""
+    """The number of each call in a start: of the wrapper's first thread, and of the child that makes it most often."""
 
     wrapper: Counter[str]
     child: Counter[str]
@@ -249,25 +249,25 @@ class Calls:
 
 @pytest.fixture(scope="module")
 def counts() -> dict[tuple[str, str], Calls]:
-    """Remember what each start calls, by its name and its firewall."""
+    """Give a cache of the calls of each start, by its name and firewall."""
     return {}
 
 
 def _counted(judge: Judge, start: Start, backend: str, log: str) -> Calls:
-    end = started(judge, start, backend, log, calls=[*start.calls, "execve"], children=not start.beside)
-    assert (end.status == 0) is not bool(start.beside), end
+    end = started(judge, start, backend, log, calls=[*start.calls, "execve"], children=not start.also)
+    assert (end.status == 0) is not bool(start.also), end
     with open(log) as file:
         made = calls_made(file.read())
     by: dict[str, Counter[str]] = {}
     for call in made:
         by.setdefault(call.process, Counter())[call.name] += 1
-    wrapper, *children = by.values()  # the one that strace is told of is there before all others
+    wrapper, *children = by.values()  # strace attaches to the wrapper first
     most = {name: max((child[name] for child in children), default=0) for name in start.calls}
     return Calls(wrapper, Counter(most))
 
 
 def spread(number: int, points: int) -> list[int]:
-    """Return so many of the numbers from 1 on, from the whole range, or all of them."""
+    """Return some numbers from 1 to ``number``, spread over the range, or all of them."""
     step = max(1, number // points)
     return list(range(1 + step // 2, number + 1, step))[: max(points, 1)] if number else []
 
@@ -283,10 +283,10 @@ def _rows() -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize(("name", "call", "error"), first_quick(_rows(), 3))
-def test_a_call_that_fails(  # noqa: PLR0917  (fixtures)
+def test_a_failed_call_keeps_the_contract(  # noqa: PLR0917  (fixtures)
     judge: Judge, counts: dict[tuple[str, str], Calls], tmp_path: Path, name: str, call: str, error: str
 ) -> None:
-    """It is lived with, or the start ends as all failures do; and the call has failed indeed."""
+    """A start survives a failed system call, or ends as the contract says; and the call did fail."""
     start, log = STARTS[name], f"{tmp_path}/log"
     turn = sum(map(ord, call + error))
     hits = played = 0
@@ -301,7 +301,7 @@ def test_a_call_that_fails(  # noqa: PLR0917  (fixtures)
             if point >= len(numbers):
                 continue
             played += 1
-            # Its children meet it as well, each at its own call of that number.
+            # The call fails in its children too, at their own call of that number.
             children = whose == "child" or call in TOGETHER
             injection = Injection(call, f"error={error}", numbers[point])
             hit = _fail(judge, start, backend, log, injection, children=children)
@@ -311,12 +311,12 @@ def test_a_call_that_fails(  # noqa: PLR0917  (fixtures)
 
 
 def _fail(judge: Judge, start: Start, backend: str, log: str, injection: Injection, *, children: bool) -> bool:
-    """Play a start in which a call fails, and say whether it did."""
+    """Play a start in which a call fails, and return whether the call failed."""
     call = injection.call
-    # By a futex that fails, libc aborts every program, in whatever state it is.
+    # When a futex fails, libc aborts the program.
     aborts = (signal.SIGABRT,) if call == "futex" else ()
-    case = Case(slack=SLACK, deaf=call == "write", refused=call in COMMANDS, signals=aborts)
-    judge.kept(
+    case = Case(slack=SLACK, muted=call == "write", refused=call in COMMANDS, signals=aborts)
+    judge.until_kept(
         lambda _: started(judge, start, backend, log, injection, children=children),
         case,
         f"{backend} {injection} {children=}",
@@ -328,17 +328,17 @@ def _fail(judge: Judge, start: Start, backend: str, log: str, injection: Injecti
 @pytest.mark.slow
 @pytest.mark.parametrize("error", ["ENOMEM", "EPERM", "EAGAIN", "EINVAL"])
 @pytest.mark.parametrize("call", ["setsockopt", "getsockopt"])
-def test_a_call_of_the_helper_that_fails_for_good(judge: Judge, tmp_path: Path, call: str, error: str) -> None:
-    """The helper's calls to the firewall fail each time, or each from the second or third on."""
+def test_repeated_failures_in_the_helper_keep_the_contract(judge: Judge, tmp_path: Path, call: str, error: str) -> None:
+    """The helper's calls to the firewall fail every time, or from the second or third on."""
     for when in ("1+", "2+", "3+") if LONG else ("1+",):
         injection = Injection(call, f"error={error}", when)
         assert _fail(judge, STARTS["helpers"], "legacy", f"{tmp_path}/log", injection, children=True)
 
 
 @pytest.mark.slow
-def test_nothing_injected(judge: Judge, tmp_path: Path) -> None:
-    """The control: under strace alone each start does what it does without, and nothing is called injected."""
+def test_starts_without_injections_succeed(judge: Judge, tmp_path: Path) -> None:
+    """Negative control: under strace without injections each start succeeds, and the log shows no injected call."""
     for start in STARTS.values():
-        end = started(judge, replace(start, beside=()), "legacy", f"{tmp_path}/log", calls=["execve"], children=True)
+        end = started(judge, replace(start, also=()), "legacy", f"{tmp_path}/log", calls=["execve"], children=True)
         assert end.status == 0, end
         assert "INJECTED" not in (tmp_path / "log").read_text()

@@ -1,4 +1,4 @@
-"""Killed, or its helper killed or stopped, at every step that a start reports: each named point is hit."""
+"""A start or its helper is killed or stopped at every step that the start reports."""
 
 from __future__ import annotations
 
@@ -25,41 +25,41 @@ if TYPE_CHECKING:
 
 POINTS = {
     "rule: filter": "before the guard",
-    "guard: ": "behind the guard",
+    "guard: ": "after the guard",
     f"{NAME} is at ": "the name is looked up",
-    "PUT ": "a token is there",
-    "GET ": "an answer is there",
-    "the mock answers: ": "the mock is found",
-    "route: ": "the route is there",
+    "PUT ": "after the request for a token",
+    "GET ": "after an answer",
+    "the mock answers: ": "after the mock's answer",
+    "route: ": "after the route",
     "rule: nat": "before the redirect",
-    "redirect: 169": "behind the redirect",
+    "redirect: 169": "after the redirect",
     "redirect: [": "the same over IPv6",
-    "/etc/hosts: ": "the names are there",
-    "verified: ": "it is verified",
-    "NET_ADMIN is dropped": "behind the last change of ours",
-    "user: ": "the last before the app",
+    "/etc/hosts: ": "after the host names",
+    "verified: ": "after the verification",
+    "NET_ADMIN is dropped": "after the last change of imds-detour",
+    "user: ": "last step before the app",
 }
-"""What a line of MOCK_LOG=debug says there, and where that is."""
+"""The beginning of a line of MOCK_LOG=debug, and its step."""
 UNDONE = {
-    "no mock over IPv6": "it is found over IPv4 alone",
-    "undo: the rules in table nat": "before the redirect is taken out again",
-    "undo: the rules in table filter": "before the guard is",
+    "no mock over IPv6": "the mock answers over IPv4 only",
+    "undo: the rules in table nat": "before the redirect is removed",
+    "undo: the rules in table filter": "before the guard is removed",
 }
-"""The same where the proof fails."""
+"""The same for a start whose verification fails."""
 SOMETIMES = ("the system resolver has no address", "DNS ")
-"""Lines of a look-up that takes long, on a busy machine: DNS is what other cases are about."""
+"""Lines of a slow look-up, on a busy machine. Other cases test DNS."""
 LIMIT = 2.0
 SLACK = 1.0
-"""Seconds that strace adds, and that a start spends being stopped at its lines."""
+"""Seconds that strace and the stops at each line add."""
 SETTINGS = {"MOCK_LOG": "debug", "MOCK_ENDPOINTS": "aws,gcp", "MOCK_USER": "1:1"}
 FAILING = {"MOCK_LOG": "debug", "MOCK_PORT": FAULTY_PORT}
 STOPPING = strace(Injection("write", "signal=STOP"))
-"""Stops a process, though not its children, at each line that it writes."""
+"""Stop a process, but not its children, at each line that it writes."""
 
 
 @pytest.fixture(scope="module")
 def judge(judge: Judge) -> Judge:
-    """Give both hosts IPv6 too, a name for both addresses of the mock, and a mock beside that never says the same."""
+    """Give a network with IPv6, a name for both addresses of the mock, and a second mock whose answers vary."""
     cloud = judge.cloud
     for host, address in ((cloud.mock, V6.mock), (cloud.app, V6.app)):
         host.ip("address", "add", f"{address}/{V6.length}", "dev", "eth0", "nodad")
@@ -68,8 +68,8 @@ def judge(judge: Judge) -> Judge:
     return judge
 
 
-def played(judge: Judge, point: str, backend: str, *, whom: str, how: signal.Signals, limit: float) -> Ended | None:
-    """Start, do that to the wrapper or to its helper at a point, and return how it ended; None without a helper."""
+def played(judge: Judge, point: str, backend: str, *, kind: str, how: signal.Signals, limit: float) -> Ended | None:
+    """Send a signal to the wrapper or its helpers at a point, and return how the start ended; None without a helper."""
     judge.clean()
     judge.cloud.app.ip("route", "del", "default")
     chosen = FAILING if point in UNDONE else SETTINGS
@@ -80,58 +80,58 @@ def played(judge: Judge, point: str, backend: str, *, whom: str, how: signal.Sig
             *(*STOPPING, DETOUR, *ANY_USERS_APP), environ=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as strace:
             assert strace.stderr is not None
-            target, said, hit = 0, "", False
+            target, output, hit = 0, "", False
             for line in strace.stderr:
-                said += line
+                output += line
                 target = target or child_of(strace.pid)
                 if not hit and line.partition(" ms  ")[2].startswith(point):
                     hit = True
                     helpers = children(target)
-                    if whom == "helper" and not helpers:
+                    if kind == "helper" and not helpers:
                         strace.kill()
                         os.kill(target, signal.SIGKILL)
                         return None
-                    for pid in [target] if whom == "wrapper" else helpers:
+                    for pid in [target] if kind == "wrapper" else helpers:
                         os.kill(pid, how)
-                    # No point is of interest after this one; and what stops at each write is the app too, in the end.
+                    # No later point matters. The app would stop at its writes too.
                     threading.Thread(target=keep_going, args=(target,), daemon=True).start()
                 if not hit:
                     go_on(target)
-            assert hit, said
+            assert hit, output
             out = strace.stdout.read() if strace.stdout else ""
             status = strace.wait()
     finally:
         judge.cloud.app.ip("route", "add", "default", "via", MOCK)
-    lines = [line for line in said.splitlines(keepends=True) if " ms  " not in line]
+    lines = [line for line in output.splitlines(keepends=True) if " ms  " not in line]
     if status == -signal.SIGKILL:
         lines = []
     return judge.ended(status, out, "".join(lines), time.monotonic() - began, limit)
 
 
 def children(pid: int) -> list[int]:
-    """Return the processes that a process has."""
+    """Return the children of a process."""
     try:
-        with open(f"/proc/{pid}/task/{pid}/children") as found:
-            return [int(child) for child in found.read().split()]
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [int(child) for child in file.read().split()]
     except OSError:
         return []  # it has ended
 
 
 def child_of(pid: int) -> int:
-    """Return what strace runs."""
-    while not (found := children(pid)):
+    """Return the child of strace."""
+    while not (pids := children(pid)):
         time.sleep(0.001)
-    return found[0]
+    return pids[0]
 
 
 def keep_going(pid: int) -> None:
-    """Let a process go on whenever it has stopped, to its end."""
+    """Continue a process at every stop, until it ends."""
     while go_on(pid):
         pass
 
 
 def go_on(pid: int) -> bool:
-    """Let a process go on once it has stopped; say whether it is still there."""
+    """Wait for a process to stop, and continue it. Return False when it has ended."""
     for _ in range(2000):
         try:
             with open(f"/proc/{pid}/stat") as stat:
@@ -164,27 +164,27 @@ def _chosen() -> list[tuple[str, str, str]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("how", "point", "backend"), _chosen())
-def test_at_a_named_point(judge: Judge, how: str, point: str, backend: str) -> None:
-    """The contract holds; a helper that hangs does not hold the start beyond its deadline; the next start is whole."""
-    whom, what = HOW[how]
+def test_a_fault_at_any_step_keeps_the_contract(judge: Judge, how: str, point: str, backend: str) -> None:
+    """A start that is killed or stopped at any step keeps the contract, and the next start succeeds."""
+    kind, number = HOW[how]
 
     def play(longer: float) -> Ended:
-        end = played(judge, point, backend, whom=whom, how=what, limit=LIMIT * longer)
+        end = played(judge, point, backend, kind=kind, how=number, limit=LIMIT * longer)
         assert end is not None, "the helper was not there"
         return end
 
-    signals = (what,) if whom == "wrapper" else ()
-    end = judge.kept(play, Case(slack=SLACK, signals=signals))
-    # Once it is verified, the helper is not needed any more.
-    assert end.status != 0 or (whom == "helper" and point not in UNDONE)
+    signals = (number,) if kind == "wrapper" else ()
+    end = judge.until_kept(play, Case(slack=SLACK, signals=signals))
+    # After the verification the helper is not needed.
+    assert end.status != 0 or (kind == "helper" and point not in UNDONE)
     after = judge.start(MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend, MOCK_TIMEOUT="20")
     assert after.status == 0, f"{after}"
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_each_line_of_a_start_is_a_named_point(judge: Judge, backend: str) -> None:
-    """The lists are complete, and nothing in them is of yesterday."""
-    said = []
+def test_the_list_of_steps_is_complete_and_current(judge: Judge, backend: str) -> None:
+    """The lists hold every line of a start with MOCK_LOG=debug, and no other line."""
+    output = []
     judge.cloud.app.ip("route", "del", "default")
     try:
         for settings, status in ((SETTINGS, 0), (FAILING, 125)):
@@ -192,9 +192,9 @@ def test_each_line_of_a_start_is_a_named_point(judge: Judge, backend: str) -> No
             environ = judge.cloud.settings(None, **settings, MOCK_BACKEND=backend, MOCK_TIMEOUT="20")
             done = judge.cloud.app.run(DETOUR, *ANY_USERS_APP, environ=environ, check=False)
             assert done.returncode == status, done
-            said += [line.partition(" ms  ")[2] for line in done.stderr.splitlines() if " ms  " in line]
+            output += [line.partition(" ms  ")[2] for line in done.stderr.splitlines() if " ms  " in line]
     finally:
         judge.cloud.app.ip("route", "add", "default", "via", MOCK)
     points = (*POINTS, *UNDONE)
-    assert [line for line in said if not line.startswith((*points, *SOMETIMES))] == []
-    assert [point for point in points if not any(line.startswith(point) for line in said)] == []
+    assert [line for line in output if not line.startswith((*points, *SOMETIMES))] == []
+    assert [point for point in points if not any(line.startswith(point) for line in output)] == []

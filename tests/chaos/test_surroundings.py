@@ -1,4 +1,4 @@
-"""What happens around a start that is under way: clocks that leap, signals without an end, a cgroup that is full."""
+"""Changes around a running start: clocks that jump, many signals, and a full cgroup."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ ASKING = {
     "silent DNS": DNS["silent"],
     "a mock that stalls": Case(says="sends nothing within", http=("GET=ok", "PUT=stall")),
 }
-"""Starts that look at clocks again and again."""
+"""Starts that read clocks often."""
 
 
 @pytest.fixture(scope="module")
 def leaping(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Give the library that makes the real-time clock leap."""
+    """Give the library that makes the real-time clock jump."""
     library = str(tmp_path_factory.mktemp("clock") / "clock.so")
     subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", library, f"{SUPPORT}/faults/clock.c"], check=True)
     return library
@@ -52,19 +52,19 @@ def _leaps() -> list[tuple[str, int, int]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "by", "each"), _leaps())
-def test_the_clock_leaps(  # noqa: PLR0917  (fixtures)
+def test_a_jumping_clock_keeps_the_contract(  # noqa: PLR0917  (fixtures)
     judge: Judge, leaping: str, tmp_path: Path, name: str, by: int, each: int
 ) -> None:
-    """Ten years on or back and home again, at each few looks at it: all is over by the deadline, started or not."""
+    """With a real-time clock that jumps by ten years and back, a start ends by its deadline."""
     case = ASKING[name]
-    told = tmp_path / "leapt"
-    clock = ("env", f"LD_PRELOAD={leaping}", f"LEAP={by}", f"LEAP_EVERY={each}", f"LEAP_TOLD={told}")
+    mark = tmp_path / "leapt"
+    clock = ("env", f"LD_PRELOAD={leaping}", f"LEAP={by}", f"LEAP_EVERY={each}", f"LEAP_TOLD={mark}")
     judged(judge, replace(case, prefix=clock), BACKENDS[each % 2])
-    assert told.exists() or name == "a mock that stalls"  # where nobody looks at that clock, it cannot do harm
+    assert mark.exists() or name == "a mock that stalls"  # that case does not read the clock
 
 
-def test_a_clock_that_leaps_is_seen(judge: Judge, leaping: str) -> None:
-    """The control: whoever measures a second with that clock is wrong by ten years."""
+def test_a_jumping_clock_falsifies_a_measurement(judge: Judge, leaping: str) -> None:
+    """Negative control: a program that measures a second with that clock is wrong by ten years."""
     measure = "import time; began = time.time(); print(int(time.time() - began))"
     clock = ("env", f"LD_PRELOAD={leaping}", f"LEAP={TEN_YEARS}", "LEAP_EVERY=1")
     assert abs(int(judge.cloud.app.run(*clock, sys.executable, "-c", measure).stdout)) in range(
@@ -73,20 +73,20 @@ def test_a_clock_that_leaps_is_seen(judge: Judge, leaping: str) -> None:
 
 
 HARMLESS = (signal.SIGWINCH, signal.SIGCHLD, signal.SIGSTOP, signal.SIGCONT, signal.SIGURG, signal.SIGCONT)
-"""What a start lives through, in this order: a stop is over at once, and what waits in the kernel begins anew."""
+"""Signals that a start survives, in this order: SIGCONT ends a stop at once, and waits in the kernel restart."""
 
 
 @contextmanager
 def storm(pid: int, *signals: signal.Signals) -> Iterator[list[int]]:
-    """Send signals to a process and its children, one after the other without an end; give a list that counts."""
+    """Send signals to a process and its children without a pause; give a list that counts the rounds."""
     over, sent = threading.Event(), [0]
 
     def blow() -> None:
         while not over.is_set():
             for number in signals:
-                for each in (pid, *children(pid)):
+                for process in (pid, *children(pid)):
                     with suppress(ProcessLookupError):  # it has ended
-                        os.kill(each, number)
+                        os.kill(process, number)
                 sent[0] += 1
             over.wait(0.0005)
 
@@ -124,20 +124,20 @@ STORMY = {
 @pytest.mark.parametrize(
     ("name", "backend"), [(name, backend) for name in STORMY for backend in BACKENDS][:: 1 if LONG else 3]
 )
-def test_a_storm_of_signals(judge: Judge, name: str, backend: str) -> None:
-    """Signals that mean nothing to us interrupt each call: what would start starts, what fails fails in time."""
+def test_many_harmless_signals_keep_the_contract(judge: Judge, name: str, backend: str) -> None:
+    """Harmless signals interrupt every call; a start still succeeds or fails in time, as without them."""
     case = replace(STORMY[name], slack=2.0)
 
     def play(longer: float) -> Ended:
         with played(judge, case, backend, longer, lambda **how: _in_a_storm(judge, *HARMLESS, **how)) as end:
             return end
 
-    end = judge.kept(play, case)
+    end = judge.until_kept(play, case)
     assert (end.status == 0) is case.starts, end
 
 
-def test_a_storm_with_a_stop_in_it_ends_a_start(judge: Judge) -> None:
-    """The control: the storm does reach it."""
+def test_many_signals_with_sigterm_end_a_start(judge: Judge) -> None:
+    """Negative control: the signals do reach the start, so SIGTERM among them ends it."""
     case = Case(dns=("silent",), settings=LONGER, signals=(signal.SIGTERM,))
     with played(judge, case, "nft", 1, lambda **how: _in_a_storm(judge, *HARMLESS, signal.SIGTERM, **how)) as end:
         assert end.status in (128 + signal.SIGTERM, -signal.SIGTERM), end
@@ -152,7 +152,7 @@ LIMITS = {
 
 
 def _group(controller: str) -> str | None:
-    """Make a cgroup that can have a limit, where this machine lets us; return its folder."""
+    """Make a cgroup with a limit, and return the limit's file; None if this machine does not allow it."""
     old, new, _ = LIMITS[controller]
     for parent, file in ((f"{CGROUPS}/{controller}", old), (CGROUPS, new), (f"{CGROUPS}/unified", new)):
         folder = f"{parent}/imds-detour-{os.getpid()}-{controller}"
@@ -171,8 +171,8 @@ def _group(controller: str) -> str | None:
         :: 1 if LONG else 4
     ],
 )
-def test_a_cgroup_that_is_full(judge: Judge, controller: str, limit: int, backend: str) -> None:
-    """A container's limits on memory, whose end is SIGKILL, and on processes; nothing where no cgroup can be made."""
+def test_a_full_cgroup_keeps_the_contract(judge: Judge, controller: str, limit: int, backend: str) -> None:
+    """With a container's limits on memory or processes, a start succeeds, fails, or is killed for memory."""
     file = _group(controller)
     if file is None:
         return
