@@ -1,4 +1,4 @@
-"""Fixtures of the tests between hosts in namespaces."""
+"""Fixtures of the tests with hosts in network namespaces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def sidecars(network: Network) -> Iterator[list[Sidecar]]:
-    """Give a list; what is in it at the end is killed."""
+    """Give a list; the sidecars in it are killed after the test."""
     started: list[Sidecar] = []
     yield started
     for sidecar in started:
@@ -28,7 +28,7 @@ def sidecars(network: Network) -> Iterator[list[Sidecar]]:
 
 @pytest.fixture
 def zone(network: Network) -> str:
-    """Give the path of a file with the mock's address, which the DNS server reads at each question, TTL 1."""
+    """Give the path of a file with the mock's address. The DNS server reads it at each question, with TTL 1."""
     network.mock.ip("address", "add", f"{SECOND}/24", "dev", "eth0")
     move(network, MOCK)
     network.start_dns("file:/run/zone")
