@@ -1,4 +1,4 @@
-"""Networks that a container may have: any frame size, and Docker's DNS rules beside ours."""
+"""Networks of containers: any frame size, and Docker's DNS rules."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ LARGE = 200_000
 
 @BACKENDS
 @pytest.mark.parametrize("mtu", [1280, 1450, 9000])
-def test_large_replies_come_through_whatever_the_frame_size(network: Network, mtu: int, backend: str) -> None:
-    """From IPv6's least to jumbo frames, with the mock's side left at 1500: every byte arrives."""
+def test_large_replies_arrive_with_any_frame_size(network: Network, mtu: int, backend: str) -> None:
+    """From IPv6's minimum to jumbo frames, with 1500 on the mock's side, every byte arrives."""
     network.app.ip("link", "set", "eth0", "mtu", str(mtu))
     write = f"import json; json.dump({{'user-data': 'x' * {LARGE}}}, open('/run/data.json', 'w'))"
     network.mock.run("python3", "-c", write)
@@ -39,13 +39,13 @@ EMBEDDED_DNS = f"""
 from imds_detour.ctl.lab.nameserver import addresses, serve
 serve("127.0.0.11", lambda question, _: addresses(question, "{NAME}", ["{MOCK}"]), port=39743)
 """
-"""As Docker has it: a server in the container's own namespace, at a port that its rules lead to."""
+"""Docker's DNS server: it runs in the container's namespace, and rules redirect to its port."""
 
 
 @BACKENDS
 @pytest.mark.parametrize("iptables", ["iptables-legacy", "iptables-nft"])
-def test_dockers_dns_goes_on_working_beside_our_rules(network: Network, iptables: str, backend: str) -> None:
-    """The mock's name is looked up at 127.0.0.11 through Docker's own rules, before and after ours are there."""
+def test_dockers_dns_works_with_a_redirect(network: Network, iptables: str, backend: str) -> None:
+    """The mock's name resolves at 127.0.0.11 by Docker's rules, before and after a redirect is installed."""
     network.start(network.app, sys.executable, "-c", EMBEDDED_DNS)
     network.start_mock()
     network.app.run("sh", "-euc", DOCKER_DNS.format(iptables=iptables))

@@ -1,4 +1,4 @@
-"""What Kubernetes does with a pod, acted out from the manifests: one network, containers in order, each restarted."""
+"""The steps of Kubernetes for a pod, from the manifests: one network, containers in order, and restarts."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ REAL = "i-0real0real0real00"
 
 
 @pytest.fixture
-def cluster(other_users: None) -> Iterator[Cluster]:  # noqa: ARG001  (it skips where there are none)
+def cluster(other_users: None) -> Iterator[Cluster]:  # noqa: ARG001  (it may skip)
     """Give a node, a pod in the namespace ``default``, and a backend."""
-    with Cluster() as made:
-        yield made
+    with Cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -46,12 +46,12 @@ def pod() -> Manifest:
 
 
 def init(cluster: Cluster, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run the init container as its manifest says."""
+    """Run the init container of the manifest."""
     return cluster.container(pod()["initContainers"][0], pod()["securityContext"], **environ)
 
 
 class Sidecar:
-    """The example's sidecar at work, started and asked by its startup probe as the kubelet does it."""
+    """The example's sidecar, started and probed as by the kubelet."""
 
     def __init__(self, cluster: Cluster) -> None:
         """Start the container."""
@@ -59,11 +59,11 @@ class Sidecar:
         spec = kubernetes.pod_of(deployment)["spec"]
         self._cluster, self._shared = cluster, spec["securityContext"]
         self._container: Manifest = spec["initContainers"][0]
-        assert self._container["restartPolicy"] == "Always", "this makes it a sidecar"
+        assert self._container["restartPolicy"] == "Always", "a sidecar has this"
         self.process = cluster.start_container(self._container, self._shared)
 
     def probe(self) -> bool:
-        """Run the startup probe once, in the container: with its user and capabilities."""
+        """Run the startup probe once in the container, with its user and capabilities."""
         command = self._container["startupProbe"]["exec"]["command"]
         return self._cluster.container({**self._container, "command": command}, self._shared).returncode == 0
 
@@ -72,13 +72,13 @@ class Sidecar:
         return any(self.probe() for _ in range(self._container["startupProbe"]["failureThreshold"]))
 
     def end(self, number: int) -> None:
-        """Send it a signal and wait for its end."""
+        """Send the sidecar a signal, and wait for its end."""
         self.process.send_signal(number)
         self.process.communicate(timeout=30)
 
 
 def app(cluster: Cluster) -> str:
-    """Run the app's container, which asks for the instance id and ends; return what it saw."""
+    """Run the app's container, which asks for the instance id, and return its output."""
     container = {**pod()["containers"][0], "command": ["curl", "-sS", "--max-time", "5", ID_URL]}
     done = cluster.container(container, pod()["securityContext"])
     return done.stdout or done.stderr
@@ -90,12 +90,12 @@ def firewall(cluster: Cluster) -> str:
 
 
 def without_counters(rules: str) -> str:
-    """Return rules without what they have counted."""
+    """Return rules without counters."""
     return "\n".join(line.partition(" packets ")[0] for line in rules.splitlines())
 
 
-def test_the_app_reaches_the_mock_by_way_of_its_cluster_ip(running: Cluster) -> None:
-    """With NET_ADMIN alone, a read-only root and no new privileges; the app is nobody, with no capability."""
+def test_the_app_reaches_the_mock_by_its_cluster_ip(running: Cluster) -> None:
+    """The init container has NET_ADMIN only, and a read-only root. The app has no capability, and reaches the mock."""
     done = init(running)
     assert done.returncode == 0, done.stderr
     assert CLUSTER_IP in done.stdout
@@ -103,15 +103,15 @@ def test_the_app_reaches_the_mock_by_way_of_its_cluster_ip(running: Cluster) -> 
     assert app(running) == INSTANCE
 
 
-def test_variables_of_a_service_are_no_typos(running: Cluster) -> None:
-    """The kubelet's MOCK_METADATA_* are passed over in silence; a typo beside them is not."""
+def test_variables_of_a_service_give_no_warning(running: Cluster) -> None:
+    """The kubelet's variables MOCK_METADATA_* give no warning, and a typo does."""
     container = {**pod()["initContainers"][0], "command": ["imds-detour", "true"]}  # the wrapper warns of typos
     assert "is not a setting" not in running.container(container).stderr
     assert "MOCK_PROT is not a setting of imds-detour" in running.container(container, MOCK_PROT="1338").stderr
 
 
 def test_without_the_init_container_the_app_reaches_the_real_service(running: Cluster) -> None:
-    """The control, and the reason for all of this: a node of a cloud leads the address to the real one."""
+    """Negative control: without the init container, a cloud's node sends the app to the real service."""
     running.node.ip("address", "add", f"{METADATA}/32", "dev", "lo")
     running.start_real_service(running.node)
     assert app(running) == REAL
@@ -119,8 +119,8 @@ def test_without_the_init_container_the_app_reaches_the_real_service(running: Cl
     assert app(running) == INSTANCE
 
 
-def test_a_mock_that_is_not_there_keeps_the_app_from_starting(cluster: Cluster) -> None:
-    """The init container fails, Kubernetes tries again, and the app waits; nothing of ours stays from the failure."""
+def test_a_missing_mock_fails_the_init_container(cluster: Cluster) -> None:
+    """Without a mock the init container fails and leaves nothing. Its next run with a mock succeeds."""
     cluster.start_cluster_dns()
     before = firewall(cluster)
     done = init(cluster, MOCK_TIMEOUT="0.5")
@@ -134,7 +134,7 @@ def test_a_mock_that_is_not_there_keeps_the_app_from_starting(cluster: Cluster) 
 
 
 def test_the_rules_outlive_every_container(running: Cluster) -> None:
-    """They belong to the pod's network: a restart of the app finds them, one of ours changes nothing."""
+    """The rules belong to the pod's network: a restarted app uses them, and a restarted init container keeps them."""
     assert init(running).returncode == 0
     rules = without_counters(firewall(running))
     assert METADATA in rules
@@ -144,8 +144,8 @@ def test_the_rules_outlive_every_container(running: Cluster) -> None:
         assert without_counters(firewall(running)) == rules
 
 
-def test_a_mock_that_is_rescheduled_is_followed_by_its_service(running: Cluster) -> None:
-    """The ClusterIP stays: the next request goes to the new pod, and nothing of ours has to act."""
+def test_the_service_follows_a_rescheduled_mock(running: Cluster) -> None:
+    """The ClusterIP stays, so the next request reaches the new pod without a change of the redirect."""
     running.backend.run("sh", "-c", f'echo \'{{"meta-data": {{"instance-id": "{OTHER}"}}}}\' > /run/other.json')
     assert init(running).returncode == 0
     assert app(running) == INSTANCE
@@ -159,7 +159,7 @@ def test_a_mock_that_is_rescheduled_is_followed_by_its_service(running: Cluster)
 
 @pytest.mark.slow
 def test_the_app_starts_when_the_sidecars_probe_succeeds(cluster: Cluster) -> None:
-    """Closed from the start, not ready while there is no mock; then the app reads from it."""
+    """The sidecar is not ready without a mock; after its probe succeeds, the app reads from the mock."""
     cluster.start_cluster_dns()
     sidecar = Sidecar(cluster)
     assert sidecar.process.stderr is not None
@@ -174,8 +174,8 @@ def test_the_app_starts_when_the_sidecars_probe_succeeds(cluster: Cluster) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
-def test_a_sidecar_that_is_restarted_leaves_no_gap(running: Cluster, number: int) -> None:
-    """The rules belong to the pod's network and stay; the next one takes them over. The real service hears nothing."""
+def test_a_restarted_sidecar_leaves_no_gap(running: Cluster, number: int) -> None:
+    """The rules stay in the pod's network until the next sidecar uses them, and the real service gets no request."""
     running.node.ip("address", "add", f"{METADATA}/32", "dev", "lo")
     running.start_real_service(running.node)
     for _ in range(2):
@@ -194,8 +194,8 @@ def test_a_sidecar_that_is_restarted_leaves_no_gap(running: Cluster, number: int
     ],
     ids=["no capability", "not root"],
 )
-def test_less_privilege_is_too_little(running: Cluster, change: Manifest, reason: str) -> None:
-    """Neither the capability nor root can be left out; the message says what is missing, and the app does not start."""
+def test_missing_privileges_fail_the_init_container(running: Cluster, change: Manifest, reason: str) -> None:
+    """Without the capability or without root, the init container fails and names what is missing."""
     container = copy.deepcopy(pod()["initContainers"][0])
     container["securityContext"].update(change)
     done = running.container(container, pod()["securityContext"])
@@ -213,13 +213,13 @@ def test_less_privilege_is_too_little(running: Cluster, change: Manifest, reason
         ("mock-metadata.default.svc.cluster.local.", "team", 2),
     ],
 )
-def test_how_the_name_is_written_decides_how_often_dns_is_asked(
-    other_users: None,  # noqa: ARG001  (it skips where there are none)
+def test_the_form_of_the_name_determines_the_dns_queries(
+    other_users: None,  # noqa: ARG001  (it may skip)
     name: str,
     namespace: str,
     queries: int,
 ) -> None:
-    """With ndots:5 the search list comes first, an A and an AAAA question each time; a final dot ends it."""
+    """With ndots:5 each search domain costs an A and an AAAA query, unless the name ends with a dot."""
     with Cluster(namespace) as cluster:
         server = cluster.start_cluster_dns()
         cluster.start_backend()

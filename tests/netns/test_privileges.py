@@ -1,4 +1,4 @@
-"""The app can neither undo the redirect nor get NET_ADMIN back, and it loses nothing else."""
+"""The app cannot undo the redirect or regain NET_ADMIN, and it loses nothing else."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ AMBIENT_ALONE = (
     "--ambient-caps",
     "-all,+net_admin,+net_raw",
 )
-"""Capabilities as another user than root has them: what the ambient set gives, and nothing by number 0."""
+"""Capabilities of a user other than root: the ambient set gives them, and uid 0 gives none."""
 
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Network]:
-    """Give a network whose mock runs, and in it a set-uid root program that shows its own process."""
-    with Network() as made:
-        made.start_mock()
-        made.app.run("install", "-m", "4755", "/bin/cat", "/run/root-cat")
-        yield made
+    """Give a network with a mock, and a set-uid root program that shows its own process."""
+    with Network() as network:
+        network.start_mock()
+        network.app.run("install", "-m", "4755", "/bin/cat", "/run/root-cat")
+        yield network
 
 
 def status(network: Network, *start: str, **settings: str) -> dict[str, str]:
-    """Return what /proc says of a process that was started in this way."""
+    """Return the fields of /proc/self/status in a process that this command starts."""
     done = network.raw(*start, environ={**SETTINGS, **settings})
     assert done.returncode == 0, done.stderr
     fields = (line.partition(":\t") for line in done.stdout.decode().splitlines())
@@ -60,16 +60,16 @@ STARTS = {"root": AS_ROOT, "inheritable and ambient": WITH_INHERITABLE_AND_AMBIE
 
 
 @pytest.mark.parametrize("start", STARTS.values(), ids=list(STARTS))
-def test_net_admin_and_nothing_else_is_taken_out_of_every_set(running: Network, start: tuple[str, ...]) -> None:
-    """Inheritable, permitted, effective, bounding, ambient: as without us, less one bit."""
+def test_net_admin_alone_is_dropped_from_every_set(running: Network, start: tuple[str, ...]) -> None:
+    """The app has the inheritable, permitted, effective, bounding and ambient sets of its parent, without NET_ADMIN."""
     before, after = status(running, *start, *LOOK), status(running, *start, DETOUR, *LOOK)
     assert capabilities(before)["CapBnd"] & NET_ADMIN
     assert capabilities(after) == {name: mask & ~NET_ADMIN for name, mask in capabilities(before).items()}
     assert after["NoNewPrivs"] == "0"
 
 
-def test_without_setpcap_no_new_privs_keeps_net_admin_away(running: Network) -> None:
-    """The bounding set cannot be changed then; the app still has every other capability, and one line says how."""
+def test_no_new_privs_replaces_setpcap(running: Network) -> None:
+    """Without SETPCAP the bounding set keeps NET_ADMIN, no_new_privs blocks it, and one line says so."""
     before, after = (capabilities(status(running, *WITHOUT_SETPCAP, *wrap, *LOOK)) for wrap in ((), (DETOUR,)))
     assert not before["CapPrm"] & SETPCAP
     assert after == {name: mask if name == "CapBnd" else mask & ~NET_ADMIN for name, mask in before.items()}
@@ -82,8 +82,8 @@ def test_without_setpcap_no_new_privs_keeps_net_admin_away(running: Network) -> 
     assert end == ""
 
 
-def test_ambient_capabilities_without_setpcap(running: Network) -> None:
-    """Where NET_ADMIN comes by the ambient set alone, the others in there stay."""
+def test_other_ambient_capabilities_stay_without_setpcap(running: Network) -> None:
+    """If NET_ADMIN comes from the ambient set, the other ambient capabilities stay."""
     before, after = (status(running, *AMBIENT_ALONE, *wrap, *LOOK) for wrap in ((), (DETOUR,)))
     assert capabilities(before)["CapAmb"] == NET_ADMIN | NET_RAW
     wanted = {name: mask if name == "CapBnd" else mask & ~NET_ADMIN for name, mask in capabilities(before).items()}
@@ -91,10 +91,10 @@ def test_ambient_capabilities_without_setpcap(running: Network) -> None:
     assert after["NoNewPrivs"] == "1"
 
 
-def lied_to(
+def with_ineffective_call(
     network: Network, start: tuple[str, ...], call: str, when: str = "1+"
 ) -> subprocess.CompletedProcess[bytes]:
-    """Start an app where a system call says that it has succeeded, and has done nothing; never, when never."""
+    """Start an app where a system call reports success and has no effect; with an empty ``when`` it has its effect."""
     lies = (Injection(call, "retval=0", when),) if when else ()
     traced = strace(*lies, log="/run/calls", calls=[call], children=True)
     return network.raw(*start, *traced, DETOUR, "echo", "started", environ=SETTINGS)
@@ -116,22 +116,22 @@ STILL = (
         (WITHOUT_SETPCAP, "prctl", "CapBnd"),
     ],
 )
-def test_what_has_no_effect_is_found_out(running: Network, start: tuple[str, ...], call: str, left: str) -> None:
-    """The kernel's word does not count, but what it shows afterwards: no app, and one line names the sets."""
-    honest = lied_to(running, start, call, "")
+def test_an_ineffective_call_is_detected(running: Network, start: tuple[str, ...], call: str, left: str) -> None:
+    """If a call drops NET_ADMIN without an effect, the app does not start, and one line names the sets."""
+    honest = with_ineffective_call(running, start, call, "")
     assert (honest.returncode, honest.stdout) == (0, b"started\n")  # the control: traced alike, and let through
-    done = lied_to(running, start, call)
+    done = with_ineffective_call(running, start, call)
     assert (done.returncode, done.stdout) == (125, b""), done.stderr
     assert done.stderr.decode() == STILL.format(left)
 
 
-def test_no_new_privs_without_effect_is_found_out(running: Network) -> None:
-    """Without SETPCAP nothing else keeps away what stays in the bounding set."""
-    assert lied_to(running, WITHOUT_SETPCAP, "prctl", "").returncode == 0
+def test_an_ineffective_no_new_privs_is_detected(running: Network) -> None:
+    """Without SETPCAP, an ineffective no_new_privs prevents the app."""
+    assert with_ineffective_call(running, WITHOUT_SETPCAP, "prctl", "").returncode == 0
     first, *calls = calls_made(running.app.run("cat", "/run/calls").stdout)
     ours = [call for call in (first, *calls) if call.process == first.process]
     (number,) = [call.number for call in ours if "PR_SET_NO_NEW_PRIVS" in call.line]
-    done = lied_to(running, WITHOUT_SETPCAP, "prctl", str(number))
+    done = with_ineffective_call(running, WITHOUT_SETPCAP, "prctl", str(number))
     assert (done.returncode, done.stdout) == (125, b""), done.stderr
     assert done.stderr.decode() == STILL.format("CapBnd")
 
@@ -147,7 +147,7 @@ UNDO = {
 @pytest.mark.parametrize("start", [AS_ROOT, WITHOUT_SETPCAP], ids=["root", "without SETPCAP"])
 @pytest.mark.parametrize("what", UNDO)
 def test_the_app_as_root_cannot_undo_the_redirect(running: Network, what: str, start: tuple[str, ...]) -> None:
-    """Neither itself nor by a program that it executes; the rules stand as before."""
+    """Neither the app as root nor a program that it executes can change rules, routes or devices."""
     assert running.raw(*start, DETOUR, "true", environ=SETTINGS).returncode == 0
     rules = running.ours()
     assert "DNAT" in rules
@@ -156,8 +156,8 @@ def test_the_app_as_root_cannot_undo_the_redirect(running: Network, what: str, s
     assert running.ours() == rules
 
 
-def test_root_in_the_same_place_could_undo_it_without_us(running: Network) -> None:
-    """Negative control: the same start, the same command, no wrapper in between."""
+def test_root_without_imds_detour_can_undo_the_redirect(running: Network) -> None:
+    """Negative control: without imds-detour, root can remove the rules."""
     for start in (AS_ROOT, WITHOUT_SETPCAP):
         assert running.raw(*start, "sh", "-c", UNDO["rules"], environ=SETTINGS).returncode == 0
 
@@ -169,8 +169,8 @@ NOBODY_RUNS_ROOTS = (
 
 
 @pytest.mark.usefixtures("other_users")
-def test_a_set_uid_root_program_does_not_bring_it_back(running: Network) -> None:
-    """An app that becomes another user and runs one gets root, and root here has no NET_ADMIN."""
+def test_a_set_uid_root_program_does_not_regain_net_admin(running: Network) -> None:
+    """If the app becomes another user and runs a set-uid root program, that has no NET_ADMIN."""
     plain, ours = status(running, *NOBODY_RUNS_ROOTS), status(running, DETOUR, *NOBODY_RUNS_ROOTS)
     assert plain["Uid"].split() == ours["Uid"].split() == ["65534", "0", "0", "0"]
     assert capabilities(plain)["CapEff"] & NET_ADMIN
@@ -183,12 +183,12 @@ from imds_detour.process import privileges
 privileges._lower(ctypes.CDLL(None), ~privileges.NET_ADMIN, "effective", "permitted", "inheritable")
 os.execvp(sys.argv[1], sys.argv[1:])
 """
-"""capset(2), and nothing about the bounding set."""
+"""capset(2) without a change of the bounding set."""
 
 
 @pytest.mark.usefixtures("other_users")
-def test_capset_alone_gives_up_nothing(running: Network) -> None:
-    """Negative control: a set-uid root program brings it back, and for root any program does."""
+def test_capset_alone_does_not_drop_net_admin(running: Network) -> None:
+    """Negative control: after capset alone, a set-uid root program regains NET_ADMIN, and for root any program does."""
     naive = (sys.executable, "-c", NAIVE)
     given_up = "import sys; from imds_detour.system.capabilities import *; sys.exit(bool(effective() & NET_ADMIN))"
     lowered = NAIVE.replace("os.execvp(sys.argv[1], sys.argv[1:])", given_up)
@@ -198,24 +198,24 @@ def test_capset_alone_gives_up_nothing(running: Network) -> None:
 
 
 @pytest.mark.usefixtures("other_users")
-def test_a_set_uid_root_program_does_not_bring_it_back_without_setpcap(running: Network) -> None:
-    """With no_new_privs it does not even become root."""
+def test_a_set_uid_root_program_stays_a_user_without_setpcap(running: Network) -> None:
+    """Under no_new_privs a set-uid root program does not become root."""
     ours = status(running, *WITHOUT_SETPCAP, DETOUR, *NOBODY_RUNS_ROOTS)
     assert ours["Uid"].split() == ["65534"] * 4
     assert capabilities(ours)["CapPrm"] == 0
 
 
 CAPABLE = "/run/nft-with-net-admin"
-"""A copy of nft that has ``cap_net_admin+ep``: whoever executes it has the capability, where that can be had.
+"""A copy of nft with ``cap_net_admin+ep``, which gives NET_ADMIN to any user if the bounding set has it.
 
-Not one of ip, which gives capabilities up by itself when another user than root runs it.
+A copy of ip does not work, because ip drops its capabilities for users other than root.
 """
 NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 
 
 @pytest.fixture(scope="module")
 def capable(running: Network) -> Network:
-    """Give the network with that file in it."""
+    """Give a network with the file CAPABLE."""
     running.app.run("sh", "-euc", f"cp $(command -v nft) {CAPABLE}")
     running.app.run("setcap", "cap_net_admin+ep", CAPABLE)
     return running
@@ -224,10 +224,10 @@ def capable(running: Network) -> Network:
 @pytest.mark.usefixtures("other_users")
 @pytest.mark.parametrize("user", [None, "65534:65534"])
 @pytest.mark.parametrize("start", [AS_ROOT, WITHOUT_SETPCAP], ids=["root", "without SETPCAP"])
-def test_a_file_with_capabilities_does_not_bring_it_back(
+def test_a_file_with_capabilities_does_not_regain_net_admin(
     capable: Network, start: tuple[str, ...], user: str | None
 ) -> None:
-    """Neither to root nor to another user: the kernel does not execute it, or without the capability."""
+    """The kernel does not execute such a file, or executes it without NET_ADMIN, for root and for another user."""
     environ = {**SETTINGS, **({"MOCK_USER": user} if user else {})}
     done = capable.raw(*start, DETOUR, CAPABLE, "add", "table", "ip", "somebodys", environ=environ)
     assert done.returncode not in (0, 125), done
@@ -236,11 +236,11 @@ def test_a_file_with_capabilities_does_not_bring_it_back(
 
 
 @pytest.mark.usefixtures("other_users")
-def test_a_file_with_capabilities_gives_it_to_anybody_without_us(capable: Network) -> None:
-    """Negative control: to another user as to root; the same program without them does not."""
-    for who in ((), NOBODY):
+def test_a_file_with_capabilities_works_without_imds_detour(capable: Network) -> None:
+    """Negative control: without imds-detour the file gives NET_ADMIN to any user, and a plain copy does not."""
+    for user in ((), NOBODY):
         for verb in ("add", "delete"):
-            assert capable.raw(*who, CAPABLE, verb, "table", "ip", "somebodys", environ=SETTINGS).returncode == 0
+            assert capable.raw(*user, CAPABLE, verb, "table", "ip", "somebodys", environ=SETTINGS).returncode == 0
     assert capable.raw(*NOBODY, "nft", "add", "table", "ip", "somebodys", environ=SETTINGS).returncode != 0
 
 
@@ -250,22 +250,20 @@ UNDO_FROM_THERE = {**UNDO, "all of nftables": "nft flush ruleset", "table": "nft
 
 @pytest.mark.parametrize("start", [AS_ROOT, WITHOUT_SETPCAP], ids=["root", "without SETPCAP"])
 @pytest.mark.parametrize("what", UNDO_FROM_THERE)
-def test_a_user_namespace_of_its_own_does_not_bring_it_back(
-    running: Network, what: str, start: tuple[str, ...]
-) -> None:
-    """In there the app has every capability, over what it makes in there; this network is not of that kind."""
+def test_a_new_user_namespace_does_not_regain_net_admin(running: Network, what: str, start: tuple[str, ...]) -> None:
+    """In a new user namespace the app has every capability, but none over the network of the redirect."""
     assert running.raw(*start, DETOUR, "true", environ=SETTINGS).returncode == 0
     before = running.rules(), running.app.run("nft", "list", "ruleset").stdout
     script = f"{UNDO_FROM_THERE[what]} && echo undone; grep CapEff /proc/self/status"
     done = running.raw(*start, DETOUR, *OWN_USERS, "sh", "-c", script, environ=SETTINGS)
     assert b"undone" not in done.stdout, done
-    assert int(done.stdout.split()[-1], 16) & NET_ADMIN  # it had it, so that it is the kernel who refuses
+    assert int(done.stdout.split()[-1], 16) & NET_ADMIN  # it has NET_ADMIN, so the kernel refused
     assert (running.rules(), running.app.run("nft", "list", "ruleset").stdout) == before
     assert ",UP" in running.app.ip("link", "show", "eth0")
 
 
-def test_in_a_network_of_its_own_it_may_do_as_it_likes(running: Network) -> None:
-    """Negative control: there the same commands work, and none of it is seen here."""
+def test_a_new_network_namespace_is_open_to_the_app(running: Network) -> None:
+    """Negative control: in a new network namespace the same commands work, without effect on the old one."""
     script = "ip link set lo up && iptables-legacy -t nat -F && nft add table ip somebodys && echo done"
     done = running.raw(DETOUR, *OWN_USERS, "--net", "sh", "-c", script, environ=SETTINGS)
     assert done.stdout == b"done\n", done.stderr
@@ -274,18 +272,18 @@ def test_in_a_network_of_its_own_it_may_do_as_it_likes(running: Network) -> None
 
 DOCKERS = "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setpcap,net_bind_service,net_raw,sys_chroot,mknod"
 DOCKERS += ",audit_write,setfcap"
-"""What Docker gives a container (moby, oci/caps/defaults.go)."""
+"""Docker's default capabilities (moby, oci/caps/defaults.go)."""
 PODMANS = "chown,dac_override,fowner,fsetid,kill,net_bind_service,setfcap,setgid,setpcap,setuid,sys_chroot"
-"""What Podman gives one (containers/common, pkg/config/default.go): no NET_RAW."""
+"""Podman's default capabilities (containers/common, pkg/config/default.go): without NET_RAW."""
 
 
 def only(names: str) -> tuple[str, ...]:
-    """Start with these capabilities alone, as ``cap_drop: [ALL]`` and ``cap_add`` make it."""
+    """Return a command that starts with these capabilities only, as ``cap_drop: [ALL]`` and ``cap_add`` do."""
     return ("setpriv", "--bounding-set", f"-all,+{names.replace(',', ',+')}", "--inh-caps", "-all")
 
 
 def as_nobody(names: str) -> tuple[str, ...]:
-    """Start as another user than root, with these capabilities in the ambient set."""
+    """Return a command that starts as another user, with these capabilities in the ambient set."""
     sets = f"-all,+{names.replace(',', ',+')}"
     who = ("--reuid", "65534", "--regid", "65534", "--clear-groups")
     return ("setpriv", *who, "--inh-caps", sets, "--ambient-caps", sets)
@@ -309,8 +307,8 @@ MATRIX = {
 
 @pytest.mark.usefixtures("other_users")
 @pytest.mark.parametrize("row", MATRIX)
-def test_every_way_of_being_started_loses_net_admin_alone_and_for_good(running: Network, row: str) -> None:
-    """Every set loses that one bit; where the bounding set cannot, no_new_privs keeps what is in there away."""
+def test_every_start_loses_net_admin_only_and_for_good(running: Network, row: str) -> None:
+    """Every set loses NET_ADMIN only. If the bounding set cannot, no_new_privs blocks it."""
     start = MATRIX[row]
     before, after = status(running, *start, *LOOK), status(running, *start, DETOUR, *LOOK)
     assert capabilities(before)["CapEff"] & NET_ADMIN
@@ -321,7 +319,7 @@ def test_every_way_of_being_started_loses_net_admin_alone_and_for_good(running: 
     }
     assert (capabilities(after), after["Uid"]) == (wanted, before["Uid"])
     assert after["NoNewPrivs"] == ("0" if bounded and before["NoNewPrivs"] == "0" else "1")
-    # A set-uid root program, run by the app, gets whatever it gets without us, but not that.
+    # A set-uid root program that the app runs has its usual capabilities without NET_ADMIN.
     plain, ours = (status(running, *start, *wrap, "/run/root-cat", "/proc/self/status") for wrap in ((), (DETOUR,)))
     assert not capabilities(ours)["CapEff"] & NET_ADMIN
     if bounded:
@@ -333,16 +331,16 @@ def test_every_way_of_being_started_loses_net_admin_alone_and_for_good(running: 
 
 @pytest.mark.usefixtures("other_users")
 @pytest.mark.parametrize("row", ["everything", "NET_ADMIN alone", "another user, ambient NET_ADMIN"])
-def test_without_us_each_of_them_could_undo_it(running: Network, row: str) -> None:
-    """Negative control: of every kind one, with the one thing that needs NET_ADMIN and nothing else."""
+def test_starts_without_imds_detour_have_net_admin(running: Network, row: str) -> None:
+    """Negative control: without imds-detour each kind of start can set a link up, which needs NET_ADMIN."""
     assert (
         running.raw(*MATRIX[row], "sh", "-c", UNDO["device"].replace("eth0 down", "lo up"), environ=SETTINGS).returncode
         == 0
     )
 
 
-def test_the_app_cannot_raise_it_again(running: Network) -> None:
-    """Not by the inheritable and ambient sets either, which a process may raise from its permitted set."""
+def test_the_app_cannot_raise_net_admin_again(running: Network) -> None:
+    """The app cannot raise NET_ADMIN in its inheritable and ambient sets."""
     for start in (AS_ROOT, WITHOUT_SETPCAP):
         raise_it = ("setpriv", "--inh-caps", "+net_admin", "--ambient-caps", "+net_admin", *LOOK)
         done = running.raw(*start, DETOUR, *raise_it, environ=SETTINGS)
@@ -351,8 +349,8 @@ def test_the_app_cannot_raise_it_again(running: Network) -> None:
 
 
 @pytest.mark.parametrize("start", [AS_ROOT, WITHOUT_SETPCAP], ids=["root", "without SETPCAP"])
-def test_mock_keep_net_admin_leaves_everything(running: Network, start: tuple[str, ...]) -> None:
-    """Who asks for it gets every set as it was, and no no_new_privs."""
+def test_mock_keep_net_admin_changes_no_set(running: Network, start: tuple[str, ...]) -> None:
+    """With MOCK_KEEP_NET_ADMIN=1 every set stays, and no_new_privs is not set."""
     before = status(running, *start, *LOOK)
     assert status(running, *start, DETOUR, *LOOK, MOCK_KEEP_NET_ADMIN="1") == before
     done = running.raw(
@@ -361,8 +359,8 @@ def test_mock_keep_net_admin_leaves_everything(running: Network, start: tuple[st
     assert done.returncode == 0
 
 
-def test_without_net_admin_the_line_says_how_to_add_it(running: Network) -> None:
-    """Dropped from the bounding set, as in a container without cap_add."""
+def test_missing_net_admin_names_the_compose_line(running: Network) -> None:
+    """Without NET_ADMIN, as in a container without cap_add, the line says how to add it."""
     done = running.raw("setpriv", "--bounding-set", "-net_admin", DETOUR, "echo", "started", environ=SETTINGS)
     assert (done.returncode, done.stdout) == (125, b"")
     assert done.stderr.decode().startswith("imds-detour: no NET_ADMIN capability; add it: in Compose `cap_add:")
