@@ -1,4 +1,4 @@
-"""Many pods starting at once against one mock. ``LONG=1`` takes the sizes of docs/scale.md."""
+"""Many pods that start at once with one mock. ``LONG=1`` uses the sizes of docs/scale.md."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tests.support.hosts.fleet import Fleet
 
 SMALL, LARGE = (50, 200) if LONG else (6, 18)
 LATE = 20.0 if LONG else 10.0
-"""Seconds until the mock appears to those who wait for it; their pauses are a hundredth of that, give or take half."""
+"""Seconds until the mock starts. The pauses of waiting starts are a hundredth of that, with 50 % jitter."""
 
 
-def test_a_crowd_is_verified_and_costs_as_much_each_as_a_few() -> None:
-    """All are verified, by about two DNS queries and four requests each; processor time grows with their number."""
+def test_the_cost_of_a_start_is_constant() -> None:
+    """Among many starts, each is verified with about two DNS queries and four requests, and costs as among few."""
     outcomes = {}
     for size in (SMALL, LARGE):
         with Fleet(size) as fleet:
@@ -21,14 +21,14 @@ def test_a_crowd_is_verified_and_costs_as_much_each_as_a_few() -> None:
     for size, seen in outcomes.items():
         assert seen.verified == size
         assert seen.requests == pytest.approx(4, abs=1)
-        # Two, unless a pod had to wait so long for a processor that the servers were asked beside the system resolver.
+        # Two, unless a pod waited so long for a processor that it asked the servers in addition to the system resolver.
         assert 2 <= seen.queries <= 8
     assert outcomes[LARGE].cpu < 2 * outcomes[SMALL].cpu
 
 
 @pytest.mark.slow
-def test_a_crowd_that_waits_does_not_come_in_step() -> None:
-    """All started at one moment; when the mock appears, they come spread over the time of a pause."""
+def test_waiting_starts_spread_their_requests() -> None:
+    """Many starts that wait since the same moment reach a new mock spread over the time of a pause."""
     with Fleet(LARGE) as fleet:
         seen = fleet.start(LATE, MOCK_BACKEND="nft")
     assert seen.verified == LARGE

@@ -1,4 +1,4 @@
-"""Every cloud's service to its mock: several at once, each proven in its own way, by name where SDKs go by name."""
+"""Several services of clouds at once: each is redirected and verified, by host name too if SDKs use one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GET = "curl -sS --max-time 5"
 def start(
     network: Network, endpoints: str, *command: str, timeout: str = "20", **settings: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command behind imds-detour, its mock at a known address."""
+    """Run a command under imds-detour, with the mock's address in MOCK_HOSTNAME."""
     return network.detour(
         *(command or ("true",)),
         environment=settings,
@@ -33,8 +33,8 @@ def start(
 
 @pytest.mark.parametrize("backend", ["legacy", "nft"])
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_is_redirected_and_proven_by_its_own_question(network: Network, preset: str, backend: str) -> None:
-    """Our mock serves them all at one port; the app reaches it at the cloud's own address."""
+def test_every_preset_is_redirected_and_verified(network: Network, preset: str, backend: str) -> None:
+    """The mock serves every preset at one port, and the app reaches it at the cloud's address."""
     network.start_mock()
     endpoint = PRESETS[preset].endpoints[0]
     done = start(
@@ -43,12 +43,12 @@ def test_every_preset_is_redirected_and_proven_by_its_own_question(network: Netw
     assert done.returncode == 0, done.stderr
     assert f"{endpoint} -> {MOCK}:{PORT}, " in done.stderr
     assert f"verified {'IMDSv2' if preset == 'aws' else preset} " in done.stderr
-    assert done.stdout in ("200", "404", "401", "403", "400"), "somebody answered"
+    assert done.stdout in ("200", "404", "401", "403", "400"), "a server answered"
 
 
 @pytest.mark.parametrize("backend", ["legacy", "nft"])
-def test_each_service_can_have_a_mock_of_its_own(network: Network, backend: str) -> None:
-    """The names are looked up side by side; each address leads to its own server."""
+def test_each_service_can_have_its_own_mock(network: Network, backend: str) -> None:
+    """Each service's address is redirected to its own mock."""
     network.start_dns(f"mock_metadata={MOCK}+creds={MOCK}")
     network.start_mock()
     network.start_faulty(f"GET=body:{CREDENTIALS}", port="8081")
@@ -64,8 +64,8 @@ def test_each_service_can_have_a_mock_of_its_own(network: Network, backend: str)
     assert "mock-secret" not in done.stderr
 
 
-def test_no_secret_is_told_even_in_debug(network: Network) -> None:
-    """Requests and statuses, queries and answers, rules: but neither tokens nor keys. That there were some is seen."""
+def test_debug_output_has_no_secret(network: Network) -> None:
+    """MOCK_LOG=debug shows requests, queries and rules, without tokens and keys."""
     network.start_dns()
     mock = network.start_faulty("GET=ok", "PUT=body:AQAEAsession==")
     network.start_faulty(f"GET=body:{CREDENTIALS}", port="8081")
@@ -78,14 +78,14 @@ def test_no_secret_is_told_even_in_debug(network: Network) -> None:
     secrets = ("MOCKID", "mock-secret", "mock-token")
     for secret in (*secrets, "AQAEA"):
         assert secret not in done.stderr
-    # The controls: the app was given the keys, and our proof the token, which it sent on.
+    # The controls: the app received the keys, and the probe sent the token.
     assert all(secret in done.stdout for secret in secrets)
     mock.kill()
     assert "GET /latest/meta-data/instance-id token=b'AQAEAsession=='" in mock.communicate()[0]
 
 
-def test_debug_shows_each_dns_query_and_what_came_of_it(network: Network) -> None:
-    """When the system resolver has no answer, the servers are asked one by one."""
+def test_debug_output_shows_each_dns_query(network: Network) -> None:
+    """If the system resolver fails, the servers are asked in turn, and MOCK_LOG=debug shows their answers."""
     network.start_dns("SERVFAIL*6", f"mock_metadata={MOCK}")
     network.start_mock()
     done = network.detour("true", MOCK_LOG="debug")
@@ -94,7 +94,7 @@ def test_debug_shows_each_dns_query_and_what_came_of_it(network: Network) -> Non
 
 
 def test_two_services_at_one_address_share_a_mock(network: Network) -> None:
-    """A mock of several clouds tells them apart by path and header; one rule serves both, and each is proven."""
+    """Services at one address share a rule and a mock, and each is verified."""
     network.start_mock()
     done = start(network, "aws,gcp,azure")
     assert done.returncode == 0, done.stderr
@@ -104,8 +104,8 @@ def test_two_services_at_one_address_share_a_mock(network: Network) -> None:
     assert ", gcp " in done.stderr
 
 
-def test_an_address_of_ones_own_is_redirected_whatever_the_mock_says(network: Network) -> None:
-    """Nothing is known of such a service, so any reply will do; still it is compared, and the rule's counter rises."""
+def test_a_custom_address_accepts_any_reply(network: Network) -> None:
+    """For a custom address any reply is right; replies are compared, and the counter of the rule counts."""
     network.start_faulty("GET=404", port="8081")
     done = start(network, f"192.0.2.7:8000={MOCK}:8081", *f"{GET} http://192.0.2.7:8000/x".split())
     assert done.returncode == 0, done.stderr
@@ -114,8 +114,8 @@ def test_an_address_of_ones_own_is_redirected_whatever_the_mock_says(network: Ne
     assert closed.returncode == 7, "another port of that address is refused by the guard"
 
 
-def test_a_mock_that_is_no_such_service_does_not_pass(network: Network) -> None:
-    """A server without Metadata-Flavor on its answers is no mock of Google's service."""
+def test_a_mock_without_googles_header_fails(network: Network) -> None:
+    """A server without the header Metadata-Flavor is no mock of Google's service."""
     network.start_faulty("GET=body:instance/")
     done = start(network, "gcp", timeout="1")
     assert done.returncode == 125
@@ -123,8 +123,8 @@ def test_a_mock_that_is_no_such_service_does_not_pass(network: Network) -> None:
     assert network.ours() == ""
 
 
-def test_a_service_that_has_no_mock_keeps_the_app_from_starting(network: Network) -> None:
-    """One of two is not enough, and nothing is left of the one."""
+def test_a_missing_mock_of_one_service_fails_the_start(network: Network) -> None:
+    """If one of two services has no mock, the app does not start, and nothing remains of the other."""
     network.start_mock()
     done = start(network, f"aws,ecs={MOCK}:9", timeout="1")
     assert done.returncode == 125
@@ -132,8 +132,8 @@ def test_a_service_that_has_no_mock_keeps_the_app_from_starting(network: Network
     assert (network.ours(), network.our_routes()) == ("", "")
 
 
-def test_the_names_that_sdks_go_by_resolve_and_are_taken_out_again(network: Network) -> None:
-    """One marked line in /etc/hosts; `remove` takes it, and it alone, out."""
+def test_host_names_are_added_and_removed(network: Network) -> None:
+    """Google's host name resolves by one marked line in /etc/hosts, and `remove` deletes that line only."""
     network.start_mock()
     before = network.app.run("cat", "/etc/hosts").stdout
     for _ in range(2):
@@ -146,8 +146,8 @@ def test_the_names_that_sdks_go_by_resolve_and_are_taken_out_again(network: Netw
     assert network.app.run("cat", "/etc/hosts").stdout == before
 
 
-def take_requests_away(network: Network) -> None:
-    """Let somebody else's rule lead the metadata address to another server, so that no proof succeeds."""
+def divert_requests(network: Network) -> None:
+    """Redirect the metadata address to another server by a foreign rule, so that no verification succeeds."""
     network.start_faulty("GET=body:other", port="8081")
     network.app.run(
         "nft",
@@ -156,30 +156,30 @@ def take_requests_away(network: Network) -> None:
     )
 
 
-def test_a_start_that_fails_puts_back_the_names_of_an_earlier_one(network: Network) -> None:
-    """Its app lives by them. That a start of its own takes out what it put in is shown below."""
+def test_a_failed_start_restores_earlier_host_names(network: Network) -> None:
+    """A failed start restores the host names of an earlier start, because its app uses them."""
     network.start_mock()
     assert start(network, "gcp").returncode == 0
     before = network.app.run("cat", "/etc/hosts").stdout
     assert before.count("# imds-detour") == 1
-    take_requests_away(network)
+    divert_requests(network)
     failed = start(network, "ibm,gcp", timeout="1", MOCK_LOG="debug")
     assert failed.returncode == 125
-    assert "/etc/hosts: api.metadata.cloud.ibm.com" in failed.stderr  # it had its line by then
+    assert "/etc/hosts: api.metadata.cloud.ibm.com" in failed.stderr  # it had added its line
     assert network.app.run("cat", "/etc/hosts").stdout == before
 
 
-def test_a_start_that_fails_leaves_no_name_behind(network: Network) -> None:
-    """The line goes when the proof fails: here somebody else's rule takes the requests."""
+def test_a_failed_start_removes_its_host_names(network: Network) -> None:
+    """If verification fails, the start removes its line from /etc/hosts."""
     network.start_mock()
-    take_requests_away(network)
+    divert_requests(network)
     before = network.app.run("cat", "/etc/hosts").stdout
     assert start(network, "gcp", timeout="1").returncode == 125
     assert network.app.run("cat", "/etc/hosts").stdout == before
 
 
-def test_a_hosts_file_that_cannot_be_written_is_named_with_the_compose_line(network: Network) -> None:
-    """Without the name Google's SDKs fail after half a minute: better not to start."""
+def test_a_read_only_hosts_file_fails_the_start(network: Network) -> None:
+    """With a read-only /etc/hosts, a start with gcp fails, and the line shows Compose's extra_hosts."""
     network.start_mock()
     network.app.run("sh", "-c", "mount -o remount,ro,bind $(readlink -m /etc/hosts)")
     done = start(network, "gcp")
@@ -188,26 +188,26 @@ def test_a_hosts_file_that_cannot_be_written_is_named_with_the_compose_line(netw
     assert network.ours() == ""
 
 
-def test_a_hosts_file_that_has_the_name_already_need_not_be_written(network: Network) -> None:
-    """The remedy of the test above works."""
+def test_a_read_only_hosts_file_with_the_name_is_enough(network: Network) -> None:
+    """A read-only /etc/hosts that has the name already, as by extra_hosts, is enough."""
     network.start_mock()
     network.app.run("sh", "-c", f"echo '{METADATA} x metadata.google.internal' >> /etc/hosts")
     network.app.run("sh", "-c", "mount -o remount,ro,bind $(readlink -m /etc/hosts)")
     assert start(network, "gcp").returncode == 0
 
 
-def test_ecs_is_asked_what_sdks_will_ask_there(network: Network) -> None:
-    """AWS_CONTAINER_CREDENTIALS_RELATIVE_URI is the path; the mock's log shows it."""
+def test_ecs_is_probed_at_the_path_of_sdks(network: Network) -> None:
+    """AWS_CONTAINER_CREDENTIALS_RELATIVE_URI is the path of the probe for ecs."""
     server = network.start_faulty(f"GET=body:{CREDENTIALS}")
-    told = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials/task"}
-    done = network.detour("true", environment=told, MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="ecs")
+    environment = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials/task"}
+    done = network.detour("true", environment=environment, MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="ecs")
     assert done.returncode == 0, done.stderr
     assert server.stdout is not None
     assert server.stdout.readline() == "GET /v2/credentials/task no token\n"
 
 
-def test_a_dns_server_at_the_metadata_address_is_warned_of(network: Network) -> None:
-    """As on Google Cloud: the guard closes it with all else, and the line says what to do instead."""
+def test_a_dns_server_at_the_metadata_address_gives_a_warning(network: Network) -> None:
+    """On Google Cloud the guard blocks the DNS server at the metadata address, and a warning suggests another one."""
     network.start_mock()
     network.app.write("resolv.conf", f"nameserver {METADATA}\n")
     done = start(network, "aws")

@@ -1,4 +1,4 @@
-"""Several starts in one network namespace, as with Compose's ``network_mode: service:...``: none undoes another's."""
+"""Several starts in one network namespace, as with Compose's ``network_mode: service:...``, do not undo each other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ABSENT = "not_there_yet"
 
 
 def waiting_start(network: Network, timeout: str) -> subprocess.Popen[str]:
-    """Start one whose mock is not there, and return when it waits: its guard stands by then."""
+    """Start imds-detour without a mock, and return when it waits, with its guard installed."""
     environ = network.settings(MOCK_HOSTNAME=ABSENT, MOCK_TIMEOUT=timeout)
     waiting = network.app.popen(DETOUR, "true", environ=environ, stderr=subprocess.PIPE)
     assert waiting.stderr is not None
@@ -27,36 +27,36 @@ def waiting_start(network: Network, timeout: str) -> subprocess.Popen[str]:
     return waiting
 
 
-def test_a_start_that_fails_leaves_a_running_apps_redirect_and_guard(network: Network) -> None:
-    """B waits, A succeeds behind B's guard, B gives up: A's app is still behind both."""
+def test_a_failed_start_keeps_the_rules_of_a_running_app(network: Network) -> None:
+    """B waits, A succeeds, and B fails: A's redirect and guard remain."""
     network.start_dns()
     network.start_mock()
     with waiting_start(network, timeout="2") as failing:
         assert "IMDS_DETOUR_GUARD" in network.ours()
         assert network.detour("true").returncode == 0
-        behind_both = network.ours()
+        installed = network.ours()
         failing.communicate()
         assert failing.returncode == 125
-    assert network.ours() == behind_both
+    assert network.ours() == installed
     assert network.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
 
 
-def test_a_start_that_fails_alone_leaves_nothing(network: Network) -> None:
-    """The control to the above: the guard of a failed start does go when nobody else lives behind it."""
+def test_a_failed_start_alone_removes_its_guard(network: Network) -> None:
+    """Negative control: if no other start uses its guard, a failed start removes it."""
     network.start_dns()
     with waiting_start(network, timeout="1") as failing:
         failing.communicate()
     assert network.ours() == ""
 
 
-def test_a_start_whose_proof_fails_puts_the_earlier_redirect_back(network: Network) -> None:
-    """A redirects to the mock; B replaces the target, cannot prove its own, and A's target is there again."""
+def test_a_failed_verification_restores_the_earlier_redirect(network: Network) -> None:
+    """A redirects to the mock, and B replaces the target and fails its verification: A's target is back."""
     network.start_dns()
     network.start_mock()
     network.start(network.mock, CTL, "mock", "--listen", "0.0.0.0:1339", "--quiet")
     assert network.detour("true").returncode == 0
     earlier = network.ours()
-    # Somebody's rule takes the address before ours: B's redirect is never used, and its proof fails.
+    # A foreign rule redirects the address first: B's redirect is never used, and its verification fails.
     network.app.run("nft", "add table ip foreign")
     network.app.run("nft", "add chain ip foreign out { type nat hook output priority -150; }")
     network.app.run("nft", f"add rule ip foreign out ip daddr 169.254.169.254 tcp dport 80 dnat to {MOCK}:1338")
@@ -66,8 +66,8 @@ def test_a_start_whose_proof_fails_puts_the_earlier_redirect_back(network: Netwo
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_turning_the_guard_off_takes_an_earlier_one_away(network: Network, backend: str) -> None:
-    """MOCK_GUARD=off means that none stands, not that none is added."""
+def test_guard_off_removes_an_earlier_guard(network: Network, backend: str) -> None:
+    """MOCK_GUARD=off removes the guard of an earlier start."""
     network.start_dns()
     network.start_mock()
     assert network.detour("true", MOCK_BACKEND=backend).returncode == 0
@@ -79,10 +79,8 @@ def test_turning_the_guard_off_takes_an_earlier_one_away(network: Network, backe
 
 
 @pytest.mark.parametrize("timeout", ["0.5"])
-def test_a_lock_that_is_never_released_is_waited_for_no_longer_than_the_deadline(
-    network: Network, timeout: str
-) -> None:
-    """Another writer holds the xtables lock: exit 125 by the deadline, and one line says who it was."""
+def test_a_held_lock_fails_the_start_at_its_deadline(network: Network, timeout: str) -> None:
+    """If another writer holds the xtables lock, the start exits with 125 by its deadline and names the lock."""
     network.start_dns(f"{NAME}={MOCK}")
     network.start_mock()
     holder = network.start(network.app, "flock", "/run/xtables.lock", "sh", "-c", "echo held; exec sleep 60")

@@ -1,4 +1,4 @@
-"""Who only looks leaves no trace: a table of legacy iptables comes into being by being asked for, and then it stays."""
+"""Commands that only read create no table of legacy iptables, although reading a table creates it for good."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NONE: dict[str, list[str]] = {"ip": [], "ip6": []}
 
 
 def tables(network: Network) -> dict[str, list[str]]:
-    """Return the tables of legacy iptables that the app's host has, of both IP versions."""
+    """Return the tables of legacy iptables on the app's host, of both IP versions."""
     made = {}
     for version in BOTH:
         with open(f"/proc/{network.app.pid}/net/{version}_tables_names") as names:
@@ -39,10 +39,10 @@ STARTS = {
 
 
 @pytest.mark.parametrize(("prefix", "backend", "status", "said"), STARTS.values(), ids=STARTS.keys())
-def test_a_start_that_does_not_use_legacy_iptables_makes_none_of_its_tables(
+def test_a_start_without_legacy_iptables_creates_no_table(
     network: Network, prefix: tuple[str, ...], backend: str, status: int, said: str
 ) -> None:
-    """Whether it goes on with nftables or is refused."""
+    """A start that uses nftables, or is refused, creates no table of legacy iptables."""
     network.start_mock()
     environ = network.settings(None, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
     done = network.app.run(*prefix, DETOUR, "true", environ=environ, check=False)
@@ -50,16 +50,16 @@ def test_a_start_that_does_not_use_legacy_iptables_makes_none_of_its_tables(
     assert said in done.stderr
 
 
-def test_a_start_with_legacy_iptables_makes_the_two_that_it_uses(network: Network) -> None:
-    """The control: what is looked for above would be seen."""
+def test_a_start_with_legacy_iptables_creates_its_tables(network: Network) -> None:
+    """Negative control: a start with legacy iptables creates the tables nat and filter."""
     network.start_mock()
     assert tables(network) == NONE
     assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy").returncode == 0
     assert tables(network) == BOTH
 
 
-def test_a_plan_makes_no_table(network: Network) -> None:
-    """It says what would be made, for both firewalls, and makes nothing."""
+def test_a_plan_creates_no_table(network: Network) -> None:
+    """`plan` prints rules for both firewalls, and creates nothing."""
     done = network.app.run(CTL, "plan", environ=network.settings(None, MOCK_HOSTNAME=MOCK))
     assert f"-A IMDS_DETOUR -d {METADATA}/32" in done.stdout
     assert tables(network) == NONE
@@ -67,8 +67,8 @@ def test_a_plan_makes_no_table(network: Network) -> None:
 
 
 @pytest.mark.parametrize("redirected", [True, False], ids=["a redirect in nftables", "no redirect"])
-def test_a_check_makes_no_table(network: Network, *, redirected: bool) -> None:
-    """A health check runs every few seconds, with every capability of the container."""
+def test_a_check_creates_no_table(network: Network, *, redirected: bool) -> None:
+    """`check` runs every few seconds with every capability, and creates no table."""
     network.start_mock()
     if redirected:
         assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft").returncode == 0
@@ -86,11 +86,11 @@ UNSEEN = strace(
     children=True,
     paths=("/proc/self/net/ip_tables_names", "/proc/self/net/ip6_tables_names"),
 )
-"""Run a command that cannot see which tables there are, as where /proc is masked."""
+"""Run a command that cannot list the tables, as with a masked /proc."""
 
 
-def test_where_the_tables_are_not_listed_a_check_looks_into_them(network: Network) -> None:
-    """The control to the above, for that makes them; and what stands in there is seen, listed or not."""
+def test_a_check_without_a_list_reads_the_tables(network: Network) -> None:
+    """Negative control: if the list of tables is hidden, `check` reads them, which creates them, and sees the rules."""
     network.start_mock()
     environ = network.settings(None, MOCK_HOSTNAME=MOCK)
     assert network.app.run(*UNSEEN, CTL, "check", environ=environ, check=False).returncode == 1

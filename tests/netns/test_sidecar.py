@@ -1,4 +1,4 @@
-"""The sidecar: it closes at once, redirects when the mock is there, follows it, and closes again when it is gone."""
+"""The sidecar closes at once, redirects when the mock answers, follows it, and closes again when it is gone."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("backend", ["auto", "legacy", "nft"])
-def test_it_closes_at_once_and_opens_when_the_mock_answers(
+def test_the_sidecar_closes_at_once_and_redirects_with_a_mock(
     network: Network, sidecars: list[Sidecar], backend: str
 ) -> None:
-    """Before there is a mock, even before its name is known, nobody gets out; then the app reads from the mock."""
+    """Before the mock answers, requests are refused; then the app reads from the mock."""
     network.start_dns()
     sidecars.append(sidecar := Sidecar(network, MOCK_BACKEND=backend))
     sidecar.says("aws is closed while there is no mock: .*connection refused")
@@ -37,10 +37,10 @@ def test_it_closes_at_once_and_opens_when_the_mock_answers(
 
 
 @pytest.mark.parametrize("backend", first_quick(["legacy", "nft"]))
-def test_it_follows_the_mock_to_another_address(
+def test_the_sidecar_follows_the_mock_to_another_address(
     network: Network, sidecars: list[Sidecar], zone: str, backend: str
 ) -> None:
-    """The name leads elsewhere: soon after, so does the redirect, and the old mock hears no more."""
+    """Soon after the name changes its address, the redirect leads to it, and the old mock gets no request."""
     assert zone
     network.start_mock("--data", data(network, "i-00000000000000001"), at=MOCK)
     network.start_mock("--data", data(network, "i-00000000000000002"), at=SECOND)
@@ -55,8 +55,8 @@ def test_it_follows_the_mock_to_another_address(
     assert len(translations(network, backend)) == 1
 
 
-def test_it_closes_when_the_mock_is_gone_and_opens_when_it_is_back(network: Network, sidecars: list[Sidecar]) -> None:
-    """The container is stopped and started: between the two, the app is refused at once."""
+def test_the_sidecar_closes_while_the_mock_is_gone(network: Network, sidecars: list[Sidecar]) -> None:
+    """While the mock is stopped, the app's requests are refused at once."""
     network.start_dns()
     mock = network.start_mock()
     sidecars.append(sidecar := Sidecar(network, "--every", "0.5"))
@@ -71,10 +71,8 @@ def test_it_closes_when_the_mock_is_gone_and_opens_when_it_is_back(network: Netw
 
 
 @pytest.mark.slow
-def test_dns_that_fails_closes_nothing_while_the_mock_answers(
-    network: Network, sidecars: list[Sidecar], zone: str
-) -> None:
-    """It is the probe that decides, not a name server that is restarted."""
+def test_a_dns_failure_does_not_close_the_redirect(network: Network, sidecars: list[Sidecar], zone: str) -> None:
+    """If the name server fails and the mock answers its probes, the redirect stays."""
     assert zone
     network.start_mock()
     sidecars.append(sidecar := Sidecar(network, "--listen", LISTEN, "--every", "0.5"))
@@ -86,8 +84,8 @@ def test_dns_that_fails_closes_nothing_while_the_mock_answers(
 
 
 @pytest.mark.slow
-def test_somebody_else_at_the_mocks_address_is_not_taken_for_it(network: Network, sidecars: list[Sidecar]) -> None:
-    """The address is given to another container, which answers everything: the redirect closes."""
+def test_another_service_at_the_mocks_address_closes_the_redirect(network: Network, sidecars: list[Sidecar]) -> None:
+    """If another container gets the mock's address and answers everything, the redirect closes."""
     network.start_dns()
     mock = network.start_mock()
     sidecars.append(sidecar := Sidecar(network, "--every", "0.5"))
@@ -100,23 +98,23 @@ def test_somebody_else_at_the_mocks_address_is_not_taken_for_it(network: Network
 
 
 @pytest.mark.parametrize("backend", ["legacy", "nft"])
-def test_sigterm_takes_everything_out_and_ends_with_0(network: Network, sidecars: list[Sidecar], backend: str) -> None:
-    """Within a second on a quiet machine; what others have there stays."""
+def test_sigterm_removes_all_rules_and_ends_with_0(network: Network, sidecars: list[Sidecar], backend: str) -> None:
+    """SIGTERM ends the sidecar soon with status 0; its rules are gone, and foreign ones stay."""
     network.start_dns()
     network.start_mock()
     before = network.foreign()
     sidecars.append(sidecar := Sidecar(network, MOCK_BACKEND=backend))
     sidecar.says("verified")
-    asked_to = time.monotonic()
+    sent = time.monotonic()
     sidecar.process.send_signal(signal.SIGTERM)
     assert sidecar.ends() == 0
-    assert time.monotonic() - asked_to < 5
+    assert time.monotonic() - sent < 5
     assert (network.ours(), network.our_routes(), network.foreign()) == ("", "", before)
 
 
 @pytest.mark.slow
-def test_sigterm_is_heard_before_there_is_a_mock(network: Network, sidecars: list[Sidecar]) -> None:
-    """While the name server is silent, too."""
+def test_sigterm_ends_the_sidecar_without_a_mock(network: Network, sidecars: list[Sidecar]) -> None:
+    """SIGTERM ends the sidecar while its name server is silent, and no rule remains."""
     network.start_dns("silent")
     sidecars.append(sidecar := Sidecar(network))
     sidecar.says("aws is closed while there is no mock")
@@ -126,10 +124,8 @@ def test_sigterm_is_heard_before_there_is_a_mock(network: Network, sidecars: lis
 
 
 @pytest.mark.slow
-def test_with_keep_the_redirect_outlives_it_and_the_next_one_takes_over(
-    network: Network, sidecars: list[Sidecar]
-) -> None:
-    """For a restart under load: the app sees nothing of it."""
+def test_keep_leaves_the_redirect_for_the_next_sidecar(network: Network, sidecars: list[Sidecar]) -> None:
+    """With --keep, a restarted sidecar interrupts no request of the app."""
     network.start_dns()
     network.start_mock()
     for _ in range(2):
@@ -141,22 +137,22 @@ def test_with_keep_the_redirect_outlives_it_and_the_next_one_takes_over(
     assert len(translations(network, "nft")) == 1
 
 
-def test_rules_that_somebody_takes_out_are_put_back(network: Network, sidecars: list[Sidecar]) -> None:
-    """A firewall that is flushed, as by a script that knows only itself; said once."""
+def test_removed_rules_are_restored(network: Network, sidecars: list[Sidecar]) -> None:
+    """If another program flushes the firewall, the sidecar restores its rules, and says so once."""
     network.start_dns()
     network.start_mock()
     sidecars.append(sidecar := Sidecar(network, "--every", "0.5"))
     sidecar.says("verified")
-    standing = listed(network)
+    installed = listed(network)
     network.app.run("nft", "flush", "ruleset")
     sidecar.says("another program has changed our firewall rules: they are put back")
-    until(lambda: listed(network), lambda now: now == standing)
+    until(lambda: listed(network), lambda now: now == installed)
     assert asked(network) == INSTANCE
 
 
 @pytest.mark.slow
-def test_sighup_looks_again_at_once(network: Network, sidecars: list[Sidecar], zone: str) -> None:
-    """With an hour between probes, somebody who knows that the mock is gone need not wait."""
+def test_sighup_probes_at_once(network: Network, sidecars: list[Sidecar], zone: str) -> None:
+    """With an hour between probes, SIGHUP makes the sidecar notice at once that the mock is gone."""
     assert zone
     mock = network.start_mock()
     sidecars.append(sidecar := Sidecar(network, "--every", "3600"))
@@ -167,8 +163,8 @@ def test_sighup_looks_again_at_once(network: Network, sidecars: list[Sidecar], z
     sidecar.says("aws is closed while there is no mock")
 
 
-def test_a_second_one_in_the_same_namespace_is_refused(network: Network, sidecars: list[Sidecar]) -> None:
-    """Two would take turns in undoing each other's work; the first one goes on."""
+def test_a_second_sidecar_in_the_namespace_is_refused(network: Network, sidecars: list[Sidecar]) -> None:
+    """A second sidecar in the network namespace fails, and the first one goes on."""
     network.start_dns()
     network.start_mock()
     sidecars.append(first := Sidecar(network))
@@ -179,8 +175,8 @@ def test_a_second_one_in_the_same_namespace_is_refused(network: Network, sidecar
     assert asked(network) == INSTANCE
 
 
-def test_status_knows_what_the_sidecar_saw_last(network: Network, sidecars: list[Sidecar]) -> None:
-    """Through a socket that belongs to the network namespace: no file, no port."""
+def test_status_and_check_use_the_sidecars_last_probe(network: Network, sidecars: list[Sidecar]) -> None:
+    """`status` gets the last probe from a socket of the network namespace."""
     network.start_dns()
     network.start_mock()
     sidecars.append(sidecar := Sidecar(network))
@@ -190,8 +186,8 @@ def test_status_knows_what_the_sidecar_saw_last(network: Network, sidecars: list
     assert network.app.run(CTL, "check", environ=network.settings()).returncode == 0
 
 
-def test_health_readiness_metrics_and_a_page(network: Network, sidecars: list[Sidecar]) -> None:
-    """Ready means verified now, healthy is the process; the metrics are read by Prometheus' own parser."""
+def test_the_sidecar_serves_health_readiness_metrics_and_a_page(network: Network, sidecars: list[Sidecar]) -> None:
+    """/readyz reports verification, /healthz the process, and Prometheus' own parser reads /metrics."""
     network.start_dns()
     sidecars.append(sidecar := Sidecar(network, "--listen", LISTEN))
     sidecar.says("closed")
@@ -211,8 +207,8 @@ def test_health_readiness_metrics_and_a_page(network: Network, sidecars: list[Si
     assert sidecar.get("/else")[0] == 404
 
 
-def test_a_client_that_says_nothing_holds_nobody_up_for_long(network: Network, sidecars: list[Sidecar]) -> None:
-    """A connection that stays silent is dropped, and the next one is served."""
+def test_a_silent_client_does_not_block_others(network: Network, sidecars: list[Sidecar]) -> None:
+    """The sidecar serves other clients while a connection stays silent."""
     network.start_dns()
     network.start_mock()
     sidecars.append(sidecar := Sidecar(network, "--listen", LISTEN))
@@ -234,10 +230,10 @@ def test_a_client_that_says_nothing_holds_nobody_up_for_long(network: Network, s
         (("--probe", "off"), "MOCK_PROBE=off leaves the sidecar nothing to follow by; leave it out, or use init"),
     ],
 )
-def test_what_keeps_it_from_starting_is_one_line(
+def test_a_bad_option_of_the_sidecar_is_one_line(
     network: Network, sidecars: list[Sidecar], flags: tuple[str, ...], reason: str
 ) -> None:
-    """Status 125, as for everything that cannot be begun."""
+    """A sidecar that cannot start prints one line, and exits with 125."""
     sidecars.append(sidecar := Sidecar(network, *flags))
     sidecar.says(re.escape(reason))
     assert sidecar.ends() == 125

@@ -1,4 +1,4 @@
-"""The sidecar's beginning and end: it is alone or not there at all, and a stop is heard whatever it waits for."""
+"""The sidecar's start and end: it is the only one in its namespace, and any wait ends with a stop."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ if TYPE_CHECKING:
     from tests.support.hosts.network import Network
 
 
-def test_a_second_one_changes_nothing_of_the_firsts_before_it_ends(network: Network, sidecars: list[Sidecar]) -> None:
-    """It has other services to guard, and would put their addresses in the place of the first one's."""
+def test_a_second_sidecar_changes_no_rule(network: Network, sidecars: list[Sidecar]) -> None:
+    """A second sidecar with other services ends before it replaces the first one's rules."""
     network.start_dns()
     network.start_mock()
     sidecars.append(first := Sidecar(network))
     first.says("verified")
-    standing = listed(network)
+    installed = listed(network)
     sidecars.append(second := Sidecar(network, MOCK_ENDPOINTS="alibaba"))
     second.says("another imds-detour sidecar is at work in this network namespace")
     assert second.ends() == 125
-    assert listed(network) == standing
-    assert "169.254.169.254" in standing
+    assert listed(network) == installed
+    assert "169.254.169.254" in installed
     first.process.terminate()
     assert first.ends() == 0
-    sidecars.append(alone := Sidecar(network, MOCK_ENDPOINTS="alibaba"))  # the control: by itself it does change them
+    sidecars.append(alone := Sidecar(network, MOCK_ENDPOINTS="alibaba"))  # the control: alone it installs its rules
     alone.says("verified")
     assert "100.100.100.200" in listed(network)
 
 
 @pytest.mark.slow
-def test_without_a_thread_for_its_server_it_ends_with_a_line(network: Network, sidecars: list[Sidecar]) -> None:
-    """A limit on processes; nothing has been changed by then."""
+def test_a_sidecar_without_a_thread_ends_with_a_line(network: Network, sidecars: list[Sidecar]) -> None:
+    """If a limit on processes refuses the server's thread, the sidecar ends before it changes a rule."""
     user = ("setpriv", "--reuid=64090", "--regid=64090", "--clear-groups")
-    capabilities = "+net_admin,+dac_read_search"  # the latter to reach this Python, wherever it is installed
-    poor = (*user, f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}", CTL, "sidecar")
-    sidecars.append(sidecar := Sidecar(network, start=("prlimit", "--nproc=1", *poor), MOCK_BACKEND="nft"))
+    capabilities = "+net_admin,+dac_read_search"  # the latter reads this Python wherever it is installed
+    limited = (*user, f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}", CTL, "sidecar")
+    sidecars.append(sidecar := Sidecar(network, start=("prlimit", "--nproc=1", *limited), MOCK_BACKEND="nft"))
     sidecar.says("cannot start a thread .*; raise the limit on processes")
     assert sidecar.ends() == 125
     assert listed(network) == ""
-    richer = ("prlimit", "--nproc=2", *poor)  # the control
-    sidecars.append(sidecar := Sidecar(network, start=richer, MOCK_BACKEND="nft"))
+    enough = ("prlimit", "--nproc=2", *limited)  # the control
+    sidecars.append(sidecar := Sidecar(network, start=enough, MOCK_BACKEND="nft"))
     sidecar.says("aws is closed while there is no mock")
 
 
-def test_with_the_guard_off_an_earlier_one_goes(network: Network, sidecars: list[Sidecar]) -> None:
-    """One that --keep left behind; and the page does not speak of a guard that is not there."""
+def test_guard_off_removes_the_guard_of_an_earlier_sidecar(network: Network, sidecars: list[Sidecar]) -> None:
+    """MOCK_GUARD=off removes a guard that --keep left, and the page shows no guard."""
     network.start_dns()
     sidecars.append(earlier := Sidecar(network, "--keep", "--listen", LISTEN))
     earlier.says("aws is closed while there is no mock")
@@ -70,8 +70,11 @@ def test_with_the_guard_off_an_earlier_one_goes(network: Network, sidecars: list
 
 
 @pytest.mark.slow
-def test_with_an_hour_between_probes_it_is_healthy_all_the_while(network: Network, sidecars: list[Sidecar]) -> None:
-    """It beats though nothing is due; what counts as stuck is a tenth here. That the stuck are seen is shown last."""
+def test_a_sidecar_with_rare_probes_stays_healthy(network: Network, sidecars: list[Sidecar]) -> None:
+    """With an hour between probes, /healthz stays good, since the sidecar wakes up regularly.
+
+    A stuck one is unhealthy.
+    """
     network.start_mock()
     short = (
         "from imds_detour.ctl.sidecar import pages; pages.STALE = 3.0; from imds_detour.ctl.main import main; main()"
@@ -90,7 +93,7 @@ def test_with_an_hour_between_probes_it_is_healthy_all_the_while(network: Networ
 @pytest.mark.slow
 @pytest.mark.parametrize("asked", [1, 3, 5])
 def test_a_stop_ends_the_wait_for_a_silent_name_server(network: Network, sidecars: list[Sidecar], asked: int) -> None:
-    """With eight names to look up, half a second each: within a second on a quiet machine, wherever it comes."""
+    """With eight names to look up at a silent server, SIGTERM ends the sidecar soon, at any of them."""
     network.start_dns("silent")
     services = ",".join(f"192.0.2.{number}:80=mock-{number}" for number in range(1, 9))
     sidecars.append(sidecar := Sidecar(network, MOCK_ENDPOINTS=services, MOCK_LOG="debug"))
@@ -98,5 +101,5 @@ def test_a_stop_ends_the_wait_for_a_silent_name_server(network: Network, sidecar
     stopped = time.monotonic()
     sidecar.process.send_signal(signal.SIGTERM)
     assert sidecar.ends() == 0
-    assert time.monotonic() - stopped < 1.4, "one that waits for the other three at least takes 1.5 s"
+    assert time.monotonic() - stopped < 1.4, "to wait for three more names takes 1.5 s"
     assert listed(network) == ""

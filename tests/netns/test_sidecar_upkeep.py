@@ -1,4 +1,4 @@
-"""What stands goes on to: rules, host names and helpers that others take away, and IPv6 that comes late."""
+"""The sidecar maintains its state: it restores rules, host names and helpers, and adds IPv6 that appears later."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 METADATA6 = "fd00:ec2::254"
 
 
-def test_a_helper_that_is_killed_is_replaced(network: Network, sidecars: list[Sidecar]) -> None:
-    """As by the kernel, for want of memory: it is said once, the app notices nothing, and rules are kept as ever."""
+def test_a_killed_helper_is_replaced(network: Network, sidecars: list[Sidecar]) -> None:
+    """If the kernel kills a helper, the sidecar says so once and starts another one; the app notices nothing."""
     network.start_dns()
     network.start_mock()
     sidecars.append(sidecar := Sidecar(network, "--every", "0.5", MOCK_BACKEND="legacy"))
@@ -29,7 +29,9 @@ def test_a_helper_that_is_killed_is_replaced(network: Network, sidecars: list[Si
         subprocess.run(["kill", "-KILL", helper], check=True)
     sidecar.says("the firewall helper ended early; another one is started")
     assert asked(network) == INSTANCE
-    network.app.run("iptables-legacy", "-t", "nat", "-F")  # which a look at the rules notices, or two probes
+    network.app.run(
+        "iptables-legacy", "-t", "nat", "-F"
+    )  # the sidecar detects this by reading the rules, or by two probes
     assert until(lambda: asked(network), lambda seen: seen == INSTANCE) == INSTANCE
     sidecar.process.send_signal(signal.SIGTERM)
     assert sidecar.ends() == 0
@@ -37,8 +39,8 @@ def test_a_helper_that_is_killed_is_replaced(network: Network, sidecars: list[Si
 
 
 @pytest.mark.slow
-def test_rules_that_cannot_be_read_for_a_while_do_not_end_it(network: Network, sidecars: list[Sidecar]) -> None:
-    """Here there is no descriptor for it to ask the kernel with; what fails is told once, and tried again."""
+def test_unreadable_rules_do_not_end_the_sidecar(network: Network, sidecars: list[Sidecar]) -> None:
+    """If there is no descriptor to read the rules with, the sidecar says so once, and tries again."""
     network.start_mock()
     sidecars.append(sidecar := Sidecar(network, "--every", "0.5", MOCK_HOSTNAME=MOCK))
     sidecar.says("verified")
@@ -52,8 +54,8 @@ def test_rules_that_cannot_be_read_for_a_while_do_not_end_it(network: Network, s
 
 
 @pytest.mark.slow
-def test_what_it_could_not_write_itself_is_not_laid_to_others(network: Network, sidecars: list[Sidecar]) -> None:
-    """An iptables command holds the lock while the mock goes. Others' changes are shown in test_sidecar.py."""
+def test_a_failed_write_is_not_reported_as_a_foreign_change(network: Network, sidecars: list[Sidecar]) -> None:
+    """If a held lock stops the sidecar's change, it is not counted as a change by another program."""
     network.start_dns()
     mock = network.start_mock()
     sidecars.append(sidecar := Sidecar(network, "--every", "0.5", "--listen", LISTEN))
@@ -68,16 +70,14 @@ def test_what_it_could_not_write_itself_is_not_laid_to_others(network: Network, 
     sidecar.says("table nat: an iptables command holds the firewall's lock.*; it is tried again")
     holder.communicate()
     sidecar.says("our firewall rules are not as they should be: they are put back")
-    assert until(lambda: "dnat" in rules(network), lambda there: not there) is False
+    assert until(lambda: "dnat" in rules(network), lambda installed: not installed) is False
     assert count(sidecar, "repairs") == 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_ipv6_that_comes_later_is_guarded_and_redirected(
-    network: Network, sidecars: list[Sidecar], backend: str
-) -> None:
-    """As when a container joins a network that has it: the other metadata address is closed, and led to the mock."""
+def test_later_ipv6_is_guarded_and_redirected(network: Network, sidecars: list[Sidecar], backend: str) -> None:
+    """When the container gets IPv6, its metadata address is guarded, and redirected after a route to the mock exists."""
     network.without_ipv6()
     network.mock.ip("address", "add", "fd88::3/64", "dev", "eth0", "nodad")
     network.app.write("hosts", f"{MOCK} mock_metadata\nfd88::3 mock_metadata\n")
@@ -87,9 +87,7 @@ def test_ipv6_that_comes_later_is_guarded_and_redirected(
     assert METADATA6 not in rules(network)  # the control
     for device in ("all", "default", "lo", "eth0"):
         network.app.run("sh", "-c", f"echo 0 > /proc/sys/net/ipv6/conf/{device}/disable_ipv6")
-    until(
-        lambda: rules(network), lambda listed: METADATA6 in listed
-    )  # closed already, while there is no way to the mock
+    until(lambda: rules(network), lambda listed: METADATA6 in listed)  # guarded, without a route to the mock
     network.app.ip("address", "add", "fd88::2/64", "dev", "eth0", "nodad")
     sidecar.says(rf"\[{METADATA6}\]:80 -> .*verified")
     refused = network.app.run("curl", "-sS", "--max-time", "5", f"http://[{METADATA6}]:8080/", check=False).stderr
@@ -101,8 +99,8 @@ def test_ipv6_that_comes_later_is_guarded_and_redirected(
     assert (METADATA in rules(network), METADATA6 in rules(network)) == (False, False)
 
 
-def test_a_hosts_file_that_is_written_anew_gets_its_names_back(network: Network, sidecars: list[Sidecar]) -> None:
-    """The kubelet writes a pod's file at each container's start, and knows nothing of our line."""
+def test_a_rewritten_hosts_file_gets_its_names_back(network: Network, sidecars: list[Sidecar]) -> None:
+    """When the kubelet rewrites /etc/hosts at a container's start, the sidecar adds its line again."""
     network.start_mock()
     sidecars.append(sidecar := Sidecar(network, "--every", "0.5", MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp"))
     sidecar.says("verified")
@@ -118,5 +116,5 @@ def mock_on_both() -> tuple[str, ...]:
 
 
 def rules(network: Network) -> str:
-    """Return the rules of the app's host, of both backends and IP versions."""
+    """Return the rules of the app's host, of both firewalls and IP versions."""
     return network.app.run("sh", "-c", "iptables-legacy-save; ip6tables-legacy-save; nft list ruleset").stdout
