@@ -77,7 +77,7 @@ def test_a_failed_write_is_not_reported_as_a_foreign_change(network: Network, si
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_later_ipv6_is_guarded_and_redirected(network: Network, sidecars: list[Sidecar], backend: str) -> None:
-    """When the container gets IPv6, its metadata address is guarded, and redirected after a route to the mock exists."""
+    """When the container gets IPv6, its metadata address is guarded, and redirected when a route to the mock exists."""
     network.without_ipv6()
     network.mock.ip("address", "add", "fd88::3/64", "dev", "eth0", "nodad")
     network.app.write("hosts", f"{MOCK} mock_metadata\nfd88::3 mock_metadata\n")

@@ -1,4 +1,4 @@
-"""A stop signal ends the wait at once, whatever is waited for, as PID 1 and not; after exec it is the app's."""
+"""A stop signal ends any wait at once, as PID 1 and as another process; after exec it is the app's."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ STOPS = {
     "SIGRTMAX": signal.SIGRTMAX,
 }
 TIMEOUT = 0.3
-"""Seconds from the signal to the end: 0.1 is promised, the rest is for a machine that is busy with other tests."""
+"""Seconds from the signal to the end. 0.1 is promised, and the rest is for a machine that is busy with other tests."""
 PID_1 = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
-"""Run a command as the first process of a pid namespace; unshare waits outside and passes its end on."""
+"""Run a command as the first process of a pid namespace; unshare waits outside and returns its status."""
 SETTLED = {"MOCK_LOG": "debug", "MOCK_TIMEOUT": "30"}
 delays: dict[str, list[float]] = {}
 
 
 @pytest.fixture(scope="module")
 def waiting() -> Iterator[Network]:
-    """Give a network where everything can be waited for: silent servers of each kind."""
-    with Network() as made:
-        made.start_dns("silent")
-        made.start_faulty("GET=stall", "PUT=stall", port="1338")
-        made.mock.run("iptables-legacy", "-A", "INPUT", "-p", "tcp", "--dport", "7777", "-j", "DROP")
-        yield made
-    for what, seconds in delays.items():
+    """Give a network with silent servers of each kind."""
+    with Network() as network:
+        network.start_dns("silent")
+        network.start_faulty("GET=stall", "PUT=stall", port="1338")
+        network.mock.run("iptables-legacy", "-A", "INPUT", "-p", "tcp", "--dport", "7777", "-j", "DROP")
+        yield network
+    for wait, seconds in delays.items():
         milliseconds = sorted(1000 * second for second in seconds)
-        print(f"{what}: median {statistics.median(milliseconds):.1f} ms, worst {milliseconds[-1]:.1f} ms")  # noqa: T201
+        print(f"{wait}: median {statistics.median(milliseconds):.1f} ms, worst {milliseconds[-1]:.1f} ms")  # noqa: T201
 
 
 WAITS = {
@@ -69,10 +69,10 @@ WAITS = {
 def started(
     network: Network, *command: str, as_pid_1: bool, **settings: str
 ) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Start a command on the app's host and give it, with the number of the process to signal."""
+    """Start a command on the app's host, and give it with the id of the process to signal."""
     environ = {**SETTINGS, **settings}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    start = (*(PID_1 if as_pid_1 else ()), "prlimit", "--core=0", *command)  # to write a core file takes seconds
+    start = (*(PID_1 if as_pid_1 else ()), "prlimit", "--core=0", *command)  # a core file takes seconds
     with network.app.popen(*start, environ=environ, **pipes) as process:
         try:
             yield process, _first_child(process.pid) if as_pid_1 else process.pid
@@ -82,8 +82,8 @@ def started(
 
 def _first_child(parent: int) -> int:
     while True:
-        if found := children(parent):
-            return found[0]
+        if pids := children(parent):
+            return pids[0]
         time.sleep(0.001)
 
 
@@ -93,7 +93,7 @@ def children(parent: int) -> list[int]:
 
 
 def _stat(name: str) -> list[str]:
-    """Return state, parent, ... of a process; nothing when it is gone."""
+    """Return state, parent, ... of a process; nothing after its end."""
     try:
         with open(f"/proc/{name}/stat") as file:
             return file.read().rpartition(")")[2].split()
@@ -102,14 +102,14 @@ def _stat(name: str) -> list[str]:
 
 
 def gone(number: int) -> bool:
-    """Whether a process has ended; one that was left to us is reaped on the way."""
+    """Return whether a process has ended, and reap a child of this process."""
     with suppress(ChildProcessError):
         os.waitpid(number, os.WNOHANG)
     return _stat(str(number))[:1] in ([], ["Z"], ["X"])
 
 
 def read_until(process: subprocess.Popen[str], text: str) -> None:
-    """Read stderr up to a line that holds a text."""
+    """Read stderr up to a line with this text."""
     assert process.stderr is not None
     for line in process.stderr:
         if text in line:
@@ -120,14 +120,14 @@ def read_until(process: subprocess.Popen[str], text: str) -> None:
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
 @pytest.mark.parametrize("wait", WAITS)
 @pytest.mark.parametrize("name", STOPS)
-def test_a_stop_while_waiting_is_honoured_at_once(waiting: Network, name: str, wait: str, as_pid_1: bool) -> None:
-    """Status 128+n within a tenth of a second, no app, nobody left, nothing in the firewall but the guard."""
+def test_a_stop_ends_a_wait_at_once(waiting: Network, name: str, wait: str, as_pid_1: bool) -> None:
+    """A stop during any wait gives 128+n at once. No app, no process and no redirect remains."""
     number = STOPS[name]
     run = started(waiting, DETOUR, "echo", "started", as_pid_1=as_pid_1, **{**SETTLED, **WAITS[wait]})
     with run as (process, target):
         read_until(process, "guard: ")
         if wait == "refused port" or (wait, name) == ("silent DNS", "SIGTERM"):
-            # Between two attempts; or, half a second in, among dnspython's. The others end within libc's look-up.
+            # The stop comes between two attempts, or during dnspython's. Otherwise it comes during libc's look-up.
             read_until(process, "waiting: ")
         helpers = children(target)
         began = time.monotonic()
@@ -151,8 +151,8 @@ def test_a_stop_while_waiting_is_honoured_at_once(waiting: Network, name: str, w
     }
 
 
-def test_pid_1_without_care_ignores_a_stop(waiting: Network) -> None:
-    """Negative control: as PID 1, a program that sets no handler does not notice SIGTERM."""
+def test_pid_1_without_a_handler_ignores_a_stop(waiting: Network) -> None:
+    """Negative control: as PID 1, a program without a handler ignores SIGTERM."""
     with started(waiting, "sh", "-c", "echo ready; exec sleep 30", as_pid_1=True) as (process, target):
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -171,7 +171,7 @@ socket.getaddrinfo(sys.argv[1], 80)
 
 
 @pytest.mark.slow
-def test_a_naive_wrapper_hears_a_stop_when_its_look_up_is_over(waiting: Network) -> None:
+def test_a_naive_wrapper_acts_on_a_stop_after_its_look_up(waiting: Network) -> None:
     """Negative control: a handler in Python waits for libc, which waits for a silent DNS server."""
     command = (sys.executable, "-c", LOOKS_UP, NAME)
     with started(waiting, *command, as_pid_1=False) as (process, target):
@@ -185,7 +185,10 @@ def test_a_naive_wrapper_hears_a_stop_when_its_look_up_is_over(waiting: Network)
 
 
 def test_the_firewall_helpers_have_none_of_the_apps_streams(waiting: Network) -> None:
-    """Whoever reads the app's output, or feeds it, sees its end; the control is the wrapper, which has all three."""
+    """Helpers hold no stream of the app, so its readers see its end.
+
+    The control is the wrapper, which has all three.
+    """
     run = started(waiting, DETOUR, "true", as_pid_1=False, **SETTLED, **WAITS["refused port"])
     with run as (process, target):
         read_until(process, "waiting: ")
@@ -194,7 +197,7 @@ def test_the_firewall_helpers_have_none_of_the_apps_streams(waiting: Network) ->
         assert helpers
         for helper in helpers:
             while not (links := _streams(helper))[2].startswith("/memfd:"):
-                time.sleep(0.001)  # the last thing that it puts in order before it loads its library
+                time.sleep(0.001)  # the last step before the helper loads its library
             assert links[:2] == ["/dev/null"] * 2
 
 
@@ -203,7 +206,7 @@ def _streams(number: int) -> list[str]:
 
 
 def test_an_ignored_stop_stays_ignored(waiting: Network) -> None:
-    """What the parent had ignored (nohup) does not stop the wait either; something else does."""
+    """A signal that the parent ignored (nohup) does not end the wait, and another one does."""
     script = f"trap '' HUP; exec {DETOUR} echo started"
     with started(waiting, "sh", "-c", script, as_pid_1=False, **SETTLED, **WAITS["refused port"]) as (process, target):
         read_until(process, "waiting: ")
@@ -215,21 +218,21 @@ def test_an_ignored_stop_stays_ignored(waiting: Network) -> None:
 @pytest.fixture(scope="module")
 def working() -> Iterator[Network]:
     """Give a network where the app starts."""
-    with Network() as made:
-        made.start_mock("--quiet")  # nobody reads what it logs, and a pipe holds 64 KiB of it
-        yield made
+    with Network() as network:
+        network.start_mock("--quiet")  # the test does not read its log, and a pipe holds 64 KiB
+        yield network
 
 
 APP = "trap 'echo got; exit 0' TERM INT HUP QUIT USR1 USR2 34 37 64; echo ready; while :; do read line; done"
-"""Says when it is there, and what it got. 34 is SIGRTMIN, 37 SIGRTMIN+3 and 64 SIGRTMAX: dash knows them by number."""
+"""Print when it is ready, and at a signal. 34 is SIGRTMIN, 37 SIGRTMIN+3 and 64 SIGRTMAX: dash needs numbers."""
 
 STARTS = (DETOUR, "sh", "-c", APP)
 
 
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
 @pytest.mark.parametrize("name", STOPS)
-def test_after_exec_the_signal_is_the_apps(working: Network, name: str, as_pid_1: bool) -> None:
-    """Nothing of ours stands between it and whoever sends it."""
+def test_after_exec_the_app_gets_the_signal(working: Network, name: str, as_pid_1: bool) -> None:
+    """After exec the app's process is the one that is signalled."""
     with started(working, *STARTS, as_pid_1=as_pid_1) as (process, target):
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -240,29 +243,29 @@ def test_after_exec_the_signal_is_the_apps(working: Network, name: str, as_pid_1
 
 RUNS = 500 if LONG else 24
 LATEST = 2
-"""How many times what a start takes: half of the stops come before the app is there, and half after."""
-DEAF = """
+"""The latest stop, in units of a start's duration: half of the stops come before the app runs, and half after."""
+BUSY = """
 import os, sys, zlib
 from imds_detour.process import handover
 handover.install_stop_handlers(handover.Inherited.from_process())
 if sys.argv[1] == "watched":
     handover.start_stop_thread()
 noise = os.urandom(1 << 20) * 100
-print("deaf", flush=True)
+print("busy", flush=True)
 zlib.compress(noise, 9)
 """
-"""A main thread that is in the midst of C for some seconds, and does not look whether a signal has come."""
+"""A main thread that runs C code for some seconds, and does not check for signals meanwhile."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("watched", "seconds"), [("watched", (0, 0.5)), ("alone", (0.5, 60))])
-def test_a_stop_is_acted_on_while_python_cannot(watched: str, seconds: tuple[float, float]) -> None:
-    """As in the instant between a look for signals and a wait for a reply; the control is the handlers alone."""
-    command = (sys.executable, "-c", DEAF, watched)
+def test_a_stop_ends_a_start_while_python_runs_c_code(watched: str, seconds: tuple[float, float]) -> None:
+    """A thread acts on a stop while the main thread runs C code. Negative control: without it, the stop waits."""
+    command = (sys.executable, "-c", BUSY, watched)
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == b"deaf\n"
-        time.sleep(0.1)  # let it get there: nothing can tell when it has
+        assert process.stdout.readline() == b"busy\n"
+        time.sleep(0.1)  # until it compresses, which no test can see
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 128 + signal.SIGTERM
@@ -271,24 +274,24 @@ def test_a_stop_is_acted_on_while_python_cannot(watched: str, seconds: tuple[flo
 
 IN_TURN = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGRTMIN+3")
 HANGS = 10.0
-"""Seconds from a stop to the end after which nothing else is to be expected."""
+"""Seconds from a stop to the end after which a start counts as hung."""
 ON_TIME = 0.1
-"""Seconds from a stop to the end that are promised. Those in which it waited for a processor are the machine's."""
+"""Seconds from a stop to the end that are promised, without those in which the process waited for a processor."""
 IN_WRAPPER, IN_APP, AGAIN = "128+n", "the app got it", "the app got it at the second try"
 HUNG = "hung"
-EARLY, BETWEEN = "died of n before our first line", "died of n between exec and the app's trap"
+EARLY, BETWEEN = "died of n before the first line", "died of n between exec and the app's trap"
 WORKS = {"legacy": {"MOCK_BACKEND": "legacy"}, "nft": {"MOCK_BACKEND": "nft"}, "PYTHONPATH": {"PYTHONPATH": "/nowhere"}}
-"""Starts that come to their end: by each backend, and with a second interpreter (pip.py)."""
+"""Starts that succeed: by each backend, and with a second interpreter (pip.py)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """How a start ended that was stopped.
+    """How a stopped start ended.
 
     Attributes:
-        how: one of the above, or what else it was.
+        how: one of the constants above, or a description.
         delay: seconds from the stop to the end.
-        waited: seconds of these in which it, or this test, was ready to run and another process had the processor.
+        waited: seconds of the delay in which the start, or this test, waited for a processor.
 
     """
 
@@ -298,34 +301,34 @@ class Stopped:
 
     @property
     def late(self) -> bool:
-        """Whether it was by its own fault that it did not end in time; how long an app takes is the app's affair."""
+        """Whether imds-detour ended late by its own fault; the app's end is not its own."""
         return self.how in (IN_WRAPPER, EARLY, BETWEEN, HUNG) and self.delay - self.waited > ON_TIME
 
 
 def stop_after(
     network: Network, number: int, seconds: float, *, as_pid_1: bool, command: Sequence[str] = STARTS, **settings: str
 ) -> Stopped:
-    """Start, stop after a while, and say how it ended and how many seconds after the stop.
+    """Start, stop after some seconds, and return how the start ended.
 
-    For PID 1, and by the bundle, the time counts from when it hears stops, caught or blocked: before that the kernel
-    drops them, or they hit the program that executes ours.
+    For PID 1, and with the bundle, the time counts from when it catches or blocks stops: before that the kernel drops
+    them, or they hit another program.
     """
     with started(network, *command, as_pid_1=as_pid_1, **settings) as (process, target), _watched(target) as end:
         assert process.stdout is not None
         assert process.stderr is not None
-        while (as_pid_1 or BUNDLED) and not _hears(target):
+        while (as_pid_1 or BUNDLED) and not _handles_stops(target):
             time.sleep(0.001)
         time.sleep(seconds)
         helpers = children(target)
         if as_pid_1:
-            _hold(process)  # so that it does not reap the first process in there before we have had a look
+            _hold(process)  # so that unshare does not reap the first process before the test reads its state
         waited, began = _waited(target), time.monotonic()
         os.kill(target, number)
         announced = bool(select.select([process.stderr], [], [], 0)[0])
         again = False
         if as_pid_1 and announced:
-            # From exec to the app's trap, PID 1 is deaf once more, as it would be without us.
-            out, again = _app_says(process, target, end, number)
+            # From exec to the app's trap, PID 1 ignores signals again, as without imds-detour.
+            out, again = _app_output(process, target, end, number)
         if not select.select([end], [], [], HANGS)[0]:
             return Stopped(HUNG, HANGS, 0)
         delay = time.monotonic() - began
@@ -343,7 +346,7 @@ def stop_after(
         case value, ("" | "ready\n") if value == -number and not as_pid_1:
             how = BETWEEN if executed else EARLY
         case 1, "" if number == signal.SIGINT and not as_pid_1 and not executed:
-            how = EARLY  # a KeyboardInterrupt in the interpreter's own start
+            how = EARLY  # a KeyboardInterrupt while the interpreter starts
         case 0, ("ready\ngot\n" | "got\n"):
             how = AGAIN if again else IN_APP
         case _:
@@ -353,7 +356,7 @@ def stop_after(
 
 @contextmanager
 def _watched(number: int) -> Iterator[int]:
-    """Give a descriptor that can be read when a process has ended."""
+    """Give a descriptor that is readable when a process has ended."""
     end = os.pidfd_open(number)
     try:
         yield end
@@ -368,29 +371,29 @@ def _hold(process: subprocess.Popen[str]) -> None:
 
 
 def _waited(number: int) -> float:
-    """Return for how many seconds a process, ended or not, and this one have waited for a processor so far."""
+    """Return the seconds for which a process, ended or not, and this one have waited for a processor."""
     seconds = 0.0
-    for each in (number, os.getpid()):
-        with suppress(OSError), open(f"/proc/{each}/schedstat") as file:  # a kernel may be without
+    for pid in (number, os.getpid()):
+        with suppress(OSError), open(f"/proc/{pid}/schedstat") as file:  # a kernel may not have it
             seconds += int(file.read().split()[1]) / 1e9
     return seconds
 
 
-def _app_says(process: subprocess.Popen[str], target: int, end: int, number: int) -> tuple[str, bool]:
-    """Return what the app says, until it has got the signal or ends, and whether it took a second one."""
+def _app_output(process: subprocess.Popen[str], target: int, end: int, number: int) -> tuple[str, bool]:
+    """Return the app's output until it gets the signal or ends, and whether it took a second signal."""
     assert process.stdout is not None
-    said = process.stdout.fileno()
+    stdout = process.stdout.fileno()
     out, again, until = "", False, time.monotonic() + HANGS
     while "got" not in out and time.monotonic() < until:
-        ready = select.select([said, end], [], [], 0.1)[0]
-        if said in ready:
-            # Not by lines: of two that have come at once, the second would lie where select() does not look.
-            data = os.read(said, 4096)
+        ready = select.select([stdout, end], [], [], 0.1)[0]
+        if stdout in ready:
+            # Not by lines: select() would not see a second line in Python's buffer.
+            data = os.read(stdout, 4096)
             if not data:
                 break
             out += data.decode()
         elif ready:
-            break  # it has ended, and all that it said has been read
+            break  # the app has ended, and its output has been read
         elif out and not again:
             again = True
             with suppress(ProcessLookupError):
@@ -398,8 +401,8 @@ def _app_says(process: subprocess.Popen[str], target: int, end: int, number: int
     return out, again
 
 
-def _hears(number: int) -> bool:
-    """Whether a process has a handler for stops, or keeps them for later."""
+def _handles_stops(number: int) -> bool:
+    """Return whether a process has a handler for stops, or blocks them."""
     try:
         with open(f"/proc/{number}/status") as file:
             masks = [int(line.split()[1], 16) for line in file if line.startswith(("SigCgt", "SigBlk"))]
@@ -409,7 +412,7 @@ def _hears(number: int) -> bool:
 
 
 def time_of_a_start(network: Network, **settings: str) -> float:
-    """Return how many seconds a start takes to the app's first word, on this machine and just now."""
+    """Return the seconds from a start to the app's first output, on this machine now."""
     seconds = []
     for _ in range(5):
         began = time.monotonic()
@@ -421,10 +424,9 @@ def time_of_a_start(network: Network, **settings: str) -> float:
 
 
 def stop_often(network: Network, runs: int, latest: float, *, as_pid_1: bool, **settings: str) -> dict[str, int]:
-    """Stop as many starts, each of IN_TURN at random offsets, and count the ends.
+    """Stop many starts by the signals of IN_TURN at random offsets, and count the ends.
 
-    Each leaves no redirect without the guard, and is on time; where one is late, it is so by chance: not again at the
-    same offset.
+    No start leaves a redirect without the guard. A late start must not be late again at the same offset.
     """
     stopped: list[Stopped] = []
     for run in range(runs):
@@ -434,11 +436,11 @@ def stop_often(network: Network, runs: int, latest: float, *, as_pid_1: bool, **
         if stopped[-1].late:
             again = _stop_once(network, name, offset, as_pid_1=as_pid_1, **settings)
             assert not again.late, (name, offset, stopped[-1], again)
-    own = [one.delay - one.waited for one in stopped]
+    own = [stop.delay - stop.waited for stop in stopped]
     assert statistics.median(own) <= ON_TIME, own
-    ends, seconds = [one.how for one in stopped], sorted(one.delay for one in stopped)
+    ends, seconds = [stop.how for stop in stopped], sorted(stop.delay for stop in stopped)
     figures = ", ".join(f"{part:.0%} {1000 * seconds[int(part * (runs - 1))]:.1f} ms" for part in (0.5, 0.9, 0.99, 1))
-    late = sum(one.late for one in stopped)
+    late = sum(stop.late for stop in stopped)
     counted = {end: ends.count(end) for end in sorted(set(ends))}
     print(f"{runs} stops, {settings}, PID 1 {as_pid_1}: {counted}; stop to end: {figures}; late once {late}")  # noqa: T201
     return counted
@@ -449,13 +451,13 @@ def _stop_once(network: Network, name: str, offset: float, *, as_pid_1: bool, **
     assert end.how in (IN_WRAPPER, BETWEEN, IN_APP, AGAIN, *OF_PIP), (name, offset, end)
     listed = network.app.run("sh", "-c", rules_listing.LISTED).stdout
     assert not rules_listing.unguarded(listed), (name, offset, end, listed)
-    if rules_listing.redirected(listed):  # a guard alone may stay, and while somebody holds the lock it has to
+    if rules_listing.redirected(listed):  # a guard alone may stay, and it must while the lock is held
         network.app.run("sh", "-c", CLEAN)
     return end
 
 
 OF_PIP = () if BUNDLED else (EARLY,)
-"""Before our first line a stop has its default action, or is a KeyboardInterrupt; the bundle's launcher blocks them."""
+"""Before the first line, a stop acts by default or as a KeyboardInterrupt. The bundle's launcher blocks stops."""
 
 
 CLEAN = """
@@ -464,7 +466,7 @@ for version in ip ip6; do nft delete table $version imds_detour 2>/dev/null; don
 """
 
 
-DAWDLES = """
+LATE_WRAPPER = """
 import os, signal, sys, time
 from imds_detour.process import handover
 
@@ -490,31 +492,31 @@ for number in handover.STOPS:
 while True:
     signal.pause()
 """
-"""A wrapper that ends late: for it sleeps, or for six others share a processor with it."""
+"""A wrapper that ends late, because it sleeps or because six processes share its processor."""
 
 
 @pytest.mark.parametrize(("how", "late"), [("asleep", True), ("busy", False), ("at once", False)])
-def test_who_ends_late_by_its_own_fault_is_seen(waiting: Network, how: str, late: bool) -> None:
-    """Control of the judge: sleep is the wrapper's fault, and to wait for a processor is not."""
-    command = (sys.executable, "-c", DAWDLES, how)
+def test_the_judge_detects_a_late_exit(waiting: Network, how: str, late: bool) -> None:
+    """Negative control: a wrapper that sleeps is late, and one that waits for a processor is not."""
+    command = (sys.executable, "-c", LATE_WRAPPER, how)
     end = stop_after(waiting, signal.SIGTERM, 0, as_pid_1=True, command=command)
     assert (end.how, end.late) == (IN_WRAPPER, late), end
     assert how == "at once" or end.delay > ON_TIME
 
 
 @pytest.mark.parametrize("as_pid_1", first_quick([False, True]), ids=["a process", "PID 1"])
-@pytest.mark.parametrize("way", first_quick(WORKS))
-def test_a_stop_at_any_moment_is_not_lost(working: Network, way: str, as_pid_1: bool) -> None:
-    """At random offsets from the start to well after exec: the end is 128+n, or the signal's, or the app got it."""
-    runs, latest = RUNS if way == "legacy" else RUNS // 4, LATEST * time_of_a_start(working, **WORKS[way])
-    counted = stop_often(working, runs, latest, as_pid_1=as_pid_1, **WORKS[way])
-    # A second try is for stops between exec and the app's trap: a few milliseconds.
+@pytest.mark.parametrize("work", first_quick(WORKS))
+def test_a_stop_at_any_moment_is_not_lost(working: Network, work: str, as_pid_1: bool) -> None:
+    """A stop at any time ends the start with 128+n or by the signal, or the app gets it."""
+    runs, latest = RUNS if work == "legacy" else RUNS // 4, LATEST * time_of_a_start(working, **WORKS[work])
+    counted = stop_often(working, runs, latest, as_pid_1=as_pid_1, **WORKS[work])
+    # A second signal is only needed after a stop between exec and the app's trap.
     assert counted.get(AGAIN, 0) <= RUNS // 10
 
 
 @pytest.fixture
 def held(waiting: Network) -> Iterator[None]:
-    """Keep the lock of iptables, for which our firewall helper then waits."""
+    """Hold the lock of iptables, for which the firewall helper then waits."""
     command = ("flock", "/run/xtables.lock", "sh", "-c", "echo held; exec cat")
     with waiting.app.popen(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
@@ -531,7 +533,7 @@ def held(waiting: Network) -> Iterator[None]:
 def test_a_stop_at_any_moment_of_a_wait_ends_it(
     waiting: Network, wait: str, as_pid_1: bool, request: pytest.FixtureRequest
 ) -> None:
-    """Whatever it waits for, and whenever: 128+n, nothing in the firewall but the guard, and nobody is left."""
+    """A stop at any time of any wait gives 128+n, and neither a redirect nor a process remains."""
     if wait == "busy firewall":
         request.getfixturevalue("held")
     settings = {"MOCK_TIMEOUT": "30", **WAITS.get(wait, WAITS["refused port"])}
@@ -549,8 +551,8 @@ os.execv(sys.argv[1], sys.argv[1:])
 TAKES_TERM = "import signal; print(int(signal.sigwait([signal.SIGTERM])))"
 
 
-def test_a_stop_that_was_blocked_before_us_waits_for_the_app(working: Network) -> None:
-    """As PID 1 and at any moment: who blocks it first gets it, with nothing lost between us and the app."""
+def test_a_blocked_stop_reaches_the_app(working: Network) -> None:
+    """As PID 1, a stop that the parent has blocked reaches the app, whenever it is sent."""
     command = (sys.executable, "-c", BLOCKS_TERM, DETOUR, sys.executable, "-c", TAKES_TERM)
     latest = LATEST * time_of_a_start(working)
     for _ in range(RUNS // 4):

@@ -1,4 +1,4 @@
-"""MOCK_USER: the app is another user, for good, as if the image's Dockerfile had said USER."""
+"""MOCK_USER makes the app another user for good, as USER in the image's Dockerfile would."""
 
 from __future__ import annotations
 
@@ -40,25 +40,25 @@ CHOWN, SETGID, SETUID = 1 << 0, 1 << 6, 1 << 7
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Network]:
-    """Give a network whose mock runs, with users of its own, and a set-uid root program that shows its own process."""
-    with Network() as made:
-        made.start_mock()
-        made.app.run("install", "-m", "4755", "/bin/cat", "/run/root-cat")
+    """Give a network with a mock and accounts, and a set-uid root program that shows its own process."""
+    with Network() as network:
+        network.start_mock()
+        network.app.run("install", "-m", "4755", "/bin/cat", "/run/root-cat")
         for name, text in (("passwd", ACCOUNTS), ("group", GROUP)):
             script = f"cat > /run/{name} <<'E'\n{text}E\nmount --bind /run/{name} /etc/{name}"
-            made.app.run("sh", "-euc", script)
-        yield made
+            network.app.run("sh", "-euc", script)
+        yield network
 
 
 def as_user(network: Network, user: str, *command: str, **settings: str) -> subprocess.CompletedProcess[bytes]:
-    """Run a command as the app of a user."""
+    """Run a command as an app with MOCK_USER."""
     done = network.raw(DETOUR, *command, environ={**SETTINGS, "MOCK_USER": user, **settings})
     assert done.returncode == 0, done.stderr
     return done
 
 
 def fields(status: bytes) -> dict[str, str]:
-    """Return what a /proc/pid/status says, by name."""
+    """Return the fields of a /proc/pid/status by name."""
     pairs = (line.partition(":") for line in status.decode().splitlines())
     return {name: " ".join(value.split()) for name, _, value in pairs}
 
@@ -77,16 +77,18 @@ def fields(status: bytes) -> dict[str, str]:
         ("4294967294:4294967294", 4294967294, 4294967294, [4294967294]),
     ],
 )
-def test_the_app_is_that_user_in_every_way(running: Network, user: str, uid: int, gid: int, groups: list[int]) -> None:
-    """Real, effective, saved and file system numbers, and the supplementary groups; no capability is left."""
+def test_the_app_has_the_users_ids_and_groups(
+    running: Network, user: str, uid: int, gid: int, groups: list[int]
+) -> None:
+    """The app has the user's real, effective, saved and file system ids and groups, and no capability."""
     seen = fields(as_user(running, user, *LOOK).stdout)
     assert (seen["Uid"], seen["Gid"]) == (" ".join([str(uid)] * 4), " ".join([str(gid)] * 4))
     assert sorted(map(int, seen["Groups"].split())) == groups
     assert [int(seen[name], 16) for name in ("CapPrm", "CapEff", "CapAmb")] == [0, 0, 0]
 
 
-def test_the_groups_are_those_that_the_system_would_give(running: Network) -> None:
-    """The C library, which reads the same files, counts the same ones."""
+def test_the_groups_are_those_of_the_system(running: Network) -> None:
+    """The app has the groups that `id -G` shows, by the C library."""
     for name in ("app", "joiner", "root"):
         ours = as_user(running, name, "id", "-G").stdout.split()
         assert sorted(ours) == sorted(running.app.run("id", "-G", name).stdout.encode().split())
@@ -94,7 +96,7 @@ def test_the_groups_are_those_that_the_system_would_give(running: Network) -> No
 
 @pytest.mark.parametrize("user", ["root", "0", "root:root", "0:0"])
 def test_root_by_name_is_root_without_net_admin(running: Network, user: str) -> None:
-    """Asked for in so many words; every other capability stays."""
+    """An app with MOCK_USER=root is root without NET_ADMIN, and keeps every other capability."""
     plain, seen = fields(running.raw(*LOOK, environ=SETTINGS).stdout), fields(as_user(running, user, *LOOK).stdout)
     assert seen["Uid"] == "0 0 0 0"
     assert int(seen["CapEff"], 16) == int(plain["CapEff"], 16) & ~NET_ADMIN
@@ -109,8 +111,8 @@ def test_root_by_name_is_root_without_net_admin(running: Network, user: str) -> 
         ("nobody-here:0", "no user 'nobody-here' in /etc/passwd"),
     ],
 )
-def test_an_unknown_name_ends_with_125_before_anything_is_touched(network: Network, user: str, reason: str) -> None:
-    """Never root instead; there is no mock in this network, so that a later step would say something else."""
+def test_an_unknown_user_fails_before_any_change(network: Network, user: str, reason: str) -> None:
+    """An unknown user or group ends the start before it looks for a mock, and never means root."""
     done = network.raw(DETOUR, "echo", "started", environ={**SETTINGS, "MOCK_USER": user})
     assert (done.returncode, done.stdout, network.ours()) == (125, b"", "")
     assert done.stderr.decode().startswith(f"imds-detour: MOCK_USER: {reason}; add it to the image")
@@ -128,7 +130,7 @@ os.execv("/bin/sh", ["sh", "-c", "id -u"])
 
 
 def test_a_naive_wrapper_makes_an_unknown_user_root(running: Network) -> None:
-    """Negative control: who goes on without an account goes on as root."""
+    """Negative control: a wrapper that ignores a missing account starts the app as root."""
     for name, uid in (("app", b"1000\n"), ("nobody-here", b"0\n")):
         environ = {**SETTINGS, "MOCK_USER": name}
         done = running.raw(sys.executable, "-c", NAIVE, environ=environ)
@@ -139,7 +141,7 @@ EMPTY_ETC = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /etc && exe
 
 
 def test_an_image_without_passwd_takes_numbers(running: Network) -> None:
-    """As one made from scratch; a name is refused there, with the way out."""
+    """An image without /etc/passwd takes numbers; a name fails, and the message suggests numbers."""
     environ = {**SETTINGS, "HOME": "/root"}
     numbers = running.raw(
         *EMPTY_ETC, DETOUR, "sh", "-c", "id -u; id -g; echo $HOME", environ=environ | {"MOCK_USER": "7:8"}
@@ -164,33 +166,33 @@ def test_an_image_without_passwd_takes_numbers(running: Network) -> None:
         ("root", "/root", "/root"),
     ],
 )
-def test_home_is_the_users_where_it_was_roots(
-    running: Network, user: str, before: str | None, after: str | None
-) -> None:
-    """And nothing else in the environment changes."""
+def test_roots_home_becomes_the_users(running: Network, user: str, before: str | None, after: str | None) -> None:
+    """HOME becomes the user's if it was root's, and no other variable changes."""
     environ = {**SETTINGS, "MOCK_USER": user, **({} if before is None else {"HOME": before})}
     shown = running.raw(DETOUR, "cat", "/proc/self/environ", environ=environ).stdout
     expected = environ | ({} if after is None else {"HOME": after})
     assert dict(entry.split("=", 1) for entry in shown.decode().split("\0")[:-1]) == expected
 
 
-OPEN_ANEW = "echo 1 > /dev/stdout; echo 2 > /proc/self/fd/1; echo 3 > /dev/stderr; read line < /dev/stdin; echo $line"
+OPEN_STREAMS = (
+    "echo 1 > /dev/stdout; echo 2 > /proc/self/fd/1; echo 3 > /dev/stderr; read line < /dev/stdin; echo $line"
+)
 ROOTS_STREAMS = ("setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups")
-"""What a switch without care comes to: the negative control."""
+"""Negative control: a change of user that leaves the streams to root."""
 
 
-def test_the_user_can_open_its_standard_streams_anew(running: Network) -> None:
-    """``> /dev/stdout`` in scripts and logging set-ups; a pipe of root's would refuse it."""
+def test_the_user_can_open_its_standard_streams(running: Network) -> None:
+    """The user can open /dev/stdout and the like; a pipe that belongs to root would refuse it."""
     environ = {**SETTINGS, "MOCK_USER": "app", "MOCK_LOG": "quiet"}
-    done = running.raw(DETOUR, "sh", "-c", OPEN_ANEW, environ=environ, stdin=b"4\n")
+    done = running.raw(DETOUR, "sh", "-c", OPEN_STREAMS, environ=environ, stdin=b"4\n")
     assert (done.stdout, done.stderr) == (b"1\n2\n4\n", b"3\n")
-    naive = running.raw(*ROOTS_STREAMS, "sh", "-c", OPEN_ANEW, environ=SETTINGS, stdin=b"4\n")
+    naive = running.raw(*ROOTS_STREAMS, "sh", "-c", OPEN_STREAMS, environ=SETTINGS, stdin=b"4\n")
     assert b"1\n" not in naive.stdout
     assert b"denied" in naive.stderr
 
 
-def test_the_users_terminal_is_its_own(running: Network) -> None:
-    """As with docker run -t: the terminal is the user's, its group stays, and it can be opened by name."""
+def test_the_terminal_belongs_to_the_user(running: Network) -> None:
+    """As with docker run -t, the terminal belongs to the user, keeps its group, and can be opened by name."""
     controller, terminal = pty.openpty()
     os.fchown(terminal, 0, 5)
     environ = {**SETTINGS, "MOCK_USER": "app", "MOCK_LOG": "quiet"}
@@ -198,34 +200,34 @@ def test_the_users_terminal_is_its_own(running: Network) -> None:
     with running.app.popen(DETOUR, "sh", "-c", "echo said > /dev/stdout", environ=environ, **streams) as app:
         assert os.read(controller, 100) == b"said\r\n"
         assert app.wait() == 0
-    found = os.fstat(terminal)
-    assert (found.st_uid, found.st_gid) == (1000, 5)
+    status = os.fstat(terminal)
+    assert (status.st_uid, status.st_gid) == (1000, 5)
     os.close(controller)
     os.close(terminal)
 
 
-def test_files_devices_and_other_peoples_pipes_keep_their_owners(running: Network, tmp_path: str) -> None:
-    """What lies in a volume, or is shared with others, is not given away; the app writes to it all the same."""
-    ours, theirs = f"{tmp_path}/log", os.pipe()
-    os.fchown(theirs[1], 7, 7)
+def test_files_devices_and_foreign_pipes_keep_their_owners(running: Network, tmp_path: str) -> None:
+    """Files, devices and pipes of other users keep their owners, and the app can write to them."""
+    path, pipe = f"{tmp_path}/log", os.pipe()
+    os.fchown(pipe[1], 7, 7)
     null = running.app.run("stat", "-c", "%u:%g", "/dev/null").stdout
     environ = {**SETTINGS, "MOCK_USER": "app", "MOCK_LOG": "quiet"}
-    with open(ours, "wb") as log, open("/dev/null", "rb") as nothing:
-        streams = {"stdin": nothing, "stdout": log, "stderr": theirs[1]}
+    with open(path, "wb") as log, open("/dev/null", "rb") as nothing:
+        streams = {"stdin": nothing, "stdout": log, "stderr": pipe[1]}
         with running.app.popen(DETOUR, "sh", "-c", "echo out; echo err >&2", environ=environ, **streams) as app:
             assert app.wait() == 0
-    with open(ours) as log:
+    with open(path) as log:
         assert log.read() == "out\n"
-    assert os.read(theirs[0], 100) == b"err\n"
-    assert (os.stat(ours).st_uid, os.fstat(theirs[0]).st_uid) == (0, 7)
+    assert os.read(pipe[0], 100) == b"err\n"
+    assert (os.stat(path).st_uid, os.fstat(pipe[0]).st_uid) == (0, 7)
     assert running.app.run("stat", "-c", "%u:%g", "/dev/null").stdout == null
-    assert stat.S_ISFIFO(os.fstat(theirs[0]).st_mode)
-    for end in theirs:
+    assert stat.S_ISFIFO(os.fstat(pipe[0]).st_mode)
+    for end in pipe:
         os.close(end)
 
 
-def test_the_switch_cannot_be_undone(running: Network) -> None:
-    """Not by the numbers of old, nor by a capability."""
+def test_the_app_cannot_become_root_again(running: Network) -> None:
+    """The app cannot change its ids, groups or capabilities. Negative control: an app as root can."""
     for attempt in (
         ("--reuid", "0"),
         ("--regid", "0", "--keep-groups"),
@@ -239,7 +241,7 @@ def test_the_switch_cannot_be_undone(running: Network) -> None:
 
 
 NO_FIXUP = ("setpriv", "--securebits", "+no_setuid_fixup")
-"""Who becomes another user keeps its capabilities then, unless it gives them up itself."""
+"""A process keeps its capabilities when it changes its user."""
 
 
 @pytest.mark.parametrize(
@@ -252,8 +254,10 @@ NO_FIXUP = ("setpriv", "--securebits", "+no_setuid_fixup")
         (NO_FIXUP, "capset", "user, capabilities, can become root again"),
     ],
 )
-def test_what_has_no_effect_is_found_out(running: Network, start: tuple[str, ...], call: str, wrong: str) -> None:
-    """A system call says that it has succeeded, and has done nothing: no app, and the line says what is wrong."""
+def test_an_ineffective_change_of_user_is_detected(
+    running: Network, start: tuple[str, ...], call: str, wrong: str
+) -> None:
+    """If a system call reports success and has no effect, the app does not start, and the line says what is wrong."""
     environ = {**SETTINGS, "MOCK_USER": "app", "MOCK_KEEP_NET_ADMIN": "1"}
     honest = running.raw(*start, *strace(calls=[call], children=True), DETOUR, "id", "-u", environ=environ)
     assert (honest.returncode, honest.stdout) == (0, b"1000\n")  # the control: traced alike, and let through
@@ -267,7 +271,7 @@ def test_what_has_no_effect_is_found_out(running: Network, start: tuple[str, ...
 
 
 def test_a_set_uid_root_program_is_root_without_net_admin(running: Network) -> None:
-    """Programs like sudo work as for any user; what they get is the bounding set, and NET_ADMIN is not in it."""
+    """A set-uid root program like sudo works, with the bounding set's capabilities and without NET_ADMIN."""
     plain = fields(running.raw(*ROOTS_STREAMS, "/run/root-cat", "/proc/self/status", environ=SETTINGS).stdout)
     ours = fields(as_user(running, "app", "/run/root-cat", "/proc/self/status").stdout)
     assert ours["Uid"] == "1000 0 0 0"
@@ -275,28 +279,21 @@ def test_a_set_uid_root_program_is_root_without_net_admin(running: Network) -> N
         assert int(ours[name], 16) == int(plain[name], 16) & ~NET_ADMIN
 
 
-def test_with_mock_keep_net_admin_set_uid_programs_have_it(running: Network) -> None:
-    """The user itself has no capability, and the bounding set is as it was."""
+def test_set_uid_programs_have_a_kept_net_admin(running: Network) -> None:
+    """With MOCK_KEEP_NET_ADMIN=1 the user has no capability, and a set-uid root program has NET_ADMIN."""
     kept = fields(as_user(running, "app", *LOOK, MOCK_KEEP_NET_ADMIN="1").stdout)
     assert (int(kept["CapEff"], 16), int(kept["CapBnd"], 16) & NET_ADMIN) == (0, NET_ADMIN)
-    assert (
-        int(
-            fields(as_user(running, "app", "/run/root-cat", "/proc/self/status", MOCK_KEEP_NET_ADMIN="1").stdout)[
-                "CapEff"
-            ],
-            16,
-        )
-        & NET_ADMIN
-    )
+    root = fields(as_user(running, "app", "/run/root-cat", "/proc/self/status", MOCK_KEEP_NET_ADMIN="1").stdout)
+    assert int(root["CapEff"], 16) & NET_ADMIN
 
 
 def only(*names: str) -> tuple[str, ...]:
-    """Return a start with these capabilities alone, as ``cap_drop: [ALL]`` and ``cap_add`` make it."""
+    """Return a command that starts with these capabilities only, as ``cap_drop: [ALL]`` and ``cap_add`` do."""
     return ("setpriv", "--bounding-set", ",".join(("-all", *(f"+{name}" for name in names))), "--inh-caps", "-all")
 
 
-def test_dropped_capabilities_are_asked_for_before_anything_is_touched(network: Network) -> None:
-    """SETUID and SETGID; there is no mock in this network, so that a later step would say something else."""
+def test_missing_setuid_and_setgid_fail_before_any_change(network: Network) -> None:
+    """Without SETUID or SETGID, the start fails before it looks for a mock, and the line says how to add them."""
     for start in (only("net_admin", "setuid"), only("net_admin", "setgid")):
         done = network.raw(*start, DETOUR, "echo", "started", environ={**SETTINGS, "MOCK_USER": "1:1"})
         assert (done.returncode, done.stdout, network.ours()) == (125, b"", "")
@@ -307,8 +304,11 @@ def test_dropped_capabilities_are_asked_for_before_anything_is_touched(network: 
 
 
 @pytest.mark.parametrize("names", [("setuid", "setgid"), ("setuid", "setgid", "chown", "setpcap")])
-def test_the_exact_capabilities_are_enough(running: Network, names: tuple[str, ...]) -> None:
-    """NET_ADMIN and these; without CHOWN the streams stay root's, and one line a stream says so."""
+def test_net_admin_setuid_and_setgid_are_enough(running: Network, names: tuple[str, ...]) -> None:
+    """MOCK_USER needs NET_ADMIN, SETUID and SETGID.
+
+    Without CHOWN, a warning for each stream says that it stays root's.
+    """
     done = running.raw(*only("net_admin", *names), DETOUR, *LOOK, environ={**SETTINGS, "MOCK_USER": "app"})
     assert done.returncode == 0, done.stderr
     seen = fields(done.stdout)
@@ -317,15 +317,15 @@ def test_the_exact_capabilities_are_enough(running: Network, names: tuple[str, .
     assert len(warnings) == (0 if "chown" in names else 3)
 
 
-def test_no_new_privileges_is_no_hindrance(running: Network) -> None:
-    """security_opt: no-new-privileges."""
+def test_no_new_privileges_allows_mock_user(running: Network) -> None:
+    """MOCK_USER works with security_opt: no-new-privileges."""
     done = running.raw("setpriv", "--nnp", DETOUR, *LOOK, environ={**SETTINGS, "MOCK_USER": "app"})
     seen = fields(done.stdout)
     assert (seen["Uid"], seen["NoNewPrivs"]) == ("1000 1000 1000 1000", "1")
 
 
 def test_ambient_capabilities_do_not_reach_the_user(running: Network) -> None:
-    """Nor what securebits would let it keep."""
+    """The user has no capability, also with ambient capabilities or securebits that keep them."""
     start = ("setpriv", "--inh-caps", "+net_raw,+net_admin", "--ambient-caps", "+net_raw,+net_admin")
     bits = ("setpriv", "--securebits", "+no_setuid_fixup")
     for before in (start, bits, (*start, *bits)):
@@ -335,8 +335,11 @@ def test_ambient_capabilities_do_not_reach_the_user(running: Network) -> None:
         assert [int(seen[name], 16) for name in ("CapPrm", "CapEff", "CapAmb")] == [0, 0, 0]
 
 
-def test_a_program_for_root_alone_is_126_and_says_for_whom(running: Network) -> None:
-    """And a folder in PATH that the user cannot enter is passed over, as execvp(3) does for that user."""
+def test_a_program_for_root_only_ends_with_126(running: Network) -> None:
+    """A program that the user may not execute ends with 126.
+
+    As in execvp(3), PATH skips a folder closed to the user.
+    """
     script = "mkdir -p -m 700 /run/roots && printf '#!/bin/sh\necho roots\n' > /run/roots/id && chmod 755 /run/roots/id"
     running.app.run("sh", "-c", script)
     environ = {**SETTINGS, "MOCK_USER": "app"}
@@ -348,8 +351,8 @@ def test_a_program_for_root_alone_is_126_and_says_for_whom(running: Network) -> 
     assert running.raw(DETOUR, "id", "-u", environ=SETTINGS | path).stdout == b"roots\n"
 
 
-def test_the_line_before_the_app_says_who_it_is(running: Network) -> None:
-    """In text and in JSON, also where the wrapper's own files are out of the user's reach by then."""
+def test_the_last_line_names_the_user(running: Network) -> None:
+    """The last line names the user, in text and JSON, also if the wrapper's files are closed to that user."""
     done = running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_USER": "app"})
     assert done.stderr.endswith(b"; exec true as 1000:1000\n")
     done = running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_USER": "app", "MOCK_LOG": "json"})

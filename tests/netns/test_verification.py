@@ -1,4 +1,4 @@
-"""The proof that it is the mock that answers: slow and broken mocks, and somebody else in its place."""
+"""Verification: slow and broken mocks, and another service instead of the mock."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 REAL = "10.99.0.9"
 REAL_INSTANCE = "i-0real0real0real00"
 SHORT = 0.3
-"""Seconds of MOCK_TIMEOUT where it is meant to pass."""
+"""MOCK_TIMEOUT in seconds, for starts that reach it."""
 
 
 @pytest.fixture
 def real(network: Network) -> Iterator[Host]:
-    """Give a third host, reached by another cable, on which somebody's real metadata service runs."""
+    """Give a third host with a real metadata service, on another network of the app's host."""
     with start_host() as third:
         link(third, network.app, "eth1", f"{REAL}/24", "10.99.0.2/24")
         third.ip("route", "add", "default", "via", "10.99.0.2")
@@ -47,7 +47,7 @@ def start_up() -> float:
 
 
 def waiting(network: Network, *command: str, **settings: str) -> tuple[subprocess.Popen[str], str]:
-    """Start imds-detour and return it with its first line on stderr, once it has said it."""
+    """Start imds-detour, and return it with its first line."""
     detour = network.app.popen(
         DETOUR, *command, environ=network.settings(None, **settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -56,13 +56,13 @@ def waiting(network: Network, *command: str, **settings: str) -> tuple[subproces
 
 
 def add_foreign_rules(network: Network) -> None:
-    """Put rules of somebody else's into both tables that imds-detour writes to."""
+    """Add a foreign rule to both tables that imds-detour writes to."""
     for table in ("nat", "filter"):
         network.app.run("iptables-legacy", "-t", table, "-A", "OUTPUT", "-d", "192.0.2.1", "-j", "ACCEPT")
 
 
 def send_metadata_to(network: Network, address: str, port: str) -> None:
-    """Have a foreign nftables rule take the metadata address before any rule of ours sees it."""
+    """Add a foreign nftables rule that redirects the metadata address before imds-detour's rules."""
     network.app.run(
         "nft",
         "add table ip foreign; add chain ip foreign output { type nat hook output priority -150; };"
@@ -71,7 +71,7 @@ def send_metadata_to(network: Network, address: str, port: str) -> None:
 
 
 def assert_refused(network: Network, done: subprocess.CompletedProcess[str], before: str) -> str:
-    """Check that the app was not started and that nothing of ours is left; return the last line."""
+    """Assert that the app was not started and that nothing remains; return the last line."""
     assert done.returncode == 125, done
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
@@ -81,11 +81,11 @@ def assert_refused(network: Network, done: subprocess.CompletedProcess[str], bef
     return done.stderr.splitlines()[-1]
 
 
-# The mock comes late, or not at all
+# A late mock, or none
 
 
 def test_a_mock_that_starts_late_is_waited_for(network: Network) -> None:
-    """The name resolves before the port is open: the wrapper says what it waits for and goes on when it is there."""
+    """If the name resolves and the port is closed, the start says so and waits for the mock."""
     detour, line = waiting(network, "curl", "-sS", "--fail", ID_URL, MOCK_HOSTNAME=MOCK)
     assert line.startswith(f"imds-detour: waiting: {MOCK}:{PORT}: connection refused (")
     network.start_mock()
@@ -114,10 +114,10 @@ NEVER = {
 
 
 @pytest.mark.parametrize(("plan", "reason"), first_quick(NEVER.values(), 3), ids=NEVER.keys())
-def test_what_never_answers_properly_ends_in_125(
+def test_a_mock_without_a_good_answer_ends_the_start_with_125(
     network: Network, start_up: float, plan: tuple[str, ...], reason: str
 ) -> None:
-    """By the deadline it ends, in one line that says what was seen last, and with the firewall as it was."""
+    """The start ends at its deadline, with one line of what was seen last, and without rules."""
     add_foreign_rules(network)
     if plan:
         network.start_faulty(*plan)
@@ -130,13 +130,13 @@ def test_what_never_answers_properly_ends_in_125(
     assert reason in last
     remedy = "start it, or correct its port in MOCK_PORT or MOCK_ENDPOINTS; MOCK_TIMEOUT is how long to wait"
     assert last.endswith(f"; {remedy}")
-    # An attempt that lasts until the deadline has no waiting line before the final one.
+    # An attempt that lasts until the deadline has no waiting line.
     assert [line.split(": ")[1] for line in done.stderr.splitlines()[:-1]] in ([], ["waiting"])
-    # To half a second is for tests/chaos to judge, which plays again where the machine was busy.
+    # tests/chaos judges this to half a second, and plays again if the machine was busy.
     assert spent < start_up + SHORT + 5
 
 
-# It answers in its own way
+# Unusual answers
 
 GOOD = {
     "HTTP/1.0": ("GET=http10",),
@@ -156,7 +156,7 @@ GOOD = {
 
 @pytest.mark.parametrize("plan", GOOD.values(), ids=GOOD.keys())
 def test_a_mock_without_tokens_is_verified_by_imdsv1(network: Network, plan: tuple[str, ...]) -> None:
-    """Any HTTP/1.x will do; without a token the probe falls back as SDKs do, and the line says so."""
+    """Any HTTP/1.x is right. Without a token the probe uses IMDSv1, as SDKs do, and the line says so."""
     network.start_faulty(*plan)
     done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK)
     assert (done.returncode, done.stdout) == (0, "started\n"), done
@@ -164,8 +164,8 @@ def test_a_mock_without_tokens_is_verified_by_imdsv1(network: Network, plan: tup
 
 
 @pytest.mark.parametrize("token", [r"evil\r\nX-Evil: 1", r"two\nlines", r"\xff\xfe\x00", "with blank", "x" * 4097])
-def test_a_token_that_is_no_header_value_is_never_sent_on(network: Network, token: str) -> None:
-    """A token goes into a request's head: whatever could break that head is taken for no token."""
+def test_a_token_that_is_no_header_value_is_never_sent(network: Network, token: str) -> None:
+    """A token that could break a request's head counts as none."""
     server = network.start_faulty("GET=ok", f"PUT=body:{token}")
     done = network.detour("true", MOCK_HOSTNAME=MOCK)
     assert f"verified IMDSv1 {INSTANCE}, " in done.stderr
@@ -176,8 +176,8 @@ def test_a_token_that_is_no_header_value_is_never_sent_on(network: Network, toke
     )
 
 
-def test_a_token_is_sent_with_the_question(network: Network) -> None:
-    """The negative control of the one above: a good token is sent, trimmed, and the line says IMDSv2."""
+def test_a_good_token_is_sent(network: Network) -> None:
+    """Negative control: a good token is sent, without its line end, and the line says IMDSv2."""
     server = network.start_faulty("GET=ok", r"PUT=body:AQAEA==\n")
     assert f"verified IMDSv2 {INSTANCE}, " in network.detour("true", MOCK_HOSTNAME=MOCK).stderr
     server.kill()
@@ -185,28 +185,28 @@ def test_a_token_is_sent_with_the_question(network: Network) -> None:
 
 
 def test_a_mock_that_requires_tokens_is_verified_by_imdsv2(network: Network) -> None:
-    """Where a question without a token is refused, the one with it is answered."""
+    """A mock that refuses requests without a token is verified with one."""
     network.start_mock("--imdsv2", "required")
     assert f"verified IMDSv2 {INSTANCE}, " in network.detour("true", MOCK_HOSTNAME=MOCK).stderr
 
 
-def test_a_mock_that_grants_tokens_only_after_a_while_is_the_same_mock(network: Network) -> None:
-    """IMDSv1 asked directly and IMDSv2 through the redirect: it is the answer that tells who it is."""
+def test_a_mock_with_late_tokens_is_verified(network: Network) -> None:
+    """A direct answer by IMDSv1 and one through the redirect by IMDSv2 are the same if their texts are."""
     network.start_faulty("GET=ok", "PUT=500", "PUT=body:token")
     done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK)
     assert (done.returncode, done.stdout) == (0, "started\n"), done
 
 
-def test_a_mock_that_stumbles_through_the_redirect_is_asked_again(network: Network) -> None:
-    """A failure behind the redirect is retried too, and the waiting line says which way the question went."""
+def test_a_failure_through_the_redirect_is_retried(network: Network) -> None:
+    """If a request through the redirect fails, the probe is repeated, and the waiting line names the redirect."""
     network.start_faulty("GET=ok", "GET=500", "GET=ok")
     done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK)
     assert (done.returncode, done.stdout) == (0, "started\n"), done
     assert f"waiting: {MOCK}:{PORT} through {METADATA}:80: it answers 500 to GET" in done.stderr
 
 
-def test_a_mock_that_stops_answering_behind_the_redirect_ends_in_125(network: Network) -> None:
-    """The direct answer alone is no proof; what was put in is taken out again."""
+def test_a_failure_through_the_redirect_removes_the_rules(network: Network) -> None:
+    """If only direct requests get an answer, the start exits with 125 and removes its rules."""
     network.start_faulty("GET=ok", "GET=404")
     add_foreign_rules(network)
     before = network.foreign()
@@ -218,8 +218,8 @@ def test_a_mock_that_stops_answering_behind_the_redirect_ends_in_125(network: Ne
 # MOCK_PROBE
 
 
-def test_a_path_to_ask_for_may_have_any_stable_answer(network: Network) -> None:
-    """MOCK_PROBE=/path takes what the instance id must not be: blanks and several lines."""
+def test_a_custom_path_may_have_any_stable_answer(network: Network) -> None:
+    """With MOCK_PROBE=/path an answer may have blanks and several lines."""
     server = network.start_faulty(r"GET=body:<a b>\n two")
     done = network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_PROBE="/my/path?x=1")
     assert done.returncode == 0
@@ -229,8 +229,8 @@ def test_a_path_to_ask_for_may_have_any_stable_answer(network: Network) -> None:
     assert server.communicate()[0].count("GET /my/path?x=1 no token\n") == 2
 
 
-def test_a_path_whose_answer_changes_each_time_is_refused_as_such(network: Network) -> None:
-    """It is the mock that answers, and the message does not call it somebody else."""
+def test_a_varying_answer_is_reported(network: Network) -> None:
+    """If the answer varies, the message says so, and does not speak of another service."""
     network.start_faulty("GET=count")
     done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_PROBE="/time")
     last = assert_refused(network, done, network.foreign())
@@ -238,15 +238,15 @@ def test_a_path_whose_answer_changes_each_time_is_refused_as_such(network: Netwo
     assert "let MOCK_PROBE name a path whose answer stays the same" in last
 
 
-def test_a_mock_that_changes_its_answer_once_is_still_the_mock(network: Network) -> None:
-    """It was restarted with other data between the two questions: asked directly again, it says the same."""
+def test_an_answer_that_changes_once_is_accepted(network: Network) -> None:
+    """If a mock restarts with other data between two requests, a second direct request confirms it."""
     network.start_faulty("GET=body:i-before", "GET=body:i-after")
     done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK)
     assert (done.returncode, done.stdout) == (0, "started\n"), done
 
 
-def test_without_a_probe_no_request_reaches_the_mock(network: Network) -> None:
-    """MOCK_PROBE=off redirects and starts the app, and the line says that nothing was verified."""
+def test_probe_off_sends_no_request(network: Network) -> None:
+    """MOCK_PROBE=off redirects without a request, and the line says that nothing was verified."""
     server = network.start_faulty("GET=ok")
     done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_PROBE="off")
     assert (done.returncode, done.stdout) == (0, "started\n")
@@ -255,12 +255,12 @@ def test_without_a_probe_no_request_reaches_the_mock(network: Network) -> None:
     assert server.communicate()[0] == ""
 
 
-# Somebody else answers
+# Another service answers
 
 
 @pytest.mark.usefixtures("real")
-def test_somebody_else_at_the_metadata_address_ends_in_125(network: Network) -> None:
-    """A foreign rule sends the address to a real service: the app is not started, and the line says who answered."""
+def test_another_service_ends_the_start_with_125(network: Network) -> None:
+    """If a foreign rule redirects to a real service, the app does not start, and the line quotes the service."""
     network.start_mock()
     add_foreign_rules(network)
     send_metadata_to(network, REAL, "80")
@@ -272,16 +272,16 @@ def test_somebody_else_at_the_metadata_address_ends_in_125(network: Network) -> 
 
 
 @pytest.mark.usefixtures("real")
-def test_without_verification_the_app_would_have_met_the_real_service(network: Network) -> None:
-    """The negative control: in that same network, MOCK_PROBE=off starts an app that reads somebody's real identity."""
+def test_probe_off_lets_the_app_reach_another_service(network: Network) -> None:
+    """Negative control: in the same network, MOCK_PROBE=off starts an app that reads from the real service."""
     network.start_mock()
     send_metadata_to(network, REAL, "80")
     done = network.detour("curl", "-sS", "--fail", ID_URL, MOCK_HOSTNAME=MOCK, MOCK_PROBE="off")
     assert (done.returncode, done.stdout) == (0, REAL_INSTANCE)
 
 
-def test_the_mock_by_somebody_elses_rule_is_no_proof(network: Network) -> None:
-    """The answer is right, and our rule's counter stands still: that redirect is not ours to rely on."""
+def test_an_answer_by_a_foreign_rule_is_refused(network: Network) -> None:
+    """If a foreign rule redirects to the mock, the counter of imds-detour's rule does not rise, and the start fails."""
     network.start_mock()
     send_metadata_to(network, MOCK, PORT)
     before = network.foreign()
@@ -289,8 +289,8 @@ def test_the_mock_by_somebody_elses_rule_is_no_proof(network: Network) -> None:
     assert f"{METADATA}:80 answers like the mock, but not by our rule: its counter does not rise" in last
 
 
-def test_a_foreign_rule_that_leads_nowhere_ends_in_125(network: Network) -> None:
-    """The mock answers directly and nobody at the metadata address: the line says both."""
+def test_a_foreign_rule_to_a_closed_port_is_reported(network: Network) -> None:
+    """If a foreign rule redirects to a closed port, the line names the direct answer and the refusal."""
     network.start_mock()
     send_metadata_to(network, MOCK, "9")
     before = network.foreign()
@@ -301,7 +301,7 @@ def test_a_foreign_rule_that_leads_nowhere_ends_in_125(network: Network) -> None
 # The guard
 
 PACKETS = ("iptables-legacy", "-t", "raw", "-A", "PREROUTING", "-d", METADATA, "-j", "ACCEPT")
-"""Counts, on the mock's host, every packet that has left the app's host for the metadata address."""
+"""Count, on the mock's host, every packet from the app's host to the metadata address."""
 ASK_AROUND = f"""\
 import errno, socket
 def outcome(act):
@@ -313,15 +313,15 @@ def icmp():
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
         raw.sendto(bytes.fromhex("0800f7ff00000000"), ("{METADATA}", 0))
 def udp():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        one.sendto(b"x", ("{METADATA}", 53))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        datagrams.sendto(b"x", ("{METADATA}", 53))
 print(outcome(lambda: socket.create_connection(("{METADATA}", 8080), 2).close()), outcome(udp), outcome(icmp))
 """
 
 
 @pytest.fixture
 def cloud(network: Network) -> Network:
-    """Make the network a cloud machine: behind the default route, a real service answers at the metadata address."""
+    """Make the network a cloud machine: its default route leads to a real metadata service."""
     network.mock.ip("address", "add", f"{METADATA}/32", "dev", "lo")
     network.start_real_service(network.mock, "80", REAL_INSTANCE)
     network.start_real_service(network.mock, "8080", REAL_INSTANCE)
@@ -330,19 +330,19 @@ def cloud(network: Network) -> Network:
 
 
 def leaked(network: Network) -> int:
-    """Return how many packets the real service's host has seen."""
+    """Return the number of packets that reached the real service's host."""
     listing = network.mock.run("iptables-legacy", "-t", "raw", "-L", "PREROUTING", "-n", "-v", "-x").stdout
     return int(listing.splitlines()[2].split()[0])
 
 
-def test_the_real_service_is_in_reach_without_us(cloud: Network) -> None:
-    """The negative control of this part: an app without imds-detour reads somebody's real identity."""
+def test_the_real_service_is_reached_without_imds_detour(cloud: Network) -> None:
+    """Negative control: an app without imds-detour reads from the real service."""
     assert cloud.app.run("curl", "-sS", "--fail", ID_URL).stdout == REAL_INSTANCE
     assert leaked(cloud) > 0
 
 
-def test_while_the_mock_is_not_there_nobody_reaches_the_real_service(cloud: Network) -> None:
-    """With a silent DNS server the guard already stands: everybody in the app's namespace is refused at once."""
+def test_the_guard_works_during_the_wait(cloud: Network) -> None:
+    """During a wait for DNS, the guard refuses requests of every process in the namespace at once."""
     cloud.start_dns("silent")
     detour, _line = waiting(cloud, "echo", "started")
     asked = cloud.app.run("curl", "-sS", "--max-time", "5", ID_URL, check=False)
@@ -354,8 +354,8 @@ def test_while_the_mock_is_not_there_nobody_reaches_the_real_service(cloud: Netw
     assert leaked(cloud) == 0
 
 
-def test_what_is_not_redirected_is_refused_at_once(cloud: Network) -> None:
-    """For the app, port 80 is the mock; other ports, UDP and ICMP do not leave."""
+def test_the_guard_refuses_other_ports_and_protocols(cloud: Network) -> None:
+    """Port 80 reaches the mock; other ports, UDP and ICMP are refused at once."""
     cloud.start_mock()
     done = cloud.detour(
         "sh", "-c", f"curl -sS --fail {ID_URL}; echo; exec python3 -c '{ASK_AROUND}'", MOCK_HOSTNAME=MOCK
@@ -366,7 +366,7 @@ def test_what_is_not_redirected_is_refused_at_once(cloud: Network) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_without_the_guard_other_ports_reach_the_real_service(cloud: Network, backend: str) -> None:
-    """The negative control of the one above: MOCK_GUARD=off puts no guard in, and port 8080 is somebody's."""
+    """Negative control: with MOCK_GUARD=off there is no guard, and port 8080 reaches the real service."""
     cloud.start_mock()
     url = f"http://{METADATA}:8080/latest/meta-data/instance-id"
     cloud.wanted = {"MOCK_HOSTNAME": MOCK, "MOCK_BACKEND": backend}
@@ -378,15 +378,15 @@ def test_without_the_guard_other_ports_reach_the_real_service(cloud: Network, ba
     assert cloud.detour("curl", "-sS", "--fail", url).returncode == 7
 
 
-def test_a_connection_opened_before_is_cut(cloud: Network) -> None:
-    """Whoever spoke to the real service before the start gets no further answer from it."""
+def test_an_earlier_connection_is_reset(cloud: Network) -> None:
+    """A connection to the real service from before the start is reset."""
     script = (
         "import socket, sys\n"
-        f"one = socket.create_connection(('{METADATA}', 80), 5)\n"
+        f"connection = socket.create_connection(('{METADATA}', 80), 5)\n"
         "print('open', flush=True)\n"
         "sys.stdin.readline()\n"
-        "one.sendall(b'GET /latest/meta-data/instance-id HTTP/1.0\\r\\n\\r\\n')\n"
-        "try:\n    print(one.recv(4096))\n"
+        "connection.sendall(b'GET /latest/meta-data/instance-id HTTP/1.0\\r\\n\\r\\n')\n"
+        "try:\n    print(connection.recv(4096))\n"
         "except ConnectionResetError:\n    print('reset')\n"
     )
     early = cloud.app.popen("python3", "-c", script, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -397,8 +397,8 @@ def test_a_connection_opened_before_is_cut(cloud: Network) -> None:
     assert early.communicate("go\n", timeout=10)[0] == "reset\n"
 
 
-def test_the_app_of_a_verified_start_is_asked_for_from_its_own_address(network: Network) -> None:
-    """Probe and app both arrive as the app's host, the probe twice: directly and through the redirect."""
+def test_the_probe_uses_the_apps_address(network: Network) -> None:
+    """The mock sees two probes from the app's address: a direct one and one through the redirect."""
     server = network.start_mock()
     assert network.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
     server.terminate()
