@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tests.support.hosts.ip_version import V4, V6
 from tests.support.hosts.network import DETOUR, ID_URL, METADATA
 from tests.support.judges import rules_listing
+from tests.support.judges.processes import processes_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from imds_detour.ctl.lab.hosts import Host
     from tests.chaos.cases import Case
     from tests.support.hosts.cloud import Cloud, Seen
 
@@ -39,7 +37,7 @@ NEVER = re.compile(
     "Traceback|Exception ignored|Fatal Python error|please report it|Error in sys.excepthook|^  File ", re.MULTILINE
 )
 """Output that no user must see."""
-OURS = re.compile("imds[-_]detour(: |/.*[.]py)")
+FIRST_LINE_RAN = re.compile("imds[-_]detour(: |/.*[.]py)")
 """Output that imds-detour's first line has run."""
 BEFORE_THE_END = re.compile(
     r"waiting: |NET_ADMIN is dropped by no_new_privs|the guard drops instead of rejecting|"
@@ -103,7 +101,7 @@ def violations(
 
     """
     stopped = {status for number in signals for status in (-number, 128 + number)}
-    if bare and end.status not in (0, 125) and not OURS.search(end.err):
+    if bare and end.status not in (0, 125) and not FIRST_LINE_RAN.search(end.err):
         crashed = end.status < 0 and end.status not in stopped
         faults = {"out": end.out, "left": end.left, "leaked": end.leaked, f"status {end.status}": crashed}
         return [fault for fault, happened in faults.items() if happened]
@@ -131,15 +129,15 @@ def violations(
             LATE: end.seconds <= end.limit + PROMISE + start_up + slack,
         }
     if end.status == 125 and not muted:
-        ours = [line for line in lines if line.startswith("imds-detour: ")]
-        finals = [line for line in ours if not BEFORE_THE_END.match(line.removeprefix("imds-detour: "))]
+        own = [line for line in lines if line.startswith("imds-detour: ")]
+        finals = [line for line in own if not BEFORE_THE_END.match(line.removeprefix("imds-detour: "))]
         if len(finals) > 1 and "; exec " in finals[0]:
             del finals[0]  # a failure after the success line
         reported = re.search("rules of this start stay|could not be undone|firewall helper", end.err)
         removed = not end.left or reported is not None
         checks |= {
             f"{len(finals)} final lines": len(finals) == 1 and finals == lines[-1:],
-            "a line that is not imds-detour's": ours == lines,
+            "a line that is not imds-detour's": own == lines,
             "failed, and something remains that no line reports": removed,
         }
     if says and not muted:
@@ -224,18 +222,6 @@ class Judge:
     def _alive(self) -> tuple[str, ...]:
         """Return the processes that remain on the app's host after at most a second: a helper ends after its parent."""
         end = time.monotonic() + 1
-        while (commands := inhabitants(self.cloud.app)) and time.monotonic() < end:
+        while (commands := processes_in(self.cloud.app)) and time.monotonic() < end:
             time.sleep(0.01)
         return commands
-
-
-def inhabitants(host: Host) -> tuple[str, ...]:
-    """Return the command lines of a host's processes, without the process that holds its network namespace."""
-    home = os.readlink(f"/proc/{host.pid}/ns/net")
-    commands = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        with suppress(OSError):  # the process has ended
-            if os.readlink(f"/proc/{pid}/ns/net") == home and int(pid) != host.pid:
-                with open(f"/proc/{pid}/cmdline", "rb") as line:
-                    commands.append(line.read().replace(b"\0", b" ").decode(errors="replace"))
-    return tuple(commands)

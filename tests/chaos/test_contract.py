@@ -11,6 +11,7 @@ import pytest
 
 from tests.chaos.cases import Case
 from tests.chaos.contract import LATE, Ended, violations
+from tests.support.faults.lock import held_lock
 from tests.support.hosts.ip_version import V4, V6
 from tests.support.hosts.network import INSTANCE, METADATA, MOCK
 from tests.support.judges import rules_listing
@@ -140,13 +141,7 @@ def test_the_judge_detects_a_missing_guard_of_one_ip_version(judge: Judge, backe
 def test_a_held_lock_ends_the_start_at_its_deadline(judge: Judge, backend: str) -> None:
     """If another writer holds the lock beyond the deadline, the start fails in time, and its line names the lock."""
     judge.clean()
-    with judge.cloud.app.popen(
-        *("sh", "-c", "touch /run/xtables.lock; exec flock /run/xtables.lock sh -c 'echo held; exec cat'"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
+    with held_lock(judge.cloud.app):
         wait = {"MOCK_HOSTNAME": V4.mock, "MOCK_BACKEND": backend}
 
         def play(longer: float) -> Ended:
@@ -156,5 +151,4 @@ def test_a_held_lock_ends_the_start_at_its_deadline(judge: Judge, backend: str) 
         end = judge.until_kept(play, Case(says="an iptables command holds the firewall's lock"))
         assert end.status == 125
         assert end.left == ""
-        holder.kill()
     assert LATE not in violations(end, start_up=judge.start_up)

@@ -19,6 +19,7 @@ from tests.support.faults.injection import Injection, strace
 from tests.support.hosts.cloud import BACKENDS, LONG
 from tests.support.hosts.ip_version import V4, V6
 from tests.support.hosts.network import DETOUR, MOCK, NAME
+from tests.support.judges.processes import children
 
 if TYPE_CHECKING:
     from tests.chaos.contract import Judge
@@ -106,15 +107,6 @@ def played(judge: Judge, point: str, backend: str, *, kind: str, how: signal.Sig
     if status == -signal.SIGKILL:
         lines = []
     return judge.ended(status, out, "".join(lines), time.monotonic() - began, limit)
-
-
-def children(pid: int) -> list[int]:
-    """Return the children of a process."""
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            return [int(child) for child in file.read().split()]
-    except OSError:
-        return []  # it has ended
 
 
 def child_of(pid: int) -> int:

@@ -17,10 +17,10 @@ import pytest
 from tests.chaos.cases import DNS, GCP, LONGER, RIGHT, Case
 from tests.chaos.contract import ANY_USERS_APP, Ended
 from tests.chaos.test_campaign import judged, played
-from tests.chaos.test_points import children
 from tests.support import SUPPORT
 from tests.support.hosts.cloud import BACKENDS, LONG
 from tests.support.hosts.network import DETOUR, MOCK
+from tests.support.judges.processes import children
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

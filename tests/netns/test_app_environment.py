@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.faults.capabilities import without
 from tests.support.hosts.network import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT, SETTINGS
 
 if TYPE_CHECKING:
@@ -73,8 +74,7 @@ def test_a_disabled_aws_sdk_gives_a_warning(network: Network) -> None:
 
 def without_net_admin(network: Network, **environ: str) -> subprocess.CompletedProcess[bytes]:
     """Run `env` with imds-detour and without the NET_ADMIN capability."""
-    dropped = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
-    return network.raw(*dropped, DETOUR, "env", environ={**SETTINGS, **environ})
+    return network.raw(*without("net_admin"), DETOUR, "env", environ={**SETTINGS, **environ})
 
 
 def test_the_env_backend_works_without_net_admin(network: Network) -> None:

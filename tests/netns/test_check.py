@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.faults.capabilities import without
 from tests.support.hosts.network import CTL, ID_URL, INSTANCE, METADATA, MOCK, NAME, PORT
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from tests.support.hosts.network import Network
 
 BACKENDS = pytest.mark.parametrize("backend", ["legacy", "nft"])
-NO_NET_ADMIN = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
-NO_NET_RAW = ("setpriv", "--bounding-set", "-net_raw", "--inh-caps", "-net_raw")
 BY_RULE = "by our rule"
 BY_COMPARISON = "by comparison alone: our rule cannot be seen from here"
 
@@ -40,7 +39,7 @@ def ready(network: Network) -> Network:
 
 
 @BACKENDS
-@pytest.mark.parametrize(("prefix", "method"), [((), BY_RULE), (NO_NET_ADMIN, BY_COMPARISON)])
+@pytest.mark.parametrize(("prefix", "method"), [((), BY_RULE), (without("net_admin"), BY_COMPARISON)])
 def test_check_with_a_running_mock_is_healthy(
     ready: Network, backend: str, prefix: tuple[str, ...], method: str
 ) -> None:
@@ -63,7 +62,7 @@ def test_check_without_net_raw_reads_nftables_rules(ready: Network) -> None:
     """Without NET_RAW the check compares answers for a legacy iptables rule, and reads an nftables rule."""
     for backend, method in (("legacy", BY_COMPARISON), ("nft", BY_RULE)):
         assert ready.detour("true", MOCK_BACKEND=backend).returncode == 0
-        done = check(ready, *NO_NET_RAW)
+        done = check(ready, *without("net_raw"))
         assert (done.returncode, done.stdout.endswith(f", {method}\n")) == (0, True), done
         assert ready.app.run(CTL, "remove").returncode == 0
 
@@ -81,7 +80,7 @@ def test_check_detects_another_service(ready: Network) -> None:
     """Without NET_ADMIN and without a redirect, the check reports that the real service answers."""
     ready.mock.ip("address", "add", METADATA, "dev", "lo")
     ready.start_real_service(ready.mock)
-    done = check(ready, *NO_NET_ADMIN)
+    done = check(ready, *without("net_admin"))
     assert done.returncode == 1
     assert f"another service answers at {METADATA}:80: IMDSv2 i-0real0real0real00" in done.stderr
 

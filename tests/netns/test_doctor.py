@@ -11,6 +11,7 @@ import pytest
 
 from imds_detour.ctl import doctor
 from tests.support import SUPPORT
+from tests.support.faults.capabilities import without
 from tests.support.faults.host_namespace import BY_HARDWARE
 from tests.support.hosts.network import CTL, MOCK, NAME, PORT
 
@@ -45,11 +46,6 @@ class Report:
         assert remedy in self.change
         assert self.change == self.findings[name]["remedy"]
         assert self.status == 1
-
-
-def without(capability: str) -> tuple[str, ...]:
-    """Return a command prefix that drops a capability, like `cap_drop`."""
-    return ("setpriv", "--bounding-set", f"-{capability}", "--inh-caps", f"-{capability}")
 
 
 def kernel_without(tables: str) -> tuple[str, ...]:

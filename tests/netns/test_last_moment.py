@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.netns.test_signals import APP, BLOCKS_TERM, PID_1, TAKES_TERM, children
+from tests.netns.test_signals import APP, BLOCKS_TERM, PID_1, TAKES_TERM
 from tests.support.faults.injection import Injection, calls_made, strace
 from tests.support.hosts.cloud import LONG
 from tests.support.hosts.network import DETOUR, SETTINGS, Network
+from tests.support.judges.processes import children
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

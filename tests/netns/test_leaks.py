@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.faults.capabilities import DOCKER, only
 from tests.support.hosts.cloud import BACKENDS, PROTOCOLS, REDIRECTED, REFUSED, Cloud
 from tests.support.hosts.ip_version import IP_VERSIONS, V4
 from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, NAME
@@ -113,19 +114,6 @@ def test_an_open_connection_to_the_real_service_is_reset(cloud: Cloud, backend: 
 
 # With fewer privileges a start works, or fails with one line that names the reason.
 
-DOCKER_CAPABILITIES = (
-    "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setpcap,net_bind_service,net_raw,sys_chroot,mknod,"
-    "audit_write,setfcap"
-)
-"""Docker's default capabilities (moby: oci/caps/defaults.go)."""
-
-
-def only(*capabilities: str) -> tuple[str, ...]:
-    """Return a command prefix that drops all capabilities except these."""
-    kept = "".join(f",+{name}" for names in capabilities for name in names.split(","))
-    return ("setpriv", "--inh-caps=-all", f"--bounding-set=-all{kept}")
-
-
 READ_ONLY_ROOT = """
 for at in /run /tmp /; do mount --bind $at $at; mount -o remount,bind,ro $at; done
 cd /
@@ -139,12 +127,12 @@ NO_NET_ADMIN = dict.fromkeys(BACKEND_SETTINGS, "no NET_ADMIN capability; add it:
 NO_NET_RAW = "no NET_RAW capability, which legacy iptables needs to open its socket; add it: in Compose"
 WITHOUT_NET_RAW = {**WORKS, "legacy": NO_NET_RAW, "auto": WORKS["nft"]}
 MATRIX = {
-    "Docker's capabilities and NET_ADMIN": (only(DOCKER_CAPABILITIES, "net_admin"), WORKS),
+    "Docker's capabilities and NET_ADMIN": (only(DOCKER, "net_admin"), WORKS),
     "NET_ADMIN only": (only("net_admin"), WITHOUT_NET_RAW),
-    "Docker's capabilities": (only(DOCKER_CAPABILITIES), NO_NET_ADMIN),
+    "Docker's capabilities": (only(DOCKER), NO_NET_ADMIN),
     "none": (only(), NO_NET_ADMIN),
     "no-new-privileges": (("setpriv", "--nnp"), WORKS),
-    "no-new-privileges, Docker's capabilities": (("setpriv", "--nnp", *only(DOCKER_CAPABILITIES, "net_admin")), WORKS),
+    "no-new-privileges, Docker's capabilities": (("setpriv", "--nnp", *only(DOCKER, "net_admin")), WORKS),
     "a read-only root": (READ_ONLY, WORKS),
     "a read-only root, NET_ADMIN only": ((*READ_ONLY, *only("net_admin")), WITHOUT_NET_RAW),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 
 from imds_detour.ctl.lab.hosts import environ
 from tests.support.hosts.network import CTL, DETOUR, FAULTY_DNS, INSTANCE, METADATA, MOCK, NAME, PORT, Network
+from tests.support.judges.processes import processes_in
 from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
@@ -51,22 +51,8 @@ def assert_failed(network: Network, done: subprocess.CompletedProcess[str]) -> s
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
     assert network.ours() == ""
-    assert processes_in(network.app) == []
+    assert processes_in(network.app) == ()
     return done.stderr.splitlines()[-1].removeprefix("imds-detour: ")
-
-
-def processes_in(host: Host) -> list[str]:
-    """Return the processes in a host's network namespace, except the one that holds it."""
-    namespace = os.readlink(f"/proc/{host.pid}/ns/net")
-    pids = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            inside = os.readlink(f"/proc/{pid}/ns/net") == namespace
-        except OSError:
-            continue  # the process has ended
-        if inside and int(pid) != host.pid:
-            pids.append(pid)
-    return pids
 
 
 def redirect_target(network: Network) -> str:
@@ -554,7 +540,7 @@ def test_the_check_for_leftovers_detects_them(network: Network) -> None:
         assert other.stdin is not None
         assert other.stdout is not None
         assert other.stdout.readline() == "started\n"
-        assert processes_in(network.app) == [str(other.pid)]
+        assert len(processes_in(network.app)) == 1
         other.stdin.close()
     assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_PROBE="off").returncode == 0
     assert network.ours()

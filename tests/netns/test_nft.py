@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import SUPPORT
+from tests.support.faults.capabilities import without
 from tests.support.hosts.network import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ def ruleset(network: Network) -> str:
 
 def without_net_raw(network: Network, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run imds-detour with NET_ADMIN and without NET_RAW, as under Podman or ``cap_drop: ALL``."""
-    setpriv = ("setpriv", "--bounding-set", "-net_raw", "--inh-caps", "-net_raw")
-    return network.app.run(*setpriv, DETOUR, *command, environ=network.settings(None, **settings), check=False)
+    environ = network.settings(None, **settings)
+    return network.app.run(*without("net_raw"), DETOUR, *command, environ=environ, check=False)
 
 
 def test_ruleset_is_the_documented_one(network: Network) -> None:
@@ -251,9 +252,9 @@ def test_guard_refuses_packets_that_are_not_redirected(network: Network) -> None
 
 def test_missing_net_admin_fails_every_backend(network: Network) -> None:
     """Without NET_ADMIN, every backend fails with one line that says what to add to the Compose file."""
-    setpriv = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
     for backend in ("auto", "nft", "legacy"):
-        done = network.app.run(*setpriv, DETOUR, "true", environ=network.settings(MOCK_BACKEND=backend), check=False)
+        environ = network.settings(MOCK_BACKEND=backend)
+        done = network.app.run(*without("net_admin"), DETOUR, "true", environ=environ, check=False)
         assert done.returncode == 125
         assert done.stderr.count("\n") == 1
         assert "no NET_ADMIN capability" in done.stderr

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_detour.system.capabilities import NET_ADMIN, NET_RAW
+from tests.support.faults.capabilities import DOCKER, PODMAN, only
 from tests.support.faults.injection import Injection, calls_made, strace
 from tests.support.hosts.network import DETOUR, METADATA, SETTINGS, Network
 
@@ -129,8 +130,8 @@ def test_an_ineffective_no_new_privs_is_detected(running: Network) -> None:
     """Without SETPCAP, an ineffective no_new_privs prevents the app."""
     assert with_ineffective_call(running, WITHOUT_SETPCAP, "prctl", "").returncode == 0
     first, *calls = calls_made(running.app.run("cat", "/run/calls").stdout)
-    ours = [call for call in (first, *calls) if call.process == first.process]
-    (number,) = [call.number for call in ours if "PR_SET_NO_NEW_PRIVS" in call.line]
+    own = [call for call in (first, *calls) if call.process == first.process]
+    (number,) = [call.number for call in own if "PR_SET_NO_NEW_PRIVS" in call.line]
     done = with_ineffective_call(running, WITHOUT_SETPCAP, "prctl", str(number))
     assert (done.returncode, done.stdout) == (125, b""), done.stderr
     assert done.stderr.decode() == STILL.format("CapBnd")
@@ -171,10 +172,10 @@ NOBODY_RUNS_ROOTS = (
 @pytest.mark.usefixtures("other_users")
 def test_a_set_uid_root_program_does_not_regain_net_admin(running: Network) -> None:
     """If the app becomes another user and runs a set-uid root program, that has no NET_ADMIN."""
-    plain, ours = status(running, *NOBODY_RUNS_ROOTS), status(running, DETOUR, *NOBODY_RUNS_ROOTS)
-    assert plain["Uid"].split() == ours["Uid"].split() == ["65534", "0", "0", "0"]
+    plain, dropped = status(running, *NOBODY_RUNS_ROOTS), status(running, DETOUR, *NOBODY_RUNS_ROOTS)
+    assert plain["Uid"].split() == dropped["Uid"].split() == ["65534", "0", "0", "0"]
     assert capabilities(plain)["CapEff"] & NET_ADMIN
-    assert capabilities(ours)["CapEff"] == capabilities(plain)["CapEff"] & ~NET_ADMIN
+    assert capabilities(dropped)["CapEff"] == capabilities(plain)["CapEff"] & ~NET_ADMIN
 
 
 NAIVE = """
@@ -200,9 +201,9 @@ def test_capset_alone_does_not_drop_net_admin(running: Network) -> None:
 @pytest.mark.usefixtures("other_users")
 def test_a_set_uid_root_program_stays_a_user_without_setpcap(running: Network) -> None:
     """Under no_new_privs a set-uid root program does not become root."""
-    ours = status(running, *WITHOUT_SETPCAP, DETOUR, *NOBODY_RUNS_ROOTS)
-    assert ours["Uid"].split() == ["65534"] * 4
-    assert capabilities(ours)["CapPrm"] == 0
+    dropped = status(running, *WITHOUT_SETPCAP, DETOUR, *NOBODY_RUNS_ROOTS)
+    assert dropped["Uid"].split() == ["65534"] * 4
+    assert capabilities(dropped)["CapPrm"] == 0
 
 
 CAPABLE = "/run/nft-with-net-admin"
@@ -270,18 +271,6 @@ def test_a_new_network_namespace_is_open_to_the_app(running: Network) -> None:
     assert "somebodys" not in running.app.run("nft", "list", "ruleset").stdout
 
 
-DOCKERS = "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setpcap,net_bind_service,net_raw,sys_chroot,mknod"
-DOCKERS += ",audit_write,setfcap"
-"""Docker's default capabilities (moby, oci/caps/defaults.go)."""
-PODMANS = "chown,dac_override,fowner,fsetid,kill,net_bind_service,setfcap,setgid,setpcap,setuid,sys_chroot"
-"""Podman's default capabilities (containers/common, pkg/config/default.go): without NET_RAW."""
-
-
-def only(names: str) -> tuple[str, ...]:
-    """Return a command that starts with these capabilities only, as ``cap_drop: [ALL]`` and ``cap_add`` do."""
-    return ("setpriv", "--bounding-set", f"-all,+{names.replace(',', ',+')}", "--inh-caps", "-all")
-
-
 def as_nobody(names: str) -> tuple[str, ...]:
     """Return a command that starts as another user, with these capabilities in the ambient set."""
     sets = f"-all,+{names.replace(',', ',+')}"
@@ -291,13 +280,13 @@ def as_nobody(names: str) -> tuple[str, ...]:
 
 MATRIX = {
     "everything": AS_ROOT,
-    "Docker's and NET_ADMIN": only(f"{DOCKERS},net_admin"),
-    "Podman's and NET_ADMIN": only(f"{PODMANS},net_admin"),
+    "Docker's and NET_ADMIN": only(f"{DOCKER},net_admin"),
+    "Podman's and NET_ADMIN": only(f"{PODMAN},net_admin"),
     "NET_ADMIN alone": only("net_admin"),
     "NET_ADMIN and NET_RAW": only("net_admin,net_raw"),
     "NET_ADMIN and SETPCAP": only("net_admin,setpcap"),
     "NET_ADMIN, NET_RAW and SETPCAP": only("net_admin,net_raw,setpcap"),
-    "Docker's and NET_ADMIN, no new privileges": (*only(f"{DOCKERS},net_admin"), "--nnp"),
+    "Docker's and NET_ADMIN, no new privileges": (*only(f"{DOCKER},net_admin"), "--nnp"),
     "NET_ADMIN alone, no new privileges": (*only("net_admin"), "--nnp"),
     "another user, ambient NET_ADMIN": as_nobody("net_admin"),
     "another user, ambient NET_ADMIN and NET_RAW": as_nobody("net_admin,net_raw"),
@@ -320,10 +309,10 @@ def test_every_start_loses_net_admin_only_and_for_good(running: Network, row: st
     assert (capabilities(after), after["Uid"]) == (wanted, before["Uid"])
     assert after["NoNewPrivs"] == ("0" if bounded and before["NoNewPrivs"] == "0" else "1")
     # A set-uid root program that the app runs has its usual capabilities without NET_ADMIN.
-    plain, ours = (status(running, *start, *wrap, "/run/root-cat", "/proc/self/status") for wrap in ((), (DETOUR,)))
-    assert not capabilities(ours)["CapEff"] & NET_ADMIN
+    plain, dropped = (status(running, *start, *wrap, "/run/root-cat", "/proc/self/status") for wrap in ((), (DETOUR,)))
+    assert not capabilities(dropped)["CapEff"] & NET_ADMIN
     if bounded:
-        assert capabilities(ours)["CapEff"] == capabilities(plain)["CapEff"] & ~NET_ADMIN
+        assert capabilities(dropped)["CapEff"] == capabilities(plain)["CapEff"] & ~NET_ADMIN
     for what in UNDO.values():
         tried = running.raw(*start, DETOUR, "sh", "-c", what, environ=SETTINGS)
         assert tried.returncode not in (0, 125), what

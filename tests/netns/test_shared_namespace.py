@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.faults.lock import held_lock
 from tests.support.hosts.cloud import BACKENDS
 from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, NAME
 from tests.support.judges import rules_listing
@@ -83,11 +84,10 @@ def test_a_held_lock_fails_the_start_at_its_deadline(network: Network, timeout: 
     """If another writer holds the xtables lock, the start exits with 125 by its deadline and names the lock."""
     network.start_dns(f"{NAME}={MOCK}")
     network.start_mock()
-    holder = network.start(network.app, "flock", "/run/xtables.lock", "sh", "-c", "echo held; exec sleep 60")
-    begun = time.monotonic()
-    done = network.detour("true", MOCK_TIMEOUT=timeout)
-    assert time.monotonic() - begun < float(timeout) + 0.5
+    with held_lock(network.app):
+        begun = time.monotonic()
+        done = network.detour("true", MOCK_TIMEOUT=timeout)
+        seconds = time.monotonic() - begun
+    assert seconds < float(timeout) + 0.5
     assert done.returncode == 125
     assert "an iptables command holds the firewall's lock" in done.stderr
-    holder.kill()
-    holder.wait()

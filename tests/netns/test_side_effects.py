@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.faults.capabilities import without
 from tests.support.faults.injection import Injection, strace
 from tests.support.hosts.network import CTL, DETOUR, METADATA, MOCK
 
@@ -23,11 +24,6 @@ def tables(network: Network) -> dict[str, list[str]]:
         with open(f"/proc/{network.app.pid}/net/{version}_tables_names") as names:
             made[version] = sorted(names.read().split())
     return made
-
-
-def without(capability: str) -> tuple[str, ...]:
-    """Return a command that runs another one without a capability."""
-    return ("setpriv", "--bounding-set", f"-{capability}", "--inh-caps", f"-{capability}")
 
 
 STARTS = {

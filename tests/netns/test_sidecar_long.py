@@ -17,6 +17,7 @@ from tests.support.hosts.cloud import BACKENDS, LONG, Cloud
 from tests.support.hosts.ip_version import IP_VERSIONS
 from tests.support.hosts.network import CTL, NAME, PORT
 from tests.support.hosts.sidecars import ticks, until
+from tests.support.judges.rules_listing import all_rules
 from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
@@ -103,10 +104,10 @@ def test_many_rounds_do_not_grow_memory_descriptors_or_rules(cloud: Cloud, backe
     started = sidecar(cloud, "--every", "0.1", MOCK_BACKEND=backend)
     pid = started.pid
     probe_often(cloud, started, 100)  # by now all modules are imported
-    first, memory = rules(cloud), resident(pid)
+    first, memory = all_rules(cloud.app), resident(pid)
     files = [descriptors(pid) for _ in range(20)]  # a probe or the status socket opens one at times
     probe_often(cloud, started, ROUNDS)
-    assert rules(cloud) == first
+    assert all_rules(cloud.app) == first
     assert until(lambda: descriptors(pid), lambda count: count <= max(files)) <= max(files)
     assert resident(pid) - memory < 1024, f"KiB more than {memory} after {ROUNDS} rounds"
     end(started)
@@ -150,9 +151,3 @@ def resident(pid: int) -> int:
     """Return a process's resident memory in KiB."""
     with open(f"/proc/{pid}/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
-
-
-def rules(cloud: Cloud) -> str:
-    """Return the rules of the app's host, without counters."""
-    text = cloud.app.run("sh", "-c", "iptables-legacy-save; ip6tables-legacy-save; nft list ruleset").stdout
-    return re.sub(r"packets \d+ bytes \d+|\[\d+:\d+\]|^#.*", "", text, flags=re.MULTILINE)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.faults.lock import held_lock
 from tests.support.hosts.cloud import BACKENDS
 from tests.support.hosts.network import CTL, INSTANCE, METADATA, MOCK, PORT
 from tests.support.hosts.sidecars import LISTEN, Sidecar, asked, count, until
+from tests.support.judges.rules_listing import all_rules
 
 if TYPE_CHECKING:
     from tests.support.hosts.network import Network
@@ -60,17 +62,11 @@ def test_a_failed_write_is_not_reported_as_a_foreign_change(network: Network, si
     mock = network.start_mock()
     sidecars.append(sidecar := Sidecar(network, "--every", "0.5", "--listen", LISTEN))
     sidecar.says("verified")
-    network.app.run("touch", "/run/xtables.lock")
-    holder = network.app.popen(
-        "flock", "/run/xtables.lock", "sh", "-c", "echo held; cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
-    mock.kill()
-    sidecar.says("table nat: an iptables command holds the firewall's lock.*; it is tried again")
-    holder.communicate()
+    with held_lock(network.app):
+        mock.kill()
+        sidecar.says("table nat: an iptables command holds the firewall's lock.*; it is tried again")
     sidecar.says("our firewall rules are not as they should be: they are put back")
-    assert until(lambda: "dnat" in rules(network), lambda installed: not installed) is False
+    assert until(lambda: "dnat" in all_rules(network.app), lambda installed: not installed) is False
     assert count(sidecar, "repairs") == 0
 
 
@@ -81,13 +77,13 @@ def test_later_ipv6_is_guarded_and_redirected(network: Network, sidecars: list[S
     network.without_ipv6()
     network.mock.ip("address", "add", "fd88::3/64", "dev", "eth0", "nodad")
     network.app.write("hosts", f"{MOCK} mock_metadata\nfd88::3 mock_metadata\n")
-    network.start(network.mock, *mock_on_both())
+    network.start(network.mock, CTL, "mock", "--listen", f"[::]:{PORT}")
     sidecars.append(sidecar := Sidecar(network, "--every", "0.5", MOCK_BACKEND=backend))
     sidecar.says(f"{METADATA}:80 -> .*verified")
-    assert METADATA6 not in rules(network)  # the control
+    assert METADATA6 not in all_rules(network.app)  # the control
     for device in ("all", "default", "lo", "eth0"):
         network.app.run("sh", "-c", f"echo 0 > /proc/sys/net/ipv6/conf/{device}/disable_ipv6")
-    until(lambda: rules(network), lambda listed: METADATA6 in listed)  # guarded, without a route to the mock
+    until(lambda: all_rules(network.app), lambda listed: METADATA6 in listed)  # guarded, without a route to the mock
     network.app.ip("address", "add", "fd88::2/64", "dev", "eth0", "nodad")
     sidecar.says(rf"\[{METADATA6}\]:80 -> .*verified")
     refused = network.app.run("curl", "-sS", "--max-time", "5", f"http://[{METADATA6}]:8080/", check=False).stderr
@@ -96,7 +92,7 @@ def test_later_ipv6_is_guarded_and_redirected(network: Network, sidecars: list[S
     assert (ids, asked(network)) == (INSTANCE, INSTANCE)
     sidecar.process.send_signal(signal.SIGTERM)
     assert sidecar.ends() == 0
-    assert (METADATA in rules(network), METADATA6 in rules(network)) == (False, False)
+    assert (METADATA in all_rules(network.app), METADATA6 in all_rules(network.app)) == (False, False)
 
 
 def test_a_rewritten_hosts_file_gets_its_names_back(network: Network, sidecars: list[Sidecar]) -> None:
@@ -108,13 +104,3 @@ def test_a_rewritten_hosts_file_gets_its_names_back(network: Network, sidecars: 
     network.app.write("hosts", fresh)
     line = f"{METADATA}\tmetadata.google.internal metadata.google.internal.\t# imds-detour\n"
     assert until(lambda: network.app.run("cat", "/etc/hosts").stdout, lambda seen: seen != fresh) == line + fresh
-
-
-def mock_on_both() -> tuple[str, ...]:
-    """Return the command of a mock that answers over both IP versions."""
-    return (CTL, "mock", "--listen", f"[::]:{PORT}")
-
-
-def rules(network: Network) -> str:
-    """Return the rules of the app's host, of both firewalls and IP versions."""
-    return network.app.run("sh", "-c", "iptables-legacy-save; ip6tables-legacy-save; nft list ruleset").stdout

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_detour.process import handover
+from tests.support.faults.lock import held_lock
 from tests.support.hosts.cloud import LONG
 from tests.support.hosts.network import BUNDLED, DETOUR, MOCK, NAME, SETTINGS, Network
 from tests.support.judges import rules_listing
+from tests.support.judges.processes import children
 from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
@@ -85,11 +87,6 @@ def _first_child(parent: int) -> int:
         if pids := children(parent):
             return pids[0]
         time.sleep(0.001)
-
-
-def children(parent: int) -> list[int]:
-    """Return the children of a process."""
-    return [int(name) for name in os.listdir("/proc") if name.isdigit() and _stat(name)[1:2] == [str(parent)]]
 
 
 def _stat(name: str) -> list[str]:
@@ -517,14 +514,8 @@ def test_a_stop_at_any_moment_is_not_lost(working: Network, work: str, as_pid_1:
 @pytest.fixture
 def held(waiting: Network) -> Iterator[None]:
     """Hold the lock of iptables, for which the firewall helper then waits."""
-    command = ("flock", "/run/xtables.lock", "sh", "-c", "echo held; exec cat")
-    with waiting.app.popen(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
+    with held_lock(waiting.app):
         yield
-        assert holder.stdin is not None
-        holder.stdin.close()
-        holder.wait()
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.hosts.cloud import BACKENDS, LONG, REDIRECTED, SERVERS_PORT, Cloud
 from tests.support.hosts.ip_version import IP_VERSIONS
+from tests.support.judges.rules_listing import all_rules
 from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
@@ -100,13 +101,6 @@ def test_swapping_by_two_commands_leaks_connections(cloud: Cloud, backend: str) 
     assert seen.counted["tcp"] > before.counted["tcp"]
 
 
-def dump(cloud: Cloud) -> str:
-    """Return all rules of the app's host, of both firewalls and IP versions, without counters."""
-    commands = (["iptables-legacy-save"], ["ip6tables-legacy-save"], ["nft", "list", "ruleset"])
-    text = "".join(cloud.app.run(*command).stdout for command in commands)
-    return re.sub(r"packets \d+ bytes \d+|\[\d+:\d+\]|^#.*", "", text, flags=re.MULTILINE)
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_applying_twice_leaves_the_same_rules(cloud: Cloud, backend: str) -> None:
     """The dumps after two installs of a mock are identical, also with another mock in between."""
@@ -114,7 +108,7 @@ def test_applying_twice_leaves_the_same_rules(cloud: Cloud, backend: str) -> Non
     dumps = []
     for mocks in ((first,), (first,), (second,), (first,), ()):
         writer(cloud, backend, 0, *mocks).end()
-        dumps.append(dump(cloud))
+        dumps.append(all_rules(cloud.app))
     assert dumps[0] == dumps[1] == dumps[3]
     assert re.search(r"dnat", dumps[0], re.IGNORECASE)
     assert dumps[2] != dumps[0]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_detour.system.capabilities import NET_ADMIN
+from tests.support.faults.capabilities import only
 from tests.support.faults.injection import Injection, strace
 from tests.support.hosts.network import DETOUR, SETTINGS, Network
 
@@ -90,8 +91,8 @@ def test_the_app_has_the_users_ids_and_groups(
 def test_the_groups_are_those_of_the_system(running: Network) -> None:
     """The app has the groups that `id -G` shows, by the C library."""
     for name in ("app", "joiner", "root"):
-        ours = as_user(running, name, "id", "-G").stdout.split()
-        assert sorted(ours) == sorted(running.app.run("id", "-G", name).stdout.encode().split())
+        groups = as_user(running, name, "id", "-G").stdout.split()
+        assert sorted(groups) == sorted(running.app.run("id", "-G", name).stdout.encode().split())
 
 
 @pytest.mark.parametrize("user", ["root", "0", "root:root", "0:0"])
@@ -273,10 +274,10 @@ def test_an_ineffective_change_of_user_is_detected(
 def test_a_set_uid_root_program_is_root_without_net_admin(running: Network) -> None:
     """A set-uid root program like sudo works, with the bounding set's capabilities and without NET_ADMIN."""
     plain = fields(running.raw(*ROOTS_STREAMS, "/run/root-cat", "/proc/self/status", environ=SETTINGS).stdout)
-    ours = fields(as_user(running, "app", "/run/root-cat", "/proc/self/status").stdout)
-    assert ours["Uid"] == "1000 0 0 0"
+    dropped = fields(as_user(running, "app", "/run/root-cat", "/proc/self/status").stdout)
+    assert dropped["Uid"] == "1000 0 0 0"
     for name in ("CapEff", "CapBnd"):
-        assert int(ours[name], 16) == int(plain[name], 16) & ~NET_ADMIN
+        assert int(dropped[name], 16) == int(plain[name], 16) & ~NET_ADMIN
 
 
 def test_set_uid_programs_have_a_kept_net_admin(running: Network) -> None:
@@ -285,11 +286,6 @@ def test_set_uid_programs_have_a_kept_net_admin(running: Network) -> None:
     assert (int(kept["CapEff"], 16), int(kept["CapBnd"], 16) & NET_ADMIN) == (0, NET_ADMIN)
     root = fields(as_user(running, "app", "/run/root-cat", "/proc/self/status", MOCK_KEEP_NET_ADMIN="1").stdout)
     assert int(root["CapEff"], 16) & NET_ADMIN
-
-
-def only(*names: str) -> tuple[str, ...]:
-    """Return a command that starts with these capabilities only, as ``cap_drop: [ALL]`` and ``cap_add`` do."""
-    return ("setpriv", "--bounding-set", ",".join(("-all", *(f"+{name}" for name in names))), "--inh-caps", "-all")
 
 
 def test_missing_setuid_and_setgid_fail_before_any_change(network: Network) -> None:

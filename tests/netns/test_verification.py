@@ -12,7 +12,6 @@ from imds_detour.ctl.lab.hosts import Host, link, start_host
 from tests.support.hosts.cloud import BACKENDS
 from tests.support.hosts.network import APP, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
 from tests.support.judges import rules_listing
-from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,17 +32,6 @@ def real(network: Network) -> Iterator[Host]:
         third.ip("route", "add", "default", "via", "10.99.0.2")
         network.start_real_service(third, instance=REAL_INSTANCE)
         yield third
-
-
-@pytest.fixture(scope="module")
-def start_up() -> float:
-    """Return the seconds that a start takes before its deadline begins to run, the longest of three."""
-    spent = []
-    for _ in range(3):
-        start = time.monotonic()
-        subprocess.run([DETOUR, "--version"], check=True, capture_output=True)
-        spent.append(time.monotonic() - start)
-    return max(spent)
 
 
 def waiting(network: Network, *command: str, **settings: str) -> tuple[subprocess.Popen[str], str]:
@@ -96,26 +84,16 @@ def test_a_mock_that_starts_late_is_waited_for(network: Network) -> None:
 
 NEVER = {
     "nothing listens": ((), "connection refused"),
-    "accepts and stalls": (("GET=ok", "PUT=stall"), "it accepts and sends nothing within "),
     "stalls after the token": (("GET=stall",), "it accepts and sends nothing within "),
-    "a byte a second": (("GET=slow", "PUT=slow"), "its reply is not complete within "),
-    "reset in the head": (("GET=reset",), "connection reset by peer"),
     "ends in the body": (("GET=cut",), "it closed the connection in the middle of its reply"),
-    "endless body": (("GET=endless-body",), "its reply is larger than 65536 bytes"),
     "endless headers": (("GET=endless-head",), "its reply is larger than 65536 bytes"),
-    "garbage": (("GET=garbage",), "it does not speak HTTP"),
-    "TLS": (("GET=tls", "PUT=tls"), "it does not speak HTTP"),
-    "redirects": (("GET=301",), "it answers 301 (to 'http://10.0.0.1/elsewhere') to GET /latest/meta-data/instance-id"),
-    "404 for ever": (("GET=404",), "it answers 404 to GET /latest/meta-data/instance-id"),
-    "500 for ever": (("GET=500", "PUT=500"), "it answers 500 to GET /latest/meta-data/instance-id"),
-    "empty answers": (("GET=body:",), "it answers GET /latest/meta-data/instance-id with nothing"),
-    "a catch-all page": (("GET=body:<html>hello</html>",), "with b'<html>hello</html>', which is no instance id"),
+    "404": (("GET=404",), "it answers 404 to GET /latest/meta-data/instance-id"),
 }
 
 
-@pytest.mark.parametrize(("plan", "reason"), first_quick(NEVER.values(), 3), ids=NEVER.keys())
+@pytest.mark.parametrize(("plan", "reason"), NEVER.values(), ids=NEVER.keys())
 def test_a_mock_without_a_good_answer_ends_the_start_with_125(
-    network: Network, start_up: float, plan: tuple[str, ...], reason: str
+    network: Network, plan: tuple[str, ...], reason: str
 ) -> None:
     """The start ends at its deadline, with one line of what was seen last, and without rules."""
     add_foreign_rules(network)
@@ -133,7 +111,7 @@ def test_a_mock_without_a_good_answer_ends_the_start_with_125(
     # An attempt that lasts until the deadline has no waiting line.
     assert [line.split(": ")[1] for line in done.stderr.splitlines()[:-1]] in ([], ["waiting"])
     # tests/chaos judges this to half a second, and plays again if the machine was busy.
-    assert spent < start_up + SHORT + 5
+    assert spent < SHORT + 8
 
 
 # Unusual answers

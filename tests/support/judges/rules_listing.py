@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from imds_detour.ctl.lab.hosts import Host
 
 LISTED = """
 for i in iptables ip6tables; do
@@ -16,6 +20,12 @@ ANYWHERE = "anywhere"
 ADDRESS = re.compile(r"(?: -d |\bdaddr )([0-9a-f.:]+)")
 JUMP = re.compile("-A OUTPUT .*-j IMDS_DETOUR_GUARD")
 REFUSES = re.compile("-A IMDS_DETOUR_GUARD .*-j (REJECT|DROP)")
+
+
+def all_rules(host: Host) -> str:
+    """Return the rules of both firewalls and IP versions on a host, without counters."""
+    text = host.run("sh", "-c", "iptables-legacy-save; ip6tables-legacy-save; nft list ruleset").stdout
+    return re.sub(r"packets \d+ bytes \d+|\[\d+:\d+\]|^#.*", "", text, flags=re.MULTILINE)
 
 
 def redirected(listed: str) -> set[str]:
