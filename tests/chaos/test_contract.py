@@ -136,7 +136,6 @@ def test_the_judge_detects_a_missing_guard_of_one_ip_version(judge: Judge, backe
     judge.clean()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["legacy", "nft"])
 def test_a_held_lock_ends_the_start_at_its_deadline(judge: Judge, backend: str) -> None:
     """If another writer holds the lock beyond the deadline, the start fails in time, and its line names the lock."""

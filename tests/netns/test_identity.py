@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FOREIGN = """
 ip6tables-legacy -A OUTPUT -d 2001:db8::1 -p tcp -m tcp --dport 80 -c 3 300 -j DROP
 ip6tables-legacy -t nat -A OUTPUT -d 2001:db8::2 -p tcp -m tcp --dport 80 -j DNAT --to-destination [2001:db8::3]:81
+iptables-legacy -t raw -A OUTPUT -d 10.9.9.3 -c 2 200 -j DROP
 iptables-legacy -t mangle -A OUTPUT -d 10.9.9.3 -j MARK --set-mark 7
 iptables-legacy -A OUTPUT -d 10.9.9.2 -c 5 500 -j DROP
 nft add table inet foreign

@@ -40,16 +40,6 @@ def test_a_start_installs_the_documented_rules(network: Network) -> None:
     assert sorted(network.ours().splitlines()) == sorted(EXPECTED_RULES.splitlines())
 
 
-def test_a_second_start_changes_no_rules(network: Network) -> None:
-    """A second start in the same namespace leaves one copy of the rules."""
-    network.start_dns()
-    network.start_mock()
-    assert network.detour("true").returncode == 0
-    first = network.rules()
-    assert network.detour("true").returncode == 0
-    assert network.rules() == first
-
-
 def test_an_imdsv2_client_reads_the_instance_id(network: Network) -> None:
     """With a mock that requires tokens, a client gets token and answer through the redirect."""
     network.start_dns()

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from tests.netns.test_nft import OURS, ruleset
 from tests.support.faults import nft_transactions
-from tests.support.hosts.network import METADATA
 
 if TYPE_CHECKING:
     from tests.support.hosts.network import Network
@@ -34,20 +33,6 @@ def test_refused_roll_back_is_reported(network: Network) -> None:
     assert "nftables refuses our rules: the kernel has no nat for it" in last
     assert "; the change could not be undone: nftables refuses our rules: the kernel has no reject for it" in last
     assert "dnat" not in ruleset(network)
-
-
-def test_kernel_without_reject_gets_a_guard_that_drops(network: Network) -> None:
-    """When the kernel cannot reject, the guard drops, a warning says why, and the app starts."""
-    network.start_mock()
-    guard, _ = nft_transactions.places(network)
-    done = nft_transactions.refused(network, str(guard), "echo", "started")
-    assert (done.returncode, done.stdout) == (0, "started\n"), done
-    assert done.stderr.splitlines()[0] == (
-        "imds-detour: the guard drops instead of rejecting, so that SDKs wait for a timeout:"
-        " nftables refuses our rules: the kernel has no reject for it (No such file or directory)"
-    )
-    assert f"ip daddr {METADATA} counter packets N bytes N drop" in ruleset(network)
-    assert "reject" not in ruleset(network)
 
 
 def test_kernel_that_refuses_every_guard_fails_the_start(network: Network) -> None:

@@ -346,11 +346,3 @@ def test_mock_keep_net_admin_changes_no_set(running: Network, start: tuple[str, 
         *start, DETOUR, "ip", "link", "set", "lo", "up", environ={**SETTINGS, "MOCK_KEEP_NET_ADMIN": "1"}
     )
     assert done.returncode == 0
-
-
-def test_missing_net_admin_names_the_compose_line(running: Network) -> None:
-    """Without NET_ADMIN, as in a container without cap_add, the line says how to add it."""
-    done = running.raw("setpriv", "--bounding-set", "-net_admin", DETOUR, "echo", "started", environ=SETTINGS)
-    assert (done.returncode, done.stdout) == (125, b"")
-    assert done.stderr.decode().startswith("imds-detour: no NET_ADMIN capability; add it: in Compose `cap_add:")
-    assert done.stderr.count(b"\n") == 1

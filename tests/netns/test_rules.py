@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import importlib.util
 import os
-import re
 import signal
 import subprocess
 from typing import TYPE_CHECKING
@@ -13,8 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.faults.injection import Injection, strace
-from tests.support.hosts.cloud import BACKENDS
-from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
+from tests.support.hosts.network import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,71 +100,6 @@ def test_foreign_rules_do_not_change(network: Network, script: str) -> None:
     for _ in range(2):
         assert network.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
         assert (tables(network), network.foreign()) == (f"{REDIRECT}\n{GUARD}", before)
-
-
-MORE = """
-iptables-legacy -t mangle -A OUTPUT -d 10.88.0.3 -j MARK --set-xmark 0x7/0xffffffff
-iptables-legacy -t mangle -A POSTROUTING -p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu
-iptables-legacy -t raw -N FOREIGN_RAW
-iptables-legacy -t raw -A OUTPUT -d 10.88.0.3 -j FOREIGN_RAW
-iptables-legacy -t raw -A FOREIGN_RAW -d 10.9.9.3 -j DROP
-"""
-"""Rules in tables that imds-detour does not use."""
-
-
-def counted(network: Network) -> tuple[list[str], list[int]]:
-    """Return the foreign lines of all four tables, and the packet counters of their rules.
-
-    The counters of policies are not among them: every commit by libiptc resets these, also one by iptables.
-    """
-    saved = [
-        line
-        for table in ("raw", "mangle", "nat", "filter")
-        for line in network.app.run("iptables-legacy-save", "-c", "-t", table).stdout.splitlines()
-        if "IMDS_DETOUR" not in line and not line.startswith("#")
-    ]
-    packets = [int(line[1:].partition(":")[0]) for line in saved if line.startswith("[")]
-    return [re.sub(r"\[\d+:\d+\]", "", line) for line in saved], packets
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_foreign_rules_keep_their_counters(network: Network, backend: str) -> None:
-    """Install and removal change no foreign line in any table, and reset no counter of a foreign rule."""
-    run_lines(network, DOCKER.format(iptables="iptables-legacy") + ZOO + MORE)
-    network.start_mock()
-    network.app.run("curl", "-sS", f"http://{MOCK}:{PORT}/")  # makes rules count
-    lines, packets = counted(network)
-    assert {"*raw", "*mangle", "*nat", "*filter"} <= set(lines)
-    assert sum(packets) > 0
-    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
-    for removed in (False, True):
-        if removed:
-            assert network.app.run(CTL, "remove").stdout.endswith("rules removed\n")
-            assert network.ours() + network.app.run("nft", "list", "tables").stdout == ""
-        now, counts = counted(network)
-        assert now == lines
-        assert [pair for pair in zip(packets, counts, strict=True) if pair[1] < pair[0]] == []
-        packets = counts
-
-
-def test_restore_without_counters_is_noticed(network: Network) -> None:
-    """Control: iptables-restore without -c resets the counters and keeps the lines."""
-    run_lines(network, ZOO + MORE)
-    network.start_mock()
-    network.app.run("curl", "-sS", f"http://{MOCK}:{PORT}/")
-    lines, packets = counted(network)
-    run_lines(network, "iptables-legacy-save > /run/saved; iptables-legacy-restore < /run/saved")
-    now, counts = counted(network)
-    assert now == lines
-    assert sum(counts) < sum(packets)
-
-
-def test_unused_tables_are_not_created(network: Network) -> None:
-    """A start creates the tables nat and filter only: reading another one would create it."""
-    network.start_mock()
-    assert network.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
-    with open(f"/proc/{network.app.pid}/net/ip_tables_names") as names:
-        assert sorted(names.read().split()) == ["filter", "nat"]
 
 
 def test_foreign_rules_with_missing_extensions_are_ignored(network: Network) -> None:
@@ -287,40 +220,6 @@ def test_many_starts_at_once_leave_one_copy(network: Network) -> None:
     ends = [(*start.communicate(timeout=30), start.returncode) for start in starts]
     assert [(code, out) for out, _, code in ends] == [(0, INSTANCE)] * 8, ends
     assert tables(network) == f"{REDIRECT}\n{GUARD}"
-
-
-RULE = "iptables-legacy -w -t $t {} OUTPUT -d 192.0.2.{} -j RETURN"
-WRITERS = {
-    # It takes the lock of iptables. A rule comes and goes: the kernel cannot see a change by the number of rules.
-    "that takes the lock": ("", "\n".join((RULE.format("-A", "$i"), RULE.format("-D", "99"), RULE.format("-I", "99")))),
-    # It has its own lock file: the kernel refuses the second of two commits, and its writer tries again.
-    "that does not": ("/run/another.lock", f"until {RULE.format('-A', '$i')}; do :; done"),
-}
-
-
-@pytest.mark.parametrize(("lock", "step"), WRITERS.values(), ids=WRITERS.keys())
-def test_starts_during_foreign_changes_lose_no_rule(network: Network, lock: str, step: str) -> None:
-    """While another program changes both tables, starts succeed, and none of its rules get lost."""
-    network.start_mock()
-    network.start_mock(port="9")
-    run_lines(network, "for t in nat filter; do iptables-legacy -t $t -A OUTPUT -d 192.0.2.99 -j RETURN; done")
-    script = f"echo go; for i in $(seq 30); do for t in nat filter; do\n{step}\ndone; done 2>/dev/null"
-    writer = network.app.popen(
-        *("sh", "-uc", script),
-        environ={**os.environ, **({"XTABLES_LOCKFILE": lock} if lock else {})},
-        stdout=subprocess.PIPE,
-    )
-    assert writer.stdout is not None
-    writer.stdout.readline()
-    while writer.poll() is None:
-        for port in (PORT, "9"):
-            done = network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_PORT=port)
-            assert done.returncode == 0, done
-    writer.communicate()
-    foreign = [f"-A OUTPUT -d 192.0.2.{number}/32 -j RETURN" for number in (*range(1, 31), 99)]
-    for table in ("nat", "filter"):
-        saved = network.app.run("iptables-legacy-save", "-t", table).stdout.splitlines()
-        assert sorted(line for line in saved if "192.0.2." in line) == sorted(foreign)
 
 
 # Failures
@@ -500,35 +399,3 @@ def test_helper_killed_during_the_wait_fails_the_start(network: Network) -> None
     assert (detour.returncode, out) == (125, "")
     assert err.splitlines()[-1].startswith("imds-detour: the firewall helper ended early; look for what ended it")
     assert tables(network) == GUARD
-
-
-# Without REJECT
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["legacy", "nft"])
-def test_missing_reject_makes_the_guard_drop(network: Network, backend: str) -> None:
-    """Without REJECT, the guard drops, a warning says so, and the app starts. A later start uses REJECT again."""
-    network.without_ipv6()
-    network.start_mock()
-    if backend == "legacy":
-        # DROP needs no extension.
-        folder = "/run/without-reject"
-        run_lines(network, f"mkdir {folder}; cp -P /usr/lib/*/xtables/*.so {folder}; rm {folder}/libip*_REJECT.so")
-        settings = network.settings({"XTABLES_LIBDIR": folder}, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
-        done = network.app.run(DETOUR, "echo", "started", environ=settings, check=False)
-    else:
-        # The kernel has no such expression. The first netlink datagram asks for nftables, the next four for the rules
-        # and tables of both IP versions. The sixth installs the guard.
-        done = injected(network, "sendto", "error=ENOENT", 6, MOCK_BACKEND=backend)
-    assert (done.returncode, done.stdout) == (0, "started\n"), done
-    assert done.stderr.startswith(
-        "imds-detour: the guard drops instead of rejecting, so that SDKs wait for a timeout: "
-    )
-    assert done.stderr.count("\n") == 2
-    dropped = network.app.run("curl", "-sS", "--max-time", "0.3", f"http://{METADATA}:8080/", check=False)
-    assert dropped.returncode == 28  # curl's "timed out"
-    assert network.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
-    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
-    refused = network.app.run("curl", "-sS", "--max-time", "2", f"http://{METADATA}:8080/", check=False)
-    assert refused.returncode == 7  # control: refused at once

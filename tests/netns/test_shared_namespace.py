@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.faults.lock import held_lock
 from tests.support.hosts.cloud import BACKENDS
-from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, NAME
+from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK
 from tests.support.judges import rules_listing
 
 if TYPE_CHECKING:
@@ -77,17 +75,3 @@ def test_guard_off_removes_an_earlier_guard(network: Network, backend: str) -> N
     assert network.detour("true", MOCK_BACKEND=backend, MOCK_GUARD="off").returncode == 0
     listed = network.app.run("sh", "-c", rules_listing.LISTED).stdout
     assert (rules_listing.redirected(listed), rules_listing.guarded(listed)) == ({METADATA}, set())
-
-
-@pytest.mark.parametrize("timeout", ["0.5"])
-def test_a_held_lock_fails_the_start_at_its_deadline(network: Network, timeout: str) -> None:
-    """If another writer holds the xtables lock, the start exits with 125 by its deadline and names the lock."""
-    network.start_dns(f"{NAME}={MOCK}")
-    network.start_mock()
-    with held_lock(network.app):
-        begun = time.monotonic()
-        done = network.detour("true", MOCK_TIMEOUT=timeout)
-        seconds = time.monotonic() - begun
-    assert seconds < float(timeout) + 0.5
-    assert done.returncode == 125
-    assert "an iptables command holds the firewall's lock" in done.stderr
