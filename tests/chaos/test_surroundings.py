@@ -46,20 +46,20 @@ def leaping(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def _leaps() -> list[tuple[str, int, int]]:
-    every = [(name, by, each) for name in ASKING for by in (TEN_YEARS, -TEN_YEARS) for each in (1, 2, 3, 5)]
-    return every if LONG else every[1:16:7]
+    jumps = [(name, by, every) for name in ASKING for by in (TEN_YEARS, -TEN_YEARS) for every in (1, 2, 3, 5)]
+    return jumps if LONG else jumps[1:16:7]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "by", "each"), _leaps())
+@pytest.mark.parametrize(("name", "by", "every"), _leaps())
 def test_a_jumping_clock_keeps_the_contract(  # noqa: PLR0917  (fixtures)
-    judge: Judge, leaping: str, tmp_path: Path, name: str, by: int, each: int
+    judge: Judge, leaping: str, tmp_path: Path, name: str, by: int, every: int
 ) -> None:
     """With a real-time clock that jumps by ten years and back, a start ends by its deadline."""
     case = ASKING[name]
     mark = tmp_path / "leapt"
-    clock = ("env", f"LD_PRELOAD={leaping}", f"LEAP={by}", f"LEAP_EVERY={each}", f"LEAP_TOLD={mark}")
-    judged(judge, replace(case, prefix=clock), BACKENDS[each % 2])
+    clock = ("env", f"LD_PRELOAD={leaping}", f"LEAP={by}", f"LEAP_EVERY={every}", f"LEAP_TOLD={mark}")
+    judged(judge, replace(case, prefix=clock), BACKENDS[every % 2])
     assert mark.exists() or name == "a mock that stalls"  # that case does not read the clock
 
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_detour.ctl.lab.hosts import Host, link, start_host
+from imds_detour.ctl.lab.hosts import link, start_host
 from tests.support.hosts.cloud import BACKENDS
-from tests.support.hosts.network import APP, ID_URL, INSTANCE, METADATA, MOCK, PORT, Network
+from tests.support.hosts.ip_version import IP_VERSIONS, V4, IpVersion
+from tests.support.hosts.network import APP, INSTANCE, METADATA, PORT, Network
 from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
-BEYOND = "10.77.0.7"
-"""A host whose gateway is the mock's host."""
+    from imds_detour.ctl.lab.hosts import Host
+
+LOOPBACK = {4: "127.0.0.1", 6: "::1"}
+ANY = {4: "0.0.0.0", 6: "[::]"}
+BEYOND = {4: "10.77.0.", 6: "fd00:77::"}
+"""A network whose gateway is the mock's host."""
+SECOND = {4: "10.99.0.", 6: "fd00:99::"}
+"""A second network of the app's host."""
 
 
 @pytest.fixture(params=first_quick(BACKENDS))
@@ -26,47 +35,71 @@ def network(request: pytest.FixtureRequest) -> Iterator[Network]:
         yield network
 
 
+@pytest.fixture(params=IP_VERSIONS)
+def ip(network: Network, request: pytest.FixtureRequest) -> IpVersion:
+    """Give an IP version, of which both hosts have addresses and the app's host has a default route."""
+    ip: IpVersion = request.param
+    if ip.version == 6:
+        for host, address in ((network.mock, ip.mock), (network.app, ip.app)):
+            host.ip("address", "add", f"{address}/{ip.length}", "dev", "eth0", "nodad")
+        network.app.ip("-6", "route", "add", "default", "via", ip.mock)
+    return ip
+
+
 @pytest.fixture
-def second(network: Network) -> Iterator[Host]:
+def second(network: Network) -> Iterator[None]:
+    """Give the app's host a second network without servers, with its IPv4 default route."""
+    with default_route_elsewhere(network, V4):
+        yield
+
+
+@contextmanager
+def default_route_elsewhere(network: Network, ip: IpVersion) -> Iterator[None]:
     """Give the app's host a second network without servers, with its default route."""
     with start_host() as other:
-        link(other, network.app, "eth1", "10.99.0.9/24", "10.99.0.2/24")
-        network.app.ip("route", "replace", "default", "via", "10.99.0.9")
-        yield other
+        prefix, length = SECOND[ip.version], ip.length
+        link(other, network.app, "eth1", f"{prefix}9/{length}", f"{prefix}2/{length}")
+        network.app.ip(f"-{ip.version}", "route", "replace", "default", "via", f"{prefix}9")
+        yield
 
 
-def reads_the_instance_id(network: Network, mock: str = MOCK) -> None:
+def start_mock(network: Network, ip: IpVersion, host: Host | None = None) -> subprocess.Popen[str]:
+    """Start a mock on any address of this version."""
+    return network.start_mock(host=host, at=ANY[ip.version])
+
+
+def reads_the_instance_id(network: Network, ip: IpVersion = V4, mock: str = "") -> None:
     """Assert that the app under imds-detour reads the mock's instance id."""
-    done = network.detour("curl", "-sS", "--fail", ID_URL, MOCK_HOSTNAME=mock)
+    address = mock or ip.mock
+    hostname = address if ip.version == 4 else ip.at(address, PORT)
+    url = f"http://{ip.at(ip.metadata, 80)}/latest/meta-data/instance-id"
+    done = network.detour("curl", "-sS", "--fail", url, MOCK_HOSTNAME=hostname)
     assert (done.returncode, done.stdout) == (0, INSTANCE), done
     firewall = {"legacy": "legacy iptables", "nft": "nftables"}[network.wanted["MOCK_BACKEND"]]
     assert f", {firewall}, verified IMDSv2 " in done.stderr
 
 
-def our_route(source: str) -> str:
-    """Return the expected route as iproute2 shows it."""
-    return f"{METADATA} dev lo scope link src {source}"
+def sources(network: Network, ip: IpVersion = V4) -> list[str]:
+    """Return the source address of each route that imds-detour added."""
+    lines = network.app.ip(f"-{ip.version}", "route", "show", "table", "all", "proto", "169").splitlines()
+    assert all(line.startswith(f"{ip.metadata} dev lo ") for line in lines), lines
+    return [line.partition(" src ")[2].split()[0] for line in lines]
 
 
-def routes(network: Network) -> list[str]:
-    """Return imds-detour's routes, one a line."""
-    return [line.strip() for line in network.our_routes().splitlines()]
-
-
-def test_the_app_reaches_the_mock_without_a_default_route(network: Network) -> None:
+def test_the_app_reaches_the_mock_without_a_default_route(network: Network, ip: IpVersion) -> None:
     """In Docker's internal networks, connect() would fail before any rule, so a start adds a route."""
-    network.app.ip("route", "del", "default")
-    network.start_mock()
-    reads_the_instance_id(network)
-    assert routes(network) == [our_route(APP)]
+    network.app.ip(f"-{ip.version}", "route", "del", "default")
+    start_mock(network, ip)
+    reads_the_instance_id(network, ip)
+    assert sources(network, ip) == [ip.app]
 
 
-def test_a_default_route_needs_no_other_route(network: Network) -> None:
+def test_a_default_route_needs_no_other_route(network: Network, ip: IpVersion) -> None:
     """Negative control: with a default route, a start adds none."""
-    before = network.app.ip("route")
-    network.start_mock()
-    reads_the_instance_id(network)
-    assert network.app.ip("route") == before
+    before = network.foreign()
+    start_mock(network, ip)
+    reads_the_instance_id(network, ip)
+    assert (network.foreign(), sources(network, ip)) == (before, [])
 
 
 @pytest.mark.slow
@@ -75,59 +108,58 @@ def test_a_failed_start_removes_its_route(network: Network) -> None:
     network.app.ip("route", "del", "default")
     network.start_faulty("GET=ok", "GET=404")
     before = network.foreign()
-    done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_TIMEOUT="0.5", MOCK_LOG="debug")
+    done = network.detour("echo", "started", MOCK_HOSTNAME=V4.mock, MOCK_TIMEOUT="0.5", MOCK_LOG="debug")
     assert (done.returncode, done.stdout) == (125, "")
     assert f"route: {METADATA} over lo with source {APP}" in done.stderr  # the route existed
     assert (network.our_routes(), network.ours(), network.foreign()) == ("", "", before)
 
 
-@pytest.mark.usefixtures("second")
-def test_a_default_route_elsewhere_gets_the_mocks_source(network: Network) -> None:
+def test_a_default_route_elsewhere_gets_the_mocks_source(network: Network, ip: IpVersion) -> None:
     """The source address is chosen before the redirect, so the route sets the one of the mock's network."""
-    mock = network.start_mock()
-    reads_the_instance_id(network)
-    assert routes(network) == [our_route(APP)]
+    with default_route_elsewhere(network, ip):
+        mock = start_mock(network, ip)
+        reads_the_instance_id(network, ip)
+        assert sources(network, ip) == [ip.app]
     mock.terminate()
-    assert {line.split()[2] for line in mock.communicate()[0].splitlines() if " GET " in line} == {APP}
+    assert {line.split()[2] for line in mock.communicate()[0].splitlines() if " GET " in line} == {ip.app}
 
 
-@pytest.mark.parametrize("default", [True, False], ids=["a default route", "none"])
-def test_a_mock_on_loopback_is_reached(network: Network, *, default: bool) -> None:
-    """The app reads from a mock in its own network namespace, as in a Kubernetes pod."""
-    if not default:
-        network.app.ip("route", "del", "default")
-    network.start_mock(host=network.app)
-    reads_the_instance_id(network, "127.0.0.1")
-    assert routes(network) == ([] if default else [our_route("127.0.0.1")])
+@pytest.mark.parametrize("routes", ["a default route", "no default route", "no network"])
+def test_a_mock_on_loopback_is_reached(network: Network, ip: IpVersion, routes: str) -> None:
+    """The app reads from a mock in its own network namespace, as in a pod or with `--network none`."""
+    if routes == "no default route":
+        network.app.ip(f"-{ip.version}", "route", "del", "default")
+    if routes == "no network":
+        network.app.ip("link", "del", "eth0")
+    start_mock(network, ip, network.app)
+    loopback = LOOPBACK[ip.version]
+    reads_the_instance_id(network, ip, loopback)
+    assert sources(network, ip) == ([] if routes == "a default route" else [loopback])
 
 
-def test_a_mock_on_loopback_is_reached_without_a_network(network: Network) -> None:
-    """With `--network none` there is only a loopback device, and the app reads from a mock on it."""
-    network.app.ip("link", "del", "eth0")
-    network.start_mock(host=network.app)
-    reads_the_instance_id(network, "127.0.0.1")
-
-
-def test_a_mock_on_the_apps_address_is_reached(network: Network) -> None:
+def test_a_mock_on_the_apps_address_is_reached(network: Network, ip: IpVersion) -> None:
     """The app reads from a mock on its own host, by the address that other containers use."""
-    network.start_mock(host=network.app)
-    reads_the_instance_id(network, APP)
+    start_mock(network, ip, network.app)
+    reads_the_instance_id(network, ip, ip.app)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("default", [True, False], ids=["a default route", "a route to its network"])
-def test_a_mock_behind_a_gateway_is_reached(network: Network, *, default: bool) -> None:
+def test_a_mock_behind_a_gateway_is_reached(network: Network, ip: IpVersion, *, default: bool) -> None:
     """The app reads from a mock on another network, which a gateway reaches."""
+    version, prefix = f"-{ip.version}", BEYOND[ip.version]
     with start_host() as far:
-        link(far, network.mock, "eth1", f"{BEYOND}/24", "10.77.0.1/24")
-        far.ip("route", "add", "default", "via", "10.77.0.1")
-        network.mock.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+        link(far, network.mock, "eth1", f"{prefix}7/{ip.length}", f"{prefix}1/{ip.length}")
+        far.ip(version, "route", "add", "default", "via", f"{prefix}1")
+        network.mock.run(
+            "sh", "-c", "for i in 4/ip_forward 6/conf/all/forwarding; do echo 1 > /proc/sys/net/ipv$i; done"
+        )
         if not default:
-            network.app.ip("route", "del", "default")
-            network.app.ip("route", "add", "10.77.0.0/24", "via", MOCK)
-        network.start_mock(host=far)
-        reads_the_instance_id(network, BEYOND)
-    assert routes(network) == ([] if default else [our_route(APP)])
+            network.app.ip(version, "route", "del", "default")
+            network.app.ip(version, "route", "add", f"{prefix}0/{ip.length}", "via", ip.mock)
+        start_mock(network, ip, far)
+        reads_the_instance_id(network, ip, f"{prefix}7")
+    assert sources(network, ip) == ([] if default else [ip.app])
 
 
 @pytest.mark.slow
@@ -162,7 +194,7 @@ def test_a_conflicting_foreign_route_fails_the_start(network: Network, kind: str
     network.app.ip("route", "add", kind, f"{METADATA}/32", *(["dev", "eth1"] if kind == "unicast" else []))
     before = network.foreign()
     network.start_mock()
-    done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK)
+    done = network.detour("echo", "started", MOCK_HOSTNAME=V4.mock)
     assert (done.returncode, done.stdout) == (125, "")
     assert done.stderr == (
         f"imds-detour: cannot add a route to {METADATA} with source {APP}: file exists; "
@@ -177,7 +209,7 @@ def test_a_later_start_replaces_an_earlier_route(network: Network) -> None:
     network.app.ip("route", "add", f"{METADATA}/32", "dev", "lo", "src", "10.99.0.2", "proto", "169", "scope", "link")
     network.start_mock()
     reads_the_instance_id(network)
-    assert routes(network) == [our_route(APP)]
+    assert sources(network) == [APP]
 
 
 @pytest.mark.slow
@@ -186,10 +218,10 @@ def test_a_failed_start_restores_an_earlier_route(network: Network) -> None:
     """A failed start restores the route that it replaced, because another app may use it."""
     network.app.ip("route", "add", f"{METADATA}/32", "dev", "lo", "src", "10.99.0.2", "proto", "169", "scope", "link")
     network.start_faulty("GET=ok", "GET=404")
-    done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_TIMEOUT="0.5", MOCK_LOG="debug")
+    done = network.detour("echo", "started", MOCK_HOSTNAME=V4.mock, MOCK_TIMEOUT="0.5", MOCK_LOG="debug")
     assert (done.returncode, done.stdout) == (125, "")
     assert f"route: {METADATA} over lo with source {APP}" in done.stderr  # it replaced the earlier one
-    assert routes(network) == [our_route("10.99.0.2")]
+    assert sources(network) == ["10.99.0.2"]
 
 
 def test_a_second_start_keeps_the_first_route(network: Network) -> None:
@@ -198,5 +230,5 @@ def test_a_second_start_keeps_the_first_route(network: Network) -> None:
     network.start_mock()
     reads_the_instance_id(network)
     reads_the_instance_id(network)
-    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_PORT="9", MOCK_TIMEOUT="0.1").returncode == 125
-    assert routes(network) == [our_route(APP)]
+    assert network.detour("true", MOCK_HOSTNAME=V4.mock, MOCK_PORT="9", MOCK_TIMEOUT="0.1").returncode == 125
+    assert sources(network) == [APP]
