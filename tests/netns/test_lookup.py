@@ -206,7 +206,7 @@ def permanent() -> dict[str, tuple[str, float]]:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_temporary_fault_delays_the_start(temporary: dict[str, tuple[str, float]], fault: str) -> None:
-    """After a temporary DNS fault the app starts within 0.9 s of the first correct reply."""
+    """The app starts within 0.9 s after a temporary DNS fault ends."""
     stderr, late = temporary[fault]
     assert stderr.splitlines()[-1].startswith(f"imds-detour: {METADATA}:80 -> {NAME} ({MOCK}:{PORT}), ")
     assert -0.01 < late < 0.9
