@@ -82,7 +82,7 @@ def routed(network: Network) -> Network:
 
 
 def test_remove_reports_a_hosts_file_that_it_cannot_write(network: Network) -> None:
-    """It removes the rules, names the lines that remain in /etc/hosts, and exits with 125 until they are gone."""
+    """The command remove names the lines that it cannot remove from /etc/hosts, and exits with 125 until it can."""
     network.start_mock()
     assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp").returncode == 0
     remount(network, "ro")
@@ -99,14 +99,14 @@ def test_remove_reports_a_hosts_file_that_it_cannot_write(network: Network) -> N
 
 
 def test_remove_needs_no_writable_hosts_file_without_lines_in_it(network: Network) -> None:
-    """A read-only /etc/hosts without lines of imds-detour is not written, so it is no failure."""
+    """The command remove succeeds with a read-only /etc/hosts without lines of imds-detour."""
     remount(network, "ro")
     done = network.app.run(CTL, "remove")
     assert (done.stdout, done.stderr) == ("nothing to remove\n", "")
 
 
 def test_remove_reports_a_route_that_the_kernel_keeps(routed: Network) -> None:
-    """It removes the rules, gives the kernel's reason for the route, and exits with 125 until the route is gone."""
+    """The command remove gives the kernel's reason for a route that stays, and exits with 125 until it is gone."""
     assert routed.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
     prefix = refuse(routed, DELETE_ROUTE, CTL, "remove")
     assert routed.our_routes() == ""
@@ -121,7 +121,7 @@ def test_remove_reports_a_route_that_the_kernel_keeps(routed: Network) -> None:
 
 
 def test_remove_reports_a_guard_that_the_kernel_keeps(network: Network) -> None:
-    """It reports the removed redirect and the kernel's reason, and exits with 125 until the guard is gone."""
+    """The command remove gives the kernel's reason for a guard that stays, and exits with 125 until it is gone."""
     network.start_mock()
     assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft").returncode == 0
     prefix = refuse(network, BATCH, CTL, "remove", nth=1)
@@ -135,16 +135,16 @@ def test_remove_reports_a_guard_that_the_kernel_keeps(network: Network) -> None:
     assert listed(network) == ""
 
 
-def test_remove_leaves_a_foreign_table_alone(routed: Network) -> None:
-    """imds-detour's routes are in the main table. It neither removes nor counts one with its mark in another table."""
+def test_remove_keeps_routes_in_other_tables(routed: Network) -> None:
+    """The command remove neither removes nor counts a route with imds-detour's protocol outside the main table."""
     foreign = ("route", "add", METADATA, "dev", "lo", "proto", "169", "src", "127.0.0.1", "table", "100")
     routed.app.ip(*foreign)
     assert routed.app.run(CTL, "remove").stdout == "nothing to remove\n"
     assert "table 100" in routed.our_routes()
 
 
-def test_a_sidecar_reports_at_its_end_what_remains(network: Network, sidecars: list[Sidecar]) -> None:
-    """It exits with 125 when /etc/hosts cannot be written; with a writable file it exits with 0 and cleans up."""
+def test_sidecar_reports_lines_that_it_cannot_remove(network: Network, sidecars: list[Sidecar]) -> None:
+    """A stopped sidecar exits with 125 when it cannot write /etc/hosts. With a writable file it exits with 0."""
     network.start_mock()
     for mode, status in (("ro", 125), ("rw", 0)):
         sidecars.append(sidecar := Sidecar(network, MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp"))
@@ -157,7 +157,7 @@ def test_a_sidecar_reports_at_its_end_what_remains(network: Network, sidecars: l
         assert (MARK in hosts(network)) is bool(status)
 
 
-def test_an_undo_that_the_kernel_refuses_is_a_warning(routed: Network) -> None:
+def test_refused_undo_of_a_route_is_a_warning(routed: Network) -> None:
     """A failed start reports the route that it cannot remove, and then the error that it failed with."""
     environ = routed.settings(None, MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp", MOCK_PROBE="off")
     remount(routed, "ro")  # the start fails after its route is added
@@ -171,7 +171,7 @@ def test_an_undo_that_the_kernel_refuses_is_a_warning(routed: Network) -> None:
     assert METADATA in routed.our_routes()
 
 
-def test_an_undo_that_cannot_write_the_hosts_file_is_a_warning(network: Network) -> None:
+def test_refused_undo_of_the_hosts_file_is_a_warning(network: Network) -> None:
     """A failed start names the lines that it cannot remove from /etc/hosts, and then the error that it failed with."""
     network.start_mock()
     network.start_faulty("GET=body:other", port="8081")
@@ -189,8 +189,8 @@ def test_an_undo_that_cannot_write_the_hosts_file_is_a_warning(network: Network)
 
 
 @pytest.mark.parametrize("helper", ["killed", "alive"])
-def test_a_failed_roll_back_in_legacy_iptables_is_added_to_the_first_error(network: Network, helper: str) -> None:
-    """IPv6's helper does not answer. If IPv4's is killed before it undoes its commit, the error gives both reasons."""
+def test_failed_legacy_roll_back_is_added_to_the_first_error(network: Network, helper: str) -> None:
+    """When IPv6's helper hangs and IPv4's is killed before its roll-back, the error has both reasons."""
     script = (sys.executable, "-c", ROLL_BACK)
     client = network.app.popen(*script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert client.stdout is not None
