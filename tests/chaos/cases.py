@@ -88,13 +88,15 @@ DNS = {
     "CNAME loop": Case(says="ChainTooLong", dns=("loop",)),
     "CNAME to nowhere": Case(says="empty answer", dns=("dangling",)),
     "64 KiB, thousands of addresses": Case(starts=True, dns=(f"huge:{RIGHT}",), settings=LONGER),
-    "64 KiB, and nobody at any of them": Case(
+    "64 KiB, only unused addresses": Case(
         dns=(f"huge:{NAME}={UNUSED}",), says="and [0-9]+ more|within|no route", settings={"MOCK_TIMEOUT": "3"}
     ),
     "SERVFAIL, then right": Case(starts=True, dns=("SERVFAIL*3", RIGHT), settings=LONGER),
     "NXDOMAIN, then right": Case(starts=True, dns=("NXDOMAIN*3", RIGHT), settings=LONGER),
     "REFUSED": Case(says="REFUSED", dns=("REFUSED",)),
-    "flips between mock and nobody": Case(starts=True, dns=(f"flip:{NAME}={MOCK},{UNUSED}",), settings=LONGER),
+    "flips between the mock and an unused address": Case(
+        starts=True, dns=(f"flip:{NAME}={MOCK},{UNUSED}",), settings=LONGER
+    ),
     "flips between two that differ": Case(
         starts=True, dns=(f"flip:{NAME}={MOCK},{OTHER}",), http=("GET=ok",), second=("GET=ok",), settings=LONGER
     ),
@@ -127,7 +129,7 @@ DNS = {
         resolv=f"search {' '.join(f's{number}.test' for number in range(6))}\nnameserver {MOCK}\n",
         settings=LONGER,
     ),
-    "search list of 6, found by the last": Case(
+    "search list of 6, only the last has the name": Case(
         starts=True,
         dns=(f"{NAME}.s5.test={MOCK}",),
         resolv=f"search {' '.join(f's{number}.test' for number in range(6))}\nnameserver {MOCK}\n",
@@ -176,9 +178,9 @@ HTTP = {
     "wrong content": Case(says="which is no instance id", http=("GET=body:<html>",)),
     "empty": Case(says="with nothing", http=("GET=body:",)),
     "right every second time, else 500": Case(starts=True, http=("GET=turns:ok|500",), settings=LONGER),
-    "right every second time, else somebody": Case(
+    "right every second time, else another id": Case(
         starts=None,
-        http=("GET=turns:ok|body:i-somebody",),
+        http=("GET=turns:ok|body:i-another",),
         says=f"another service answers|differently each time|{INSTANCE}",
     ),
     "something new each time": Case(says="differently each time", http=("GET=count",)),
@@ -275,7 +277,7 @@ SYSTEM = {
         prefix=("prlimit", "--nproc=1", *_limited_user(64_100)),
         settings={"MOCK_BACKEND": "auto", **LONGER},
     ),
-    "a module of ours is broken": Case(
+    "a module of imds-detour is broken": Case(
         says="cannot start: SyntaxError: .*is it installed whole",
         prefix=_sh(f"mount --bind /etc/passwd {settings.__file__}"),
     ),

@@ -211,7 +211,7 @@ CAPABLE = "/run/nft-with-net-admin"
 
 A copy of ip does not work, because ip drops its capabilities for users other than root.
 """
-NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+OTHER_USER = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 
 
 @pytest.fixture(scope="module")
@@ -230,32 +230,32 @@ def test_a_file_with_capabilities_does_not_regain_net_admin(
 ) -> None:
     """The kernel does not execute such a file, or executes it without NET_ADMIN, for root and for another user."""
     environ = {**SETTINGS, **({"MOCK_USER": user} if user else {})}
-    done = capable.raw(*start, DETOUR, CAPABLE, "add", "table", "ip", "somebodys", environ=environ)
+    done = capable.raw(*start, DETOUR, CAPABLE, "add", "table", "ip", "foreign", environ=environ)
     assert done.returncode not in (0, 125), done
     assert b"not permitted" in done.stderr.lower(), done.stderr
-    assert "somebodys" not in capable.app.run("nft", "list", "ruleset").stdout
+    assert "foreign" not in capable.app.run("nft", "list", "ruleset").stdout
 
 
 @pytest.mark.usefixtures("other_users")
 def test_a_file_with_capabilities_works_without_imds_detour(capable: Network) -> None:
     """Negative control: without imds-detour the file gives NET_ADMIN to any user, and a plain copy does not."""
-    for user in ((), NOBODY):
+    for user in ((), OTHER_USER):
         for verb in ("add", "delete"):
-            assert capable.raw(*user, CAPABLE, verb, "table", "ip", "somebodys", environ=SETTINGS).returncode == 0
-    assert capable.raw(*NOBODY, "nft", "add", "table", "ip", "somebodys", environ=SETTINGS).returncode != 0
+            assert capable.raw(*user, CAPABLE, verb, "table", "ip", "foreign", environ=SETTINGS).returncode == 0
+    assert capable.raw(*OTHER_USER, "nft", "add", "table", "ip", "foreign", environ=SETTINGS).returncode != 0
 
 
 OWN_USERS = ("unshare", "--user", "--map-root-user")
-UNDO_FROM_THERE = {**UNDO, "all of nftables": "nft flush ruleset", "table": "nft add table ip somebodys"}
+UNDO_IN_NAMESPACE = {**UNDO, "all of nftables": "nft flush ruleset", "table": "nft add table ip foreign"}
 
 
 @pytest.mark.parametrize("start", [AS_ROOT, WITHOUT_SETPCAP], ids=["root", "without SETPCAP"])
-@pytest.mark.parametrize("what", UNDO_FROM_THERE)
+@pytest.mark.parametrize("what", UNDO_IN_NAMESPACE)
 def test_a_new_user_namespace_does_not_regain_net_admin(running: Network, what: str, start: tuple[str, ...]) -> None:
     """In a new user namespace the app has every capability, but none over the network of the redirect."""
     assert running.raw(*start, DETOUR, "true", environ=SETTINGS).returncode == 0
     before = running.rules(), running.app.run("nft", "list", "ruleset").stdout
-    script = f"{UNDO_FROM_THERE[what]} && echo undone; grep CapEff /proc/self/status"
+    script = f"{UNDO_IN_NAMESPACE[what]} && echo undone; grep CapEff /proc/self/status"
     done = running.raw(*start, DETOUR, *OWN_USERS, "sh", "-c", script, environ=SETTINGS)
     assert b"undone" not in done.stdout, done
     assert int(done.stdout.split()[-1], 16) & NET_ADMIN  # it has NET_ADMIN, so the kernel refused
@@ -265,13 +265,13 @@ def test_a_new_user_namespace_does_not_regain_net_admin(running: Network, what: 
 
 def test_a_new_network_namespace_is_open_to_the_app(running: Network) -> None:
     """Negative control: in a new network namespace the same commands work, without effect on the old one."""
-    script = "ip link set lo up && iptables-legacy -t nat -F && nft add table ip somebodys && echo done"
+    script = "ip link set lo up && iptables-legacy -t nat -F && nft add table ip foreign && echo done"
     done = running.raw(DETOUR, *OWN_USERS, "--net", "sh", "-c", script, environ=SETTINGS)
     assert done.stdout == b"done\n", done.stderr
-    assert "somebodys" not in running.app.run("nft", "list", "ruleset").stdout
+    assert "foreign" not in running.app.run("nft", "list", "ruleset").stdout
 
 
-def as_nobody(names: str) -> tuple[str, ...]:
+def as_other_user(names: str) -> tuple[str, ...]:
     """Return a command that starts as another user, with these capabilities in the ambient set."""
     sets = f"-all,+{names.replace(',', ',+')}"
     who = ("--reuid", "65534", "--regid", "65534", "--clear-groups")
@@ -288,9 +288,9 @@ MATRIX = {
     "NET_ADMIN, NET_RAW and SETPCAP": only("net_admin,net_raw,setpcap"),
     "Docker's and NET_ADMIN, no new privileges": (*only(f"{DOCKER},net_admin"), "--nnp"),
     "NET_ADMIN alone, no new privileges": (*only("net_admin"), "--nnp"),
-    "another user, ambient NET_ADMIN": as_nobody("net_admin"),
-    "another user, ambient NET_ADMIN and NET_RAW": as_nobody("net_admin,net_raw"),
-    "another user, ambient NET_ADMIN and SETPCAP": as_nobody("net_admin,setpcap,kill"),
+    "another user, ambient NET_ADMIN": as_other_user("net_admin"),
+    "another user, ambient NET_ADMIN and NET_RAW": as_other_user("net_admin,net_raw"),
+    "another user, ambient NET_ADMIN and SETPCAP": as_other_user("net_admin,setpcap,kill"),
 }
 
 

@@ -155,7 +155,7 @@ JUMPS = {
     "none": "",
     "twice": f"{JUMP} -j IMDS_DETOUR\n" * 2,
     "a goto": f"{JUMP} -g IMDS_DETOUR",
-    "for everything": "iptables-legacy -t nat -A OUTPUT -j IMDS_DETOUR",
+    "for every address": "iptables-legacy -t nat -A OUTPUT -j IMDS_DETOUR",
     "of one user": f"{JUMP} -m owner --uid-owner 0 -j IMDS_DETOUR",
     "after an ACCEPT": f"iptables-legacy -t nat -A OUTPUT -d {METADATA} -j ACCEPT\n{JUMP} -j IMDS_DETOUR",
 }

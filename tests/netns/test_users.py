@@ -106,10 +106,10 @@ def test_root_by_name_is_root_without_net_admin(running: Network, user: str) -> 
 @pytest.mark.parametrize(
     ("user", "reason"),
     [
-        ("nobody-here", "no user 'nobody-here' in /etc/passwd"),
+        ("unknown", "no user 'unknown' in /etc/passwd"),
         ("App", "no user 'App' in /etc/passwd"),
-        ("root:nobody-here", "no group 'nobody-here' in /etc/group"),
-        ("nobody-here:0", "no user 'nobody-here' in /etc/passwd"),
+        ("root:unknown", "no group 'unknown' in /etc/group"),
+        ("unknown:0", "no user 'unknown' in /etc/passwd"),
     ],
 )
 def test_an_unknown_user_fails_before_any_change(network: Network, user: str, reason: str) -> None:
@@ -132,7 +132,7 @@ os.execv("/bin/sh", ["sh", "-c", "id -u"])
 
 def test_a_naive_wrapper_makes_an_unknown_user_root(running: Network) -> None:
     """Negative control: a wrapper that ignores a missing account starts the app as root."""
-    for name, uid in (("app", b"1000\n"), ("nobody-here", b"0\n")):
+    for name, uid in (("app", b"1000\n"), ("unknown", b"0\n")):
         environ = {**SETTINGS, "MOCK_USER": name}
         done = running.raw(sys.executable, "-c", NAIVE, environ=environ)
         assert done.stdout == uid, done.stderr
