@@ -39,8 +39,8 @@ with open(f"/proc/self/task/{threading.get_native_id()}/children") as children:
     print(children.read(), flush=True)
 sys.stdin.readline()
 call = helpers[4].call
-def call_and_report(*arguments):
-    result = call(*arguments)
+def call_and_report(*arguments, **options):
+    result = call(*arguments, **options)
     print("committed", flush=True)
     return result
 helpers[4].call = call_and_report
@@ -204,6 +204,6 @@ def test_failed_legacy_roll_back_is_added_to_the_first_error(network: Network, h
     if helper == "killed":
         kill(version_4, signal.SIGKILL)
     output, _ = client.communicate(timeout=20)
-    remaining = "; IPv4 could not be rolled back: the firewall helper ended early" if helper == "killed" else ""
+    remaining = "; the change for IPv4 could not be undone: the firewall helper ended early" if helper == "killed" else ""
     assert output.removeprefix("committed\n") == f"the firewall helper did not answer within 1.65 s{remaining}\n"
     assert ("REJECT" in network.ours()) is (helper == "killed")
