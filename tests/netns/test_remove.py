@@ -204,6 +204,7 @@ def test_failed_legacy_roll_back_is_added_to_the_first_error(network: Network, h
     if helper == "killed":
         kill(version_4, signal.SIGKILL)
     output, _ = client.communicate(timeout=20)
-    remaining = "; the change for IPv4 could not be undone: the firewall helper ended early" if helper == "killed" else ""
+    undone = "; the change for IPv4 could not be undone: the firewall helper ended early"
+    remaining = undone if helper == "killed" else ""
     assert output.removeprefix("committed\n") == f"the firewall helper did not answer within 1.65 s{remaining}\n"
     assert ("REJECT" in network.ours()) is (helper == "killed")
