@@ -9,10 +9,11 @@ OPTIONS = ("--string-limit=64", "--quiet=attach,exit,path-resolution,personality
 """Options of strace for a log that work() and missing_steps() can read."""
 
 MODULE = re.compile(
-    r'(\d+) +open(?:at)?\(.*?"([^"]*?)(?:__pycache__/)?([^"/.]*)(?:\.cpython-\d+)?\.pyc?", .*(?:= \d|<unfinished \.\.\.>$)'
+    r'(\d+) +open(?:at)?\(.*?"([^"]*?)(?:__pycache__/)?([^"/.]*)(?:\.cpython-\d+)?\.pyc?", '
+    r".*(?:= \d|<unfinished \.\.\.>$)"
 ).match
-"""Process, folder and name; a module with an outdated compiled file is opened twice and counts once. strace writes a call
-that another process interrupts as unfinished."""
+"""Process, folder and name; a module with an outdated compiled file is opened twice and counts once. strace
+writes a call that another process interrupts as unfinished."""
 
 
 @dataclass(frozen=True, slots=True)
