@@ -29,7 +29,7 @@ class DetourError(Exception):
         self.status = status
 
 
-def words(error: OSError) -> str:
+def error_text(error: OSError) -> str:
     """Return the system's text for an error, for use within a sentence."""
     return (error.strerror or str(error)).lower()
 

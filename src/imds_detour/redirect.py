@@ -114,7 +114,7 @@ class Transaction:
         self._undo.clear()
 
     def install(self, table: str, wanted: tuple[Rule, ...]) -> None:
-        """Make these our rules in a table. An undo installs those that they replace."""
+        """Install these as imds-detour's rules in a table. An undo installs those that they replace."""
         for rule in wanted:
             self.log.step(f"rule: {rule.table} {rule.spec}")
         before = self.firewall.apply(table, wanted, self.deadline.within(LOCK_TIMEOUT))
@@ -129,7 +129,9 @@ class Transaction:
         try:
             self.firewall.apply(table, before, max(UNDO_TIMEOUT, self.deadline.within(LOCK_TIMEOUT)))
         except DetourError as error:
-            raise DetourError(error.step, f"our rules in table {table} remain: {error.reason}", error.remedy) from None
+            raise DetourError(
+                error.step, f"imds-detour's rules in table {table} remain: {error.reason}", error.remedy
+            ) from None
 
 
 def install_guard(transaction: Transaction, addresses: Sequence[Address]) -> None:
@@ -183,12 +185,12 @@ def install_redirects(transaction: Transaction, targets: Sequence[Target]) -> No
 
 
 def verify_targets(firewall: Firewall, targets: Iterable[Target], deadline: Deadline, log: Log) -> tuple[Identity, ...]:
-    """Return the answer at each metadata address, which is its mock's and came by our rule; none without a probe."""
+    """Return the answer at each metadata address, which is its mock's and came by the rule; none without a probe."""
     identities = []
     for target in targets:
         if target.mock.identity is not None:
             identity = verify.verify(target, firewall, deadline, log)
-            log.step(f"verified: {identity} answers at {target.redirect.endpoint}, by our rule")
+            log.step(f"verified: {identity} answers at {target.redirect.endpoint}, by the rule")
             identities.append(identity)
     return tuple(identities)
 

@@ -81,7 +81,7 @@ def targets_of(service: Service, mocks: Iterable[Mock], environment: Environment
         if mock.endpoint.address in environment.addresses:
             raise DetourError(
                 "lookup",
-                f"{mock} is at an address that MOCK_ENDPOINTS redirects, so the redirect would lead back to it",
+                f"{mock} is at an address that MOCK_ENDPOINTS redirects, so the redirect would point to itself",
                 "take that address out of MOCK_ENDPOINTS, or look at who answers for the mock's name",
             )
         redirect = Redirect(endpoints[mock.endpoint.address.version], mock.endpoint)

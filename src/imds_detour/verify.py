@@ -1,4 +1,4 @@
-"""Prove a redirect: ask through the metadata address, and see that the mock answers, by our rule."""
+"""Prove a redirect: ask through the metadata address, and see that the mock answers, by the rule."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ READINGS = 5
 
 
 def verify(target: Target, firewall: Firewall, deadline: Deadline, log: Log) -> Identity:
-    """Wait until the mock answers at the metadata address by our rule, and return its answer.
+    """Wait until the mock answers at the metadata address by the rule, and return its answer.
 
     The mock has answered directly before; its answer now must be the same.
 
-    Raises DetourError when another service or none answers there, or the answer did not come by our rule.
+    Raises DetourError when another service or none answers there, or the answer did not come by the rule.
     """
     timeout = Deadline(max(MIN_TIMEOUT, deadline.within(TIMEOUT)))
     return _counted(target, firewall, lambda: compare(target, timeout, log))
@@ -55,7 +55,7 @@ def compare(target: Target, deadline: Deadline, log: Log) -> Identity:
 
 
 def _counted(target: Target, firewall: Firewall, ask: Callable[[], Identity]) -> Identity:
-    """Return the answer to a question with which the counter of our rule has risen."""
+    """Return the answer to a question with which the counter of the rule has risen."""
     rule = dnat_rule(target.redirect, firewall.layout)
     for _ in range(READINGS):
         before = _packets(firewall, rule)
@@ -64,7 +64,7 @@ def _counted(target: Target, firewall: Firewall, ask: Callable[[], Identity]) ->
             return seen
     raise DetourError(
         "probe",
-        f"{target.redirect.endpoint} answers like the mock, but not by our rule: its counter does not rise",
+        f"{target.redirect.endpoint} answers like the mock, but not by the rule: its counter does not rise",
         "another rule redirects that address already (`nft list ruleset`, `iptables-save`): remove one of the two",
     )
 

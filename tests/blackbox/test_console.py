@@ -106,7 +106,7 @@ def test_pythonhome_stops_a_pip_install_before_any_change(network: Network, tmp_
         done = network.raw(DETOUR, "echo", "started", environ={**SETTINGS, "PYTHONHOME": home})
         assert (done.returncode, done.stdout) == (1, b"")
         assert b"No module named 'encodings'" in done.stderr
-        assert (network.ours(), network.app.run("nft", "list", "ruleset").stdout) == ("", "")
+        assert (network.detour_rules(), network.app.run("nft", "list", "ruleset").stdout) == ("", "")
     assert network.raw(DETOUR, "echo", "started", environ=SETTINGS).stdout == b"started\n"
 
 

@@ -48,7 +48,7 @@ settings:
 """
 CHECK_END = """
 Asks the mock directly and through the metadata address, and compares. Needs no
-capability; with NET_ADMIN it also sees our rule's counter rise. It tries once,
+capability; with NET_ADMIN it also sees the rule's counter rise. It tries once,
 for 5 seconds at most.
 
 In a Dockerfile:

@@ -88,7 +88,7 @@ def test_the_env_backend_works_without_net_admin(network: Network) -> None:
     assert "SDKs that ignore them (known: ec2-metadata for Python" in stderr
     assert "there is no redirect and no guard" in stderr
     assert f"{METADATA}:80 -> {MOCK}:{PORT}, endpoint variables, verified IMDSv2 {INSTANCE}" in stderr
-    assert network.ours() == ""
+    assert network.detour_rules() == ""
 
 
 def test_a_start_without_net_admin_suggests_the_env_backend(network: Network) -> None:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from tests.support.hosts.network import Network
 
 BACKENDS = pytest.mark.parametrize("backend", ["legacy", "nft"])
-BY_RULE = "by our rule"
-BY_COMPARISON = "by comparison alone: our rule cannot be seen from here"
+BY_RULE = "by the rule"
+BY_COMPARISON = "by comparison alone: the rule cannot be seen from here"
 
 
 def check(

@@ -91,7 +91,7 @@ def test_concurrent_writers_lose_no_rules(cloud: Cloud, backend: str, foreign: s
     for writer in writers:
         assert writer.says() == "ready"
     step = FOREIGN[foreign].format(iptables=ip.iptables, nft=ip.nft, address=address)
-    # The loop prints a line at four rules in each table, and their number at the end.
+    # The loop prints a line at fimds-detour's rules in each table, and their number at the end.
     four = '[ "$i" != 4 ] || echo four'
     script = f"i=0; while [ ! -e /run/enough ]; do i=$((i + 1)); {step}; done; {four}; done 2>/dev/null; echo $i"
     other = cloud.app.popen("sh", "-uc", script, stdout=subprocess.PIPE)

@@ -113,7 +113,7 @@ def test_status_lists_rules_and_counters(network: Network, backend: str) -> None
     network.app.ip("route", "del", "default")
     network.start_mock()
     empty = ctl(network, "status")
-    assert (empty.returncode, empty.stdout) == (1, "no imds-detour rules in this network namespace\n")
+    assert (empty.returncode, empty.stdout) == (1, "no imds-detour's rules in this network namespace\n")
     assert network.detour("curl", "-sS", ID_URL, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
     network.app.run("curl", "-sS", f"http://{METADATA}:8080", check=False)  # the guard refuses it
     name = {"legacy": "legacy iptables", "nft": "nftables"}[backend]
@@ -198,7 +198,7 @@ def test_remove_keeps_foreign_rules_and_routes(network: Network, backend: str) -
     before = all_rules(network)
     assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
     assert all_rules(network) != before
-    assert network.our_routes() != ""
+    assert network.detour_routes() != ""
     removed = ctl(network, "remove")
     assert removed.returncode == 0
     name = {"legacy": "legacy iptables", "nft": "nftables"}[backend]
@@ -242,7 +242,7 @@ def test_init_without_a_mock_leaves_no_rules(network: Network) -> None:
     done = ctl(network, "init", MOCK_TIMEOUT="0.3")
     assert (done.returncode, done.stdout) == (125, "")
     assert "no mock after 0.3 s" in done.stderr
-    assert network.ours() == ""
+    assert network.detour_rules() == ""
 
 
 def test_verbs_without_net_admin_name_the_capability(network: Network) -> None:

@@ -114,7 +114,7 @@ def test_doctor_requires_net_raw_for_legacy_only(ready: Network) -> None:
     """Without NET_RAW the doctor accepts auto, which uses nftables, and rejects MOCK_BACKEND=legacy."""
     auto = Report(ready, *without("net_raw"))
     assert (auto.status, auto.state("NET_RAW")) == (0, "ok")
-    assert "nftables would be taken" in auto.findings["firewall"]["seen"]
+    assert "nftables would be used" in auto.findings["firewall"]["seen"]
     legacy = Report(ready, *without("net_raw"), MOCK_BACKEND="legacy")
     legacy.assert_fails("NET_RAW", "opens a raw socket", "`cap_add: [NET_ADMIN, NET_RAW]`")
 

@@ -103,7 +103,7 @@ def test_missing_routes_are_added_over_loopback(dual: Network, backend: str) -> 
         dual.app.ip(version, "route", "del", "default")
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
     assert dual.detour("true", MOCK_TIMEOUT="0.3", MOCK_BACKEND=backend).returncode == 125
-    assert dual.our_routes() == ""
+    assert dual.detour_routes() == ""
     start_mock6(dual)
     done = dual.detour("curl", "-sS", "--fail", ID_URL, ID_URL6, MOCK_BACKEND=backend)
     assert (done.returncode, done.stdout) == (0, INSTANCE * 2), done.stderr
@@ -141,7 +141,7 @@ def test_a_failure_for_ipv6_undoes_the_ipv4_rules(dual: Network) -> None:
     """Legacy iptables commits each IP version separately: a failure of the second removes the first's rules."""
     dual.start_mock()
     assert dual.app.run(sys.executable, "-c", FAILS_FOR_IPV6).stdout == "refused\n"
-    assert dual.ours() == ""
+    assert dual.detour_rules() == ""
 
 
 @BACKENDS

@@ -50,14 +50,14 @@ def assert_failed(network: Network, done: subprocess.CompletedProcess[str]) -> s
     assert done.returncode == 125, done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
-    assert network.ours() == ""
+    assert network.detour_rules() == ""
     assert processes_in(network.app) == ()
     return done.stderr.splitlines()[-1].removeprefix("imds-detour: ")
 
 
 def redirect_target(network: Network) -> str:
     """Return the target of the redirect in the kernel."""
-    match = re.search(r"--to-destination (\S+)", network.ours())
+    match = re.search(r"--to-destination (\S+)", network.detour_rules())
     assert match, network.rules()
     return match[1]
 
@@ -543,7 +543,7 @@ def test_the_check_for_leftovers_detects_them(network: Network) -> None:
         assert len(processes_in(network.app)) == 1
         other.stdin.close()
     assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_PROBE="off").returncode == 0
-    assert network.ours()
+    assert network.detour_rules()
 
 
 @pytest.mark.slow

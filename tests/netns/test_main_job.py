@@ -37,7 +37,7 @@ def test_a_start_installs_the_documented_rules(network: Network) -> None:
     network.start_dns()
     network.start_mock()
     assert network.detour("true").returncode == 0
-    assert sorted(network.ours().splitlines()) == sorted(EXPECTED_RULES.splitlines())
+    assert sorted(network.detour_rules().splitlines()) == sorted(EXPECTED_RULES.splitlines())
 
 
 def test_an_imdsv2_client_reads_the_instance_id(network: Network) -> None:

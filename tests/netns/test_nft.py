@@ -62,7 +62,7 @@ def test_ruleset_is_the_documented_one(network: Network) -> None:
     assert (done.returncode, done.stdout) == (0, INSTANCE)
     assert "nftables, verified IMDSv2" in done.stderr
     assert ruleset(network) == OURS
-    assert network.ours() == ""
+    assert network.detour_rules() == ""
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_kernel_without_nftables_makes_auto_choose_legacy_iptables(network: Netw
     log = read_instance_id(network, *kernel_without("nftables"))
     assert ", legacy iptables (it works here), verified IMDSv2 " in log
     assert ruleset(network) == ""
-    assert "DNAT" in network.ours()
+    assert "DNAT" in network.detour_rules()
 
 
 def test_auto_prefers_legacy_iptables(network: Network) -> None:
@@ -175,7 +175,7 @@ def test_start_after_one_with_nftables_stays_with_nftables(network: Network) -> 
     assert (refused.returncode, refused.stdout) == (125, "")
     assert "rules from an earlier start are in nftables" in refused.stderr
     assert ruleset(network) == OURS
-    assert network.ours() == ""
+    assert network.detour_rules() == ""
 
 
 TO_ELSEWHERE = f"ip daddr {METADATA} tcp dport 80 counter dnat to 10.9.9.9:1"

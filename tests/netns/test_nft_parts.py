@@ -18,7 +18,7 @@ def test_kernel_without_nat_fails_the_start(network: Network) -> None:
     done = nft_transactions.refused(network, str(redirect), "echo", "started")
     assert (done.returncode, done.stdout, ruleset(network)) == (125, "", "")
     assert done.stderr == (
-        "imds-detour: nftables refuses our rules: the kernel has no nat for it (No such file or directory);"
+        "imds-detour: nftables refuses imds-detour's rules: the kernel has no nat for it (No such file or directory);"
         " load it on the host: `modprobe -a nft_chain_nat nft_nat`\n"
     )
 
@@ -30,8 +30,11 @@ def test_refused_roll_back_is_reported(network: Network) -> None:
     done = nft_transactions.refused(network, f"{redirect}+", "echo", "started")
     assert (done.returncode, done.stdout) == (125, "")
     last = done.stderr.splitlines()[-1]
-    assert "nftables refuses our rules: the kernel has no nat for it" in last
-    assert "; the change could not be undone: nftables refuses our rules: the kernel has no reject for it" in last
+    assert "nftables refuses imds-detour's rules: the kernel has no nat for it" in last
+    assert (
+        "; the change could not be undone: nftables refuses imds-detour's rules: the kernel has no reject for it"
+        in last
+    )
     assert "dnat" not in ruleset(network)
 
 

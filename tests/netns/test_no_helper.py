@@ -44,7 +44,7 @@ def test_nftables_rules_are_listed_checked_and_removed_without_a_helper(ready: N
     assert facts["unseen"] == {"legacy iptables": NO_HELPER}
     check = run(ready, "check")
     assert (check.returncode, check.stderr) == (0, "")
-    assert check.stdout.endswith(f"verified IMDSv2 {INSTANCE}, by our rule\n")
+    assert check.stdout.endswith(f"verified IMDSv2 {INSTANCE}, by the rule\n")
     removed = run(ready, "remove")
     assert (removed.returncode, removed.stderr) == (0, f"legacy iptables cannot be read: {NO_HELPER}\n")
     assert ready.app.run(CTL, "status", check=False).returncode == 1
@@ -56,7 +56,7 @@ def test_legacy_rules_are_not_reported_missing_without_a_helper(ready: Network) 
     check = run(ready, "check")
     assert (check.returncode, check.stderr) == (0, "")
     assert f"{METADATA}:80 -> mock_metadata ({MOCK}:{PORT}), verified" in check.stdout
-    assert check.stdout.endswith("by comparison alone: our rule cannot be seen from here\n")
+    assert check.stdout.endswith("by comparison alone: the rule cannot be seen from here\n")
 
 
 def test_doctor_without_a_helper_agrees_with_a_start(ready: Network) -> None:

@@ -150,11 +150,11 @@ UNDO = {
 def test_the_app_as_root_cannot_undo_the_redirect(running: Network, what: str, start: tuple[str, ...]) -> None:
     """Neither the app as root nor a program that it executes can change rules, routes or devices."""
     assert running.raw(*start, DETOUR, "true", environ=SETTINGS).returncode == 0
-    rules = running.ours()
+    rules = running.detour_rules()
     assert "DNAT" in rules
     done = running.raw(*start, DETOUR, "sh", "-c", f"{UNDO[what]} && echo undone; exit 0", environ=SETTINGS)
     assert (done.returncode, done.stdout) == (0, b""), done.stderr
-    assert running.ours() == rules
+    assert running.detour_rules() == rules
 
 
 def test_root_without_imds_detour_can_undo_the_redirect(running: Network) -> None:

@@ -90,7 +90,7 @@ def test_remove_reports_a_hosts_file_that_it_cannot_write(network: Network) -> N
         refused = network.app.run(CTL, "remove", check=False)
         assert (refused.returncode, refused.stderr) == (125, f"imds-detour: {HOSTS_ERROR}\n")
         assert refused.stdout == stdout
-    assert (network.ours(), MARK in hosts(network)) == ("", True)
+    assert (network.detour_rules(), MARK in hosts(network)) == ("", True)
     remount(network, "rw")  # the control
     done = network.app.run(CTL, "remove")
     assert done.stdout == "/etc/hosts: lines of imds-detour removed\n"
@@ -109,15 +109,15 @@ def test_remove_reports_a_route_that_the_kernel_keeps(routed: Network) -> None:
     """The command remove gives the kernel's reason for a route that stays, and exits with 125 until it is gone."""
     assert routed.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
     prefix = refuse(routed, DELETE_ROUTE, CTL, "remove")
-    assert routed.our_routes() == ""
+    assert routed.detour_routes() == ""
     assert routed.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
     refused = routed.app.run(*prefix, CTL, "remove", check=False)
     assert (refused.returncode, refused.stdout) == (125, "legacy iptables: 8 rules removed\n")
     remedy = "add NET_ADMIN; `ip route show proto 169` lists the routes that remain"
     assert refused.stderr == f"imds-detour: {ROUTE_REASON}; {remedy}\n"
-    assert METADATA in routed.our_routes()
+    assert METADATA in routed.detour_routes()
     done = routed.app.run(CTL, "remove")  # the control
-    assert (done.stdout, routed.our_routes()) == ("routes: 1 route removed\n", "")
+    assert (done.stdout, routed.detour_routes()) == ("routes: 1 route removed\n", "")
 
 
 def test_remove_reports_a_guard_that_the_kernel_keeps(network: Network) -> None:
@@ -140,7 +140,7 @@ def test_remove_keeps_routes_in_other_tables(routed: Network) -> None:
     foreign = ("route", "add", METADATA, "dev", "lo", "proto", "169", "src", "127.0.0.1", "table", "100")
     routed.app.ip(*foreign)
     assert routed.app.run(CTL, "remove").stdout == "nothing to remove\n"
-    assert "table 100" in routed.our_routes()
+    assert "table 100" in routed.detour_routes()
 
 
 def test_sidecar_reports_lines_that_it_cannot_remove(network: Network, sidecars: list[Sidecar]) -> None:
@@ -162,13 +162,13 @@ def test_refused_undo_of_a_route_is_a_warning(routed: Network) -> None:
     environ = routed.settings(None, MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp", MOCK_PROBE="off")
     remount(routed, "ro")  # the start fails after its route is added
     prefix = refuse(routed, DELETE_ROUTE, DETOUR, "true", environ=environ)
-    assert routed.our_routes() == ""  # the control: this undo worked
+    assert routed.detour_routes() == ""  # the control: this undo worked
     failed = routed.app.run(*prefix, DETOUR, "true", environ=environ, check=False)
     assert failed.returncode == 125
     *_, warning, error = failed.stderr.splitlines()
     assert warning == f"imds-detour: a change could not be undone: {ROUTE_REASON}"
     assert "cannot write /etc/hosts, and SDKs use the name metadata.google.internal" in error
-    assert METADATA in routed.our_routes()
+    assert METADATA in routed.detour_routes()
 
 
 def test_refused_undo_of_the_hosts_file_is_a_warning(network: Network) -> None:
@@ -185,7 +185,7 @@ def test_refused_undo_of_the_hosts_file_is_a_warning(network: Network) -> None:
     *_, error = lines = start.communicate(timeout=20)[1].splitlines()
     reason = HOSTS_ERROR.partition("; ")[0]
     assert any(line.endswith(f"a change could not be undone: {reason}") for line in lines)
-    assert (start.returncode, "cannot write" in error, network.ours()) == (125, False, "")
+    assert (start.returncode, "cannot write" in error, network.detour_rules()) == (125, False, "")
 
 
 @pytest.mark.parametrize("helper", ["killed", "alive"])
@@ -200,11 +200,11 @@ def test_failed_legacy_roll_back_is_added_to_the_first_error(network: Network, h
     client.stdin.write("\n")
     client.stdin.flush()
     assert client.stdout.readline() == "committed\n"
-    assert "REJECT" in network.ours()
+    assert "REJECT" in network.detour_rules()
     if helper == "killed":
         kill(version_4, signal.SIGKILL)
     output, _ = client.communicate(timeout=20)
     undone = "; the change for IPv4 could not be undone: the firewall helper ended early"
     remaining = undone if helper == "killed" else ""
     assert output.removeprefix("committed\n") == f"the firewall helper did not answer within 1.65 s{remaining}\n"
-    assert ("REJECT" in network.ours()) is (helper == "killed")
+    assert ("REJECT" in network.detour_rules()) is (helper == "killed")

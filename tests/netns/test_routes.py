@@ -111,7 +111,7 @@ def test_a_failed_start_removes_its_route(network: Network) -> None:
     done = network.detour("echo", "started", MOCK_HOSTNAME=V4.mock, MOCK_TIMEOUT="0.5", MOCK_LOG="debug")
     assert (done.returncode, done.stdout) == (125, "")
     assert f"route: {METADATA} over lo with source {APP}" in done.stderr  # the route existed
-    assert (network.our_routes(), network.ours(), network.foreign()) == ("", "", before)
+    assert (network.detour_routes(), network.detour_rules(), network.foreign()) == ("", "", before)
 
 
 def test_a_default_route_elsewhere_gets_the_mocks_source(network: Network, ip: IpVersion) -> None:
@@ -174,7 +174,7 @@ def test_a_missing_route_to_the_mock_is_reported(network: Network) -> None:
     assert without_probe.stderr == (
         "imds-detour: no route to the mock at 10.66.0.6; put the app and the mock on a common network\n"
     )
-    assert network.ours() == ""
+    assert network.detour_rules() == ""
 
 
 def test_a_suitable_foreign_route_is_used(network: Network) -> None:
@@ -184,7 +184,7 @@ def test_a_suitable_foreign_route_is_used(network: Network) -> None:
     before = network.foreign()
     network.start_mock()
     reads_the_instance_id(network)
-    assert (network.our_routes(), network.foreign()) == ("", before)
+    assert (network.detour_routes(), network.foreign()) == ("", before)
 
 
 @pytest.mark.parametrize("kind", ["unicast", "blackhole", "unreachable"])
@@ -200,7 +200,7 @@ def test_a_conflicting_foreign_route_fails_the_start(network: Network, kind: str
         f"imds-detour: cannot add a route to {METADATA} with source {APP}: file exists; "
         f"`ip route show {METADATA}` lists the other route: remove it\n"
     )
-    assert (network.our_routes(), network.ours(), network.foreign()) == ("", "", before)
+    assert (network.detour_routes(), network.detour_rules(), network.foreign()) == ("", "", before)
 
 
 @pytest.mark.usefixtures("second")

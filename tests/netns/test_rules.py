@@ -95,7 +95,7 @@ def test_foreign_rules_do_not_change(network: Network, script: str) -> None:
     before = network.foreign()
     assert "127.0.0.11" in before or "FOREIGN" in before
     assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_TIMEOUT="0.1").returncode == 125
-    assert (network.ours(), network.foreign()) == ("", before)
+    assert (network.detour_rules(), network.foreign()) == ("", before)
     network.start_mock()
     for _ in range(2):
         assert network.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
@@ -230,7 +230,7 @@ def without(network: Network, *setpriv: str, **settings: str) -> str:
     command = ("setpriv", *setpriv, DETOUR, "echo", "started")
     environ = network.settings(None, MOCK_HOSTNAME=MOCK, **settings)
     done = network.app.run(*command, environ=environ, check=False)
-    assert network.ours() == ""
+    assert network.detour_rules() == ""
     return last_line(done)
 
 
@@ -349,8 +349,8 @@ def test_missing_python_iptables_says_how_to_install_it(network: Network, hidden
 def test_refused_commit_quotes_the_kernel(network: Network) -> None:
     """When the kernel refuses every commit, the start fails with one line that has the kernel's error."""
     line = last_line(injected(network, "setsockopt", "error=ENOMEM"))
-    assert line == "iptables refused our rules in table filter: can't commit: Memory allocation problem"
-    assert network.ours() == ""
+    assert line == "iptables refused imds-detour's rules in table filter: can't commit: Memory allocation problem"
+    assert network.detour_rules() == ""
 
 
 # Helpers that end early
@@ -358,7 +358,7 @@ def test_refused_commit_quotes_the_kernel(network: Network) -> None:
 
 def redirected_without_guard(network: Network) -> bool:
     """Return whether there is a redirect without a guard."""
-    rules = network.ours()
+    rules = network.detour_rules()
     return "-j IMDS_DETOUR\n" in f"{rules}\n" and "-j IMDS_DETOUR_GUARD" not in rules
 
 

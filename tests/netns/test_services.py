@@ -99,7 +99,7 @@ def test_two_services_at_one_address_share_a_mock(network: Network) -> None:
     done = start(network, "aws,gcp,azure")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("->") == 1
-    assert network.ours().count("DNAT") == 1
+    assert network.detour_rules().count("DNAT") == 1
     assert "verified IMDSv2 i-" in done.stderr
     assert ", gcp " in done.stderr
 
@@ -120,7 +120,7 @@ def test_a_mock_without_googles_header_fails(network: Network) -> None:
     done = start(network, "gcp", timeout="1")
     assert done.returncode == 125
     assert "lacks the header Metadata-Flavor: Google" in done.stderr
-    assert network.ours() == ""
+    assert network.detour_rules() == ""
 
 
 def test_a_missing_mock_of_one_service_fails_the_start(network: Network) -> None:
@@ -129,7 +129,7 @@ def test_a_missing_mock_of_one_service_fails_the_start(network: Network) -> None
     done = start(network, f"aws,ecs={MOCK}:9", timeout="1")
     assert done.returncode == 125
     assert f"{MOCK}:9: connection refused" in done.stderr
-    assert (network.ours(), network.our_routes()) == ("", "")
+    assert (network.detour_rules(), network.detour_routes()) == ("", "")
 
 
 def test_host_names_are_added_and_removed(network: Network) -> None:
@@ -185,7 +185,7 @@ def test_a_read_only_hosts_file_fails_the_start(network: Network) -> None:
     done = start(network, "gcp")
     assert done.returncode == 125
     assert f'extra_hosts: ["metadata.google.internal:{METADATA}"]' in done.stderr
-    assert network.ours() == ""
+    assert network.detour_rules() == ""
 
 
 def test_a_read_only_hosts_file_with_the_name_is_enough(network: Network) -> None:

@@ -31,12 +31,12 @@ def test_a_failed_start_keeps_the_rules_of_a_running_app(network: Network) -> No
     network.start_dns()
     network.start_mock()
     with waiting_start(network, timeout="2") as failing:
-        assert "IMDS_DETOUR_GUARD" in network.ours()
+        assert "IMDS_DETOUR_GUARD" in network.detour_rules()
         assert network.detour("true").returncode == 0
-        installed = network.ours()
+        installed = network.detour_rules()
         failing.communicate()
         assert failing.returncode == 125
-    assert network.ours() == installed
+    assert network.detour_rules() == installed
     assert network.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
 
 
@@ -45,7 +45,7 @@ def test_a_failed_start_alone_removes_its_guard(network: Network) -> None:
     network.start_dns()
     with waiting_start(network, timeout="1") as failing:
         failing.communicate()
-    assert network.ours() == ""
+    assert network.detour_rules() == ""
 
 
 def test_a_failed_verification_restores_the_earlier_redirect(network: Network) -> None:
@@ -54,14 +54,14 @@ def test_a_failed_verification_restores_the_earlier_redirect(network: Network) -
     network.start_mock()
     network.start(network.mock, CTL, "mock", "--listen", "0.0.0.0:1339", "--quiet")
     assert network.detour("true").returncode == 0
-    earlier = network.ours()
+    earlier = network.detour_rules()
     # A foreign rule redirects the address first: B's redirect is never used, and its verification fails.
     network.app.run("nft", "add table ip foreign")
     network.app.run("nft", "add chain ip foreign out { type nat hook output priority -150; }")
     network.app.run("nft", f"add rule ip foreign out ip daddr 169.254.169.254 tcp dport 80 dnat to {MOCK}:1338")
     failed = network.detour("true", MOCK_PORT="1339")
     assert failed.returncode == 125
-    assert network.ours() == earlier
+    assert network.detour_rules() == earlier
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

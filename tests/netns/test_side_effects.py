@@ -71,7 +71,7 @@ def test_a_check_creates_no_table(network: Network, *, redirected: bool) -> None
     listed = network.app.run("nft", "-s", "list", "ruleset").stdout
     done = network.app.run(CTL, "check", environ=network.settings(None, MOCK_HOSTNAME=MOCK), check=False)
     assert done.returncode == (0 if redirected else 1)
-    said = "by our rule" if redirected else f"{METADATA}:80 is not redirected by imds-detour"
+    said = "by the rule" if redirected else f"{METADATA}:80 is not redirected by imds-detour"
     assert said in done.stdout + done.stderr
     assert tables(network) == NONE
     assert network.app.run("nft", "-s", "list", "ruleset").stdout == listed
@@ -95,4 +95,4 @@ def test_a_check_without_a_list_reads_the_tables(network: Network) -> None:
     for prefix in ((), UNSEEN):
         done = network.app.run(*prefix, CTL, "check", environ=environ, check=False)
         assert done.returncode == 0, done
-        assert done.stdout.endswith(", by our rule\n")
+        assert done.stdout.endswith(", by the rule\n")

@@ -109,7 +109,7 @@ def test_sigterm_removes_all_rules_and_ends_with_0(network: Network, sidecars: l
     sidecar.process.send_signal(signal.SIGTERM)
     assert sidecar.ends() == 0
     assert time.monotonic() - sent < 5
-    assert (network.ours(), network.our_routes(), network.foreign()) == ("", "", before)
+    assert (network.detour_rules(), network.detour_routes(), network.foreign()) == ("", "", before)
 
 
 @pytest.mark.slow
@@ -145,7 +145,7 @@ def test_removed_rules_are_restored(network: Network, sidecars: list[Sidecar]) -
     sidecar.says("verified")
     installed = listed(network)
     network.app.run("nft", "flush", "ruleset")
-    sidecar.says("another program has changed our firewall rules: they are put back")
+    sidecar.says("another program has changed imds-detour's firewall rules: they are put back")
     until(lambda: listed(network), lambda now: now == installed)
     assert asked(network) == INSTANCE
 

@@ -37,7 +37,7 @@ def test_a_killed_helper_is_replaced(network: Network, sidecars: list[Sidecar]) 
     assert until(lambda: asked(network), lambda seen: seen == INSTANCE) == INSTANCE
     sidecar.process.send_signal(signal.SIGTERM)
     assert sidecar.ends() == 0
-    assert network.ours() == ""
+    assert network.detour_rules() == ""
 
 
 @pytest.mark.slow
@@ -48,11 +48,11 @@ def test_unreadable_rules_do_not_end_the_sidecar(network: Network, sidecars: lis
     sidecar.says("verified")
     limit = ("prlimit", "--pid", str(sidecar.process.pid))
     subprocess.run([*limit, "--nofile=3:1024"], check=True)
-    sidecar.says("our firewall rules cannot be read: .*; it is tried again")
+    sidecar.says("imds-detour's firewall rules cannot be read: .*; it is tried again")
     subprocess.run([*limit, "--nofile=1024:1024"], check=True)
     assert until(lambda: asked(network), lambda seen: seen == INSTANCE) == INSTANCE
     network.app.run("nft", "flush", "ruleset")
-    sidecar.says("our firewall rules.*: they are put back")
+    sidecar.says("imds-detour's firewall rules.*: they are put back")
 
 
 @pytest.mark.slow
@@ -65,7 +65,7 @@ def test_a_failed_write_is_not_reported_as_a_foreign_change(network: Network, si
     with held_lock(network.app):
         mock.kill()
         sidecar.says("table nat: an iptables command holds the firewall's lock.*; it is tried again")
-    sidecar.says("our firewall rules are not as they should be: they are put back")
+    sidecar.says("imds-detour's firewall rules are not as they should be: they are put back")
     assert until(lambda: "dnat" in all_rules(network.app), lambda installed: not installed) is False
     assert count(sidecar, "repairs") == 0
 

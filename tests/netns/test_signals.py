@@ -142,7 +142,7 @@ def test_a_stop_ends_a_wait_at_once(waiting: Network, name: str, wait: str, as_p
         assert time.monotonic() < deadline, "the firewall helper outlives its parent"
         time.sleep(0.005)
     assert "DNAT" not in waiting.rules()
-    assert {line.split()[1] for line in waiting.ours().splitlines() if line.startswith("-A")} <= {
+    assert {line.split()[1] for line in waiting.detour_rules().splitlines() if line.startswith("-A")} <= {
         "OUTPUT",
         "IMDS_DETOUR_GUARD",
     }

@@ -63,8 +63,8 @@ def assert_refused(network: Network, done: subprocess.CompletedProcess[str], bef
     assert done.returncode == 125, done
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
-    assert network.ours() == ""
-    assert network.our_routes() == ""
+    assert network.detour_rules() == ""
+    assert network.detour_routes() == ""
     assert network.foreign() == before
     return done.stderr.splitlines()[-1]
 
@@ -264,7 +264,7 @@ def test_an_answer_by_a_foreign_rule_is_refused(network: Network) -> None:
     send_metadata_to(network, MOCK, PORT)
     before = network.foreign()
     last = assert_refused(network, network.detour("echo", "started", MOCK_HOSTNAME=MOCK), before)
-    assert f"{METADATA}:80 answers like the mock, but not by our rule: its counter does not rise" in last
+    assert f"{METADATA}:80 answers like the mock, but not by the rule: its counter does not rise" in last
 
 
 def test_a_foreign_rule_to_a_closed_port_is_reported(network: Network) -> None:

@@ -31,10 +31,10 @@ class Answer:
     mock: str  # the mock's name and address
     redirect: Redirect  # from the metadata endpoint to the mock
     identity: Identity  # the mock's answer
-    counted: bool  # whether the counter of our rule rose; otherwise only the answers were compared
+    counted: bool  # whether the counter of the rule rose; otherwise only the answers were compared
 
     def __str__(self) -> str:
-        how = "by our rule" if self.counted else "by comparison alone: our rule cannot be seen from here"
+        how = "by the rule" if self.counted else "by comparison alone: the rule cannot be seen from here"
         return f"{self.redirect.endpoint} -> {self.mock}, verified {self.identity}, {how}"
 
 
@@ -108,7 +108,7 @@ class HealthCheck:
         return Answer(str(mock), target.redirect, identity, counted=leads_to is not None)
 
     def _moved(self, mock: Mock, endpoint: Endpoint, leads_to: Endpoint, addresses: tuple[Address, ...]) -> Mock:
-        """Return the mock at the address to which our rule leads, if its name has that address too."""
+        """Return the mock at the address to which the rule redirects, if its name has that address too."""
         if leads_to.port == mock.endpoint.port and leads_to.address in addresses:
             return mock.replace(endpoint=leads_to, identity=identify(leads_to, mock.question, self.deadline))
         raise DetourError(

@@ -8,7 +8,7 @@ import os
 import time
 from contextlib import suppress
 
-from imds_detour.errors import DetourError, words
+from imds_detour.errors import DetourError, error_text
 from imds_detour.lean import socket
 
 TYPE_CHECKING = False
@@ -41,7 +41,7 @@ class TablesLock:
         try:
             self._socket = lock = socket.socket(socket.AF_UNIX)
         except OSError as error:
-            raise DetourError("firewall", f"{CANNOT_BE_TAKEN}: {words(error)}") from None
+            raise DetourError("firewall", f"{CANNOT_BE_TAKEN}: {error_text(error)}") from None
         try:
             _take(lambda: lock.bind("\0imds-detour-tables"), "another imds-detour", self._timeout, deadline)
             try:
@@ -72,7 +72,7 @@ def _take(attempt: Callable[[], object], holder: str, timeout: float, deadline: 
             attempt()
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EWOULDBLOCK):
-                raise DetourError("firewall", f"{CANNOT_BE_TAKEN}: {words(error)}") from None
+                raise DetourError("firewall", f"{CANNOT_BE_TAKEN}: {error_text(error)}") from None
             if time.monotonic() > deadline:
                 raise DetourError(
                     "lock",

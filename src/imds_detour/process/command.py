@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 
-from imds_detour.errors import STATUS_CANNOT_EXECUTE, STATUS_NOT_FOUND, DetourError, words
+from imds_detour.errors import STATUS_CANNOT_EXECUTE, STATUS_NOT_FOUND, DetourError, error_text
 from imds_detour.text import quoted
 from imds_detour.value import Value
 
@@ -73,7 +73,7 @@ def _obstacle(program: bytes) -> str:
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:
-        return words(error)
+        return error_text(error)
     if stat.S_ISDIR(mode):
         return "it is a directory"
     if not stat.S_ISREG(mode):
@@ -107,7 +107,7 @@ def explain(program: bytes, error: OSError, *, by_shell: bool = False) -> Detour
     ``by_shell`` is whether /bin/sh was executed to run the program.
     """
     if by_shell:
-        return _cannot_execute(program, f"it has no `#!` line, and /bin/sh cannot run it: {words(error)}")
+        return _cannot_execute(program, f"it has no `#!` line, and /bin/sh cannot run it: {error_text(error)}")
     cannot = f"cannot execute {_shown(program)}"
     interpreter = _interpreter(program)
     if error.errno == errno.ENOENT and interpreter:
@@ -125,7 +125,7 @@ def explain(program: bytes, error: OSError, *, by_shell: bool = False) -> Detour
         reason = f"it is not a program for this machine ({machine}): was the image built for another platform?"
         return _cannot_execute(program, reason)
     subject = f"its interpreter {_shown(interpreter)}: " if interpreter else ""
-    return _cannot_execute(program, subject + words(error))
+    return _cannot_execute(program, subject + error_text(error))
 
 
 def _interpreter(program: bytes) -> bytes:

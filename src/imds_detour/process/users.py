@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from imds_detour.errors import DetourError, words
+from imds_detour.errors import DetourError, error_text
 from imds_detour.process import accounts, privileges
 from imds_detour.system import capabilities
 
@@ -45,7 +45,7 @@ def switch(account: Account) -> tuple[int, ...]:
             os.setresgid(account.gid, account.gid, account.gid)
         os.setresuid(account.uid, account.uid, account.uid)
     except OSError as error:
-        raise DetourError("user", f"cannot become {account}: {words(error)}", _remedy(error)) from None
+        raise DetourError("user", f"cannot become {account}: {error_text(error)}", _remedy(error)) from None
     if account.uid != 0:
         privileges.drop_own_capabilities()
     _verify(account, reversible=account.uid != 0 and privileges.can_become_root())
@@ -59,7 +59,7 @@ def _text(path: str) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise DetourError("user", f"cannot read {path}: {words(error)}") from None
+        raise DetourError("user", f"cannot read {path}: {error_text(error)}") from None
 
 
 def _has_groups(account: Account) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imds_detour.errors import DetourError, words
+from imds_detour.errors import DetourError, error_text
 
 STATUS = "/proc/self/status"
 
@@ -37,7 +37,7 @@ def sets() -> dict[str, int]:
         with open(STATUS, "rb") as status:
             lines = status.read().decode("ascii", "replace").splitlines()
     except OSError as error:
-        reason = f"cannot see this process's capabilities: {STATUS}: {words(error)}"
+        reason = f"cannot see this process's capabilities: {STATUS}: {error_text(error)}"
         raise DetourError("privileges", reason, "give the container its own /proc") from None
     return {
         name: int(mask, 16) for name, _, mask in (line.partition(":\t") for line in lines) if name.startswith("Cap")

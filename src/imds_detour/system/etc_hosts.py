@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from ipaddress import ip_address
 
-from imds_detour.errors import DetourError, words
+from imds_detour.errors import DetourError, error_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def remove() -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        reason = f"cannot read {PATH}, which may have lines of imds-detour: {words(error)}"
+        reason = f"cannot read {PATH}, which may have lines of imds-detour: {error_text(error)}"
         raise DetourError("hosts", reason, f"make {PATH} readable and try again") from None
     try:
         return _rewrite(without_marked)
@@ -117,7 +117,7 @@ def remove() -> bool:
 
 def _unwritable(error: OSError) -> DetourError:
     remedy = f"remove the lines that end with `{MARK}` by hand, or make {PATH} writable and try again"
-    return DetourError("hosts", f"cannot write {PATH}, which has lines of imds-detour: {words(error)}", remedy)
+    return DetourError("hosts", f"cannot write {PATH}, which has lines of imds-detour: {error_text(error)}", remedy)
 
 
 def _required(names: tuple[str, ...]) -> tuple[str, ...]:

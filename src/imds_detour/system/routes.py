@@ -13,7 +13,7 @@ import struct
 from contextlib import closing
 from ipaddress import IPv4Address, ip_address
 
-from imds_detour.errors import DetourError, words
+from imds_detour.errors import DetourError, error_text
 from imds_detour.lean import socket
 from imds_detour.system.netlink import (
     NLM_F_ACK,
@@ -119,7 +119,7 @@ def installed_routes() -> tuple[Route, ...]:
             with open_netlink(socket.NETLINK_ROUTE) as kernel:
                 bodies = kernel.talk([request])
         except OSError as error:
-            raise DetourError("route", f"cannot list the routes: {words(error)}") from None
+            raise DetourError("route", f"cannot list the routes: {error_text(error)}") from None
         for body in bodies:
             parts = attributes(body[RTMSG_SIZE:])
             marked = (body[0], body[RTM_TABLE], body[RTM_PROTOCOL]) == (family, RT_TABLE_MAIN, PROTOCOL)

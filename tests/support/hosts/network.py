@@ -135,11 +135,11 @@ class Network:
         saved = self.app.run("iptables-legacy-save").stdout.splitlines()
         return "\n".join(line.split(" [")[0] for line in saved if line.startswith((":", "-", "*")))
 
-    def ours(self) -> str:
+    def detour_rules(self) -> str:
         """Return the lines of rules() that imds-detour made."""
         return "\n".join(line for line in self.rules().splitlines() if "IMDS_DETOUR" in line)
 
-    def our_routes(self) -> str:
+    def detour_routes(self) -> str:
         """Return the routes of the app's host that imds-detour made."""
         return self.app.ip("route", "show", "table", "all", "proto", "169")
 

@@ -93,7 +93,7 @@ def listed(network: Network) -> str:
 
 def translations(network: Network, backend: str) -> list[str]:
     """Return the rules that redirect the IPv4 metadata address."""
-    text = network.ours() if backend == "legacy" else listed(network)
+    text = network.detour_rules() if backend == "legacy" else listed(network)
     return [line for line in text.splitlines() if re.search(r"DNAT|dnat to", line)]
 
 

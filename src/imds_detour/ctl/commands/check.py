@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the verb."""
     parser.epilog = (
         "Asks the mock directly and through the metadata address, and compares. Needs no\n"
-        "capability; with NET_ADMIN it also sees our rule's counter rise. It tries once,\n"
+        "capability; with NET_ADMIN it also sees the rule's counter rise. It tries once,\n"
         f"for {TIMEOUT:g} seconds at most.\n\n"
         "In a Dockerfile:\n"
         '  HEALTHCHECK CMD ["/opt/imds-detour/bin/imds-detourctl", "check"]\n\n'

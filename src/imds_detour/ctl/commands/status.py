@@ -124,7 +124,7 @@ def facts(status: Status) -> dict[str, object]:
 def show(status: Status, terminal: Terminal) -> None:
     """Print the status for people."""
     if not status.firewalls and not status.routes:
-        terminal.line("no imds-detour rules in this network namespace")
+        terminal.line("no imds-detour's rules in this network namespace")
     redirects = [
         (str(active.redirect.endpoint), str(active.redirect.mock), firewall.backend, active.connections)
         for firewall in status.firewalls

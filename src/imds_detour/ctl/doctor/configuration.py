@@ -28,7 +28,7 @@ def proxy(context: DoctorContext) -> CheckResult:
     name = "proxy variables"
     exemption = proxy_exemption(context.environ, _hosts(context))
     if exemption is None:
-        return ok(name, "none that gets metadata requests")
+        return ok(name, "no proxy for metadata requests")
     seen = f"{exemption.proxy} is set, and NO_PROXY does not name {', '.join(exemption.hosts)}"
     if context.settings is None or context.settings.no_proxy:
         return ok(name, f"{seen}: imds-detour adds what is missing, for the app")

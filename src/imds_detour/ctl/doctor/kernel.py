@@ -75,7 +75,7 @@ def firewall(context: DoctorContext) -> CheckResult:
         if error is NFT_FIRST:
             return fail(name, error.reason, error.remedy)
         return skipped(name, "none can be used; see above")
-    return ok(name, f"{chosen.name} would be taken: {reason}")
+    return ok(name, f"{chosen.name} would be used: {reason}")
 
 
 def _tables_missing(context: DoctorContext) -> DetourError | None:

@@ -14,7 +14,7 @@ from imds_detour.discovery.dns.resolv_conf import find_server
 from imds_detour.discovery.http import exchange, request
 from imds_detour.discovery.probe import Question, identify
 from imds_detour.endpoint import Endpoint
-from imds_detour.errors import DetourError, NotYetError, words
+from imds_detour.errors import DetourError, NotYetError, error_text
 from imds_detour.firewall.rules import Dnat
 from imds_detour.system import routes
 
@@ -125,7 +125,7 @@ def tcp(context: DoctorContext, service: Service) -> CheckResult:
                     f"{at} refuses: nothing listens there",
                     'correct MOCK_PORT (amazon-ec2-metadata-mock: `MOCK_PORT: "1338"`), or start the mock on 0.0.0.0',
                 )
-            return fail(label, f"{at}: {words(error)}", "start the mock; see MOCK_HOSTNAME")
+            return fail(label, f"{at}: {error_text(error)}", "start the mock; see MOCK_HOSTNAME")
     return ok(label, f"{at} accepts")
 
 

@@ -6,7 +6,7 @@ import os
 
 from imds_detour.ctl.doctor.context import DoctorContext
 from imds_detour.ctl.doctor.result import CheckResult, fail, ok, unknown, warn
-from imds_detour.errors import words
+from imds_detour.errors import error_text
 from imds_detour.system import namespaces
 from imds_detour.system.capabilities import NET_ADMIN, NET_RAW
 
@@ -27,8 +27,8 @@ def network_namespace(context: DoctorContext) -> CheckResult:
             " the whole machine is meant, `imds-detourctl init --host`",
         )
     if not context.namespace.net:
-        return unknown(name, "/proc/self/ns/net is hidden; it counts for the container's own")
-    return ok(name, "one of its own")
+        return unknown(name, "/proc/self/ns/net is hidden; assumed to be the container's own")
+    return ok(name, "the container's own")
 
 
 def user_namespace(_context: DoctorContext) -> CheckResult:
@@ -44,12 +44,10 @@ def user_namespace(_context: DoctorContext) -> CheckResult:
         with open(UID_MAP) as ids:
             mapped = [line.split() for line in ids]
     except OSError as error:
-        return unknown(name, f"{UID_MAP}: {words(error)}")
+        return unknown(name, f"{UID_MAP}: {error_text(error)}")
     if [line[:2] for line in mapped] == [["0", "0"]]:
-        return ok(name, "the machine's first")
-    return ok(
-        name, f"one of its own (rootless): uid {mapped[0][0]} here is uid {mapped[0][1]} outside" if mapped else ""
-    )
+        return ok(name, "the host's")
+    return ok(name, f"rootless: uid {mapped[0][0]} here is uid {mapped[0][1]} outside" if mapped else "")
 
 
 def net_admin(context: DoctorContext) -> CheckResult:

@@ -37,7 +37,7 @@ class Reconciler:
         self.environment = environment
         self.firewall = firewall
         self.guarded = options.guard  # whether metadata addresses that are not redirected are closed
-        self.repairs = 0  # how often another program's change of our rules was undone
+        self.repairs = 0  # how often another program's change of the rules was undone
         self._inspect = inspect
         self._log = log
         self._interval = options.interval
@@ -90,7 +90,7 @@ class Reconciler:
         try:
             installed = [entry.rule for entry in self.firewall.installed()]
         except DetourError as error:
-            self._warn("reading", f"our firewall rules cannot be read: {error.reason}; it is tried again")
+            self._warn("reading", f"imds-detour's firewall rules cannot be read: {error.reason}; it is tried again")
             self._due = self._clock() + RETRY
             return
         self._warn("reading", "")
@@ -99,10 +99,10 @@ class Reconciler:
             self._warn("rules", "")
             return
         if own_failure:
-            self._warn("rules", "our firewall rules are not as they should be: they are put back")
+            self._warn("rules", "imds-detour's firewall rules are not as they should be: they are put back")
         else:
             self.repairs += 1
-            self._warn("rules", "another program has changed our firewall rules: they are put back")
+            self._warn("rules", "another program has changed imds-detour's firewall rules: they are put back")
         self._apply("filter", self._guard)
         self._apply("nat", redirects)
 

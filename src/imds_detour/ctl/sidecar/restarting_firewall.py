@@ -33,11 +33,11 @@ class RestartingFirewall:
         self._warned = ""
 
     def apply(self, table: str, rules: tuple[Rule, ...], timeout: float) -> tuple[Rule, ...]:
-        """Make these our rules in a table, and return those before."""
+        """Install these as imds-detour's rules in a table, and return those before."""
         return self._call(lambda firewall: firewall.apply(table, rules, timeout))
 
     def installed(self, table: str | None = None) -> tuple[Installed, ...]:
-        """Return our rules as the kernel holds them, in one table or in both."""
+        """Return imds-detour's rules as the kernel holds them, in one table or in both."""
         return self._call(lambda firewall: firewall.installed(table))
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 
 from imds_detour.deadline import FOREVER
-from imds_detour.errors import DetourError, words
+from imds_detour.errors import DetourError, error_text
 from imds_detour.lean import pickle, signal, socket
 
 TYPE_CHECKING = False
@@ -138,7 +138,7 @@ def start_helper(version: int) -> Helper:
     except OSError as error:
         for close in undo:
             close()
-        raise DetourError("firewall", f"cannot start the firewall helper: {words(error)}", NO_PROCESS) from None
+        raise DetourError("firewall", f"cannot start the firewall helper: {error_text(error)}", NO_PROCESS) from None
     if pid == 0:
         connection.close()  # with a copy of it, the helper would never see the end of its input
         _serve(calls, output, version)

@@ -111,7 +111,7 @@ class _Tables:
             # EAGAIN: the table has changed since it was read. EINVAL can follow a commit that the kernel accepted.
             final = failure.startswith("can't commit") and not failure.endswith(CONTENDED)
             if attempt > 1 and (final or time.monotonic() > deadline):
-                raise DetourError("firewall", f"iptables refused our rules in table {table.name}: {failure}")
+                raise DetourError("firewall", f"iptables refused imds-detour's rules in table {table.name}: {failure}")
             self._change(table, wanted)
             try:
                 table.commit()

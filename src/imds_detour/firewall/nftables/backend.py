@@ -125,7 +125,7 @@ class NftFirewall:
         except OSError as error:
             if error.errno == errno.ENOENT:
                 raise _missing_feature({rule.table for rule in rules if rule not in kept}) from None
-            raise _translated(error, "refuses our rules") from None
+            raise _translated(error, "refuses imds-detour's rules") from None
 
     def _roll_back(self, rules: tuple[Rule, ...], error: DetourError) -> None:
         """Install the previous rules. The reason of a failure is added to the error's reason."""
@@ -238,7 +238,7 @@ def _rule_message(kind: int, flags: int, family: int, chain: str, *rule: bytes) 
 def _missing_feature(tables: set[str]) -> DetourError:
     """Return the error for a kernel that has nf_tables without such a chain or expression."""
     feature, modules = MODULES["nat" if "nat" in tables else "filter"]
-    reason = f"nftables refuses our rules: the kernel has no {feature} for it ({os.strerror(errno.ENOENT)})"
+    reason = f"nftables refuses imds-detour's rules: the kernel has no {feature} for it ({os.strerror(errno.ENOENT)})"
     return DetourError("firewall", reason, f"load it on the host: `modprobe -a {modules}`")
 
 
