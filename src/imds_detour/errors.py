@@ -34,5 +34,9 @@ def error_text(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
+class NotInKernelError(DetourError):
+    """The kernel lacks a firewall altogether, so that no rules can be in it."""
+
+
 class NotYetError(DetourError):
     """An attempt failed, and a later one may succeed; the caller tries again until its deadline."""

@@ -7,7 +7,7 @@ is needed, and says why it cannot work.
 from __future__ import annotations
 
 from imds_detour.deadline import FOREVER
-from imds_detour.errors import DetourError
+from imds_detour.errors import DetourError, NotInKernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,6 +124,14 @@ class FirewallSelector:
         if not working:
             raise refused["nftables"]
         return tuple(working), refused
+
+    def may_hold_rules(self, name: str) -> bool:
+        """Return whether a firewall that cannot be used may have rules, by its name in ``usable()``."""
+        if name == "nftables":
+            return not isinstance(self.nft_refusal(), NotInKernelError)
+        from imds_detour.firewall.iptables import preflight  # noqa: PLC0415  (`remove` alone asks)
+
+        return any(preflight.may_hold_rules(version) for version in (4, 6))
 
     def keep(self, firewall: Firewall) -> None:
         """End the helpers unless they are of this firewall, which the caller closes from now on."""

@@ -7,6 +7,7 @@ import sys
 
 from imds_detour.ctl.cleanup import clean_up
 from imds_detour.ctl.terminal import Style, Terminal
+from imds_detour.errors import DetourError
 from imds_detour.firewall.select import FirewallSelector
 from imds_detour.system import etc_hosts, namespaces
 
@@ -16,7 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Removes redirects, guard, host names and routes in this order: what is half removed\n"
         "is closed, not open. Foreign rules stay as they are. Needs root and NET_ADMIN.\n\n"
-        "exit status: 0, also if there was nothing to remove; 125 if anything remains.\n"
+        "exit status: 0, also if there was nothing to remove; 125 if anything remains,\n"
+        "or if a firewall that may have rules cannot be read.\n"
     )
 
 
@@ -26,6 +28,7 @@ def run(_arguments: argparse.Namespace) -> int:
     with FirewallSelector("auto", namespaces.ip_versions()) as selector:
         working, refused = selector.usable()
         removed = clean_up(working)
+        unread = {name for name in refused if selector.may_hold_rules(name)}
     lines = [f"{name}: {_counted(count, 'rule')} removed" for name, count in removed.rules.items() if count]
     if removed.names:
         lines.append(f"{etc_hosts.PATH}: lines of imds-detour removed")
@@ -34,7 +37,13 @@ def run(_arguments: argparse.Namespace) -> int:
     for line in lines:
         terminal.line(line, Style.GREEN)
     for name, error in refused.items():
-        Terminal.of(sys.stderr).line(f"{name} cannot be read: {error.reason}", Style.DIM)
+        reason = f"{name} cannot be read: {error.reason}"
+        if name in unread:
+            removed.failures.append(
+                DetourError("firewall", f"{reason}; it may hold rules of imds-detour", error.remedy)
+            )
+        else:
+            Terminal.of(sys.stderr).line(reason, Style.DIM)
     removed.require_all()
     if not lines:
         terminal.line("nothing to remove")

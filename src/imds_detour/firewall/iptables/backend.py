@@ -65,4 +65,6 @@ class LegacyFirewall:
             try:
                 self._call(version, "apply", table, rules, timeout)
             except DetourError as second:
+                if second.reason == error.reason:
+                    continue  # this helper is the one that was lost
                 error.reason += f"; the change for IPv{version} could not be undone: {second.reason}"

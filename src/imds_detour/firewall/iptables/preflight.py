@@ -25,8 +25,16 @@ def existing_tables(version: int) -> frozenset[str] | None:
     try:
         with open(TABLE_NAMES[version]) as names:
             return frozenset(names.read().split())
+    except FileNotFoundError:
+        return frozenset()  # the kernel has no legacy iptables, or has not loaded it
     except OSError:
         return None
+
+
+def may_hold_rules(version: int) -> bool:
+    """Return whether a table of imds-detour's rules exists. This needs no capability, and changes nothing."""
+    existing = existing_tables(version)
+    return existing is None or not existing.isdisjoint(("filter", "nat"))
 
 
 def require_capabilities() -> None:

@@ -9,7 +9,7 @@ import errno
 import os
 import struct
 
-from imds_detour.errors import DetourError
+from imds_detour.errors import DetourError, NotInKernelError
 from imds_detour.firewall.lock import TablesLock
 from imds_detour.firewall.rules import NFT, NFT_PRIORITIES, NFT_TABLE
 from imds_detour.system.capabilities import no_net_admin
@@ -246,5 +246,5 @@ def _translated(error: OSError, problem: str) -> DetourError:
     if error.errno == errno.EPERM:
         return no_net_admin(os.geteuid())
     if error.errno in (errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP):
-        return DetourError("firewall", f"nftables {problem}: the kernel has none ({error.strerror})", LOAD)
+        return NotInKernelError("firewall", f"nftables {problem}: the kernel has none ({error.strerror})", LOAD)
     return DetourError("firewall", f"nftables {problem}: {error.strerror or error}")
