@@ -9,6 +9,7 @@ import shutil
 import sys
 import sysconfig
 from dataclasses import dataclass
+from modulefinder import Module as Found
 from modulefinder import ModuleFinder
 
 from bundle.contents import LEFT_OUT, ROOTS, STAND_INS
@@ -35,11 +36,25 @@ class Module:
     folder: str
 
 
+class _Finder(ModuleFinder):
+    """A finder that knows folders without __init__.py (PEP 420), of which modulefinder knows nothing."""
+
+    def import_module(self, partname: str, fqname: str, parent: Found) -> Found | None:
+        """Load a module or a package, whose parent is loaded."""
+        for folder in getattr(parent, "__path__", None) or ():
+            place = os.path.join(folder, partname)
+            if fqname not in self.modules and os.path.isdir(place) and not os.path.exists(f"{place}/__init__.py"):
+                package = self.add_module(fqname)
+                vars(package)["__path__"] = [place]
+                setattr(parent, partname, package)
+        return super().import_module(partname, fqname, parent)
+
+
 def find(dependencies: str) -> list[Module]:
     """Return imds-detour's modules and all that they import, from dependencies and standard library."""
     standard = sysconfig.get_path("stdlib")
     path = [SOURCE, dependencies, standard, f"{standard}/lib-dynload"]
-    finder = ModuleFinder(path, excludes=[*LEFT_OUT, *STAND_INS])
+    finder = _Finder(path, excludes=[*LEFT_OUT, *STAND_INS])
     for root in (*_own_modules(), *ROOTS):
         finder.import_hook(root)
     files = {name: getattr(module, "__file__", None) for name, module in finder.modules.items()}

@@ -1,1 +1,0 @@
-"""The user's settings, as values. Nothing in this package reads or changes the system."""

@@ -1,1 +1,0 @@
-"""Find the mock: by its name, and by what it answers."""

@@ -1,1 +1,0 @@
-"""From names to addresses."""

@@ -1,1 +1,0 @@
-"""The rules as values, and the firewalls that apply them."""

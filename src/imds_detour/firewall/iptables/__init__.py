@@ -1,1 +1,0 @@
-"""Legacy iptables, through python-iptables in a process of its own."""

@@ -1,1 +1,0 @@
-"""Become the app: its command, environment, user, privileges and signals."""

@@ -1,1 +1,0 @@
-"""The kernel and /etc: netlink, routes, namespaces, capabilities, host names."""
