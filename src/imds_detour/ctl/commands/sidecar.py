@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from functools import partial
 
 from imds_detour import redirect
@@ -12,18 +13,20 @@ from imds_detour.ctl import flags
 from imds_detour.ctl.cleanup import clean_up
 from imds_detour.ctl.sidecar.controller import Controller
 from imds_detour.ctl.sidecar.pages import STALE
+from imds_detour.ctl.sidecar.prober import Prober
 from imds_detour.ctl.sidecar.reconciler import Reconciler
-from imds_detour.ctl.sidecar.restarting_firewall import RestartingFirewall
+from imds_detour.ctl.sidecar.restarting_firewall import RestartingFirewall, choose_firewall
 from imds_detour.ctl.sidecar.server import start_server
-from imds_detour.ctl.sidecar.service_status import PROBE_INTERVAL, Options
-from imds_detour.ctl.sidecar.signals import Signals, install_signal_handlers
+from imds_detour.ctl.sidecar.signals import install_signal_handlers
 from imds_detour.discovery.dns.cache import SIDECAR, ResolverCache
 from imds_detour.discovery.dns.lookup import lookup_with_ttl
 from imds_detour.endpoint import Endpoint
 from imds_detour.errors import DetourError
-from imds_detour.firewall.select import FirewallSelector
 from imds_detour.log import Log
 from imds_detour.text import quoted
+
+PROBE_INTERVAL = 5.0
+"""Seconds between two probes, by default."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,17 +63,18 @@ def run(arguments: argparse.Namespace) -> int:
     log = Log(settings.log)
     inspect = partial(redirect.inspect, settings, host=arguments.host)
     environment = inspect()
-    options = Options(arguments.every, settings.guard)
-    firewall = _start_firewall(settings.backend, environment.versions, signals, log)
-    reconciler = Reconciler(environment, inspect, firewall, log, options)
+    chosen = choose_firewall(settings.backend, environment.versions)
+    firewall = RestartingFirewall(chosen, environment.versions, signals, log)
+    reconciler = Reconciler(environment, inspect, firewall, log, arguments.every, settings.guard)
     hosts = dict.fromkeys(service.mock.host for service in environment.services)
     lookups = ((host, partial(lookup_with_ttl, host)) for host in hosts)
-    cache = ResolverCache(lookups, SIDECAR, options.clock, log.step)
-    controller = Controller(reconciler, cache, signals, log, options)
+    cache = ResolverCache(lookups, SIDECAR, time.monotonic, log.step)
+    prober = Prober(reconciler, cache, signals, log)
+    controller = Controller(reconciler, prober, cache, signals, log, arguments.every)
     try:
         latest = [controller.state()]
         start_server(listen, lambda: latest[0])  # before anything is changed: it fails if another sidecar runs
-        reconciler.install_guard()
+        reconciler.install_guard(environment)
         while not signals.stopped:
             pause = controller.step()
             latest[0] = controller.state()
@@ -94,18 +98,6 @@ def _require(settings: Settings, interval: float) -> None:
         raise DetourError(
             "settings", "MOCK_PROBE=off leaves the sidecar nothing to follow by", "leave it out, or use init"
         )
-
-
-def _start_firewall(choice: str, versions: tuple[int, ...], signals: Signals, log: Log) -> RestartingFirewall:
-    """Start nftables rather than legacy iptables, unless the user chose: it has no helper process to keep."""
-    selector = FirewallSelector(choice, versions)
-    try:
-        firewall, _ = selector.choose(nft_first=True)
-    except BaseException:
-        selector.close()
-        raise
-    selector.keep(firewall)
-    return RestartingFirewall(firewall, versions, signals, log)
 
 
 def _listen(text: str | None) -> Endpoint | None:

@@ -1,32 +1,17 @@
-"""The sidecar's options, and what it knows about each service."""
+"""What the sidecar knows about each service."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from imds_detour.config.services import Service
 from imds_detour.ctl.sidecar.state import ServiceState
 from imds_detour.result import Target
 
-PROBE_INTERVAL = 5.0
-"""Seconds between two probes, by default."""
 FIRST_PAUSE = 0.1
 """Seconds between the first searches for a mock that does not answer."""
 NOT_PROBED = "not probed yet"
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The sidecar's options."""
-
-    interval: float = PROBE_INTERVAL  # seconds between two probes
-    guard: bool = True  # whether metadata addresses that are not redirected are closed
-    clock: Callable[[], float] = time.monotonic  # a monotonic clock in seconds
-
-
-DEFAULTS = Options()
 
 
 @dataclass(slots=True, eq=False)
@@ -35,7 +20,7 @@ class ServiceStatus:
 
     service: Service  # the service
     targets: tuple[Target, ...] = ()  # where it leads; empty while its mock does not answer
-    due: float = 0.0  # when to probe it, or to search for its mock, on the clock
+    due: float = 0.0  # when to probe it, or to search for its mock, by time.monotonic()
     search_due: float = 0.0  # when to search for a mock that has moved, at the earliest
     # whether the mock is known to be elsewhere, or over another IP version too, and is not found there yet
     moved: bool = False
