@@ -64,6 +64,12 @@ def parse(arguments: argparse.Namespace, **defaults: str) -> Settings:
         raise DetourError(error.step, reason, error.remedy, status=error.status) from None
 
 
+def refuse_env(settings: Settings, reason: str, remedy: str) -> None:
+    """Raise a DetourError if the settings have MOCK_BACKEND=env, which only a start of an app can use."""
+    if settings.backend == "env":
+        raise DetourError("settings", f"MOCK_BACKEND=env sets variables for an app, and {reason}", remedy)
+
+
 def _given(arguments: argparse.Namespace) -> Mapping[str, str]:
     values = vars(arguments)
     names = (variable.name for variable in VARIABLES)

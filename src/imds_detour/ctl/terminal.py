@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
-from types import FrameType, TracebackType
 from typing import Self, TextIO
 
 from imds_detour.deadline import Deadline
@@ -47,10 +46,10 @@ class Terminal:
     colours: bool  # whether to use them: on a terminal, unless NO_COLOR (no-color.org) says not to
 
     @classmethod
-    def of(cls, stream: TextIO, environ: Mapping[str, str] = os.environ) -> Self:
+    def of(cls, stream: TextIO) -> Self:
         """Return the terminal of a stream."""
-        live = stream.isatty() and environ.get("TERM", "dumb") != "dumb"
-        return cls(stream, live, live and not environ.get("NO_COLOR"))
+        live = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        return cls(stream, live, live and not os.environ.get("NO_COLOR"))
 
     def paint(self, text: str, *styles: Style) -> str:
         """Return a text with control characters escaped, in these styles if there are colours."""
@@ -97,9 +96,7 @@ class Spinner:
             signal.setitimer(signal.ITIMER_REAL, TURN, TURN)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         if self.live:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, self._before)
@@ -117,7 +114,7 @@ class Spinner:
         if self.live:
             self._write(START_OF_LINE)
 
-    def _turn(self, _number: int, _frame: FrameType | None) -> None:
+    def _turn(self, *_signal: object) -> None:
         if not self._aside:
             self._turns += 1
             self._draw()

@@ -46,12 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print what a start with these settings would install."""
     settings = flags.parse(arguments)
-    if settings.backend == "env":
-        raise DetourError(
-            "settings",
-            "MOCK_BACKEND=env sets variables for an app, and makes no rules to plan",
-            "leave it out, or run `imds-detour env` to see what the app gets",
-        )
+    remedy = "leave it out, or run `imds-detour env` to see what the app gets"
+    flags.refuse_env(settings, "makes no rules to plan", remedy)
     show(make(settings), settings.backend, Terminal.of(sys.stdout))
     return 0
 
@@ -66,7 +62,7 @@ def make(settings: Settings) -> Plan:
         addresses = Lookup(service.mock.host).attempt(Deadline(TIMEOUT)).addresses
         mocks = {address.version: Endpoint(address, service.mock.port) for address in reversed(addresses)}
         endpoints = [at for at in service.preset.endpoints if at.address.version in versions]
-        of_service = [rules.Redirect(at, mocks[at.address.version]) for at in endpoints if at.address.version in mocks]
+        of_service = [Redirect(at, mocks[at.address.version]) for at in endpoints if at.address.version in mocks]
         guarded += (endpoint.address for endpoint in endpoints)
         redirects += of_service
         if of_service and service.preset.names:

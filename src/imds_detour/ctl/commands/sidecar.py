@@ -90,10 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _require(settings: Settings, interval: float) -> None:
     if not 0.1 <= interval <= 3600:
         raise DetourError("settings", f"--every {interval:g} is not valid", "allowed: 0.1 to 3600 seconds")
-    if settings.backend == "env":
-        raise DetourError(
-            "settings", "MOCK_BACKEND=env sets variables for an app, and the sidecar starts none", "leave it out"
-        )
+    flags.refuse_env(settings, "the sidecar starts none", "leave it out")
     if not settings.probe:
         raise DetourError(
             "settings", "MOCK_PROBE=off leaves the sidecar nothing to follow by", "leave it out, or use init"

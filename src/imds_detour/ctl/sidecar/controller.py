@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field
 from math import inf
 
 from imds_detour.ctl.sidecar.prober import TIMEOUT, Prober
 from imds_detour.ctl.sidecar.reconciler import Reconciler
-from imds_detour.ctl.sidecar.service_status import FIRST_PAUSE, NOT_PROBED, ServiceStatus
 from imds_detour.ctl.sidecar.signals import Signals, StoppedError
-from imds_detour.ctl.sidecar.state import State
+from imds_detour.ctl.sidecar.state import FIRST_PAUSE, NOT_PROBED, ServiceStatus, State
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns.cache import ResolverCache
 from imds_detour.errors import DetourError
@@ -74,7 +74,7 @@ class Controller:
         """Return the state for people and programs."""
         lookups = {"lookups": self.cache.lookups, "lookup_failures": self.cache.failures}
         return State(
-            tuple(status.state() for status in self._statuses),
+            tuple(map(copy, self._statuses)),
             self.reconciler.firewall.name,
             time.time(),
             self._started,
@@ -136,7 +136,7 @@ class Controller:
                 changes.append((other, self.prober.find(other.service)))
             except DetourError as error:
                 other.due = time.monotonic()  # probe it now: if it does not answer, its redirect is closed
-                reason = f"{other.service.preset.name} shares its address and does not answer: {error.reason}"
+                reason = f"{other.name} shares its address and does not answer: {error.reason}"
                 raise DetourError(error.step, reason, error.remedy) from None
         return changes
 
@@ -197,7 +197,7 @@ class Controller:
         if _redirects(before) != _redirects(targets):
             status.since = status.probed
             arrows = "; ".join(f"{target.redirect.endpoint} -> {target.mock}" for target in targets)
-            facts = {"service": status.service.preset.name, "redirect": arrows, "verified": text}
+            facts = {"service": status.name, "redirect": arrows, "verified": text}
             self.log.success(f"{arrows}, {self.reconciler.firewall.name}, verified {text}", facts)
         status.text = text
 
@@ -208,7 +208,7 @@ class Controller:
             self.reconciler.set_redirects(self._targets())
         if before or status.text != reason:
             closed = "closed" if self.reconciler.guarded else "not redirected"
-            self.log.warning(f"{status.service.preset.name} is {closed} while there is no mock: {reason}")
+            self.log.warning(f"{status.name} is {closed} while there is no mock: {reason}")
         if before:
             self._counts["closings"] += 1
             status.since = time.time()
