@@ -7,8 +7,8 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Protocol, cast
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 from imds_detour import __version__
 from imds_detour.errors import DetourError
@@ -39,16 +39,6 @@ environment (MOCK_HOSTNAME and so on) or by flag (--hostname and so on); a flag 
 
 STDOUT_ERRORS = (errno.EPIPE, errno.ENOSPC)
 """Errors of a failed write to stdout, and of nothing else that a verb does."""
-
-
-class Verb(Protocol):
-    """The functions of a verb's module."""
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add the flags of the verb, and the end of its --help."""
-
-    def run(self, arguments: argparse.Namespace) -> int:
-        """Run the verb and return the exit status."""
 
 
 def main() -> int:
@@ -97,9 +87,9 @@ def parser(load: Collection[str]) -> argparse.ArgumentParser:
     return whole
 
 
-def verb(name: str) -> Verb:
-    """Import the module of a verb."""
-    return cast("Verb", import_module(f"imds_detour.ctl.commands.{name}"))
+def verb(name: str) -> ModuleType:
+    """Import a verb's module: add_arguments() adds its flags to a parser, run() returns the exit status."""
+    return import_module(f"imds_detour.ctl.commands.{name}")
 
 
 def _replace_closed_streams() -> None:
@@ -124,14 +114,14 @@ def _outcome(words: list[str], arguments: SimpleNamespace) -> int:
     try:
         return _run(words, cast("argparse.Namespace", arguments))
     except DetourError as error:
-        return _failed(error, arguments)
+        failure = error
     except OSError as error:
         if error.errno in STDOUT_ERRORS:
             raise
-        return _failed(DetourError("system", f"the system refuses: {error}"), arguments)
+        failure = DetourError("system", f"the system refuses: {error}")
     except Exception as error:  # a bug is one line too
         failure = DetourError("internal", f"unexpected {type(error).__name__}: {error}", "please report it")
-        return _failed(failure, arguments)
+    return _failed(failure, arguments)
 
 
 def _failed(error: DetourError, arguments: SimpleNamespace) -> int:
@@ -148,12 +138,12 @@ def _failed(error: DetourError, arguments: SimpleNamespace) -> int:
 
 def _run(words: list[str], arguments: argparse.Namespace) -> int:
     if words == ["check"]:  # a container's HEALTHCHECK runs this every few seconds: there is nothing to parse
-        return verb("check").run(arguments)
+        return int(verb("check").run(arguments))
     try:
         parser(words[:1]).parse_args(words, arguments)  # only --help and --version can come before the verb
     except SystemExit as end:  # argparse has printed its message
         return int(end.code or 0)
-    return verb(arguments.verb).run(arguments)
+    return int(verb(arguments.verb).run(arguments))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from imds_detour.ctl.installed import InstalledRules, summarize
 from imds_detour.ctl.sidecar import last_probe
@@ -78,8 +79,8 @@ def listing(firewall: InstalledRules) -> str:
     return "ip6tables-legacy-save" if ipv6_only else "iptables-legacy-save"
 
 
-def facts(status: Status) -> dict[str, object]:
-    """Return the object that ``--json`` prints; the docstring of this module describes it."""
+def facts(status: Status) -> dict[str, Any]:
+    """Return the object that ``--json`` prints."""
     probe = status.probe
     return {
         "schema": SCHEMA,
@@ -125,22 +126,14 @@ def show(status: Status, terminal: Terminal) -> None:
     """Print the status for people."""
     if not status.firewalls and not status.routes:
         terminal.line("no imds-detour's rules in this network namespace")
-    redirects = [
-        (str(active.redirect.endpoint), str(active.redirect.mock), firewall.backend, active.connections)
-        for firewall in status.firewalls
-        for active in firewall.redirects
-    ]
-    guards = [
-        (str(guarded.address), "drops" if guarded.drops else "rejects", firewall.backend, guarded.refused)
-        for firewall in status.firewalls
-        for guarded in firewall.guarded
-    ]
-    tables: list[tuple[tuple[str, ...], Sequence[Sequence[str | int]]]] = [
+    shown = facts(status)
+    redirects = [(row["endpoint"], row["mock"], row["backend"], row["connections"]) for row in shown["redirects"]]
+    guards = [(row["address"], f"{row['how']}s", row["backend"], row["refused"]) for row in shown["guard"]]
+    for head, rows in (
         (("REDIRECT", "TO", "BY", "CONNECTIONS"), redirects),
         (("GUARD", "HOW", "BY", "PACKETS REFUSED"), guards),
-        (("ROUTE", "OVER", "SOURCE"), [(str(route.to), "lo", str(route.source)) for route in status.routes]),
-    ]
-    for head, rows in tables:
+        (("ROUTE", "OVER", "SOURCE"), [(row["to"], "lo", row["source"]) for row in shown["routes"]]),
+    ):
         if rows:
             terminal.table(head, rows)
             terminal.line()

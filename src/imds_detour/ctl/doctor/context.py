@@ -65,7 +65,7 @@ class DoctorContext:
         except DetourError as error:
             return error
 
-    @cached_property
+    @property
     def legacy_refusal(self) -> DetourError | None:
         """Why legacy iptables cannot be used, or is not asked on the host: asking creates its tables."""
         if self.on_the_host:
@@ -73,17 +73,12 @@ class DoctorContext:
         return self.selector.legacy_refusal()
 
     @cached_property
-    def nft_refusal(self) -> DetourError | None:
-        """Why nftables cannot be used."""
-        return self.selector.nft_refusal()
-
-    @cached_property
     def installed(self) -> tuple[Installed, ...]:
         """imds-detour's rules in the firewalls that can be read."""
         rules: tuple[Installed, ...] = ()
         for firewall, refusal in (
             (self.selector.start_helpers(), self.legacy_refusal),
-            (self.selector.nft, self.nft_refusal),
+            (self.selector.nft, self.selector.nft_refusal()),
         ):
             if refusal is None and not isinstance(firewall, DetourError):
                 with suppress(DetourError):  # other checks say what cannot be read

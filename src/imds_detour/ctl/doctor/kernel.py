@@ -44,7 +44,7 @@ def nftables(context: DoctorContext) -> CheckResult:
     """Check for nf_tables in the kernel."""
     if reason := _reason_to_skip(context, "legacy"):
         return skipped(reason)
-    error = context.nft_refusal
+    error = context.selector.nft_refusal()
     if error is None:
         return ok("in the kernel")
     if context.backend == "nft" or context.legacy_refusal is not None:
@@ -90,6 +90,6 @@ def _reason_to_skip(context: DoctorContext, other: str) -> str:
 def _without_legacy(context: DoctorContext, reason: str, remedy: str) -> CheckResult:
     if context.backend == "legacy":
         return fail(reason, remedy)
-    if context.nft_refusal is None:
+    if context.selector.nft_refusal() is None:
         return ok(f"{reason}; nftables takes its place")
     return warn(reason, remedy)

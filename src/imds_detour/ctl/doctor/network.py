@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 
 from imds_detour.config.services import Service
@@ -32,11 +31,6 @@ def resolver(context: DoctorContext, service: Service) -> CheckResult:
         )
     if not isinstance(host, str):
         return ok("not needed: the mock is given by its address")
-    known = True
-    try:
-        context.resolve(host)
-    except DetourError:
-        known = False
     try:
         failures = nameservers.failures(host, Deadline(TIMEOUT))
     except NotYetError as error:
@@ -47,13 +41,16 @@ def resolver(context: DoctorContext, service: Service) -> CheckResult:
         seen = f"{resolv_conf.PATH} names no DNS server"
     if len(failed) < len(failures):
         return ok("; ".join([f"{server} answers" for server in failures if server not in failed]))
-    if known:
-        return warn(f"{seen}; /etc/hosts has the name")
-    return fail(
-        seen,
-        "put the container on a network with a DNS server: a Compose or user-defined network (`docker network create`)"
-        " has one, Docker's default bridge has none for names of containers; or in Compose `dns: [ADDRESS]`",
-    )
+    try:
+        context.resolve(host)
+    except DetourError:
+        return fail(
+            seen,
+            "put the container on a network with a DNS server: a Compose or user-defined network (`docker network"
+            " create`) has one, Docker's default bridge has none for names of containers; or in Compose `dns:"
+            " [ADDRESS]`",
+        )
+    return warn(f"{seen}; /etc/hosts has the name")
 
 
 def name(context: DoctorContext, service: Service) -> CheckResult:
@@ -112,12 +109,12 @@ def tcp(context: DoctorContext, service: Service) -> CheckResult:
         except TimeoutError:
             remedy = "start the mock, or look for a firewall on its side; MOCK_PORT and MOCK_HOSTNAME say where it is"
             return fail(f"{at} does not accept a connection within {TIMEOUT:g} s", remedy)
+        except ConnectionRefusedError:
+            return fail(
+                f"{at} refuses: nothing listens there",
+                'correct MOCK_PORT (amazon-ec2-metadata-mock: `MOCK_PORT: "1338"`), or start the mock on 0.0.0.0',
+            )
         except OSError as error:
-            if error.errno == errno.ECONNREFUSED:
-                return fail(
-                    f"{at} refuses: nothing listens there",
-                    'correct MOCK_PORT (amazon-ec2-metadata-mock: `MOCK_PORT: "1338"`), or start the mock on 0.0.0.0',
-                )
             return fail(f"{at}: {error_text(error)}", "start the mock; see MOCK_HOSTNAME")
     return ok(f"{at} accepts")
 
