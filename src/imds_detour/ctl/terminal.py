@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
+from itertools import cycle
 from typing import Self, TextIO
 
 from imds_detour.deadline import Deadline
@@ -83,8 +84,8 @@ class Spinner:
         """Show ``text`` inside ``with``, if ``wanted`` and the terminal can show it."""
         self._terminal = terminal
         self.live = terminal.live and wanted
-        self._frames = FRAMES if (terminal.stream.encoding or "").lower() in ("utf-8", "utf8") else PLAIN_FRAMES
-        self._turns = 0
+        unicode = (terminal.stream.encoding or "").lower() in ("utf-8", "utf8")
+        self._frames = cycle(FRAMES if unicode else PLAIN_FRAMES)
         self._width = 80
         self._aside = False
         self.text = text
@@ -92,7 +93,7 @@ class Spinner:
     def __enter__(self) -> Self:
         if self.live:
             self._draw()
-            self._before = signal.signal(signal.SIGALRM, self._turn)
+            self._before = signal.signal(signal.SIGALRM, self._draw)
             signal.setitimer(signal.ITIMER_REAL, TURN, TURN)
         return self
 
@@ -114,18 +115,15 @@ class Spinner:
         if self.live:
             self._write(START_OF_LINE)
 
-    def _turn(self, *_signal: object) -> None:
-        if not self._aside:
-            self._turns += 1
-            self._draw()
-
-    def _draw(self) -> None:
+    def _draw(self, *_signal: object) -> None:
+        if self._aside:
+            return
         with suppress(OSError):  # the terminal is gone
             self._width = os.get_terminal_size(self._terminal.stream.fileno()).columns or self._width
         room = self._width - 3
         text = printable(self.text)
         text = text if len(text) <= room else text[: room - 3] + "..."
-        frame = self._terminal.paint(self._frames[self._turns % len(self._frames)], Style.CYAN)
+        frame = self._terminal.paint(next(self._frames), Style.CYAN)
         self._write(f"{START_OF_LINE}{frame} {text}")
 
     def _write(self, text: str) -> None:

@@ -43,11 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo in a new sandbox and return its exit status."""
-    if why := sandbox.missing():
+    why = sandbox.missing()
+    if not why and not shutil.which("curl"):
+        why = "curl is not installed: sudo apt-get install -y curl"
+    if why:
         sys.stderr.write(f"demo: {why}\n")
-        return 2
-    if not shutil.which("curl"):
-        sys.stderr.write("demo: curl is not installed: sudo apt-get install -y curl\n")
         return 2
     return sandbox.run([*INSIDE, *filter(None, [arguments.command])], environ())
 

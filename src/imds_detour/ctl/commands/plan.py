@@ -100,16 +100,12 @@ def show(plan: Plan, backend: str, terminal: Terminal) -> None:
         (*rules.guard_rules(plan.guarded, layout), *rules.redirect_rules(plan.redirects, layout))
         for layout in (rules.LEGACY, rules.NFT)
     )
-    texts = []
-    if backend != "nft":
-        texts += [
-            ("iptables-legacy-restore --noflush", render.iptables_text(legacy, 4)),
-            ("ip6tables-legacy-restore --noflush", render.iptables_text(legacy, 6)),
-        ]
-    if backend != "legacy":
-        texts.append(("nft -f -", render.nft_text(nft)))
-    for command, text in texts:
-        if text:
+    for name, command, text in (
+        ("legacy", "iptables-legacy-restore --noflush", render.iptables_text(legacy, 4)),
+        ("legacy", "ip6tables-legacy-restore --noflush", render.iptables_text(legacy, 6)),
+        ("nft", "nft -f -", render.nft_text(nft)),
+    ):
+        if text and backend in (name, "auto"):
             terminal.line()
             terminal.line(f"# {command}", Style.BOLD)
             for line in text.splitlines():

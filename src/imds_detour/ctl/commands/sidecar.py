@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from contextlib import suppress
 from functools import partial
 
 from imds_detour import redirect
@@ -100,12 +101,8 @@ def _require(settings: Settings, interval: float) -> None:
 def _listen(text: str | None) -> Endpoint | None:
     if text is None:
         return None
-    try:
+    with suppress(BadValueError):
         address, port = parse_host_port(text)
-    except BadValueError:
-        address, port = "", None
-    if isinstance(address, str) or port is None:
-        raise DetourError(
-            "settings", f"--listen {quoted(text)} is not valid", "write it like 127.0.0.1:9138 or [::]:9138"
-        )
-    return Endpoint(address, port)
+        if port is not None and not isinstance(address, str):
+            return Endpoint(address, port)
+    raise DetourError("settings", f"--listen {quoted(text)} is not valid", "write it like 127.0.0.1:9138 or [::]:9138")

@@ -32,11 +32,6 @@ class Status:
     probe: LastProbe | None  # the sidecar's last probe
     unseen: Mapping[str, str]  # why a firewall cannot be read, by its name
 
-    @property
-    def redirected(self) -> bool:
-        """Whether a redirect is installed."""
-        return any(firewall.redirects for firewall in self.firewalls)
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the verb."""
@@ -55,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(facts(status)) + "\n")
     else:
         show(status, Terminal.of(sys.stdout))
-    return 0 if status.redirected else 1
+    return 0 if any(firewall.redirects for firewall in status.firewalls) else 1
 
 
 def read() -> Status:

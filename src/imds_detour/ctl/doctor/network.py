@@ -7,6 +7,7 @@ import socket
 from imds_detour.config.services import Service
 from imds_detour.ctl.doctor.context import TIMEOUT, DoctorContext
 from imds_detour.ctl.doctor.result import CheckResult, State, fail, ok, skipped, warn
+from imds_detour.ctl.installed import redirect_of
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns import nameservers, resolv_conf
 from imds_detour.discovery.dns.resolv_conf import find_server
@@ -14,7 +15,6 @@ from imds_detour.discovery.http import exchange, request
 from imds_detour.discovery.probe import Question, identify
 from imds_detour.endpoint import Endpoint
 from imds_detour.errors import DetourError, NotYetError, error_text
-from imds_detour.firewall.rules import Dnat
 from imds_detour.system import routes
 
 NO_MOCK = "no address to ask"
@@ -155,13 +155,10 @@ def identity(context: DoctorContext, service: Service) -> CheckResult:
 def redirect(context: DoctorContext, service: Service) -> CheckResult:
     """Ask through a redirect of imds-detour; without one, the metadata address is not asked."""
     mock = context.mock(service)
-    mocks = {
-        (entry.rule.destination, entry.rule.port): entry.rule.action.to
-        for entry in context.installed
-        if entry.rule and isinstance(entry.rule.action, Dnat)
-    }
+    redirects = filter(None, (redirect_of(entry.rule) for entry in context.installed))
+    mocks = {redirect.endpoint: redirect.mock for redirect in redirects}
     for at in service.preset.endpoints:
-        leads_to = mocks.get((at.address, at.port))
+        leads_to = mocks.get(at)
         if leads_to is not None and mock is not None and mock[0].address.version == at.address.version:
             return _through(at, leads_to, mock)
     return skipped("none is installed yet, or none can be seen")
