@@ -39,7 +39,7 @@ class Removed:
 
 
 def clean_up(firewalls: Iterable[Firewall]) -> Removed:
-    """Remove redirects, guard, host names and routes, in this order: what is half removed is closed, not open.
+    """Remove redirects, guard, host names and routes, in this order: a partial removal leaves the addresses closed.
 
     After a failure the rest is removed too, but no guard whose redirects remain.
     """

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """Checks redirects by what it can see of the rules, within a deadline."""
+    """Checks redirects within a deadline, by the rules that it can read."""
 
     reader: RuleReader
     deadline: Deadline

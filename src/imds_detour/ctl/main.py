@@ -1,4 +1,4 @@
-"""The main of imds-detourctl: each verb is a module, and only the one that is asked for is loaded."""
+"""The entry point of imds-detourctl: each verb is a module, and only the verb on the command line is loaded."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ STDOUT_ERRORS = (errno.EPIPE, errno.ENOSPC)
 
 def main() -> int:
     """Run the verb on the command line and return its exit status."""
-    arguments = SimpleNamespace()
+    arguments = cast("argparse.Namespace", SimpleNamespace())  # a health check does without argparse
     _replace_closed_streams()
     try:
         status = _outcome(sys.argv[1:], arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 130  # 128 + SIGINT, as in a shell
-    except OSError as error:  # stdout's: _outcome() passes no other on
+    except OSError as error:  # from a write to stdout: _outcome() raises no other
         # The rest of the buffer is discarded, or the interpreter would report an error when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if error.errno == errno.EPIPE:
@@ -104,15 +104,15 @@ def _replace_closed_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
-def _outcome(words: list[str], arguments: SimpleNamespace) -> int:
+def _outcome(words: list[str], arguments: argparse.Namespace) -> int:
     """Run the verb, and return its exit status; a failure is one line.
 
-    ``arguments`` receives the flags, as far as they are valid: one of them says how to report a failure.
+    ``arguments`` receives the flags, as far as they are valid: one of them is the format of failures.
 
     Raises OSError when stdout cannot be written to.
     """
     try:
-        return _run(words, cast("argparse.Namespace", arguments))
+        return _run(words, arguments)
     except DetourError as error:
         failure = error
     except OSError as error:
@@ -124,14 +124,14 @@ def _outcome(words: list[str], arguments: SimpleNamespace) -> int:
     return _failed(failure, arguments)
 
 
-def _failed(error: DetourError, arguments: SimpleNamespace) -> int:
+def _failed(error: DetourError, arguments: argparse.Namespace) -> int:
     """Report a failure in the format of MOCK_LOG, or of the flag for it, and return the exit status."""
     from imds_detour.config import settings  # noqa: PLC0415  (a healthy check does without)
     from imds_detour.ctl import flags  # noqa: PLC0415  (likewise)
 
     log = "text"
     with suppress(DetourError):  # not valid: then that is the failure
-        log = settings.log_of(flags.environ(cast("argparse.Namespace", arguments)))
+        log = settings.log_of(flags.environ(arguments))
     Log(log).failure(error)
     return error.status
 

@@ -77,7 +77,7 @@ class Terminal:
 class Spinner:
     """A line that shows a wait on a terminal; elsewhere it does nothing.
 
-    A timer's signal redraws it, not a thread: helper processes are forked meanwhile.
+    A timer's signal redraws it, not a thread: helper processes are forked while it is shown.
     """
 
     def __init__(self, terminal: Terminal, text: str, *, wanted: bool = True) -> None:
@@ -101,19 +101,16 @@ class Spinner:
         if self.live:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, self._before)
-            self._clear()
+            self._write(START_OF_LINE)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Clear the line inside ``with``, so that other lines can be written."""
         self._aside = True
-        self._clear()
-        yield
-        self._aside = False
-
-    def _clear(self) -> None:
         if self.live:
             self._write(START_OF_LINE)
+        yield
+        self._aside = False
 
     def _draw(self, *_signal: object) -> None:
         if self._aside:

@@ -74,7 +74,7 @@ def _run(command: list[str]) -> int:
         mock = stack.enter_context(start_host())
         app = stack.enter_context(start_host(nameservers=(MOCK,)))
         link(mock, app, "eth0", f"{MOCK}/24", f"{APP}/24")
-        app.ip("route", "add", "default", "via", MOCK)  # as in a container; here it leads nowhere
+        app.ip("route", "add", "default", "via", MOCK)  # as in a container, though the sandbox has no other network
         _start(stack, mock, *INSIDE, "nameserver")
         _start(stack, mock, _installed("imds-detourctl"), "mock", "--listen", f"0.0.0.0:{PORT}", "--quiet")
         if command:
@@ -126,7 +126,7 @@ def _app(app: Host, command: str, log: str) -> int:
 
 
 def _start(stack: ExitStack, host: Host, *command: str) -> None:
-    """Start a server and wait for its first line, which says that it listens; DetourError if it ends instead."""
+    """Start a server and wait for its first line, which it writes when it listens; DetourError if it ends instead."""
     server = stack.enter_context(host.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
     stack.callback(server.kill)
     assert server.stdout is not None  # noqa: S101  (a pipe was asked for)

@@ -1,4 +1,4 @@
-"""imds-detourctl sidecar: guard, redirect, verify, and keep running: follow the mock, and close without it."""
+"""imds-detourctl sidecar: guard, redirect, verify, keep running; close a redirect while its mock does not answer."""
 
 from __future__ import annotations
 

@@ -20,8 +20,6 @@ from imds_detour.firewall.select import FirewallSelector
 from imds_detour.system import namespaces, routes
 from imds_detour.system.routes import Route
 
-SCHEMA = 1
-
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -78,7 +76,7 @@ def facts(status: Status) -> dict[str, Any]:
     """Return the object that ``--json`` prints."""
     probe = status.probe
     return {
-        "schema": SCHEMA,
+        "schema": 1,
         "redirects": [
             {
                 "endpoint": str(active.redirect.endpoint),

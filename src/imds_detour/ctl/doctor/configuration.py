@@ -1,4 +1,4 @@
-"""Checks of the environment: the settings, and variables that lead SDKs past a redirect."""
+"""Checks of the environment: the settings, and variables that make SDKs bypass a redirect."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def proxy(context: DoctorContext) -> CheckResult:
 
 
 def disabled(context: DoctorContext) -> CheckResult:
-    """Check whether AWS SDKs are disabled: then they never ask."""
+    """Check whether AWS SDKs are disabled: then they send no request."""
     value = context.environ.get(AWS_DISABLED, "")
     if value.lower() == "true" and any(service.preset.name == "aws" for service in context.services):
         return fail(

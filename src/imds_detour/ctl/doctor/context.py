@@ -1,4 +1,4 @@
-"""What the checks share: settings, namespace, firewalls, and earlier answers."""
+"""The context of the checks: settings, namespace, firewalls, and the answers so far."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOT_ASKED = "not asked for in the host's own network namespace: asking makes its
 
 @dataclass
 class DoctorContext:
-    """What the checks look at; made by open_context()."""
+    """The context of the checks; open_context() makes it."""
 
     environ: Mapping[str, str]  # the environment, flags included
     settings: Settings | None  # the settings in it; None when they are not valid
@@ -49,7 +49,7 @@ class DoctorContext:
 
     @cached_property
     def namespace(self) -> NamespaceInfo:
-        """The signs of whose network namespace this is."""
+        """The signs of the host's network namespace."""
         return namespaces.read_namespace_info()
 
     @cached_property

@@ -53,7 +53,7 @@ def nftables(context: DoctorContext) -> CheckResult:
 
 
 def firewall(context: DoctorContext) -> CheckResult:
-    """Say which firewall a start would use."""
+    """Report the firewall that a start would use."""
     if context.backend == "env":
         return skipped("MOCK_BACKEND=env changes no rules")
     if context.on_the_host and context.backend != "nft":

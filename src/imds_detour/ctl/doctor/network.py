@@ -37,8 +37,7 @@ def resolver(context: DoctorContext, service: Service) -> CheckResult:
         failures = {resolv_conf.PATH: error.reason}
     failed = {server: failure for server, failure in failures.items() if failure}
     seen = "; ".join(f"{server} {failure}" for server, failure in failed.items())
-    if not failures:
-        seen = f"{resolv_conf.PATH} names no DNS server"
+    seen = seen or f"{resolv_conf.PATH} names no DNS server"
     if len(failed) < len(failures):
         return ok("; ".join([f"{server} answers" for server in failures if server not in failed]))
     try:
@@ -101,21 +100,18 @@ def tcp(context: DoctorContext, service: Service) -> CheckResult:
     if mock is None:
         return skipped(NO_MOCK)
     at = mock[0]
-    family = socket.AF_INET if at.address.version == 4 else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_STREAM) as connection:
-        connection.settimeout(TIMEOUT)
-        try:
-            connection.connect((str(at.address), at.port))
-        except TimeoutError:
-            remedy = "start the mock, or look for a firewall on its side; MOCK_PORT and MOCK_HOSTNAME say where it is"
-            return fail(f"{at} does not accept a connection within {TIMEOUT:g} s", remedy)
-        except ConnectionRefusedError:
-            return fail(
-                f"{at} refuses: nothing listens there",
-                'correct MOCK_PORT (amazon-ec2-metadata-mock: `MOCK_PORT: "1338"`), or start the mock on 0.0.0.0',
-            )
-        except OSError as error:
-            return fail(f"{at}: {error_text(error)}", "start the mock; see MOCK_HOSTNAME")
+    try:
+        socket.create_connection((str(at.address), at.port), TIMEOUT).close()
+    except TimeoutError:
+        remedy = "start the mock, or look for a firewall on its side; MOCK_PORT and MOCK_HOSTNAME say where it is"
+        return fail(f"{at} does not accept a connection within {TIMEOUT:g} s", remedy)
+    except ConnectionRefusedError:
+        return fail(
+            f"{at} refuses: nothing listens there",
+            'correct MOCK_PORT (amazon-ec2-metadata-mock: `MOCK_PORT: "1338"`), or start the mock on 0.0.0.0',
+        )
+    except OSError as error:
+        return fail(f"{at}: {error_text(error)}", "start the mock; see MOCK_HOSTNAME")
     return ok(f"{at} accepts")
 
 

@@ -33,16 +33,12 @@ class Host:
 
     def __init__(self, holder: subprocess.Popen[bytes]) -> None:
         self._holder = holder  # the process that holds the namespaces
+        self.pid = holder.pid
 
     def write(self, name: str, text: str) -> None:
         """Replace the content of one of FILES."""
         with open(f"/proc/{self.pid}/root/run/etc/{name}", "w") as file:
             file.write(text)
-
-    @property
-    def pid(self) -> int:
-        """The process that holds the namespaces."""
-        return self._holder.pid
 
     def __enter__(self) -> Self:
         return self

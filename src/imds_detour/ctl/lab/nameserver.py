@@ -1,4 +1,4 @@
-"""A little DNS server for the demo and the tests: real datagrams and streams, answers from a function."""
+"""A small DNS server for the demo and the tests: real datagrams and streams, answers from a function."""
 
 from __future__ import annotations
 
@@ -16,9 +16,6 @@ import dns.rdatatype
 import dns.rrset
 
 Answer: TypeAlias = Callable[[dns.message.QueryMessage, str], bytes | None]
-
-TTL = 1
-"""Seconds for which an answer may be kept."""
 
 
 def serve(address: str, answer: Answer, *, port: int = 53) -> None:
@@ -54,7 +51,7 @@ def _answer_stream(streams: socket.socket, answer: Answer) -> None:
             if reply := answer(_question(connection.recv(length, socket.MSG_WAITALL)), "tcp"):
                 connection.sendall(struct.pack("!H", len(reply)) + reply)
         except (OSError, struct.error):
-            return  # a client that went away
+            return  # the client has left
 
 
 def _question(wire: bytes) -> dns.message.QueryMessage:
@@ -63,8 +60,8 @@ def _question(wire: bytes) -> dns.message.QueryMessage:
     return message
 
 
-def addresses(question: dns.message.QueryMessage, name: str, known: Sequence[str], *, ttl: int = TTL) -> bytes:
-    """Reply with those addresses of ``name`` that have the type of the question; NXDOMAIN for any other name."""
+def addresses(question: dns.message.QueryMessage, name: str, known: Sequence[str], *, ttl: int = 1) -> bytes:
+    """Reply with the addresses of ``name`` of the type asked for, for ``ttl`` seconds; NXDOMAIN for other names."""
     asked = question.question[0]
     if asked.name != dns.name.from_text(name):
         return refusal(question, "NXDOMAIN")

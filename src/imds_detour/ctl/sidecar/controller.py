@@ -21,14 +21,14 @@ from imds_detour.log import Log
 from imds_detour.redirect import Transaction, install_redirects
 from imds_detour.result import Target
 
-Change = tuple[ServiceStatus, tuple[Target, ...]]
+Changes = dict[ServiceStatus, tuple[Target, ...]]
 
 REPROBE = 0.2
 """Seconds until a failed probe is repeated; only the second failure closes the redirect."""
 MAX_PAUSE, GROWTH = 1.0, 1.5
-"""Seconds between two searches for a mock at most, and by how much each pause is longer than the last."""
+"""Seconds between two searches for a mock at most, and the factor by which each pause grows."""
 SETTLING = 10.0
-"""Seconds for which mocks are searched for over a new IP version: its addresses and routes come one by one, and an
+"""Seconds of the search for mocks over a new IP version: its addresses and routes appear one by one, and an
 address is valid only after duplicate address detection (RFC 4862)."""
 
 
@@ -86,10 +86,8 @@ class Controller:
         """Return when something is due for a service, by time.monotonic()."""
         if not status.targets:
             return status.due
-        # A move shows when the name is looked up again; a known one is searched for without waiting for that.
-        search = status.search_due
-        if not status.moved:
-            search = max(search, self.cache.due(status.service.mock.host))
+        # A look-up of the name shows a move; after that, the next search does not wait for another look-up.
+        search = status.search_due if status.moved else max(status.search_due, self.cache.due(status.service.mock.host))
         return min(status.due, search)
 
     def _update(self, status: ServiceStatus) -> None:
@@ -104,13 +102,14 @@ class Controller:
             self._probe(status)
 
     def _search(self, status: ServiceStatus) -> None:
-        """Search for the mock once, and redirect to it if it is not where the redirect leads already."""
+        """Search for the mock once, and change the redirect if it leads to another address."""
         try:
-            changes: list[Change] = [(status, self.prober.find(status.service))]
-            if _redirects(changes[0][1]) != _redirects(status.targets):
-                changes += self._changes_along(status, changes[0][1])
+            targets = self.prober.find(status.service)
+            changes = {status: targets}
+            if _redirects(targets) != _redirects(status.targets):
+                changes |= self._changes_along(status, targets)
                 self._change(changes)
-            for changed, targets in changes:
+            for changed, targets in changes.items():
                 changed.moved, changed.search_due = time.monotonic() < self._settled, time.monotonic() + MAX_PAUSE
                 self._open(changed, targets, ", ".join(dict.fromkeys(str(target.mock.identity) for target in targets)))
         except DetourError as error:
@@ -122,10 +121,10 @@ class Controller:
             self._close(status, error.reason)
             status.due = time.monotonic() + pause
 
-    def _changes_along(self, status: ServiceStatus, targets: Sequence[Target]) -> list[Change]:
+    def _changes_along(self, status: ServiceStatus, targets: Sequence[Target]) -> Changes:
         """Return the changes of other services that share an endpoint with a service whose mock has moved."""
         mocks = {target.redirect.endpoint: target.redirect.mock for target in targets}
-        changes: list[Change] = []
+        changes: Changes = {}
         for other in self._statuses:
             if other is status or not other.targets:
                 continue
@@ -133,27 +132,26 @@ class Controller:
             if all(mocks.get(redirect.endpoint, redirect.mock) == redirect.mock for redirect in redirects):
                 continue
             try:
-                changes.append((other, self.prober.find(other.service)))
+                changes[other] = self.prober.find(other.service)
             except DetourError as error:
                 other.due = time.monotonic()  # probe it now: if it does not answer, its redirect is closed
                 reason = f"{other.name} shares its address and does not answer: {error.reason}"
                 raise DetourError(error.step, reason, error.remedy) from None
         return changes
 
-    def _change(self, changes: Sequence[Change]) -> None:
+    def _change(self, changes: Changes) -> None:
         """Change redirects in one commit and verify them; those that fail are undone."""
-        changing = [status for status, _ in changes]
-        others = [target for status in self._statuses if status not in changing for target in status.targets]
+        others = [target for status in self._statuses if status not in changes for target in status.targets]
         try:
             with Transaction(self.reconciler.firewall, Deadline(TIMEOUT), self.log) as transaction:
-                changed = [target for _, targets in changes for target in targets]
+                changed = [target for targets in changes.values() for target in targets]
                 install_redirects(transaction, (*others, *changed))
                 self.prober.verify(changed)
                 transaction.keep()
         except DetourError:
-            self.reconciler.note_own_failure()
+            self.reconciler.own_failure = True
             raise
-        self._counts["swaps"] += sum(bool(status.targets) for status in changing)
+        self._counts["swaps"] += sum(status.open for status in changes)
 
     def _probe(self, status: ServiceStatus) -> None:
         """Probe through the metadata address; one failure is probed again, the second closes the redirect."""
@@ -172,7 +170,7 @@ class Controller:
             self._open(status, status.targets, answer)
 
     def _still_answers(self, status: ServiceStatus) -> bool:
-        """Whether a mock whose name has other addresses now, without a mock there, still answers at its old one."""
+        """Probe if it is due, and return whether the redirect remains: the mock may answer at its old address only."""
         pause = status.pause
         if time.monotonic() >= status.due:
             self._probe(status)
@@ -180,13 +178,12 @@ class Controller:
         return bool(status.targets)
 
     def _moved(self, status: ServiceStatus) -> bool:
-        """Whether the mock's name lacks an address to which the redirect leads."""
+        """Whether the mock's name has lost an address to which the redirect leads."""
         try:
             addresses = self.prober.addresses(status.service)
         except DetourError:
             return status.moved  # while the mock answers, failures of DNS do not count
-        gone = any(target.mock.endpoint.address not in addresses for target in status.targets)
-        status.moved = status.moved or gone
+        status.moved |= any(target.mock.endpoint.address not in addresses for target in status.targets)
         return status.moved
 
     def _open(self, status: ServiceStatus, targets: tuple[Target, ...], text: str) -> None:

@@ -88,7 +88,7 @@ def metrics(state: State, now: float) -> Page:
 
 
 def facts(state: State, now: float) -> Page:
-    """Return the same facts as one JSON object."""
+    """Return the state as one JSON object."""
     services = [
         {
             "service": service.name,
@@ -105,7 +105,7 @@ def facts(state: State, now: float) -> Page:
 
 
 def people(state: State, now: float) -> Page:
-    """Return a page to look at."""
+    """Return a page for people."""
     shut = "closed" if state.guarded else "not redirected"
     rows = "".join(
         f"<tr><td>{escape(service.name)}<td>{escape(', '.join(_endpoints(service)))}<td>{escape(service.mock)}"

@@ -19,7 +19,7 @@ from imds_detour.result import Target, targets_of
 LOOKUP_TIMEOUT = 1.0
 """Seconds for one look-up."""
 TIMEOUT = 0.7
-"""Seconds for one search, and for one probe through a metadata address: other services wait meanwhile."""
+"""Seconds for one search, and for one probe through a metadata address: other services wait for it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -38,7 +38,7 @@ class Prober:
             return self.cache.resolve(service.mock.host, Deadline(LOOKUP_TIMEOUT)).addresses
 
     def find(self, service: Service) -> tuple[Target, ...]:
-        """Return where the service leads now; DetourError when its mock does not answer."""
+        """Return the service's mocks and redirects; DetourError when its mock does not answer."""
         environment = self.reconciler.environment
         self.addresses(service)  # with a timeout that is not the search's
         with self.signals.interruptible():
@@ -51,6 +51,5 @@ class Prober:
         for target in targets:
             self.probes += 1
             with self.signals.interruptible():  # RestartingFirewall is uninterruptible
-                identity = verify.verify_once(target, self.reconciler.firewall, Deadline(TIMEOUT), self.log)
-            seen = str(identity)
+                seen = str(verify.verify_once(target, self.reconciler.firewall, Deadline(TIMEOUT), self.log))
         return seen

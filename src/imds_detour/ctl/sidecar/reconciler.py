@@ -35,8 +35,8 @@ class Reconciler:
     guarded: bool  # whether metadata addresses that are not redirected are closed
     due: float = field(init=False)  # when the next read is due, by time.monotonic()
     repairs: int = 0  # how often another program's change of the rules was undone
+    own_failure: bool = False  # whether a change failed here: the next difference need not be another program's work
     _guard: tuple[Rule, ...] = ()
-    _own_failure: bool = False
     _warned: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ class Reconciler:
             self.due = time.monotonic() + RETRY
             return
         self._warn("reading", "")
-        own_failure, self._own_failure = self._own_failure, False
+        own_failure, self.own_failure = self.own_failure, False
         if len(installed) == len(wanted) and set(installed) == wanted:
             self._warn("rules", "")
             return
@@ -91,10 +91,6 @@ class Reconciler:
     def set_redirects(self, targets: Sequence[Target]) -> None:
         """Make these the only redirects; a failure is retried by reconcile()."""
         self._apply("nat", self._redirect_rules(targets))
-
-    def note_own_failure(self) -> None:
-        """Note that a change failed here: the next difference need not be another program's work."""
-        self._own_failure = True
 
     def install_guard(self, environment: Environment) -> None:
         """Install the guard, or remove one if none is wanted; DetourError when the firewall refuses."""
@@ -123,7 +119,7 @@ class Reconciler:
             self.firewall.apply(table, wanted, LOCK_TIMEOUT)
         except DetourError as error:
             self._warn(table, f"table {table}: {error.reason}; it is tried again")
-            self._own_failure = True
+            self.own_failure = True
             self.due = time.monotonic() + RETRY
         else:
             self._warn(table, "")

@@ -1,4 +1,4 @@
-"""A firewall whose lost helper is replaced by a new one, and whose calls no stop interrupts.
+"""A firewall that replaces a lost helper, and whose calls no stop interrupts.
 
 The helper of legacy iptables may be killed for its memory months after the start. The rules remain, but cannot be read
 or changed until a new helper runs. It is forked while the HTTP thread exists, which is harmless: that thread holds the
@@ -36,7 +36,7 @@ def choose_firewall(choice: str, versions: tuple[int, ...]) -> Firewall:
 
 
 class RestartingFirewall:
-    """Does what the given firewall does."""
+    """Passes calls on to a firewall, and restarts it when its helper is lost."""
 
     def __init__(self, firewall: Firewall, versions: tuple[int, ...], signals: Signals, log: Log) -> None:
         """Take a firewall that works for these IP versions; close() closes it."""

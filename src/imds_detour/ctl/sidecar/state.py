@@ -18,7 +18,7 @@ class ServiceStatus:
     """What the sidecar knows about one service. Only the sidecar loop changes it."""
 
     service: Service  # the service
-    targets: tuple[Target, ...] = ()  # where it leads; empty while its mock does not answer
+    targets: tuple[Target, ...] = ()  # its mocks and redirects; empty while its mock does not answer
     due: float = 0.0  # when to probe it, or to search for its mock, by time.monotonic()
     search_due: float = 0.0  # when to search for a mock that has moved, at the earliest
     # whether the mock is known to be elsewhere, or over another IP version too, and is not found there yet
