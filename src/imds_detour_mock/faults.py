@@ -3,31 +3,26 @@
 import asyncio
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from imds_detour_mock.clouds.messages import Answer, Reply, refuse
 from imds_detour_mock.http_server import Connection, Server
 
 
-@dataclass(frozen=True, slots=True)
-class FailingAnswer:
-    """An `Answer` that replies to each Nth request with an error."""
+def failing(answer: Answer, status: int, every: int) -> Answer:
+    """Return an `Answer` that replies to some requests with an HTTP status from 400 to 599.
 
-    answer: Answer
-    """Answers the other requests."""
-    status: int
-    """The HTTP status of the errors, 400 to 599."""
-    every: int = 1
-    """N: 1 fails all requests, 3 the third, the sixth and so on, counted over all clients."""
-    count: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
-    """Numbers the requests."""
+    `every` is 1 to fail all requests, 3 for the third, the sixth and so on, counted over all clients.
+    """
+    numbers = itertools.count(1)
 
-    def __call__(self, method: str, target: str, headers: Mapping[str, str], now: float) -> Reply:
-        """Answer one request, as an `Answer`."""
-        reply = self.answer(method, target, headers, now)
-        if next(self.count) % self.every:
-            return reply
-        return replace(refuse(self.status, "failed on purpose (--fail)"), cloud=reply.cloud)
+    def reply(method: str, target: str, headers: Mapping[str, str], now: float) -> Reply:
+        usual = answer(method, target, headers, now)
+        if next(numbers) % every:
+            return usual
+        return replace(refuse(status, "failed on purpose (--fail)"), cloud=usual.cloud)
+
+    return reply
 
 
 class DelayedConnection(Connection):

@@ -9,7 +9,7 @@ from imds_detour_mock.clouds.credentials import Rotation
 from imds_detour_mock.clouds.dispatch import make_clouds
 from imds_detour_mock.clouds.messages import Answer
 from imds_detour_mock.clouds.notices import Notices
-from imds_detour_mock.faults import FailingAnswer, connection_factory
+from imds_detour_mock.faults import connection_factory, failing
 from imds_detour_mock.http_server import Server
 from imds_detour_mock.listening import serve_until_signal
 from imds_detour_mock.values import read_values
@@ -53,15 +53,11 @@ def make_answer(options: Options, start: float) -> Answer:
         rotation=None if options.credentials_ttl is None else Rotation(options.credentials_ttl, start),
         notices=Notices(due(options.spot_in), due(options.rebalance_in)),
     ).answer
-    return FailingAnswer(answer, *options.fail) if options.fail else answer
+    return failing(answer, *options.fail) if options.fail else answer
 
 
 def serve(options: Options, write_line: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT. `write_line` takes the addresses, once the mock listens, and the request log."""
-    server = Server(make_answer(options, time.time()), write_line if options.log_requests else _ignore)
+    server = Server(make_answer(options, time.time()), write_line if options.log_requests else lambda _line: None)
     connect = connection_factory(server, delay=options.delay, hang=options.hang)
     asyncio.run(serve_until_signal(server, connect, options.addresses, write_line))
-
-
-def _ignore(line: str) -> None:
-    """Drop a log line."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from imds_detour.errors import DetourError
@@ -21,6 +22,14 @@ class Removed:
     routes: int = 0  # number of removed routes
     failures: list[DetourError] = field(default_factory=list)  # the reasons why something remains
 
+    @contextmanager
+    def noting_failures(self) -> Iterator[None]:
+        """Note that this block fails, instead of raising its DetourError."""
+        try:
+            yield
+        except DetourError as error:
+            self.failures.append(error)
+
     def require_all(self) -> None:
         """Raise a DetourError with all reasons and remedies if something remains."""
         if self.failures:
@@ -30,30 +39,20 @@ class Removed:
 
 
 def clean_up(firewalls: Iterable[Firewall]) -> Removed:
-    """Remove redirects, guard, host names and routes, in this order: what is half removed is closed, not open.
+    """Remove redirects, guard, host names and routes, in this order: a partial removal leaves the addresses closed.
 
     After a failure the rest is removed too, but no guard whose redirects remain.
     """
     removed = Removed()
     for firewall in firewalls:
-        try:
+        with removed.noting_failures():
             for table in ("nat", "filter"):
                 removed.rules[firewall.name] += len(firewall.apply(table, (), LOCK_TIMEOUT))
-        except DetourError as error:
-            removed.failures.append(error)
-    try:
+    with removed.noting_failures():
         removed.names = etc_hosts.remove()
-    except DetourError as error:
-        removed.failures.append(error)
-    try:
-        installed = routes.installed_routes()
-    except DetourError as error:
-        removed.failures.append(error)
-        return removed
-    for route in installed:
-        try:
-            routes.remove(route)
-            removed.routes += 1
-        except DetourError as error:
-            removed.failures.append(error)
+    with removed.noting_failures():
+        for route in routes.installed_routes():
+            with removed.noting_failures():
+                routes.remove(route)
+                removed.routes += 1
     return removed

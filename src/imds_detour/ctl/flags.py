@@ -30,7 +30,7 @@ def add(parser: argparse.ArgumentParser, names: Collection[str] | None = None) -
         if variable.name not in APP_SETTINGS if names is None else variable.name in names:
             default = f", default {variable.default}" if variable.default else ""
             group.add_argument(
-                *flags(variable),
+                *flags(variable.name),
                 dest=variable.name,
                 choices=_words(variable),
                 metavar=variable.name.removeprefix("MOCK_"),
@@ -38,10 +38,9 @@ def add(parser: argparse.ArgumentParser, names: Collection[str] | None = None) -
             )
 
 
-def flags(variable: Variable) -> tuple[str, ...]:
+def flags(name: str) -> tuple[str, ...]:
     """Return the flags of a variable."""
-    name = variable.name.removeprefix("MOCK_").lower().replace("_", "-")
-    return f"--{name}", *ALIASES.get(variable.name, ())
+    return f"--{name.removeprefix('MOCK_').lower().replace('_', '-')}", *ALIASES.get(name, ())
 
 
 def environ(arguments: argparse.Namespace) -> dict[str, str]:
@@ -58,10 +57,15 @@ def parse(arguments: argparse.Namespace, **defaults: str) -> Settings:
         return settings.parse({**defaults, **environ(arguments)})
     except DetourError as error:
         reason = error.reason
-        for variable in VARIABLES:
-            if variable.name in _given(arguments):
-                reason = reason.replace(f"{variable.name}=", f"{flags(variable)[0]} ")
+        for name in _given(arguments):
+            reason = reason.replace(f"{name}=", f"{flags(name)[0]} ")
         raise DetourError(error.step, reason, error.remedy, status=error.status) from None
+
+
+def refuse_env(settings: Settings, reason: str, remedy: str) -> None:
+    """Raise a DetourError if the settings have MOCK_BACKEND=env, which only a start of an app can use."""
+    if settings.backend == "env":
+        raise DetourError("settings", f"MOCK_BACKEND=env sets variables for an app, and {reason}", remedy)
 
 
 def _given(arguments: argparse.Namespace) -> Mapping[str, str]:

@@ -19,35 +19,20 @@ if TYPE_CHECKING:
     from imds_detour.ctl.rule_reader import RuleReader
     from imds_detour.deadline import Deadline
     from imds_detour.discovery.mock import Mock
-    from imds_detour.discovery.probe import Identity
     from imds_detour.endpoint import Address, Endpoint
     from imds_detour.log import Log
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A redirect that works."""
-
-    mock: str  # the mock's name and address
-    redirect: Redirect  # from the metadata endpoint to the mock
-    identity: Identity  # the mock's answer
-    counted: bool  # whether the counter of the rule rose; otherwise only the answers were compared
-
-    def __str__(self) -> str:
-        how = "by the rule" if self.counted else "by comparison alone: the rule cannot be seen from here"
-        return f"{self.redirect.endpoint} -> {self.mock}, verified {self.identity}, {how}"
-
-
-@dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """Checks redirects by what it can see of the rules, within a deadline."""
+    """Checks redirects within a deadline, by the rules that it can read."""
 
     reader: RuleReader
     deadline: Deadline
     log: Log
 
-    def check(self, settings: Settings) -> tuple[Answer, ...]:
-        """Return the answer at each metadata address that is redirected."""
+    def check(self, settings: Settings) -> tuple[str, ...]:
+        """Return a line for each metadata address at which its mock answers; DetourError if one does not."""
         if not settings.probe:
             raise DetourError(
                 "probe",
@@ -62,16 +47,16 @@ class HealthCheck:
             )
         environment = inspect(settings, host=True)
         cache = start_cache((service.mock.host for service in environment.services), self.deadline.clock, self.log.step)
-        answers: list[Answer] = []
+        answers: list[str] = []
         for service in environment.services:
             mocks = Search(service, environment.versions, cache, self.log).attempt(self.deadline)
             addresses = cache.resolve(service.mock.host, self.deadline).addresses
             answers += self._service(targets_of(service, mocks, environment), addresses)
         return tuple(answers)
 
-    def _service(self, targets: list[Target], addresses: tuple[Address, ...]) -> list[Answer]:
+    def _service(self, targets: list[Target], addresses: tuple[Address, ...]) -> list[str]:
         """Check one service over each IP version; ``addresses`` are those of the mock's name."""
-        answers: list[Answer] = []
+        answers: list[str] = []
         for target in targets:
             mock, endpoint = target.mock, target.redirect.endpoint
             leads_to = self.reader.mock_of(endpoint)
@@ -97,15 +82,17 @@ class HealthCheck:
                 ) from None
         return answers
 
-    def _answer(self, target: Target, leads_to: Endpoint | None) -> Answer:
-        """Return the answer at a metadata address; NotYetError when there is none."""
+    def _answer(self, target: Target, leads_to: Endpoint | None) -> str:
+        """Return a line about the answer at a metadata address; NotYetError when there is none."""
         mock = target.mock
         identify(target.redirect.endpoint, mock.question, self.deadline)  # fails at once: there is nothing to wait for
         if self.reader.firewall is not None and leads_to is not None:
             identity = verify.verify(target, self.reader.firewall, self.deadline, self.log)
+            how = "by the rule"
         else:
             identity = verify.compare(target, self.deadline, self.log)
-        return Answer(str(mock), target.redirect, identity, counted=leads_to is not None)
+            how = "by comparison alone: the rule cannot be seen from here"
+        return f"{target.redirect.endpoint} -> {mock}, verified {identity}, {how}"
 
     def _moved(self, mock: Mock, endpoint: Endpoint, leads_to: Endpoint, addresses: tuple[Address, ...]) -> Mock:
         """Return the mock at the address to which the rule redirects, if its name has that address too."""

@@ -46,7 +46,7 @@ def summarize(backend: str, layout: Layout, installed: tuple[Installed, ...]) ->
     expected: dict[Rule, None] = {}
     redirects = []
     for rule, connections in packets.items():
-        if redirect := _redirect(rule):
+        if redirect := redirect_of(rule):
             needed = rules.redirect_rules([redirect], layout)
             expected.update(dict.fromkeys(needed))
             if all(part in packets for part in needed):
@@ -54,7 +54,8 @@ def summarize(backend: str, layout: Layout, installed: tuple[Installed, ...]) ->
     guarded = []
     # A guarded address is the destination of a jump (legacy) or of a rule in the guard chain (nftables).
     for address in dict.fromkeys(rule.destination for rule in packets if rule.table == "filter" and rule.destination):
-        drops = _drops(address, packets)
+        dropping = [rule for rule in packets if isinstance(rule.action, Drop) and rule.version == address.version]
+        drops = any(rule.destination in (None, address) for rule in dropping)
         needed = rules.guard_rules([address], layout, reject=not drops)
         expected.update(dict.fromkeys(needed))
         if all(part in packets for part in needed):
@@ -67,14 +68,8 @@ def summarize(backend: str, layout: Layout, installed: tuple[Installed, ...]) ->
     return InstalledRules(backend, installed, tuple(redirects), tuple(guarded), tuple(faults))
 
 
-def _drops(address: Address, packets: dict[Rule, int]) -> bool:
-    return any(
-        isinstance(rule.action, Drop) and rule.version == address.version and rule.destination in (None, address)
-        for rule in packets
-    )
-
-
-def _redirect(rule: Rule) -> Redirect | None:
-    if not isinstance(rule.action, Dnat) or rule.destination is None or rule.port is None:
+def redirect_of(rule: Rule | None) -> Redirect | None:
+    """Return the redirect that a rule makes, None if it makes none."""
+    if rule is None or not isinstance(rule.action, Dnat) or rule.destination is None or rule.port is None:
         return None
     return Redirect(Endpoint(rule.destination, rule.port), rule.action.to)

@@ -1,4 +1,4 @@
-"""The main of imds-detourctl: each verb is a module, and only the one that is asked for is loaded."""
+"""The entry point of imds-detourctl: each verb is a module, and only the verb on the command line is loaded."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Protocol, cast
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 from imds_detour import __version__
 from imds_detour.errors import DetourError
@@ -41,26 +41,16 @@ STDOUT_ERRORS = (errno.EPIPE, errno.ENOSPC)
 """Errors of a failed write to stdout, and of nothing else that a verb does."""
 
 
-class Verb(Protocol):
-    """The functions of a verb's module."""
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add the flags of the verb, and the end of its --help."""
-
-    def run(self, arguments: argparse.Namespace) -> int:
-        """Run the verb and return the exit status."""
-
-
 def main() -> int:
     """Run the verb on the command line and return its exit status."""
-    arguments = SimpleNamespace()
+    arguments = cast("argparse.Namespace", SimpleNamespace())  # a health check does without argparse
     _replace_closed_streams()
     try:
         status = _outcome(sys.argv[1:], arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 130  # 128 + SIGINT, as in a shell
-    except OSError as error:  # stdout's: _outcome() passes no other on
+    except OSError as error:  # from a write to stdout: _outcome() raises no other
         # The rest of the buffer is discarded, or the interpreter would report an error when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if error.errno == errno.EPIPE:
@@ -97,9 +87,9 @@ def parser(load: Collection[str]) -> argparse.ArgumentParser:
     return whole
 
 
-def verb(name: str) -> Verb:
-    """Import the module of a verb."""
-    return cast("Verb", import_module(f"imds_detour.ctl.commands.{name}"))
+def verb(name: str) -> ModuleType:
+    """Import a verb's module: add_arguments() adds its flags to a parser, run() returns the exit status."""
+    return import_module(f"imds_detour.ctl.commands.{name}")
 
 
 def _replace_closed_streams() -> None:
@@ -114,46 +104,46 @@ def _replace_closed_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
-def _outcome(words: list[str], arguments: SimpleNamespace) -> int:
+def _outcome(words: list[str], arguments: argparse.Namespace) -> int:
     """Run the verb, and return its exit status; a failure is one line.
 
-    ``arguments`` receives the flags, as far as they are valid: one of them says how to report a failure.
+    ``arguments`` receives the flags, as far as they are valid: one of them is the format of failures.
 
     Raises OSError when stdout cannot be written to.
     """
     try:
-        return _run(words, cast("argparse.Namespace", arguments))
+        return _run(words, arguments)
     except DetourError as error:
-        return _failed(error, arguments)
+        failure = error
     except OSError as error:
         if error.errno in STDOUT_ERRORS:
             raise
-        return _failed(DetourError("system", f"the system refuses: {error}"), arguments)
+        failure = DetourError("system", f"the system refuses: {error}")
     except Exception as error:  # a bug is one line too
         failure = DetourError("internal", f"unexpected {type(error).__name__}: {error}", "please report it")
-        return _failed(failure, arguments)
+    return _failed(failure, arguments)
 
 
-def _failed(error: DetourError, arguments: SimpleNamespace) -> int:
+def _failed(error: DetourError, arguments: argparse.Namespace) -> int:
     """Report a failure in the format of MOCK_LOG, or of the flag for it, and return the exit status."""
     from imds_detour.config import settings  # noqa: PLC0415  (a healthy check does without)
     from imds_detour.ctl import flags  # noqa: PLC0415  (likewise)
 
     log = "text"
     with suppress(DetourError):  # not valid: then that is the failure
-        log = settings.log_of(flags.environ(cast("argparse.Namespace", arguments)))
+        log = settings.log_of(flags.environ(arguments))
     Log(log).failure(error)
     return error.status
 
 
 def _run(words: list[str], arguments: argparse.Namespace) -> int:
     if words == ["check"]:  # a container's HEALTHCHECK runs this every few seconds: there is nothing to parse
-        return verb("check").run(arguments)
+        return int(verb("check").run(arguments))
     try:
         parser(words[:1]).parse_args(words, arguments)  # only --help and --version can come before the verb
     except SystemExit as end:  # argparse has printed its message
         return int(end.code or 0)
-    return verb(arguments.verb).run(arguments)
+    return int(verb(arguments.verb).run(arguments))
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
-from types import FrameType, TracebackType
+from itertools import cycle
 from typing import Self, TextIO
 
 from imds_detour.deadline import Deadline
@@ -47,10 +47,10 @@ class Terminal:
     colours: bool  # whether to use them: on a terminal, unless NO_COLOR (no-color.org) says not to
 
     @classmethod
-    def of(cls, stream: TextIO, environ: Mapping[str, str] = os.environ) -> Self:
+    def of(cls, stream: TextIO) -> Self:
         """Return the terminal of a stream."""
-        live = stream.isatty() and environ.get("TERM", "dumb") != "dumb"
-        return cls(stream, live, live and not environ.get("NO_COLOR"))
+        live = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        return cls(stream, live, live and not os.environ.get("NO_COLOR"))
 
     def paint(self, text: str, *styles: Style) -> str:
         """Return a text with control characters escaped, in these styles if there are colours."""
@@ -77,15 +77,15 @@ class Terminal:
 class Spinner:
     """A line that shows a wait on a terminal; elsewhere it does nothing.
 
-    A timer's signal redraws it, not a thread: helper processes are forked meanwhile.
+    A timer's signal redraws it, not a thread: helper processes are forked while it is shown.
     """
 
     def __init__(self, terminal: Terminal, text: str, *, wanted: bool = True) -> None:
         """Show ``text`` inside ``with``, if ``wanted`` and the terminal can show it."""
         self._terminal = terminal
         self.live = terminal.live and wanted
-        self._frames = FRAMES if (terminal.stream.encoding or "").lower() in ("utf-8", "utf8") else PLAIN_FRAMES
-        self._turns = 0
+        unicode = (terminal.stream.encoding or "").lower() in ("utf-8", "utf8")
+        self._frames = cycle(FRAMES if unicode else PLAIN_FRAMES)
         self._width = 80
         self._aside = False
         self.text = text
@@ -93,42 +93,34 @@ class Spinner:
     def __enter__(self) -> Self:
         if self.live:
             self._draw()
-            self._before = signal.signal(signal.SIGALRM, self._turn)
+            self._before = signal.signal(signal.SIGALRM, self._draw)
             signal.setitimer(signal.ITIMER_REAL, TURN, TURN)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         if self.live:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, self._before)
-            self._clear()
+            self._write(START_OF_LINE)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Clear the line inside ``with``, so that other lines can be written."""
         self._aside = True
-        self._clear()
+        if self.live:
+            self._write(START_OF_LINE)
         yield
         self._aside = False
 
-    def _clear(self) -> None:
-        if self.live:
-            self._write(START_OF_LINE)
-
-    def _turn(self, _number: int, _frame: FrameType | None) -> None:
-        if not self._aside:
-            self._turns += 1
-            self._draw()
-
-    def _draw(self) -> None:
+    def _draw(self, *_signal: object) -> None:
+        if self._aside:
+            return
         with suppress(OSError):  # the terminal is gone
             self._width = os.get_terminal_size(self._terminal.stream.fileno()).columns or self._width
         room = self._width - 3
         text = printable(self.text)
         text = text if len(text) <= room else text[: room - 3] + "..."
-        frame = self._terminal.paint(self._frames[self._turns % len(self._frames)], Style.CYAN)
+        frame = self._terminal.paint(next(self._frames), Style.CYAN)
         self._write(f"{START_OF_LINE}{frame} {text}")
 
     def _write(self, text: str) -> None:

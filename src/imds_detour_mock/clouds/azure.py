@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from imds_detour_mock.clouds.credentials import Rotation, current_credentials
-from imds_detour_mock.clouds.documents import current_value, list_names, object_at, to_text
+from imds_detour_mock.clouds.documents import children, current_value, level_text, object_at
 from imds_detour_mock.clouds.messages import Reply, Request, json_reply, refuse_method, text_reply
 from imds_detour_mock.values import Json
 
@@ -70,11 +70,9 @@ class Azure:
         node = None if path[:2] == ("identity", "token") else current_value(self.data, path, request.now)
         if node is None or not path:
             return json_reply({"error": "Not found"}, 404)
-        names = list_names(node)
-        as_text = request.query.get("format", "text" if names is None else "json").lower() == "text"
-        if not as_text:
-            return json_reply(node)
-        return text_reply(to_text(node) if names is None else "\n".join(names))
+        usual = "text" if children(node) is None else "json"
+        as_text = request.query.get("format", usual).lower() == "text"
+        return text_reply(level_text(node)) if as_text else json_reply(node)
 
 
 def _refusal(request: Request) -> Reply | None:

@@ -2,19 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from urllib.parse import parse_qsl, unquote
 
 from imds_detour_mock.clouds.akamai import Akamai
 from imds_detour_mock.clouds.aws import ALIBABA, Instance
 from imds_detour_mock.clouds.azure import Azure
 from imds_detour_mock.clouds.credentials import Rotation
-from imds_detour_mock.clouds.ecs import Ecs, Eks
+from imds_detour_mock.clouds.ecs import ecs, eks
 from imds_detour_mock.clouds.gcp import FLAVOR, Gcp
 from imds_detour_mock.clouds.ibm import Ibm
-from imds_detour_mock.clouds.messages import Cloud, Reply, Request, refuse
+from imds_detour_mock.clouds.messages import Cloud, Reply, Request, refuse, refuse_method
 from imds_detour_mock.clouds.notices import Notices
-from imds_detour_mock.clouds.oci import Oci
-from imds_detour_mock.clouds.tokenless import DigitalOcean, Hetzner, OpenStack, Scaleway
+from imds_detour_mock.clouds.oci import oci
+from imds_detour_mock.clouds.tokenless import digitalocean, hetzner, openstack, scaleway
 from imds_detour_mock.values import AWS_ROOTS, Json, document_of
 
 _BY_FIRST_SEGMENT = {
@@ -36,16 +37,21 @@ _ALIBABA_HEADERS = {ALIBABA.ttl_header.lower(), ALIBABA.session_header.lower()}
 _MAKERS: dict[str, Callable[[Json, Rotation | None], Cloud]] = {
     "akamai": lambda data, _: Akamai(data).answer,
     "azure": lambda data, rotation: Azure(data, rotation).answer,
-    "digitalocean": lambda data, _: DigitalOcean(data).answer,
-    "ecs": lambda data, rotation: Ecs(data, rotation).answer,
-    "eks": lambda data, rotation: Eks(data, rotation).answer,
+    "digitalocean": lambda data, _: _reader(partial(digitalocean, data)),
+    "ecs": lambda data, rotation: _reader(partial(ecs, data, rotation)),
+    "eks": lambda data, rotation: _reader(partial(eks, data, rotation)),
     "gcp": lambda data, rotation: Gcp(data, rotation).answer,
-    "hetzner": lambda data, _: Hetzner(data).answer,
+    "hetzner": lambda data, _: _reader(partial(hetzner, data)),
     "ibm": lambda data, rotation: Ibm(data, rotation).answer,
-    "oci": lambda data, _: Oci(data).answer,
-    "openstack": lambda data, _: OpenStack(data).answer,
-    "scaleway": lambda data, _: Scaleway(data).answer,
+    "oci": lambda data, _: _reader(partial(oci, data)),
+    "openstack": lambda data, _: _reader(partial(openstack, data)),
+    "scaleway": lambda data, _: _reader(partial(scaleway, data)),
 }
+
+
+def _reader(read: Cloud) -> Cloud:
+    """Return a cloud that takes GET and HEAD only."""
+    return lambda request: read(request) if request.reads else refuse_method("GET, HEAD")
 
 
 @dataclass(frozen=True, slots=True)

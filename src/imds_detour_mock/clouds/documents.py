@@ -63,6 +63,12 @@ def list_names(node: Json) -> list[str] | None:
     return sorted(f"{name}/" if children(child) is not None else name for name, child in level)
 
 
+def level_text(node: Json) -> str:
+    """Return the names of one level, a line each, or a single value as text."""
+    names = list_names(node)
+    return to_text(node) if names is None else "\n".join(names)
+
+
 def to_text(node: Json) -> str:
     """Return a single value as text. A list has one item per line."""
     if isinstance(node, list):

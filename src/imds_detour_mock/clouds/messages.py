@@ -1,11 +1,11 @@
 """Requests and replies, the values between the HTTP server and the clouds."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from imds_detour_mock.clouds.documents import current_value, list_names, to_text
+from imds_detour_mock.clouds.documents import to_text
 from imds_detour_mock.values import Json
 
 TEXT = ("Content-Type", "text/plain")
@@ -75,10 +75,6 @@ def refuse_method(methods: str) -> Reply:
     return refuse(405, f"this path takes {methods}", ("Allow", methods))
 
 
-def browse(data: Json, path: Iterable[str], now: float) -> Reply:
-    """Return the reply for a path of a document: a list of names for a level, text for a single value."""
-    node = current_value(data, path, now)
-    if node is None:
-        return refuse(404, "no such value")
-    names = list_names(node)
-    return text_reply(to_text(node) if names is None else "\n".join(names))
+def value_reply(value: Json) -> Reply:
+    """Return an object or a list as JSON, and any other value as text."""
+    return json_reply(value) if isinstance(value, dict | list) else text_reply(to_text(value))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from imds_detour_mock.clouds.documents import timestamp
+from imds_detour_mock.clouds.documents import object_at, timestamp
 from imds_detour_mock.values import Json
 
 NOTICE_TIME = 120.0
@@ -32,9 +32,5 @@ class Notices:
                 added["spot"] = {"instance-action": action, "termination-time": time}
         if self.rebalance is not None and now >= self.rebalance:
             notice: Json = {"$json": {"noticeTime": timestamp(self.rebalance)}}
-            events = meta.get("events")
-            added["events"] = {
-                **(events if isinstance(events, dict) else {}),
-                "recommendations": {"rebalance": notice},
-            }
+            added["events"] = {**object_at(meta, "events"), "recommendations": {"rebalance": notice}}
         return {**data, "meta-data": {**meta, **added}} if added else data

@@ -50,5 +50,5 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:  # without a descriptor, for example: main would use another status
         raise DetourError("system", f"the system refuses: {error}", status=UNHEALTHY) from None
     if settings.log != "quiet":
-        terminal.Terminal.of(sys.stdout).line("; ".join(map(str, answers)), terminal.Style.GREEN)
+        terminal.Terminal.of(sys.stdout).line("; ".join(answers), terminal.Style.GREEN)
     return 0

@@ -1,4 +1,4 @@
-"""imds-detourctl completion: the script that teaches a shell our verbs and flags."""
+"""imds-detourctl completion: the script that teaches a shell the verbs and flags."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WHERE = {
     "zsh": 'eval "$(imds-detourctl completion zsh)"',
     "fish": "imds-detourctl completion fish | source",
 }
-"""How each shell takes its script; behind compinit in zsh."""
+"""The line that loads the script in each shell; in zsh it comes after compinit."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise DetourError(
             "completion", "the library shtab, which writes it, is not installed", "pip install 'imds-detour[ctl]'"
         ) from None
-    from imds_detour.ctl import main  # noqa: PLC0415  (it is main that loads this module)
+    from imds_detour.ctl import main  # noqa: PLC0415  (main loads this module)
 
     sys.stdout.write(shtab.complete(main.parser(main.VERBS), shell=arguments.shell) + "\n")
     return 0

@@ -22,6 +22,8 @@ from imds_detour.log import Log
 NAME = "mock_metadata"
 MOCK, APP = "10.88.0.3", "10.88.0.2"
 PORT = "1338"
+INSIDE = (sys.executable, "-m", "imds_detour.ctl.commands.demo")
+"""The command for processes inside the sandbox."""
 NAME_DELAY = 1.0
 """Seconds from the first query until the DNS server knows the mock, as when Compose starts both at once."""
 
@@ -40,20 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the demo in a sandbox of its own and return its exit status."""
-    if why := sandbox.missing():
+    """Run the demo in a new sandbox and return its exit status."""
+    why = sandbox.missing()
+    if not why and not shutil.which("curl"):
+        why = "curl is not installed: sudo apt-get install -y curl"
+    if why:
         sys.stderr.write(f"demo: {why}\n")
         return 2
-    if not shutil.which("curl"):
-        sys.stderr.write("demo: curl is not installed: sudo apt-get install -y curl\n")
-        return 2
-    command = [
-        sys.executable,
-        "-m",
-        "imds_detour.ctl.commands.demo",
-        *([arguments.command] if arguments.command else []),
-    ]
-    return sandbox.run(command, environ())
+    return sandbox.run([*INSIDE, *filter(None, [arguments.command])], environ())
 
 
 def main() -> int:
@@ -78,8 +74,8 @@ def _run(command: list[str]) -> int:
         mock = stack.enter_context(start_host())
         app = stack.enter_context(start_host(nameservers=(MOCK,)))
         link(mock, app, "eth0", f"{MOCK}/24", f"{APP}/24")
-        app.ip("route", "add", "default", "via", MOCK)  # as in a container; here it leads nowhere
-        _start(stack, mock, sys.executable, "-m", "imds_detour.ctl.commands.demo", "nameserver")
+        app.ip("route", "add", "default", "via", MOCK)  # as in a container, though the sandbox has no other network
+        _start(stack, mock, *INSIDE, "nameserver")
         _start(stack, mock, _installed("imds-detourctl"), "mock", "--listen", f"0.0.0.0:{PORT}", "--quiet")
         if command:
             return _app(app, command[0], log="text")
@@ -98,8 +94,7 @@ def _show(app: Host) -> int:
     _say("")
     listing, rules = _rules(app)
     _say(f"The rules in the kernel:  $ {listing}", bold=True)
-    _say(rules)
-    _say("")
+    _say(f"{rules}\n")
     _say("A second client, which uses IMDSv2: it asks for a token first. Name, mock and rules are there now.")
     indented = IMDS_V2.replace("\n", "\n    ")
     _say(f"$ MOCK_HOSTNAME={NAME} MOCK_PORT={PORT} imds-detour sh -c '\n    {indented}'", bold=True)
@@ -131,7 +126,7 @@ def _app(app: Host, command: str, log: str) -> int:
 
 
 def _start(stack: ExitStack, host: Host, *command: str) -> None:
-    """Start a server and wait for its first line, which says that it listens; DetourError if it ends instead."""
+    """Start a server and wait for its first line, which it writes when it listens; DetourError if it ends instead."""
     server = stack.enter_context(host.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
     stack.callback(server.kill)
     assert server.stdout is not None  # noqa: S101  (a pipe was asked for)

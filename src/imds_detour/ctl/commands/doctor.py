@@ -1,7 +1,4 @@
-"""imds-detourctl doctor: check everything that a redirect needs, and name the one thing to fix.
-
-It writes no rule, route or file. The kernel may load its modules, and creates the tables of legacy iptables.
-"""
+"""imds-detourctl doctor: check everything that a redirect needs, and name the one thing to fix."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ from imds_detour import redirect
 from imds_detour.ctl import flags
 from imds_detour.ctl.terminal import Progress, Spinner, Style, Terminal
 from imds_detour.deadline import Deadline
-from imds_detour.errors import DetourError
 from imds_detour.firewall.select import FirewallSelector
 
 
@@ -31,12 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Redirect with these settings, and print the result."""
     settings = flags.parse(arguments).replace(keep_net_admin=True)  # there is no app that could use it
-    if settings.backend == "env":
-        raise DetourError(
-            "settings",
-            "MOCK_BACKEND=env sets variables for an app, and init starts none",
-            "leave it out, or use imds-detour",
-        )
+    flags.refuse_env(settings, "init starts none", "leave it out, or use imds-detour")
     deadline = Deadline(settings.timeout)
     environment = redirect.inspect(settings, host=arguments.host)
     spinner = Spinner(Terminal.of(sys.stderr), "redirecting", wanted=settings.log == "text")

@@ -19,7 +19,6 @@ _FAIL = re.compile(r"([45][0-9]{2})(?::([1-9][0-9]{0,5}))?")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `imds-detourctl mock`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
     parser.add_argument(
         "--listen",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from imds_detour.config.settings import Settings
@@ -29,9 +29,7 @@ class Plan:
 
     guarded: tuple[Address, ...]  # the addresses that would be guarded
     redirects: tuple[Redirect, ...]  # the redirects, if the mocks answer
-    routes: tuple[Route, ...]  # the routes that the redirects need
-    names: Mapping[Address, tuple[str, ...]]  # the host names that would lead to each address, by /etc/hosts
-    notes: tuple[str, ...]  # remarks, a line each
+    comments: tuple[str, ...]  # the same for people, with routes, host names and remarks, a line each
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,12 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print what a start with these settings would install."""
     settings = flags.parse(arguments)
-    if settings.backend == "env":
-        raise DetourError(
-            "settings",
-            "MOCK_BACKEND=env sets variables for an app, and makes no rules to plan",
-            "leave it out, or run `imds-detour env` to see what the app gets",
-        )
+    remedy = "leave it out, or run `imds-detour env` to see what the app gets"
+    flags.refuse_env(settings, "makes no rules to plan", remedy)
     show(make(settings), settings.backend, Terminal.of(sys.stdout))
     return 0
 
@@ -66,22 +60,22 @@ def make(settings: Settings) -> Plan:
         addresses = Lookup(service.mock.host).attempt(Deadline(TIMEOUT)).addresses
         mocks = {address.version: Endpoint(address, service.mock.port) for address in reversed(addresses)}
         endpoints = [at for at in service.preset.endpoints if at.address.version in versions]
-        of_service = [rules.Redirect(at, mocks[at.address.version]) for at in endpoints if at.address.version in mocks]
+        of_service = [Redirect(at, mocks[at.address.version]) for at in endpoints if at.address.version in mocks]
         guarded += (endpoint.address for endpoint in endpoints)
         redirects += of_service
         if of_service and service.preset.names:
             address = of_service[0].endpoint.address
             names[address] = (*names.get(address, ()), *service.preset.names)
+    closed = tuple(dict.fromkeys(guarded)) if settings.guard else ()
     required, notes = _required_routes(redirects)
     if 6 not in versions:
         notes.append("there is no IPv6 in this network namespace: nothing to do for it")
-    return Plan(
-        guarded=tuple(dict.fromkeys(guarded)) if settings.guard else (),
-        redirects=tuple(dict.fromkeys(redirects)),
-        routes=tuple(dict.fromkeys(required)),
-        names=names,
-        notes=tuple(dict.fromkeys(notes)),
-    )
+    comments = [f"redirect {redirect.endpoint} -> {redirect.mock}" for redirect in redirects]
+    comments += [f"guard {address}: packets to it that are not redirected are refused" for address in closed]
+    comments += notes
+    comments += [f"{etc_hosts.PATH}: {address} {' '.join(aliases)}" for address, aliases in names.items()]
+    comments += [f"ip route add {route.to} dev lo src {route.source} proto {routes.PROTOCOL}" for route in required]
+    return Plan(closed, tuple(dict.fromkeys(redirects)), tuple(dict.fromkeys(comments)))
 
 
 def _required_routes(redirects: Iterable[Redirect]) -> tuple[list[Route], list[str]]:
@@ -99,31 +93,19 @@ def _required_routes(redirects: Iterable[Redirect]) -> tuple[list[Route], list[s
 
 
 def show(plan: Plan, backend: str, terminal: Terminal) -> None:
-    """Print it as the tools of each firewall load it; other lines are comments."""
-    for redirect in plan.redirects:
-        terminal.line(f"# redirect {redirect.endpoint} -> {redirect.mock}", Style.DIM)
-    for address in plan.guarded:
-        terminal.line(f"# guard {address}: packets to it that are not redirected are refused", Style.DIM)
-    for note in plan.notes:
-        terminal.line(f"# {note}", Style.DIM)
-    for address, names in plan.names.items():
-        terminal.line(f"# {etc_hosts.PATH}: {address} {' '.join(names)}", Style.DIM)
-    for route in plan.routes:
-        terminal.line(f"# ip route add {route.to} dev lo src {route.source} proto {routes.PROTOCOL}", Style.DIM)
+    """Print the rules as the tools of each firewall load them, after the comments."""
+    for comment in plan.comments:
+        terminal.line(f"# {comment}", Style.DIM)
     legacy, nft = (
         (*rules.guard_rules(plan.guarded, layout), *rules.redirect_rules(plan.redirects, layout))
         for layout in (rules.LEGACY, rules.NFT)
     )
-    texts = []
-    if backend != "nft":
-        texts += [
-            ("iptables-legacy-restore --noflush", render.iptables_text(legacy, 4)),
-            ("ip6tables-legacy-restore --noflush", render.iptables_text(legacy, 6)),
-        ]
-    if backend != "legacy":
-        texts.append(("nft -f -", render.nft_text(nft)))
-    for command, text in texts:
-        if text:
+    for name, command, text in (
+        ("legacy", "iptables-legacy-restore --noflush", render.iptables_text(legacy, 4)),
+        ("legacy", "ip6tables-legacy-restore --noflush", render.iptables_text(legacy, 6)),
+        ("nft", "nft -f -", render.nft_text(nft)),
+    ):
+        if text and backend in (name, "auto"):
             terminal.line()
             terminal.line(f"# {command}", Style.BOLD)
             for line in text.splitlines():

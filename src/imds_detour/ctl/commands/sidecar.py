@@ -1,8 +1,10 @@
-"""imds-detourctl sidecar: guard, redirect, verify, and keep running: follow the mock, and close without it."""
+"""imds-detourctl sidecar: guard, redirect, verify, keep running; close a redirect while its mock does not answer."""
 
 from __future__ import annotations
 
 import argparse
+import time
+from contextlib import suppress
 from functools import partial
 
 from imds_detour import redirect
@@ -12,18 +14,20 @@ from imds_detour.ctl import flags
 from imds_detour.ctl.cleanup import clean_up
 from imds_detour.ctl.sidecar.controller import Controller
 from imds_detour.ctl.sidecar.pages import STALE
+from imds_detour.ctl.sidecar.prober import Prober
 from imds_detour.ctl.sidecar.reconciler import Reconciler
-from imds_detour.ctl.sidecar.restarting_firewall import RestartingFirewall
+from imds_detour.ctl.sidecar.restarting_firewall import RestartingFirewall, choose_firewall
 from imds_detour.ctl.sidecar.server import start_server
-from imds_detour.ctl.sidecar.service_status import PROBE_INTERVAL, Options
-from imds_detour.ctl.sidecar.signals import Signals, install_signal_handlers
+from imds_detour.ctl.sidecar.signals import install_signal_handlers
 from imds_detour.discovery.dns.cache import SIDECAR, ResolverCache
 from imds_detour.discovery.dns.lookup import lookup_with_ttl
 from imds_detour.endpoint import Endpoint
 from imds_detour.errors import DetourError
-from imds_detour.firewall.select import FirewallSelector
 from imds_detour.log import Log
 from imds_detour.text import quoted
+
+PROBE_INTERVAL = 5.0
+"""Seconds between two probes, by default."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,17 +64,18 @@ def run(arguments: argparse.Namespace) -> int:
     log = Log(settings.log)
     inspect = partial(redirect.inspect, settings, host=arguments.host)
     environment = inspect()
-    options = Options(arguments.every, settings.guard)
-    firewall = _start_firewall(settings.backend, environment.versions, signals, log)
-    reconciler = Reconciler(environment, inspect, firewall, log, options)
+    chosen = choose_firewall(settings.backend, environment.versions)
+    firewall = RestartingFirewall(chosen, environment.versions, signals, log)
+    reconciler = Reconciler(environment, inspect, firewall, log, arguments.every, settings.guard)
     hosts = dict.fromkeys(service.mock.host for service in environment.services)
     lookups = ((host, partial(lookup_with_ttl, host)) for host in hosts)
-    cache = ResolverCache(lookups, SIDECAR, options.clock, log.step)
-    controller = Controller(reconciler, cache, signals, log, options)
+    cache = ResolverCache(lookups, SIDECAR, time.monotonic, log.step)
+    prober = Prober(reconciler, cache, signals, log)
+    controller = Controller(reconciler, prober, cache, signals, log, arguments.every)
     try:
         latest = [controller.state()]
         start_server(listen, lambda: latest[0])  # before anything is changed: it fails if another sidecar runs
-        reconciler.install_guard()
+        reconciler.install_guard(environment)
         while not signals.stopped:
             pause = controller.step()
             latest[0] = controller.state()
@@ -86,37 +91,18 @@ def run(arguments: argparse.Namespace) -> int:
 def _require(settings: Settings, interval: float) -> None:
     if not 0.1 <= interval <= 3600:
         raise DetourError("settings", f"--every {interval:g} is not valid", "allowed: 0.1 to 3600 seconds")
-    if settings.backend == "env":
-        raise DetourError(
-            "settings", "MOCK_BACKEND=env sets variables for an app, and the sidecar starts none", "leave it out"
-        )
+    flags.refuse_env(settings, "the sidecar starts none", "leave it out")
     if not settings.probe:
         raise DetourError(
             "settings", "MOCK_PROBE=off leaves the sidecar nothing to follow by", "leave it out, or use init"
         )
 
 
-def _start_firewall(choice: str, versions: tuple[int, ...], signals: Signals, log: Log) -> RestartingFirewall:
-    """Start nftables rather than legacy iptables, unless the user chose: it has no helper process to keep."""
-    selector = FirewallSelector(choice, versions)
-    try:
-        firewall, _ = selector.choose(nft_first=True)
-    except BaseException:
-        selector.close()
-        raise
-    selector.keep(firewall)
-    return RestartingFirewall(firewall, versions, signals, log)
-
-
 def _listen(text: str | None) -> Endpoint | None:
     if text is None:
         return None
-    try:
+    with suppress(BadValueError):
         address, port = parse_host_port(text)
-    except BadValueError:
-        address, port = "", None
-    if isinstance(address, str) or port is None:
-        raise DetourError(
-            "settings", f"--listen {quoted(text)} is not valid", "write it like 127.0.0.1:9138 or [::]:9138"
-        )
-    return Endpoint(address, port)
+        if port is not None and not isinstance(address, str):
+            return Endpoint(address, port)
+    raise DetourError("settings", f"--listen {quoted(text)} is not valid", "write it like 127.0.0.1:9138 or [::]:9138")

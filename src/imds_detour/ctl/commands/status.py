@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from imds_detour.ctl.installed import InstalledRules, summarize
 from imds_detour.ctl.sidecar import last_probe
@@ -18,8 +19,6 @@ from imds_detour.ctl.terminal import Style, Terminal
 from imds_detour.firewall.select import FirewallSelector
 from imds_detour.system import namespaces, routes
 from imds_detour.system.routes import Route
-
-SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +29,6 @@ class Status:
     routes: tuple[Route, ...]  # the routes of imds-detour
     probe: LastProbe | None  # the sidecar's last probe
     unseen: Mapping[str, str]  # why a firewall cannot be read, by its name
-
-    @property
-    def redirected(self) -> bool:
-        """Whether a redirect is installed."""
-        return any(firewall.redirects for firewall in self.firewalls)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(facts(status)) + "\n")
     else:
         show(status, Terminal.of(sys.stdout))
-    return 0 if status.redirected else 1
+    return 0 if any(firewall.redirects for firewall in status.firewalls) else 1
 
 
 def read() -> Status:
@@ -78,11 +72,11 @@ def listing(firewall: InstalledRules) -> str:
     return "ip6tables-legacy-save" if ipv6_only else "iptables-legacy-save"
 
 
-def facts(status: Status) -> dict[str, object]:
-    """Return the object that ``--json`` prints; the docstring of this module describes it."""
+def facts(status: Status) -> dict[str, Any]:
+    """Return the object that ``--json`` prints."""
     probe = status.probe
     return {
-        "schema": SCHEMA,
+        "schema": 1,
         "redirects": [
             {
                 "endpoint": str(active.redirect.endpoint),
@@ -125,22 +119,14 @@ def show(status: Status, terminal: Terminal) -> None:
     """Print the status for people."""
     if not status.firewalls and not status.routes:
         terminal.line("no imds-detour's rules in this network namespace")
-    redirects = [
-        (str(active.redirect.endpoint), str(active.redirect.mock), firewall.backend, active.connections)
-        for firewall in status.firewalls
-        for active in firewall.redirects
-    ]
-    guards = [
-        (str(guarded.address), "drops" if guarded.drops else "rejects", firewall.backend, guarded.refused)
-        for firewall in status.firewalls
-        for guarded in firewall.guarded
-    ]
-    tables: list[tuple[tuple[str, ...], Sequence[Sequence[str | int]]]] = [
+    shown = facts(status)
+    redirects = [(row["endpoint"], row["mock"], row["backend"], row["connections"]) for row in shown["redirects"]]
+    guards = [(row["address"], f"{row['how']}s", row["backend"], row["refused"]) for row in shown["guard"]]
+    for head, rows in (
         (("REDIRECT", "TO", "BY", "CONNECTIONS"), redirects),
         (("GUARD", "HOW", "BY", "PACKETS REFUSED"), guards),
-        (("ROUTE", "OVER", "SOURCE"), [(str(route.to), "lo", str(route.source)) for route in status.routes]),
-    ]
-    for head, rows in tables:
+        (("ROUTE", "OVER", "SOURCE"), [(row["to"], "lo", row["source"]) for row in shown["routes"]]),
+    ):
         if rows:
             terminal.table(head, rows)
             terminal.line()

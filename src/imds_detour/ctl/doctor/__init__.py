@@ -5,50 +5,50 @@ They write no rule, route or file. Asking for its tables makes the kernel load m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
-from imds_detour.config.services import Service
 from imds_detour.ctl.doctor import configuration, kernel, network, process
 from imds_detour.ctl.doctor.context import DoctorContext
 from imds_detour.ctl.doctor.result import CheckResult
+from imds_detour.process.environment import AWS_DISABLED
 
-CONTAINER_CHECKS: tuple[Callable[[DoctorContext], CheckResult], ...] = (
-    process.network_namespace,
-    process.user_namespace,
-    process.net_admin,
-    process.net_raw,
-    process.setpcap,
-    kernel.legacy_kernel,
-    kernel.libraries,
-    kernel.nftables,
-    kernel.firewall,
-    configuration.settings_make_sense,
-)
-MOCK_CHECKS: tuple[Callable[[DoctorContext, Service], CheckResult], ...] = (
-    network.resolver,
-    network.name,
-    network.route,
-    network.tcp,
-    network.http,
-    network.who,
-    network.redirect,
-)
-APP_CHECKS: tuple[Callable[[DoctorContext], CheckResult], ...] = (
-    configuration.proxy,
-    configuration.disabled,
-    configuration.endpoint_variables,
-)
+CONTAINER_CHECKS = {
+    "network namespace": process.network_namespace,
+    "user namespace": process.user_namespace,
+    "NET_ADMIN": process.net_admin,
+    "NET_RAW": process.net_raw,
+    "SETPCAP": process.setpcap,
+    "legacy iptables": kernel.legacy_kernel,
+    "libraries": kernel.libraries,
+    "nftables": kernel.nftables,
+    "firewall": kernel.firewall,
+    "settings": configuration.settings_make_sense,
+}
+MOCK_CHECKS = {
+    "resolver": network.resolver,
+    "name": network.name,
+    "route": network.route,
+    "TCP": network.tcp,
+    "HTTP": network.http,
+    "who answers": network.identity,
+    "redirect": network.redirect,
+}
+APP_CHECKS = {
+    "proxy variables": configuration.proxy,
+    AWS_DISABLED: configuration.disabled,
+    "endpoint variables": configuration.endpoint_variables,
+}
 
 
 def run_checks(context: DoctorContext) -> Iterator[CheckResult]:
     """Run all checks, those of a mock for each service, and yield their results."""
-    for check in CONTAINER_CHECKS:
-        yield check(context)
+    for name, check in CONTAINER_CHECKS.items():
+        yield replace(check(context), name=name)
     for service in context.services:
-        for check_mock in MOCK_CHECKS:
-            result = context.once(check_mock, service)
-            name = f"{result.name} ({service.preset.name})" if len(context.services) > 1 else result.name
-            yield replace(result, name=name)
-    for check in APP_CHECKS:
-        yield check(context)
+        suffix = f" ({service.preset.name})" if len(context.services) > 1 else ""
+        for name, check_mock in MOCK_CHECKS.items():
+            context.states[service, check_mock] = (result := check_mock(context, service)).state
+            yield replace(result, name=name + suffix)
+    for name, check in APP_CHECKS.items():
+        yield replace(check(context), name=name)

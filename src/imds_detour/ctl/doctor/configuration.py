@@ -1,4 +1,4 @@
-"""Checks of the environment: the settings, and variables that lead SDKs past a redirect."""
+"""Checks of the environment: the settings, and variables that make SDKs bypass a redirect."""
 
 from __future__ import annotations
 
@@ -12,63 +12,56 @@ from imds_detour.process.environment import AWS_DISABLED, proxy_exemption
 
 def settings_make_sense(context: DoctorContext) -> CheckResult:
     """Check the MOCK_* variables; an unknown one is a typo."""
-    name = "settings"
     if context.error is not None:
-        return fail(name, context.error.reason, context.error.remedy)
+        return fail(context.error.reason, context.error.remedy)
     names = settings.unknown(context.environ)
     if names:
         seen = f"{names[0]} is not a setting of imds-detour{settings.similar(names[0])}"
-        return warn(name, seen, "correct its name, or remove it: `imds-detour --help` lists them all")
+        return warn(seen, "correct its name, or remove it: `imds-detour --help` lists them all")
     arrows = (f"{service.preset.name} -> {service.mock.host} port {service.mock.port}" for service in context.services)
-    return ok(name, "; ".join(arrows))
+    return ok("; ".join(arrows))
 
 
 def proxy(context: DoctorContext) -> CheckResult:
     """Check for a proxy, which gets metadata requests before a firewall sees them."""
-    name = "proxy variables"
     exemption = proxy_exemption(context.environ, _hosts(context))
     if exemption is None:
-        return ok(name, "no proxy for metadata requests")
+        return ok("no proxy for metadata requests")
     seen = f"{exemption.proxy} is set, and NO_PROXY does not name {', '.join(exemption.hosts)}"
     if context.settings is None or context.settings.no_proxy:
-        return ok(name, f"{seen}: imds-detour adds what is missing, for the app")
+        return ok(f"{seen}: imds-detour adds what is missing, for the app")
     lines = ", ".join(f'{variable}: "{value}"' for variable, value in exemption.changes.items())
     return fail(
-        name,
         f"{seen}: with MOCK_NO_PROXY=keep the proxy gets the metadata requests, and no firewall sees them",
         f"in Compose `environment: {{{lines}}}`; or leave MOCK_NO_PROXY out, and imds-detour does so",
     )
 
 
 def disabled(context: DoctorContext) -> CheckResult:
-    """Check whether AWS SDKs are disabled: then they never ask."""
-    name = AWS_DISABLED
-    value = context.environ.get(name, "")
+    """Check whether AWS SDKs are disabled: then they send no request."""
+    value = context.environ.get(AWS_DISABLED, "")
     if value.lower() == "true" and any(service.preset.name == "aws" for service in context.services):
         return fail(
-            name,
             f"{value}: AWS SDKs do not ask the metadata service at all",
-            f'in Compose `environment: {{{name}: "false"}}`, or remove it from the Dockerfile',
+            f'in Compose `environment: {{{AWS_DISABLED}: "false"}}`, or remove it from the Dockerfile',
         )
-    return ok(name, f"{value}" if value else "not set")
+    return ok(value or "not set")
 
 
 def endpoint_variables(context: DoctorContext) -> CheckResult:
     """Check for variables with another endpoint: SDKs that follow them ask there."""
-    name = "endpoint variables"
     if context.backend == "env":
-        return skipped(name, "MOCK_BACKEND=env sets them for the app")
+        return skipped("MOCK_BACKEND=env sets them for the app")
     for service in context.services:
         hosts = [endpoint.host for endpoint in service.preset.endpoints]
         for variable, _ in service.preset.variables:
             value = context.environ.get(variable, "")
             if value and not any(host in value for host in (*hosts, *service.preset.names)):
                 return warn(
-                    name,
                     f"{variable}={value}: SDKs that follow it ask there, and not {hosts[0]}",
                     f"remove {variable}, unless it is meant",
                 )
-    return ok(name, "none with another endpoint")
+    return ok("none with another endpoint")
 
 
 def _hosts(context: DoctorContext) -> Iterator[str]:

@@ -1,15 +1,15 @@
-"""What the checks share: settings, namespace, firewalls, and earlier answers."""
+"""The context of the checks: settings, namespace, firewalls, and the answers so far."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from imds_detour.config.services import Service
 from imds_detour.config.settings import Settings, parse
-from imds_detour.ctl.doctor.result import CheckResult
+from imds_detour.ctl.doctor.result import State
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns.lookup import Lookup, Resolution
 from imds_detour.discovery.probe import Question
@@ -27,14 +27,14 @@ NOT_ASKED = "not asked for in the host's own network namespace: asking makes its
 
 @dataclass
 class DoctorContext:
-    """What the checks look at; made by open_context()."""
+    """The context of the checks; open_context() makes it."""
 
     environ: Mapping[str, str]  # the environment, flags included
     settings: Settings | None  # the settings in it; None when they are not valid
     error: DetourError | None  # why they are not valid
     versions: tuple[int, ...]  # the IP versions of this network namespace
     selector: FirewallSelector  # the firewalls of this network namespace
-    _results: dict[tuple[object, Service], CheckResult] = field(init=False, default_factory=dict)
+    states: dict[tuple[Service, object], State] = field(init=False, default_factory=dict)  # of checks of mocks so far
     _resolutions: dict[str | Address, Resolution | DetourError] = field(init=False, default_factory=dict)
 
     @property
@@ -49,7 +49,7 @@ class DoctorContext:
 
     @cached_property
     def namespace(self) -> NamespaceInfo:
-        """The signs of whose network namespace this is."""
+        """The signs of the host's network namespace."""
         return namespaces.read_namespace_info()
 
     @cached_property
@@ -58,23 +58,14 @@ class DoctorContext:
         return namespaces.is_host_netns(self.namespace)
 
     @cached_property
-    def capabilities(self) -> int:
-        """The effective set; empty if it is unknown."""
-        return 0 if isinstance(self._capabilities, DetourError) else self._capabilities
-
-    @property
-    def capabilities_unknown(self) -> DetourError | None:
-        """Why the capabilities of this process are unknown; None if they are known."""
-        return self._capabilities if isinstance(self._capabilities, DetourError) else None
-
-    @cached_property
-    def _capabilities(self) -> int | DetourError:
+    def capabilities(self) -> int | DetourError:
+        """The effective set, or why it is unknown."""
         try:
             return capabilities.effective()
         except DetourError as error:
             return error
 
-    @cached_property
+    @property
     def legacy_refusal(self) -> DetourError | None:
         """Why legacy iptables cannot be used, or is not asked on the host: asking creates its tables."""
         if self.on_the_host:
@@ -82,19 +73,13 @@ class DoctorContext:
         return self.selector.legacy_refusal()
 
     @cached_property
-    def nft_refusal(self) -> DetourError | None:
-        """Why nftables cannot be used."""
-        return self.selector.nft_refusal()
-
-    @cached_property
     def installed(self) -> tuple[Installed, ...]:
         """imds-detour's rules in the firewalls that can be read."""
-        firewalls = (
-            (self.selector.start_helpers(), self.legacy_refusal),
-            (self.selector.nft, self.nft_refusal),
-        )
         rules: tuple[Installed, ...] = ()
-        for firewall, refusal in firewalls:
+        for firewall, refusal in (
+            (self.selector.start_helpers(), self.legacy_refusal),
+            (self.selector.nft, self.selector.nft_refusal()),
+        ):
             if refusal is None and not isinstance(firewall, DetourError):
                 with suppress(DetourError):  # other checks say what cannot be read
                     rules += firewall.installed()
@@ -111,12 +96,6 @@ class DoctorContext:
         if isinstance(resolution, DetourError):
             raise resolution
         return resolution
-
-    def once(self, check: Callable[[DoctorContext, Service], CheckResult], service: Service) -> CheckResult:
-        """Return the result of a check, which runs once."""
-        if (check, service) not in self._results:
-            self._results[check, service] = check(self, service)
-        return self._results[check, service]
 
     def mock(self, service: Service) -> tuple[Endpoint, Question] | None:
         """Return a service's mock and the question to it; None without a usable address."""

@@ -11,71 +11,60 @@ from imds_detour.firewall.nftables.backend import LOAD
 from imds_detour.firewall.select import NFT_FIRST
 from imds_detour.system.capabilities import NET_ADMIN
 
-NFT_INSTEAD = "; nftables takes its place"
-WITHOUT_NET_ADMIN = "cannot be asked for without NET_ADMIN"
-
 
 def legacy_kernel(context: DoctorContext) -> CheckResult:
     """Check for the tables of legacy iptables, for each IP version."""
-    name = "legacy iptables"
-    if context.backend in ("nft", "env"):
-        return skipped(name, f"MOCK_BACKEND={context.backend} does without")
-    if _lacks_net_admin(context):
-        return skipped(name, WITHOUT_NET_ADMIN)
+    if reason := _reason_to_skip(context, "nft"):
+        return skipped(reason)
     if context.on_the_host:
-        return skipped(name, NOT_ASKED)
+        return skipped(NOT_ASKED)
     if error := _tables_missing(context):
-        return _without_legacy(context, name, error.reason, error.remedy)
-    return ok(name, "in the kernel, for " + " and ".join(f"IPv{version}" for version in context.versions))
+        return _without_legacy(context, error.reason, error.remedy)
+    return ok("in the kernel, for " + " and ".join(f"IPv{version}" for version in context.versions))
 
 
 def libraries(context: DoctorContext) -> CheckResult:
     """Load python-iptables, the libraries of iptables, and their extensions."""
-    name = "libraries"
     if context.backend in ("nft", "env"):
-        return skipped(name, f"MOCK_BACKEND={context.backend} needs none")
+        return skipped(f"MOCK_BACKEND={context.backend} needs none")
     if context.on_the_host:
-        return skipped(name, NOT_ASKED)
+        return skipped(NOT_ASKED)
     error = context.legacy_refusal
     if error is None:
-        return ok(name, "python-iptables and the libraries of iptables load")
+        return ok("python-iptables and the libraries of iptables load")
     if _tables_missing(context):
-        return skipped(name, "legacy iptables cannot work here anyway")
+        return skipped("legacy iptables cannot work here anyway")
     remedy = error.remedy
     if remedy == PACKAGES:
         remedy = "in the Dockerfile `RUN apt-get update && apt-get install -y iptables` (Alpine: `apk add iptables`)"
-    return _without_legacy(context, name, error.reason, remedy)
+    return _without_legacy(context, error.reason, remedy)
 
 
 def nftables(context: DoctorContext) -> CheckResult:
     """Check for nf_tables in the kernel."""
-    name = "nftables"
-    if context.backend in ("legacy", "env"):
-        return skipped(name, f"MOCK_BACKEND={context.backend} does without")
-    if _lacks_net_admin(context):
-        return skipped(name, WITHOUT_NET_ADMIN)
-    error = context.nft_refusal
+    if reason := _reason_to_skip(context, "legacy"):
+        return skipped(reason)
+    error = context.selector.nft_refusal()
     if error is None:
-        return ok(name, "in the kernel")
+        return ok("in the kernel")
     if context.backend == "nft" or context.legacy_refusal is not None:
-        return fail(name, error.reason, error.remedy or LOAD)
-    return ok(name, f"{error.reason}; not needed, legacy iptables works")
+        return fail(error.reason, error.remedy or LOAD)
+    return ok(f"{error.reason}; not needed, legacy iptables works")
 
 
 def firewall(context: DoctorContext) -> CheckResult:
-    """Say which firewall a start would use."""
-    name = "firewall"
+    """Report the firewall that a start would use."""
     if context.backend == "env":
-        return skipped(name, "MOCK_BACKEND=env changes no rules")
+        return skipped("MOCK_BACKEND=env changes no rules")
     if context.on_the_host and context.backend != "nft":
-        return skipped(name, f"legacy iptables is {NOT_ASKED}")
+        return skipped(f"legacy iptables is {NOT_ASKED}")
     try:
         chosen, reason = context.selector.choose()
     except DetourError as error:
         if error is NFT_FIRST:
-            return fail(name, error.reason, error.remedy)
-        return skipped(name, "none can be used; see above")
-    return ok(name, f"{chosen.name} would be used: {reason}")
+            return fail(error.reason, error.remedy)
+        return skipped("none can be used; see above")
+    return ok(f"{chosen.name} would be used: {reason}")
 
 
 def _tables_missing(context: DoctorContext) -> DetourError | None:
@@ -89,14 +78,18 @@ def _tables_missing(context: DoctorContext) -> DetourError | None:
     return None
 
 
-def _lacks_net_admin(context: DoctorContext) -> bool:
-    """Whether NET_ADMIN is known to be missing; if that is unknown, the kernel is asked."""
-    return context.capabilities_unknown is None and not context.capabilities & NET_ADMIN
+def _reason_to_skip(context: DoctorContext, other: str) -> str:
+    """Return why the kernel is not asked for a firewall; ``other`` is the MOCK_BACKEND that excludes it."""
+    if context.backend in (other, "env"):
+        return f"MOCK_BACKEND={context.backend} does without"
+    capabilities = context.capabilities  # if they are unknown, the kernel is asked
+    lacking = not isinstance(capabilities, DetourError) and not capabilities & NET_ADMIN
+    return "cannot be asked for without NET_ADMIN" if lacking else ""
 
 
-def _without_legacy(context: DoctorContext, name: str, reason: str, remedy: str) -> CheckResult:
+def _without_legacy(context: DoctorContext, reason: str, remedy: str) -> CheckResult:
     if context.backend == "legacy":
-        return fail(name, reason, remedy)
-    if context.nft_refusal is None:
-        return ok(name, reason + NFT_INSTEAD)
-    return warn(name, reason, remedy)
+        return fail(reason, remedy)
+    if context.selector.nft_refusal() is None:
+        return ok(f"{reason}; nftables takes its place")
+    return warn(reason, remedy)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 
 from imds_detour.config.services import Service
 from imds_detour.ctl.doctor.context import TIMEOUT, DoctorContext
 from imds_detour.ctl.doctor.result import CheckResult, State, fail, ok, skipped, warn
+from imds_detour.ctl.installed import redirect_of
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns import nameservers, resolv_conf
 from imds_detour.discovery.dns.resolv_conf import find_server
@@ -15,7 +15,6 @@ from imds_detour.discovery.http import exchange, request
 from imds_detour.discovery.probe import Question, identify
 from imds_detour.endpoint import Endpoint
 from imds_detour.errors import DetourError, NotYetError, error_text
-from imds_detour.firewall.rules import Dnat
 from imds_detour.system import routes
 
 NO_MOCK = "no address to ask"
@@ -23,49 +22,43 @@ NO_MOCK = "no address to ask"
 
 def resolver(context: DoctorContext, service: Service) -> CheckResult:
     """Ask each DNS server. "No such name" is an answer too, and /etc/hosts may have the name."""
-    name, host = "resolver", service.mock.host
+    host = service.mock.host
     addresses = [at.address for at in service.preset.endpoints]
     if context.settings and context.settings.guard and (closed := find_server(addresses, resolv_conf.read())):
         return warn(
-            name,
             f"{closed} is the DNS server too, as on Google Cloud: the guard would close it",
             "give the container another: in Compose `dns: [ADDRESS]`; or leave the address open with MOCK_GUARD=off",
         )
     if not isinstance(host, str):
-        return ok(name, "not needed: the mock is given by its address")
-    known = True
-    try:
-        context.resolve(host)
-    except DetourError:
-        known = False
+        return ok("not needed: the mock is given by its address")
     try:
         failures = nameservers.failures(host, Deadline(TIMEOUT))
     except NotYetError as error:
         failures = {resolv_conf.PATH: error.reason}
     failed = {server: failure for server, failure in failures.items() if failure}
     seen = "; ".join(f"{server} {failure}" for server, failure in failed.items())
-    if not failures:
-        seen = f"{resolv_conf.PATH} names no DNS server"
+    seen = seen or f"{resolv_conf.PATH} names no DNS server"
     if len(failed) < len(failures):
-        return ok(name, "; ".join([f"{server} answers" for server in failures if server not in failed]))
-    if known:
-        return warn(name, f"{seen}; /etc/hosts has the name")
-    return fail(
-        name,
-        seen,
-        "put the container on a network with a DNS server: a Compose or user-defined network (`docker network create`)"
-        " has one, Docker's default bridge has none for names of containers; or in Compose `dns: [ADDRESS]`",
-    )
+        return ok("; ".join([f"{server} answers" for server in failures if server not in failed]))
+    try:
+        context.resolve(host)
+    except DetourError:
+        return fail(
+            seen,
+            "put the container on a network with a DNS server: a Compose or user-defined network (`docker network"
+            " create`) has one, Docker's default bridge has none for names of containers; or in Compose `dns:"
+            " [ADDRESS]`",
+        )
+    return warn(f"{seen}; /etc/hosts has the name")
 
 
 def name(context: DoctorContext, service: Service) -> CheckResult:
     """Look the mock's name up; it must have a usable address."""
-    label, host = "name", service.mock.host
+    host = service.mock.host
     try:
         resolution = context.resolve(host)
     except DetourError as error:
         return fail(
-            label,
             f"cannot resolve {host}: {error.reason}",
             error.remedy
             or f"correct MOCK_HOSTNAME, or name the mock's service so (in Compose `services: {{{host}: ...}}`) and put"
@@ -75,88 +68,80 @@ def name(context: DoctorContext, service: Service) -> CheckResult:
     if context.mock(service) is None:
         version = resolution.addresses[0].version
         return fail(
-            label,
             f"{host} is at {addresses}, and {service.preset.name} cannot be redirected to IPv{version} here",
             "give the mock an address of the other IP version; or, for IPv6, in Compose"
             " `networks: {default: {enable_ipv6: true}}`",
         )
     return ok(
-        label,
         addresses if resolution.source == "literal" else f"{host} is at {addresses}, says the {resolution.source}",
     )
 
 
 def route(context: DoctorContext, service: Service) -> CheckResult:
     """Check for a route to the mock. A start adds one to the metadata address if it is missing."""
-    label, mock = "route", context.mock(service)
+    mock = context.mock(service)
     if mock is None:
-        return skipped(label, NO_MOCK)
+        return skipped(NO_MOCK)
     address = mock[0].address
     if routes.source_toward(address) is None:
         return fail(
-            label,
             f"no route to the mock at {address}",
             "put the app and the mock on a common network: in Compose the same entry under both services' `networks:`",
         )
     metadata = next(at.address for at in service.preset.endpoints if at.address.version == address.version)
     added = routes.required_route(metadata, address)
     second = f"one to {metadata} over lo would be added" if added else f"one to {metadata} too"
-    return ok(label, f"there is one to the mock at {address}; {second}")
+    return ok(f"there is one to the mock at {address}; {second}")
 
 
 def tcp(context: DoctorContext, service: Service) -> CheckResult:
     """Connect to the mock."""
-    label, mock = "TCP", context.mock(service)
+    mock = context.mock(service)
     if mock is None:
-        return skipped(label, NO_MOCK)
+        return skipped(NO_MOCK)
     at = mock[0]
-    family = socket.AF_INET if at.address.version == 4 else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_STREAM) as connection:
-        connection.settimeout(TIMEOUT)
-        try:
-            connection.connect((str(at.address), at.port))
-        except TimeoutError:
-            remedy = "start the mock, or look for a firewall on its side; MOCK_PORT and MOCK_HOSTNAME say where it is"
-            return fail(label, f"{at} does not accept a connection within {TIMEOUT:g} s", remedy)
-        except OSError as error:
-            if error.errno == errno.ECONNREFUSED:
-                return fail(
-                    label,
-                    f"{at} refuses: nothing listens there",
-                    'correct MOCK_PORT (amazon-ec2-metadata-mock: `MOCK_PORT: "1338"`), or start the mock on 0.0.0.0',
-                )
-            return fail(label, f"{at}: {error_text(error)}", "start the mock; see MOCK_HOSTNAME")
-    return ok(label, f"{at} accepts")
+    try:
+        socket.create_connection((str(at.address), at.port), TIMEOUT).close()
+    except TimeoutError:
+        remedy = "start the mock, or look for a firewall on its side; MOCK_PORT and MOCK_HOSTNAME say where it is"
+        return fail(f"{at} does not accept a connection within {TIMEOUT:g} s", remedy)
+    except ConnectionRefusedError:
+        return fail(
+            f"{at} refuses: nothing listens there",
+            'correct MOCK_PORT (amazon-ec2-metadata-mock: `MOCK_PORT: "1338"`), or start the mock on 0.0.0.0',
+        )
+    except OSError as error:
+        return fail(f"{at}: {error_text(error)}", "start the mock; see MOCK_HOSTNAME")
+    return ok(f"{at} accepts")
 
 
 def http(context: DoctorContext, service: Service) -> CheckResult:
     """Check whether the server at the mock's address speaks HTTP."""
-    label, mock = "HTTP", context.mock(service)
-    if mock is None or context.once(tcp, service).state is not State.OK:
-        return skipped(label, NO_MOCK if mock is None else "no connection")
+    mock = context.mock(service)
+    if mock is None or context.states[service, tcp] is not State.OK:
+        return skipped(NO_MOCK if mock is None else "no connection")
     at, question = mock
     message = request("GET", question.proof.path, {"Host": question.host, **dict(question.proof.headers)})
     try:
         reply = exchange(at, message, Deadline(TIMEOUT))
     except NotYetError as error:
         remedy = "let MOCK_PORT be the port on which the mock serves plain HTTP"
-        return fail(label, f"{at}: {error.reason}", remedy)
-    return ok(label, f"{at} answers, with status {reply.status}")
+        return fail(f"{at}: {error.reason}", remedy)
+    return ok(f"{at} answers, with status {reply.status}")
 
 
-def who(context: DoctorContext, service: Service) -> CheckResult:
+def identity(context: DoctorContext, service: Service) -> CheckResult:
     """Ask the mock for its identity."""
-    label, mock = "who answers", context.mock(service)
-    if mock is None or context.once(http, service).state is not State.OK:
-        return skipped(label, NO_MOCK if mock is None else "no HTTP")
+    mock = context.mock(service)
+    if mock is None or context.states[service, http] is not State.OK:
+        return skipped(NO_MOCK if mock is None else "no HTTP")
     if context.settings and not context.settings.probe:
-        return skipped(label, "MOCK_PROBE=off: the mock is not asked")
+        return skipped("MOCK_PROBE=off: the mock is not asked")
     at, question = mock
     try:
-        return ok(label, f"{identify(at, question, Deadline(TIMEOUT))}, at {at}")
+        return ok(f"{identify(at, question, Deadline(TIMEOUT))}, at {at}")
     except NotYetError as error:
         return fail(
-            label,
             f"{at}: {error.reason}",
             f"let MOCK_HOSTNAME and MOCK_PORT lead to a mock of {service.preset.name}; if it has another path, in"
             " Compose `environment: {MOCK_PROBE: /a/path/that/it/answers}`",
@@ -165,24 +150,21 @@ def who(context: DoctorContext, service: Service) -> CheckResult:
 
 def redirect(context: DoctorContext, service: Service) -> CheckResult:
     """Ask through a redirect of imds-detour; without one, the metadata address is not asked."""
-    label, mock = "redirect", context.mock(service)
-    mocks = {
-        (entry.rule.destination, entry.rule.port): entry.rule.action.to
-        for entry in context.installed
-        if entry.rule and isinstance(entry.rule.action, Dnat)
-    }
+    mock = context.mock(service)
+    redirects = filter(None, (redirect_of(entry.rule) for entry in context.installed))
+    mocks = {redirect.endpoint: redirect.mock for redirect in redirects}
     for at in service.preset.endpoints:
-        leads_to = mocks.get((at.address, at.port))
+        leads_to = mocks.get(at)
         if leads_to is not None and mock is not None and mock[0].address.version == at.address.version:
-            return _through(label, at, leads_to, mock)
-    return skipped(label, "none is installed yet, or none can be seen")
+            return _through(at, leads_to, mock)
+    return skipped("none is installed yet, or none can be seen")
 
 
-def _through(label: str, at: Endpoint, leads_to: Endpoint, mock: tuple[Endpoint, Question]) -> CheckResult:
+def _through(at: Endpoint, leads_to: Endpoint, mock: tuple[Endpoint, Question]) -> CheckResult:
     restart = "restart this container, or run `imds-detourctl init`"
-    if leads_to.port != mock[0].port or leads_to.address != mock[0].address:
-        return warn(label, f"{at} leads to {leads_to}, and the mock is at {mock[0]}", restart)
+    if leads_to != mock[0]:
+        return warn(f"{at} leads to {leads_to}, and the mock is at {mock[0]}", restart)
     try:
-        return ok(label, f"{at} -> {leads_to}: {identify(at, mock[1], Deadline(TIMEOUT))}")
+        return ok(f"{at} -> {leads_to}: {identify(at, mock[1], Deadline(TIMEOUT))}")
     except NotYetError as error:
-        return fail(label, f"{at} -> {leads_to}: {error.reason}", f"`imds-detourctl remove`, then {restart}")
+        return fail(f"{at} -> {leads_to}: {error.reason}", f"`imds-detourctl remove`, then {restart}")

@@ -6,7 +6,7 @@ import os
 
 from imds_detour.ctl.doctor.context import DoctorContext
 from imds_detour.ctl.doctor.result import CheckResult, fail, ok, unknown, warn
-from imds_detour.errors import error_text
+from imds_detour.errors import DetourError, error_text
 from imds_detour.system import namespaces
 from imds_detour.system.capabilities import NET_ADMIN, NET_RAW
 
@@ -18,25 +18,21 @@ UID_MAP = "/proc/self/uid_map"
 
 def network_namespace(context: DoctorContext) -> CheckResult:
     """Check that the network namespace is not the host's."""
-    name = "network namespace"
     if context.on_the_host:
         return fail(
-            name,
             "this is the host's own: a redirect would hold for the whole machine, and is refused",
             "give the container a network of its own: no `network_mode: host` in Compose, no `--network host`; or, if"
             " the whole machine is meant, `imds-detourctl init --host`",
         )
     if not context.namespace.net:
-        return unknown(name, "/proc/self/ns/net is hidden; assumed to be the container's own")
-    return ok(name, "the container's own")
+        return unknown("/proc/self/ns/net is hidden; assumed to be the container's own")
+    return ok("the container's own")
 
 
 def user_namespace(_context: DoctorContext) -> CheckResult:
     """Check that the network namespace belongs to the user namespace of this process."""
-    name = "user namespace"
     if namespaces.is_owned_by_other_userns():
         return fail(
-            name,
             "the network namespace belongs to another user namespace, where this process has no capabilities",
             "start it as the container's own process, not below another `unshare --user`; no `userns_mode:` in Compose",
         )
@@ -44,60 +40,57 @@ def user_namespace(_context: DoctorContext) -> CheckResult:
         with open(UID_MAP) as ids:
             mapped = [line.split() for line in ids]
     except OSError as error:
-        return unknown(name, f"{UID_MAP}: {error_text(error)}")
+        return unknown(f"{UID_MAP}: {error_text(error)}")
     if [line[:2] for line in mapped] == [["0", "0"]]:
-        return ok(name, "the host's")
-    return ok(name, f"rootless: uid {mapped[0][0]} here is uid {mapped[0][1]} outside" if mapped else "")
+        return ok("the host's")
+    return ok(f"rootless: uid {mapped[0][0]} here is uid {mapped[0][1]} outside" if mapped else "")
 
 
 def net_admin(context: DoctorContext) -> CheckResult:
     """Check for NET_ADMIN in the effective set, which rules and routes need."""
-    name = "NET_ADMIN"
     if context.backend == "env":
-        return ok(name, "not needed: MOCK_BACKEND=env changes no rules")
-    if context.capabilities_unknown and context.settings and context.settings.keep_net_admin:
-        return unknown(name, context.capabilities_unknown.reason)
-    if context.capabilities_unknown:  # a start that cannot see that NET_ADMIN is dropped fails
-        return fail(name, context.capabilities_unknown.reason, context.capabilities_unknown.remedy)
-    if context.capabilities & NET_ADMIN:
-        return ok(name, "given")
+        return ok("not needed: MOCK_BACKEND=env changes no rules")
+    effective = context.capabilities
+    if isinstance(effective, DetourError) and context.settings and context.settings.keep_net_admin:
+        return unknown(effective.reason)
+    if isinstance(effective, DetourError):  # a start that cannot see that NET_ADMIN is dropped fails
+        return fail(effective.reason, effective.remedy)
+    if effective & NET_ADMIN:
+        return ok("given")
     uid = os.geteuid()
     if uid:
         return fail(
-            name,
             f"not given: this is uid {uid}, and a container gives added capabilities to root only",
             "start as root: no `USER` line in the Dockerfile, no `user:` in Compose; and `cap_add: [NET_ADMIN]`",
         )
-    return fail(name, "not given", "add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`")
+    return fail("not given", "add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`")
 
 
 def net_raw(context: DoctorContext) -> CheckResult:
     """Check for NET_RAW: legacy iptables opens a raw socket, nftables does not."""
-    name = "NET_RAW"
-    if context.capabilities_unknown:
-        return unknown(name, context.capabilities_unknown.reason)
-    if context.capabilities & NET_RAW:
-        return ok(name, "given")
+    effective = context.capabilities
+    if isinstance(effective, DetourError):
+        return unknown(effective.reason)
+    if effective & NET_RAW:
+        return ok("given")
     if context.backend == "legacy":
         return fail(
-            name,
             "not given, and legacy iptables opens a raw socket",
             "add it: in Compose `cap_add: [NET_ADMIN, NET_RAW]`; or let MOCK_BACKEND be auto, which uses nftables",
         )
-    return ok(name, "not given, and not needed: nftables does without")
+    return ok("not given, and not needed: nftables does without")
 
 
 def setpcap(context: DoctorContext) -> CheckResult:
     """Check for SETPCAP: dropping NET_ADMIN needs it, or no_new_privs with its side effects."""
-    name = "SETPCAP"
-    if context.capabilities_unknown:
-        return unknown(name, context.capabilities_unknown.reason)
-    if context.capabilities & SETPCAP or not context.capabilities & NET_ADMIN:
-        return ok(name, "given" if context.capabilities & SETPCAP else "not given, and there is no NET_ADMIN to drop")
+    effective = context.capabilities
+    if isinstance(effective, DetourError):
+        return unknown(effective.reason)
+    if effective & SETPCAP or not effective & NET_ADMIN:
+        return ok("given" if effective & SETPCAP else "not given, and there is no NET_ADMIN to drop")
     if context.settings and context.settings.keep_net_admin:
-        return ok(name, "not given, and not needed: MOCK_KEEP_NET_ADMIN=1")
+        return ok("not given, and not needed: MOCK_KEEP_NET_ADMIN=1")
     return warn(
-        name,
         "not given: NET_ADMIN is dropped by no_new_privs, and set-uid programs such as sudo have no effect in the app",
         "if the app needs those: in Compose `cap_add: [NET_ADMIN, SETPCAP]`",
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 
 
 class State(Enum):
@@ -19,32 +20,22 @@ class State(Enum):
 class CheckResult:
     """The result of a check."""
 
-    name: str  # what was checked, in a word or two
+    name: str = field(default="", kw_only=True)  # what was checked, in a word or two; run_checks() adds it
     state: State  # its state
     seen: str  # what was seen
     remedy: str = ""  # what to change, with the Compose or Dockerfile line; empty if nothing is to be changed
 
 
-def ok(name: str, seen: str) -> CheckResult:
-    """Return a result that all is well."""
-    return CheckResult(name, State.OK, seen)
+ok = partial(CheckResult, State.OK)
+"""All is well."""
+warn = partial(CheckResult, State.WARN)
+"""Something that stops nothing by itself."""
+fail = partial(CheckResult, State.FAIL)
+"""Something that stops the redirect, or makes it useless; with a remedy."""
+skipped = partial(CheckResult, State.SKIPPED)
+"""Something that was not checked, because it is not needed or something before it is missing."""
 
 
-def warn(name: str, seen: str, remedy: str = "") -> CheckResult:
-    """Return a result that stops nothing by itself."""
-    return CheckResult(name, State.WARN, seen, remedy)
-
-
-def fail(name: str, seen: str, remedy: str) -> CheckResult:
-    """Return a result that stops the redirect, or makes it useless."""
-    return CheckResult(name, State.FAIL, seen, remedy)
-
-
-def unknown(name: str, reason: str) -> CheckResult:
+def unknown(reason: str) -> CheckResult:
     """Return a result for what cannot be seen from here."""
-    return CheckResult(name, State.SKIPPED, f"cannot be told: {reason}")
-
-
-def skipped(name: str, reason: str) -> CheckResult:
-    """Return a result for what was not checked, because something before it is missing."""
-    return CheckResult(name, State.SKIPPED, reason)
+    return skipped(f"cannot be told: {reason}")

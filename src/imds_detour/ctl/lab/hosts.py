@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, Self
 
 from imds_detour.ctl.lab import sandbox
@@ -26,32 +25,25 @@ ip link set lo up
 echo ready
 exec cat
 """
-"""The process that holds a host's namespaces. It ends with its standard input, so with the process that made it."""
+"""The script of the process that holds a host's namespaces. It ends with its standard input, so with its parent."""
 
 
 class Host:
     """A host with its own network, /run, and name service files; start_host() starts one."""
 
     def __init__(self, holder: subprocess.Popen[bytes]) -> None:
-        """Take the process that holds the namespaces."""
-        self._holder = holder
+        self._holder = holder  # the process that holds the namespaces
+        self.pid = holder.pid
 
     def write(self, name: str, text: str) -> None:
-        """Replace the content of one of FILES, which each host has its own of."""
+        """Replace the content of one of FILES."""
         with open(f"/proc/{self.pid}/root/run/etc/{name}", "w") as file:
             file.write(text)
-
-    @property
-    def pid(self) -> int:
-        """The process that holds the namespaces."""
-        return self._holder.pid
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A little DNS server for the demo and the tests: real datagrams and streams, answers from a function."""
+"""A small DNS server for the demo and the tests: real datagrams and streams, answers from a function."""
 
 from __future__ import annotations
 
@@ -17,12 +17,9 @@ import dns.rrset
 
 Answer: TypeAlias = Callable[[dns.message.QueryMessage, str], bytes | None]
 
-TTL = 1
-"""Seconds for which an answer may be kept."""
-
 
 def serve(address: str, answer: Answer, *, port: int = 53) -> None:
-    """Answer questions over UDP and TCP until the process ends; says ``ready`` on stdout when it listens.
+    """Answer questions over UDP and TCP until the process ends; write ``ready`` to stdout when it listens.
 
     ``answer`` takes the question and ``udp`` or ``tcp``, and returns the bytes of the reply, or None to stay silent.
     """
@@ -30,35 +27,31 @@ def serve(address: str, answer: Answer, *, port: int = 53) -> None:
     datagrams.bind((address, port))
     streams = socket.create_server((address, port))
     with selectors.DefaultSelector() as ready:
-        ready.register(datagrams, selectors.EVENT_READ)
-        ready.register(streams, selectors.EVENT_READ)
+        ready.register(datagrams, selectors.EVENT_READ, _answer_datagram)
+        ready.register(streams, selectors.EVENT_READ, _answer_stream)
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         while True:
             for key, _ in ready.select():
-                if key.fileobj is datagrams:
-                    _datagram(datagrams, answer)
-                else:
-                    _stream(streams, answer)
+                key.data(key.fileobj, answer)
 
 
-def _datagram(datagrams: socket.socket, answer: Answer) -> None:
+def _answer_datagram(datagrams: socket.socket, answer: Answer) -> None:
     wire, sender = datagrams.recvfrom(65_535)
     if reply := answer(_question(wire), "udp"):
         datagrams.sendto(reply, sender)
 
 
-def _stream(streams: socket.socket, answer: Answer) -> None:
+def _answer_stream(streams: socket.socket, answer: Answer) -> None:
     connection, _ = streams.accept()
     with connection:
         connection.settimeout(2)
         try:
             (length,) = struct.unpack("!H", connection.recv(2, socket.MSG_WAITALL))
-            reply = answer(_question(connection.recv(length, socket.MSG_WAITALL)), "tcp")
-            if reply:
+            if reply := answer(_question(connection.recv(length, socket.MSG_WAITALL)), "tcp"):
                 connection.sendall(struct.pack("!H", len(reply)) + reply)
         except (OSError, struct.error):
-            return  # a client that went away
+            return  # the client has left
 
 
 def _question(wire: bytes) -> dns.message.QueryMessage:
@@ -67,13 +60,12 @@ def _question(wire: bytes) -> dns.message.QueryMessage:
     return message
 
 
-def addresses(question: dns.message.QueryMessage, name: str, known: Sequence[str], *, ttl: int = TTL) -> bytes:
-    """Reply with those addresses of ``name`` that are of the kind asked for; NXDOMAIN for any other name."""
-    reply = dns.message.make_response(question)
+def addresses(question: dns.message.QueryMessage, name: str, known: Sequence[str], *, ttl: int = 1) -> bytes:
+    """Reply with the addresses of ``name`` of the type asked for, for ``ttl`` seconds; NXDOMAIN for other names."""
     asked = question.question[0]
     if asked.name != dns.name.from_text(name):
-        reply.set_rcode(dns.rcode.NXDOMAIN)
-        return reply.to_wire()
+        return refusal(question, "NXDOMAIN")
+    reply = dns.message.make_response(question)
     kind = dns.rdatatype.to_text(asked.rdtype)
     records = [address for address in known if kind == ("AAAA" if ":" in address else "A")]
     if records:

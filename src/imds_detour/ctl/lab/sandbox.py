@@ -1,7 +1,7 @@
-"""Namespaces without a way out, for commands that change network, mounts and processes.
+"""Namespaces without a network, for commands that change the network, mounts and processes.
 
 A command in a sandbox is root; for another user, a user namespace makes it so. When the command ends or is killed, all
-its processes end and the namespaces are gone: nothing is left on the machine.
+its processes end and the kernel removes the namespaces: nothing remains on the machine.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def run(command: Sequence[str], environ: Mapping[str, str]) -> int:
         except KeyboardInterrupt:
             continue  # Ctrl-C goes to the whole foreground group: the command ends by itself
         except _StoppedError as stopped:
-            process.kill()  # unshare's --kill-child kills the sandbox's first process, whose end kills all others
+            process.kill()  # unshare's --kill-child kills the sandbox's first process, and the kernel kills the others
             process.wait()
             return 128 + int(stopped.args[0])
         return 128 - status if status < 0 else status

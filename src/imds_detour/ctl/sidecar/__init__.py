@@ -1,1 +1,1 @@
-"""What the sidecar does all day: follow the mocks, and keep the redirects true."""
+"""The sidecar: it follows the mocks, and keeps the redirects installed."""

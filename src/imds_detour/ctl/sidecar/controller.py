@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from copy import copy
+from dataclasses import dataclass, field
 from math import inf
 
 from imds_detour.ctl.sidecar.prober import TIMEOUT, Prober
 from imds_detour.ctl.sidecar.reconciler import Reconciler
-from imds_detour.ctl.sidecar.service_status import DEFAULTS, FIRST_PAUSE, NOT_PROBED, Options, ServiceStatus
 from imds_detour.ctl.sidecar.signals import Signals, StoppedError
-from imds_detour.ctl.sidecar.state import State
+from imds_detour.ctl.sidecar.state import FIRST_PAUSE, NOT_PROBED, ServiceStatus, State
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns.cache import ResolverCache
 from imds_detour.errors import DetourError
@@ -20,116 +21,110 @@ from imds_detour.log import Log
 from imds_detour.redirect import Transaction, install_redirects
 from imds_detour.result import Target
 
-Change = tuple[ServiceStatus, tuple[Target, ...]]
+Changes = dict[ServiceStatus, tuple[Target, ...]]
 
 REPROBE = 0.2
 """Seconds until a failed probe is repeated; only the second failure closes the redirect."""
 MAX_PAUSE, GROWTH = 1.0, 1.5
-"""Seconds between two searches for a mock at most, and by how much each pause is longer than the last."""
+"""Seconds between two searches for a mock at most, and the factor by which each pause grows."""
 SETTLING = 10.0
-"""Seconds for which mocks are searched for over a new IP version: its addresses and routes come one by one, and an
+"""Seconds of the search for mocks over a new IP version: its addresses and routes appear one by one, and an
 address is valid only after duplicate address detection (RFC 4862)."""
 
 
+@dataclass(slots=True, eq=False)
 class Controller:
     """Keeps a redirect for each service whose mock answers."""
 
-    def __init__(
-        self,
-        reconciler: Reconciler,
-        cache: ResolverCache,
-        signals: Signals,
-        log: Log,
-        options: Options = DEFAULTS,
-    ) -> None:
-        self._reconciler = reconciler
-        self._cache = cache
-        self._signals = signals
-        self._log = log
-        self._prober = Prober(reconciler, cache, signals, log)
-        self._interval = options.interval
-        self._clock = options.clock
-        self._statuses = [ServiceStatus(service) for service in reconciler.environment.services]
-        self._settled = -inf
-        self._started = time.time()
-        self.counts = dict.fromkeys(("probe_failures", "swaps", "closings"), 0)
+    reconciler: Reconciler
+    prober: Prober
+    cache: ResolverCache
+    signals: Signals
+    log: Log
+    interval: float  # seconds between two probes
+    _settled: float = -inf
+    _started: float = field(default_factory=time.time)
+    _counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("probe_failures", "swaps", "closings"), 0))
+    _statuses: list[ServiceStatus] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._statuses = [ServiceStatus(service) for service in self.reconciler.environment.services]
 
     def step(self) -> float:
         """Do what is due, and return the seconds until something is due again. A stop interrupts it."""
-        if self._reconciler.guard_new_versions():
-            self._settled = self._clock() + SETTLING
+        if self.reconciler.guard_new_versions():
+            self._settled = time.monotonic() + SETTLING
             for status in self._statuses:
-                status.moved, status.search_due = bool(status.targets), self._clock()
-        self._reconciler.reconcile(self._targets())
+                status.moved, status.search_due = bool(status.targets), time.monotonic()
+        self.reconciler.reconcile(self._targets())
         with suppress(StoppedError):
             for status in self._statuses:
                 self._update(status)
-        due = min(self._reconciler.due, *map(self._due, self._statuses))
-        return max(0.0, due - self._clock())
+        due = min(self.reconciler.due, *map(self._due, self._statuses))
+        return max(0.0, due - time.monotonic())
 
     def refresh(self) -> None:
         """Let everything be due now."""
         for status in self._statuses:
             status.due, status.search_due, status.pause = 0.0, 0.0, FIRST_PAUSE
-            self._cache.invalidate(status.service.mock.host)
-        self._reconciler.refresh()
+            self.cache.invalidate(status.service.mock.host)
+        self.reconciler.due = time.monotonic()
 
     def state(self) -> State:
         """Return the state for people and programs."""
-        lookups = {"lookups": self._cache.lookups, "lookup_failures": self._cache.failures}
+        lookups = {"lookups": self.cache.lookups, "lookup_failures": self.cache.failures}
         return State(
-            tuple(status.state() for status in self._statuses),
-            self._reconciler.firewall.name,
+            tuple(map(copy, self._statuses)),
+            self.reconciler.firewall.name,
             time.time(),
             self._started,
-            {**self.counts, "probes": self._prober.probes, "repairs": self._reconciler.repairs, **lookups},
-            guarded=self._reconciler.guarded,
+            {**self._counts, "probes": self.prober.probes, "repairs": self.reconciler.repairs, **lookups},
+            guarded=self.reconciler.guarded,
         )
 
     def _due(self, status: ServiceStatus) -> float:
-        """Return when something is due for a service, on the clock."""
+        """Return when something is due for a service, by time.monotonic()."""
         if not status.targets:
             return status.due
-        # A move shows when the name is looked up again; a known one is searched for without waiting for that.
-        search = status.search_due
-        if not status.moved:
-            search = max(search, self._cache.due(status.service.mock.host))
+        # A look-up of the name shows a move; after that, the next search does not wait for another look-up.
+        search = status.search_due if status.moved else max(status.search_due, self.cache.due(status.service.mock.host))
         return min(status.due, search)
 
     def _update(self, status: ServiceStatus) -> None:
-        with self._signals.interruptible():
+        with self.signals.interruptible():
             pass  # a stop that came during another service's update
         if not status.targets:
-            if self._clock() >= status.due:
+            if time.monotonic() >= status.due:
                 self._search(status)
-        elif self._clock() >= status.search_due and self._moved(status):
+        elif time.monotonic() >= status.search_due and self._moved(status):
             self._search(status)
-        elif self._clock() >= status.due:
+        elif time.monotonic() >= status.due:
             self._probe(status)
 
     def _search(self, status: ServiceStatus) -> None:
-        """Search for the mock once, and redirect to it if it is not where the redirect leads already."""
+        """Search for the mock once, and change the redirect if it leads to another address."""
         try:
-            changes: list[Change] = [(status, self._prober.find(status.service))]
-            if _redirects(changes[0][1]) != _redirects(status.targets):
-                changes += self._changes_along(status, changes[0][1])
+            targets = self.prober.find(status.service)
+            changes = {status: targets}
+            if _redirects(targets) != _redirects(status.targets):
+                changes |= self._changes_along(status, targets)
                 self._change(changes)
-            for changed, targets in changes:
-                changed.moved, changed.search_due = self._clock() < self._settled, self._clock() + MAX_PAUSE
+            for changed, targets in changes.items():
+                changed.moved, changed.search_due = time.monotonic() < self._settled, time.monotonic() + MAX_PAUSE
                 self._open(changed, targets, ", ".join(dict.fromkeys(str(target.mock.identity) for target in targets)))
         except DetourError as error:
             pause, status.pause = status.pause, min(status.pause * GROWTH, MAX_PAUSE)
-            status.search_due = self._clock() + pause
+            status.search_due = time.monotonic() + pause
             if status.targets and self._still_answers(status):
                 return
-            self._cache.invalidate(status.service.mock.host)
+            self.cache.invalidate(status.service.mock.host)
             self._close(status, error.reason)
-            status.due = self._clock() + pause
+            status.due = time.monotonic() + pause
 
-    def _changes_along(self, status: ServiceStatus, targets: Sequence[Target]) -> list[Change]:
+    def _changes_along(self, status: ServiceStatus, targets: Sequence[Target]) -> Changes:
         """Return the changes of other services that share an endpoint with a service whose mock has moved."""
         mocks = {target.redirect.endpoint: target.redirect.mock for target in targets}
-        changes: list[Change] = []
+        changes: Changes = {}
         for other in self._statuses:
             if other is status or not other.targets:
                 continue
@@ -137,84 +132,82 @@ class Controller:
             if all(mocks.get(redirect.endpoint, redirect.mock) == redirect.mock for redirect in redirects):
                 continue
             try:
-                changes.append((other, self._prober.find(other.service)))
+                changes[other] = self.prober.find(other.service)
             except DetourError as error:
-                other.due = self._clock()  # probe it now: if it does not answer, its redirect is closed
-                reason = f"{other.service.preset.name} shares its address and does not answer: {error.reason}"
+                other.due = time.monotonic()  # probe it now: if it does not answer, its redirect is closed
+                reason = f"{other.name} shares its address and does not answer: {error.reason}"
                 raise DetourError(error.step, reason, error.remedy) from None
         return changes
 
-    def _change(self, changes: Sequence[Change]) -> None:
+    def _change(self, changes: Changes) -> None:
         """Change redirects in one commit and verify them; those that fail are undone."""
-        changing = [status for status, _ in changes]
-        others = [target for status in self._statuses if status not in changing for target in status.targets]
+        others = [target for status in self._statuses if status not in changes for target in status.targets]
         try:
-            with Transaction(self._reconciler.firewall, Deadline(TIMEOUT), self._log) as transaction:
-                changed = [target for _, targets in changes for target in targets]
+            with Transaction(self.reconciler.firewall, Deadline(TIMEOUT), self.log) as transaction:
+                changed = [target for targets in changes.values() for target in targets]
                 install_redirects(transaction, (*others, *changed))
-                self._prober.verify(changed)
+                self.prober.verify(changed)
                 transaction.keep()
         except DetourError:
-            self._reconciler.note_own_failure()
+            self.reconciler.own_failure = True
             raise
-        self.counts["swaps"] += sum(bool(status.targets) for status in changing)
+        self._counts["swaps"] += sum(status.open for status in changes)
 
     def _probe(self, status: ServiceStatus) -> None:
         """Probe through the metadata address; one failure is probed again, the second closes the redirect."""
         try:
-            answer = self._prober.verify(status.targets)
+            answer = self.prober.verify(status.targets)
         except DetourError as error:
-            self.counts["probe_failures"] += 1
-            self._cache.invalidate(status.service.mock.host)
+            self._counts["probe_failures"] += 1
+            self.cache.invalidate(status.service.mock.host)
             status.probed = time.time()
             if not status.failed:
-                status.failed, status.due = True, self._clock() + REPROBE
+                status.failed, status.due = True, time.monotonic() + REPROBE
                 return
             self._close(status, error.reason)
-            status.due = self._clock()
+            status.due = time.monotonic()
         else:
             self._open(status, status.targets, answer)
 
     def _still_answers(self, status: ServiceStatus) -> bool:
-        """Whether a mock whose name has other addresses now, without a mock there, still answers at its old one."""
+        """Probe if it is due, and return whether the redirect remains: the mock may answer at its old address only."""
         pause = status.pause
-        if self._clock() >= status.due:
+        if time.monotonic() >= status.due:
             self._probe(status)
             status.pause = pause
         return bool(status.targets)
 
     def _moved(self, status: ServiceStatus) -> bool:
-        """Whether the mock's name lacks an address to which the redirect leads."""
+        """Whether the mock's name has lost an address to which the redirect leads."""
         try:
-            addresses = self._prober.addresses(status.service)
+            addresses = self.prober.addresses(status.service)
         except DetourError:
             return status.moved  # while the mock answers, failures of DNS do not count
-        gone = any(target.mock.endpoint.address not in addresses for target in status.targets)
-        status.moved = status.moved or gone
+        status.moved |= any(target.mock.endpoint.address not in addresses for target in status.targets)
         return status.moved
 
     def _open(self, status: ServiceStatus, targets: tuple[Target, ...], text: str) -> None:
         """Note that the redirect is installed and verified."""
         before, status.probed = status.targets, time.time()
         status.targets, status.failed, status.pause = targets, False, FIRST_PAUSE
-        status.due = self._clock() + self._interval
+        status.due = time.monotonic() + self.interval
         if _redirects(before) != _redirects(targets):
             status.since = status.probed
             arrows = "; ".join(f"{target.redirect.endpoint} -> {target.mock}" for target in targets)
-            facts = {"service": status.service.preset.name, "redirect": arrows, "verified": text}
-            self._log.success(f"{arrows}, {self._reconciler.firewall.name}, verified {text}", facts)
+            facts = {"service": status.name, "redirect": arrows, "verified": text}
+            self.log.success(f"{arrows}, {self.reconciler.firewall.name}, verified {text}", facts)
         status.text = text
 
     def _close(self, status: ServiceStatus, reason: str) -> None:
         """Remove the redirect and leave the address to the guard; the same reason is logged once."""
         before, status.targets, status.failed, status.moved = status.targets, (), False, False
         if before or status.text == NOT_PROBED:  # an earlier sidecar may have left one
-            self._reconciler.set_redirects(self._targets())
+            self.reconciler.set_redirects(self._targets())
         if before or status.text != reason:
-            closed = "closed" if self._reconciler.guarded else "not redirected"
-            self._log.warning(f"{status.service.preset.name} is {closed} while there is no mock: {reason}")
+            closed = "closed" if self.reconciler.guarded else "not redirected"
+            self.log.warning(f"{status.name} is {closed} while there is no mock: {reason}")
         if before:
-            self.counts["closings"] += 1
+            self._counts["closings"] += 1
             status.since = time.time()
         status.text = reason
 

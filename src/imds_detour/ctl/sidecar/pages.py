@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 
-from imds_detour.ctl.sidecar.state import State
+from imds_detour.ctl.sidecar.state import ServiceStatus, State
 
 STALE = 30.0
 """Seconds without a heartbeat after which the process counts as stuck; a step takes at most a few."""
@@ -81,18 +81,18 @@ def metrics(state: State, now: float) -> Page:
         lines.append(f'imds_detour_last_probe_timestamp_seconds{{service="{service.name}"}} {service.probed:.3f}')
     for name, text in COUNTS.items():
         lines += _head(f"{name}_total", "counter", text)
-        lines.append(f"imds_detour_{name}_total {state.counts.get(name, 0)}")
+        lines.append(f"imds_detour_{name}_total {state.counts[name]}")
     lines += _head("uptime_seconds", "gauge", "Seconds since the sidecar was started.")
     lines.append(f"imds_detour_uptime_seconds {now - state.started:.3f}")
     return Page(200, EXPOSITION, "\n".join(lines) + "\n")
 
 
 def facts(state: State, now: float) -> Page:
-    """Return the same facts as one JSON object."""
+    """Return the state as one JSON object."""
     services = [
         {
             "service": service.name,
-            "endpoints": list(service.endpoints),
+            "endpoints": _endpoints(service),
             "mock": service.mock,
             "ready": service.open,
             "text": service.text,
@@ -105,18 +105,20 @@ def facts(state: State, now: float) -> Page:
 
 
 def people(state: State, now: float) -> Page:
-    """Return a page to look at."""
+    """Return a page for people."""
     shut = "closed" if state.guarded else "not redirected"
     rows = "".join(
-        f"<tr><td>{escape(service.name)}<td>{escape(', '.join(service.endpoints))}<td>{escape(service.mock)}"
+        f"<tr><td>{escape(service.name)}<td>{escape(', '.join(_endpoints(service)))}<td>{escape(service.mock)}"
         f"<td class={'open' if service.open else 'closed'}>{'redirected' if service.open else shut}"
         f"<td>{now - service.since:.0f} s<td>{escape(service.text)}"
         for service in state.services
     )
-    counts = "".join(
-        f"<tr><td>{escape(COUNTS[name])}<td>{state.counts.get(name, 0)}" for name in COUNTS if name in state.counts
-    )
+    counts = "".join(f"<tr><td>{escape(text)}<td>{state.counts[name]}" for name, text in COUNTS.items())
     return Page(200, HTML, _PAGE.format(rows=rows, counts=counts, backend=escape(state.backend)))
+
+
+def _endpoints(service: ServiceStatus) -> list[str]:
+    return [str(endpoint) for endpoint in service.service.preset.endpoints]
 
 
 def _head(name: str, kind: str, text: str) -> tuple[str, str]:

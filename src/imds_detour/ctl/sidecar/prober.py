@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 from imds_detour import verify
 from imds_detour.config.services import Service
@@ -18,30 +19,30 @@ from imds_detour.result import Target, targets_of
 LOOKUP_TIMEOUT = 1.0
 """Seconds for one look-up."""
 TIMEOUT = 0.7
-"""Seconds for one search, and for one probe through a metadata address: other services wait meanwhile."""
+"""Seconds for one search, and for one probe through a metadata address: other services wait for it."""
 
 
+@dataclass(slots=True, eq=False)
 class Prober:
     """Asks DNS servers and mocks. Every method raises StoppedError when a stop comes."""
 
-    def __init__(self, reconciler: Reconciler, cache: ResolverCache, signals: Signals, log: Log) -> None:
-        self.probes = 0  # questions through a metadata address
-        self._reconciler = reconciler
-        self._cache = cache
-        self._signals = signals
-        self._log = log
+    reconciler: Reconciler
+    cache: ResolverCache
+    signals: Signals
+    log: Log
+    probes: int = 0  # questions through a metadata address
 
     def addresses(self, service: Service) -> Collection[Address]:
         """Return the addresses that the mock's name has now; DetourError when there are none."""
-        with self._signals.interruptible():
-            return self._cache.resolve(service.mock.host, Deadline(LOOKUP_TIMEOUT)).addresses
+        with self.signals.interruptible():
+            return self.cache.resolve(service.mock.host, Deadline(LOOKUP_TIMEOUT)).addresses
 
     def find(self, service: Service) -> tuple[Target, ...]:
-        """Return where the service leads now; DetourError when its mock does not answer."""
-        environment = self._reconciler.environment
+        """Return the service's mocks and redirects; DetourError when its mock does not answer."""
+        environment = self.reconciler.environment
         self.addresses(service)  # with a timeout that is not the search's
-        with self._signals.interruptible():
-            mocks = Search(service, environment.versions, self._cache, self._log).attempt(Deadline(TIMEOUT))
+        with self.signals.interruptible():
+            mocks = Search(service, environment.versions, self.cache, self.log).attempt(Deadline(TIMEOUT))
         return tuple(targets_of(service, mocks, environment))
 
     def verify(self, targets: Iterable[Target]) -> str:
@@ -49,7 +50,6 @@ class Prober:
         seen = ""
         for target in targets:
             self.probes += 1
-            with self._signals.interruptible():  # RestartingFirewall is uninterruptible
-                identity = verify.verify_once(target, self._reconciler.firewall, Deadline(TIMEOUT), self._log)
-            seen = str(identity)
+            with self.signals.interruptible():  # RestartingFirewall is uninterruptible
+                seen = str(verify.verify_once(target, self.reconciler.firewall, Deadline(TIMEOUT), self.log))
         return seen

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from math import inf
 
 from imds_detour.ctl.sidecar.restarting_firewall import RestartingFirewall
-from imds_detour.ctl.sidecar.service_status import DEFAULTS, Options
 from imds_detour.deadline import Deadline
 from imds_detour.errors import DetourError
 from imds_detour.firewall import rules
@@ -22,43 +23,24 @@ RETRY = 1.0
 """Seconds until a failed read or write is retried."""
 
 
+@dataclass(slots=True, eq=False)
 class Reconciler:
     """Installs rules and host names, and keeps them installed."""
 
-    def __init__(
-        self,
-        environment: Environment,
-        inspect: Callable[[], Environment],
-        firewall: RestartingFirewall,
-        log: Log,
-        options: Options = DEFAULTS,
-    ) -> None:
-        """Start with this environment; ``inspect`` looks at the namespace again."""
-        self.environment = environment
-        self.firewall = firewall
-        self.guarded = options.guard  # whether metadata addresses that are not redirected are closed
-        self.repairs = 0  # how often another program's change of the rules was undone
-        self._inspect = inspect
-        self._log = log
-        self._interval = options.interval
-        self._clock = options.clock
-        self._due = self._clock() + self._interval
-        self._guard: tuple[Rule, ...] = ()
-        self._own_failure = False
-        self._warned: dict[str, str] = {}
+    environment: Environment  # the network namespace, as it was seen last
+    inspect: Callable[[], Environment]  # looks at the network namespace again
+    firewall: RestartingFirewall
+    log: Log
+    interval: float  # seconds between two reads
+    guarded: bool  # whether metadata addresses that are not redirected are closed
+    due: float = field(init=False)  # when the next read is due, by time.monotonic()
+    repairs: int = 0  # how often another program's change of the rules was undone
+    own_failure: bool = False  # whether a change failed here: the next difference need not be another program's work
+    _guard: tuple[Rule, ...] = ()
+    _warned: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def due(self) -> float:
-        """When the next read is due, on the clock."""
-        return self._due
-
-    def refresh(self) -> None:
-        """Let the next read be due now."""
-        self._due = self._clock()
-
-    def install_guard(self) -> None:
-        """Install the guard, or remove one if none is wanted; DetourError when the firewall refuses."""
-        self._install_guard(self.environment)
+    def __post_init__(self) -> None:
+        self.due = time.monotonic() + self.interval
 
     def guard_new_versions(self) -> bool:
         """Guard an IP version that the namespace has got since, and return whether there is one.
@@ -68,12 +50,12 @@ class Reconciler:
         if set(namespaces.ip_versions()) <= set(self.environment.versions):
             return False
         try:
-            environment = self._inspect()
+            environment = self.inspect()
             self.firewall.restart(environment.versions)
-            self._install_guard(environment)
+            self.install_guard(environment)
         except DetourError as error:
             self._warn("versions", f"there is a new IP version, and it is not guarded: {error.reason}")
-            self._due = min(self._due, self._clock() + RETRY)
+            self.due = min(self.due, time.monotonic() + RETRY)
             return False
         self.environment = environment
         self._warn("versions", "")
@@ -81,9 +63,9 @@ class Reconciler:
 
     def reconcile(self, targets: Sequence[Target]) -> None:
         """If it is due, compare rules and host names with what these targets need, and repair differences."""
-        if self._clock() < self._due:
+        if time.monotonic() < self.due:
             return
-        self._due = self._clock() + self._interval
+        self.due = time.monotonic() + self.interval
         self._reconcile_names(targets)
         redirects = self._redirect_rules(targets)
         wanted = {*self._guard, *redirects}
@@ -91,10 +73,10 @@ class Reconciler:
             installed = [entry.rule for entry in self.firewall.installed()]
         except DetourError as error:
             self._warn("reading", f"imds-detour's firewall rules cannot be read: {error.reason}; it is tried again")
-            self._due = self._clock() + RETRY
+            self.due = time.monotonic() + RETRY
             return
         self._warn("reading", "")
-        own_failure, self._own_failure = self._own_failure, False
+        own_failure, self.own_failure = self.own_failure, False
         if len(installed) == len(wanted) and set(installed) == wanted:
             self._warn("rules", "")
             return
@@ -110,13 +92,10 @@ class Reconciler:
         """Make these the only redirects; a failure is retried by reconcile()."""
         self._apply("nat", self._redirect_rules(targets))
 
-    def note_own_failure(self) -> None:
-        """Note that a change failed here: the next difference need not be another program's work."""
-        self._own_failure = True
-
-    def _install_guard(self, environment: Environment) -> None:
+    def install_guard(self, environment: Environment) -> None:
+        """Install the guard, or remove one if none is wanted; DetourError when the firewall refuses."""
         addresses = environment.addresses if self.guarded else ()
-        with Transaction(self.firewall, Deadline(inf), self._log) as transaction:
+        with Transaction(self.firewall, Deadline(inf), self.log) as transaction:
             install_guard(transaction, addresses)
             transaction.keep()
         # As the kernel has them: the guard may drop where it cannot reject.
@@ -140,13 +119,13 @@ class Reconciler:
             self.firewall.apply(table, wanted, LOCK_TIMEOUT)
         except DetourError as error:
             self._warn(table, f"table {table}: {error.reason}; it is tried again")
-            self._own_failure = True
-            self._due = self._clock() + RETRY
+            self.own_failure = True
+            self.due = time.monotonic() + RETRY
         else:
             self._warn(table, "")
 
     def _warn(self, subject: str, problem: str) -> None:
         """Warn about a problem once, until it is over or changes; an empty one is over."""
         if problem and problem != self._warned.get(subject):
-            self._log.warning(problem)
+            self.log.warning(problem)
         self._warned[subject] = problem

@@ -1,4 +1,4 @@
-"""A firewall whose lost helper is replaced by a new one, and whose calls no stop interrupts.
+"""A firewall that replaces a lost helper, and whose calls no stop interrupts.
 
 The helper of legacy iptables may be killed for its memory months after the start. The rules remain, but cannot be read
 or changed until a new helper runs. It is forked while the HTTP thread exists, which is harmless: that thread holds the
@@ -20,8 +20,23 @@ from imds_detour.log import Log
 Outcome = TypeVar("Outcome")
 
 
+def choose_firewall(choice: str, versions: tuple[int, ...]) -> Firewall:
+    """Return nftables rather than legacy iptables, unless the user chose: it has no helper process to keep.
+
+    The caller closes it. Raises DetourError if no firewall can be used.
+    """
+    selector = FirewallSelector(choice, versions)
+    try:
+        firewall, _ = selector.choose(nft_first=True)
+    except BaseException:
+        selector.close()
+        raise
+    selector.keep(firewall)
+    return firewall
+
+
 class RestartingFirewall:
-    """Does what the given firewall does."""
+    """Passes calls on to a firewall, and restarts it when its helper is lost."""
 
     def __init__(self, firewall: Firewall, versions: tuple[int, ...], signals: Signals, log: Log) -> None:
         """Take a firewall that works for these IP versions; close() closes it."""
@@ -47,13 +62,7 @@ class RestartingFirewall:
     def restart(self, versions: tuple[int, ...]) -> None:
         """Replace the firewall by one of its kind for these IP versions; the rules remain."""
         # The rules are in this firewall, whatever `auto` would choose now.
-        choice = "nft" if self.name == "nftables" else "legacy"
-        selector = FirewallSelector(choice, versions)
-        try:
-            fresh, _ = selector.choose()
-        except BaseException:
-            selector.close()
-            raise
+        fresh = choose_firewall("nft" if self.name == "nftables" else "legacy", versions)
         self._firewall.close()
         self._firewall, self._versions = fresh, versions
 

@@ -31,9 +31,12 @@ def start_server(listen: Endpoint | None, latest: Callable[[], State]) -> None:
     ``latest`` returns the state to answer from.
     """
     server = _Server(latest)
-    server.add(_unix_listener(), server.answer_status)
+    other = "another imds-detour sidecar is at work in this network namespace", "one is enough: stop one of the two"
+    server.add(_bind(socket.AF_UNIX, ADDRESS, *other), server.answer_status)
     if listen is not None:
-        server.add(_tcp_listener(listen), server.answer_http)
+        family = socket.AF_INET if listen.address.version == 4 else socket.AF_INET6
+        refused = f"cannot listen on {listen}: {{}}", "give another address with --listen"
+        server.add(_bind(family, (str(listen.address), listen.port), *refused), server.answer_http)
     try:
         start_thread(server.serve)
     except RuntimeError:
@@ -82,29 +85,13 @@ class _Server:
         connection.sendall(page.encode(head=method == "HEAD"))
 
 
-def _unix_listener() -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listener.bind(ADDRESS)
-    except OSError:
-        listener.close()
-        raise DetourError(
-            "sidecar",
-            "another imds-detour sidecar is at work in this network namespace",
-            "one is enough: stop one of the two",
-        ) from None
-    return listener
-
-
-def _tcp_listener(listen: Endpoint) -> socket.socket:
-    family = socket.AF_INET if listen.address.version == 4 else socket.AF_INET6
+def _bind(family: int, address: str | tuple[str, int], problem: str, remedy: str) -> socket.socket:
+    """Return a bound socket; DetourError if that fails. ``problem`` may have a field for the system's error."""
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((str(listen.address), listen.port))
+        listener.bind(address)
     except OSError as error:
         listener.close()
-        raise DetourError(
-            "sidecar", f"cannot listen on {listen}: {error.strerror}", "give another address with --listen"
-        ) from None
+        raise DetourError("sidecar", problem.format(error.strerror), remedy) from None
     return listener

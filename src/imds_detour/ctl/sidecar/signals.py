@@ -12,7 +12,7 @@ STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StoppedError(BaseException):
-    """A stop interrupted a wait. Not an Exception: dnspython catches those, and asks on."""
+    """A stop interrupted a wait. Not an Exception: dnspython catches those, and repeats its query."""
 
 
 class Signals:
@@ -64,7 +64,7 @@ class Signals:
 
     def _check(self) -> None:
         if self.stopped and self._interruptible:
-            self._interruptible = False  # only once: an undo on the way out is not interrupted
+            self._interruptible = False  # only once: the undo that follows is not interrupted
             raise StoppedError
 
 

@@ -1,28 +1,55 @@
-"""The sidecar's state, as a value for HTTP and `imds-detourctl status`."""
+"""The sidecar's state: what it knows about each service, and the snapshot that its server answers from."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
+from imds_detour.config.services import Service
+from imds_detour.result import Target
 
-@dataclass(frozen=True, slots=True)
-class ServiceState:
-    """One metadata service."""
+FIRST_PAUSE = 0.1
+"""Seconds between the first searches for a mock that does not answer."""
+NOT_PROBED = "not probed yet"
 
-    name: str  # the preset's name
-    endpoints: tuple[str, ...]  # its metadata endpoints, as text
-    mock: str  # its mock: name and address with a redirect, the name alone without
-    open: bool  # whether the redirect is installed and verified; otherwise it is closed by the guard, if there is one
-    text: str  # the mock's last answer, or why there is no redirect
-    since: float  # seconds since the epoch when it was opened or closed
-    probed: float  # seconds since the epoch of the last probe; 0 before the first
+
+@dataclass(slots=True, eq=False)
+class ServiceStatus:
+    """What the sidecar knows about one service. Only the sidecar loop changes it."""
+
+    service: Service  # the service
+    targets: tuple[Target, ...] = ()  # its mocks and redirects; empty while its mock does not answer
+    due: float = 0.0  # when to probe it, or to search for its mock, by time.monotonic()
+    search_due: float = 0.0  # when to search for a mock that has moved, at the earliest
+    # whether the mock is known to be elsewhere, or over another IP version too, and is not found there yet
+    moved: bool = False
+    pause: float = FIRST_PAUSE  # seconds until the next search
+    failed: bool = False  # whether the latest probe failed; a second failure closes the redirect
+    text: str = NOT_PROBED  # the mock's last answer, or why there is no redirect
+    since: float = field(default_factory=time.time)  # seconds since the epoch when the redirect was opened or closed
+    probed: float = 0.0  # seconds since the epoch of the last probe; 0 before the first
+
+    @property
+    def name(self) -> str:
+        """The preset's name."""
+        return self.service.preset.name
+
+    @property
+    def mock(self) -> str:
+        """The mock's name and address with a redirect, its name alone without."""
+        return ", ".join(str(target.mock) for target in self.targets) or str(self.service.mock.host)
+
+    @property
+    def open(self) -> bool:
+        """Whether the redirect is installed and verified; otherwise the guard closes the address, if there is one."""
+        return bool(self.targets)
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The sidecar."""
+    """A snapshot of the sidecar."""
 
-    services: tuple[ServiceState, ...]  # in the user's order
+    services: tuple[ServiceStatus, ...]  # copies, in the user's order
     backend: str  # the firewall's name
     beat: float  # seconds since the epoch of the last step
     started: float  # seconds since the epoch
