@@ -31,7 +31,7 @@ def setup(settings: Settings, environment: Environment, deadline: Deadline, log:
     cache = start_cache((service.mock.host for service in environment.services), deadline.clock, log.step)
     targets: list[Target] = []
     for service in environment.services:
-        search = Search(service, environment.versions, cache, log, probe=settings.probe)
+        search = Search(service, environment, cache, log, probe=settings.probe)
         mocks = search.wait(deadline)[:1]
         if service.preset.loopback_only and not mocks[0].endpoint.address.is_loopback:
             raise DetourError(
@@ -40,7 +40,7 @@ def setup(settings: Settings, environment: Environment, deadline: Deadline, log:
                 f" {mocks[0]}",
                 "run that mock in the app's network namespace, or redirect: with NET_ADMIN, or by the sidecar",
             )
-        targets += targets_of(service, mocks, environment)
+        targets += targets_of(service, mocks)
     if not settings.keep_net_admin:
         drop_net_admin(log)
     identities = tuple(target.mock.identity for target in targets if target.mock.identity)

@@ -5,13 +5,18 @@ from __future__ import annotations
 from functools import partial
 
 from imds_detour import verify
+from imds_detour.config.presets import GUARDED_ADDRESSES
 from imds_detour.discovery.dns import resolv_conf
 from imds_detour.discovery.dns.cache import start_cache
 from imds_detour.discovery.mock import Search
 from imds_detour.errors import DetourError
-from imds_detour.firewall import rules
+from imds_detour.firewall.change import AddGuard, Replace, SetRedirects, in_order
+from imds_detour.firewall.lock import SETUP, namespace_lock
+from imds_detour.firewall.rules import COMMENT
 from imds_detour.result import Environment, Redirected, host_names, targets_of
 from imds_detour.system import capabilities, namespaces, routes
+from imds_detour.value import Value
+from imds_detour.verify import NotByRuleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
     from imds_detour.discovery.probe import Identity
     from imds_detour.endpoint import Address, Endpoint
     from imds_detour.firewall.base import Firewall
+    from imds_detour.firewall.change import Change
     from imds_detour.firewall.rules import Rule
     from imds_detour.firewall.select import FirewallSelector
     from imds_detour.log import Log
@@ -32,6 +38,8 @@ if TYPE_CHECKING:
 LOCK_TIMEOUT = 4.0
 """Seconds to wait for other writers of the firewall, if the deadline leaves as much. An iptables command takes some
 milliseconds."""
+SETUP_TIMEOUT = 12.0
+"""Seconds to wait for another start's redirect to be verified or undone, which takes at most verify.TIMEOUT."""
 UNDO_TIMEOUT = 0.1
 """The same for an undo after the deadline. The helper has longer than that to answer."""
 
@@ -39,25 +47,36 @@ UNDO_TIMEOUT = 0.1
 def setup(
     settings: Settings, environment: Environment, selector: FirewallSelector, deadline: Deadline, log: Log
 ) -> Redirected:
-    """Do everything that comes before the app. Raises DetourError when a step fails; the steps before it are undone."""
+    """Do everything that comes before the app. Raises DetourError when a step fails; the steps before it are undone.
+
+    The guard stays after a failure, because another start in this namespace may need it. On a host it is undone.
+    """
     selector.start()  # forks, so before the cache starts threads
     cache = start_cache((service.mock.host for service in environment.services), deadline.clock, log.step)
     if not settings.keep_net_admin:
         from imds_detour.process import privileges  # noqa: F401, PLC0415  (loads ctypes while helpers and DNS work)
     firewall, reason = selector.choose()
-    with Transaction(firewall, deadline, log) as transaction:
-        install_guard(transaction, environment.addresses if settings.guard else ())
+    with Transaction(deadline, log) as guarding:
+        guards = install_guards(guarding, selector.guards(firewall, log), environment.guarded)
+        if not environment.host:
+            guarding.keep()
         targets: list[Target] = []
         for service in environment.services:
-            search = Search(service, environment.versions, cache, log, probe=settings.probe)
-            targets += targets_of(service, search.wait(deadline), environment)
-        install_redirects(transaction, targets)
-        identities = verify_targets(firewall, targets, deadline, log)
-        if not settings.keep_net_admin:
-            drop_net_admin(log)
-        transaction.keep()
+            search = Search(service, environment, cache, log, probe=settings.probe)
+            targets += targets_of(service, search.wait(deadline))
+        try:
+            identities = _redirect_and_verify(settings, guarding, firewall, guards, targets)
+        except NotByRuleError as error:
+            # Another program's redirect comes before legacy iptables. nftables can come before that.
+            if not selector.can_use_nftables_instead_of(firewall):
+                raise
+            log.step(f"nftables is used instead: {error.reason}")
+            firewall, reason = selector.nft, error.reason
+            guards = install_guards(guarding, selector.guards(firewall, log), environment.guarded)
+            identities = _redirect_and_verify(settings, guarding, firewall, guards, targets)
+        guarding.keep()
     for service in environment.services:
-        _warn_about_ipv4(service, targets, environment, log, guarded=settings.guard)
+        _warn_about_ipv4(service, targets, environment, log)
     return Redirected(tuple(targets), firewall.name, reason, identities)
 
 
@@ -80,16 +99,26 @@ def inspect(settings: Settings, *, host: bool = False) -> Environment:
                 "enable IPv6 on the network, or take it out of MOCK_ENDPOINTS",
             )
         addresses += available
-    return Environment(versions, settings.services, tuple(dict.fromkeys(addresses)))
+    return Environment(versions, settings.services, tuple(dict.fromkeys(addresses)), guarded_addresses(settings), host)
+
+
+def guarded_addresses(settings: Settings) -> tuple[Address, ...]:
+    """Return the addresses to guard, over all IP versions of the kernel."""
+    if settings.guard == "off":
+        return ()
+    kernel = namespaces.kernel_versions()
+    addresses = {at.address for service in settings.services for at in service.preset.endpoints}
+    if settings.guard == "on":
+        addresses |= GUARDED_ADDRESSES
+    return in_order(address for address in addresses if address.version in kernel)
 
 
 class Transaction:
-    """Changes of firewall, routes and /etc/hosts. Leaving it undoes them in reverse order, unless they are kept."""
+    """Changes of firewalls, routes and /etc/hosts. Leaving it undoes them in reverse order, unless they are kept."""
 
-    __slots__ = ("_undo", "deadline", "firewall", "log")
+    __slots__ = ("_undo", "deadline", "log")
 
-    def __init__(self, firewall: Firewall, deadline: Deadline, log: Log) -> None:
-        self.firewall = firewall
+    def __init__(self, deadline: Deadline, log: Log) -> None:
         self.deadline = deadline
         self.log = log
         self._undo: list[Callable[[], None]] = []
@@ -113,41 +142,48 @@ class Transaction:
         """Keep all changes."""
         self._undo.clear()
 
-    def install(self, table: str, wanted: tuple[Rule, ...]) -> None:
-        """Install these as imds-detour's rules in a table. An undo installs those that they replace."""
-        for rule in wanted:
+    def change(self, firewall: Firewall, change: Change, undo: Callable[[tuple[Rule, ...]], Change | None]) -> None:
+        """Change the rules of a table. ``undo`` returns the opposite change for the previous rules, if there is one."""
+        for rule in change.wanted((), firewall.layout):
             self.log.step(f"rule: {rule.table} {rule.spec}")
-        before = self.firewall.apply(table, wanted, self.deadline.within(LOCK_TIMEOUT))
-        if before != wanted:
-            self.on_undo(partial(self._restore, table, before))
+        previous = firewall.apply(change, self.deadline.within(LOCK_TIMEOUT))
+        if opposite := undo(previous):
+            self.on_undo(partial(self._undo_change, firewall, opposite))
 
-    def _restore(self, table: str, before: tuple[Rule, ...]) -> None:
-        self.log.step(f"undo: the rules in table {table} become what they were before")
-        installed = self.firewall.installed() if table == "filter" else ()
-        if any(entry.rule and entry.rule.table == "nat" for entry in installed):
-            return  # another start in this namespace has succeeded meanwhile: its app needs this guard too
+    def _undo_change(self, firewall: Firewall, change: Change) -> None:
+        self.log.step(f"undo: the rules in table {change.table} become what they were before")
+        if change.table == "filter" and firewall.installed("nat"):
+            return  # another program has redirected meanwhile, and needs this guard
         try:
-            self.firewall.apply(table, before, max(UNDO_TIMEOUT, self.deadline.within(LOCK_TIMEOUT)))
+            firewall.apply(change, max(UNDO_TIMEOUT, self.deadline.within(LOCK_TIMEOUT)))
         except DetourError as error:
-            raise DetourError(
-                error.step, f"imds-detour's rules in table {table} remain: {error.reason}", error.remedy
-            ) from None
+            reason = f"imds-detour's rules in table {change.table} remain: {error.reason}"
+            raise DetourError(error.step, reason, error.remedy) from None
 
 
-def install_guard(transaction: Transaction, addresses: Sequence[Address]) -> None:
-    """Refuse everything that goes to these addresses, and to no others, from now on."""
-    log, layout = transaction.log, transaction.firewall.layout
-    try:
-        transaction.install("filter", rules.guard_rules(addresses, layout))
-    except DetourError as refusal:
-        if refusal.step == "lock":
-            raise  # another program writes all the time; other rules would not help
-        # The kernel or the image may lack REJECT alone; if it lacks more, this fails too.
-        try:
-            transaction.install("filter", rules.guard_rules(addresses, layout, reject=False))
-        except DetourError:
-            raise refusal from None
-        log.warning(f"the guard drops instead of rejecting, so that SDKs wait for a timeout: {refusal.reason}")
+class Guards(Value):
+    """The guard of a network namespace, in one firewall or in two."""
+
+    parts: tuple[tuple[Firewall, AddGuard], ...]
+
+    def confirm(self, deadline: Deadline) -> None:
+        """Read the guard back, and install again what has no effect; DetourError if that fails."""
+        for firewall, change in self.parts:
+            firewall.apply(change, deadline.within(LOCK_TIMEOUT))
+
+
+NO_GUARDS = Guards(())
+
+
+def install_guards(
+    transaction: Transaction, firewalls: Iterable[tuple[Firewall, tuple[int, ...]]], addresses: Sequence[Address]
+) -> Guards:
+    """Refuse everything that goes to these addresses from now on, over all IP versions of the kernel."""
+    log = transaction.log
+    parts = []
+    for firewall, versions in firewalls if addresses else ():
+        of_versions = tuple(address for address in addresses if address.version in versions)
+        parts.append((firewall, _install_guard(transaction, firewall, of_versions)))
     if addresses:
         log.step(f"guard: everything that goes to {' or '.join(map(str, addresses))} is refused from now on")
     if server := resolv_conf.find_server(addresses, resolv_conf.read()):
@@ -155,11 +191,52 @@ def install_guard(transaction: Transaction, addresses: Sequence[Address]) -> Non
             f"{server} is this container's DNS server too, and the guard closes it: give it another, in Compose"
             " `dns: [1.1.1.1]`, or set MOCK_GUARD=off"
         )
+    return Guards(tuple(parts))
 
 
-def install_redirects(transaction: Transaction, targets: Sequence[Target]) -> None:
-    """Install the routes, redirects and host names that lead to the mocks."""
-    firewall, log = transaction.firewall, transaction.log
+def _install_guard(transaction: Transaction, firewall: Firewall, addresses: tuple[Address, ...]) -> AddGuard:
+    change = AddGuard(addresses)
+    undo = partial(Replace, "filter")
+    try:
+        transaction.change(firewall, change, undo)
+    except DetourError as refusal:
+        if refusal.step == "lock":
+            raise  # another program writes all the time; other rules would not help
+        # The kernel or the image may lack REJECT alone; if it lacks more, this fails too.
+        change = AddGuard(addresses, reject=False)
+        try:
+            transaction.change(firewall, change, undo)
+        except DetourError:
+            raise refusal from None
+        transaction.log.warning(
+            f"the guard drops instead of rejecting, so that SDKs wait for a timeout: {refusal.reason}"
+        )
+    return change
+
+
+def _redirect_and_verify(
+    settings: Settings, guarding: Transaction, firewall: Firewall, guards: Guards, targets: Sequence[Target]
+) -> tuple[Identity, ...]:
+    """Redirect, verify, and drop NET_ADMIN, without another start in between: its redirect could be undone here."""
+    deadline, log = guarding.deadline, guarding.log
+    with namespace_lock(SETUP, deadline.within(SETUP_TIMEOUT)), Transaction(deadline, log) as transaction:
+        install_redirects(transaction, firewall, targets)
+        guards.confirm(deadline)
+        identities = verify_targets(firewall, targets, deadline, log)
+        guards.confirm(deadline)
+        for target, identity in zip(targets, identities, strict=False):  # without a probe there are none
+            log.step(f"verified: {identity} answers at {target.redirect.endpoint}, by the rule")
+        if not settings.keep_net_admin:
+            drop_net_admin(log)
+        transaction.keep()
+    return identities
+
+
+def install_redirects(
+    transaction: Transaction, firewall: Firewall, targets: Sequence[Target], comment: str = COMMENT
+) -> None:
+    """Install the routes, redirects and host names that lead to the mocks. Other endpoints keep their redirects."""
+    log = transaction.log
     redirects = tuple(dict.fromkeys(target.redirect for target in targets))
     mocks: dict[Endpoint, Endpoint] = {}
     for redirect in redirects:
@@ -172,7 +249,8 @@ def install_redirects(transaction: Transaction, targets: Sequence[Target]) -> No
         if route := routes.required_route(redirect.endpoint.address, redirect.mock.address):
             transaction.on_undo(partial(routes.undo_add, route, routes.add(route)))
             log.step(f"route: {route.to} over lo with source {route.source}; there was none that leads to the mock")
-    transaction.install("nat", rules.redirect_rules(redirects, firewall.layout))
+    change = SetRedirects(tuple((redirect, comment) for redirect in redirects))
+    transaction.change(firewall, change, change.undo)
     for redirect in redirects:
         log.step(f"redirect: {redirect.endpoint} -> {redirect.mock}, {firewall.name}")
     if names := host_names(targets):
@@ -186,13 +264,9 @@ def install_redirects(transaction: Transaction, targets: Sequence[Target]) -> No
 
 def verify_targets(firewall: Firewall, targets: Iterable[Target], deadline: Deadline, log: Log) -> tuple[Identity, ...]:
     """Return the answer at each metadata address, which is its mock's and came by the rule; none without a probe."""
-    identities = []
-    for target in targets:
-        if target.mock.identity is not None:
-            identity = verify.verify(target, firewall, deadline, log)
-            log.step(f"verified: {identity} answers at {target.redirect.endpoint}, by the rule")
-            identities.append(identity)
-    return tuple(identities)
+    return tuple(
+        verify.verify(target, firewall, deadline, log) for target in targets if target.mock.identity is not None
+    )
 
 
 def drop_net_admin(log: Log) -> None:
@@ -206,12 +280,10 @@ def drop_net_admin(log: Log) -> None:
     log.step("NET_ADMIN is dropped")
 
 
-def _warn_about_ipv4(
-    service: Service, targets: Iterable[Target], environment: Environment, log: Log, *, guarded: bool
-) -> None:
+def _warn_about_ipv4(service: Service, targets: Iterable[Target], environment: Environment, log: Log) -> None:
     """Warn when a mock answers over IPv6 alone: most SDKs ask over IPv4 unless told otherwise."""
     first = service.preset.endpoints[0]
     own = [target for target in targets if target.service == service]
     if first.address in environment.addresses and first not in [target.redirect.endpoint for target in own]:
-        state = "closed" if guarded else "as it was"
+        state = "closed" if first.address in environment.guarded else "as it was"
         log.warning(f"{own[0].mock.name} answers over IPv6 only: {first.address} stays {state}")

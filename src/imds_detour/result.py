@@ -8,7 +8,7 @@ from imds_detour.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from imds_detour.config.services import Service
     from imds_detour.discovery.mock import Mock
@@ -26,6 +26,24 @@ class Environment(Value):
     versions: tuple[int, ...]  # its IP versions: 4, and perhaps 6
     services: tuple[Service, ...]  # the services to redirect
     addresses: tuple[Address, ...]  # the metadata addresses of all of them, over these IP versions
+    guarded: tuple[Address, ...]  # the metadata addresses to guard, over all IP versions of the kernel
+    host: bool  # whether it may be the host's own, which is left as it was
+
+    def require_no_metadata(self, name: str, addresses: Iterable[Address]) -> None:
+        """Raise DetourError if a mock's address is a metadata address: asking there could reach the real service."""
+        for address in addresses:
+            if address in self.addresses:
+                raise DetourError(
+                    "lookup",
+                    f"{name} is at {address}, which MOCK_ENDPOINTS redirects: the redirect would point to itself",
+                    "take that address out of MOCK_ENDPOINTS, or look at who answers for the mock's name",
+                )
+            if address in self.guarded:
+                raise DetourError(
+                    "lookup",
+                    f"{name} is at {address}, which is a metadata address",
+                    "give the mock another address, or set MOCK_GUARD=chosen to guard only those of MOCK_ENDPOINTS",
+                )
 
 
 class Target(Value):
@@ -73,20 +91,11 @@ class Redirected(Value):
         return f"{', '.join(arrows)}, {backend}, {proof}"
 
 
-def targets_of(service: Service, mocks: Iterable[Mock], environment: Environment) -> list[Target]:
+def targets_of(service: Service, mocks: Sequence[Mock]) -> list[Target]:
     """Return where a service leads."""
     endpoints = {endpoint.address.version: endpoint for endpoint in service.preset.endpoints}
-    targets = []
-    for mock in mocks:
-        if mock.endpoint.address in environment.addresses:
-            raise DetourError(
-                "lookup",
-                f"{mock} is at an address that MOCK_ENDPOINTS redirects, so the redirect would point to itself",
-                "take that address out of MOCK_ENDPOINTS, or look at who answers for the mock's name",
-            )
-        redirect = Redirect(endpoints[mock.endpoint.address.version], mock.endpoint)
-        targets.append(Target(service, mock, redirect))
-    return targets
+    redirects = (Redirect(endpoints[mock.endpoint.address.version], mock.endpoint) for mock in mocks)
+    return [Target(service, mock, redirect) for mock, redirect in zip(mocks, redirects, strict=True)]
 
 
 def host_names(targets: Iterable[Target]) -> dict[Address, tuple[str, ...]]:

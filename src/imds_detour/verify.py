@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from imds_detour.discovery.probe import Identity
     from imds_detour.firewall.base import Firewall
-    from imds_detour.firewall.rules import Rule
+    from imds_detour.firewall.rules import Redirect
     from imds_detour.log import Log
     from imds_detour.result import Target
 
@@ -25,51 +25,65 @@ READINGS = 5
 """Attempts to see the counter rise. Another writer of a legacy table resets its counters for a moment."""
 
 
+class NotByRuleError(DetourError):
+    """The connections to a metadata address do not pass imds-detour's rule; another rule comes before it."""
+
+
 def verify(target: Target, firewall: Firewall, deadline: Deadline, log: Log) -> Identity:
     """Wait until the mock answers at the metadata address by the rule, and return its answer.
 
     The mock has answered directly before; its answer now must be the same.
 
-    Raises DetourError when another service or none answers there, or the answer did not come by the rule.
+    Raises NotByRuleError when the answer did not come by the rule, and DetourError when another service or none
+    answers there.
     """
     timeout = Deadline(max(MIN_TIMEOUT, deadline.within(TIMEOUT)))
-    return _counted(target, firewall, lambda: compare(target, timeout, log))
+    readings = iter(range(READINGS - 1))
+
+    def attempt() -> Identity:
+        try:
+            return verify_once(target, firewall, timeout, log)
+        except NotByRuleError as error:
+            if next(readings, None) is None:
+                raise
+            raise NotYetError(error.step, error.reason) from None
+
+    return _wait(target, attempt, timeout, log)
 
 
 def verify_once(target: Target, firewall: Firewall, deadline: Deadline, log: Log) -> Identity:
-    """Do the same in one attempt, for a caller that tries again later.
+    """Do the same in one attempt, for a caller that tries again later. Without the rule, nothing is asked.
 
-    Raises NotYetError when there is no answer at the metadata address now. Raises DetourError as verify().
+    Raises NotYetError when there is no answer at the metadata address now. Raises other errors as verify().
     """
-
-    def ask() -> Identity:
-        seen = identify(target.redirect.endpoint, target.mock.question, deadline, log.step)
-        return _same(target, seen, deadline)
-
-    return _counted(target, firewall, ask)
-
-
-def compare(target: Target, deadline: Deadline, log: Log) -> Identity:
-    """Wait until the mock answers at the metadata address, by whatever rule, and return its answer."""
-    return _same(target, _ask(target, deadline, log), deadline)
-
-
-def _counted(target: Target, firewall: Firewall, ask: Callable[[], Identity]) -> Identity:
-    """Return the answer to a question with which the counter of the rule has risen."""
-    rule = dnat_rule(target.redirect, firewall.layout)
-    for _ in range(READINGS):
-        before = _packets(firewall, rule)
-        seen = ask()
-        if _packets(firewall, rule) > before:
-            return seen
-    raise DetourError(
+    before = _packets(firewall, target.redirect)
+    failure: DetourError | None = None
+    try:
+        seen = _same(target, identify(target.redirect.endpoint, target.mock.question, deadline, log.step), deadline)
+    except DetourError as error:
+        failure = error
+    if _packets(firewall, target.redirect) > before:
+        if failure:
+            raise failure
+        return seen
+    answer = failure.reason if failure else "it answers like the mock"
+    raise NotByRuleError(
         "probe",
-        f"{target.redirect.endpoint} answers like the mock, but not by the rule: its counter does not rise",
+        f"{target.redirect.endpoint} is not reached by the rule: its counter does not rise; {answer}",
         "another rule redirects that address already (`nft list ruleset`, `iptables-save`): remove one of the two",
     )
 
 
-def _ask(target: Target, deadline: Deadline, log: Log) -> Identity:
+def compare(target: Target, deadline: Deadline, log: Log) -> Identity:
+    """Wait until the mock answers at the metadata address, by whatever rule, and return its answer."""
+
+    def attempt() -> Identity:
+        return _same(target, identify(target.redirect.endpoint, target.mock.question, deadline, log.step), deadline)
+
+    return _wait(target, attempt, deadline, log)
+
+
+def _wait(target: Target, attempt: Callable[[], Identity], deadline: Deadline, log: Log) -> Identity:
     redirect = target.redirect
 
     def waiting(error: NotYetError) -> None:
@@ -77,9 +91,7 @@ def _ask(target: Target, deadline: Deadline, log: Log) -> Identity:
         log.waiting(NotYetError(error.step, reason), deadline)
 
     try:
-        return until_ready(
-            lambda: identify(redirect.endpoint, target.mock.question, deadline, log.step), deadline, on_failure=waiting
-        )
+        return until_ready(attempt, deadline, on_failure=waiting)
     except NotYetError as error:
         raise DetourError(
             "probe",
@@ -113,5 +125,14 @@ def _same(target: Target, seen: Identity, deadline: Deadline) -> Identity:
     )
 
 
-def _packets(firewall: Firewall, rule: Rule) -> int:
-    return sum(installed.packets for installed in firewall.installed(rule.table) if installed.rule == rule)
+def _packets(firewall: Firewall, redirect: Redirect) -> int:
+    """Return the connections that the rule has redirected. Without the rule, the real service could be asked."""
+    wanted = dnat_rule(redirect, firewall.layout)
+    for installed in firewall.installed(wanted.table):
+        if installed.rule and installed.rule.replace(comment=wanted.comment) == wanted:
+            return installed.packets
+    raise DetourError(
+        "firewall",
+        f"the rule that redirects {redirect.endpoint} is missing or has no effect",
+        "look for another program that changes the firewall (`nft list ruleset`, `iptables-save`)",
+    )

@@ -24,9 +24,9 @@ from imds_detour.endpoint import Endpoint
 from imds_detour.errors import NotYetError
 from imds_detour.firewall import render, rules
 from imds_detour.firewall.nftables import codec
-from imds_detour.firewall.nftables.backend import TABLES
-from imds_detour.firewall.rules import LEGACY, NFT, Redirect, Rule
-from imds_detour.system.netlink import attribute
+from imds_detour.firewall.nftables.messages import RULE_CHAIN
+from imds_detour.firewall.rules import COMMENT, LEGACY, NFT, Redirect, Rule
+from imds_detour.system.netlink import attribute, attributes
 
 ADDRESSES = st.ip_addresses()
 REDIRECTS = st.lists(
@@ -46,15 +46,15 @@ def test_nftables_rules_survive_a_round_trip(wanted: list[Redirect], reject: boo
     """decode() of encode() is the same rule, for each possible rule of IPv4 and IPv6."""
     addresses = dict.fromkeys(redirect.endpoint.address for redirect in wanted)
     for rule in (*rules.redirect_rules(wanted, NFT), *rules.guard_rules(addresses, NFT, reject=reject)):
-        message = attribute(codec.RULE_CHAIN, rule.chain.encode() + b"\0") + codec.encode(rule)
-        assert codec.decode(message, TABLES).rule == rule
+        message = attribute(RULE_CHAIN, rule.chain.encode() + b"\0") + codec.encode(rule)
+        assert codec.decode(attributes(message), rule.version).rule == rule
 
 
 @given(st.binary(max_size=400))
 def test_nftables_decoder_accepts_any_bytes(data: bytes) -> None:
     """Any expression bytes that the kernel lists decode to a rule or to None."""
-    chain = attribute(codec.RULE_CHAIN, NFT.redirect.encode() + b"\0")
-    decoded = codec.decode(chain + attribute(codec.RULE_EXPRESSIONS, data), TABLES)
+    parts = {RULE_CHAIN: b"nat_output\0", codec.RULE_EXPRESSIONS: data, codec.RULE_USERDATA: codec.USERDATA[COMMENT]}
+    decoded = codec.decode(parts, 4)
     assert decoded.rule is None or codec.encode(decoded.rule)
 
 
@@ -68,8 +68,8 @@ def test_both_layouts_translate_and_guard_the_same(wanted: list[Redirect]) -> No
 
     assert meaning(rules.redirect_rules(wanted, LEGACY)) == meaning(rules.redirect_rules(wanted, NFT))
     addresses = dict.fromkeys(redirect.endpoint.address for redirect in wanted)
-    jumps = {rule.destination for rule in rules.guard_rules(addresses, LEGACY) if isinstance(rule.action, rules.Jump)}
-    assert jumps == {rule.destination for rule in rules.guard_rules(addresses, NFT)} == set(addresses)
+    for layout in (LEGACY, NFT):
+        assert set(rules.guarded_addresses(rules.guard_rules(addresses, layout))) == set(addresses)
 
 
 @given(REDIRECTS, REDIRECTS)

@@ -26,7 +26,7 @@ def test_defaults_are_those_of_the_table() -> None:
         timeout=30.0,
         backend="auto",
         probe=True,
-        guard=True,
+        guard="on",
         user=None,
         keep_net_admin=False,
         no_proxy=True,

@@ -165,3 +165,6 @@ _ALL = (
 PRESETS = {preset.name: preset for preset in _ALL}
 METADATA_ADDRESSES = frozenset(endpoint.address for preset in _ALL for endpoint in preset.endpoints)
 """Addresses of real services; no mock can have one."""
+GUARDED_ADDRESSES = METADATA_ADDRESSES | {IPv6Address("fd20:ce::254"), IPv6Address("fe80::a9fe:a9fe")}
+"""All metadata addresses. These two are Compute Engine's and OpenStack's over IPv6 ("About VM metadata"; "Metadata
+service")."""

@@ -31,7 +31,7 @@ class Settings(Value):
     timeout: float  # seconds for the whole start; may be infinite
     backend: str  # ``auto``, ``legacy``, ``nft`` or ``env``
     probe: bool  # whether to prove that the mock answers
-    guard: bool  # whether to reject what is not redirected
+    guard: str  # what to reject unless it is redirected: ``on`` (all metadata addresses), ``chosen`` or ``off``
     user: UserSpec | None  # the app's user; None for the current one
     keep_net_admin: bool  # whether the app keeps NET_ADMIN
     no_proxy: bool  # whether to keep metadata requests away from HTTP proxies
@@ -47,7 +47,7 @@ def parse(environ: Mapping[str, str]) -> Settings:
         timeout=_read(environ, "MOCK_TIMEOUT", _timeout),
         backend=_read(environ, "MOCK_BACKEND", _choice("auto", "legacy", "nft", "env")),
         probe=probe != "off",
-        guard=_read(environ, "MOCK_GUARD", _choice("on", "off")) == "on",
+        guard=_read(environ, "MOCK_GUARD", _choice("on", "chosen", "off")),
         user=_read(environ, "MOCK_USER", _user) if "MOCK_USER" in environ else None,
         keep_net_admin=_read(environ, "MOCK_KEEP_NET_ADMIN", _choice("0", "1")) == "1",
         no_proxy=_read(environ, "MOCK_NO_PROXY", _choice("extend", "keep")) == "extend",

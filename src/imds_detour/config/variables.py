@@ -47,7 +47,10 @@ VARIABLES = (
         "on, off, or a path that starts with /",
     ),
     Variable(
-        "MOCK_GUARD", "on", "reject traffic to the metadata addresses that is not redirected: on or off", "on, off"
+        "MOCK_GUARD",
+        "on",
+        "reject what is not redirected, to all metadata addresses: on, chosen (MOCK_ENDPOINTS'), off",
+        "on, chosen, off",
     ),
     Variable(
         "MOCK_USER",

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from imds_detour.endpoint import Address
 from imds_detour.errors import DetourError
 from imds_detour.firewall.base import Firewall
-from imds_detour.redirect import LOCK_TIMEOUT
+from imds_detour.firewall.change import Replace, SetRedirects
+from imds_detour.firewall.lock import SETUP, namespace_lock
+from imds_detour.firewall.rules import SIDECAR_COMMENT, Redirect, redirects_of
+from imds_detour.redirect import LOCK_TIMEOUT, Guards
 from imds_detour.system import etc_hosts, routes
 
 
@@ -47,12 +51,36 @@ def clean_up(firewalls: Iterable[Firewall]) -> Removed:
     for firewall in firewalls:
         with removed.noting_failures():
             for table in ("nat", "filter"):
-                removed.rules[firewall.name] += len(firewall.apply(table, (), LOCK_TIMEOUT))
+                removed.rules[firewall.name] += len(firewall.apply(Replace(table), LOCK_TIMEOUT))
+    _remove_others(removed, frozenset())
+    return removed
+
+
+def end_sidecar(firewall: Firewall, guards: Guards, *, host: bool) -> Removed:
+    """Remove the redirects that sidecars have installed, and the host names and routes that no other redirect needs.
+
+    The guard stays, because an app in this namespace may need it. On a host it is removed with the last redirect.
+    """
+    removed = Removed()
+    remaining: dict[Redirect, str] = {}
+    with namespace_lock(SETUP, LOCK_TIMEOUT), removed.noting_failures():
+        installed = redirects_of(entry.rule for entry in firewall.installed("nat") if entry.rule)
+        own = tuple(redirect for redirect, comment in installed.items() if comment == SIDECAR_COMMENT)
+        firewall.apply(SetRedirects(remove=own), LOCK_TIMEOUT)
+        remaining = {redirect: comment for redirect, comment in installed.items() if redirect not in own}
+        for guard, _ in guards.parts if host and not remaining else ():
+            guard.apply(Replace("filter"), LOCK_TIMEOUT)
+    _remove_others(removed, frozenset(redirect.endpoint.address for redirect in remaining))
+    return removed
+
+
+def _remove_others(removed: Removed, keep: Collection[Address]) -> None:
+    """Remove host names and routes, except those of addresses that are still redirected."""
     with removed.noting_failures():
-        removed.names = etc_hosts.remove()
+        removed.names = etc_hosts.remove(keep)
     with removed.noting_failures():
         for route in routes.installed_routes():
-            with removed.noting_failures():
-                routes.remove(route)
-                removed.routes += 1
-    return removed
+            if route.to not in keep:
+                with removed.noting_failures():
+                    routes.remove(route)
+                    removed.routes += 1

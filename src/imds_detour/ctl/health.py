@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from imds_detour import verify
+from imds_detour.config.presets import PRESETS
 from imds_detour.discovery.dns.cache import start_cache
 from imds_detour.discovery.mock import Search
 from imds_detour.discovery.probe import identify
 from imds_detour.errors import DetourError, NotYetError
+from imds_detour.firewall.refusal import is_refused
 from imds_detour.firewall.rules import Redirect
 from imds_detour.redirect import inspect
 from imds_detour.result import Target, targets_of
@@ -49,9 +51,9 @@ class HealthCheck:
         cache = start_cache((service.mock.host for service in environment.services), self.deadline.clock, self.log.step)
         answers: list[str] = []
         for service in environment.services:
-            mocks = Search(service, environment.versions, cache, self.log).attempt(self.deadline)
+            mocks = Search(service, environment, cache, self.log).attempt(self.deadline)
             addresses = cache.resolve(service.mock.host, self.deadline).addresses
-            answers += self._service(targets_of(service, mocks, environment), addresses)
+            answers += self._service(targets_of(service, mocks), addresses)
         return tuple(answers)
 
     def _service(self, targets: list[Target], addresses: tuple[Address, ...]) -> list[str]:
@@ -85,6 +87,7 @@ class HealthCheck:
     def _answer(self, target: Target, leads_to: Endpoint | None) -> str:
         """Return a line about the answer at a metadata address; NotYetError when there is none."""
         mock = target.mock
+        self._require_closed(target.redirect.endpoint, leads_to)
         identify(target.redirect.endpoint, mock.question, self.deadline)  # fails at once: there is nothing to wait for
         if self.reader.firewall is not None and leads_to is not None:
             identity = verify.verify(target, self.reader.firewall, self.deadline, self.log)
@@ -93,6 +96,16 @@ class HealthCheck:
             identity = verify.compare(target, self.deadline, self.log)
             how = "by comparison alone: the rule cannot be seen from here"
         return f"{target.redirect.endpoint} -> {mock}, verified {identity}, {how}"
+
+    def _require_closed(self, endpoint: Endpoint, leads_to: Endpoint | None) -> None:
+        """Raise DetourError unless a redirect or a guard is seen: without one, the real service would be asked."""
+        guarded = endpoint.address if endpoint.address.version == 4 else PRESETS["aws"].endpoints[0].address
+        if leads_to is None and not is_refused(guarded):
+            raise DetourError(
+                "firewall",
+                f"no redirect or guard of {endpoint} can be seen, so it is not asked: the real service could answer",
+                "start the container's command behind imds-detour, or run this check with NET_ADMIN",
+            )
 
     def _moved(self, mock: Mock, endpoint: Endpoint, leads_to: Endpoint, addresses: tuple[Address, ...]) -> Mock:
         """Return the mock at the address to which the rule redirects, if its name has that address too."""

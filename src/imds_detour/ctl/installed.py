@@ -47,15 +47,13 @@ def summarize(backend: str, layout: Layout, installed: tuple[Installed, ...]) ->
     redirects = []
     for rule, connections in packets.items():
         if redirect := redirect_of(rule):
-            needed = rules.redirect_rules([redirect], layout)
+            needed = rules.redirect_rules([redirect], layout, rule.comment)
             expected.update(dict.fromkeys(needed))
             if all(part in packets for part in needed):
                 redirects.append(ActiveRedirect(redirect, connections))
     guarded = []
-    # A guarded address is the destination of a jump (legacy) or of a rule in the guard chain (nftables).
-    for address in dict.fromkeys(rule.destination for rule in packets if rule.table == "filter" and rule.destination):
-        dropping = [rule for rule in packets if isinstance(rule.action, Drop) and rule.version == address.version]
-        drops = any(rule.destination in (None, address) for rule in dropping)
+    for address in rules.guarded_addresses(packets):
+        drops = any(isinstance(rule.action, Drop) and rule.version == address.version for rule in packets)
         needed = rules.guard_rules([address], layout, reject=not drops)
         expected.update(dict.fromkeys(needed))
         if all(part in packets for part in needed):

@@ -49,7 +49,7 @@ def open_rule_reader() -> Iterator[RuleReader]:
         return
     with FirewallSelector("auto", namespaces.ip_versions()) as selector:
         firewall: Firewall = selector.nft
-        if not selector.nft.has_rules() and effective & capabilities.NET_RAW:  # legacy iptables needs NET_RAW
+        if not selector.nft.has_redirects() and effective & capabilities.NET_RAW:  # legacy iptables needs NET_RAW
             legacy = selector.start_helpers()
             firewall = selector.nft if isinstance(legacy, DetourError) else legacy
         yield RuleReader(firewall)

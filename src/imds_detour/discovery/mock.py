@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from imds_detour.discovery.dns.lookup import Resolution
     from imds_detour.endpoint import Address
     from imds_detour.log import Log
+    from imds_detour.result import Environment
 
 FIRST_TIMEOUT, MAX_TIMEOUT = 1.0, 10.0
 """Seconds for one address to answer. The timeout doubles each time it runs out: some mocks load for seconds."""
@@ -40,14 +41,15 @@ class Search:
     """Attempts to find one service's mock. Timeouts grow from attempt to attempt."""
 
     def __init__(
-        self, service: Service, versions: tuple[int, ...], cache: ResolverCache, log: Log, *, probe: bool = True
+        self, service: Service, environment: Environment, cache: ResolverCache, log: Log, *, probe: bool = True
     ) -> None:
-        """Prepare to search for a service's mock over these IP versions; ``probe`` is whether to ask the mock."""
+        """Prepare to search for a service's mock in this environment; ``probe`` is whether to ask the mock."""
         self._service = service
+        self._environment = environment
         self._questions = {
             endpoint.address.version: Question(service.preset.name, endpoint.host, service.proof)
             for endpoint in service.preset.endpoints
-            if endpoint.address.version in versions
+            if endpoint.address.version in environment.versions
         }
         self._cache = cache
         self._log = log
@@ -78,6 +80,7 @@ class Search:
         """
         host = self._service.mock.host
         resolution = self._cache.resolve(host, deadline)
+        self._environment.require_no_metadata(resolution.name, resolution.addresses)
         by_version: dict[int, list[Address]] = {
             version: [address for address in resolution.addresses if address.version == version]
             for version in self._questions

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from imds_detour.firewall.change import Change
     from imds_detour.firewall.rules import Installed, Layout, Rule
 
 
@@ -20,11 +21,15 @@ class Firewall(Protocol):
     layout: Layout
     """The chains that it uses."""
 
-    def apply(self, table: str, rules: tuple[Rule, ...], timeout: float) -> tuple[Rule, ...]:
-        """Replace imds-detour's rules in a table, read them back, and return the previous ones.
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The IP versions whose rules it can hold."""
 
-        Either all change or none. An empty ``rules`` removes them. Foreign rules do not change. ``timeout`` is the
-        time to wait for another writer, in seconds.
+    def apply(self, change: Change, timeout: float) -> tuple[Rule, ...]:
+        """Change imds-detour's rules in a table, read them back, and return the previous ones.
+
+        Rules that have no effect are installed again: those of a dormant table, or after a foreign rule. Either all
+        change or none, and foreign rules do not change. ``timeout`` is the time to wait for another writer, in seconds.
         """
 
     def installed(self, table: str | None = None) -> tuple[Installed, ...]:

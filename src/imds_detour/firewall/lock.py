@@ -1,84 +1,146 @@
-"""The locks of a network namespace's tables: imds-detour's own, and the lock file of iptables."""
+"""The locks of a network namespace: imds-detour's own, and the lock file of iptables."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import os
+import stat
+import struct
 import time
-from contextlib import suppress
+from contextlib import closing, contextmanager
 
 from imds_detour.errors import DetourError, error_text
 from imds_detour.lean import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
 PAUSE = 0.002
 """Seconds between two attempts."""
-CANNOT_BE_TAKEN = "the firewall's lock cannot be taken"
+TABLES, SETUP = "imds-detour-tables", "imds-detour-setup"
+"""Names of locks: for one change of a table, and for redirects until they are verified or undone."""
+NAMES = 4
+"""Names to try for a lock. One that an unprivileged process holds is left to it."""
+BACKLOG = 4096
+"""Other starts that ask who holds a name; the kernel's limit is net.core.somaxconn."""
+ASKING = 0.2
+"""Seconds between two questions who holds a name."""
+LATE = 0.1
+"""Seconds within which the holder of a name listens, if it is an imds-detour."""
+UCRED = "=3i"
+"""struct ucred (unix(7)): process, user, group."""
+IPTABLES_LOCK = "/run/xtables.lock"
+
+_skipped: set[str] = set()
 
 
-class TablesLock:
-    """Both locks, held inside ``with``.
+@contextmanager
+def namespace_lock(name: str, timeout: float) -> Iterator[None]:
+    """Hold a lock of this network namespace.
 
-    imds-detour's lock is the name of an abstract Unix socket. It belongs to the network namespace, as the tables do,
-    so that containers that share the namespace share the lock without sharing a file. The kernel frees it when the
-    holder ends. The iptables commands lock a file: XTABLES_LOCKFILE or /run/xtables.lock. It is not created here.
+    It is the name of an abstract Unix socket, which belongs to the network namespace, so that containers that share the
+    namespace share the lock without sharing a file. The kernel frees it when the holder ends.
 
-    Entering raises DetourError when another writer holds a lock for too long, or there is no file descriptor left.
+    It orders honest starts, and no safety depends on it, since every process can bind such a name: a holder that is
+    neither root nor this user is ignored, and so is one that keeps it for longer than ``timeout`` seconds.
+
+    Raises DetourError when there is no file descriptor left.
     """
+    try:
+        own = socket.socket(socket.AF_UNIX)
+        if name not in _skipped and not _bind_any(own, name, timeout):
+            _skipped.add(name)  # do not wait for it again
+    except OSError as error:
+        raise DetourError("firewall", f"the firewall's lock cannot be taken: {error_text(error)}") from None
+    with closing(own):
+        yield
 
-    def __init__(self, timeout: float) -> None:
-        """Prepare to wait ``timeout`` seconds at most for both."""
-        self._timeout = timeout
-        self._socket: socket.socket | None = None
-        self._file = -1
 
-    def __enter__(self) -> None:
-        deadline = time.monotonic() + self._timeout
+@contextmanager
+def tables_lock(timeout: float) -> Iterator[None]:
+    """Hold imds-detour's lock for the tables, and the lock file of the iptables commands, if there is one.
+
+    Raises DetourError when an iptables command holds it for too long, or there is no file descriptor left.
+    """
+    with namespace_lock(TABLES, timeout):
+        file = _open(os.getenv("XTABLES_LOCKFILE", IPTABLES_LOCK))
         try:
-            self._socket = lock = socket.socket(socket.AF_UNIX)
+            deadline = time.monotonic() + timeout
+            while file >= 0 and not _lock(file):
+                if time.monotonic() > deadline:
+                    reason = f"an iptables command holds the firewall's lock (waited {timeout:.3g} s)"
+                    raise DetourError("lock", reason, "stop it and start again")
+                time.sleep(PAUSE)
+            yield
+        finally:
+            if file >= 0:
+                os.close(file)
+
+
+def _bind_any(own: socket.socket, name: str, timeout: float) -> bool:
+    deadline = time.monotonic() + timeout
+    return any(_bind(own, f"\0{name}{number or ''}", deadline) for number in range(NAMES))
+
+
+def _bind(own: socket.socket, name: str, deadline: float) -> bool:
+    """Bind a name; return False if its holder is to be ignored, or keeps it until the deadline."""
+    start = now = time.monotonic()
+    answered, asked = False, 0.0
+    while now <= deadline:
+        try:
+            own.bind(name)
+            own.listen(BACKLOG)
         except OSError as error:
-            raise DetourError("firewall", f"{CANNOT_BE_TAKEN}: {error_text(error)}") from None
-        try:
-            _take(lambda: lock.bind("\0imds-detour-tables"), "another imds-detour", self._timeout, deadline)
-            try:
-                file = self._file = os.open(os.getenv("XTABLES_LOCKFILE", "/run/xtables.lock"), os.O_RDONLY)
-            except OSError:
-                return  # no iptables command has run, or only one of another user, which cannot change these tables
-            _take(
-                lambda: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB), "an iptables command", self._timeout, deadline
-            )
-        except BaseException:
-            self.__exit__()
-            raise
-
-    def __exit__(self, *_error: object) -> None:
-        # close(2) frees the descriptor and its lock even when it fails.
-        if self._file >= 0:
-            with suppress(OSError):
-                os.close(self._file)
-            self._file = -1
-        if self._socket is not None:
-            with suppress(OSError):
-                self._socket.close()
-
-
-def _take(attempt: Callable[[], object], holder: str, timeout: float, deadline: float) -> None:
-    while True:
-        try:
-            attempt()
-        except OSError as error:
-            if error.errno not in (errno.EADDRINUSE, errno.EWOULDBLOCK):
-                raise DetourError("firewall", f"{CANNOT_BE_TAKEN}: {error_text(error)}") from None
-            if time.monotonic() > deadline:
-                raise DetourError(
-                    "lock",
-                    f"{holder} holds the firewall's lock (waited {timeout:.3g} s)",
-                    "stop it and start again",
-                ) from None
-            time.sleep(PAUSE)
+            if error.errno != errno.EADDRINUSE:
+                raise
         else:
-            return
+            return True
+        if now >= asked:
+            holder = _holder(name)
+            answered = answered or holder is not None
+            if holder not in (None, 0, os.geteuid()) or (not answered and now - start > LATE):
+                return False
+            asked = now + (ASKING if answered else 0)
+        time.sleep(PAUSE)
+        now = time.monotonic()
+    return False
+
+
+def _holder(name: str) -> int | None:
+    """Return the user who holds a name, 0 if that is unknown, None if the holder is not an imds-detour or has ended."""
+    with closing(socket.socket(socket.AF_UNIX)) as asking:
+        try:
+            asking.setblocking(False)
+            asking.connect(name)
+            return int(struct.unpack(UCRED, asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1])
+        except BlockingIOError:
+            return 0  # so many ask that the backlog is full
+        except OSError:
+            return None
+
+
+def _open(path: str) -> int:
+    """Open the lock file of iptables; return -1 if there is none.
+
+    Then no iptables command has run, or only one of another user, which cannot change these tables.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:
+        return -1
+    if not stat.S_ISREG(os.fstat(file).st_mode):  # a FIFO, for example
+        os.close(file)
+        return -1
+    return file
+
+
+def _lock(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise DetourError("firewall", f"the firewall's lock cannot be taken: {error_text(error)}") from None
+    return True

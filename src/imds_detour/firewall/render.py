@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from imds_detour.firewall.rules import COMMENT, LEGACY, NFT, NFT_PRIORITIES, NFT_TABLE, Dnat, Drop, Reject
+from imds_detour.firewall.rules import LEGACY, NFT, NFT_PRIORITIES, NFT_TABLE, Dnat, Drop, Jump, Reject
+
+HOOKS = {chain: (table, hook) for table, hook, chain in NFT.hooks}
+"""Table and hook of each base chain."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +20,8 @@ def iptables_text(rules: Sequence[Rule], version: int) -> str:
     for table, chain in (("filter", LEGACY.guard), ("nat", LEGACY.redirect)):
         of_table = [rule for rule in rules if rule.table == table and rule.version == version]
         # A jump after a foreign ACCEPT has no effect, so jumps are inserted. That reverses their order.
-        jumps = [rule.spec.replace("-A OUTPUT", "-I OUTPUT 1") for rule in reversed(of_table) if rule.chain != chain]
+        jumps = [rule.spec.replace("-A ", "-I ", 1) for rule in reversed(of_table) if rule.chain != chain]
+        jumps = [line.replace(f"-I {shared} ", f"-I {shared} 1 ") for line in jumps for shared in [line.split()[1]]]
         specs = [rule.spec for rule in of_table if rule.chain == chain]
         if of_table:
             lines += [f"*{table}", f":{chain} - [0:0]", *specs, *jumps, "COMMIT"]
@@ -33,22 +37,21 @@ def nft_text(rules: Sequence[Rule]) -> str:
             text += (
                 f"add table {family} {NFT_TABLE}\ndelete table {family} {NFT_TABLE}\ntable {family} {NFT_TABLE} {{\n"
             )
-            text += "\n".join(_nft_chain(of_version, table, chain) for table, chain in _chains(of_version)) + "}\n"
+            chains = [chain for chain in (NFT.guard, *HOOKS) if any(rule.chain == chain for rule in of_version)]
+            text += "\n".join(_nft_chain(of_version, chain) for chain in chains) + "}\n"
     return text
 
 
-def _chains(rules: Sequence[Rule]) -> list[tuple[str, str]]:
-    chains = (("filter", NFT.guard), ("nat", NFT.redirect))
-    return [(table, chain) for table, chain in chains if any(rule.chain == chain for rule in rules)]
-
-
-def _nft_chain(rules: Sequence[Rule], table: str, chain: str) -> str:
-    head = f"\tchain {chain} {{\n\t\ttype {table} hook output priority {NFT_PRIORITIES[table]}; policy accept;\n"
+def _nft_chain(rules: Sequence[Rule], chain: str) -> str:
+    head = f"\tchain {chain} {{\n"
+    if chain in HOOKS:
+        table, hook = HOOKS[chain]
+        head += f"\t\ttype {table} hook {hook} priority {NFT_PRIORITIES[table]}; policy accept;\n"
     return head + "".join(f"\t\t{_nft_rule(rule)}\n" for rule in rules if rule.chain == chain) + "\t}\n"
 
 
 def _nft_rule(rule: Rule) -> str:
-    parts = [f"{'ip' if rule.version == 4 else 'ip6'} daddr {rule.destination}"]
+    parts = [f"{'ip' if rule.version == 4 else 'ip6'} daddr {rule.destination}"] if rule.destination else []
     if rule.port is not None:
         parts.append(f"{rule.protocol} dport {rule.port}")
     elif rule.protocol is not None:
@@ -61,6 +64,8 @@ def _nft_rule(rule: Rule) -> str:
             parts.append("reject with tcp reset")
         case Drop():
             parts.append("drop")
+        case Jump(chain):
+            parts.append(f"jump {chain}")
         case _:
             parts.append("reject")
-    return " ".join((*parts, f'comment "{COMMENT}"'))
+    return " ".join((*parts, f'comment "{rule.comment}"'))

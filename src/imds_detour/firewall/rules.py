@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
+from imds_detour.endpoint import Endpoint
 from imds_detour.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import TypeVar
 
-    from imds_detour.endpoint import Address, Endpoint
+    from imds_detour.endpoint import Address
 
     Item = TypeVar("Item")
 
 COMMENT = "imds-detour"
 """The comment of every rule that imds-detour installs."""
+SIDECAR_COMMENT = "imds-detour-sidecar"
+"""The comment of a sidecar's redirects, which it removes when it ends. A start that uses one replaces its comment."""
+
+GUARD_HOOKS = ("output", "forward")
+"""The netfilter hooks with a guard: packets of processes, and those that come from a bridge in the namespace."""
 
 
 class Layout(Value):
     """The chains that hold a firewall's rules."""
 
-    redirect: str  # the chain in table nat
-    guard: str  # the chain in table filter
-    jumps: bool  # True: rules in the shared chain OUTPUT jump to these chains; False: these are base chains with a hook
+    redirect: str  # the chain of table nat; empty if redirects are in the chains of their hooks
+    guard: str  # the chain of table filter that refuses
+    hooks: tuple[tuple[str, str, str], ...]  # table, hook and chain: where packets enter
+
+    def at(self, table: str, hook: str) -> str:
+        """Return the chain of a hook."""
+        return next(chain for of_table, of_hook, chain in self.hooks if (of_table, of_hook) == (table, hook))
 
 
-LEGACY = Layout("IMDS_DETOUR", "IMDS_DETOUR_GUARD", jumps=True)
-"""Chain names are at most 28 bytes (XT_FUNCTION_MAXNAMELEN in linux/netfilter/x_tables.h)."""
-NFT = Layout("nat_output", "guard_output", jumps=False)
-"""Base chains of the table NFT_TABLE."""
+LEGACY = Layout(
+    "IMDS_DETOUR",
+    "IMDS_DETOUR_GUARD",
+    (("filter", "output", "OUTPUT"), ("filter", "forward", "FORWARD"), ("nat", "output", "OUTPUT")),
+)
+"""Rules in shared chains jump to these chains. Names are at most 28 bytes (XT_FUNCTION_MAXNAMELEN in
+linux/netfilter/x_tables.h)."""
+NFT = Layout(
+    "",
+    "guard",
+    (("filter", "output", "guard_output"), ("filter", "forward", "guard_forward"), ("nat", "output", "nat_output")),
+)
+"""Base chains of the table NFT_TABLE, and the chain that refuses."""
 NFT_TABLE = "imds_detour"
 NFT_PRIORITIES = {"nat": -101, "filter": -1}
 """One less than NF_IP_PRI_NAT_DST and NF_IP_PRI_FILTER (linux/netfilter_ipv4.h): a lower priority runs first."""
@@ -63,12 +82,13 @@ class Rule(Value):
     """A rule of a chain."""
 
     table: str  # ``nat`` or ``filter``
-    chain: str  # a chain of the layout, or OUTPUT for the jump to it
+    chain: str  # a chain of the layout
     action: Action
     destination: Address | None = None  # the packet's destination address; None for any
     protocol: str | None = None  # ``tcp``; None for any
     port: int | None = None  # the packet's TCP destination port; None for any
     version: int = 4  # 4 or 6: IPv4 and IPv6 have separate tables
+    comment: str = COMMENT
 
     @property
     def spec(self) -> str:
@@ -80,7 +100,7 @@ class Rule(Value):
             arguments += ["-p", self.protocol]
         if self.port is not None:
             arguments += ["-m", "tcp", "--dport", str(self.port)]
-        arguments += ["-m", "comment", "--comment", COMMENT]
+        arguments += ["-m", "comment", "--comment", self.comment]
         match self.action:
             case Jump(chain):
                 arguments += ["-j", chain]
@@ -110,48 +130,61 @@ class Installed(Value):
 def guard_rules(addresses: Iterable[Address], layout: Layout, *, reject: bool = True) -> tuple[Rule, ...]:
     """Return the rules that refuse all packets to these addresses, IPv4 first.
 
-    Table nat comes first in OUTPUT, so they match only packets that are not redirected.
+    Table nat comes first, so they match only packets that are not redirected.
     """
     rules: list[Rule] = []
     for version, of_version in _by_version(addresses, lambda address: address):
         reply = "icmp-port-unreachable" if version == 4 else "icmp6-port-unreachable"
         refuse = (("tcp", Reject("tcp-reset")), (None, Reject(reply))) if reject else ((None, Drop()),)
-        if layout.jumps:
-            rules += (_jump("filter", layout.guard, address) for address in of_version)
-            # The jumps let only packets to these addresses into the chain.
-            rules += (
-                Rule("filter", layout.guard, action, None, protocol, None, version) for protocol, action in refuse
-            )
-        else:
-            rules += (
-                Rule("filter", layout.guard, action, address, protocol, None, version)
-                for address in of_version
-                for protocol, action in refuse
-            )
+        for hook in GUARD_HOOKS:
+            chain = layout.at("filter", hook)
+            rules += (_jump("filter", chain, layout.guard, address) for address in of_version)
+        # The jumps let only packets to these addresses into the chain.
+        rules += (Rule("filter", layout.guard, action, None, protocol, None, version) for protocol, action in refuse)
     return tuple(rules)
 
 
-def redirect_rules(redirects: Iterable[Redirect], layout: Layout) -> tuple[Rule, ...]:
+def guarded_addresses(rules: Iterable[Rule]) -> tuple[Address, ...]:
+    """Return the addresses that these rules of table filter guard, in their order."""
+    found = (rule.destination for rule in rules if rule.table == "filter" and isinstance(rule.action, Jump))
+    return tuple(dict.fromkeys(address for address in found if address is not None))
+
+
+def redirect_rules(redirects: Iterable[Redirect], layout: Layout, comment: str = COMMENT) -> tuple[Rule, ...]:
     """Return the rules that send the connections of endpoints to their mocks, IPv4 first."""
+    return nat_rules(dict.fromkeys(redirects, comment), layout)
+
+
+def nat_rules(redirects: Mapping[Redirect, str], layout: Layout) -> tuple[Rule, ...]:
+    """Return the same for redirects with different comments."""
     rules: list[Rule] = []
     for _, of_version in _by_version(redirects, lambda redirect: redirect.endpoint.address):
-        if layout.jumps:
+        if layout.redirect:
+            chain = layout.at("nat", "output")
             addresses = dict.fromkeys(redirect.endpoint.address for redirect in of_version)
-            rules += (_jump("nat", layout.redirect, address) for address in addresses)
-        rules += (dnat_rule(redirect, layout) for redirect in of_version)
+            rules += (_jump("nat", chain, layout.redirect, address) for address in addresses)
+        rules += (dnat_rule(redirect, layout).replace(comment=redirects[redirect]) for redirect in of_version)
     return tuple(rules)
+
+
+def redirects_of(rules: Iterable[Rule]) -> dict[Redirect, str]:
+    """Return the redirects that rules make, with their comments."""
+    redirects: dict[Redirect, str] = {}
+    for rule in rules:
+        if isinstance(rule.action, Dnat) and rule.destination is not None and rule.port is not None:
+            redirects[Redirect(Endpoint(rule.destination, rule.port), rule.action.to)] = rule.comment
+    return redirects
 
 
 def dnat_rule(redirect: Redirect, layout: Layout) -> Rule:
     """Return the rule that sends the connections of an endpoint to its mock. It counts them."""
     address = redirect.endpoint.address
-    return Rule(
-        "nat", layout.redirect, Dnat(redirect.mock), address, "tcp", redirect.endpoint.port, version=address.version
-    )
+    chain = layout.redirect or layout.at("nat", "output")
+    return Rule("nat", chain, Dnat(redirect.mock), address, "tcp", redirect.endpoint.port, version=address.version)
 
 
-def _jump(table: str, chain: str, address: Address) -> Rule:
-    return Rule(table, "OUTPUT", Jump(chain), destination=address, version=address.version)
+def _jump(table: str, chain: str, to: str, address: Address) -> Rule:
+    return Rule(table, chain, Jump(to), destination=address, version=address.version)
 
 
 def _by_version(items: Iterable[Item], address: Callable[[Item], Address]) -> Iterator[tuple[int, list[Item]]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from imds_detour.deadline import FOREVER
 from imds_detour.errors import DetourError, NotInKernelError
+from imds_detour.system import namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
     from imds_detour.firewall.base import Firewall
     from imds_detour.firewall.iptables.backend import LegacyFirewall
     from imds_detour.firewall.nftables.backend import NftFirewall
+    from imds_detour.log import Log
 
 WITHOUT_FIREWALL = "without NET_ADMIN: MOCK_BACKEND=env sets the variables that some SDKs follow"
 NFT_FIRST = DetourError(
     "firewall",
-    "imds-detour's rules from an earlier start are in nftables, and come before those of legacy iptables",
+    "imds-detour's redirects from an earlier start are in nftables, and come before those of legacy iptables",
     "MOCK_BACKEND=nft, or remove them: `imds-detourctl remove`",
 )
 
@@ -38,6 +40,7 @@ class FirewallSelector:
         self._remaining = remaining
         self._nft: NftFirewall | None = None
         self._legacy: LegacyFirewall | DetourError | None = None
+        self._more: list[LegacyFirewall] = []
         self._refusals: dict[str, DetourError | None] = {}
 
     def __enter__(self) -> Self:
@@ -100,11 +103,35 @@ class FirewallSelector:
             raise _neither(refusal, nft_refusal)
         return self.nft, refusal.reason
 
+    def can_use_nftables_instead_of(self, firewall: Firewall) -> bool:
+        """Return whether the choice allows nftables in place of this firewall, and nftables works."""
+        return self._choice == "auto" and firewall is not self.nft and self.nft_refusal() is None
+
+    def guards(self, firewall: Firewall, log: Log) -> list[tuple[Firewall, tuple[int, ...]]]:
+        """Return the firewalls to guard with, and the IP versions of each, when this firewall redirects.
+
+        Where this network namespace has no IPv6, legacy iptables has no helper for it. nftables needs none, so it
+        guards IPv6 there, for the case that the namespace gets an address later.
+        """
+        rest = tuple(version for version in namespaces.kernel_versions() if version not in firewall.versions)
+        guards = [(firewall, firewall.versions)]
+        if rest and self.nft_refusal() is None:
+            guards.append((self.nft, rest))
+        elif rest:
+            helper = start_legacy(rest, self._remaining)
+            self._more.append(helper)
+            try:
+                helper.require()
+                guards.append((helper, rest))
+            except DetourError as error:
+                log.warning(f"IPv6 is not guarded, should this network namespace get it: {error.reason}")
+        return guards
+
     def _refusal_after_nft(self, legacy: LegacyFirewall | DetourError) -> DetourError | None:
         """Return why legacy iptables cannot be used, rules in nftables included."""
         if isinstance(legacy, DetourError):
             return legacy
-        if self.nft.has_rules():  # they come before those of legacy iptables: a redirect there would never be used
+        if self.nft.has_redirects():  # they come before those of legacy iptables: a redirect there would never be used
             return NFT_FIRST
         return self.legacy_refusal()
 
@@ -143,6 +170,8 @@ class FirewallSelector:
         """End the helpers; the rules stay."""
         if self._legacy is not None and not isinstance(self._legacy, DetourError):
             self._legacy.close()
+        for helper in self._more:
+            helper.close()
 
     def _refusal(
         self, name: str, firewall: Callable[[], LegacyFirewall | NftFirewall | DetourError]

@@ -10,7 +10,7 @@ from imds_detour.errors import DetourError, error_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from imds_detour.endpoint import Address
 
@@ -98,11 +98,15 @@ def add(names: Names) -> Callable[[], None] | None:
     return restore if changed else None
 
 
-def remove() -> bool:
-    """Remove the marked lines, and return whether there were any; DetourError if they remain."""
+def remove(keep: Collection[Address] = ()) -> bool:
+    """Remove the marked lines, except those of some addresses, and return whether there were any.
+
+    Raises DetourError if they remain.
+    """
     try:
         with open(PATH, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            if not marked(file.read()):
+            text = file.read()
+            if _without(text, keep) == text:
                 return False
     except FileNotFoundError:
         return False
@@ -110,9 +114,15 @@ def remove() -> bool:
         reason = f"cannot read {PATH}, which may have lines of imds-detour: {error_text(error)}"
         raise DetourError("hosts", reason, f"make {PATH} readable and try again") from None
     try:
-        return _rewrite(without_marked)
+        return _rewrite(lambda text: _without(text, keep))
     except OSError as error:
         raise _unwritable(error) from None
+
+
+def _without(text: str, keep: Collection[Address]) -> str:
+    kept = tuple(f"{address}\t" for address in keep)
+    lines = text.splitlines(keepends=True)
+    return "".join(line for line in lines if not _is_marked(line) or line.startswith(kept))
 
 
 def _unwritable(error: OSError) -> DetourError:

@@ -41,6 +41,11 @@ def ip_versions() -> tuple[int, ...]:
             return (4, 6) if addresses.read(1) else (4,)
     except OSError:
         pass
+    return kernel_versions()
+
+
+def kernel_versions() -> tuple[int, ...]:
+    """Return the IP versions of the kernel: a network namespace may get IPv6 addresses at any time."""
     try:
         socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).close()
     except OSError:

@@ -16,6 +16,7 @@ from imds_detour.endpoint import Address, Endpoint
 from imds_detour.errors import DetourError
 from imds_detour.firewall import render, rules
 from imds_detour.firewall.rules import Redirect
+from imds_detour.redirect import guarded_addresses
 from imds_detour.system import etc_hosts, namespaces, routes
 from imds_detour.system.routes import Route
 
@@ -55,21 +56,19 @@ def make(settings: Settings) -> Plan:
     versions = namespaces.ip_versions()
     redirects: list[Redirect] = []
     names: dict[Address, tuple[str, ...]] = {}
-    guarded: list[Address] = []
     for service in settings.services:
         addresses = Lookup(service.mock.host).attempt(Deadline(TIMEOUT)).addresses
         mocks = {address.version: Endpoint(address, service.mock.port) for address in reversed(addresses)}
         endpoints = [at for at in service.preset.endpoints if at.address.version in versions]
         of_service = [Redirect(at, mocks[at.address.version]) for at in endpoints if at.address.version in mocks]
-        guarded += (endpoint.address for endpoint in endpoints)
         redirects += of_service
         if of_service and service.preset.names:
             address = of_service[0].endpoint.address
             names[address] = (*names.get(address, ()), *service.preset.names)
-    closed = tuple(dict.fromkeys(guarded)) if settings.guard else ()
+    closed = guarded_addresses(settings)
     required, notes = _required_routes(redirects)
     if 6 not in versions:
-        notes.append("there is no IPv6 in this network namespace: nothing to do for it")
+        notes.append("there is no IPv6 in this network namespace: it is guarded, and not redirected")
     comments = [f"redirect {redirect.endpoint} -> {redirect.mock}" for redirect in redirects]
     comments += [f"guard {address}: packets to it that are not redirected are refused" for address in closed]
     comments += notes

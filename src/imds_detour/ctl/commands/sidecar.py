@@ -11,7 +11,7 @@ from imds_detour import redirect
 from imds_detour.config.mock_address import BadValueError, parse_host_port
 from imds_detour.config.settings import Settings
 from imds_detour.ctl import flags
-from imds_detour.ctl.cleanup import clean_up
+from imds_detour.ctl.cleanup import end_sidecar
 from imds_detour.ctl.sidecar.controller import Controller
 from imds_detour.ctl.sidecar.pages import STALE
 from imds_detour.ctl.sidecar.prober import Prober
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     environment = inspect()
     chosen = choose_firewall(settings.backend, environment.versions)
     firewall = RestartingFirewall(chosen, environment.versions, signals, log)
-    reconciler = Reconciler(environment, inspect, firewall, log, arguments.every, settings.guard)
+    reconciler = Reconciler(environment, inspect, firewall, log, arguments.every)
     hosts = dict.fromkeys(service.mock.host for service in environment.services)
     lookups = ((host, partial(lookup_with_ttl, host)) for host in hosts)
     cache = ResolverCache(lookups, SIDECAR, time.monotonic, log.step)
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
             if signals.wait(min(pause, STALE / 3)):  # a heartbeat, even if nothing is due for an hour
                 controller.refresh()
         if not arguments.keep:
-            clean_up([firewall]).require_all()
+            end_sidecar(firewall, reconciler.guards, host=arguments.host).require_all()
     finally:
         firewall.close()
     return 0

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from math import inf
 
 from imds_detour.ctl.sidecar.prober import TIMEOUT, Prober
-from imds_detour.ctl.sidecar.reconciler import Reconciler
+from imds_detour.ctl.sidecar.reconciler import LOCK_TIMEOUT, Reconciler
 from imds_detour.ctl.sidecar.signals import Signals, StoppedError
 from imds_detour.ctl.sidecar.state import FIRST_PAUSE, NOT_PROBED, ServiceStatus, State
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns.cache import ResolverCache
 from imds_detour.errors import DetourError
-from imds_detour.firewall.rules import Redirect
+from imds_detour.firewall.lock import SETUP, namespace_lock
+from imds_detour.firewall.rules import SIDECAR_COMMENT, Redirect
 from imds_detour.log import Log
 from imds_detour.redirect import Transaction, install_redirects
 from imds_detour.result import Target
@@ -143,9 +144,10 @@ class Controller:
         """Change redirects in one commit and verify them; those that fail are undone."""
         others = [target for status in self._statuses if status not in changes for target in status.targets]
         try:
-            with Transaction(self.reconciler.firewall, Deadline(TIMEOUT), self.log) as transaction:
+            deadline = Deadline(TIMEOUT)
+            with namespace_lock(SETUP, LOCK_TIMEOUT), Transaction(deadline, self.log) as transaction:
                 changed = [target for targets in changes.values() for target in targets]
-                install_redirects(transaction, (*others, *changed))
+                install_redirects(transaction, self.reconciler.firewall, (*others, *changed), SIDECAR_COMMENT)
                 self.prober.verify(changed)
                 transaction.keep()
         except DetourError:
@@ -201,11 +203,13 @@ class Controller:
     def _close(self, status: ServiceStatus, reason: str) -> None:
         """Remove the redirect and leave the address to the guard; the same reason is logged once."""
         before, status.targets, status.failed, status.moved = status.targets, (), False, False
-        if before or status.text == NOT_PROBED:  # an earlier sidecar may have left one
-            self.reconciler.set_redirects(self._targets())
+        removed = self.reconciler.close(_redirects(before))
+        if status.text == NOT_PROBED:
+            self.reconciler.due = time.monotonic()  # an earlier sidecar may have left a redirect
         if before or status.text != reason:
             closed = "closed" if self.reconciler.guarded else "not redirected"
-            self.log.warning(f"{status.name} is {closed} while there is no mock: {reason}")
+            state = closed if removed else "still redirected, because the rule cannot be removed,"
+            self.log.warning(f"{status.name} is {state} while there is no mock: {reason}")
         if before:
             self._counts["closings"] += 1
             status.since = time.time()

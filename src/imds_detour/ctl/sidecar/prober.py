@@ -39,11 +39,10 @@ class Prober:
 
     def find(self, service: Service) -> tuple[Target, ...]:
         """Return the service's mocks and redirects; DetourError when its mock does not answer."""
-        environment = self.reconciler.environment
         self.addresses(service)  # with a timeout that is not the search's
         with self.signals.interruptible():
-            mocks = Search(service, environment.versions, self.cache, self.log).attempt(Deadline(TIMEOUT))
-        return tuple(targets_of(service, mocks, environment))
+            mocks = Search(service, self.reconciler.environment, self.cache, self.log).attempt(Deadline(TIMEOUT))
+        return tuple(targets_of(service, mocks))
 
     def verify(self, targets: Iterable[Target]) -> str:
         """Return the mock's answer through its metadata addresses; DetourError when it is not the mock's."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from imds_detour.ctl.sidecar.restarting_firewall import RestartingFirewall
+from imds_detour.ctl.sidecar.restarting_firewall import RestartingFirewall, guard_parts
 from imds_detour.deadline import Deadline
 from imds_detour.errors import DetourError
-from imds_detour.firewall import rules
-from imds_detour.firewall.rules import Rule
+from imds_detour.firewall.base import Firewall
+from imds_detour.firewall.change import Change, SetRedirects
+from imds_detour.firewall.lock import SETUP, namespace_lock
+from imds_detour.firewall.rules import SIDECAR_COMMENT, Redirect, redirects_of
 from imds_detour.log import Log
-from imds_detour.redirect import Transaction, install_guard
+from imds_detour.redirect import NO_GUARDS, Guards, Transaction, install_guards
 from imds_detour.result import Environment, Target, host_names
 from imds_detour.system import etc_hosts, namespaces
 
@@ -32,15 +34,20 @@ class Reconciler:
     firewall: RestartingFirewall
     log: Log
     interval: float  # seconds between two reads
-    guarded: bool  # whether metadata addresses that are not redirected are closed
     due: float = field(init=False)  # when the next read is due, by time.monotonic()
     repairs: int = 0  # how often another program's change of the rules was undone
     own_failure: bool = False  # whether a change failed here: the next difference need not be another program's work
-    _guard: tuple[Rule, ...] = ()
+    guards: Guards = NO_GUARDS
+    _closing: set[Redirect] = field(default_factory=set)  # redirects that could not be removed
     _warned: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.due = time.monotonic() + self.interval
+
+    @property
+    def guarded(self) -> bool:
+        """Whether metadata addresses that are not redirected are closed."""
+        return bool(self.environment.guarded)
 
     def guard_new_versions(self) -> bool:
         """Guard an IP version that the namespace has got since, and return whether there is one.
@@ -67,17 +74,15 @@ class Reconciler:
             return
         self.due = time.monotonic() + self.interval
         self._reconcile_names(targets)
-        redirects = self._redirect_rules(targets)
-        wanted = {*self._guard, *redirects}
         try:
-            installed = [entry.rule for entry in self.firewall.installed()]
+            repairs = [*self._guard_repairs(), *self._redirect_repairs(targets)]
         except DetourError as error:
             self._warn("reading", f"imds-detour's firewall rules cannot be read: {error.reason}; it is tried again")
             self.due = time.monotonic() + RETRY
             return
         self._warn("reading", "")
         own_failure, self.own_failure = self.own_failure, False
-        if len(installed) == len(wanted) and set(installed) == wanted:
+        if not repairs:
             self._warn("rules", "")
             return
         if own_failure:
@@ -85,22 +90,50 @@ class Reconciler:
         else:
             self.repairs += 1
             self._warn("rules", "another program has changed imds-detour's firewall rules: they are put back")
-        self._apply("filter", self._guard)
-        self._apply("nat", redirects)
+        for firewall, change in repairs:
+            self._apply(firewall, change)
 
-    def set_redirects(self, targets: Sequence[Target]) -> None:
-        """Make these the only redirects; a failure is retried by reconcile()."""
-        self._apply("nat", self._redirect_rules(targets))
+    def close(self, redirects: Iterable[Redirect]) -> bool:
+        """Remove redirects, and return whether they are removed; a failure is retried by reconcile()."""
+        self._closing.update(redirects)
+        if self._closing and self._apply(self.firewall, SetRedirects(remove=tuple(self._closing))):
+            self._closing.clear()
+        return not self._closing
 
     def install_guard(self, environment: Environment) -> None:
-        """Install the guard, or remove one if none is wanted; DetourError when the firewall refuses."""
-        addresses = environment.addresses if self.guarded else ()
-        with Transaction(self.firewall, Deadline(inf), self.log) as transaction:
-            install_guard(transaction, addresses)
+        """Install the guard; DetourError when the firewall refuses."""
+        with Transaction(Deadline(inf), self.log) as transaction:
+            parts = guard_parts(self.firewall, self.log)
+            self.guards = install_guards(transaction, parts, environment.guarded)
             transaction.keep()
-        # As the kernel has them: the guard may drop where it cannot reject.
-        installed = (entry.rule for entry in self.firewall.installed())
-        self._guard = tuple(rule for rule in installed if rule is not None and rule.table == "filter")
+
+    def _guard_repairs(self) -> list[tuple[Firewall, Change]]:
+        """Return the changes that install what is missing of the guard."""
+        repairs: list[tuple[Firewall, Change]] = []
+        for firewall, change in self.guards.parts:
+            installed = [entry.rule for entry in firewall.installed("filter")]
+            present = tuple(rule for rule in installed if rule is not None)
+            if None in installed or set(change.wanted(present, firewall.layout)) != set(present):
+                repairs.append((firewall, change))
+        return repairs
+
+    def _redirect_repairs(self, targets: Sequence[Target]) -> list[tuple[Firewall, Change]]:
+        """Return the change that installs missing redirects, and removes those that a sidecar has left.
+
+        Redirects of other endpoints belong to other starts, and so does one of an endpoint whose mock does not answer
+        here, unless a sidecar installed it.
+        """
+        wanted = {target.redirect: SIDECAR_COMMENT for target in targets}
+        rules = [entry.rule for entry in self.firewall.installed("nat")]
+        present = redirects_of(rule for rule in rules if rule is not None)
+        own = {endpoint for service in self.environment.services for endpoint in service.preset.endpoints}
+        left = {redirect for redirect, comment in present.items() if comment == SIDECAR_COMMENT} - wanted.keys()
+        remove = self._closing | {redirect for redirect in left if redirect.endpoint in own}
+        if not remove & present.keys():
+            self._closing.clear()
+        if None in rules or remove & present.keys() or wanted.keys() - present.keys():
+            return [(self.firewall, SetRedirects(tuple(wanted.items()), tuple(remove - wanted.keys())))]
+        return []
 
     def _reconcile_names(self, targets: Sequence[Target]) -> None:
         """Restore the lines in /etc/hosts: Kubernetes rewrites a pod's file when a container starts."""
@@ -111,18 +144,17 @@ class Reconciler:
         else:
             self._warn("names", "")
 
-    def _redirect_rules(self, targets: Sequence[Target]) -> tuple[Rule, ...]:
-        return rules.redirect_rules(dict.fromkeys(target.redirect for target in targets), self.firewall.layout)
-
-    def _apply(self, table: str, wanted: tuple[Rule, ...]) -> None:
+    def _apply(self, firewall: Firewall, change: Change) -> bool:
         try:
-            self.firewall.apply(table, wanted, LOCK_TIMEOUT)
+            with namespace_lock(SETUP, LOCK_TIMEOUT):
+                firewall.apply(change, LOCK_TIMEOUT)
         except DetourError as error:
-            self._warn(table, f"table {table}: {error.reason}; it is tried again")
+            self._warn(change.table, f"table {change.table}: {error.reason}; it is tried again")
             self.own_failure = True
             self.due = time.monotonic() + RETRY
-        else:
-            self._warn(table, "")
+            return False
+        self._warn(change.table, "")
+        return True
 
     def _warn(self, subject: str, problem: str) -> None:
         """Warn about a problem once, until it is over or changes; an empty one is over."""

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from imds_detour.ctl.sidecar.signals import Signals
 from imds_detour.firewall.base import Firewall
+from imds_detour.firewall.change import Change
 from imds_detour.firewall.iptables.helper import HelperLostError
 from imds_detour.firewall.rules import Installed, Rule
 from imds_detour.firewall.select import FirewallSelector
@@ -35,6 +36,12 @@ def choose_firewall(choice: str, versions: tuple[int, ...]) -> Firewall:
     return firewall
 
 
+def guard_parts(firewall: Firewall, log: Log) -> list[tuple[Firewall, tuple[int, ...]]]:
+    """Return the firewalls to guard with, and the IP versions of each: nftables for those without a helper."""
+    with FirewallSelector("nft", ()) as selector:
+        return selector.guards(firewall, log)
+
+
 class RestartingFirewall:
     """Passes calls on to a firewall, and restarts it when its helper is lost."""
 
@@ -47,9 +54,14 @@ class RestartingFirewall:
         self._log = log
         self._warned = ""
 
-    def apply(self, table: str, rules: tuple[Rule, ...], timeout: float) -> tuple[Rule, ...]:
-        """Install these as imds-detour's rules in a table, and return those before."""
-        return self._call(lambda firewall: firewall.apply(table, rules, timeout))
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The IP versions whose rules it can hold."""
+        return self._firewall.versions
+
+    def apply(self, change: Change, timeout: float) -> tuple[Rule, ...]:
+        """Change imds-detour's rules in a table, and return those before."""
+        return self._call(lambda firewall: firewall.apply(change, timeout))
 
     def installed(self, table: str | None = None) -> tuple[Installed, ...]:
         """Return imds-detour's rules as the kernel holds them, in one table or in both."""

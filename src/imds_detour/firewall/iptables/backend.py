@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from imds_detour.errors import DetourError
+from imds_detour.firewall.change import Replace
 from imds_detour.firewall.rules import LEGACY
 
 TYPE_CHECKING = False
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from imds_detour.firewall.change import Change
     from imds_detour.firewall.iptables.helper import Helper
     from imds_detour.firewall.rules import Installed, Rule
 
@@ -22,6 +24,7 @@ class LegacyFirewall:
 
     def __init__(self, helpers: Mapping[int, Helper], remaining: Callable[[], float]) -> None:
         """Take the helpers by IP version, and a function for the seconds before the deadline of the whole start."""
+        self.versions = tuple(helpers)
         self._helpers = helpers
         self._remaining = remaining
 
@@ -30,18 +33,14 @@ class LegacyFirewall:
         for version in self._helpers:
             self._call(version, "check")
 
-    def apply(self, table: str, rules: tuple[Rule, ...], timeout: float) -> tuple[Rule, ...]:
-        """Replace imds-detour's rules in a table, by a commit for each IP version, and return the previous ones."""
-        unsupported = {rule.version for rule in rules} - set(self._helpers)
-        if unsupported:
-            raise DetourError("firewall", f"no IPv{unsupported.pop()} in this network namespace")
+    def apply(self, change: Change, timeout: float) -> tuple[Rule, ...]:
+        """Change imds-detour's rules in a table, by a commit for each IP version, and return the previous ones."""
         previous: dict[int, tuple[Rule, ...]] = {}
         try:
             for version in self._helpers:
-                of_version = tuple(rule for rule in rules if rule.version == version)
-                previous[version] = self._call(version, "apply", table, of_version, timeout)
+                previous[version] = self._call(version, "apply", change, timeout)
         except DetourError as error:
-            self._roll_back(table, previous, timeout, error)
+            self._roll_back(change.table, previous, timeout, error)
             raise
         return tuple(rule for of_version in previous.values() for rule in of_version)
 
@@ -63,7 +62,7 @@ class LegacyFirewall:
         """Undo the commits for other IP versions. The reason of a failure is added to the error's reason."""
         for version, rules in previous.items():
             try:
-                self._call(version, "apply", table, rules, timeout)
+                self._call(version, "apply", Replace(table, rules), timeout)
             except DetourError as second:
                 if second.reason == error.reason:
                     continue  # this helper is the one that was lost

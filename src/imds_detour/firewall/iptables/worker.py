@@ -10,22 +10,18 @@ import ctypes
 import errno
 import os
 import time
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_address
 from itertools import count
 
 from imds_detour.endpoint import Endpoint
 from imds_detour.errors import DetourError
-from imds_detour.firewall.iptables import loader, preflight
-from imds_detour.firewall.lock import TablesLock
+from imds_detour.firewall.iptables import codec, loader, preflight
+from imds_detour.firewall.lock import tables_lock
 from imds_detour.firewall.rules import (
-    COMMENT,
     LEGACY,
     Dnat,
-    Drop,
     Installed,
-    Jump,
     Redirect,
-    Reject,
     Rule,
     redirect_rules,
 )
@@ -35,19 +31,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any, TypeAlias
 
-    from imds_detour.firewall.rules import Action
+    from imds_detour.firewall.change import Change
 
     Iptc: TypeAlias = Any  # an object of python-iptables, which has no types
 
 CHAINS = {"filter": LEGACY.guard, "nat": LEGACY.redirect}
+"""imds-detour's chain in each table."""
+SHARED = {table: tuple(chain for of, _, chain in LEGACY.hooks if of == table) for table in CHAINS}
+"""The shared chains of each table that may jump to it."""
 CONTENDED = (os.strerror(errno.EAGAIN), os.strerror(errno.EINVAL))
 """Messages of a commit after another program has changed the table."""
 PAUSE = 0.001
 """Seconds between two commits, when a writer without the lock changes the table at the same time."""
 MAX_DECODED = 1000
 """Decoded entries to keep. A sidecar runs for months, and each new address of a mock adds some."""
-ANY_ADDRESS = {4: "0.0.0.0/0.0.0.0", 6: "::/0"}
-"""Any address, as python-iptables writes it."""
 
 
 def load(version: int) -> dict[str, Callable[..., object]]:
@@ -76,20 +73,21 @@ class _Tables:
         try:
             for rule in redirect_rules([Redirect(example, example)], LEGACY):
                 if isinstance(rule.action, Dnat):
-                    self._encode(rule)
+                    codec.encode(self._library, rule)
         except self._library.missing as error:
             folder = os.environ["XTABLES_LIBDIR"]
             reason = f"an iptables extension is missing in {folder}, or of another version ({error})"
             raise DetourError("firewall", reason, loader.PACKAGES) from None
 
-    def apply(self, name: str, rules: tuple[Rule, ...], timeout: float) -> tuple[Rule, ...]:
-        """Replace imds-detour's rules in a table, and return the previous ones."""
+    def apply(self, change: Change, timeout: float) -> tuple[Rule, ...]:
+        """Change imds-detour's rules in a table, and return the previous ones."""
         deadline = time.monotonic() + timeout
-        with TablesLock(timeout):
-            table = self._table(name)
-            previous = self._read(table)
-            self._install(table, rules, deadline)
-        return tuple(entry.rule for entry in previous if entry.rule is not None)
+        with tables_lock(timeout):
+            table = self._table(change.table)
+            previous = tuple(entry.rule for entry in self._read(table) if entry.rule is not None)
+            wanted = change.wanted(previous, LEGACY)
+            self._install(table, tuple(rule for rule in wanted if rule.version == self._version), deadline)
+        return previous
 
     def installed(self, table: str | None) -> tuple[Installed, ...]:
         """Read imds-detour's rules, in one table or in both, without creating a table."""
@@ -124,63 +122,50 @@ class _Tables:
     def _is_installed(self, table: Iptc, wanted: tuple[Rule, ...]) -> bool:
         if not wanted:
             return not table.is_chain(CHAINS[table.name])
-        positions = [position for position, _ in self._jumps(table)]
-        first = positions == list(range(len(positions)))  # a jump after a foreign ACCEPT has no effect
-        return first and tuple(entry.rule for entry in self._read(table)) == wanted
+        installed = tuple(entry.rule for entry in self._read(table))
+        return len(installed) == len(wanted) and all(
+            [rule for rule in installed if rule and rule.chain == chain]
+            == [rule for rule in wanted if rule.chain == chain]
+            for chain in (*SHARED[table.name], CHAINS[table.name])
+        )
 
     def _change(self, table: Iptc, wanted: tuple[Rule, ...]) -> None:
-        chain, output = CHAINS[table.name], self._library.chain(table, "OUTPUT")
-        for _, jump in list(self._jumps(table)):
-            output.delete_rule(self._library.rule(jump, output))
+        chain = CHAINS[table.name]
         if table.is_chain(chain):
             table.flush_entries(chain)
         elif wanted:
             table.create_chain(chain)
         entries = self._library.chain(table, chain)
         for rule in (rule for rule in wanted if rule.chain == chain):
-            entries.append_rule(self._encode(rule))
-        for rule in reversed([rule for rule in wanted if rule.chain == "OUTPUT"]):
-            output.insert_rule(self._encode(rule))
+            entries.append_rule(codec.encode(self._library, rule))
+        for shared in SHARED[table.name]:
+            hooked = self._library.chain(table, shared)
+            for _, jump in list(self._jumps(table, shared)):
+                hooked.delete_rule(self._library.rule(jump, hooked))
+            for rule in reversed([rule for rule in wanted if rule.chain == shared]):
+                hooked.insert_rule(codec.encode(self._library, rule))
         if not wanted and table.is_chain(chain):
             table.delete_chain(chain)
 
-    def _encode(self, rule: Rule) -> Iptc:
-        entry = self._library.rule()
-        if rule.destination is not None:
-            entry.dst = str(rule.destination)
-        if rule.protocol is not None:
-            entry.protocol = rule.protocol  # first, because DNAT accepts a port only for a protocol with ports
-        if rule.port is not None:
-            entry.create_match("tcp").dport = str(rule.port)  # an int would make a rule without a port
-        entry.create_match("comment").comment = COMMENT
-        match rule.action:
-            case Jump(chain):
-                entry.create_target(chain)
-            case Dnat(to):
-                entry.create_target("DNAT").to_destination = str(to)
-            case Reject(reply):
-                entry.create_target("REJECT").reject_with = reply
-            case Drop():
-                entry.create_target("DROP")
-        return entry
-
     def _read(self, table: Iptc) -> list[Installed]:
         chain = CHAINS[table.name]
-        jumps = [entry for _, entry in self._jumps(table)]
-        entries = list(_entries(table, chain)) if table.is_chain(chain) else []
-        return [
-            Installed(self._decode(entry, table, name), entry.counters.pcnt)
-            for name, of_chain in (("OUTPUT", jumps), (chain, entries))
-            for entry in of_chain
-        ]
+        installed = []
+        for shared in SHARED[table.name]:
+            for index, (position, entry) in enumerate(self._jumps(table, shared)):
+                # A jump after a foreign rule may have no effect. It counts as foreign too.
+                rule = self._decode(entry, table, shared) if position == index else None
+                installed.append(Installed(rule, entry.counters.pcnt))
+        entries = _entries(table, chain) if table.is_chain(chain) else ()
+        installed += (Installed(self._decode(entry, table, chain), entry.counters.pcnt) for entry in entries)
+        return installed
 
-    def _jumps(self, table: Iptc) -> Iterator[tuple[int, Iptc]]:
-        """Yield the position and the entry of every rule of OUTPUT that jumps to imds-detour's chain.
+    def _jumps(self, table: Iptc, shared: str) -> Iterator[tuple[int, Iptc]]:
+        """Yield the position and the entry of every rule of a shared chain that jumps to imds-detour's chain.
 
         Foreign rules are not decoded: an extension that they need may be missing, or of another version.
         """
         chain = CHAINS[table.name].encode()
-        for position, entry in enumerate(_entries(table, "OUTPUT")):
+        for position, entry in enumerate(_entries(table, shared)):
             if table.get_target(entry) == chain:
                 yield position, entry
 
@@ -192,7 +177,7 @@ class _Tables:
                 self._decoded.clear()
             try:
                 rule = self._library.rule(entry, self._library.chain(table, chain))
-                self._decoded[key] = _from_iptc(rule, table.name, chain, self._version)
+                self._decoded[key] = codec.decode(rule, table.name, chain, self._version)
             except (ValueError, self._library.refused, self._library.missing):
                 self._decoded[key] = None  # a foreign rule: a range, a list of ports, a missing extension
         return self._decoded[key]
@@ -210,40 +195,3 @@ def _entries(table: Iptc, chain: str) -> Iterator[Iptc]:
     while entry:
         yield entry
         entry = table.next_rule(entry)
-
-
-def _from_iptc(entry: Iptc, table: str, chain: str, version: int) -> Rule | None:
-    """Return the rule that an entry was made from; None if imds-detour makes no such entry."""
-    matches = {match.name: match.get_all_parameters() for match in entry.matches}
-    parameters = entry.target.get_all_parameters()
-    match entry.target.name:
-        case "DNAT" if set(parameters) == {"to-destination"}:
-            action: Action = Dnat(_endpoint(parameters["to-destination"][0]))
-        case "REJECT" if set(parameters) == {"reject-with"}:
-            action = Reject(parameters["reject-with"][0])
-        case "DROP":
-            action = Drop()
-        case name if name in CHAINS.values():
-            action = Jump(name)
-        case _:
-            return None
-    port = matches.pop("tcp", {})
-    rule = Rule(
-        table,
-        chain,
-        action,
-        destination=None if entry.dst == ANY_ADDRESS[version] else ip_interface(entry.dst).ip,
-        protocol=None if entry.protocol == "ip" else entry.protocol,
-        port=int(port.pop("dport")[0]) if "dport" in port else None,
-        version=version,
-    )
-    fragment = version == 4 and entry.fragment  # Rule6 has no such field
-    interfaces = entry.in_interface or entry.out_interface
-    plain = entry.src == ANY_ADDRESS[version] and not (interfaces or port or fragment or entry.target.goto)
-    exact = rule.destination is None or ip_interface(entry.dst).network.num_addresses == 1
-    return rule if plain and exact and matches == {"comment": {"comment": [COMMENT]}} else None
-
-
-def _endpoint(text: str) -> Endpoint:
-    host, _, port = text.rpartition(":")
-    return Endpoint(ip_address(host.strip("[]")), int(port))

@@ -6,7 +6,8 @@ import struct
 from ipaddress import ip_address
 
 from imds_detour.endpoint import Endpoint
-from imds_detour.firewall.rules import COMMENT, Dnat, Drop, Installed, Reject, Rule
+from imds_detour.firewall.nftables.messages import CHAINS, chain_of
+from imds_detour.firewall.rules import COMMENT, SIDECAR_COMMENT, Dnat, Drop, Installed, Jump, Reject, Rule
 from imds_detour.system.netlink import NFPROTO, attribute, attributes, iterate_attributes, nested
 
 TYPE_CHECKING = False
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from imds_detour.firewall.rules import Action
 
 # linux/netfilter/nf_tables.h; the names there begin with NFTA_ or NFT_
-RULE_CHAIN, RULE_EXPRESSIONS, RULE_USERDATA = 2, 4, 7
+RULE_EXPRESSIONS, RULE_USERDATA = 4, 7
 LIST_ELEM, EXPR_NAME, EXPR_DATA = 1, 1, 2
 PAYLOAD_DREG, PAYLOAD_BASE, PAYLOAD_OFFSET, PAYLOAD_LEN = 1, 2, 3, 4
 CMP_SREG, CMP_OP, CMP_DATA, CMP_EQ = 1, 2, 3, 0
@@ -24,7 +25,7 @@ IMMEDIATE_DREG, IMMEDIATE_DATA = 1, 2
 NAT_TYPE, NAT_FAMILY, NAT_REG_ADDR_MIN, NAT_REG_PROTO_MIN, NAT_DNAT = 1, 2, 3, 5, 1
 REJECT_TYPE, REJECT_ICMP_CODE = 1, 2
 COUNTER_PACKETS = 2
-DATA_VALUE, DATA_VERDICT, VERDICT_CODE, NF_DROP = 1, 2, 1, 0
+DATA_VALUE, DATA_VERDICT, VERDICT_CODE, VERDICT_CHAIN, NF_DROP, NFT_JUMP = 1, 2, 1, 2, 0, 0xFFFFFFFD
 REG_VERDICT, REG_1, REG_2 = 0, 1, 2
 NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
 
@@ -37,8 +38,12 @@ REJECTS = {
     "icmp-port-unreachable": (0, 3),  # NFT_REJECT_ICMP_UNREACH, RFC 792
     "icmp6-port-unreachable": (0, 4),  # the same, RFC 4443
 }
-USERDATA_COMMENT = struct.pack("=BB", 0, len(COMMENT) + 1) + COMMENT.encode() + b"\0"
-"""The comment in the format of nft, which lists it (libnftnl: NFTNL_UDATA_RULE_COMMENT)."""
+USERDATA = {
+    comment: struct.pack("=BB", 0, len(comment) + 1) + comment.encode() + b"\0"
+    for comment in (COMMENT, SIDECAR_COMMENT)
+}
+"""Comments in the format of nft, which lists them (libnftnl: NFTNL_UDATA_RULE_COMMENT)."""
+COMMENTS = {data: comment for comment, data in USERDATA.items()}
 
 
 def encode(rule: Rule) -> bytes:
@@ -46,7 +51,7 @@ def encode(rule: Rule) -> bytes:
     parts = list(_matches(rule))
     parts.append(_expression("counter"))
     parts += _verdict(rule.action)
-    return nested(RULE_EXPRESSIONS, *parts) + attribute(RULE_USERDATA, USERDATA_COMMENT)
+    return nested(RULE_EXPRESSIONS, *parts) + attribute(RULE_USERDATA, USERDATA[rule.comment])
 
 
 def _matches(rule: Rule) -> list[bytes]:
@@ -80,11 +85,12 @@ def _verdict(action: Action) -> list[bytes]:
     if isinstance(action, Reject):
         kind, code = REJECTS[action.reply]
         return [_expression("reject", _number(REJECT_TYPE, kind), attribute(REJECT_ICMP_CODE, bytes([code])))]
-    if isinstance(action, Drop):
-        # Not nested(): the kernel lists it without NLA_F_NESTED.
-        data = nested(IMMEDIATE_DATA, attribute(DATA_VERDICT, _number(VERDICT_CODE, NF_DROP)))
-        return [_expression("immediate", _number(IMMEDIATE_DREG, REG_VERDICT), data)]
-    raise TypeError(action)  # base chains need no jump
+    verdict = _number(VERDICT_CODE, NF_DROP)
+    if isinstance(action, Jump):
+        verdict = _number(VERDICT_CODE, NFT_JUMP) + attribute(VERDICT_CHAIN, action.chain.encode() + b"\0")
+    # Not nested(): the kernel lists it without NLA_F_NESTED.
+    data = nested(IMMEDIATE_DATA, attribute(DATA_VERDICT, verdict))
+    return [_expression("immediate", _number(IMMEDIATE_DREG, REG_VERDICT), data)]
 
 
 def _expression(name: str, *data: bytes) -> bytes:
@@ -110,22 +116,18 @@ def _immediate(register: int, value: bytes) -> bytes:
     return _expression("immediate", _number(IMMEDIATE_DREG, register), data)
 
 
-def decode(message: bytes, tables: dict[str, str]) -> Installed:
-    """Return the rule in the attributes of a rule message. Installed.rule is None for a foreign rule.
-
-    ``tables`` has the value of Rule.table for each of imds-detour's chains.
-    """
-    parts = attributes(message)
+def decode(parts: dict[int, bytes], version: int) -> Installed:
+    """Return the rule in the attributes of a rule message. Installed.rule is None for a foreign rule."""
     packets = 0
     try:
-        chain = parts[RULE_CHAIN].rstrip(b"\0").decode("ascii", "replace")
         expressions = [_parse(value) for _, value in iterate_attributes(parts.get(RULE_EXPRESSIONS, b""))]
         packets = next((_packets(data) for name, data in expressions if name == "counter"), 0)
-        rule = _decode_rule(tables[chain], chain, [item for item in expressions if item[0] != "counter"])
+        comment = COMMENTS[parts.get(RULE_USERDATA, b"")]
+        rule = _decode_rule(chain_of(parts), version, comment, [item for item in expressions if item[0] != "counter"])
     except (KeyError, ValueError, IndexError, struct.error):
         return Installed(None, packets)
     # A foreign rule may have parts that were ignored. A rule of imds-detour is the same when it is encoded again.
-    same = _plain(encode(rule)) == _plain(message)
+    same = _plain(attributes(encode(rule))) == _plain(parts)
     return Installed(rule if same else None, packets)
 
 
@@ -138,7 +140,7 @@ def _packets(data: dict[int, bytes]) -> int:
     return int.from_bytes(data.get(COUNTER_PACKETS, b""), "big")
 
 
-def _decode_rule(table: str, chain: str, expressions: list[tuple[str, dict[int, bytes]]]) -> Rule:
+def _decode_rule(chain: str, version: int, comment: str, expressions: list[tuple[str, dict[int, bytes]]]) -> Rule:
     destination: Address | None = None
     protocol, port = None, None
     registers: dict[int, bytes] = {}
@@ -156,7 +158,9 @@ def _decode_rule(table: str, chain: str, expressions: list[tuple[str, dict[int, 
             else:
                 protocol = {bytes([TCP]): "tcp"}[value]
         elif name == "immediate" and int.from_bytes(data[IMMEDIATE_DREG], "big") == REG_VERDICT:
-            action = Drop()  # another verdict shows when the rule is encoded again
+            verdict = attributes(attributes(data[IMMEDIATE_DATA])[DATA_VERDICT])
+            target = verdict.get(VERDICT_CHAIN, b"").rstrip(b"\0").decode("ascii", "replace")
+            action = Jump(target) if target else Drop()  # another verdict shows when the rule is encoded again
         elif name == "immediate":
             registers[int.from_bytes(data[IMMEDIATE_DREG], "big")] = attributes(data[IMMEDIATE_DATA])[DATA_VALUE]
         elif name == "nat":
@@ -169,13 +173,12 @@ def _decode_rule(table: str, chain: str, expressions: list[tuple[str, dict[int, 
             raise ValueError(name)
     if action is None:
         raise ValueError("no verdict")
-    version = destination.version if destination is not None else 4
-    return Rule(table, chain, action, destination, protocol, port, version)
+    return Rule(CHAINS[chain], chain, action, destination, protocol, port, version, comment)
 
 
-def _plain(message: bytes) -> list[tuple[str, dict[int, bytes]]]:
+def _plain(rule: dict[int, bytes]) -> list[tuple[str, dict[int, bytes]]]:
     """Return the expressions without the parts that the kernel adds: counters, ends of ranges, unused codes."""
-    expressions = [_parse(value) for _, value in iterate_attributes(attributes(message)[RULE_EXPRESSIONS])]
+    expressions = [_parse(value) for _, value in iterate_attributes(rule[RULE_EXPRESSIONS])]
     added = {"counter": {1, 2}, "nat": {4, 6, 7}, "reject": {REJECT_ICMP_CODE}}
     plain = []
     for name, data in expressions:
