@@ -28,10 +28,12 @@ def test_redirect_is_a_jump_and_a_translation() -> None:
 
 
 def test_guard_rejects_by_protocol() -> None:
-    """The guard resets TCP and rejects other protocols by ICMP. One pair of rules serves all addresses."""
+    """The guard resets TCP and rejects other protocols by ICMP, in OUTPUT and in FORWARD, by one pair of rules."""
     assert [rule.spec for rule in guard_rules([METADATA.address, ECS.address], LEGACY)] == [
         "-A OUTPUT -d 169.254.169.254/32 -m comment --comment imds-detour -j IMDS_DETOUR_GUARD",
         "-A OUTPUT -d 169.254.170.2/32 -m comment --comment imds-detour -j IMDS_DETOUR_GUARD",
+        "-A FORWARD -d 169.254.169.254/32 -m comment --comment imds-detour -j IMDS_DETOUR_GUARD",
+        "-A FORWARD -d 169.254.170.2/32 -m comment --comment imds-detour -j IMDS_DETOUR_GUARD",
         "-A IMDS_DETOUR_GUARD -p tcp -m comment --comment imds-detour -j REJECT --reject-with tcp-reset",
         "-A IMDS_DETOUR_GUARD -m comment --comment imds-detour -j REJECT --reject-with icmp-port-unreachable",
     ]
@@ -45,7 +47,7 @@ def test_ipv6_mock_is_in_brackets() -> None:
     assert spec.endswith("--to-destination [fd00::5]:1338")
 
 
-@given(st.lists(st.builds(Redirect, ENDPOINTS, ENDPOINTS), max_size=5))
+@given(st.lists(st.builds(Redirect, ENDPOINTS, ENDPOINTS), max_size=5, unique=True))
 def test_redirects_have_one_jump_per_address(wanted: list[Redirect]) -> None:
     """Jumps come first, one for each address. Each redirect has one translation, and each rule has the comment."""
     rules = redirect_rules(wanted, LEGACY)
@@ -62,8 +64,10 @@ def test_chain_names_are_short_enough_for_the_kernel() -> None:
     assert max(len(LEGACY.redirect), len(LEGACY.guard)) <= 28  # XT_FUNCTION_MAXNAMELEN, less the terminating zero
 
 
-def test_nftables_rules_match_the_destination() -> None:
-    """In imds-detour's own nftables tables there are no jumps, and each rule matches the metadata address."""
+def test_nftables_hooks_match_the_destination() -> None:
+    """In the nftables table, each rule of a base chain matches the metadata address, and the others refuse."""
     rules = (*redirect_rules([Redirect(METADATA, MOCK)], NFT), *guard_rules([METADATA.address], NFT))
-    assert all(rule.destination == METADATA.address for rule in rules)
-    assert {rule.chain for rule in rules} == {NFT.redirect, NFT.guard}
+    assert {rule.chain for rule in rules if rule.destination == METADATA.address} == {
+        chain for _, _, chain in NFT.hooks
+    }
+    assert {rule.chain for rule in rules if rule.destination is None} == {NFT.guard}

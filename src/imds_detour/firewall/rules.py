@@ -30,6 +30,12 @@ class Layout(Value):
     guard: str  # the chain of table filter that refuses
     hooks: tuple[tuple[str, str, str], ...]  # table, hook and chain: where packets enter
 
+    @property
+    def tables(self) -> dict[str, str]:
+        """The table of each chain. A chain comes after the one that it jumps to."""
+        own = {self.guard: "filter", self.redirect or self.at("nat", "output"): "nat"}
+        return {**own, **{chain: table for table, _, chain in self.hooks}}
+
     def at(self, table: str, hook: str) -> str:
         """Return the chain of a hook."""
         return next(chain for of_table, of_hook, chain in self.hooks if (of_table, of_hook) == (table, hook))
@@ -146,8 +152,8 @@ def guard_rules(addresses: Iterable[Address], layout: Layout, *, reject: bool = 
 
 def guarded_addresses(rules: Iterable[Rule]) -> tuple[Address, ...]:
     """Return the addresses that these rules of table filter guard, in their order."""
-    found = (rule.destination for rule in rules if rule.table == "filter" and isinstance(rule.action, Jump))
-    return tuple(dict.fromkeys(address for address in found if address is not None))
+    jumps = (rule for rule in rules if rule.table == "filter" and isinstance(rule.action, Jump))
+    return tuple(dict.fromkeys(jump.destination for jump in jumps if jump.destination is not None))
 
 
 def redirect_rules(redirects: Iterable[Redirect], layout: Layout, comment: str = COMMENT) -> tuple[Rule, ...]:

@@ -11,7 +11,7 @@ import os
 from imds_detour.errors import DetourError, NotInKernelError
 from imds_detour.firewall.lock import tables_lock
 from imds_detour.firewall.nftables import messages
-from imds_detour.firewall.nftables.messages import CHAINS, NETLINK_NETFILTER
+from imds_detour.firewall.nftables.messages import NETLINK_NETFILTER
 from imds_detour.firewall.rules import NFT, NFT_TABLE, Installed
 from imds_detour.system.capabilities import NET_ADMIN, effective, no_net_admin
 from imds_detour.system.netlink import NFPROTO, Message, attributes, open_netlink
@@ -128,13 +128,12 @@ def _read(kernel: Kernel, family: int, table: str | None) -> list[Installed]:
         if error.errno == errno.ENOENT:
             return []
         raise
-    bodies = [body for body in bodies if table in (None, CHAINS.get(messages.chain_of(body)))]
     if not bodies:
         return []
-    from imds_detour.firewall.nftables.codec import decode  # noqa: PLC0415  (legacy iptables does without)
+    from imds_detour.firewall.nftables.codec import chain_of, decode  # noqa: PLC0415  (legacy iptables does without)
 
     version = next(version for version, number in NFPROTO.items() if number == family)
-    entries = [decode(body, version) for body in bodies]
+    entries = [decode(body, version) for body in bodies if table in (None, NFT.tables.get(chain_of(body)))]
     if messages.is_dormant(kernel.talk([messages.get_table(family)])):
         return [Installed(None, entry.packets) for entry in entries]
     chains = _chains(kernel, family) or {}

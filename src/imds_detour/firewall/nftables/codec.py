@@ -6,8 +6,7 @@ import struct
 from ipaddress import ip_address
 
 from imds_detour.endpoint import Endpoint
-from imds_detour.firewall.nftables.messages import CHAINS, chain_of
-from imds_detour.firewall.rules import COMMENT, SIDECAR_COMMENT, Dnat, Drop, Installed, Jump, Reject, Rule
+from imds_detour.firewall.rules import COMMENT, NFT, SIDECAR_COMMENT, Dnat, Drop, Installed, Jump, Reject, Rule
 from imds_detour.system.netlink import NFPROTO, attribute, attributes, iterate_attributes, nested
 
 TYPE_CHECKING = False
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from imds_detour.firewall.rules import Action
 
 # linux/netfilter/nf_tables.h; the names there begin with NFTA_ or NFT_
-RULE_EXPRESSIONS, RULE_USERDATA = 4, 7
+RULE_CHAIN, RULE_EXPRESSIONS, RULE_USERDATA = 2, 4, 7
 LIST_ELEM, EXPR_NAME, EXPR_DATA = 1, 1, 2
 PAYLOAD_DREG, PAYLOAD_BASE, PAYLOAD_OFFSET, PAYLOAD_LEN = 1, 2, 3, 4
 CMP_SREG, CMP_OP, CMP_DATA, CMP_EQ = 1, 2, 3, 0
@@ -116,6 +115,11 @@ def _immediate(register: int, value: bytes) -> bytes:
     return _expression("immediate", _number(IMMEDIATE_DREG, register), data)
 
 
+def chain_of(parts: dict[int, bytes]) -> str:
+    """Return the name of a rule's chain."""
+    return parts.get(RULE_CHAIN, b"").rstrip(b"\0").decode("ascii", "replace")
+
+
 def decode(parts: dict[int, bytes], version: int) -> Installed:
     """Return the rule in the attributes of a rule message. Installed.rule is None for a foreign rule."""
     packets = 0
@@ -173,7 +177,7 @@ def _decode_rule(chain: str, version: int, comment: str, expressions: list[tuple
             raise ValueError(name)
     if action is None:
         raise ValueError("no verdict")
-    return Rule(CHAINS[chain], chain, action, destination, protocol, port, version, comment)
+    return Rule(NFT.tables[chain], chain, action, destination, protocol, port, version, comment)
 
 
 def _plain(rule: dict[int, bytes]) -> list[tuple[str, dict[int, bytes]]]:

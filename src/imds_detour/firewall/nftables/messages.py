@@ -37,8 +37,6 @@ HOOK_NUMBERS = {"prerouting": 0, "forward": 2, "output": 3, "postrouting": 4}
 TABLE_ATTRIBUTE = NFT_TABLE.encode() + b"\0"
 HOOKS = {chain: (table, hook) for table, hook, chain in NFT.hooks}
 """Table and hook of each base chain."""
-CHAINS = {NFT.guard: "filter", **{chain: table for chain, (table, _) in HOOKS.items()}}
-"""The value of Rule.table for the rules of each chain. A chain comes after those that it jumps to."""
 
 
 def get_generation() -> Message:
@@ -61,11 +59,6 @@ def get_chains(family: int) -> Message:
     return _message(GETCHAIN, family, NLM_F_DUMP)
 
 
-def chain_of(rule: Mapping[int, bytes]) -> str:
-    """Return the name of a rule's chain."""
-    return _text(rule.get(RULE_CHAIN, b""))
-
-
 def own_chains(chains: Iterable[dict[int, bytes]]) -> dict[str, dict[int, bytes]]:
     """Return the chains of imds-detour's table by name."""
     return {_text(chain[CHAIN_NAME]): chain for chain in chains if chain.get(CHAIN_TABLE) == TABLE_ATTRIBUTE}
@@ -80,8 +73,8 @@ def has_hook(chain: str, chains: Mapping[str, Mapping[int, bytes]]) -> bool:
     """Return whether packets come to a chain as it was made: at its hook, and with its priority."""
     if chain not in HOOKS:
         return True  # base chains jump to it
-    found = attributes(chains.get(chain, {}).get(CHAIN_HOOK, b""))
-    return (found.get(HOOK_NUM), found.get(HOOK_PRIORITY)) == _hook(chain)
+    hook = attributes(chains.get(chain, {}).get(CHAIN_HOOK, b""))
+    return (hook.get(HOOK_NUM), hook.get(HOOK_PRIORITY)) == _hook(chain)
 
 
 def batch(changes: list[Message]) -> list[Message]:
@@ -113,7 +106,7 @@ def _chain_messages(family: int, wanted: list[Rule], kept: tuple[Rule, ...], exi
     from imds_detour.firewall.nftables.codec import encode  # noqa: PLC0415  (legacy iptables does without)
 
     messages, unused = [], []
-    for chain in CHAINS:
+    for chain in NFT.tables:
         rules = [rule for rule in wanted if rule.chain == chain]
         if chain in existing and rules and rules == [rule for rule in kept if rule.chain == chain and rule in wanted]:
             continue
