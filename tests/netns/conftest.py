@@ -6,24 +6,50 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.hosts.network import MOCK
-from tests.support.hosts.sidecars import SECOND, Sidecar, move
+from tests.support.hosts.cloud import BACKENDS, Cloud
+from tests.support.hosts.ip_version import IP_VERSIONS
+from tests.support.hosts.network import MOCK, Network, end
+from tests.support.hosts.sidecars import SECOND, Sidecars, move
+from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.hosts.network import Network
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """Give each firewall backend in turn."""
+    return str(request.param)
 
 
 @pytest.fixture
-def sidecars(network: Network) -> Iterator[list[Sidecar]]:
-    """Give a list; the sidecars in it are killed after the test."""
-    started: list[Sidecar] = []
+def mocked(network: Network) -> Network:
+    """Give a network with a mock."""
+    network.start_mock("--quiet")
+    return network
+
+
+@pytest.fixture
+def ready(mocked: Network) -> Network:
+    """Give a network with a mock and a DNS server."""
+    mocked.start_dns()
+    return mocked
+
+
+@pytest.fixture(params=first_quick(IP_VERSIONS))
+def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
+    """Give a network with the fake real service R, and the mocks A and B."""
+    with Cloud(request.param) as made:
+        yield made
+
+
+@pytest.fixture
+def sidecars(network: Network) -> Iterator[Sidecars]:
+    """Start sidecars, and kill them after the test."""
+    started = Sidecars(network)
     yield started
-    for sidecar in started:
-        sidecar.process.kill()
-        sidecar.process.communicate()
-    assert network
+    for sidecar in started.made:
+        end(sidecar.process)
 
 
 @pytest.fixture

@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.faults.capabilities import without
-from tests.support.hosts.network import CTL, ID_URL, INSTANCE, METADATA, MOCK, NAME, PORT
+from tests.support.hosts.network import CTL, ID_URL, INSTANCE, METADATA, MOCK, NAME, PORT, Network
 
 if TYPE_CHECKING:
     import subprocess
 
-    from tests.support.hosts.network import Network
-
-BACKENDS = pytest.mark.parametrize("backend", ["legacy", "nft"])
 BY_RULE = "by the rule"
 BY_COMPARISON = "by comparison alone: the rule cannot be seen from here"
 
@@ -38,7 +35,6 @@ def ready(network: Network) -> Network:
     return network
 
 
-@BACKENDS
 @pytest.mark.parametrize(("prefix", "method"), [((), BY_RULE), (without("net_admin"), BY_COMPARISON)])
 def test_check_with_a_running_mock_is_healthy(
     ready: Network, backend: str, prefix: tuple[str, ...], method: str
@@ -85,7 +81,6 @@ def test_check_detects_another_service(ready: Network) -> None:
     assert f"another service answers at {METADATA}:80: IMDSv2 i-0real0real0real00" in done.stderr
 
 
-@BACKENDS
 def test_check_of_a_stopped_mock_is_unhealthy(network: Network, backend: str) -> None:
     """The check fails at once, without a wait, when the mock has stopped."""
     network.start_dns()
@@ -99,7 +94,6 @@ def test_check_of_a_stopped_mock_is_unhealthy(network: Network, backend: str) ->
 
 
 @pytest.mark.slow
-@BACKENDS
 def test_check_of_a_moved_mock_names_both_addresses(network: Network, backend: str) -> None:
     """The check fails when the mock's name has a new address, and names the redirect's target too."""
     network.start_dns(f"{NAME}={MOCK}*2", f"{NAME}=10.88.0.4")

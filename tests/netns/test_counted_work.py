@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.faults.injection import strace
-from tests.support.hosts.network import DETOUR, MOCK, NAME
+from tests.support.hosts.network import DETOUR, MOCK, NAME, Network
 from tests.support.judges.trace import OPTIONS, Work, missing_steps, work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from tests.support.hosts.network import Network
 
 CEILINGS = {
     "legacy": Work(modules=80, syscalls=2150, processes=1, programs=0, threads=2),
@@ -66,7 +64,7 @@ def docker_like(network: Network) -> Network:
 
 
 @pytest.mark.parametrize("backend", CEILINGS)
-def test_the_work_of_a_start_is_below_the_ceilings(docker_like: Network, backend: str) -> None:
+def test_work_of_a_start_is_below_the_ceilings(docker_like: Network, backend: str) -> None:
     """The modules, system calls, processes, programs and threads of a start are below the ceilings."""
     ceilings = CEILINGS[backend]
     done = lowest_work(docker_like, [DETOUR], ceilings, MOCK_BACKEND=backend)
@@ -89,21 +87,21 @@ def count_questions(network: Network, *plan: str) -> int:
     return len(server.communicate()[0].splitlines())
 
 
-def test_a_start_asks_two_dns_questions(network: Network) -> None:
+def test_start_asks_two_dns_questions(network: Network) -> None:
     """A start asks DNS once for A and once for AAAA."""
     network.without_ipv6()
     network.start_mock("--quiet")
     assert any(count_questions(network) <= QUESTIONS for _ in range(TRIES))
 
 
-def test_the_count_includes_repeated_dns_questions(network: Network) -> None:
+def test_count_includes_repeated_dns_questions(network: Network) -> None:
     """Control: a name that does not exist at first causes more than two DNS questions."""
     network.without_ipv6()
     network.start_mock("--quiet")
     assert count_questions(network, "NXDOMAIN", f"{NAME}={MOCK}") > QUESTIONS
 
 
-def test_a_start_includes_every_step(docker_like: Network) -> None:
+def test_start_includes_every_step(docker_like: Network) -> None:
     """A start makes each step: guard, route, redirect, comparison, counters, and dropping NET_ADMIN."""
     traces = (traced(docker_like, DETOUR, APP, MOCK_BACKEND="legacy") for _ in range(TRIES))
     assert any(missing_steps(trace, APP) == [] for trace in traces)
@@ -118,7 +116,7 @@ def test_a_start_includes_every_step(docker_like: Network) -> None:
         ({"MOCK_KEEP_NET_ADMIN": "1"}, ["NET_ADMIN", "order"]),
     ],
 )
-def test_the_trace_shows_a_skipped_step(docker_like: Network, setting: dict[str, str], steps: list[str]) -> None:
+def test_trace_shows_a_skipped_step(docker_like: Network, setting: dict[str, str], steps: list[str]) -> None:
     """Control: a setting that skips a step makes that step missing in the trace."""
     seen: list[str] = []
     for _ in range(TRIES):  # a slow machine makes a start repeat steps

@@ -7,17 +7,12 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.support.faults.capabilities import without
-from tests.support.hosts.network import CTL, ID_URL, INSTANCE, METADATA, MOCK, PORT
+from tests.support.hosts.network import CTL, ID_URL, INSTANCE, METADATA, MOCK, PORT, Network
 
 if TYPE_CHECKING:
     import subprocess
 
-    from tests.support.hosts.network import Network
-
-BACKENDS = pytest.mark.parametrize("backend", ["legacy", "nft"])
 HOST6 = "fd00:88::3"
 SIDECAR = """
 import socket, sys, time
@@ -52,7 +47,6 @@ def all_rules(network: Network) -> str:
     return "\n".join(re.sub(r" \[\d+:\d+\]$", "", line) for line in kept)
 
 
-@BACKENDS
 def test_plan_prints_the_installed_rules(network: Network, backend: str) -> None:
     """The output of plan, loaded with the command that it names, gives exactly the rules of a start."""
     network.mock.ip("address", "add", f"{HOST6}/64", "dev", "eth0", "nodad")
@@ -107,7 +101,6 @@ def test_plan_rejects_the_env_backend(network: Network) -> None:
     assert f"\nAWS_EC2_METADATA_SERVICE_ENDPOINT=http://{MOCK}:{PORT}" in shown
 
 
-@BACKENDS
 def test_status_lists_rules_and_counters(network: Network, backend: str) -> None:
     """Status exits with 1 without rules, and lists redirect, guard, route and counters, as text and as JSON."""
     network.app.ip("route", "del", "default")
@@ -138,45 +131,42 @@ def test_status_lists_rules_and_counters(network: Network, backend: str) -> None
     assert lines[-1][-3:] == ["shows", "the", "rules"]
 
 
-@BACKENDS
-def test_status_lists_missing_and_foreign_rules(network: Network, backend: str) -> None:
+def test_status_lists_missing_and_foreign_rules(mocked: Network, backend: str) -> None:
     """Status reports a deleted guard rule, and a rule that another program added to imds-detour's chain."""
-    network.start_mock()
-    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
+    assert mocked.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
     if backend == "legacy":
-        network.app.run("iptables-legacy", "-D", "IMDS_DETOUR_GUARD", "1")
-        network.app.run("iptables-legacy", "-t", "nat", "-A", "IMDS_DETOUR", "-p", "udp", "-j", "ACCEPT")
+        mocked.app.run("iptables-legacy", "-D", "IMDS_DETOUR_GUARD", "1")
+        mocked.app.run("iptables-legacy", "-t", "nat", "-A", "IMDS_DETOUR", "-p", "udp", "-j", "ACCEPT")
     else:
-        listed = network.app.run("nft", "-a", "list", "chain", "ip", "imds_detour", "guard_output").stdout
+        listed = mocked.app.run("nft", "-a", "list", "chain", "ip", "imds_detour", "guard_output").stdout
         (first, *_) = re.findall(r"reject.*# handle (\d+)", listed)
-        network.app.run("nft", "delete", "rule", "ip", "imds_detour", "guard_output", "handle", first)
-        network.app.run("nft", "add", "rule", "ip", "imds_detour", "nat_output", "udp", "dport", "1", "accept")
-    facts = json.loads(ctl(network, "status", "--json").stdout)
+        mocked.app.run("nft", "delete", "rule", "ip", "imds_detour", "guard_output", "handle", first)
+        mocked.app.run("nft", "add", "rule", "ip", "imds_detour", "nat_output", "udp", "dport", "1", "accept")
+    facts = json.loads(ctl(mocked, "status", "--json").stdout)
     assert len(facts["redirects"]) == 1
     assert [guard["address"] for guard in facts["guard"]] == ["fd00:ec2::254"]
     missing, foreign = facts["faults"]
     assert missing.startswith("missing: -A ")
     assert missing.endswith("-j REJECT --reject-with tcp-reset")
     assert foreign == "foreign: 1 rules in imds-detour's chains"
-    assert missing in ctl(network, "status").stdout
+    assert missing in ctl(mocked, "status").stdout
 
 
-def test_status_shows_the_sidecars_last_probe(network: Network) -> None:
+def test_status_shows_the_sidecars_last_probe(mocked: Network) -> None:
     """Status reads the sidecar's last probe from an abstract socket, and ignores an invalid reply."""
-    network.start_mock()
-    assert network.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
-    sidecar = network.start(network.app, sys.executable, "-c", SIDECAR, "IMDSv2 i-1")
-    probe = json.loads(ctl(network, "status", "--json").stdout)["probe"]
+    assert mocked.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
+    sidecar = mocked.start(mocked.app, sys.executable, "-c", SIDECAR, "IMDSv2 i-1")
+    probe = json.loads(ctl(mocked, "status", "--json").stdout)["probe"]
     assert (probe["verified"], probe["text"]) == (True, "IMDSv2 i-1")
     assert 60 <= probe["age"] < 600
     assert re.search(
-        r"^last probe of the sidecar: verified [0-9.]+ s ago, IMDSv2 i-1$", ctl(network, "status").stdout, re.MULTILINE
+        r"^last probe of the sidecar: verified [0-9.]+ s ago, IMDSv2 i-1$", ctl(mocked, "status").stdout, re.MULTILINE
     )
     sidecar.kill()
     sidecar.wait()
-    assert json.loads(ctl(network, "status", "--json").stdout)["probe"] is None
-    network.start(network.app, sys.executable, "-c", SIDECAR, "")
-    assert json.loads(ctl(network, "status", "--json").stdout)["probe"] is None
+    assert json.loads(ctl(mocked, "status", "--json").stdout)["probe"] is None
+    mocked.start(mocked.app, sys.executable, "-c", SIDECAR, "")
+    assert json.loads(ctl(mocked, "status", "--json").stdout)["probe"] is None
 
 
 def test_status_names_unreadable_rules(network: Network) -> None:
@@ -185,7 +175,6 @@ def test_status_names_unreadable_rules(network: Network) -> None:
     assert "legacy iptables cannot be read: no NET_RAW capability" in done.stdout
 
 
-@BACKENDS
 def test_remove_keeps_foreign_rules_and_routes(network: Network, backend: str) -> None:
     """Remove deletes imds-detour's rules, chains, tables and route; all others stay byte-identical."""
     for tables in ("iptables-legacy", "ip6tables-legacy"):
@@ -207,25 +196,22 @@ def test_remove_keeps_foreign_rules_and_routes(network: Network, backend: str) -
     assert ctl(network, "remove").stdout == "nothing to remove\n"
 
 
-@BACKENDS
-def test_init_installs_and_verifies_a_redirect(network: Network, backend: str) -> None:
+def test_init_installs_and_verifies_a_redirect(mocked: Network, backend: str) -> None:
     """Init installs and verifies the redirect and exits; a later client reads from the mock."""
-    network.start_mock()
-    done = ctl(network, "init", MOCK_BACKEND=backend)
+    done = ctl(mocked, "init", MOCK_BACKEND=backend)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{METADATA}:80 -> {MOCK}:{PORT}, ")
     assert done.stdout.endswith(f"verified IMDSv2 {INSTANCE}\n")
-    assert network.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
+    assert mocked.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
 
 
-def test_init_prefers_flags_to_variables(network: Network) -> None:
+def test_init_prefers_flags_to_variables(mocked: Network) -> None:
     """A flag of init overrides its variable, and an error message names the flag of an invalid value."""
-    network.start_mock()
-    done = ctl(network, "init", "--mock", MOCK, "--port", PORT, MOCK_HOSTNAME="no-such-mock", MOCK_PORT="1")
+    done = ctl(mocked, "init", "--mock", MOCK, "--port", PORT, MOCK_HOSTNAME="no-such-mock", MOCK_PORT="1")
     assert done.returncode == 0, done.stderr
-    bad = ctl(network, "init", "--port", "http")
+    bad = ctl(mocked, "init", "--port", "http")
     assert (bad.returncode, bad.stderr) == (125, "imds-detour: --port 'http' is not valid; allowed: 1 to 65535\n")
-    unknown = ctl(network, "init", "--backend", "pf")
+    unknown = ctl(mocked, "init", "--backend", "pf")
     assert unknown.returncode == 2
     assert "argument --backend: invalid choice: 'pf'" in unknown.stderr
 

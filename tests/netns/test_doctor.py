@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -13,10 +13,7 @@ from imds_detour.ctl import doctor
 from tests.support import SUPPORT
 from tests.support.faults.capabilities import without
 from tests.support.faults.host_namespace import BY_HARDWARE
-from tests.support.hosts.network import CTL, MOCK, NAME, PORT
-
-if TYPE_CHECKING:
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import CTL, MOCK, NAME, PORT, Network
 
 WITHOUT = f"{SUPPORT}/faults/seccomp.py"
 ALL_OK = "all is well: imds-detour can start here"
@@ -191,29 +188,26 @@ def test_doctor_warns_of_a_misspelled_setting(ready: Network) -> None:
 
 
 @pytest.mark.slow
-def test_doctor_detects_a_silent_dns_server(network: Network) -> None:
+def test_doctor_detects_a_silent_dns_server(mocked: Network) -> None:
     """The doctor fails without a DNS reply, as on Docker's default bridge, and skips the checks of the mock."""
-    network.start_mock()
-    report = Report(network)
+    report = Report(mocked)
     report.assert_fails("resolver", f"{MOCK} sends no proper reply", "`docker network create`")
     assert [report.state(name) for name in ("name", "TCP", "HTTP", "who answers")] == ["fail", "skip", "skip", "skip"]
 
 
 @pytest.mark.slow
-def test_doctor_accepts_a_name_in_the_hosts_file(network: Network) -> None:
+def test_doctor_accepts_a_name_in_the_hosts_file(mocked: Network) -> None:
     """With the mock's name in /etc/hosts the doctor only warns that no DNS server answers."""
-    network.start_mock()
-    network.app.write("hosts", f"{MOCK} {NAME}\n")
-    report = Report(network)
+    mocked.app.write("hosts", f"{MOCK} {NAME}\n")
+    report = Report(mocked)
     assert (report.status, report.state("resolver"), report.state("name")) == (0, "warn", "ok")
 
 
-def test_doctor_warns_of_dns_at_the_metadata_address(network: Network) -> None:
+def test_doctor_warns_of_dns_at_the_metadata_address(mocked: Network) -> None:
     """The doctor warns when the DNS server has the metadata address, as on Google Cloud, and does not query it."""
-    network.start_mock()
-    network.app.write("hosts", f"{MOCK} {NAME}\n")
-    network.app.write("resolv.conf", "nameserver 169.254.169.254\n")
-    report = Report(network)
+    mocked.app.write("hosts", f"{MOCK} {NAME}\n")
+    mocked.app.write("resolv.conf", "nameserver 169.254.169.254\n")
+    report = Report(mocked)
     assert (report.status, report.state("resolver")) == (0, "warn")
     assert "MOCK_GUARD=off" in report.findings["resolver"]["remedy"]
 

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import SUPPORT
-from tests.support.hosts.network import CTL, INSTANCE
+from tests.support.hosts.network import CTL, INSTANCE, Network
 
 if TYPE_CHECKING:
     import subprocess
-
-    from tests.support.hosts.network import Network
 
 HIDDEN = """
 mount -t tmpfs tmpfs /proc

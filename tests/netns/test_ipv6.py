@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.faults import nft_transactions
-from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, MOCK, NAME, PORT
+from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, MOCK, NAME, PORT, Network
 
 if TYPE_CHECKING:
     from imds_detour.ctl.lab.hosts import Host
-    from tests.support.hosts.network import Network
 
 MOCK6, APP6 = "fd00:88::3", "fd00:88::2"
 METADATA6 = "fd00:ec2::254"
 ID_URL6 = f"http://[{METADATA6}]/latest/meta-data/instance-id"
-BACKENDS = pytest.mark.parametrize("backend", ["legacy", "nft"])
 
 
 @pytest.fixture
@@ -41,7 +39,6 @@ def start_real_service6(network: Network) -> None:
     start_mock6(network, network.mock, f"[{METADATA6}]:80", "--data", "/run/real.json")
 
 
-@BACKENDS
 def test_both_endpoints_redirect_to_a_dual_stack_mock(dual: Network, backend: str) -> None:
     """With a dual-stack mock a client reads the instance id over IPv4 and IPv6; the log line names both redirects."""
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
@@ -52,8 +49,7 @@ def test_both_endpoints_redirect_to_a_dual_stack_mock(dual: Network, backend: st
     assert redirects in done.stderr
 
 
-@BACKENDS
-def test_the_ipv6_endpoint_without_an_ipv6_mock_is_refused(dual: Network, backend: str) -> None:
+def test_ipv6_endpoint_without_an_ipv6_mock_is_refused(dual: Network, backend: str) -> None:
     """With an IPv4-only mock the guard refuses the IPv6 endpoint at once, although a real service listens there."""
     start_real_service6(dual)
     dual.start_dns()
@@ -64,8 +60,7 @@ def test_the_ipv6_endpoint_without_an_ipv6_mock_is_refused(dual: Network, backen
     assert f"169.254.169.254:80 -> {NAME} ({MOCK}:{PORT})" in done.stderr
 
 
-@BACKENDS
-def test_an_ipv4_listener_with_an_ipv6_address_works_over_ipv4(dual: Network, backend: str) -> None:
+def test_ipv4_listener_with_an_ipv6_address_works_over_ipv4(dual: Network, backend: str) -> None:
     """A mock with both addresses that listens on IPv4 only, as amazon-ec2-metadata-mock, is used over IPv4."""
     start_real_service6(dual)
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
@@ -75,8 +70,7 @@ def test_an_ipv4_listener_with_an_ipv6_address_works_over_ipv4(dual: Network, ba
     assert dual.app.run("curl", "-sS", "--max-time", "5", ID_URL6, check=False).returncode == 7
 
 
-@BACKENDS
-def test_an_ipv6_only_mock_leaves_ipv4_refused(dual: Network, backend: str) -> None:
+def test_ipv6_only_mock_leaves_ipv4_refused(dual: Network, backend: str) -> None:
     """With an IPv6-only mock the IPv6 endpoint works, IPv4 is refused, and one log line says so."""
     dual.start_dns(f"{NAME}={MOCK6}")
     start_mock6(dual)
@@ -87,8 +81,7 @@ def test_an_ipv6_only_mock_leaves_ipv4_refused(dual: Network, backend: str) -> N
     assert dual.app.run("curl", "-sS", "--max-time", "5", ID_URL, check=False).returncode == 7
 
 
-@BACKENDS
-def test_an_ipv6_literal_works_as_the_mock(dual: Network, backend: str) -> None:
+def test_ipv6_literal_works_as_the_mock(dual: Network, backend: str) -> None:
     """MOCK_HOSTNAME accepts [address]:port with an IPv6 address, without DNS."""
     start_mock6(dual)
     done = dual.detour("curl", "-sS", ID_URL6, MOCK_HOSTNAME=f"[{MOCK6}]:{PORT}", MOCK_PORT="1", MOCK_BACKEND=backend)
@@ -96,7 +89,6 @@ def test_an_ipv6_literal_works_as_the_mock(dual: Network, backend: str) -> None:
     assert f"[{METADATA6}]:80 -> [{MOCK6}]:{PORT}, " in done.stderr
 
 
-@BACKENDS
 def test_missing_routes_are_added_over_loopback(dual: Network, backend: str) -> None:
     """Without a default route, both endpoints get a route over loopback; a failed start removes it."""
     for version in ("-4", "-6"):
@@ -109,8 +101,7 @@ def test_missing_routes_are_added_over_loopback(dual: Network, backend: str) -> 
     assert (done.returncode, done.stdout) == (0, INSTANCE * 2), done.stderr
 
 
-@BACKENDS
-def test_a_second_start_changes_no_rules(dual: Network, backend: str) -> None:
+def test_second_start_changes_no_rules(dual: Network, backend: str) -> None:
     """A second start leaves one copy of the rules in both IP versions."""
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
     start_mock6(dual)
@@ -137,15 +128,14 @@ firewall.close()
 """
 
 
-def test_a_failure_for_ipv6_undoes_the_ipv4_rules(dual: Network) -> None:
+def test_failure_for_ipv6_undoes_the_ipv4_rules(dual: Network) -> None:
     """Legacy iptables commits each IP version separately: a failure of the second removes the first's rules."""
     dual.start_mock()
     assert dual.app.run(sys.executable, "-c", FAILS_FOR_IPV6).stdout == "refused\n"
     assert dual.detour_rules() == ""
 
 
-@BACKENDS
-def test_a_namespace_without_ipv6_gets_no_ipv6_rules(network: Network, backend: str) -> None:
+def test_namespace_without_ipv6_gets_no_ipv6_rules(network: Network, backend: str) -> None:
     """In a namespace without IPv6 a start makes no IPv6 rule and logs only its one line."""
     network.without_ipv6()
     network.start_dns()
@@ -156,7 +146,7 @@ def test_a_namespace_without_ipv6_gets_no_ipv6_rules(network: Network, backend: 
     assert METADATA6 not in dump(network)
 
 
-def test_an_ipv6_mock_in_a_namespace_without_ipv6_fails_at_once(network: Network) -> None:
+def test_ipv6_mock_in_a_namespace_without_ipv6_fails_at_once(network: Network) -> None:
     """An IPv6 address as the mock fails at once, without a wait, in a namespace without IPv6."""
     network.without_ipv6()
     done = network.detour("true", MOCK_HOSTNAME=f"[{MOCK6}]:{PORT}", timeout=5)
@@ -175,7 +165,7 @@ HIDE_REJECT = "mkdir /run/xtables; cp -P /usr/lib/*/xtables/*.so /run/xtables; r
 
 
 @pytest.mark.parametrize("missing", ["ip6t", "ipt", "nft"])
-def test_a_guard_without_reject_drops_in_both_ip_versions(dual: Network, missing: str) -> None:
+def test_guard_without_reject_drops_in_both_ip_versions(dual: Network, missing: str) -> None:
     """If REJECT is missing for either IP version, the guard drops in both and a warning says so."""
     start_real_service6(dual)
     dual.start_mock()
@@ -197,8 +187,7 @@ def test_a_guard_without_reject_drops_in_both_ip_versions(dual: Network, missing
     assert dual.app.run("curl", "-sS", "--max-time", "5", ID_URL6, check=False).returncode == 7
 
 
-@BACKENDS
-def test_the_ipv6_endpoint_without_a_guard_is_reachable(dual: Network, backend: str) -> None:
+def test_ipv6_endpoint_without_a_guard_is_reachable(dual: Network, backend: str) -> None:
     """With MOCK_GUARD=off and an IPv4 mock, the real service at the IPv6 endpoint stays reachable."""
     start_real_service6(dual)
     dual.start_mock()

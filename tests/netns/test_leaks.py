@@ -61,7 +61,6 @@ def test_capture_and_counters_see_every_protocol(cloud: Cloud) -> None:
     assert all(count >= 3 for count in seen.counted.values()), seen
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_no_packet_leaves_from_the_guard_on(cloud: Cloud, backend: str) -> None:
     """No packet of any protocol leaves during the wait, with the redirect, or after the redirect is removed."""
     before = cloud.seen()
@@ -148,7 +147,7 @@ def matrix() -> Iterator[Cloud]:
 
 @pytest.mark.parametrize("backend", first_quick(BACKEND_SETTINGS))
 @pytest.mark.parametrize("privileges", MATRIX)
-def test_a_start_with_fewer_privileges_works_or_fails_closed(matrix: Cloud, privileges: str, backend: str) -> None:
+def test_start_with_fewer_privileges_works_or_fails_closed(matrix: Cloud, privileges: str, backend: str) -> None:
     """With fewer privileges a start works, or fails with one line that names the capability; no packet leaves."""
     start, expected = MATRIX[privileges]
     matrix.app.run("sh", "-c", "iptables-legacy-restore </dev/null; iptables-legacy -F; iptables-legacy -t nat -F")
@@ -174,8 +173,7 @@ exit $status
 """
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_start_in_a_user_namespace_works(matrix: Cloud, backend: str) -> None:
+def test_start_in_a_user_namespace_works(matrix: Cloud, backend: str) -> None:
     """A rootless start works in a new user and network namespace without routes, with a mock on loopback."""
     environ = matrix.settings(MOCK_HOSTNAME="127.0.0.1", MOCK_BACKEND=backend)
     done = matrix.app.run(

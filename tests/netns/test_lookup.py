@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_detour.ctl.lab.hosts import environ
+from imds_detour.ctl.lab.hosts import Host, environ
 from tests.support.hosts.network import CTL, DETOUR, FAULTY_DNS, INSTANCE, METADATA, MOCK, NAME, PORT, Network
 from tests.support.judges.processes import processes_in
 from tests.support.marks import first_quick
@@ -21,8 +21,6 @@ from tests.support.marks import first_quick
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
-
-    from imds_detour.ctl.lab.hosts import Host
 
 RIGHT = f"{NAME}={MOCK}"
 LOWER, HIGHER = "10.88.0.1", "10.88.0.9"  # addresses before and after MOCK, unused unless a test adds them
@@ -94,7 +92,7 @@ def waiting(network: Network, *command: str, timeout: str = "10") -> Iterator[su
 
 
 @pytest.mark.slow
-def test_an_ip_literal_needs_no_dns(network: Network) -> None:
+def test_ip_literal_needs_no_dns(network: Network) -> None:
     """A start with an IP address as the mock sends no DNS question."""
     dns = network.start_dns("NXDOMAIN")
     network.start_mock()
@@ -105,7 +103,7 @@ def test_an_ip_literal_needs_no_dns(network: Network) -> None:
 
 
 @pytest.mark.slow
-def test_a_name_needs_two_dns_questions(network: Network) -> None:
+def test_name_needs_two_dns_questions(network: Network) -> None:
     """A start sends one question for A and one for AAAA, as libc does."""
     dns = network.start_dns()
     network.start_mock()
@@ -171,7 +169,7 @@ def test_search_domains_match_libc(  # noqa: PLR0917  (parametrised)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_permanent_fault_ends_at_the_timeout(permanent: dict[str, tuple[str, float]], fault: str) -> None:
+def test_permanent_fault_ends_at_the_timeout(permanent: dict[str, tuple[str, float]], fault: str) -> None:
     """With a permanent DNS fault a start exits with 125 at the timeout and names the fault.
 
     It logs one waiting line, or none if the first attempt lasts until the timeout, as on a busy machine.
@@ -205,7 +203,7 @@ def permanent() -> dict[str, tuple[str, float]]:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_temporary_fault_delays_the_start(temporary: dict[str, tuple[str, float]], fault: str) -> None:
+def test_temporary_fault_delays_the_start(temporary: dict[str, tuple[str, float]], fault: str) -> None:
     """The app starts within 0.9 s after a temporary DNS fault ends."""
     stderr, late = temporary[fault]
     assert stderr.splitlines()[-1].startswith(f"imds-detour: {METADATA}:80 -> {NAME} ({MOCK}:{PORT}), ")
@@ -243,7 +241,7 @@ def run_all_faults(start: Callable[[str], tuple[str, float]]) -> dict[str, tuple
         return dict(zip(FAULTS, executor.map(start, FAULTS), strict=True))
 
 
-def test_a_truncated_reply_is_repeated_over_tcp(network: Network) -> None:
+def test_truncated_reply_is_repeated_over_tcp(network: Network) -> None:
     """A truncated UDP reply causes a question over TCP, and the start logs no wait."""
     dns = network.start_dns(f"truncated:{RIGHT}")
     network.start_mock()
@@ -258,7 +256,7 @@ def test_a_truncated_reply_is_repeated_over_tcp(network: Network) -> None:
     ("verdict", "words"),
     [("REJECT", "cannot be asked over TCP: Connection refused"), ("DROP", "sends no proper reply over TCP")],
 )
-def test_a_truncated_reply_without_tcp_names_tcp(network: Network, verdict: str, words: str) -> None:
+def test_truncated_reply_without_tcp_names_tcp(network: Network, verdict: str, words: str) -> None:
     """If a firewall blocks DNS over TCP, the final line after a truncated reply names TCP."""
     how = ["--reject-with", "tcp-reset"] if verdict == "REJECT" else []
     network.mock.run("iptables-legacy", "-A", "INPUT", "-p", "tcp", "--dport", "53", "-j", verdict, *how)
@@ -268,7 +266,7 @@ def test_a_truncated_reply_without_tcp_names_tcp(network: Network, verdict: str,
 
 
 @pytest.mark.slow
-def test_an_ipv4_reply_is_sufficient(network: Network) -> None:
+def test_ipv4_reply_is_sufficient(network: Network) -> None:
     """Without a reply for AAAA, libc waits for seconds; a start uses dnspython's A reply within 1.5 s."""
     network.start_dns(f"half:{RIGHT}")
     network.start_mock()
@@ -278,7 +276,7 @@ def test_an_ipv4_reply_is_sufficient(network: Network) -> None:
     assert time.monotonic() - began < 1.5
 
 
-def test_an_alias_chain_gives_the_address(network: Network) -> None:
+def test_alias_chain_gives_the_address(network: Network) -> None:
     """A chain of CNAME records gives the mock's address without a wait."""
     network.start_dns(f"cname:{RIGHT}")
     network.start_mock()
@@ -297,7 +295,7 @@ def test_an_alias_chain_gives_the_address(network: Network) -> None:
     [("203.0.113.9", None), ("10.88.0.4", None), ("10.88.0.4", "silent"), ("10.88.0.4", "REFUSED")],
     ids=["unroutable", "not listening", "silent", "refusing"],
 )
-def test_a_second_server_replaces_a_faulty_first(network: Network, first: str, plan: str | None) -> None:
+def test_second_server_replaces_a_faulty_first(network: Network, first: str, plan: str | None) -> None:
     """With a faulty first DNS server a start uses the second within 1.6 s, before libc's timeout."""
     if first == "203.0.113.9":
         network.app.ip("route", "del", "default")
@@ -314,7 +312,7 @@ def test_a_second_server_replaces_a_faulty_first(network: Network, first: str, p
 
 
 @pytest.mark.slow
-def test_the_final_line_quotes_the_last_server(network: Network) -> None:
+def test_final_line_quotes_the_last_server(network: Network) -> None:
     """With two faulty DNS servers the final line quotes the last one that was asked."""
     network.mock.ip("address", "add", "10.88.0.4/24", "dev", "eth0")
     network.start(network.mock, sys.executable, FAULTY_DNS, "10.88.0.4", "SERVFAIL")
@@ -328,7 +326,7 @@ def test_the_final_line_quotes_the_last_server(network: Network) -> None:
     "text",
     ["", "nameserver\n", "nameserver 1.2.3 \nsearch a..b\noptions ndots:x\n", "\0\n;\nÿ ÿ\nnameserver https://x/\n"],
 )
-def test_a_resolv_conf_without_a_server_is_reported(network: Network, text: str) -> None:
+def test_resolv_conf_without_a_server_is_reported(network: Network, text: str) -> None:
     """The final line names /etc/resolv.conf when that file is empty or invalid."""
     network.app.write("resolv.conf", text)
     line = assert_failed(network, network.detour("true", MOCK_TIMEOUT="0.4"))
@@ -347,7 +345,7 @@ def test_invalid_lines_in_resolv_conf_are_skipped(network: Network) -> None:
 
 
 @pytest.mark.slow
-def test_an_invalid_host_name_is_accepted(network: Network) -> None:
+def test_invalid_host_name_is_accepted(network: Network) -> None:
     """With a container name of 64 characters, which is no DNS name, lookups work and failures take one line."""
     script = f'hostname {"h" * 64} && exec "$@"'
     command = ("unshare", "--uts", "sh", "-c", script, "sh", DETOUR, "true")
@@ -359,7 +357,7 @@ def test_an_invalid_host_name_is_accepted(network: Network) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_late_dns_server_is_used(network: Network) -> None:
+def test_late_dns_server_is_used(network: Network) -> None:
     """A start uses a DNS server that is started and added to /etc/resolv.conf during the wait."""
     network.app.write("resolv.conf", "")
     network.start_mock()
@@ -394,7 +392,7 @@ def test_an_impossible_mock_address_is_refused_at_once(network: Network, address
 
 
 @pytest.mark.slow
-def test_an_invalid_address_from_dnspython_is_refused(network: Network) -> None:
+def test_invalid_address_from_dnspython_is_refused(network: Network) -> None:
     """An address from dnspython that cannot be a mock's is refused, and the line names the DNS server."""
     network.start_dns(f"half:{NAME}=0.0.0.0,{METADATA}")
     line = assert_failed(network, network.detour("true"))
@@ -402,7 +400,7 @@ def test_an_invalid_address_from_dnspython_is_refused(network: Network) -> None:
     assert f"(said the DNS server {MOCK}); " in line
 
 
-def test_a_valid_address_among_invalid_ones_is_used(network: Network) -> None:
+def test_valid_address_among_invalid_ones_is_used(network: Network) -> None:
     """A start skips addresses that cannot be a mock's and uses the valid one."""
     network.start_dns(f"{NAME}=0.0.0.0,{METADATA},{MOCK},255.255.255.255")
     network.start_mock()
@@ -412,7 +410,7 @@ def test_a_valid_address_among_invalid_ones_is_used(network: Network) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("half", ["", "half:"])
-def test_the_choice_among_addresses_is_stable(network: Network, half: str) -> None:
+def test_choice_among_addresses_is_stable(network: Network, half: str) -> None:
     """Each start chooses the same address when the DNS server rotates its replies."""
     rotated = [f"{NAME}={HIGHER},{MOCK},10.88.0.5", f"{NAME}=10.88.0.5,{HIGHER},{MOCK}"]
     for zone in rotated:
@@ -425,7 +423,7 @@ def test_the_choice_among_addresses_is_stable(network: Network, half: str) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("present", [True, False], ids=["nothing listens", "no host"])
-def test_an_address_without_a_mock_is_skipped(network: Network, *, present: bool) -> None:
+def test_address_without_a_mock_is_skipped(network: Network, *, present: bool) -> None:
     """If the first address fails its probe, a start uses the next at once, even with a short timeout."""
     if present:
         network.mock.ip("address", "add", f"{LOWER}/24", "dev", "eth0")
@@ -439,7 +437,7 @@ def test_an_address_without_a_mock_is_skipped(network: Network, *, present: bool
 
 
 @pytest.mark.slow
-def test_the_lookup_is_repeated_until_a_mock_answers(network: Network) -> None:
+def test_lookup_is_repeated_until_a_mock_answers(network: Network) -> None:
     """During the wait a start repeats the lookup, and uses the new address of a mock that moved."""
     network.mock.ip("address", "add", f"{LOWER}/24", "dev", "eth0")
     network.start(network.mock, CTL, "mock", "--listen", f"{MOCK}:{PORT}")
@@ -455,19 +453,18 @@ def test_the_lookup_is_repeated_until_a_mock_answers(network: Network) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dns", ["NXDOMAIN", "silent"])
-def test_a_new_line_in_etc_hosts_ends_the_wait(network: Network, dns: str) -> None:
+def test_new_line_in_etc_hosts_ends_the_wait(mocked: Network, dns: str) -> None:
     """A new line in /etc/hosts ends the wait, even while libc waits for a silent DNS server."""
-    network.start_mock()
-    network.start_dns(dns)
-    with waiting(network, "echo", "started") as process:
+    mocked.start_dns(dns)
+    with waiting(mocked, "echo", "started") as process:
         assert process.stdout is not None
-        network.app.write("hosts", f"{MOCK} {NAME}\n")
+        mocked.app.write("hosts", f"{MOCK} {NAME}\n")
         written = time.monotonic()
         assert process.stdout.readline() == "started\n"
         assert time.monotonic() - written < 2.2
 
 
-def test_a_corrected_dns_reply_starts_the_app(network: Network) -> None:
+def test_corrected_dns_reply_starts_the_app(network: Network) -> None:
     """The app starts within 0.6 s after a DNS server replaces NXDOMAIN by the correct reply."""
     dns = network.start_dns("NXDOMAIN@1", RIGHT)
     network.start_mock()
@@ -515,14 +512,14 @@ def wait_until_empty(host: Host) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", ["0.05", "0.3"])
-def test_a_short_timeout_reports_the_fault(network: Network, seconds: str) -> None:
+def test_short_timeout_reports_the_fault(network: Network, seconds: str) -> None:
     """With a very short timeout the final line still quotes a DNS server that replies at once."""
     network.start_dns("NXDOMAIN")
     line = assert_failed(network, network.detour("true", MOCK_TIMEOUT=seconds))
     assert line.startswith(f"no mock after {seconds} s: cannot resolve {NAME}: {FAULTS['NXDOMAIN']}; ")
 
 
-def test_a_failed_lookup_is_logged_as_json(network: Network) -> None:
+def test_failed_lookup_is_logged_as_json(network: Network) -> None:
     """With MOCK_LOG=json a failed lookup gives an object with event, step and reason."""
     network.start_dns("NXDOMAIN")
     done = network.detour("true", MOCK_TIMEOUT="0.3", MOCK_LOG="json")
@@ -531,7 +528,7 @@ def test_a_failed_lookup_is_logged_as_json(network: Network) -> None:
     )
 
 
-def test_the_check_for_leftovers_detects_them(network: Network) -> None:
+def test_check_for_leftovers_detects_them(network: Network) -> None:
     """Control: the check for leftovers of a failed start detects a process and a rule."""
     script = "echo started; exec cat"
     with network.app.popen(
@@ -547,7 +544,7 @@ def test_the_check_for_leftovers_detects_them(network: Network) -> None:
 
 
 @pytest.mark.slow
-def test_a_late_alias_chain_with_two_addresses_works(network: Network) -> None:
+def test_late_alias_chain_with_two_addresses_works(network: Network) -> None:
     """After a temporary fault, a start follows an alias chain to the second address, and logs two lines."""
     network.mock.ip("address", "add", f"{LOWER}/24", "dev", "eth0")
     network.start(network.mock, CTL, "mock", "--listen", f"{MOCK}:{PORT}")
@@ -584,7 +581,7 @@ def long_wait() -> Iterator[Future[tuple[list[tuple[float, str]], int]]]:
         yield executor.submit(start)
 
 
-def test_a_long_wait_logs_three_lines(long_wait: Future[tuple[list[tuple[float, str]], int]]) -> None:
+def test_long_wait_logs_three_lines(long_wait: Future[tuple[list[tuple[float, str]], int]]) -> None:
     """A wait of 6.8 s logs a line at the start, after 5 s and at the end, and uses at most 6 threads."""
     ((first, _), (second, line), (_, last)), threads = long_wait.result()
     assert re.fullmatch(r"imds-detour: waiting: cannot resolve .* \([56]\.[0-9] of 6.8 s\)\n", line)

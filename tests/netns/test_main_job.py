@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from tests.support.hosts.network import APP, ID_URL, INSTANCE, METADATA, MOCK, NAME, PORT
-
-if TYPE_CHECKING:
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import APP, ID_URL, INSTANCE, METADATA, MOCK, NAME, PORT, Network
 
 EXPECTED_RULES = f"""\
 :IMDS_DETOUR -
@@ -20,11 +15,9 @@ EXPECTED_RULES = f"""\
 -A IMDS_DETOUR_GUARD -m comment --comment imds-detour -j REJECT --reject-with icmp-port-unreachable"""
 
 
-def test_a_client_reads_the_mocks_instance_id(network: Network) -> None:
+def test_client_reads_the_mocks_instance_id(ready: Network) -> None:
     """An unmodified client gets the mock's answer at the metadata address; stderr has one line of imds-detour."""
-    network.start_dns()
-    network.start_mock()
-    done = network.detour("curl", "-sS", "--fail", ID_URL)
+    done = ready.detour("curl", "-sS", "--fail", ID_URL)
     assert (done.returncode, done.stdout) == (0, INSTANCE)
     line = f"imds-detour: {METADATA}:80 -> {NAME} ({MOCK}:{PORT}), legacy iptables, verified IMDSv2 {INSTANCE}, "
     assert done.stderr.startswith(line)
@@ -32,15 +25,13 @@ def test_a_client_reads_the_mocks_instance_id(network: Network) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_a_start_installs_the_documented_rules(network: Network) -> None:
+def test_start_installs_the_documented_rules(ready: Network) -> None:
     """A start installs two chains with one jump each, the exact port, and a comment on every rule."""
-    network.start_dns()
-    network.start_mock()
-    assert network.detour("true").returncode == 0
-    assert sorted(network.detour_rules().splitlines()) == sorted(EXPECTED_RULES.splitlines())
+    assert ready.detour("true").returncode == 0
+    assert sorted(ready.detour_rules().splitlines()) == sorted(EXPECTED_RULES.splitlines())
 
 
-def test_an_imdsv2_client_reads_the_instance_id(network: Network) -> None:
+def test_imdsv2_client_reads_the_instance_id(network: Network) -> None:
     """With a mock that requires tokens, a client gets token and answer through the redirect."""
     network.start_dns()
     network.start_mock("--imdsv2", "required")
@@ -52,7 +43,7 @@ def test_an_imdsv2_client_reads_the_instance_id(network: Network) -> None:
     assert (done.returncode, done.stdout) == (0, INSTANCE)
 
 
-def test_the_mock_sees_the_apps_address(network: Network) -> None:
+def test_mock_sees_the_apps_address(network: Network) -> None:
     """The mock sees the app's source address, since the redirect only translates the destination."""
     network.start_dns()
     mock = network.start_mock()

@@ -12,12 +12,10 @@ import pytest
 
 from tests.support import SUPPORT
 from tests.support.faults.capabilities import without
-from tests.support.hosts.network import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
+from tests.support.hosts.network import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT, Network
 
 if TYPE_CHECKING:
     import subprocess
-
-    from tests.support.hosts.network import Network
 
 METADATA6 = "fd00:ec2::254"
 OURS = f"""\
@@ -54,15 +52,13 @@ def without_net_raw(network: Network, *command: str, **settings: str) -> subproc
     return network.app.run(*without("net_raw"), DETOUR, *command, environ=environ, check=False)
 
 
-def test_ruleset_is_the_documented_one(network: Network) -> None:
+def test_ruleset_is_the_documented_one(ready: Network) -> None:
     """The ruleset holds the guard and the redirect only, and a client gets the mock's answer."""
-    network.start_dns()
-    network.start_mock()
-    done = network.detour("curl", "-sS", "--fail", ID_URL, MOCK_BACKEND="nft")
+    done = ready.detour("curl", "-sS", "--fail", ID_URL, MOCK_BACKEND="nft")
     assert (done.returncode, done.stdout) == (0, INSTANCE)
     assert "nftables, verified IMDSv2" in done.stderr
-    assert ruleset(network) == OURS
-    assert network.detour_rules() == ""
+    assert ruleset(ready) == OURS
+    assert ready.detour_rules() == ""
 
 
 @pytest.mark.parametrize(
@@ -73,35 +69,30 @@ def test_ruleset_is_the_documented_one(network: Network) -> None:
         ("auto", "legacy iptables (it works here)"),
     ],
 )
-def test_debug_log_gives_the_reason_for_the_firewall(network: Network, backend: str, reason: str) -> None:
+def test_debug_log_gives_the_reason_for_the_firewall(mocked: Network, backend: str, reason: str) -> None:
     """The success line names the firewall. With MOCK_LOG=debug it also gives the reason for the choice."""
-    network.start_mock()
     debug, info = (
-        network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend, MOCK_LOG=log) for log in ("debug", "text")
+        mocked.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend, MOCK_LOG=log) for log in ("debug", "text")
     )
     assert f"-> {MOCK}:{PORT}, {reason}, verified IMDSv2 " in debug.stderr.splitlines()[-1]
     assert f"-> {MOCK}:{PORT}, {reason.partition(' (')[0]}, verified IMDSv2 " in info.stderr
 
 
-def test_second_start_commits_nothing(network: Network) -> None:
+def test_second_start_commits_nothing(ready: Network) -> None:
     """A second start with the same mock sends no transaction to the kernel."""
-    network.start_dns()
-    network.start_mock()
-    assert network.detour("true", MOCK_BACKEND="nft").returncode == 0
-    monitor = network.start(network.app, "sh", "-c", "echo listening; exec nft monitor")
-    assert network.detour("true", MOCK_BACKEND="nft").returncode == 0
-    assert ruleset(network) == OURS
+    assert ready.detour("true", MOCK_BACKEND="nft").returncode == 0
+    monitor = ready.start(ready.app, "sh", "-c", "echo listening; exec nft monitor")
+    assert ready.detour("true", MOCK_BACKEND="nft").returncode == 0
+    assert ruleset(ready) == OURS
     # Control: the first line of the monitor is this table, so it saw no transaction of the second start.
-    network.app.run("nft", "add table ip marker")
+    ready.app.run("nft", "add table ip marker")
     assert monitor.stdout is not None
     assert "add table ip marker" in monitor.stdout.readline()
 
 
-def test_missing_net_raw_makes_auto_choose_nftables(network: Network) -> None:
+def test_missing_net_raw_makes_auto_choose_nftables(ready: Network) -> None:
     """Without NET_RAW, legacy iptables cannot open its socket: auto chooses nftables, and debug gives the reason."""
-    network.start_dns()
-    network.start_mock()
-    done = without_net_raw(network, "curl", "-sS", "--fail", ID_URL, MOCK_LOG="debug")
+    done = without_net_raw(ready, "curl", "-sS", "--fail", ID_URL, MOCK_LOG="debug")
     assert (done.returncode, done.stdout) == (0, INSTANCE)
     assert "nftables (no NET_RAW capability" in done.stderr
 
@@ -157,25 +148,21 @@ def test_kernel_without_nftables_makes_auto_choose_legacy_iptables(network: Netw
     assert "DNAT" in network.detour_rules()
 
 
-def test_auto_prefers_legacy_iptables(network: Network) -> None:
+def test_auto_prefers_legacy_iptables(ready: Network) -> None:
     """Control: where both firewalls work, auto chooses legacy iptables and leaves nftables empty."""
-    network.start_dns()
-    network.start_mock()
-    assert "legacy iptables, verified" in network.detour("true").stderr
-    assert ruleset(network) == ""
+    assert "legacy iptables, verified" in ready.detour("true").stderr
+    assert ruleset(ready) == ""
 
 
-def test_start_after_one_with_nftables_stays_with_nftables(network: Network) -> None:
+def test_start_after_one_with_nftables_stays_with_nftables(ready: Network) -> None:
     """After a start with nftables, auto stays with it, and MOCK_BACKEND=legacy fails and says why."""
-    network.start_dns()
-    network.start_mock()
-    assert network.detour("true", MOCK_BACKEND="nft").returncode == 0
-    assert network.detour("true", MOCK_BACKEND="auto").returncode == 0
-    refused = network.detour("true", MOCK_BACKEND="legacy")
+    assert ready.detour("true", MOCK_BACKEND="nft").returncode == 0
+    assert ready.detour("true", MOCK_BACKEND="auto").returncode == 0
+    refused = ready.detour("true", MOCK_BACKEND="legacy")
     assert (refused.returncode, refused.stdout) == (125, "")
     assert "rules from an earlier start are in nftables" in refused.stderr
-    assert ruleset(network) == OURS
-    assert network.detour_rules() == ""
+    assert ruleset(ready) == OURS
+    assert ready.detour_rules() == ""
 
 
 TO_ELSEWHERE = f"ip daddr {METADATA} tcp dport 80 counter dnat to 10.9.9.9:1"
@@ -189,12 +176,10 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("change", TAMPERED.values(), ids=TAMPERED.keys())
-def test_changed_table_is_repaired(network: Network, change: str) -> None:
+def test_changed_table_is_repaired(ready: Network, change: str) -> None:
     """The next start repairs imds-detour's table after any change by another program."""
-    network.start_dns()
-    network.start_mock()
-    assert network.detour("true", MOCK_BACKEND="nft").returncode == 0
-    network.app.run("nft", change)
-    assert ruleset(network) != OURS
-    assert network.detour("true", MOCK_BACKEND="nft").returncode == 0
-    assert ruleset(network) == OURS
+    assert ready.detour("true", MOCK_BACKEND="nft").returncode == 0
+    ready.app.run("nft", change)
+    assert ruleset(ready) != OURS
+    assert ready.detour("true", MOCK_BACKEND="nft").returncode == 0
+    assert ruleset(ready) == OURS

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import SUPPORT
-from tests.support.hosts.network import CTL, INSTANCE, METADATA, MOCK, PORT
+from tests.support.hosts.network import CTL, INSTANCE, METADATA, MOCK, PORT, Network
 
 if TYPE_CHECKING:
     import subprocess
-
-    from tests.support.hosts.network import Network
 
 WITHOUT = f"{SUPPORT}/faults/seccomp.py"
 NO_HELPER = "cannot start the firewall helper: resource temporarily unavailable"

@@ -94,7 +94,7 @@ def without_counters(rules: str) -> str:
     return "\n".join(line.partition(" packets ")[0] for line in rules.splitlines())
 
 
-def test_the_app_reaches_the_mock_by_its_cluster_ip(running: Cluster) -> None:
+def test_app_reaches_the_mock_by_its_cluster_ip(running: Cluster) -> None:
     """The init container has NET_ADMIN only, and a read-only root. The app has no capability, and reaches the mock."""
     done = init(running)
     assert done.returncode == 0, done.stderr
@@ -119,7 +119,7 @@ def test_without_the_init_container_the_app_reaches_the_real_service(running: Cl
     assert app(running) == INSTANCE
 
 
-def test_a_missing_mock_fails_the_init_container(cluster: Cluster) -> None:
+def test_missing_mock_fails_the_init_container(cluster: Cluster) -> None:
     """Without a mock the init container fails and leaves nothing. Its next run with a mock succeeds."""
     cluster.start_cluster_dns()
     before = firewall(cluster)
@@ -133,7 +133,7 @@ def test_a_missing_mock_fails_the_init_container(cluster: Cluster) -> None:
     assert app(cluster) == INSTANCE
 
 
-def test_the_rules_outlive_every_container(running: Cluster) -> None:
+def test_rules_outlive_every_container(running: Cluster) -> None:
     """The rules belong to the pod's network: a restarted app uses them, and a restarted init container keeps them."""
     assert init(running).returncode == 0
     rules = without_counters(firewall(running))
@@ -144,7 +144,7 @@ def test_the_rules_outlive_every_container(running: Cluster) -> None:
         assert without_counters(firewall(running)) == rules
 
 
-def test_the_service_follows_a_rescheduled_mock(running: Cluster) -> None:
+def test_service_follows_a_rescheduled_mock(running: Cluster) -> None:
     """The ClusterIP stays, so the next request reaches the new pod without a change of the redirect."""
     running.backend.run("sh", "-c", f'echo \'{{"meta-data": {{"instance-id": "{OTHER}"}}}}\' > /run/other.json')
     assert init(running).returncode == 0
@@ -158,7 +158,7 @@ def test_the_service_follows_a_rescheduled_mock(running: Cluster) -> None:
 
 
 @pytest.mark.slow
-def test_the_app_starts_when_the_sidecars_probe_succeeds(cluster: Cluster) -> None:
+def test_app_starts_when_the_sidecars_probe_succeeds(cluster: Cluster) -> None:
     """The sidecar is not ready without a mock; after its probe succeeds, the app reads from the mock."""
     cluster.start_cluster_dns()
     sidecar = Sidecar(cluster)
@@ -174,7 +174,7 @@ def test_the_app_starts_when_the_sidecars_probe_succeeds(cluster: Cluster) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
-def test_a_restarted_sidecar_leaves_no_gap(running: Cluster, number: int) -> None:
+def test_restarted_sidecar_leaves_no_gap(running: Cluster, number: int) -> None:
     """The rules stay in the pod's network until the next sidecar uses them, and the real service gets no request."""
     running.node.ip("address", "add", f"{METADATA}/32", "dev", "lo")
     running.start_real_service(running.node)
@@ -213,7 +213,7 @@ def test_missing_privileges_fail_the_init_container(running: Cluster, change: Ma
         ("mock-metadata.default.svc.cluster.local.", "team", 2),
     ],
 )
-def test_the_form_of_the_name_determines_the_dns_queries(
+def test_form_of_the_name_determines_the_dns_queries(
     other_users: None,  # noqa: ARG001  (it may skip)
     name: str,
     namespace: str,

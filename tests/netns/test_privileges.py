@@ -117,7 +117,7 @@ STILL = (
         (WITHOUT_SETPCAP, "prctl", "CapBnd"),
     ],
 )
-def test_an_ineffective_call_is_detected(running: Network, start: tuple[str, ...], call: str, left: str) -> None:
+def test_ineffective_call_is_detected(running: Network, start: tuple[str, ...], call: str, left: str) -> None:
     """If a call drops NET_ADMIN without an effect, the app does not start, and one line names the sets."""
     honest = with_ineffective_call(running, start, call, "")
     assert (honest.returncode, honest.stdout) == (0, b"started\n")  # the control: traced alike, and let through
@@ -126,7 +126,7 @@ def test_an_ineffective_call_is_detected(running: Network, start: tuple[str, ...
     assert done.stderr.decode() == STILL.format(left)
 
 
-def test_an_ineffective_no_new_privs_is_detected(running: Network) -> None:
+def test_ineffective_no_new_privs_is_detected(running: Network) -> None:
     """Without SETPCAP, an ineffective no_new_privs prevents the app."""
     assert with_ineffective_call(running, WITHOUT_SETPCAP, "prctl", "").returncode == 0
     first, *calls = calls_made(running.app.run("cat", "/run/calls").stdout)
@@ -147,7 +147,7 @@ UNDO = {
 
 @pytest.mark.parametrize("start", [AS_ROOT, WITHOUT_SETPCAP], ids=["root", "without SETPCAP"])
 @pytest.mark.parametrize("what", UNDO)
-def test_the_app_as_root_cannot_undo_the_redirect(running: Network, what: str, start: tuple[str, ...]) -> None:
+def test_app_as_root_cannot_undo_the_redirect(running: Network, what: str, start: tuple[str, ...]) -> None:
     """Neither the app as root nor a program that it executes can change rules, routes or devices."""
     assert running.raw(*start, DETOUR, "true", environ=SETTINGS).returncode == 0
     rules = running.detour_rules()
@@ -170,7 +170,7 @@ NOBODY_RUNS_ROOTS = (
 
 
 @pytest.mark.usefixtures("other_users")
-def test_a_set_uid_root_program_does_not_regain_net_admin(running: Network) -> None:
+def test_set_uid_root_program_does_not_regain_net_admin(running: Network) -> None:
     """If the app becomes another user and runs a set-uid root program, that has no NET_ADMIN."""
     plain, dropped = status(running, *NOBODY_RUNS_ROOTS), status(running, DETOUR, *NOBODY_RUNS_ROOTS)
     assert plain["Uid"].split() == dropped["Uid"].split() == ["65534", "0", "0", "0"]
@@ -199,7 +199,7 @@ def test_capset_alone_does_not_drop_net_admin(running: Network) -> None:
 
 
 @pytest.mark.usefixtures("other_users")
-def test_a_set_uid_root_program_stays_a_user_without_setpcap(running: Network) -> None:
+def test_set_uid_root_program_stays_a_user_without_setpcap(running: Network) -> None:
     """Under no_new_privs a set-uid root program does not become root."""
     dropped = status(running, *WITHOUT_SETPCAP, DETOUR, *NOBODY_RUNS_ROOTS)
     assert dropped["Uid"].split() == ["65534"] * 4
@@ -225,7 +225,7 @@ def capable(running: Network) -> Network:
 @pytest.mark.usefixtures("other_users")
 @pytest.mark.parametrize("user", [None, "65534:65534"])
 @pytest.mark.parametrize("start", [AS_ROOT, WITHOUT_SETPCAP], ids=["root", "without SETPCAP"])
-def test_a_file_with_capabilities_does_not_regain_net_admin(
+def test_file_with_capabilities_does_not_regain_net_admin(
     capable: Network, start: tuple[str, ...], user: str | None
 ) -> None:
     """The kernel does not execute such a file, or executes it without NET_ADMIN, for root and for another user."""
@@ -237,7 +237,7 @@ def test_a_file_with_capabilities_does_not_regain_net_admin(
 
 
 @pytest.mark.usefixtures("other_users")
-def test_a_file_with_capabilities_works_without_imds_detour(capable: Network) -> None:
+def test_file_with_capabilities_works_without_imds_detour(capable: Network) -> None:
     """Negative control: without imds-detour the file gives NET_ADMIN to any user, and a plain copy does not."""
     for user in ((), OTHER_USER):
         for verb in ("add", "delete"):
@@ -251,7 +251,7 @@ UNDO_IN_NAMESPACE = {**UNDO, "all of nftables": "nft flush ruleset", "table": "n
 
 @pytest.mark.parametrize("start", [AS_ROOT, WITHOUT_SETPCAP], ids=["root", "without SETPCAP"])
 @pytest.mark.parametrize("what", UNDO_IN_NAMESPACE)
-def test_a_new_user_namespace_does_not_regain_net_admin(running: Network, what: str, start: tuple[str, ...]) -> None:
+def test_new_user_namespace_does_not_regain_net_admin(running: Network, what: str, start: tuple[str, ...]) -> None:
     """In a new user namespace the app has every capability, but none over the network of the redirect."""
     assert running.raw(*start, DETOUR, "true", environ=SETTINGS).returncode == 0
     before = running.rules(), running.app.run("nft", "list", "ruleset").stdout
@@ -263,7 +263,7 @@ def test_a_new_user_namespace_does_not_regain_net_admin(running: Network, what: 
     assert ",UP" in running.app.ip("link", "show", "eth0")
 
 
-def test_a_new_network_namespace_is_open_to_the_app(running: Network) -> None:
+def test_new_network_namespace_is_open_to_the_app(running: Network) -> None:
     """Negative control: in a new network namespace the same commands work, without effect on the old one."""
     script = "ip link set lo up && iptables-legacy -t nat -F && nft add table ip foreign && echo done"
     done = running.raw(DETOUR, *OWN_USERS, "--net", "sh", "-c", script, environ=SETTINGS)
@@ -328,7 +328,7 @@ def test_starts_without_imds_detour_have_net_admin(running: Network, row: str) -
     )
 
 
-def test_the_app_cannot_raise_net_admin_again(running: Network) -> None:
+def test_app_cannot_raise_net_admin_again(running: Network) -> None:
     """The app cannot raise NET_ADMIN in its inheritable and ambient sets."""
     for start in (AS_ROOT, WITHOUT_SETPCAP):
         raise_it = ("setpriv", "--inh-caps", "+net_admin", "--ambient-caps", "+net_admin", *LOOK)

@@ -7,17 +7,13 @@ import signal
 import subprocess
 import sys
 from os import kill
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.faults.injection import Injection, calls_made, strace
 from tests.support.faults.nft_transactions import BATCH
-from tests.support.hosts.network import CTL, DETOUR, METADATA, MOCK
-from tests.support.hosts.sidecars import Sidecar, listed
-
-if TYPE_CHECKING:
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import CTL, DETOUR, METADATA, MOCK, Network
+from tests.support.hosts.sidecars import Sidecars, listed
 
 LOG = "/run/sendto.log"
 DELETE_ROUTE = re.compile(r"nlmsg_type=(RTM_DELROUTE|0x19)\b")
@@ -81,21 +77,20 @@ def routed(network: Network) -> Network:
     return network
 
 
-def test_remove_reports_a_hosts_file_that_it_cannot_write(network: Network) -> None:
+def test_remove_reports_a_hosts_file_that_it_cannot_write(mocked: Network) -> None:
     """The command remove names the lines that it cannot remove from /etc/hosts, and exits with 125 until it can."""
-    network.start_mock()
-    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp").returncode == 0
-    remount(network, "ro")
+    assert mocked.detour("true", MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp").returncode == 0
+    remount(mocked, "ro")
     for stdout in ("legacy iptables: 5 rules removed\n", ""):
-        refused = network.app.run(CTL, "remove", check=False)
+        refused = mocked.app.run(CTL, "remove", check=False)
         assert (refused.returncode, refused.stderr) == (125, f"imds-detour: {HOSTS_ERROR}\n")
         assert refused.stdout == stdout
-    assert (network.detour_rules(), MARK in hosts(network)) == ("", True)
-    remount(network, "rw")  # the control
-    done = network.app.run(CTL, "remove")
+    assert (mocked.detour_rules(), MARK in hosts(mocked)) == ("", True)
+    remount(mocked, "rw")  # the control
+    done = mocked.app.run(CTL, "remove")
     assert done.stdout == "/etc/hosts: lines of imds-detour removed\n"
-    assert MARK not in hosts(network)
-    assert network.app.run(CTL, "remove").stdout == "nothing to remove\n"
+    assert MARK not in hosts(mocked)
+    assert mocked.app.run(CTL, "remove").stdout == "nothing to remove\n"
 
 
 def test_remove_needs_no_writable_hosts_file_without_lines_in_it(network: Network) -> None:
@@ -120,19 +115,18 @@ def test_remove_reports_a_route_that_the_kernel_keeps(routed: Network) -> None:
     assert (done.stdout, routed.detour_routes()) == ("routes: 1 route removed\n", "")
 
 
-def test_remove_reports_a_guard_that_the_kernel_keeps(network: Network) -> None:
+def test_remove_reports_a_guard_that_the_kernel_keeps(mocked: Network) -> None:
     """The command remove gives the kernel's reason for a guard that stays, and exits with 125 until it is gone."""
-    network.start_mock()
-    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft").returncode == 0
-    prefix = refuse(network, BATCH, CTL, "remove", nth=1)
-    assert listed(network) == ""
-    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft").returncode == 0
-    refused = network.app.run(*prefix, CTL, "remove", check=False)
+    assert mocked.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft").returncode == 0
+    prefix = refuse(mocked, BATCH, CTL, "remove", nth=1)
+    assert listed(mocked) == ""
+    assert mocked.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft").returncode == 0
+    refused = mocked.app.run(*prefix, CTL, "remove", check=False)
     assert (refused.returncode, refused.stdout) == (125, "nftables: 1 rule removed\n")
     assert "no NET_ADMIN capability" in refused.stderr  # EPERM
-    assert ("dnat" in listed(network), "reject" in listed(network)) == (False, True)
-    assert network.app.run(CTL, "remove").stdout.endswith("rules removed\n")  # the control
-    assert listed(network) == ""
+    assert ("dnat" in listed(mocked), "reject" in listed(mocked)) == (False, True)
+    assert mocked.app.run(CTL, "remove").stdout.endswith("rules removed\n")  # the control
+    assert listed(mocked) == ""
 
 
 def test_remove_keeps_routes_in_other_tables(routed: Network) -> None:
@@ -143,18 +137,16 @@ def test_remove_keeps_routes_in_other_tables(routed: Network) -> None:
     assert "table 100" in routed.detour_routes()
 
 
-def test_sidecar_reports_lines_that_it_cannot_remove(network: Network, sidecars: list[Sidecar]) -> None:
+def test_sidecar_reports_lines_that_it_cannot_remove(mocked: Network, sidecars: Sidecars) -> None:
     """A stopped sidecar exits with 125 when it cannot write /etc/hosts. With a writable file it exits with 0."""
-    network.start_mock()
     for mode, status in (("ro", 125), ("rw", 0)):
-        sidecars.append(sidecar := Sidecar(network, MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp"))
-        sidecar.says("verified")
-        remount(network, mode)
+        sidecar = sidecars.start(MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp")
+        remount(mocked, mode)
         sidecar.process.terminate()
         if status:
             assert sidecar.says("cannot write") == f"imds-detour: {HOSTS_ERROR}\n"
         assert sidecar.ends() == status
-        assert (MARK in hosts(network)) is bool(status)
+        assert (MARK in hosts(mocked)) is bool(status)
 
 
 def test_refused_undo_of_a_route_is_a_warning(routed: Network) -> None:
@@ -171,21 +163,20 @@ def test_refused_undo_of_a_route_is_a_warning(routed: Network) -> None:
     assert METADATA in routed.detour_routes()
 
 
-def test_refused_undo_of_the_hosts_file_is_a_warning(network: Network) -> None:
+def test_refused_undo_of_the_hosts_file_is_a_warning(mocked: Network) -> None:
     """A failed start names the lines that it cannot remove from /etc/hosts, and then the error that it failed with."""
-    network.start_mock()
-    network.start_faulty("GET=body:other", port="8081")
+    mocked.start_faulty("GET=body:other", port="8081")
     chain = "add table ip foreign; add chain ip foreign output { type nat hook output priority -150; };"
-    network.app.run("nft", f"{chain} add rule ip foreign output ip daddr {METADATA} tcp dport 80 dnat to {MOCK}:8081")
-    environ = network.settings(None, MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp", MOCK_TIMEOUT="2", MOCK_LOG="debug")
-    start = network.app.popen(DETOUR, "true", environ=environ, stderr=subprocess.PIPE)
+    mocked.app.run("nft", f"{chain} add rule ip foreign output ip daddr {METADATA} tcp dport 80 dnat to {MOCK}:8081")
+    environ = mocked.settings(None, MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp", MOCK_TIMEOUT="2", MOCK_LOG="debug")
+    start = mocked.app.popen(DETOUR, "true", environ=environ, stderr=subprocess.PIPE)
     assert start.stderr is not None
     assert any("/etc/hosts: metadata.google.internal" in line for line in start.stderr)
-    remount(network, "ro")
+    remount(mocked, "ro")
     *_, error = lines = start.communicate(timeout=20)[1].splitlines()
     reason = HOSTS_ERROR.partition("; ")[0]
     assert any(line.endswith(f"a change could not be undone: {reason}") for line in lines)
-    assert (start.returncode, "cannot write" in error, network.detour_rules()) == (125, False, "")
+    assert (start.returncode, "cannot write" in error, mocked.detour_rules()) == (125, False, "")
 
 
 @pytest.mark.parametrize("helper", ["killed", "alive"])

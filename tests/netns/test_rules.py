@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.faults.injection import Injection, strace
-from tests.support.hosts.network import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
+from tests.support.hosts.network import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT, Network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.support.hosts.network import Network
 
 REDIRECT = f"""\
 :IMDS_DETOUR -
@@ -207,19 +205,18 @@ def test_start_with_another_mock_replaces_the_redirect(network: Network) -> None
 # Several writers
 
 
-def test_many_starts_at_once_leave_one_copy(network: Network) -> None:
+def test_many_starts_at_once_leave_one_copy(mocked: Network) -> None:
     """Many starts at once in a network namespace all succeed and leave one copy of the rules."""
-    network.start_mock()
     command = (DETOUR, "curl", "-sS", "--fail", ID_URL)
     starts = [
-        network.app.popen(
-            *command, environ=network.settings(None, MOCK_HOSTNAME=MOCK), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        mocked.app.popen(
+            *command, environ=mocked.settings(None, MOCK_HOSTNAME=MOCK), stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         for _ in range(8)
     ]
     ends = [(*start.communicate(timeout=30), start.returncode) for start in starts]
     assert [(code, out) for out, _, code in ends] == [(0, INSTANCE)] * 8, ends
-    assert tables(network) == f"{REDIRECT}\n{GUARD}"
+    assert tables(mocked) == f"{REDIRECT}\n{GUARD}"
 
 
 # Failures
@@ -269,11 +266,10 @@ def test_start_as_another_user_says_to_start_as_root(network: Network) -> None:
     )
 
 
-def test_start_under_setpriv_with_all_privileges_succeeds(network: Network) -> None:
+def test_start_under_setpriv_with_all_privileges_succeeds(mocked: Network) -> None:
     """Control: under setpriv, with all privileges, the app starts."""
-    network.start_mock()
-    environ = network.settings(None, MOCK_HOSTNAME=MOCK)
-    assert network.app.run("setpriv", "--nnp", DETOUR, "echo", "started", environ=environ).stdout == "started\n"
+    environ = mocked.settings(None, MOCK_HOSTNAME=MOCK)
+    assert mocked.app.run("setpriv", "--nnp", DETOUR, "echo", "started", environ=environ).stdout == "started\n"
 
 
 def test_kernel_without_legacy_iptables_names_the_module(network: Network) -> None:
@@ -363,21 +359,19 @@ def redirected_without_guard(network: Network) -> bool:
 
 
 @pytest.mark.parametrize("commit", [1, 2, 3, 4])
-def test_helper_killed_in_a_commit_fails_the_start(network: Network, commit: int) -> None:
+def test_helper_killed_in_a_commit_fails_the_start(mocked: Network, commit: int) -> None:
     """When a helper is killed in any commit, the start exits with 125 and leaves no redirect without a guard."""
-    network.start_mock()
-    done = injected(network, "setsockopt", "signal=KILL", commit)
+    done = injected(mocked, "setsockopt", "signal=KILL", commit)
     assert (done.returncode, done.stdout) == (125, ""), done
     assert done.stderr.splitlines()[-1].startswith(
         "imds-detour: the firewall helper ended early; look for what ended it"
     )
-    assert not redirected_without_guard(network)
+    assert not redirected_without_guard(mocked)
 
 
-def test_start_has_four_commits(network: Network) -> None:
+def test_start_has_four_commits(mocked: Network) -> None:
     """Control: there is no fifth commit to be killed in, so the app starts."""
-    network.start_mock()
-    assert injected(network, "setsockopt", "signal=KILL", 5).stdout == "started\n"
+    assert injected(mocked, "setsockopt", "signal=KILL", 5).stdout == "started\n"
 
 
 def test_helper_killed_during_the_wait_fails_the_start(network: Network) -> None:

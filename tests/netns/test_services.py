@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_detour.config.presets import PRESETS
-from tests.support.hosts.network import CTL, METADATA, MOCK, PORT
+from tests.support.hosts.network import CTL, METADATA, MOCK, PORT, Network
 
 if TYPE_CHECKING:
     import subprocess
-
-    from tests.support.hosts.network import Network
 
 CREDENTIALS = '{"AccessKeyId": "MOCKID", "SecretAccessKey": "mock-secret", "Token": "mock-token"}'
 GET = "curl -sS --max-time 5"
@@ -31,14 +29,12 @@ def start(
     )
 
 
-@pytest.mark.parametrize("backend", ["legacy", "nft"])
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_is_redirected_and_verified(network: Network, preset: str, backend: str) -> None:
+def test_every_preset_is_redirected_and_verified(mocked: Network, preset: str, backend: str) -> None:
     """The mock serves every preset at one port, and the app reaches it at the cloud's address."""
-    network.start_mock()
     endpoint = PRESETS[preset].endpoints[0]
     done = start(
-        network, preset, *f"{GET} -o /dev/null -w %{{http_code}} http://{endpoint}/".split(), MOCK_BACKEND=backend
+        mocked, preset, *f"{GET} -o /dev/null -w %{{http_code}} http://{endpoint}/".split(), MOCK_BACKEND=backend
     )
     assert done.returncode == 0, done.stderr
     assert f"{endpoint} -> {MOCK}:{PORT}, " in done.stderr
@@ -46,7 +42,6 @@ def test_every_preset_is_redirected_and_verified(network: Network, preset: str, 
     assert done.stdout in ("200", "404", "401", "403", "400"), "a server answered"
 
 
-@pytest.mark.parametrize("backend", ["legacy", "nft"])
 def test_each_service_can_have_its_own_mock(network: Network, backend: str) -> None:
     """Each service's address is redirected to its own mock."""
     network.start_dns(f"mock_metadata={MOCK}+creds={MOCK}")
@@ -93,18 +88,17 @@ def test_debug_output_shows_each_dns_query(network: Network) -> None:
     assert f"DNS {MOCK}: A mock_metadata: answers SERVFAIL" in done.stderr
 
 
-def test_two_services_at_one_address_share_a_mock(network: Network) -> None:
+def test_two_services_at_one_address_share_a_mock(mocked: Network) -> None:
     """Services at one address share a rule and a mock, and each is verified."""
-    network.start_mock()
-    done = start(network, "aws,gcp,azure")
+    done = start(mocked, "aws,gcp,azure")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("->") == 1
-    assert network.detour_rules().count("DNAT") == 1
+    assert mocked.detour_rules().count("DNAT") == 1
     assert "verified IMDSv2 i-" in done.stderr
     assert ", gcp " in done.stderr
 
 
-def test_a_custom_address_accepts_any_reply(network: Network) -> None:
+def test_custom_address_accepts_any_reply(network: Network) -> None:
     """For a custom address any reply is right; replies are compared, and the counter of the rule counts."""
     network.start_faulty("GET=404", port="8081")
     done = start(network, f"192.0.2.7:8000={MOCK}:8081", *f"{GET} http://192.0.2.7:8000/x".split())
@@ -114,7 +108,7 @@ def test_a_custom_address_accepts_any_reply(network: Network) -> None:
     assert closed.returncode == 7, "another port of that address is refused by the guard"
 
 
-def test_a_mock_without_googles_header_fails(network: Network) -> None:
+def test_mock_without_googles_header_fails(network: Network) -> None:
     """A server without the header Metadata-Flavor is no mock of Google's service."""
     network.start_faulty("GET=body:instance/")
     done = start(network, "gcp", timeout="1")
@@ -123,27 +117,25 @@ def test_a_mock_without_googles_header_fails(network: Network) -> None:
     assert network.detour_rules() == ""
 
 
-def test_a_missing_mock_of_one_service_fails_the_start(network: Network) -> None:
+def test_missing_mock_of_one_service_fails_the_start(mocked: Network) -> None:
     """If one of two services has no mock, the app does not start, and nothing remains of the other."""
-    network.start_mock()
-    done = start(network, f"aws,ecs={MOCK}:9", timeout="1")
+    done = start(mocked, f"aws,ecs={MOCK}:9", timeout="1")
     assert done.returncode == 125
     assert f"{MOCK}:9: connection refused" in done.stderr
-    assert (network.detour_rules(), network.detour_routes()) == ("", "")
+    assert (mocked.detour_rules(), mocked.detour_routes()) == ("", "")
 
 
-def test_host_names_are_added_and_removed(network: Network) -> None:
+def test_host_names_are_added_and_removed(mocked: Network) -> None:
     """Google's host name resolves by one marked line in /etc/hosts, and `remove` deletes that line only."""
-    network.start_mock()
-    before = network.app.run("cat", "/etc/hosts").stdout
+    before = mocked.app.run("cat", "/etc/hosts").stdout
     for _ in range(2):
-        done = start(network, "gcp", *f"{GET} -H Metadata-Flavor:Google http://metadata.google.internal/".split())
+        done = start(mocked, "gcp", *f"{GET} -H Metadata-Flavor:Google http://metadata.google.internal/".split())
         assert done.returncode == 0, done.stderr
         assert "computeMetadata" in done.stdout
-    assert network.app.run("cat", "/etc/hosts").stdout.count("# imds-detour") == 1
-    removed = network.app.run(CTL, "remove")
+    assert mocked.app.run("cat", "/etc/hosts").stdout.count("# imds-detour") == 1
+    removed = mocked.app.run(CTL, "remove")
     assert "removed" in removed.stdout
-    assert network.app.run("cat", "/etc/hosts").stdout == before
+    assert mocked.app.run("cat", "/etc/hosts").stdout == before
 
 
 def divert_requests(network: Network) -> None:
@@ -156,44 +148,40 @@ def divert_requests(network: Network) -> None:
     )
 
 
-def test_a_failed_start_restores_earlier_host_names(network: Network) -> None:
+def test_failed_start_restores_earlier_host_names(mocked: Network) -> None:
     """A failed start restores the host names of an earlier start, because its app uses them."""
-    network.start_mock()
-    assert start(network, "gcp").returncode == 0
-    before = network.app.run("cat", "/etc/hosts").stdout
+    assert start(mocked, "gcp").returncode == 0
+    before = mocked.app.run("cat", "/etc/hosts").stdout
     assert before.count("# imds-detour") == 1
-    divert_requests(network)
-    failed = start(network, "ibm,gcp", timeout="1", MOCK_LOG="debug")
+    divert_requests(mocked)
+    failed = start(mocked, "ibm,gcp", timeout="1", MOCK_LOG="debug")
     assert failed.returncode == 125
     assert "/etc/hosts: api.metadata.cloud.ibm.com" in failed.stderr  # it had added its line
-    assert network.app.run("cat", "/etc/hosts").stdout == before
+    assert mocked.app.run("cat", "/etc/hosts").stdout == before
 
 
-def test_a_failed_start_removes_its_host_names(network: Network) -> None:
+def test_failed_start_removes_its_host_names(mocked: Network) -> None:
     """If verification fails, the start removes its line from /etc/hosts."""
-    network.start_mock()
-    divert_requests(network)
-    before = network.app.run("cat", "/etc/hosts").stdout
-    assert start(network, "gcp", timeout="1").returncode == 125
-    assert network.app.run("cat", "/etc/hosts").stdout == before
+    divert_requests(mocked)
+    before = mocked.app.run("cat", "/etc/hosts").stdout
+    assert start(mocked, "gcp", timeout="1").returncode == 125
+    assert mocked.app.run("cat", "/etc/hosts").stdout == before
 
 
-def test_a_read_only_hosts_file_fails_the_start(network: Network) -> None:
+def test_read_only_hosts_file_fails_the_start(mocked: Network) -> None:
     """With a read-only /etc/hosts, a start with gcp fails, and the line shows Compose's extra_hosts."""
-    network.start_mock()
-    network.app.run("sh", "-c", "mount -o remount,ro,bind $(readlink -m /etc/hosts)")
-    done = start(network, "gcp")
+    mocked.app.run("sh", "-c", "mount -o remount,ro,bind $(readlink -m /etc/hosts)")
+    done = start(mocked, "gcp")
     assert done.returncode == 125
     assert f'extra_hosts: ["metadata.google.internal:{METADATA}"]' in done.stderr
-    assert network.detour_rules() == ""
+    assert mocked.detour_rules() == ""
 
 
-def test_a_read_only_hosts_file_with_the_name_is_enough(network: Network) -> None:
+def test_read_only_hosts_file_with_the_name_is_enough(mocked: Network) -> None:
     """A read-only /etc/hosts that has the name already, as by extra_hosts, is enough."""
-    network.start_mock()
-    network.app.run("sh", "-c", f"echo '{METADATA} x metadata.google.internal' >> /etc/hosts")
-    network.app.run("sh", "-c", "mount -o remount,ro,bind $(readlink -m /etc/hosts)")
-    assert start(network, "gcp").returncode == 0
+    mocked.app.run("sh", "-c", f"echo '{METADATA} x metadata.google.internal' >> /etc/hosts")
+    mocked.app.run("sh", "-c", "mount -o remount,ro,bind $(readlink -m /etc/hosts)")
+    assert start(mocked, "gcp").returncode == 0
 
 
 def test_ecs_is_probed_at_the_path_of_sdks(network: Network) -> None:
@@ -206,11 +194,10 @@ def test_ecs_is_probed_at_the_path_of_sdks(network: Network) -> None:
     assert server.stdout.readline() == "GET /v2/credentials/task no token\n"
 
 
-def test_a_dns_server_at_the_metadata_address_gives_a_warning(network: Network) -> None:
+def test_dns_server_at_the_metadata_address_gives_a_warning(mocked: Network) -> None:
     """On Google Cloud the guard blocks the DNS server at the metadata address, and a warning suggests another one."""
-    network.start_mock()
-    network.app.write("resolv.conf", f"nameserver {METADATA}\n")
-    done = start(network, "aws")
+    mocked.app.write("resolv.conf", f"nameserver {METADATA}\n")
+    done = start(mocked, "aws")
     assert done.returncode == 0, done.stderr
     assert f"{METADATA} is this container's DNS server too, and the guard closes it" in done.stderr
     assert "dns: [1.1.1.1]" in done.stderr

@@ -88,7 +88,7 @@ def test_no_packet_leaves_while_the_mock_moves(cloud: Cloud, backend: str) -> No
     end(started)
 
 
-def test_the_capture_detects_the_flood_without_a_guard(cloud: Cloud) -> None:
+def test_capture_detects_the_flood_without_a_guard(cloud: Cloud) -> None:
     """Negative control: with MOCK_GUARD=off the same flood reaches the real service."""
     started = sidecar(cloud, MOCK_GUARD="off")
     before = cloud.seen()
@@ -98,7 +98,6 @@ def test_the_capture_detects_the_flood_without_a_guard(cloud: Cloud) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_many_rounds_do_not_grow_memory_descriptors_or_rules(cloud: Cloud, backend: str) -> None:
     """Each round probes, reads the rules and, each second, looks up the name; none of them leaks."""
     started = sidecar(cloud, "--every", "0.1", MOCK_BACKEND=backend)
@@ -114,7 +113,7 @@ def test_many_rounds_do_not_grow_memory_descriptors_or_rules(cloud: Cloud, backe
 
 
 @pytest.mark.slow
-def test_an_idle_sidecar_costs_little(cloud: Cloud) -> None:
+def test_idle_sidecar_costs_little(cloud: Cloud) -> None:
     """Memory and processor time of an idle sidecar stay under wide limits; see bench/NOTES.md for exact ones."""
     started = sidecar(cloud)
     pid = started.pid

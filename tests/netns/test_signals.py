@@ -117,7 +117,7 @@ def read_until(process: subprocess.Popen[str], text: str) -> None:
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
 @pytest.mark.parametrize("wait", WAITS)
 @pytest.mark.parametrize("name", STOPS)
-def test_a_stop_ends_a_wait_at_once(waiting: Network, name: str, wait: str, as_pid_1: bool) -> None:
+def test_stop_ends_a_wait_at_once(waiting: Network, name: str, wait: str, as_pid_1: bool) -> None:
     """A stop during any wait gives 128+n at once. No app, no process and no redirect remains."""
     number = STOPS[name]
     run = started(waiting, DETOUR, "echo", "started", as_pid_1=as_pid_1, **{**SETTLED, **WAITS[wait]})
@@ -168,7 +168,7 @@ socket.getaddrinfo(sys.argv[1], 80)
 
 
 @pytest.mark.slow
-def test_a_naive_wrapper_acts_on_a_stop_after_its_look_up(waiting: Network) -> None:
+def test_naive_wrapper_acts_on_a_stop_after_its_look_up(waiting: Network) -> None:
     """Negative control: a handler in Python waits for libc, which waits for a silent DNS server."""
     command = (sys.executable, "-c", LOOKS_UP, NAME)
     with started(waiting, *command, as_pid_1=False) as (process, target):
@@ -181,7 +181,7 @@ def test_a_naive_wrapper_acts_on_a_stop_after_its_look_up(waiting: Network) -> N
             process.wait(timeout=1)
 
 
-def test_the_firewall_helpers_have_none_of_the_apps_streams(waiting: Network) -> None:
+def test_firewall_helpers_have_none_of_the_apps_streams(waiting: Network) -> None:
     """Helpers hold no stream of the app, so its readers see its end.
 
     The control is the wrapper, which has all three.
@@ -202,7 +202,7 @@ def _streams(number: int) -> list[str]:
     return [os.readlink(f"/proc/{number}/fd/{stream}") for stream in (0, 1, 2)]
 
 
-def test_an_ignored_stop_stays_ignored(waiting: Network) -> None:
+def test_ignored_stop_stays_ignored(waiting: Network) -> None:
     """A signal that the parent ignored (nohup) does not end the wait, and another one does."""
     script = f"trap '' HUP; exec {DETOUR} echo started"
     with started(waiting, "sh", "-c", script, as_pid_1=False, **SETTLED, **WAITS["refused port"]) as (process, target):
@@ -256,7 +256,7 @@ zlib.compress(noise, 9)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("watched", "seconds"), [("watched", (0, 0.5)), ("alone", (0.5, 60))])
-def test_a_stop_ends_a_start_while_python_runs_c_code(watched: str, seconds: tuple[float, float]) -> None:
+def test_stop_ends_a_start_while_python_runs_c_code(watched: str, seconds: tuple[float, float]) -> None:
     """A thread acts on a stop while the main thread runs C code. Negative control: without it, the stop waits."""
     command = (sys.executable, "-c", BUSY, watched)
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
@@ -493,7 +493,7 @@ while True:
 
 
 @pytest.mark.parametrize(("how", "late"), [("asleep", True), ("busy", False), ("at once", False)])
-def test_the_judge_detects_a_late_exit(waiting: Network, how: str, late: bool) -> None:
+def test_judge_detects_a_late_exit(waiting: Network, how: str, late: bool) -> None:
     """Negative control: a wrapper that sleeps is late, and one that waits for a processor is not."""
     command = (sys.executable, "-c", LATE_WRAPPER, how)
     end = stop_after(waiting, signal.SIGTERM, 0, as_pid_1=True, command=command)
@@ -503,7 +503,7 @@ def test_the_judge_detects_a_late_exit(waiting: Network, how: str, late: bool) -
 
 @pytest.mark.parametrize("as_pid_1", first_quick([False, True]), ids=["a process", "PID 1"])
 @pytest.mark.parametrize("work", first_quick(WORKS))
-def test_a_stop_at_any_moment_is_not_lost(working: Network, work: str, as_pid_1: bool) -> None:
+def test_stop_at_any_moment_is_not_lost(working: Network, work: str, as_pid_1: bool) -> None:
     """A stop at any time ends the start with 128+n or by the signal, or the app gets it."""
     runs, latest = RUNS if work == "legacy" else RUNS // 4, LATEST * time_of_a_start(working, **WORKS[work])
     counted = stop_often(working, runs, latest, as_pid_1=as_pid_1, **WORKS[work])
@@ -521,7 +521,7 @@ def held(waiting: Network) -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
 @pytest.mark.parametrize("wait", [*WAITS, "busy firewall"])
-def test_a_stop_at_any_moment_of_a_wait_ends_it(
+def test_stop_at_any_moment_of_a_wait_ends_it(
     waiting: Network, wait: str, as_pid_1: bool, request: pytest.FixtureRequest
 ) -> None:
     """A stop at any time of any wait gives 128+n, and neither a redirect nor a process remains."""
@@ -542,7 +542,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 TAKES_TERM = "import signal; print(int(signal.sigwait([signal.SIGTERM])))"
 
 
-def test_a_blocked_stop_reaches_the_app(working: Network) -> None:
+def test_blocked_stop_reaches_the_app(working: Network) -> None:
     """As PID 1, a stop that the parent has blocked reaches the app, whenever it is sent."""
     command = (sys.executable, "-c", BLOCKS_TERM, DETOUR, sys.executable, "-c", TAKES_TERM)
     latest = LATEST * time_of_a_start(working)

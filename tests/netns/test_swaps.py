@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.hosts.cloud import BACKENDS, LONG, REDIRECTED, SERVERS_PORT, Cloud
+from tests.support.hosts.cloud import LONG, REDIRECTED, SERVERS_PORT, Cloud, Program
 from tests.support.hosts.ip_version import IP_VERSIONS
 from tests.support.judges.rules_listing import all_rules
 from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.support.hosts.cloud import Program
 
 SWAPS = 1_000 if LONG else 30
 CONNECTS = 10_000 if LONG else 500
@@ -45,7 +43,6 @@ def connector(cloud: Cloud, enough: int) -> Program:
     return started
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_swapping_the_mock_loses_and_leaks_no_connection(cloud: Cloud, backend: str) -> None:
     """While the mock changes, A or B answers every connection, and no packet of any kind reaches the real service."""
     before = cloud.seen()
@@ -75,7 +72,6 @@ NAIVE = {
 """Two commands that swap the mock: delete the old rule, and add the new one."""
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_swapping_by_two_commands_leaks_connections(cloud: Cloud, backend: str) -> None:
     """Control: between two commands the real service answers, and the capture and the counters see that."""
     ip = cloud.ip
@@ -101,7 +97,6 @@ def test_swapping_by_two_commands_leaks_connections(cloud: Cloud, backend: str) 
     assert seen.counted["tcp"] > before.counted["tcp"]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_applying_twice_leaves_the_same_rules(cloud: Cloud, backend: str) -> None:
     """The dumps after two installs of a mock are identical, also with another mock in between."""
     first, second = cloud.mocks

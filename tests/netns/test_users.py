@@ -78,9 +78,7 @@ def fields(status: bytes) -> dict[str, str]:
         ("4294967294:4294967294", 4294967294, 4294967294, [4294967294]),
     ],
 )
-def test_the_app_has_the_users_ids_and_groups(
-    running: Network, user: str, uid: int, gid: int, groups: list[int]
-) -> None:
+def test_app_has_the_users_ids_and_groups(running: Network, user: str, uid: int, gid: int, groups: list[int]) -> None:
     """The app has the user's real, effective, saved and file system ids and groups, and no capability."""
     seen = fields(as_user(running, user, *LOOK).stdout)
     assert (seen["Uid"], seen["Gid"]) == (" ".join([str(uid)] * 4), " ".join([str(gid)] * 4))
@@ -88,7 +86,7 @@ def test_the_app_has_the_users_ids_and_groups(
     assert [int(seen[name], 16) for name in ("CapPrm", "CapEff", "CapAmb")] == [0, 0, 0]
 
 
-def test_the_groups_are_those_of_the_system(running: Network) -> None:
+def test_groups_are_those_of_the_system(running: Network) -> None:
     """The app has the groups that `id -G` shows, by the C library."""
     for name in ("app", "joiner", "root"):
         groups = as_user(running, name, "id", "-G").stdout.split()
@@ -112,7 +110,7 @@ def test_root_by_name_is_root_without_net_admin(running: Network, user: str) -> 
         ("unknown:0", "no user 'unknown' in /etc/passwd"),
     ],
 )
-def test_an_unknown_user_fails_before_any_change(network: Network, user: str, reason: str) -> None:
+def test_unknown_user_fails_before_any_change(network: Network, user: str, reason: str) -> None:
     """An unknown user or group ends the start before it looks for a mock, and never means root."""
     done = network.raw(DETOUR, "echo", "started", environ={**SETTINGS, "MOCK_USER": user})
     assert (done.returncode, done.stdout, network.detour_rules()) == (125, b"", "")
@@ -130,7 +128,7 @@ os.execv("/bin/sh", ["sh", "-c", "id -u"])
 """
 
 
-def test_a_naive_wrapper_makes_an_unknown_user_root(running: Network) -> None:
+def test_naive_wrapper_makes_an_unknown_user_root(running: Network) -> None:
     """Negative control: a wrapper that ignores a missing account starts the app as root."""
     for name, uid in (("app", b"1000\n"), ("unknown", b"0\n")):
         environ = {**SETTINGS, "MOCK_USER": name}
@@ -141,7 +139,7 @@ def test_a_naive_wrapper_makes_an_unknown_user_root(running: Network) -> None:
 EMPTY_ETC = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /etc && exec "$@"', "sh")
 
 
-def test_an_image_without_passwd_takes_numbers(running: Network) -> None:
+def test_image_without_passwd_takes_numbers(running: Network) -> None:
     """An image without /etc/passwd takes numbers; a name fails, and the message suggests numbers."""
     environ = {**SETTINGS, "HOME": "/root"}
     numbers = running.raw(
@@ -182,7 +180,7 @@ ROOTS_STREAMS = ("setpriv", "--reuid", "1000", "--regid", "1000", "--clear-group
 """Negative control: a change of user that leaves the streams to root."""
 
 
-def test_the_user_can_open_its_standard_streams(running: Network) -> None:
+def test_user_can_open_its_standard_streams(running: Network) -> None:
     """The user can open /dev/stdout and the like; a pipe that belongs to root would refuse it."""
     environ = {**SETTINGS, "MOCK_USER": "app", "MOCK_LOG": "quiet"}
     done = running.raw(DETOUR, "sh", "-c", OPEN_STREAMS, environ=environ, stdin=b"4\n")
@@ -192,7 +190,7 @@ def test_the_user_can_open_its_standard_streams(running: Network) -> None:
     assert b"denied" in naive.stderr
 
 
-def test_the_terminal_belongs_to_the_user(running: Network) -> None:
+def test_terminal_belongs_to_the_user(running: Network) -> None:
     """As with docker run -t, the terminal belongs to the user, keeps its group, and can be opened by name."""
     controller, terminal = pty.openpty()
     os.fchown(terminal, 0, 5)
@@ -227,7 +225,7 @@ def test_files_devices_and_foreign_pipes_keep_their_owners(running: Network, tmp
         os.close(end)
 
 
-def test_the_app_cannot_become_root_again(running: Network) -> None:
+def test_app_cannot_become_root_again(running: Network) -> None:
     """The app cannot change its ids, groups or capabilities. Negative control: an app as root can."""
     for attempt in (
         ("--reuid", "0"),
@@ -255,7 +253,7 @@ NO_FIXUP = ("setpriv", "--securebits", "+no_setuid_fixup")
         (NO_FIXUP, "capset", "user, capabilities, can become root again"),
     ],
 )
-def test_an_ineffective_change_of_user_is_detected(
+def test_ineffective_change_of_user_is_detected(
     running: Network, start: tuple[str, ...], call: str, wrong: str
 ) -> None:
     """If a system call reports success and has no effect, the app does not start, and the line says what is wrong."""
@@ -271,7 +269,7 @@ def test_an_ineffective_change_of_user_is_detected(
     )
 
 
-def test_a_set_uid_root_program_is_root_without_net_admin(running: Network) -> None:
+def test_set_uid_root_program_is_root_without_net_admin(running: Network) -> None:
     """A set-uid root program like sudo works, with the bounding set's capabilities and without NET_ADMIN."""
     plain = fields(running.raw(*ROOTS_STREAMS, "/run/root-cat", "/proc/self/status", environ=SETTINGS).stdout)
     dropped = fields(as_user(running, "app", "/run/root-cat", "/proc/self/status").stdout)
@@ -331,7 +329,7 @@ def test_ambient_capabilities_do_not_reach_the_user(running: Network) -> None:
         assert [int(seen[name], 16) for name in ("CapPrm", "CapEff", "CapAmb")] == [0, 0, 0]
 
 
-def test_a_program_for_root_only_ends_with_126(running: Network) -> None:
+def test_program_for_root_only_ends_with_126(running: Network) -> None:
     """A program that the user may not execute ends with 126.
 
     As in execvp(3), PATH skips a folder closed to the user.
@@ -347,7 +345,7 @@ def test_a_program_for_root_only_ends_with_126(running: Network) -> None:
     assert running.raw(DETOUR, "id", "-u", environ=SETTINGS | path).stdout == b"roots\n"
 
 
-def test_the_last_line_names_the_user(running: Network) -> None:
+def test_last_line_names_the_user(running: Network) -> None:
     """The last line names the user, in text and JSON, also if the wrapper's files are closed to that user."""
     done = running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_USER": "app"})
     assert done.stderr.endswith(b"; exec true as 1000:1000\n")

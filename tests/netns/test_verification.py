@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_detour.ctl.lab.hosts import Host, link, start_host
-from tests.support.hosts.cloud import BACKENDS
-from tests.support.hosts.network import APP, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
+from tests.support.hosts.network import APP, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT, Network
 from tests.support.judges import rules_listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.support.hosts.network import Network
 
 REAL = "10.99.0.9"
 REAL_INSTANCE = "i-0real0real0real00"
@@ -72,7 +69,7 @@ def assert_refused(network: Network, done: subprocess.CompletedProcess[str], bef
 # A late mock, or none
 
 
-def test_a_mock_that_starts_late_is_waited_for(network: Network) -> None:
+def test_mock_that_starts_late_is_waited_for(network: Network) -> None:
     """If the name resolves and the port is closed, the start says so and waits for the mock."""
     detour, line = waiting(network, "curl", "-sS", "--fail", ID_URL, MOCK_HOSTNAME=MOCK)
     assert line.startswith(f"imds-detour: waiting: {MOCK}:{PORT}: connection refused (")
@@ -92,7 +89,7 @@ NEVER = {
 
 
 @pytest.mark.parametrize(("plan", "reason"), NEVER.values(), ids=NEVER.keys())
-def test_a_mock_without_a_good_answer_ends_the_start_with_125(
+def test_mock_without_a_good_answer_ends_the_start_with_125(
     network: Network, plan: tuple[str, ...], reason: str
 ) -> None:
     """The start ends at its deadline, with one line of what was seen last, and without rules."""
@@ -133,7 +130,7 @@ GOOD = {
 
 
 @pytest.mark.parametrize("plan", GOOD.values(), ids=GOOD.keys())
-def test_a_mock_without_tokens_is_verified_by_imdsv1(network: Network, plan: tuple[str, ...]) -> None:
+def test_mock_without_tokens_is_verified_by_imdsv1(network: Network, plan: tuple[str, ...]) -> None:
     """Any HTTP/1.x is right. Without a token the probe uses IMDSv1, as SDKs do, and the line says so."""
     network.start_faulty(*plan)
     done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK)
@@ -154,7 +151,7 @@ def test_a_token_that_is_no_header_value_is_never_sent(network: Network, token: 
     )
 
 
-def test_a_good_token_is_sent(network: Network) -> None:
+def test_good_token_is_sent(network: Network) -> None:
     """Negative control: a good token is sent, without its line end, and the line says IMDSv2."""
     server = network.start_faulty("GET=ok", r"PUT=body:AQAEA==\n")
     assert f"verified IMDSv2 {INSTANCE}, " in network.detour("true", MOCK_HOSTNAME=MOCK).stderr
@@ -162,20 +159,20 @@ def test_a_good_token_is_sent(network: Network) -> None:
     assert server.communicate()[0].count("GET /latest/meta-data/instance-id token=b'AQAEA=='\n") == 2
 
 
-def test_a_mock_that_requires_tokens_is_verified_by_imdsv2(network: Network) -> None:
+def test_mock_that_requires_tokens_is_verified_by_imdsv2(network: Network) -> None:
     """A mock that refuses requests without a token is verified with one."""
     network.start_mock("--imdsv2", "required")
     assert f"verified IMDSv2 {INSTANCE}, " in network.detour("true", MOCK_HOSTNAME=MOCK).stderr
 
 
-def test_a_mock_with_late_tokens_is_verified(network: Network) -> None:
+def test_mock_with_late_tokens_is_verified(network: Network) -> None:
     """A direct answer by IMDSv1 and one through the redirect by IMDSv2 are the same if their texts are."""
     network.start_faulty("GET=ok", "PUT=500", "PUT=body:token")
     done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK)
     assert (done.returncode, done.stdout) == (0, "started\n"), done
 
 
-def test_a_failure_through_the_redirect_is_retried(network: Network) -> None:
+def test_failure_through_the_redirect_is_retried(network: Network) -> None:
     """If a request through the redirect fails, the probe is repeated, and the waiting line names the redirect."""
     network.start_faulty("GET=ok", "GET=500", "GET=ok")
     done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK)
@@ -183,7 +180,7 @@ def test_a_failure_through_the_redirect_is_retried(network: Network) -> None:
     assert f"waiting: {MOCK}:{PORT} through {METADATA}:80: it answers 500 to GET" in done.stderr
 
 
-def test_a_failure_through_the_redirect_removes_the_rules(network: Network) -> None:
+def test_failure_through_the_redirect_removes_the_rules(network: Network) -> None:
     """If only direct requests get an answer, the start exits with 125 and removes its rules."""
     network.start_faulty("GET=ok", "GET=404")
     add_foreign_rules(network)
@@ -196,7 +193,7 @@ def test_a_failure_through_the_redirect_removes_the_rules(network: Network) -> N
 # MOCK_PROBE
 
 
-def test_a_custom_path_may_have_any_stable_answer(network: Network) -> None:
+def test_custom_path_may_have_any_stable_answer(network: Network) -> None:
     """With MOCK_PROBE=/path an answer may have blanks and several lines."""
     server = network.start_faulty(r"GET=body:<a b>\n two")
     done = network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_PROBE="/my/path?x=1")
@@ -207,7 +204,7 @@ def test_a_custom_path_may_have_any_stable_answer(network: Network) -> None:
     assert server.communicate()[0].count("GET /my/path?x=1 no token\n") == 2
 
 
-def test_a_varying_answer_is_reported(network: Network) -> None:
+def test_varying_answer_is_reported(network: Network) -> None:
     """If the answer varies, the message says so, and does not speak of another service."""
     network.start_faulty("GET=count")
     done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_PROBE="/time")
@@ -216,7 +213,7 @@ def test_a_varying_answer_is_reported(network: Network) -> None:
     assert "let MOCK_PROBE name a path whose answer stays the same" in last
 
 
-def test_an_answer_that_changes_once_is_accepted(network: Network) -> None:
+def test_answer_that_changes_once_is_accepted(network: Network) -> None:
     """If a mock restarts with other data between two requests, a second direct request confirms it."""
     network.start_faulty("GET=body:i-before", "GET=body:i-after")
     done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK)
@@ -237,49 +234,44 @@ def test_probe_off_sends_no_request(network: Network) -> None:
 
 
 @pytest.mark.usefixtures("real")
-def test_another_service_ends_the_start_with_125(network: Network) -> None:
+def test_another_service_ends_the_start_with_125(mocked: Network) -> None:
     """If a foreign rule redirects to a real service, the app does not start, and the line quotes the service."""
-    network.start_mock()
-    add_foreign_rules(network)
-    send_metadata_to(network, REAL, "80")
-    before = network.foreign()
-    done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK)
-    last = assert_refused(network, done, before)
+    add_foreign_rules(mocked)
+    send_metadata_to(mocked, REAL, "80")
+    before = mocked.foreign()
+    done = mocked.detour("echo", "started", MOCK_HOSTNAME=MOCK)
+    last = assert_refused(mocked, done, before)
     assert f"another service answers at {METADATA}:80: IMDSv2 {REAL_INSTANCE}" in last
     assert f"the mock at {MOCK}:{PORT} is IMDSv2 {INSTANCE}" in last
 
 
 @pytest.mark.usefixtures("real")
-def test_probe_off_lets_the_app_reach_another_service(network: Network) -> None:
+def test_probe_off_lets_the_app_reach_another_service(mocked: Network) -> None:
     """Negative control: in the same network, MOCK_PROBE=off starts an app that reads from the real service."""
-    network.start_mock()
-    send_metadata_to(network, REAL, "80")
-    done = network.detour("curl", "-sS", "--fail", ID_URL, MOCK_HOSTNAME=MOCK, MOCK_PROBE="off")
+    send_metadata_to(mocked, REAL, "80")
+    done = mocked.detour("curl", "-sS", "--fail", ID_URL, MOCK_HOSTNAME=MOCK, MOCK_PROBE="off")
     assert (done.returncode, done.stdout) == (0, REAL_INSTANCE)
 
 
-def test_an_answer_by_a_foreign_rule_is_refused(network: Network) -> None:
+def test_answer_by_a_foreign_rule_is_refused(mocked: Network) -> None:
     """If a foreign rule redirects to the mock, the counter of imds-detour's rule does not rise, and the start fails."""
-    network.start_mock()
-    send_metadata_to(network, MOCK, PORT)
-    before = network.foreign()
-    last = assert_refused(network, network.detour("echo", "started", MOCK_HOSTNAME=MOCK), before)
+    send_metadata_to(mocked, MOCK, PORT)
+    before = mocked.foreign()
+    last = assert_refused(mocked, mocked.detour("echo", "started", MOCK_HOSTNAME=MOCK), before)
     assert f"{METADATA}:80 answers like the mock, but not by the rule: its counter does not rise" in last
 
 
-def test_a_foreign_rule_to_a_closed_port_is_reported(network: Network) -> None:
+def test_foreign_rule_to_a_closed_port_is_reported(mocked: Network) -> None:
     """If a foreign rule redirects to a closed port, the line names the direct answer and the refusal."""
-    network.start_mock()
-    send_metadata_to(network, MOCK, "9")
-    before = network.foreign()
-    last = assert_refused(network, network.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_TIMEOUT="0.5"), before)
+    send_metadata_to(mocked, MOCK, "9")
+    before = mocked.foreign()
+    last = assert_refused(mocked, mocked.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_TIMEOUT="0.5"), before)
     assert f"the mock answers at {MOCK}:{PORT} and not through {METADATA}:80: connection refused" in last
 
 
 # The guard
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_without_the_guard_other_ports_reach_the_real_service(network: Network, backend: str) -> None:
     """Negative control: with MOCK_GUARD=off there is no guard, and port 8080 reaches the real service."""
     network.mock.ip("address", "add", f"{METADATA}/32", "dev", "lo")
@@ -295,7 +287,7 @@ def test_without_the_guard_other_ports_reach_the_real_service(network: Network, 
     assert network.detour("curl", "-sS", "--fail", url).returncode == 7
 
 
-def test_the_probe_uses_the_apps_address(network: Network) -> None:
+def test_probe_uses_the_apps_address(network: Network) -> None:
     """The mock sees two probes from the app's address: a direct one and one through the redirect."""
     server = network.start_mock()
     assert network.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.support import SUPPORT
-from tests.support.hosts.network import CTL, PORT, Network
+from tests.support.hosts.network import CTL, PORT, Network, end, read_line
 from tests.support.judges.capture import open_capture
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ class Program:
 
     def says(self) -> str:
         """Wait for the next line of output and return it."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        line = read_line(self._process)
         assert line, f"{self._process.args!r} ended early, with {self._process.wait()}"
         return line.rstrip("\n")
 
@@ -128,7 +127,7 @@ class Cloud(Network):
         process = host.popen(
             sys.executable, f"{SUPPORT}/{script}", *arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        self._stack.callback(_end, process)
+        self._stack.callback(end, process)
         return Program(process)
 
     def seen(self) -> Seen:
@@ -137,11 +136,3 @@ class Cloud(Network):
         listed = self.mock.run("nft", "list", "table", "inet", "seen").stdout
         counts = map(int, re.findall(r"counter packets (\d+)", listed))
         return Seen(captured, dict(zip(PROTOCOLS, counts, strict=True)), lost)
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.wait()
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            stream.close()

@@ -70,10 +70,8 @@ class Network:
     def start(self, host: Host, *command: str, **options: Any) -> subprocess.Popen[str]:  # noqa: ANN401  (Popen's own)
         """Start a server on a host; its first line on stdout or stderr says that it listens."""
         server = host.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
-        self._stack.callback(_end, server)
-        assert server.stdout is not None
-        line = server.stdout.readline()
-        assert line, f"{command} did not start"
+        self._stack.callback(end, server)
+        assert read_line(server), f"{command} did not start"
         return server
 
     def start_mock(
@@ -97,12 +95,25 @@ class Network:
         return self.start(self.mock, sys.executable, FAULTY_DNS, MOCK, *(plan or (f"{NAME}={MOCK}",)))
 
     def detour(
-        self, *command: str, timeout: float = 30, environment: dict[str, str] | None = None, **settings: str
+        self,
+        *command: str,
+        prefix: Sequence[str] = (),
+        timeout: float = 30,
+        environment: dict[str, str] | None = None,
+        **settings: str,
     ) -> subprocess.CompletedProcess[str]:
-        """Run the installed imds-detour on the app's host, and return its result."""
-        return self.app.run(
-            DETOUR, *command, environ=self.settings(environment, **settings), timeout=timeout, check=False
-        )
+        """Run the installed imds-detour on the app's host, under the command ``prefix``, and return its result."""
+        environ = self.settings(environment, **settings)
+        return self.app.run(*prefix, DETOUR, *command, environ=environ, timeout=timeout, check=False)
+
+    def ctl(self, *words: str, prefix: Sequence[str] = (), **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run the installed imds-detourctl on the app's host, and return its result."""
+        return self.app.run(*prefix, CTL, *words, environ=self.settings(None, **settings), check=False)
+
+    def popen_detour(self, *command: str, **settings: str) -> subprocess.Popen[str]:
+        """Start the installed imds-detour on the app's host, with pipes."""
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return self.app.popen(DETOUR, *command, environ=self.settings(None, **settings), **pipes)
 
     def raw(
         self,
@@ -158,8 +169,32 @@ class Network:
         return "\n".join((*others, nft))
 
 
-def _end(server: subprocess.Popen[str]) -> None:
-    server.kill()
-    server.wait()
-    if server.stdout is not None:
-        server.stdout.close()
+def end(process: subprocess.Popen[str]) -> None:
+    """Kill a process, and close its pipes."""
+    process.kill()
+    process.wait()
+    for stream in filter(None, (process.stdin, process.stdout, process.stderr)):
+        stream.close()
+
+
+def read_line(process: subprocess.Popen[str]) -> str:
+    """Return the next line of a process's stdout, which is a pipe."""
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def read_until(process: subprocess.Popen[str], text: str = "") -> str:
+    """Return the next line of a process's stderr, which is a pipe, that contains a text."""
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        if text in line:
+            return line
+        seen.append(line)
+    raise AssertionError(f"it ended with {process.wait()} and never said {text!r}, but {seen}")
+
+
+def output(server: subprocess.Popen[str]) -> str:
+    """End a server, and return the output that was not read yet."""
+    server.terminate()
+    return server.communicate()[0]
