@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.faults.capabilities import without
-from tests.support.hosts.network import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT, SETTINGS, Network
+from tests.support.hosts.network import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT, SETTINGS, Network, read_line
 
 if TYPE_CHECKING:
     import subprocess
@@ -34,8 +34,7 @@ def test_proxy_does_not_get_metadata_requests(mocked: Network) -> None:
     done = mocked.raw(DETOUR, *ask, environ={**SETTINGS, **PROXY, "MOCK_NO_PROXY": "keep"})
     assert done.stdout == b"proxied"
     assert b"MOCK_NO_PROXY=keep: metadata requests go to the proxy" in done.stderr
-    assert proxy.stdout is not None
-    assert proxy.stdout.readline().startswith("GET http://"), "the only request at the proxy"
+    assert read_line(proxy).startswith("GET http://"), "the only request at the proxy"
 
 
 def test_no_proxy_keeps_the_existing_entries(mocked: Network) -> None:
@@ -84,32 +83,24 @@ def test_env_backend_works_without_net_admin(mocked: Network) -> None:
     assert mocked.detour_rules() == ""
 
 
-def test_start_without_net_admin_suggests_the_env_backend(mocked: Network) -> None:
-    """A start without NET_ADMIN fails; it names MOCK_BACKEND=env and does not select it."""
-    done = without_net_admin(mocked)
-    assert done.returncode == 125
-    assert b"MOCK_BACKEND=env" in done.stderr
-
-
-def test_env_backend_without_a_mock_fails(network: Network) -> None:
-    """MOCK_BACKEND=env does not start the app when the mock does not answer."""
-    done = without_net_admin(network, **ENV, MOCK_TIMEOUT="0.5")
-    assert done.returncode == 125
-    assert b"no mock after 0.5 s" in done.stderr
+NO_MOCK = {"MOCK_PORT": "9", "MOCK_TIMEOUT": "0.5"}
 
 
 @pytest.mark.parametrize(
-    ("endpoints", "reason"),
+    ("environ", "reason"),
     [
-        ("oci", "MOCK_BACKEND=env cannot lead SDKs to a mock of oci"),
-        ("ecs,eks", "cannot serve ecs and eks at once: both need AWS_CONTAINER_CREDENTIALS_FULL_URI"),
-        ("ecs", "SDKs follow AWS_CONTAINER_CREDENTIALS_FULL_URI to a loopback address only"),
+        ({}, "MOCK_BACKEND=env"),
+        (ENV | NO_MOCK, "no mock after 0.5 s"),
+        (ENV | {"MOCK_ENDPOINTS": "oci"}, "MOCK_BACKEND=env cannot lead SDKs to a mock of oci"),
+        (ENV | {"MOCK_ENDPOINTS": "ecs,eks"}, "ecs and eks at once: both need AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+        (ENV | {"MOCK_ENDPOINTS": "ecs"}, "SDKs follow AWS_CONTAINER_CREDENTIALS_FULL_URI to a loopback address only"),
     ],
+    ids=["a start that does not choose env itself", "no mock", "oci", "two of one variable", "ecs"],
 )
-def test_env_backend_rejects_unsupported_endpoints(mocked: Network, endpoints: str, reason: str) -> None:
-    """MOCK_BACKEND=env fails before the app starts for endpoints that no variable can redirect."""
-    done = without_net_admin(mocked, **ENV, MOCK_ENDPOINTS=endpoints)
-    assert done.returncode == 125
+def test_start_without_net_admin_fails_before_the_app(mocked: Network, environ: dict[str, str], reason: str) -> None:
+    """Without NET_ADMIN a start names MOCK_BACKEND=env; that needs a mock, and endpoints that variables redirect."""
+    done = without_net_admin(mocked, **environ)
+    assert (done.returncode, done.stdout) == (125, b"")
     assert reason in done.stderr.decode()
 
 

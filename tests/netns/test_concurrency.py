@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.hosts.cloud import BACKENDS, LONG, SERVERS_PORT, Cloud
 from tests.support.hosts.ip_version import IP_VERSIONS
+from tests.support.hosts.network import read_line
 from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
@@ -97,8 +98,7 @@ def test_concurrent_writers_lose_no_rules(cloud: Cloud, backend: str, foreign: s
     other = cloud.app.popen("sh", "-uc", script, stdout=subprocess.PIPE)
     for writer in writers:
         writer.tell("go")
-    assert other.stdout is not None
-    assert other.stdout.readline() == "four\n"
+    assert read_line(other) == "four\n"
     done = [int(writer.end()) for writer in writers]
     cloud.app.run("touch", "/run/enough")
     steps = int(other.communicate(timeout=30)[0])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.faults.injection import strace
-from tests.support.hosts.network import DETOUR, MOCK, NAME, Network
+from tests.support.hosts.network import DETOUR, MOCK, NAME, Network, output
 from tests.support.judges.trace import OPTIONS, Work, missing_steps, work
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ def count_questions(network: Network, *plan: str) -> int:
     """Return the number of DNS questions of a start."""
     server = network.start_dns(*plan)
     assert network.detour(APP, MOCK_TIMEOUT="25").returncode == 0
-    server.kill()
-    return len(server.communicate()[0].splitlines())
+    return len(output(server).splitlines())
 
 
 def test_start_asks_two_dns_questions(network: Network) -> None:

@@ -16,7 +16,7 @@ import pytest
 from tests.netns.test_signals import APP, BLOCKS_TERM, PID_1, TAKES_TERM
 from tests.support.faults.injection import Injection, calls_made, strace
 from tests.support.hosts.cloud import LONG
-from tests.support.hosts.network import DETOUR, SETTINGS, Network
+from tests.support.hosts.network import DETOUR, SETTINGS, Network, read_line
 from tests.support.judges.processes import children
 
 if TYPE_CHECKING:
@@ -109,12 +109,6 @@ def test_stop_after_the_last_check_has_the_default_action(
     with traced(network, trace, DETOUR, "sh", "-c", APP, as_pid_1=False, at=last_calls[-1]) as process:
         assert process.wait(timeout=60) == -TERM
     assert signal_calls(trace) == last_calls
-
-
-def read_line(process: subprocess.Popen[str]) -> str:
-    """Return the app's next line."""
-    assert process.stdout is not None
-    return process.stdout.readline()
 
 
 def test_stop_of_pid_1_after_the_last_check_is_dropped(

@@ -11,7 +11,7 @@ import pytest
 from tests.support.faults.capabilities import DOCKER, only
 from tests.support.hosts.cloud import BACKENDS, PROTOCOLS, REDIRECTED, REFUSED, Cloud
 from tests.support.hosts.ip_version import IP_VERSIONS, V4
-from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, NAME
+from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, NAME, read_line, read_until
 from tests.support.hosts.sidecars import until
 from tests.support.marks import first_quick
 
@@ -38,15 +38,6 @@ def start(cloud: Cloud, backend: str) -> subprocess.Popen[str]:
     )
     read_until(started, "guard: ")
     return started
-
-
-def read_until(started: subprocess.Popen[str], words: str) -> None:
-    """Read stderr until a line contains these words."""
-    assert started.stderr is not None
-    seen = []
-    while words not in (line := started.stderr.readline()):
-        seen.append(line)
-        assert line, seen
 
 
 def test_capture_and_counters_see_every_protocol(cloud: Cloud) -> None:
@@ -101,8 +92,7 @@ def test_an_open_connection_to_the_real_service_is_reset(cloud: Cloud, backend: 
     with cloud.app.popen(
         *(sys.executable, "-c", HOLD_CONNECTION, cloud.ip.metadata), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as held:
-        assert held.stdout is not None
-        assert held.stdout.readline() == "R\n"
+        assert read_line(held) == "R\n"
         before = cloud.seen()
         with start(cloud, backend) as started:
             assert held.communicate("\n")[0] == "ConnectionResetError\n"

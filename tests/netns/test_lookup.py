@@ -14,7 +14,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_detour.ctl.lab.hosts import Host, environ
-from tests.support.hosts.network import CTL, DETOUR, FAULTY_DNS, INSTANCE, METADATA, MOCK, NAME, PORT, Network
+from tests.support.hosts.network import (
+    CTL,
+    DETOUR,
+    FAULTY_DNS,
+    INSTANCE,
+    METADATA,
+    MOCK,
+    NAME,
+    PORT,
+    Network,
+    output,
+    read_line,
+    read_until,
+)
 from tests.support.judges.processes import processes_in
 from tests.support.marks import first_quick
 
@@ -62,8 +75,7 @@ def redirect_target(network: Network) -> str:
 
 def questions(server: subprocess.Popen[str]) -> list[str]:
     """Stop a DNS server and return the questions that it received."""
-    server.terminate()
-    return server.communicate()[0].splitlines()
+    return output(server).splitlines()
 
 
 def getent(network: Network, name: str = NAME) -> str:
@@ -78,10 +90,9 @@ def waiting(network: Network, *command: str, timeout: str = "10") -> Iterator[su
         DETOUR, *command, environ=network.settings(MOCK_TIMEOUT=timeout), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert process.stdout is not None
-    assert process.stderr is not None
     with process:
         try:
-            line = process.stderr.readline()
+            line = read_until(process)
             assert line.startswith("imds-detour: waiting: "), line
             yield process
         finally:
@@ -218,15 +229,13 @@ def temporary() -> dict[str, tuple[str, float]]:
         with Network() as network:
             dns = network.start_dns(f"{fault}@0.4", RIGHT)
             network.start_mock()
-            assert dns.stdout is not None
             process = network.app.popen(
                 DETOUR, "echo", "started", environ=network.settings(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
             )
             with process:
-                assert process.stdout is not None
-                assert dns.stdout.readline()  # the first question, from which the plan counts
+                assert read_line(dns)  # the first question, from which the plan counts
                 asked = time.monotonic()
-                assert process.stdout.readline() == "started\n"
+                assert read_line(process) == "started\n"
                 late = time.monotonic() - asked - 0.4
                 _, stderr = process.communicate()
             assert process.returncode == 0
@@ -362,10 +371,9 @@ def test_late_dns_server_is_used(network: Network) -> None:
     network.app.write("resolv.conf", "")
     network.start_mock()
     with waiting(network, "echo", "started") as process:
-        assert process.stdout is not None
         network.start_dns()
         network.app.write("resolv.conf", f"nameserver {MOCK}\n")
-        assert process.stdout.readline() == "started\n"
+        assert read_line(process) == "started\n"
 
 
 # The choice of the address.
@@ -457,10 +465,9 @@ def test_new_line_in_etc_hosts_ends_the_wait(mocked: Network, dns: str) -> None:
     """A new line in /etc/hosts ends the wait, even while libc waits for a silent DNS server."""
     mocked.start_dns(dns)
     with waiting(mocked, "echo", "started") as process:
-        assert process.stdout is not None
         mocked.app.write("hosts", f"{MOCK} {NAME}\n")
         written = time.monotonic()
-        assert process.stdout.readline() == "started\n"
+        assert read_line(process) == "started\n"
         assert time.monotonic() - written < 2.2
 
 
@@ -468,12 +475,10 @@ def test_corrected_dns_reply_starts_the_app(network: Network) -> None:
     """The app starts within 0.6 s after a DNS server replaces NXDOMAIN by the correct reply."""
     dns = network.start_dns("NXDOMAIN@1", RIGHT)
     network.start_mock()
-    assert dns.stdout is not None
     with waiting(network, "echo", "started") as process:
-        assert process.stdout is not None
-        assert dns.stdout.readline()
+        assert read_line(dns)
         asked = time.monotonic()  # slightly late: after the first waiting line
-        assert process.stdout.readline() == "started\n"
+        assert read_line(process) == "started\n"
         assert time.monotonic() - asked - 1 < 0.6
 
 
@@ -483,16 +488,14 @@ def test_corrected_dns_reply_starts_the_app(network: Network) -> None:
 def test_sigterm_ends_an_unlimited_wait(network: Network, plan: str, when: str) -> None:
     """With MOCK_TIMEOUT=0 SIGTERM ends a wait within 0.1 s with exit status 143, and leaves no processes."""
     dns = network.start_dns(plan)
-    assert dns.stdout is not None
     process = network.app.popen(DETOUR, "true", environ=network.settings(MOCK_TIMEOUT="0"), stderr=subprocess.PIPE)
     with process:
-        assert process.stderr is not None
-        assert dns.stdout.readline()
+        assert read_line(dns)
         if when != "first question":
-            assert "waiting: " in process.stderr.readline()
+            assert "waiting: " in read_until(process)
         if when == "later":
             for _ in range(3):
-                assert dns.stdout.readline()
+                assert read_line(dns)
         sent = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 143
@@ -535,8 +538,7 @@ def test_check_for_leftovers_detects_them(network: Network) -> None:
         "sh", "-c", script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, environ=environ()
     ) as other:
         assert other.stdin is not None
-        assert other.stdout is not None
-        assert other.stdout.readline() == "started\n"
+        assert read_line(other) == "started\n"
         assert len(processes_in(network.app)) == 1
         other.stdin.close()
     assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_PROBE="off").returncode == 0

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import SUPPORT
 from tests.support.faults.capabilities import without
-from tests.support.hosts.network import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT, Network
+from tests.support.hosts.network import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT, Network, read_line
 
 if TYPE_CHECKING:
     import subprocess
@@ -86,8 +86,7 @@ def test_second_start_commits_nothing(ready: Network) -> None:
     assert ruleset(ready) == OURS
     # Control: the first line of the monitor is this table, so it saw no transaction of the second start.
     ready.app.run("nft", "add table ip marker")
-    assert monitor.stdout is not None
-    assert "add table ip marker" in monitor.stdout.readline()
+    assert "add table ip marker" in read_line(monitor)
 
 
 def test_missing_net_raw_makes_auto_choose_nftables(ready: Network) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.faults.injection import Injection, calls_made, strace
 from tests.support.faults.nft_transactions import BATCH
-from tests.support.hosts.network import CTL, DETOUR, METADATA, MOCK, Network
+from tests.support.hosts.network import CTL, DETOUR, METADATA, MOCK, Network, read_line
 from tests.support.hosts.sidecars import Sidecars, listed
 
 LOG = "/run/sendto.log"
@@ -184,13 +184,12 @@ def test_failed_legacy_roll_back_is_added_to_the_first_error(network: Network, h
     """When IPv6's helper hangs and IPv4's is killed before its roll-back, the error has both reasons."""
     script = (sys.executable, "-c", ROLL_BACK)
     client = network.app.popen(*script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert client.stdout is not None
     assert client.stdin is not None
-    version_4, version_6 = map(int, client.stdout.readline().split())
+    version_4, version_6 = map(int, read_line(client).split())
     kill(version_6, signal.SIGSTOP)
     client.stdin.write("\n")
     client.stdin.flush()
-    assert client.stdout.readline() == "committed\n"
+    assert read_line(client) == "committed\n"
     assert "REJECT" in network.detour_rules()
     if helper == "killed":
         kill(version_4, signal.SIGKILL)

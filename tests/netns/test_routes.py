@@ -10,7 +10,7 @@ import pytest
 from imds_detour.ctl.lab.hosts import Host, link, start_host
 from tests.support.hosts.cloud import BACKENDS
 from tests.support.hosts.ip_version import IP_VERSIONS, V4, IpVersion
-from tests.support.hosts.network import APP, INSTANCE, METADATA, PORT, Network
+from tests.support.hosts.network import APP, INSTANCE, METADATA, PORT, Network, output
 from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
@@ -118,8 +118,7 @@ def test_default_route_elsewhere_gets_the_mocks_source(network: Network, ip: IpV
         mock = start_mock(network, ip)
         reads_the_instance_id(network, ip)
         assert sources(network, ip) == [ip.app]
-    mock.terminate()
-    assert {line.split()[2] for line in mock.communicate()[0].splitlines() if " GET " in line} == {ip.app}
+    assert {line.split()[2] for line in output(mock).splitlines() if " GET " in line} == {ip.app}
 
 
 @pytest.mark.parametrize("routes", ["a default route", "no default route", "no network"])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.faults.injection import Injection, strace
-from tests.support.hosts.network import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT, Network
+from tests.support.hosts.network import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT, Network, read_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -382,8 +382,7 @@ def test_helper_killed_during_the_wait_fails_the_start(network: Network) -> None
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    assert detour.stderr is not None
-    assert "waiting: " in detour.stderr.readline()
+    assert "waiting: " in read_until(detour)
     with open(f"/proc/{detour.pid}/task/{detour.pid}/children") as children:
         helpers = children.read().split()
     for helper in helpers:  # a helper for each IP version

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_detour.config.presets import PRESETS
-from tests.support.hosts.network import CTL, METADATA, MOCK, PORT, Network
+from tests.support.hosts.network import CTL, METADATA, MOCK, PORT, Network, output, read_line
 
 if TYPE_CHECKING:
     import subprocess
@@ -75,8 +75,7 @@ def test_debug_output_has_no_secret(network: Network) -> None:
         assert secret not in done.stderr
     # The controls: the app received the keys, and the probe sent the token.
     assert all(secret in done.stdout for secret in secrets)
-    mock.kill()
-    assert "GET /latest/meta-data/instance-id token=b'AQAEAsession=='" in mock.communicate()[0]
+    assert "GET /latest/meta-data/instance-id token=b'AQAEAsession=='" in output(mock)
 
 
 def test_debug_output_shows_each_dns_query(network: Network) -> None:
@@ -190,8 +189,7 @@ def test_ecs_is_probed_at_the_path_of_sdks(network: Network) -> None:
     environment = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials/task"}
     done = network.detour("true", environment=environment, MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="ecs")
     assert done.returncode == 0, done.stderr
-    assert server.stdout is not None
-    assert server.stdout.readline() == "GET /v2/credentials/task no token\n"
+    assert read_line(server) == "GET /v2/credentials/task no token\n"
 
 
 def test_dns_server_at_the_metadata_address_gives_a_warning(mocked: Network) -> None:

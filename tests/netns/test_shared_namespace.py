@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, Network
+from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, Network, read_until
 from tests.support.judges import rules_listing
 
 ABSENT = "not_there_yet"
@@ -14,8 +14,7 @@ def waiting_start(network: Network, timeout: str) -> subprocess.Popen[str]:
     """Start imds-detour without a mock, and return when it waits, with its guard installed."""
     environ = network.settings(MOCK_HOSTNAME=ABSENT, MOCK_TIMEOUT=timeout)
     waiting = network.app.popen(DETOUR, "true", environ=environ, stderr=subprocess.PIPE)
-    assert waiting.stderr is not None
-    assert ABSENT in waiting.stderr.readline()
+    assert ABSENT in read_until(waiting)
     return waiting
 
 

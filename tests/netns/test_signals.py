@@ -19,7 +19,7 @@ import pytest
 from imds_detour.process import handover
 from tests.support.faults.lock import held_lock
 from tests.support.hosts.cloud import LONG
-from tests.support.hosts.network import BUNDLED, DETOUR, MOCK, NAME, SETTINGS, Network
+from tests.support.hosts.network import BUNDLED, DETOUR, MOCK, NAME, SETTINGS, Network, read_line, read_until
 from tests.support.judges import rules_listing
 from tests.support.judges.processes import children
 from tests.support.marks import first_quick
@@ -105,15 +105,6 @@ def gone(number: int) -> bool:
     return _stat(str(number))[:1] in ([], ["Z"], ["X"])
 
 
-def read_until(process: subprocess.Popen[str], text: str) -> None:
-    """Read stderr up to a line with this text."""
-    assert process.stderr is not None
-    for line in process.stderr:
-        if text in line:
-            return
-    pytest.fail(f"it ended without saying {text!r}")
-
-
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
 @pytest.mark.parametrize("wait", WAITS)
 @pytest.mark.parametrize("name", STOPS)
@@ -151,8 +142,7 @@ def test_stop_ends_a_wait_at_once(waiting: Network, name: str, wait: str, as_pid
 def test_pid_1_without_a_handler_ignores_a_stop(waiting: Network) -> None:
     """Negative control: as PID 1, a program without a handler ignores SIGTERM."""
     with started(waiting, "sh", "-c", "echo ready; exec sleep 30", as_pid_1=True) as (process, target):
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        assert read_line(process) == "ready\n"
         os.kill(target, signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=TIMEOUT)
@@ -172,8 +162,7 @@ def test_naive_wrapper_acts_on_a_stop_after_its_look_up(waiting: Network) -> Non
     """Negative control: a handler in Python waits for libc, which waits for a silent DNS server."""
     command = (sys.executable, "-c", LOOKS_UP, NAME)
     with started(waiting, *command, as_pid_1=False) as (process, target):
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        assert read_line(process) == "ready\n"
         while _stat(str(target))[0] != "S":
             time.sleep(0.001)
         os.kill(target, signal.SIGTERM)
@@ -231,10 +220,9 @@ STARTS = (DETOUR, "sh", "-c", APP)
 def test_after_exec_the_app_gets_the_signal(working: Network, name: str, as_pid_1: bool) -> None:
     """After exec the app's process is the one that is signalled."""
     with started(working, *STARTS, as_pid_1=as_pid_1) as (process, target):
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        assert read_line(process) == "ready\n"
         os.kill(target, STOPS[name])
-        assert process.stdout.readline() == "got\n"
+        assert read_line(process) == "got\n"
         assert process.wait(timeout=5) == 0
 
 
@@ -259,9 +247,8 @@ zlib.compress(noise, 9)
 def test_stop_ends_a_start_while_python_runs_c_code(watched: str, seconds: tuple[float, float]) -> None:
     """A thread acts on a stop while the main thread runs C code. Negative control: without it, the stop waits."""
     command = (sys.executable, "-c", BUSY, watched)
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"busy\n"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert read_line(process) == "busy\n"
         time.sleep(0.1)  # until it compresses, which no test can see
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
@@ -414,8 +401,7 @@ def time_of_a_start(network: Network, **settings: str) -> float:
     for _ in range(5):
         began = time.monotonic()
         with started(network, *STARTS, as_pid_1=False, **settings) as (process, _target):
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
+            assert read_line(process) == "ready\n"
             seconds.append(time.monotonic() - began)
     return statistics.median(seconds)
 

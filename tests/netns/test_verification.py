@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_detour.ctl.lab.hosts import Host, link, start_host
-from tests.support.hosts.network import APP, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT, Network
+from tests.support.hosts.network import APP, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT, Network, output, read_until
 from tests.support.judges import rules_listing
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ def waiting(network: Network, *command: str, **settings: str) -> tuple[subproces
     detour = network.app.popen(
         DETOUR, *command, environ=network.settings(None, **settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    assert detour.stderr is not None
-    return detour, detour.stderr.readline()
+    return detour, read_until(detour)
 
 
 def add_foreign_rules(network: Network) -> None:
@@ -144,9 +143,8 @@ def test_a_token_that_is_no_header_value_is_never_sent(network: Network, token: 
     server = network.start_faulty("GET=ok", f"PUT=body:{token}")
     done = network.detour("true", MOCK_HOSTNAME=MOCK)
     assert f"verified IMDSv1 {INSTANCE}, " in done.stderr
-    server.kill()
     assert (
-        server.communicate()[0].splitlines()
+        output(server).splitlines()
         == ["PUT /latest/api/token no token", "GET /latest/meta-data/instance-id no token"] * 2
     )
 
@@ -155,8 +153,7 @@ def test_good_token_is_sent(network: Network) -> None:
     """Negative control: a good token is sent, without its line end, and the line says IMDSv2."""
     server = network.start_faulty("GET=ok", r"PUT=body:AQAEA==\n")
     assert f"verified IMDSv2 {INSTANCE}, " in network.detour("true", MOCK_HOSTNAME=MOCK).stderr
-    server.kill()
-    assert server.communicate()[0].count("GET /latest/meta-data/instance-id token=b'AQAEA=='\n") == 2
+    assert output(server).count("GET /latest/meta-data/instance-id token=b'AQAEA=='\n") == 2
 
 
 def test_mock_that_requires_tokens_is_verified_by_imdsv2(network: Network) -> None:
@@ -200,8 +197,7 @@ def test_custom_path_may_have_any_stable_answer(network: Network) -> None:
     assert done.returncode == 0
     assert done.stderr.count("\n") == 1
     assert r"verified IMDSv1 '<a b>\n two', " in done.stderr
-    server.kill()
-    assert server.communicate()[0].count("GET /my/path?x=1 no token\n") == 2
+    assert output(server).count("GET /my/path?x=1 no token\n") == 2
 
 
 def test_varying_answer_is_reported(network: Network) -> None:
@@ -226,8 +222,7 @@ def test_probe_off_sends_no_request(network: Network) -> None:
     done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_PROBE="off")
     assert (done.returncode, done.stdout) == (0, "started\n")
     assert "not verified (MOCK_PROBE=off)" in done.stderr
-    server.kill()
-    assert server.communicate()[0] == ""
+    assert output(server) == ""
 
 
 # Another service answers
@@ -291,5 +286,4 @@ def test_probe_uses_the_apps_address(network: Network) -> None:
     """The mock sees two probes from the app's address: a direct one and one through the redirect."""
     server = network.start_mock()
     assert network.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
-    server.terminate()
-    assert server.communicate()[0].count(f"{APP} GET /latest/meta-data/instance-id 200") == 2
+    assert output(server).count(f"{APP} GET /latest/meta-data/instance-id 200") == 2

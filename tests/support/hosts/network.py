@@ -106,6 +106,18 @@ class Network:
         environ = self.settings(environment, **settings)
         return self.app.run(*prefix, DETOUR, *command, environ=environ, timeout=timeout, check=False)
 
+    def success(self, *command: str, stdout: str = "", **options: Any) -> str:  # noqa: ANN401  (those of detour())
+        """Run imds-detour, assert that it exits with 0 and this output, and return its stderr."""
+        done = self.detour(*command, **options)
+        assert (done.returncode, done.stdout) == (0, stdout), done
+        return done.stderr
+
+    def failure(self, *command: str, **options: Any) -> str:  # noqa: ANN401  (those of detour())
+        """Run imds-detour, assert that it exits with 125 and without output, and return its stderr."""
+        done = self.detour(*command, **options)
+        assert (done.returncode, done.stdout) == (125, ""), done
+        return done.stderr
+
     def ctl(self, *words: str, prefix: Sequence[str] = (), **settings: str) -> subprocess.CompletedProcess[str]:
         """Run the installed imds-detourctl on the app's host, and return its result."""
         return self.app.run(*prefix, CTL, *words, environ=self.settings(None, **settings), check=False)
