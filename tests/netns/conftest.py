@@ -23,6 +23,12 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+def by_address(network: Network) -> None:
+    """Give each start the mock's address, so that it needs no DNS server."""
+    network.wanted["MOCK_HOSTNAME"] = MOCK
+
+
+@pytest.fixture
 def mocked(network: Network) -> Network:
     """Give a network with a mock."""
     network.start_mock("--quiet")

@@ -117,10 +117,9 @@ def test_check_accepts_flags_instead_of_variables(ready: Network) -> None:
 
 def test_check_verifies_ipv6(network: Network) -> None:
     """The check verifies the IPv4 and the IPv6 redirect when the mock answers over both."""
-    for host, address in ((network.mock, "fd88::3"), (network.app, "fd88::2")):
-        host.ip("address", "add", f"{address}/64", "dev", "eth0", "nodad")
+    network.add_ipv6()
     network.app.write("hosts", f"{MOCK} {NAME}\nfd88::3 {NAME}\n")
-    network.start(network.mock, CTL, "mock", "--listen", f"[::]:{PORT}", "--quiet")
+    network.start_mock("--quiet", at="[::]")
     assert network.detour("true").returncode == 0
     line = f"; [fd00:ec2::254]:80 -> {NAME} ([fd88::3]:{PORT}), verified IMDSv2 {INSTANCE}, {BY_RULE}\n"
     assert line in healthy(network)

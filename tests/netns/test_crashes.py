@@ -37,8 +37,7 @@ def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
     """Yield a network with a mock; without a default route a start has one more step, adding a route."""
     with Cloud(V4) as made:
         made.app.ip("route", NETWORKS[request.param], "default", "via", made.ip.mock)
-        for host, address in ((made.mock, V6.mock), (made.app, V6.app)):
-            host.ip("address", "add", f"{address}/{V6.length}", "dev", "eth0", "nodad")
+        made.add_ipv6()
         made.start_mock_everywhere()
         made.start_dns(f"{NAME}={V4.mock},{V6.mock}")
         made.start_faulty("GET=count", port=FAULTY_PORT)

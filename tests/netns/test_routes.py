@@ -38,8 +38,7 @@ def ip(network: Network, request: pytest.FixtureRequest) -> IpVersion:
     """Give an IP version, of which both hosts have addresses and the app's host has a default route."""
     ip: IpVersion = request.param
     if ip.version == 6:
-        for host, address in ((network.mock, ip.mock), (network.app, ip.app)):
-            host.ip("address", "add", f"{address}/{ip.length}", "dev", "eth0", "nodad")
+        network.add_ipv6()
         network.app.ip("-6", "route", "add", "default", "via", ip.mock)
     return ip
 

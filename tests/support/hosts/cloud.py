@@ -99,8 +99,7 @@ class Cloud(Network):
         super().__init__()
         self.ip = ip
         if ip.version == 6:
-            for host, address in ((self.mock, ip.mock), (self.app, ip.app)):
-                host.ip("address", "add", f"{address}/{ip.length}", "dev", "eth0", "nodad")
+            self.add_ipv6()
             self.app.ip("route", "add", "default", "via", ip.mock)
         for address in (ip.other, ip.metadata):
             self.mock.ip("address", "add", address, "dev", "lo", *(["nodad"] if ip.version == 6 else []))

@@ -27,6 +27,8 @@ FAULTY_DNS = f"{SUPPORT}/servers/faulty_dns.py"
 FAULTY_HTTP = f"{SUPPORT}/servers/faulty_http.py"
 MOCK = "10.88.0.3"
 APP = "10.88.0.2"
+MOCK6, APP6 = "fd88::3", "fd88::2"
+"""IPv6 addresses, which Network.add_ipv6() adds."""
 NAME = "mock_metadata"
 PORT = "1338"
 INSTANCE = "i-1234567890abcdef0"
@@ -66,6 +68,25 @@ class Network:
         """Disable IPv6 on the app's host, as Docker does on a network without it."""
         for device in ("all", "default", "lo", "eth0"):
             self.app.run("sh", "-c", f"echo 1 > /proc/sys/net/ipv6/conf/{device}/disable_ipv6")
+
+    def add_ipv6(self) -> None:
+        """Add an IPv6 address to each host, without a default route."""
+        for host, address in ((self.mock, MOCK6), (self.app, APP6)):
+            host.ip("address", "add", f"{address}/64", "dev", "eth0", "nodad")
+
+    def divert(self, address: str, port: str) -> None:
+        """Redirect the metadata address by a foreign nftables rule, which precedes those of imds-detour."""
+        chain = "add table ip foreign; add chain ip foreign output { type nat hook output priority -150; };"
+        rule = f"add rule ip foreign output ip daddr {METADATA} tcp dport 80 dnat to {address}:{port}"
+        self.app.run("nft", f"{chain} {rule}")
+
+    def hosts(self) -> str:
+        """Return /etc/hosts of the app's host."""
+        return self.app.run("cat", "/etc/hosts").stdout
+
+    def remount_hosts(self, mode: str = "ro") -> None:
+        """Make /etc/hosts of the app's host ``ro`` or ``rw``."""
+        self.app.run("sh", "-c", f"mount -o remount,{mode},bind $(readlink -m /etc/hosts)")
 
     def start(self, host: Host, *command: str, **options: Any) -> subprocess.Popen[str]:  # noqa: ANN401  (Popen's own)
         """Start a server on a host; its first line on stdout or stderr says that it listens."""
