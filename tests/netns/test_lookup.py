@@ -9,13 +9,12 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from imds_detour.ctl.lab.hosts import Host, environ
 from tests.support.hosts.network import (
-    CTL,
     DETOUR,
     FAULTY_DNS,
     INSTANCE,
@@ -56,14 +55,12 @@ FAULTS = {
 """The faults of the DNS server, and the text of each in the final line."""
 
 
-def assert_failed(network: Network, done: subprocess.CompletedProcess[str]) -> str:
-    """Assert that a start failed and left no rules or processes, and return its last line on stderr."""
-    assert done.returncode == 125, done.stderr
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-    assert network.detour_rules() == ""
-    assert processes_in(network.app) == ()
-    return done.stderr.splitlines()[-1].removeprefix("imds-detour: ")
+def last_line(network: Network, **options: Any) -> str:  # noqa: ANN401  (those of detour())
+    """Assert that a start fails and leaves no rules or processes, and return its last line."""
+    stderr = network.failure("true", **options)
+    assert "Traceback" not in stderr
+    assert (network.detour_rules(), processes_in(network.app)) == ("", ())
+    return stderr.splitlines()[-1].removeprefix("imds-detour: ")
 
 
 def redirect_target(network: Network) -> str:
@@ -103,23 +100,15 @@ def waiting(network: Network, *command: str, timeout: str = "10") -> Iterator[su
 
 
 @pytest.mark.slow
-def test_ip_literal_needs_no_dns(network: Network) -> None:
-    """A start with an IP address as the mock sends no DNS question."""
-    dns = network.start_dns("NXDOMAIN")
-    network.start_mock()
-    done = network.detour("true", MOCK_HOSTNAME=MOCK)
-    assert done.returncode == 0
-    assert f" -> {MOCK}:{PORT}, " in done.stderr
-    assert questions(dns) == []
-
-
-@pytest.mark.slow
-def test_name_needs_two_dns_questions(network: Network) -> None:
-    """A start sends one question for A and one for AAAA, as libc does."""
-    dns = network.start_dns()
-    network.start_mock()
-    assert network.detour("true").returncode == 0
-    assert sorted(questions(dns)) == [f"udp A {NAME}.", f"udp AAAA {NAME}."]
+@pytest.mark.parametrize(
+    ("name", "asked", "target"),
+    [(MOCK, [], f"{MOCK}:{PORT}, "), (NAME, [f"udp A {NAME}.", f"udp AAAA {NAME}."], f"{NAME} ({MOCK}:{PORT}), ")],
+)
+def test_name_needs_two_dns_questions(mocked: Network, name: str, asked: list[str], target: str) -> None:
+    """A start sends one question for A and one for AAAA, as libc does, and none with an IP address as the mock."""
+    dns = mocked.start_dns()
+    assert f" -> {target}" in mocked.success("true", MOCK_HOSTNAME=name)
+    assert sorted(questions(dns)) == asked
 
 
 def test_etc_hosts_has_priority_over_dns(network: Network) -> None:
@@ -130,7 +119,7 @@ def test_etc_hosts_has_priority_over_dns(network: Network) -> None:
     dns = network.start_dns(f"{NAME}={HIGHER}")
     network.app.write("hosts", f"{MOCK} {NAME}\n")
     assert getent(network) == MOCK
-    assert network.detour("true", MOCK_PROBE="off").returncode == 0
+    network.success("true", MOCK_PROBE="off")
     assert redirect_target(network) == f"{MOCK}:{PORT}"
     assert questions(dns) == []
 
@@ -140,7 +129,7 @@ def test_etc_hosts_works_without_a_dns_server(network: Network) -> None:
     network.app.write("resolv.conf", "")
     network.app.write("hosts", f"{MOCK} {NAME}\n")
     network.start_mock()
-    assert network.detour("true").returncode == 0
+    network.success("true")
 
 
 @pytest.mark.parametrize(("half", "source"), [("", SYSTEM), ("half:", SERVER)], ids=["libc", "dnspython"])
@@ -169,10 +158,9 @@ def test_search_domains_match_libc(  # noqa: PLR0917  (parametrised)
     assert getent(network, name) == expected
     server.kill()
     network.start_dns(f"{half}{zone}")
-    done = network.detour("true", MOCK_HOSTNAME=name, MOCK_PROBE="off", MOCK_LOG="debug")
-    assert done.returncode == 0
+    stderr = network.success("true", MOCK_HOSTNAME=name, MOCK_PROBE="off", MOCK_LOG="debug")
     assert redirect_target(network) == f"{expected}:{PORT}"
-    assert source in done.stderr
+    assert source in stderr
 
 
 # Faulty DNS servers.
@@ -206,7 +194,8 @@ def permanent() -> dict[str, tuple[str, float]]:
             began = time.monotonic()
             done = network.detour("touch", "/run/started", MOCK_TIMEOUT="1.4")
             took = time.monotonic() - began
-            assert_failed(network, done)
+            assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (125, "", False), done
+            assert (network.detour_rules(), processes_in(network.app)) == ("", ())
             assert network.app.run("test", "-e", "/run/started", check=False).returncode == 1
             return done.stderr, took
 
@@ -254,9 +243,7 @@ def test_truncated_reply_is_repeated_over_tcp(network: Network) -> None:
     """A truncated UDP reply causes a question over TCP, and the start logs no wait."""
     dns = network.start_dns(f"truncated:{RIGHT}")
     network.start_mock()
-    done = network.detour("true")
-    assert done.returncode == 0
-    assert "waiting" not in done.stderr
+    assert "waiting" not in network.success("true")
     assert f"tcp A {NAME}." in questions(dns)
 
 
@@ -270,7 +257,7 @@ def test_truncated_reply_without_tcp_names_tcp(network: Network, verdict: str, w
     how = ["--reject-with", "tcp-reset"] if verdict == "REJECT" else []
     network.mock.run("iptables-legacy", "-A", "INPUT", "-p", "tcp", "--dport", "53", "-j", verdict, *how)
     network.start_dns(f"truncated:{RIGHT}")
-    line = assert_failed(network, network.detour("true", MOCK_TIMEOUT="0.8"))
+    line = last_line(network, MOCK_TIMEOUT="0.8")
     assert line.startswith(f"no mock after 0.8 s: cannot resolve {NAME}: {MOCK} {words}")
 
 
@@ -281,7 +268,7 @@ def test_ipv4_reply_is_sufficient(network: Network) -> None:
     network.start_mock()
     began = time.monotonic()
     assert getent(network) == MOCK  # control: ahostsv4 asks for A only, so it is quick
-    assert network.detour("true", MOCK_TIMEOUT="3").returncode == 0
+    network.success("true", MOCK_TIMEOUT="3")
     assert time.monotonic() - began < 1.5
 
 
@@ -289,10 +276,8 @@ def test_alias_chain_gives_the_address(network: Network) -> None:
     """A chain of CNAME records gives the mock's address without a wait."""
     network.start_dns(f"cname:{RIGHT}")
     network.start_mock()
-    done = network.detour("true")
-    assert done.returncode == 0
-    assert f"({MOCK}:{PORT})" in done.stderr
-    assert "waiting" not in done.stderr
+    (line,) = network.success("true").splitlines()
+    assert f"({MOCK}:{PORT})" in line
 
 
 # Several DNS servers, or none.
@@ -315,8 +300,7 @@ def test_second_server_replaces_a_faulty_first(network: Network, first: str, pla
     network.start_dns()
     network.start_mock()
     began = time.monotonic()
-    done = network.detour("true")
-    assert done.returncode == 0, done.stderr
+    network.success("true")
     assert time.monotonic() - began < 1.6
 
 
@@ -327,7 +311,7 @@ def test_final_line_quotes_the_last_server(network: Network) -> None:
     network.start(network.mock, sys.executable, FAULTY_DNS, "10.88.0.4", "SERVFAIL")
     network.start_dns("REFUSED")
     network.app.write("resolv.conf", f"nameserver {MOCK}\nnameserver 10.88.0.4\n")
-    assert "10.88.0.4 answers SERVFAIL" in assert_failed(network, network.detour("true", MOCK_TIMEOUT="4"))
+    assert "10.88.0.4 answers SERVFAIL" in last_line(network, MOCK_TIMEOUT="4")
 
 
 @pytest.mark.slow
@@ -338,7 +322,7 @@ def test_final_line_quotes_the_last_server(network: Network) -> None:
 def test_resolv_conf_without_a_server_is_reported(network: Network, text: str) -> None:
     """The final line names /etc/resolv.conf when that file is empty or invalid."""
     network.app.write("resolv.conf", text)
-    line = assert_failed(network, network.detour("true", MOCK_TIMEOUT="0.4"))
+    line = last_line(network, MOCK_TIMEOUT="0.4")
     assert line.startswith(f"no mock after 0.4 s: cannot resolve {NAME}: /etc/resolv.conf names no DNS server; ")
 
 
@@ -348,22 +332,18 @@ def test_invalid_lines_in_resolv_conf_are_skipped(network: Network) -> None:
     garbage = f"nameserver nonsense\nsearch a..b {'x' * 70}\noptions ndots:x timeout:\n\0\nÿ ÿ\n"
     network.app.write("resolv.conf", f"{garbage}nameserver {MOCK}\nnameserver 1.2.3.4.5\n")
     network.start_dns(f"half:{RIGHT}")
-    done = network.detour("true", MOCK_PROBE="off", MOCK_LOG="debug")
-    assert done.returncode == 0, done.stderr
-    assert SERVER in done.stderr
+    assert SERVER in network.success("true", MOCK_PROBE="off", MOCK_LOG="debug")
 
 
 @pytest.mark.slow
 def test_invalid_host_name_is_accepted(network: Network) -> None:
     """With a container name of 64 characters, which is no DNS name, lookups work and failures take one line."""
-    script = f'hostname {"h" * 64} && exec "$@"'
-    command = ("unshare", "--uts", "sh", "-c", script, "sh", DETOUR, "true")
-    line = assert_failed(network, network.app.run(*command, environ=network.settings(MOCK_TIMEOUT="0.4"), check=False))
+    renamed = ("unshare", "--uts", "sh", "-c", f'hostname {"h" * 64} && exec "$@"', "sh")
+    line = last_line(network, prefix=renamed, MOCK_TIMEOUT="0.4")
     assert line.startswith(f"no mock after 0.4 s: cannot resolve {NAME}: ")
     network.start_dns()
     network.start_mock()
-    done = network.app.run(*command, environ=network.settings(), check=False)
-    assert done.returncode == 0, done.stderr
+    network.success("true", prefix=renamed)
 
 
 def test_late_dns_server_is_used(network: Network) -> None:
@@ -393,7 +373,7 @@ def test_an_impossible_mock_address_is_refused_at_once(network: Network, address
     """An address that cannot be a mock's exits with 125 without a wait; the line names address, reason and source."""
     network.start_dns(f"{NAME}={address}")
     began = time.monotonic()
-    line = assert_failed(network, network.detour("true"))
+    line = last_line(network)
     assert time.monotonic() - began < 1.5
     assert line.startswith(f"{NAME} resolves to {address}, and no mock can be there: {why}")
     assert "(said the system resolver); " in line
@@ -403,7 +383,7 @@ def test_an_impossible_mock_address_is_refused_at_once(network: Network, address
 def test_invalid_address_from_dnspython_is_refused(network: Network) -> None:
     """An address from dnspython that cannot be a mock's is refused, and the line names the DNS server."""
     network.start_dns(f"half:{NAME}=0.0.0.0,{METADATA}")
-    line = assert_failed(network, network.detour("true"))
+    line = last_line(network)
     assert line.startswith(f"{NAME} resolves to 0.0.0.0, and no mock can be there: it is the unspecified address")
     assert f"(said the DNS server {MOCK}); " in line
 
@@ -412,7 +392,7 @@ def test_valid_address_among_invalid_ones_is_used(network: Network) -> None:
     """A start skips addresses that cannot be a mock's and uses the valid one."""
     network.start_dns(f"{NAME}=0.0.0.0,{METADATA},{MOCK},255.255.255.255")
     network.start_mock()
-    assert network.detour("true").returncode == 0
+    network.success("true")
     assert redirect_target(network) == f"{MOCK}:{PORT}"
 
 
@@ -423,7 +403,7 @@ def test_choice_among_addresses_is_stable(network: Network, half: str) -> None:
     rotated = [f"{NAME}={HIGHER},{MOCK},10.88.0.5", f"{NAME}=10.88.0.5,{HIGHER},{MOCK}"]
     for zone in rotated:
         server = network.start_dns(half + zone)
-        assert network.detour("true", MOCK_PROBE="off").returncode == 0
+        network.success("true", MOCK_PROBE="off")
         assert redirect_target(network) == f"{MOCK}:{PORT}"
         server.kill()
         server.wait()
@@ -435,25 +415,22 @@ def test_address_without_a_mock_is_skipped(network: Network, *, present: bool) -
     """If the first address fails its probe, a start uses the next at once, even with a short timeout."""
     if present:
         network.mock.ip("address", "add", f"{LOWER}/24", "dev", "eth0")
-    network.start(network.mock, CTL, "mock", "--listen", f"{MOCK}:{PORT}")
+    network.start_mock(at=MOCK)
     network.start_dns(f"{NAME}={LOWER},{MOCK}")
-    done = network.detour("true", MOCK_TIMEOUT="2")
-    assert done.returncode == 0, done.stderr
+    (line,) = network.success("true", MOCK_TIMEOUT="2").splitlines()
     assert redirect_target(network) == f"{MOCK}:{PORT}"
-    assert f" -> {NAME} ({MOCK}:{PORT}), " in done.stderr
-    assert "waiting" not in done.stderr
+    assert f" -> {NAME} ({MOCK}:{PORT}), " in line
 
 
 @pytest.mark.slow
 def test_lookup_is_repeated_until_a_mock_answers(network: Network) -> None:
     """During the wait a start repeats the lookup, and uses the new address of a mock that moved."""
     network.mock.ip("address", "add", f"{LOWER}/24", "dev", "eth0")
-    network.start(network.mock, CTL, "mock", "--listen", f"{MOCK}:{PORT}")
+    network.start_mock(at=MOCK)
     network.start_dns(f"{NAME}={LOWER}@1", RIGHT)
-    done = network.detour("true", MOCK_TIMEOUT="5")
-    assert done.returncode == 0, done.stderr
+    stderr = network.success("true", MOCK_TIMEOUT="5")
     assert redirect_target(network) == f"{MOCK}:{PORT}"
-    assert f"waiting: {NAME} ({LOWER}:{PORT}): connection refused (" in done.stderr
+    assert f"waiting: {NAME} ({LOWER}:{PORT}): connection refused (" in stderr
 
 
 # The wait.
@@ -488,8 +465,7 @@ def test_corrected_dns_reply_starts_the_app(network: Network) -> None:
 def test_sigterm_ends_an_unlimited_wait(network: Network, plan: str, when: str) -> None:
     """With MOCK_TIMEOUT=0 SIGTERM ends a wait within 0.1 s with exit status 143, and leaves no processes."""
     dns = network.start_dns(plan)
-    process = network.app.popen(DETOUR, "true", environ=network.settings(MOCK_TIMEOUT="0"), stderr=subprocess.PIPE)
-    with process:
+    with network.popen_detour("true", MOCK_TIMEOUT="0") as process:
         assert read_line(dns)
         if when != "first question":
             assert "waiting: " in read_until(process)
@@ -518,30 +494,25 @@ def wait_until_empty(host: Host) -> bool:
 def test_short_timeout_reports_the_fault(network: Network, seconds: str) -> None:
     """With a very short timeout the final line still quotes a DNS server that replies at once."""
     network.start_dns("NXDOMAIN")
-    line = assert_failed(network, network.detour("true", MOCK_TIMEOUT=seconds))
+    line = last_line(network, MOCK_TIMEOUT=seconds)
     assert line.startswith(f"no mock after {seconds} s: cannot resolve {NAME}: {FAULTS['NXDOMAIN']}; ")
 
 
 def test_failed_lookup_is_logged_as_json(network: Network) -> None:
     """With MOCK_LOG=json a failed lookup gives an object with event, step and reason."""
     network.start_dns("NXDOMAIN")
-    done = network.detour("true", MOCK_TIMEOUT="0.3", MOCK_LOG="json")
-    assert assert_failed(network, done).startswith(
-        '{"event": "failed", "step": "lookup", "reason": "no mock after 0.3 s: '
-    )
+    line = last_line(network, MOCK_TIMEOUT="0.3", MOCK_LOG="json")
+    assert line.startswith('{"event": "failed", "step": "lookup", "reason": "no mock after 0.3 s: ')
 
 
 def test_check_for_leftovers_detects_them(network: Network) -> None:
     """Control: the check for leftovers of a failed start detects a process and a rule."""
-    script = "echo started; exec cat"
-    with network.app.popen(
-        "sh", "-c", script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, environ=environ()
-    ) as other:
-        assert other.stdin is not None
+    start = ("sh", "-c", "echo started; exec cat")
+    with network.app.popen(*start, stdin=subprocess.PIPE, stdout=subprocess.PIPE, environ=environ()) as other:
         assert read_line(other) == "started\n"
         assert len(processes_in(network.app)) == 1
-        other.stdin.close()
-    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_PROBE="off").returncode == 0
+        other.communicate()
+    network.success("true", MOCK_HOSTNAME=MOCK, MOCK_PROBE="off")
     assert network.detour_rules()
 
 
@@ -549,11 +520,9 @@ def test_check_for_leftovers_detects_them(network: Network) -> None:
 def test_late_alias_chain_with_two_addresses_works(network: Network) -> None:
     """After a temporary fault, a start follows an alias chain to the second address, and logs two lines."""
     network.mock.ip("address", "add", f"{LOWER}/24", "dev", "eth0")
-    network.start(network.mock, CTL, "mock", "--listen", f"{MOCK}:{PORT}")
+    network.start_mock(at=MOCK)
     network.start_dns("SERVFAIL@0.3", f"cname:{NAME}={LOWER},{MOCK}")
-    done = network.detour("true")
-    assert done.returncode == 0
-    wait_line, success = done.stderr.splitlines()
+    wait_line, success = network.success("true").splitlines()
     assert wait_line.startswith(f"imds-detour: waiting: cannot resolve {NAME}: {MOCK} answers SERVFAIL (0.")
     assert f" -> {NAME} ({MOCK}:{PORT}), legacy iptables, verified IMDSv2 {INSTANCE}, " in success
 

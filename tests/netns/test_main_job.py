@@ -35,6 +35,7 @@ def test_imdsv2_client_reads_the_instance_id(network: Network) -> None:
     """With a mock that requires tokens, a client gets token and answer through the redirect."""
     network.start_dns()
     network.start_mock("--imdsv2", "required")
+    assert f"verified IMDSv2 {INSTANCE}, " in network.success("true")
     script = (
         f'token=$(curl -sS --fail -X PUT -H "X-aws-ec2-metadata-token-ttl-seconds: 60" http://{METADATA}/latest/api/token)'
         f' && curl -sS --fail -H "X-aws-ec2-metadata-token: $token" {ID_URL}'

@@ -12,9 +12,10 @@ import pytest
 
 from tests.support.faults.injection import Injection, calls_made, strace
 from tests.support.faults.nft_transactions import BATCH
-from tests.support.hosts.network import CTL, DETOUR, METADATA, MOCK, Network, read_line
+from tests.support.hosts.network import CTL, DETOUR, METADATA, MOCK, Network, read_line, read_until
 from tests.support.hosts.sidecars import Sidecars, listed
 
+pytestmark = pytest.mark.usefixtures("by_address")
 LOG = "/run/sendto.log"
 DELETE_ROUTE = re.compile(r"nlmsg_type=(RTM_DELROUTE|0x19)\b")
 """How strace shows a request to remove a route (linux/rtnetlink.h), with or without the family of the socket."""
@@ -50,16 +51,6 @@ firewall.close()
 """Apply rules of both IP versions. It prints the helpers' process ids, IPv4's first, and each commit of IPv4's."""
 
 
-def remount(network: Network, mode: str) -> None:
-    """Make /etc/hosts of the app's host ``ro`` or ``rw``."""
-    network.app.run("sh", "-c", f"mount -o remount,{mode},bind $(readlink -m /etc/hosts)")
-
-
-def hosts(network: Network) -> str:
-    """Return /etc/hosts of the app's host."""
-    return network.app.run("cat", "/etc/hosts").stdout
-
-
 def refuse(
     network: Network, pattern: re.Pattern[str], *command: str, nth: int = 0, environ: dict[str, str] | None = None
 ) -> tuple[str, ...]:
@@ -79,33 +70,28 @@ def routed(network: Network) -> Network:
 
 def test_remove_reports_a_hosts_file_that_it_cannot_write(mocked: Network) -> None:
     """The command remove names the lines that it cannot remove from /etc/hosts, and exits with 125 until it can."""
-    assert mocked.detour("true", MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp").returncode == 0
-    remount(mocked, "ro")
+    mocked.success("true", MOCK_ENDPOINTS="gcp")
+    mocked.remount_hosts("ro")
     for stdout in ("legacy iptables: 5 rules removed\n", ""):
-        refused = mocked.app.run(CTL, "remove", check=False)
+        refused = mocked.ctl("remove")
         assert (refused.returncode, refused.stderr) == (125, f"imds-detour: {HOSTS_ERROR}\n")
         assert refused.stdout == stdout
-    assert (mocked.detour_rules(), MARK in hosts(mocked)) == ("", True)
-    remount(mocked, "rw")  # the control
+    assert (mocked.detour_rules(), MARK in mocked.hosts()) == ("", True)
+    mocked.remount_hosts("rw")  # the control
     done = mocked.app.run(CTL, "remove")
     assert done.stdout == "/etc/hosts: lines of imds-detour removed\n"
-    assert MARK not in hosts(mocked)
-    assert mocked.app.run(CTL, "remove").stdout == "nothing to remove\n"
-
-
-def test_remove_needs_no_writable_hosts_file_without_lines_in_it(network: Network) -> None:
-    """The command remove succeeds with a read-only /etc/hosts without lines of imds-detour."""
-    remount(network, "ro")
-    done = network.app.run(CTL, "remove")
+    assert MARK not in mocked.hosts()
+    mocked.remount_hosts("ro")  # a file without lines of imds-detour need not be writable
+    done = mocked.app.run(CTL, "remove")
     assert (done.stdout, done.stderr) == ("nothing to remove\n", "")
 
 
 def test_remove_reports_a_route_that_the_kernel_keeps(routed: Network) -> None:
     """The command remove gives the kernel's reason for a route that stays, and exits with 125 until it is gone."""
-    assert routed.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
+    routed.success("true")
     prefix = refuse(routed, DELETE_ROUTE, CTL, "remove")
     assert routed.detour_routes() == ""
-    assert routed.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
+    routed.success("true")
     refused = routed.app.run(*prefix, CTL, "remove", check=False)
     assert (refused.returncode, refused.stdout) == (125, "legacy iptables: 8 rules removed\n")
     remedy = "add NET_ADMIN; `ip route show proto 169` lists the routes that remain"
@@ -117,10 +103,10 @@ def test_remove_reports_a_route_that_the_kernel_keeps(routed: Network) -> None:
 
 def test_remove_reports_a_guard_that_the_kernel_keeps(mocked: Network) -> None:
     """The command remove gives the kernel's reason for a guard that stays, and exits with 125 until it is gone."""
-    assert mocked.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft").returncode == 0
+    mocked.success("true", MOCK_BACKEND="nft")
     prefix = refuse(mocked, BATCH, CTL, "remove", nth=1)
     assert listed(mocked) == ""
-    assert mocked.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft").returncode == 0
+    mocked.success("true", MOCK_BACKEND="nft")
     refused = mocked.app.run(*prefix, CTL, "remove", check=False)
     assert (refused.returncode, refused.stdout) == (125, "nftables: 1 rule removed\n")
     assert "no NET_ADMIN capability" in refused.stderr  # EPERM
@@ -140,19 +126,19 @@ def test_remove_keeps_routes_in_other_tables(routed: Network) -> None:
 def test_sidecar_reports_lines_that_it_cannot_remove(mocked: Network, sidecars: Sidecars) -> None:
     """A stopped sidecar exits with 125 when it cannot write /etc/hosts. With a writable file it exits with 0."""
     for mode, status in (("ro", 125), ("rw", 0)):
-        sidecar = sidecars.start(MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp")
-        remount(mocked, mode)
+        sidecar = sidecars.start(MOCK_ENDPOINTS="gcp")
+        mocked.remount_hosts(mode)
         sidecar.process.terminate()
         if status:
             assert sidecar.says("cannot write") == f"imds-detour: {HOSTS_ERROR}\n"
         assert sidecar.ends() == status
-        assert (MARK in hosts(mocked)) is bool(status)
+        assert (MARK in mocked.hosts()) is bool(status)
 
 
 def test_refused_undo_of_a_route_is_a_warning(routed: Network) -> None:
     """A failed start reports the route that it cannot remove, and then the error that it failed with."""
-    environ = routed.settings(None, MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp", MOCK_PROBE="off")
-    remount(routed, "ro")  # the start fails after its route is added
+    environ = routed.settings(None, MOCK_ENDPOINTS="gcp", MOCK_PROBE="off")
+    routed.remount_hosts("ro")  # the start fails after its route is added
     prefix = refuse(routed, DELETE_ROUTE, DETOUR, "true", environ=environ)
     assert routed.detour_routes() == ""  # the control: this undo worked
     failed = routed.app.run(*prefix, DETOUR, "true", environ=environ, check=False)
@@ -166,13 +152,10 @@ def test_refused_undo_of_a_route_is_a_warning(routed: Network) -> None:
 def test_refused_undo_of_the_hosts_file_is_a_warning(mocked: Network) -> None:
     """A failed start names the lines that it cannot remove from /etc/hosts, and then the error that it failed with."""
     mocked.start_faulty("GET=body:other", port="8081")
-    chain = "add table ip foreign; add chain ip foreign output { type nat hook output priority -150; };"
-    mocked.app.run("nft", f"{chain} add rule ip foreign output ip daddr {METADATA} tcp dport 80 dnat to {MOCK}:8081")
-    environ = mocked.settings(None, MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp", MOCK_TIMEOUT="2", MOCK_LOG="debug")
-    start = mocked.app.popen(DETOUR, "true", environ=environ, stderr=subprocess.PIPE)
-    assert start.stderr is not None
-    assert any("/etc/hosts: metadata.google.internal" in line for line in start.stderr)
-    remount(mocked, "ro")
+    mocked.divert(MOCK, "8081")
+    start = mocked.popen_detour("true", MOCK_ENDPOINTS="gcp", MOCK_TIMEOUT="2", MOCK_LOG="debug")
+    read_until(start, "/etc/hosts: metadata.google.internal")
+    mocked.remount_hosts("ro")
     *_, error = lines = start.communicate(timeout=20)[1].splitlines()
     reason = HOSTS_ERROR.partition("; ")[0]
     assert any(line.endswith(f"a change could not be undone: {reason}") for line in lines)

@@ -70,10 +70,9 @@ def reads_the_instance_id(network: Network, ip: IpVersion = V4, mock: str = "") 
     address = mock or ip.mock
     hostname = address if ip.version == 4 else ip.at(address, PORT)
     url = f"http://{ip.at(ip.metadata, 80)}/latest/meta-data/instance-id"
-    done = network.detour("curl", "-sS", "--fail", url, MOCK_HOSTNAME=hostname)
-    assert (done.returncode, done.stdout) == (0, INSTANCE), done
+    stderr = network.success("curl", "-sS", "--fail", url, stdout=INSTANCE, MOCK_HOSTNAME=hostname)
     firewall = {"legacy": "legacy iptables", "nft": "nftables"}[network.wanted["MOCK_BACKEND"]]
-    assert f", {firewall}, verified IMDSv2 " in done.stderr
+    assert f", {firewall}, verified IMDSv2 " in stderr
 
 
 def sources(network: Network, ip: IpVersion = V4) -> list[str]:
@@ -99,15 +98,19 @@ def test_default_route_needs_no_other_route(network: Network, ip: IpVersion) -> 
     assert (network.foreign(), sources(network, ip)) == (before, [])
 
 
+def fail_after_the_route(network: Network) -> None:
+    """Start with a mock that stops answering after the route is made."""
+    network.start_faulty("GET=ok", "GET=404")
+    stderr = network.failure("echo", "started", MOCK_HOSTNAME=V4.mock, MOCK_TIMEOUT="0.5", MOCK_LOG="debug")
+    assert f"route: {METADATA} over lo with source {APP}" in stderr
+
+
 @pytest.mark.slow
 def test_failed_start_removes_its_route(network: Network) -> None:
     """If the mock stops answering, the start removes its route and leaves foreign ones."""
     network.app.ip("route", "del", "default")
-    network.start_faulty("GET=ok", "GET=404")
     before = network.foreign()
-    done = network.detour("echo", "started", MOCK_HOSTNAME=V4.mock, MOCK_TIMEOUT="0.5", MOCK_LOG="debug")
-    assert (done.returncode, done.stdout) == (125, "")
-    assert f"route: {METADATA} over lo with source {APP}" in done.stderr  # the route existed
+    fail_after_the_route(network)
     assert (network.detour_routes(), network.detour_rules(), network.foreign()) == ("", "", before)
 
 
@@ -162,14 +165,11 @@ def test_mock_behind_a_gateway_is_reached(network: Network, ip: IpVersion, *, de
 def test_missing_route_to_the_mock_is_reported(network: Network) -> None:
     """Without a route to the mock, the start fails with one line that says so."""
     network.app.ip("route", "del", "default")
-    done = network.detour("echo", "started", MOCK_HOSTNAME="10.66.0.6", MOCK_TIMEOUT="0.3")
-    assert (done.returncode, done.stdout) == (125, "")
-    assert f"no mock after 0.3 s: 10.66.0.6:{PORT}: network is unreachable" in done.stderr.splitlines()[-1]
-    without_probe = network.detour("echo", "started", MOCK_HOSTNAME="10.66.0.6", MOCK_PROBE="off")
-    assert (without_probe.returncode, without_probe.stdout) == (125, "")
-    assert without_probe.stderr == (
-        "imds-detour: no route to the mock at 10.66.0.6; put the app and the mock on a common network\n"
-    )
+    network.wanted["MOCK_HOSTNAME"] = "10.66.0.6"
+    last = network.failure("echo", "started", MOCK_TIMEOUT="0.3").splitlines()[-1]
+    assert f"no mock after 0.3 s: 10.66.0.6:{PORT}: network is unreachable" in last
+    line = "imds-detour: no route to the mock at 10.66.0.6; put the app and the mock on a common network\n"
+    assert network.failure("echo", "started", MOCK_PROBE="off") == line
     assert network.detour_rules() == ""
 
 
@@ -190,9 +190,7 @@ def test_conflicting_foreign_route_fails_the_start(network: Network, kind: str) 
     network.app.ip("route", "add", kind, f"{METADATA}/32", *(["dev", "eth1"] if kind == "unicast" else []))
     before = network.foreign()
     network.start_mock()
-    done = network.detour("echo", "started", MOCK_HOSTNAME=V4.mock)
-    assert (done.returncode, done.stdout) == (125, "")
-    assert done.stderr == (
+    assert network.failure("echo", "started", MOCK_HOSTNAME=V4.mock) == (
         f"imds-detour: cannot add a route to {METADATA} with source {APP}: file exists; "
         f"`ip route show {METADATA}` lists the other route: remove it\n"
     )
@@ -213,10 +211,7 @@ def test_later_start_replaces_an_earlier_route(network: Network) -> None:
 def test_failed_start_restores_an_earlier_route(network: Network) -> None:
     """A failed start restores the route that it replaced, because another app may use it."""
     network.app.ip("route", "add", f"{METADATA}/32", "dev", "lo", "src", "10.99.0.2", "proto", "169", "scope", "link")
-    network.start_faulty("GET=ok", "GET=404")
-    done = network.detour("echo", "started", MOCK_HOSTNAME=V4.mock, MOCK_TIMEOUT="0.5", MOCK_LOG="debug")
-    assert (done.returncode, done.stdout) == (125, "")
-    assert f"route: {METADATA} over lo with source {APP}" in done.stderr  # it replaced the earlier one
+    fail_after_the_route(network)
     assert sources(network) == ["10.99.0.2"]
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import subprocess
+from typing import TYPE_CHECKING
 
-from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, Network, read_until
+from tests.support.hosts.network import ID_URL, INSTANCE, METADATA, MOCK, Network, read_until
 from tests.support.judges import rules_listing
+
+if TYPE_CHECKING:
+    import subprocess
 
 ABSENT = "not_there_yet"
 
 
 def waiting_start(network: Network, timeout: str) -> subprocess.Popen[str]:
     """Start imds-detour without a mock, and return when it waits, with its guard installed."""
-    environ = network.settings(MOCK_HOSTNAME=ABSENT, MOCK_TIMEOUT=timeout)
-    waiting = network.app.popen(DETOUR, "true", environ=environ, stderr=subprocess.PIPE)
+    waiting = network.popen_detour("true", MOCK_HOSTNAME=ABSENT, MOCK_TIMEOUT=timeout)
     assert ABSENT in read_until(waiting)
     return waiting
 
@@ -40,15 +42,11 @@ def test_failed_start_alone_removes_its_guard(network: Network) -> None:
 
 def test_failed_verification_restores_the_earlier_redirect(ready: Network) -> None:
     """A redirects to the mock, and B replaces the target and fails its verification: A's target is back."""
-    ready.start(ready.mock, CTL, "mock", "--listen", "0.0.0.0:1339", "--quiet")
+    ready.start_mock("--quiet", port="1339")
     assert ready.detour("true").returncode == 0
     earlier = ready.detour_rules()
-    # A foreign rule redirects the address first: B's redirect is never used, and its verification fails.
-    ready.app.run("nft", "add table ip foreign")
-    ready.app.run("nft", "add chain ip foreign out { type nat hook output priority -150; }")
-    ready.app.run("nft", f"add rule ip foreign out ip daddr 169.254.169.254 tcp dport 80 dnat to {MOCK}:1338")
-    failed = ready.detour("true", MOCK_PORT="1339")
-    assert failed.returncode == 125
+    ready.divert(MOCK, "1338")  # B's redirect is never used, and its verification fails
+    ready.failure("true", MOCK_PORT="1339")
     assert ready.detour_rules() == earlier
 
 

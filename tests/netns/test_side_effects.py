@@ -6,8 +6,9 @@ import pytest
 
 from tests.support.faults.capabilities import without
 from tests.support.faults.injection import Injection, strace
-from tests.support.hosts.network import CTL, DETOUR, METADATA, MOCK, Network
+from tests.support.hosts.network import METADATA, Network
 
+pytestmark = pytest.mark.usefixtures("by_address")
 BOTH = {"ip": ["filter", "nat"], "ip6": ["filter", "nat"]}
 NONE: dict[str, list[str]] = {"ip": [], "ip6": []}
 
@@ -34,8 +35,7 @@ def test_start_without_legacy_iptables_creates_no_table(
     mocked: Network, prefix: tuple[str, ...], backend: str, status: int, said: str
 ) -> None:
     """A start that uses nftables, or is refused, creates no table of legacy iptables."""
-    environ = mocked.settings(None, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
-    done = mocked.app.run(*prefix, DETOUR, "true", environ=environ, check=False)
+    done = mocked.detour("true", prefix=prefix, MOCK_BACKEND=backend)
     assert (done.returncode, tables(mocked)) == (status, NONE)
     assert said in done.stderr
 
@@ -43,14 +43,13 @@ def test_start_without_legacy_iptables_creates_no_table(
 def test_start_with_legacy_iptables_creates_its_tables(mocked: Network) -> None:
     """Negative control: a start with legacy iptables creates the tables nat and filter."""
     assert tables(mocked) == NONE
-    assert mocked.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy").returncode == 0
+    mocked.success("true", MOCK_BACKEND="legacy")
     assert tables(mocked) == BOTH
 
 
 def test_plan_creates_no_table(network: Network) -> None:
     """`plan` prints rules for both firewalls, and creates nothing."""
-    done = network.app.run(CTL, "plan", environ=network.settings(None, MOCK_HOSTNAME=MOCK))
-    assert f"-A IMDS_DETOUR -d {METADATA}/32" in done.stdout
+    assert f"-A IMDS_DETOUR -d {METADATA}/32" in network.ctl("plan").stdout
     assert tables(network) == NONE
     assert network.app.run("nft", "list", "ruleset").stdout == ""
 
@@ -59,9 +58,9 @@ def test_plan_creates_no_table(network: Network) -> None:
 def test_check_creates_no_table(mocked: Network, *, redirected: bool) -> None:
     """`check` runs every few seconds with every capability, and creates no table."""
     if redirected:
-        assert mocked.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft").returncode == 0
+        mocked.success("true", MOCK_BACKEND="nft")
     listed = mocked.app.run("nft", "-s", "list", "ruleset").stdout
-    done = mocked.app.run(CTL, "check", environ=mocked.settings(None, MOCK_HOSTNAME=MOCK), check=False)
+    done = mocked.ctl("check")
     assert done.returncode == (0 if redirected else 1)
     said = "by the rule" if redirected else f"{METADATA}:80 is not redirected by imds-detour"
     assert said in done.stdout + done.stderr
@@ -79,11 +78,10 @@ UNSEEN = strace(
 
 def test_check_without_a_list_reads_the_tables(mocked: Network) -> None:
     """Negative control: if the list of tables is hidden, `check` reads them, which creates them, and sees the rules."""
-    environ = mocked.settings(None, MOCK_HOSTNAME=MOCK)
-    assert mocked.app.run(*UNSEEN, CTL, "check", environ=environ, check=False).returncode == 1
+    assert mocked.ctl("check", prefix=UNSEEN).returncode == 1
     assert tables(mocked) == BOTH
-    assert mocked.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy").returncode == 0
+    mocked.success("true", MOCK_BACKEND="legacy")
     for prefix in ((), UNSEEN):
-        done = mocked.app.run(*prefix, CTL, "check", environ=environ, check=False)
+        done = mocked.ctl("check", prefix=prefix)
         assert done.returncode == 0, done
         assert done.stdout.endswith(", by the rule\n")
