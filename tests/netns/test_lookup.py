@@ -81,13 +81,9 @@ def getent(network: Network, name: str = NAME) -> str:
 
 
 @contextmanager
-def waiting(network: Network, *command: str, timeout: str = "10") -> Iterator[subprocess.Popen[str]]:
+def waiting(network: Network, *command: str) -> Iterator[subprocess.Popen[str]]:
     """Start imds-detour, yield it after its first waiting line, and kill it at the end."""
-    process = network.app.popen(
-        DETOUR, *command, environ=network.settings(MOCK_TIMEOUT=timeout), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    with process:
+    with network.popen_detour(*command) as process:
         try:
             line = read_until(process)
             assert line.startswith("imds-detour: waiting: "), line
@@ -218,10 +214,7 @@ def temporary() -> dict[str, tuple[str, float]]:
         with Network() as network:
             dns = network.start_dns(f"{fault}@0.4", RIGHT)
             network.start_mock()
-            process = network.app.popen(
-                DETOUR, "echo", "started", environ=network.settings(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            )
-            with process:
+            with network.popen_detour("echo", "started") as process:
                 assert read_line(dns)  # the first question, from which the plan counts
                 asked = time.monotonic()
                 assert read_line(process) == "started\n"

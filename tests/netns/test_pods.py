@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.hosts.network import ID_URL, INSTANCE, METADATA
+from tests.support.hosts.network import ID_URL, INSTANCE, METADATA, output, read_until
 from tests.support.hosts.pods import BACKEND, CLUSTER_IP, OTHER_BACKEND, SERVICE, Cluster
 from tests.support.judges import kubernetes
 
@@ -38,9 +38,9 @@ def running(cluster: Cluster) -> Cluster:
     return cluster
 
 
-def pod() -> Manifest:
-    """Return the spec of the example's pod with the init container."""
-    deployment = kubernetes.find_manifest(kubernetes.render("example/init"), "Deployment", "app")
+def pod(example: str = "init") -> Manifest:
+    """Return the spec of an example's pod."""
+    deployment = kubernetes.find_manifest(kubernetes.render(f"example/{example}"), "Deployment", "app")
     spec: Manifest = kubernetes.pod_of(deployment)["spec"]
     return spec
 
@@ -55,8 +55,7 @@ class Sidecar:
 
     def __init__(self, cluster: Cluster) -> None:
         """Start the container."""
-        deployment = kubernetes.find_manifest(kubernetes.render("example/sidecar"), "Deployment", "app")
-        spec = kubernetes.pod_of(deployment)["spec"]
+        spec = pod("sidecar")
         self._cluster, self._shared = cluster, spec["securityContext"]
         self._container: Manifest = spec["initContainers"][0]
         assert self._container["restartPolicy"] == "Always", "a sidecar has this"
@@ -162,8 +161,7 @@ def test_app_starts_when_the_sidecars_probe_succeeds(cluster: Cluster) -> None:
     """The sidecar is not ready without a mock; after its probe succeeds, the app reads from the mock."""
     cluster.start_cluster_dns()
     sidecar = Sidecar(cluster)
-    assert sidecar.process.stderr is not None
-    assert "aws is closed while there is no mock" in sidecar.process.stderr.readline()
+    assert "aws is closed while there is no mock" in read_until(sidecar.process)
     assert not sidecar.probe()
     cluster.start_backend()
     cluster.serve(CLUSTER_IP, BACKEND)
@@ -226,7 +224,5 @@ def test_form_of_the_name_determines_the_dns_queries(
         cluster.serve(CLUSTER_IP, BACKEND)
         done = init(cluster, MOCK_HOSTNAME=name)
         assert done.returncode == 0, done.stderr
-        server.terminate()
-        assert server.stdout is not None
-        asked = [line for line in server.stdout.read().splitlines() if line.startswith(("udp", "tcp"))]
+        asked = [line for line in output(server).splitlines() if line.startswith(("udp", "tcp"))]
     assert len(asked) == queries, asked
