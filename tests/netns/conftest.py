@@ -59,9 +59,9 @@ def sidecars(network: Network) -> Iterator[Sidecars]:
 
 
 @pytest.fixture
-def zone(network: Network) -> str:
-    """Give the path of a file with the mock's address. The DNS server reads it at each question, with TTL 1."""
+def moving(network: Network) -> Network:
+    """Give a network in which move() changes the mock's address: DNS answers from a file, with TTL 1."""
     network.mock.ip("address", "add", f"{SECOND}/24", "dev", "eth0")
     move(network, MOCK)
     network.start_dns("file:/run/zone")
-    return "/run/zone"
+    return network

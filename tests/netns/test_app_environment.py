@@ -38,8 +38,10 @@ def test_proxy_does_not_get_metadata_requests(mocked: Network) -> None:
 
 
 def test_no_proxy_keeps_the_existing_entries(mocked: Network) -> None:
-    """NO_PROXY and no_proxy both get the existing entries of either variable, and the metadata addresses."""
-    seen, _ = app_environment(mocked, HTTP_PROXY="http://proxy", NO_PROXY="localhost, .corp")
+    """Both variables get the entries of either and the metadata addresses; a disabled AWS SDK gives a warning."""
+    environ = {"HTTP_PROXY": "http://proxy", "NO_PROXY": "localhost, .corp", "AWS_EC2_METADATA_DISABLED": "true"}
+    seen, stderr = app_environment(mocked, **environ)
+    assert "AWS_EC2_METADATA_DISABLED=true keeps AWS SDKs from asking at all: unset it" in stderr
     for name in ("NO_PROXY", "no_proxy"):
         assert seen[name] == f"localhost,.corp,{METADATA},fd00:ec2::254,[fd00:ec2::254]"
 
@@ -54,12 +56,6 @@ def test_environment_without_a_proxy_is_unchanged(mocked: Network, environ: dict
     seen, stderr = app_environment(mocked, **environ)
     assert seen == {**SETTINGS, **environ}
     assert stderr.count("\n") == 1
-
-
-def test_disabled_aws_sdk_gives_a_warning(mocked: Network) -> None:
-    """AWS_EC2_METADATA_DISABLED=true, as a parent image may set it, gives a warning."""
-    _, stderr = app_environment(mocked, AWS_EC2_METADATA_DISABLED="true")
-    assert "AWS_EC2_METADATA_DISABLED=true keeps AWS SDKs from asking at all: unset it" in stderr
 
 
 # MOCK_BACKEND=env: no capability and no rules

@@ -124,6 +124,13 @@ class Starts:
         assert self.cloud.seen() == self.seen
         return state
 
+    def kill_at_each(self, call: str, stride: int = STRIDE) -> list[str]:
+        """Kill starts at every stride-th call of a kind, until one is not killed, and return their states."""
+        states: list[str] = []
+        while (state := self.start_and_kill(*kill_at(call, 1 + stride * len(states)))) is not None:
+            states.append(state)
+        return states
+
 
 def kill_at(call: str, number: int) -> tuple[str, ...]:
     """Return a command that kills its child, but not the helper, before a system call takes effect."""
@@ -133,10 +140,7 @@ def kill_at(call: str, number: int) -> tuple[str, ...]:
 @pytest.mark.slow
 def test_kill_at_a_log_line_leaves_the_rules_of_the_steps_so_far(cloud: Cloud, backend: str) -> None:
     """A start that is killed as it logs a finished step leaves the rules of the steps so far."""
-    starts = Starts(cloud, backend)
-    states: list[str] = []
-    while (state := starts.start_and_kill(*kill_at("write", len(states) + 1))) is not None:
-        states.append(state)
+    states = Starts(cloud, backend).kill_at_each("write", 1)
     assert len(states) >= 6, states  # guard, answer, redirect, probe, NET_ADMIN, success
     assert states == sorted(states, key=[NOTHING, GUARD, BOTH].index)
     assert states[0] in (NOTHING, GUARD)
@@ -155,12 +159,7 @@ CALLS = {
 @pytest.mark.parametrize("call", CALLS)
 def test_kill_at_a_system_call_leaves_a_repairable_state(cloud: Cloud, backend: str, call: str) -> None:
     """A start killed between any two kernel changes leaves no rules, the guard, or guard and redirect."""
-    starts = Starts(cloud, backend)
-    states: list[str] = []
-    number = 1
-    while (state := starts.start_and_kill(*kill_at(call, number))) is not None:
-        states.append(state)
-        number += STRIDE
+    states = Starts(cloud, backend).kill_at_each(call)
     assert states, CALLS[call]
     print(f"{backend}: killed {len(states)} times at {call}: {sorted(set(states))}")  # noqa: T201  (figures, for -rP)
 
@@ -231,12 +230,7 @@ def test_kill_with_two_ip_versions_leaves_no_redirect_without_guard(cloud: Cloud
     """A kill leaves no redirect without its guard in either IP version; the next start installs both."""
     starts = Starts(cloud, backend, MOCK_HOSTNAME=NAME)
     assert all(starts.complete[V6])
-    number = 1
-    states: set[str] = set()
-    while (state := starts.start_and_kill(*kill_at("sendto", number))) is not None:
-        states.add(state)
-        number += STRIDE
-    assert states
+    assert starts.kill_at_each("sendto")
 
 
 SWITCH = ("fchown", "setgroups", "setresgid", "setresuid", "prctl", "capset", "setuid")
@@ -247,9 +241,4 @@ SWITCH = ("fchown", "setgroups", "setresgid", "setresuid", "prctl", "capset", "s
 @pytest.mark.parametrize("call", SWITCH if LONG else SWITCH[1::3])
 def test_kill_during_the_user_switch_leaves_guard_and_redirect(cloud: Cloud, backend: str, call: str) -> None:
     """A kill during the switch to the app's user leaves guard and redirect; the app has not run."""
-    starts = Starts(cloud, backend, MOCK_USER="1:1")
-    number = 0
-    while (state := starts.start_and_kill(*kill_at(call, number + 1))) is not None:
-        assert state == BOTH
-        number += 1
-    assert number
+    assert set(Starts(cloud, backend, MOCK_USER="1:1").kill_at_each(call, 1)) == {BOTH}

@@ -71,29 +71,44 @@ def test_doctor_ends_with_the_fix(ready: Network) -> None:
     )
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("other_users")
-def test_doctor_explains_a_non_root_user(ready: Network) -> None:
-    """For a user without capabilities the doctor names the `USER` line of the Dockerfile."""
-    report = Report(ready, "setpriv", "--reuid", "65534", "--clear-groups")
-    report.assert_fails("NET_ADMIN", "this is uid 65534", "no `USER` line in the Dockerfile")
+NOT_ROOT = ("NET_ADMIN", "this is uid 65534", "no `USER` line in the Dockerfile")
+NESTED = ("user namespace", "belongs to another user namespace", "`unshare --user`")
 
 
 @pytest.mark.slow
-def test_doctor_detects_a_nested_user_namespace(ready: Network) -> None:
-    """The doctor fails for root in a user namespace that does not own the network namespace."""
-    report = Report(ready, "unshare", "--user", "--map-root-user")
-    report.assert_fails("user namespace", "belongs to another user namespace", "`unshare --user`")
+@pytest.mark.parametrize(
+    ("prefix", "failure"),
+    [
+        pytest.param("setpriv --reuid 65534 --clear-groups", NOT_ROOT, marks=pytest.mark.usefixtures("other_users")),
+        ("unshare --user --map-root-user", NESTED),
+    ],
+)
+def test_doctor_detects_a_user_without_rights(ready: Network, prefix: str, failure: tuple[str, str, str]) -> None:
+    """The doctor names the `USER` line of a user other than root, and a user namespace without rights here."""
+    Report(ready, *prefix.split()).assert_fails(*failure)
+
+
+LEGACY_ALONE = {
+    "NET_RAW": (without("net_raw"), "opens a raw socket", "`cap_add: [NET_ADMIN, NET_RAW]`"),
+    "legacy iptables": (kernel_without("legacy"), "no legacy iptables here", "`modprobe iptable_filter`"),
+    "libraries": (
+        *(("env", "XTABLES_LIBDIR=/run/empty"), "an iptables extension is missing"),
+        "`RUN apt-get update && apt-get install -y iptables`",
+    ),
+}
 
 
 @pytest.mark.slow
-def test_doctor_requires_net_raw_for_legacy_only(ready: Network) -> None:
-    """Without NET_RAW the doctor accepts auto, which uses nftables, and rejects MOCK_BACKEND=legacy."""
-    auto = Report(ready, *without("net_raw"))
-    assert (auto.status, auto.state("NET_RAW")) == (0, "ok")
+@pytest.mark.parametrize("name", LEGACY_ALONE)
+def test_doctor_requires_parts_of_legacy_iptables_for_legacy_only(ready: Network, name: str) -> None:
+    """Without a part of legacy iptables the doctor accepts auto, which uses nftables, and rejects legacy."""
+    prefix, seen, remedy = LEGACY_ALONE[name]
+    ready.app.run("mkdir", "/run/empty")
+    auto = Report(ready, *prefix)
+    assert (auto.status, auto.state(name)) == (0, "ok")
     assert "nftables would be used" in auto.findings["firewall"]["seen"]
-    legacy = Report(ready, *without("net_raw"), MOCK_BACKEND="legacy")
-    legacy.assert_fails("NET_RAW", "opens a raw socket", "`cap_add: [NET_ADMIN, NET_RAW]`")
+    assert name != "legacy iptables" or auto.findings[name]["seen"].endswith("nftables takes its place")
+    Report(ready, *prefix, MOCK_BACKEND="legacy").assert_fails(name, seen, remedy)
 
 
 @pytest.mark.slow
@@ -104,16 +119,6 @@ def test_doctor_warns_without_setpcap(ready: Network) -> None:
     assert "`cap_add: [NET_ADMIN, SETPCAP]`" in report.findings["SETPCAP"]["remedy"]
     kept = Report(ready, *without("setpcap"), MOCK_KEEP_NET_ADMIN="1")
     assert kept.state("SETPCAP") == "ok"
-
-
-@pytest.mark.slow
-def test_doctor_detects_missing_legacy_iptables(ready: Network) -> None:
-    """Without legacy iptables the doctor accepts auto, and names the module for MOCK_BACKEND=legacy."""
-    auto = Report(ready, *kernel_without("legacy"))
-    assert (auto.status, auto.state("legacy iptables")) == (0, "ok")
-    assert auto.findings["legacy iptables"]["seen"].endswith("nftables takes its place")
-    legacy = Report(ready, *kernel_without("legacy"), MOCK_BACKEND="legacy")
-    legacy.assert_fails("legacy iptables", "no legacy iptables here", "`modprobe iptable_filter`")
 
 
 MODULES = "`modprobe -a nf_tables nft_chain_nat nft_nat nft_reject_ipv4 nft_reject_ipv6`"
@@ -128,25 +133,6 @@ def test_doctor_names_the_modules_of_nftables(ready: Network, missing: str, back
     report.assert_fails("nftables", "the kernel has none", MODULES)
     assert report.state("legacy iptables") == legacy
     assert Report(ready, *kernel_without("nftables")).status == 0  # legacy iptables takes its place
-
-
-@pytest.mark.slow
-def test_doctor_detects_missing_libraries(ready: Network) -> None:
-    """Without iptables extensions the doctor names the package for MOCK_BACKEND=legacy."""
-    ready.app.run("mkdir", "/run/empty")
-    auto = Report(ready, XTABLES_LIBDIR="/run/empty")
-    assert (auto.status, auto.state("libraries")) == (0, "ok")
-    legacy = Report(ready, XTABLES_LIBDIR="/run/empty", MOCK_BACKEND="legacy")
-    legacy.assert_fails(
-        "libraries", "an iptables extension is missing", "`RUN apt-get update && apt-get install -y iptables`"
-    )
-
-
-def test_doctor_rejects_invalid_settings(ready: Network) -> None:
-    """For an invalid setting the doctor names variable, value and allowed values, and skips the mock's checks."""
-    report = Report(ready, MOCK_PORT="http")
-    report.assert_fails("settings", "MOCK_PORT='http' is not valid", "allowed: 1 to 65535")
-    assert "resolver" not in report.findings
 
 
 def test_doctor_warns_of_a_misspelled_setting(ready: Network) -> None:
@@ -176,7 +162,10 @@ def test_doctor_warns_of_dns_beside_a_name_in_the_hosts_file(mocked: Network, se
 
 
 def test_doctor_detects_a_wrong_name_or_port(ready: Network) -> None:
-    """For an unknown name the doctor quotes the DNS server; for a closed port it suggests 1338."""
+    """The doctor names an invalid value and the allowed ones, quotes the DNS server, and suggests port 1338."""
+    report = Report(ready, MOCK_PORT="http")
+    report.assert_fails("settings", "MOCK_PORT='http' is not valid", "allowed: 1 to 65535")
+    assert "resolver" not in report.findings  # the checks of the mock are skipped
     report = Report(ready, MOCK_HOSTNAME="no-such-mock")
     report.assert_fails("name", f"{MOCK} says there is no such name (NXDOMAIN)", "`services: {no-such-mock: ...}`")
     assert report.state("resolver") == "ok"
@@ -240,18 +229,11 @@ def test_doctor_accepts_a_proxy_with_exemptions(ready: Network) -> None:
     assert ok_report.status == 0
 
 
-@pytest.mark.slow
-def test_doctor_detects_a_disabled_aws_sdk(ready: Network) -> None:
-    """The doctor fails for AWS_EC2_METADATA_DISABLED=true, which a parent image may set."""
-    report = Report(ready, AWS_EC2_METADATA_DISABLED="true")
-    report.assert_fails(
-        "AWS_EC2_METADATA_DISABLED", "do not ask", '`environment: {AWS_EC2_METADATA_DISABLED: "false"}`'
-    )
-    assert Report(ready, AWS_EC2_METADATA_DISABLED="false").status == 0
-
-
-def test_doctor_warns_of_an_endpoint_variable(ready: Network) -> None:
-    """The doctor warns of an endpoint variable with another address than the metadata address."""
+def test_doctor_names_variables_that_mislead_sdks(ready: Network) -> None:
+    """The doctor fails for AWS_EC2_METADATA_DISABLED=true, and warns of an endpoint variable with another address."""
+    name = "AWS_EC2_METADATA_DISABLED"
+    Report(ready, **{name: "true"}).assert_fails(name, "do not ask", f'`environment: {{{name}: "false"}}`')
+    assert Report(ready, **{name: "false"}).status == 0
     name = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
     report = Report(ready, **{name: "http://other:1338"})
     assert (report.status, report.state("endpoint variables")) == (0, "warn")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +12,11 @@ from tests.support.faults.host_namespace import AN_OLD_KERNEL, BY_HARDWARE, HARD
 from tests.support.faults.injection import Injection, strace
 from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT, Network
 from tests.support.marks import first_quick
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from tests.support.hosts.sidecars import Sidecars
 
 OTHER_HARDWARE = (*HARDWARE_AT, "02:00:00:00:00:01")
 """Hardware of a network device with another address: /sys of another namespace."""
@@ -62,15 +67,12 @@ def test_init_with_host_works_in_the_host_netns(mocked: Network, simulation: tup
     assert mocked.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
 
 
-def test_sidecar_with_host_works_in_the_host_netns(mocked: Network) -> None:
+def test_sidecar_with_host_works_in_the_host_netns(mocked: Network, sidecars: Sidecars) -> None:
     """In the host's network namespace `sidecar --host` reports a verified redirect and runs until SIGTERM."""
-    environ = mocked.settings(None, MOCK_HOSTNAME=MOCK)
-    with mocked.app.popen(*BY_HARDWARE, CTL, "sidecar", "--host", environ=environ, stderr=subprocess.PIPE) as sidecar:
-        assert sidecar.stderr is not None
-        assert any(f"{METADATA}:80 -> {MOCK}:{PORT}" in line for line in sidecar.stderr)
-        assert mocked.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
-        sidecar.terminate()
-        assert sidecar.wait() == 0
+    command = (*BY_HARDWARE, CTL, "sidecar", "--host")
+    sidecar = sidecars.start(start=command, says=f"{METADATA}:80 -> {MOCK}:{PORT}", MOCK_HOSTNAME=MOCK)
+    assert mocked.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
+    assert sidecar.stop() == 0
 
 
 @pytest.mark.slow

@@ -7,10 +7,9 @@ import sys
 import pytest
 
 from tests.support.faults import nft_transactions
-from tests.support.hosts.network import ID_URL, INSTANCE, MOCK, MOCK6, NAME, PORT, Network
+from tests.support.hosts.network import ID_URL, INSTANCE, METADATA6, MOCK, MOCK6, NAME, PORT, Network
 from tests.support.judges.rules_listing import all_rules
 
-METADATA6 = "fd00:ec2::254"
 ID_URL6 = f"http://[{METADATA6}]/latest/meta-data/instance-id"
 
 
@@ -40,6 +39,10 @@ def test_both_endpoints_redirect_to_a_dual_stack_mock(dual: Network, backend: st
     dual.start_mock("--quiet", at="[::]")
     stderr = dual.success("curl", "-sS", "--fail", ID_URL, ID_URL6, stdout=INSTANCE * 2, MOCK_BACKEND=backend)
     assert f"169.254.169.254:80, [{METADATA6}]:80 -> {NAME} ({MOCK}:{PORT}, [{MOCK6}]:{PORT})" in stderr
+    first = all_rules(dual.app)
+    assert METADATA6 in first
+    dual.success("true", MOCK_BACKEND=backend)  # a second start leaves one copy of the rules
+    assert all_rules(dual.app) == first
 
 
 def test_ipv6_endpoint_without_an_ipv6_mock_is_refused(dual: Network, backend: str) -> None:
@@ -47,7 +50,11 @@ def test_ipv6_endpoint_without_an_ipv6_mock_is_refused(dual: Network, backend: s
     start_real_service6(dual)
     dual.start_dns()
     dual.start_mock()
-    assert dual.app.run("curl", "-sS", ID_URL6).stdout == "i-0real"  # control: without imds-detour it is reachable
+    # Controls: without imds-detour, and with MOCK_GUARD=off, it is reachable.
+    assert dual.app.run("curl", "-sS", ID_URL6).stdout == "i-0real"
+    dual.wanted["MOCK_BACKEND"] = backend
+    dual.success("curl", "-sS", ID_URL, ID_URL6, stdout=f"{INSTANCE}i-0real", MOCK_GUARD="off")
+    assert "guard" not in all_rules(dual.app).lower()
     done = dual.detour("curl", "-sS", "--max-time", "5", ID_URL6, MOCK_BACKEND=backend)
     assert (done.returncode, done.stdout) == (7, "")  # curl's "could not connect": refused, not timed out
     assert f"169.254.169.254:80 -> {NAME} ({MOCK}:{PORT})" in done.stderr
@@ -89,17 +96,6 @@ def test_missing_routes_are_added_over_loopback(dual: Network, backend: str) -> 
     assert dual.detour_routes() == ""
     dual.start_mock("--quiet", at="[::]")
     dual.success("curl", "-sS", "--fail", ID_URL, ID_URL6, stdout=INSTANCE * 2, MOCK_BACKEND=backend)
-
-
-def test_second_start_changes_no_rules(dual: Network, backend: str) -> None:
-    """A second start leaves one copy of the rules in both IP versions."""
-    dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
-    dual.start_mock("--quiet", at="[::]")
-    assert dual.detour("true", MOCK_BACKEND=backend).returncode == 0
-    first = all_rules(dual.app)
-    assert METADATA6 in first
-    assert dual.detour("true", MOCK_BACKEND=backend).returncode == 0
-    assert all_rules(dual.app) == first
 
 
 FAILS_FOR_IPV6 = """
@@ -165,14 +161,3 @@ def test_guard_without_reject_drops_in_both_ip_versions(dual: Network, missing: 
     # Control: with REJECT available both endpoints refuse at once.
     assert dual.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
     assert refuses(dual, ID_URL6)
-
-
-def test_ipv6_endpoint_without_a_guard_is_reachable(dual: Network, backend: str) -> None:
-    """With MOCK_GUARD=off and an IPv4 mock, the real service at the IPv6 endpoint stays reachable."""
-    start_real_service6(dual)
-    dual.start_mock()
-    dual.wanted = {"MOCK_HOSTNAME": MOCK, "MOCK_BACKEND": backend}
-    dual.success("curl", "-sS", ID_URL, ID_URL6, stdout=f"{INSTANCE}i-0real", MOCK_GUARD="off")
-    assert "guard" not in all_rules(dual.app).lower()
-    assert dual.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
-    assert refuses(dual, ID_URL6)  # control: guard on

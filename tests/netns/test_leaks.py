@@ -32,17 +32,14 @@ def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
 
 def start(cloud: Cloud, backend: str) -> subprocess.Popen[str]:
     """Start imds-detour with `cat` as the app, and return once its guard is installed."""
-    environ = cloud.settings(MOCK_BACKEND=backend, MOCK_LOG="debug")
-    started = cloud.app.popen(
-        *(DETOUR, "cat"), environ=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    started = cloud.popen_detour("cat", MOCK_BACKEND=backend, MOCK_LOG="debug")
     read_until(started, "guard: ")
     return started
 
 
 def test_capture_and_counters_see_every_protocol(cloud: Cloud) -> None:
     """Control: without rules TCP, UDP, ICMP and another protocol reach the real service and are counted."""
-    flood = cloud.program(cloud.app, "clients/flood.py", cloud.ip.metadata)
+    flood = cloud.flood()
     assert flood.ask("3")["tcp 80"] == ["sent"]
     flood.end()
     # Wait until the last connections are closed.
@@ -57,15 +54,14 @@ def test_no_packet_leaves_from_the_guard_on(cloud: Cloud, backend: str) -> None:
     before = cloud.seen()
     silent = cloud.start_dns("silent")
     with start(cloud, backend) as started:
-        flood = cloud.program(cloud.app, "clients/flood.py", cloud.ip.metadata)
+        flood = cloud.flood()
         assert flood.ask(ROUNDS) == REFUSED
         silent.kill()
         silent.wait()
         cloud.start_dns(f"{NAME}={cloud.ip.mock}")
         read_until(started, "exec cat")
         assert flood.ask(ROUNDS) == REDIRECTED
-        remover = cloud.program(cloud.app, "clients/rewrite_rules.py", backend, "0", f"{cloud.ip.metadata},80")
-        assert remover.says() == "ready"
+        cloud.writer(backend, 0)  # without a mock it removes the redirect
         assert flood.ask(ROUNDS) == REFUSED
         flood.end()
         started.communicate()
@@ -143,8 +139,7 @@ def test_start_with_fewer_privileges_works_or_fails_closed(matrix: Cloud, privil
     matrix.app.run("sh", "-c", "iptables-legacy-restore </dev/null; iptables-legacy -F; iptables-legacy -t nat -F")
     matrix.app.run("nft", "flush", "ruleset")
     before = matrix.seen()
-    environ = matrix.settings(MOCK_HOSTNAME=matrix.ip.mock, MOCK_BACKEND=backend)
-    done = matrix.app.run(*start, DETOUR, "curl", "-sS", ID_URL, environ=environ, check=False)
+    done = matrix.detour("curl", "-sS", ID_URL, prefix=start, MOCK_HOSTNAME=matrix.ip.mock, MOCK_BACKEND=backend)
     assert expected[backend] in done.stderr, done
     if expected[backend] in WORKS.values():
         assert (done.returncode, done.stdout) == (0, INSTANCE), done

@@ -92,9 +92,6 @@ def waiting(network: Network, *command: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-# A working DNS server.
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "asked", "target"),
@@ -118,12 +115,7 @@ def test_etc_hosts_has_priority_over_dns(network: Network) -> None:
     network.success("true", MOCK_PROBE="off")
     assert redirect_target(network) == f"{MOCK}:{PORT}"
     assert questions(dns) == []
-
-
-def test_etc_hosts_works_without_a_dns_server(network: Network) -> None:
-    """With a line in /etc/hosts a start succeeds without any DNS server."""
-    network.app.write("resolv.conf", "")
-    network.app.write("hosts", f"{MOCK} {NAME}\n")
+    network.app.write("resolv.conf", "")  # no DNS server is needed
     network.start_mock()
     network.success("true")
 
@@ -232,12 +224,13 @@ def run_all_faults(start: Callable[[str], tuple[str, float]]) -> dict[str, tuple
         return dict(zip(FAULTS, executor.map(start, FAULTS), strict=True))
 
 
-def test_truncated_reply_is_repeated_over_tcp(network: Network) -> None:
-    """A truncated UDP reply causes a question over TCP, and the start logs no wait."""
-    dns = network.start_dns(f"truncated:{RIGHT}")
-    network.start_mock()
-    assert "waiting" not in network.success("true")
-    assert f"tcp A {NAME}." in questions(dns)
+@pytest.mark.parametrize(("kind", "question"), [("truncated", f"tcp A {NAME}."), ("cname", f"udp A {NAME}.")])
+def test_truncated_reply_or_alias_chain_gives_the_address(mocked: Network, kind: str, question: str) -> None:
+    """A truncated reply is repeated over TCP, a chain of CNAME records is followed, and the start logs no wait."""
+    dns = mocked.start_dns(f"{kind}:{RIGHT}")
+    (line,) = mocked.success("true").splitlines()
+    assert f"({MOCK}:{PORT})" in line
+    assert question in questions(dns)
 
 
 @pytest.mark.slow
@@ -263,14 +256,6 @@ def test_ipv4_reply_is_sufficient(network: Network) -> None:
     assert getent(network) == MOCK  # control: ahostsv4 asks for A only, so it is quick
     network.success("true", MOCK_TIMEOUT="3")
     assert time.monotonic() - began < 1.5
-
-
-def test_alias_chain_gives_the_address(network: Network) -> None:
-    """A chain of CNAME records gives the mock's address without a wait."""
-    network.start_dns(f"cname:{RIGHT}")
-    network.start_mock()
-    (line,) = network.success("true").splitlines()
-    assert f"({MOCK}:{PORT})" in line
 
 
 # Several DNS servers, or none.
@@ -352,33 +337,30 @@ def test_late_dns_server_is_used(network: Network) -> None:
 # The choice of the address.
 
 
+LOOP = "it is a metadata address, so the redirect would be a loop"
+OF_DNSPYTHON = (f"half:{NAME}=0.0.0.0,{METADATA}", SERVER, "it is the unspecified address")
+
+
 @pytest.mark.parametrize(
-    ("address", "why"),
+    ("plan", "source", "why"),
     [
-        (METADATA, "it is a metadata address, so the redirect would be a loop"),
-        ("169.254.170.2", "it is a metadata address, so the redirect would be a loop"),
-        ("0.0.0.0", "it is the unspecified address"),
-        ("224.0.0.1", "it is a multicast address"),
-        ("255.255.255.255", "it is the broadcast address"),
+        (f"{NAME}={METADATA}", SYSTEM, LOOP),
+        (f"{NAME}=169.254.170.2", SYSTEM, LOOP),
+        (f"{NAME}=0.0.0.0", SYSTEM, "it is the unspecified address"),
+        (f"{NAME}=224.0.0.1", SYSTEM, "it is a multicast address"),
+        (f"{NAME}=255.255.255.255", SYSTEM, "it is the broadcast address"),
+        pytest.param(*OF_DNSPYTHON, marks=pytest.mark.slow),
     ],
 )
-def test_an_impossible_mock_address_is_refused_at_once(network: Network, address: str, why: str) -> None:
+def test_an_impossible_mock_address_is_refused_at_once(network: Network, plan: str, source: str, why: str) -> None:
     """An address that cannot be a mock's exits with 125 without a wait; the line names address, reason and source."""
-    network.start_dns(f"{NAME}={address}")
+    network.start_dns(plan)
     began = time.monotonic()
     line = last_line(network)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < (5 if source == SERVER else 1.5)
+    address = plan.partition("=")[2].split(",")[0]
     assert line.startswith(f"{NAME} resolves to {address}, and no mock can be there: {why}")
-    assert "(said the system resolver); " in line
-
-
-@pytest.mark.slow
-def test_invalid_address_from_dnspython_is_refused(network: Network) -> None:
-    """An address from dnspython that cannot be a mock's is refused, and the line names the DNS server."""
-    network.start_dns(f"half:{NAME}=0.0.0.0,{METADATA}")
-    line = last_line(network)
-    assert line.startswith(f"{NAME} resolves to 0.0.0.0, and no mock can be there: it is the unspecified address")
-    assert f"(said the DNS server {MOCK}); " in line
+    assert f"({source.replace('says', 'said')}); " in line
 
 
 def test_valid_address_among_invalid_ones_is_used(network: Network) -> None:
@@ -402,31 +384,32 @@ def test_choice_among_addresses_is_stable(network: Network, half: str) -> None:
         server.wait()
 
 
+LATE_ALIAS = ("SERVFAIL@0.3", f"cname:{NAME}={LOWER},{MOCK}")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("present", [True, False], ids=["nothing listens", "no host"])
-def test_address_without_a_mock_is_skipped(network: Network, *, present: bool) -> None:
-    """If the first address fails its probe, a start uses the next at once, even with a short timeout."""
+@pytest.mark.parametrize(
+    ("plan", "present", "waiting"),
+    [
+        ((f"{NAME}={LOWER},{MOCK}",), True, ""),
+        ((f"{NAME}={LOWER},{MOCK}",), False, ""),
+        ((f"{NAME}={LOWER}@1", RIGHT), True, f"{NAME} ({LOWER}:{PORT}): connection refused ("),
+        (LATE_ALIAS, True, f"cannot resolve {NAME}: {MOCK} answers SERVFAIL (0."),
+    ],
+    ids=["nothing listens", "no host", "the mock moves", "an alias chain after a fault"],
+)
+def test_address_without_a_mock_is_skipped(
+    network: Network, plan: tuple[str, ...], present: bool, waiting: str
+) -> None:
+    """If an address fails its probe, a start uses the next one at once, or repeats the lookup until a mock answers."""
     if present:
         network.mock.ip("address", "add", f"{LOWER}/24", "dev", "eth0")
     network.start_mock(at=MOCK)
-    network.start_dns(f"{NAME}={LOWER},{MOCK}")
-    (line,) = network.success("true", MOCK_TIMEOUT="2").splitlines()
+    network.start_dns(*plan)
+    *lines, success = network.success("true", MOCK_TIMEOUT="5" if waiting else "2").splitlines()
     assert redirect_target(network) == f"{MOCK}:{PORT}"
-    assert f" -> {NAME} ({MOCK}:{PORT}), " in line
-
-
-@pytest.mark.slow
-def test_lookup_is_repeated_until_a_mock_answers(network: Network) -> None:
-    """During the wait a start repeats the lookup, and uses the new address of a mock that moved."""
-    network.mock.ip("address", "add", f"{LOWER}/24", "dev", "eth0")
-    network.start_mock(at=MOCK)
-    network.start_dns(f"{NAME}={LOWER}@1", RIGHT)
-    stderr = network.success("true", MOCK_TIMEOUT="5")
-    assert redirect_target(network) == f"{MOCK}:{PORT}"
-    assert f"waiting: {NAME} ({LOWER}:{PORT}): connection refused (" in stderr
-
-
-# The wait.
+    assert f" -> {NAME} ({MOCK}:{PORT}), legacy iptables, verified IMDSv2 {INSTANCE}, " in success
+    assert [line.startswith(f"imds-detour: waiting: {waiting}") for line in lines] == [True] * bool(waiting)
 
 
 @pytest.mark.slow
@@ -482,20 +465,13 @@ def wait_until_empty(host: Host) -> bool:
     return True
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seconds", ["0.05", "0.3"])
-def test_short_timeout_reports_the_fault(network: Network, seconds: str) -> None:
-    """With a very short timeout the final line still quotes a DNS server that replies at once."""
+@pytest.mark.parametrize(("seconds", "log"), first_quick([("0.3", "json"), ("0.05", "text"), ("0.3", "text")]))
+def test_short_timeout_reports_the_fault(network: Network, seconds: str, log: str) -> None:
+    """With a very short timeout the final line, also as JSON, quotes a DNS server that replies at once."""
     network.start_dns("NXDOMAIN")
-    line = last_line(network, MOCK_TIMEOUT=seconds)
-    assert line.startswith(f"no mock after {seconds} s: cannot resolve {NAME}: {FAULTS['NXDOMAIN']}; ")
-
-
-def test_failed_lookup_is_logged_as_json(network: Network) -> None:
-    """With MOCK_LOG=json a failed lookup gives an object with event, step and reason."""
-    network.start_dns("NXDOMAIN")
-    line = last_line(network, MOCK_TIMEOUT="0.3", MOCK_LOG="json")
-    assert line.startswith('{"event": "failed", "step": "lookup", "reason": "no mock after 0.3 s: ')
+    start, end = ('{"event": "failed", "step": "lookup", "reason": "', '"') if log == "json" else ("", ";")
+    line = last_line(network, MOCK_TIMEOUT=seconds, MOCK_LOG=log)
+    assert line.startswith(f"{start}no mock after {seconds} s: cannot resolve {NAME}: {FAULTS['NXDOMAIN']}{end}")
 
 
 def test_check_for_leftovers_detects_them(network: Network) -> None:
@@ -507,17 +483,6 @@ def test_check_for_leftovers_detects_them(network: Network) -> None:
         other.communicate()
     network.success("true", MOCK_HOSTNAME=MOCK, MOCK_PROBE="off")
     assert network.detour_rules()
-
-
-@pytest.mark.slow
-def test_late_alias_chain_with_two_addresses_works(network: Network) -> None:
-    """After a temporary fault, a start follows an alias chain to the second address, and logs two lines."""
-    network.mock.ip("address", "add", f"{LOWER}/24", "dev", "eth0")
-    network.start_mock(at=MOCK)
-    network.start_dns("SERVFAIL@0.3", f"cname:{NAME}={LOWER},{MOCK}")
-    wait_line, success = network.success("true").splitlines()
-    assert wait_line.startswith(f"imds-detour: waiting: cannot resolve {NAME}: {MOCK} answers SERVFAIL (0.")
-    assert f" -> {NAME} ({MOCK}:{PORT}), legacy iptables, verified IMDSv2 {INSTANCE}, " in success
 
 
 @pytest.fixture(scope="module", autouse=True)

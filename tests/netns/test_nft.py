@@ -10,9 +10,8 @@ import pytest
 
 from tests.support.faults.capabilities import without
 from tests.support.faults.seccomp import kernel_without
-from tests.support.hosts.network import ID_URL, INSTANCE, METADATA, MOCK, PORT, Network, read_line
+from tests.support.hosts.network import ID_URL, INSTANCE, METADATA, METADATA6, MOCK, PORT, Network, read_line
 
-METADATA6 = "fd00:ec2::254"
 OURS = f"""\
 table ip imds_detour {{
 	chain guard_output {{
@@ -42,11 +41,16 @@ def ruleset(network: Network) -> str:
 
 
 def test_ruleset_is_the_documented_one(ready: Network) -> None:
-    """The ruleset holds the guard and the redirect only, and a client gets the mock's answer."""
+    """The ruleset holds guard and redirect only, a client gets the mock's answer, a second start commits nothing."""
     stderr = ready.success("curl", "-sS", "--fail", ID_URL, stdout=INSTANCE, MOCK_BACKEND="nft")
     assert "nftables, verified IMDSv2" in stderr
+    assert (ruleset(ready), ready.detour_rules()) == (OURS, "")
+    monitor = ready.start(ready.app, "sh", "-c", "echo listening; exec nft monitor")
+    ready.success("true", MOCK_BACKEND="nft")
     assert ruleset(ready) == OURS
-    assert ready.detour_rules() == ""
+    # Control: the first line of the monitor is this table, so it saw no transaction of the second start.
+    ready.app.run("nft", "add table ip marker")
+    assert "add table ip marker" in read_line(monitor)
 
 
 @pytest.mark.parametrize(
@@ -64,17 +68,6 @@ def test_debug_log_gives_the_reason_for_the_firewall(mocked: Network, backend: s
     )
     assert f"-> {MOCK}:{PORT}, {reason}, verified IMDSv2 " in debug.stderr.splitlines()[-1]
     assert f"-> {MOCK}:{PORT}, {reason.partition(' (')[0]}, verified IMDSv2 " in info.stderr
-
-
-def test_second_start_commits_nothing(ready: Network) -> None:
-    """A second start with the same mock sends no transaction to the kernel."""
-    ready.success("true", MOCK_BACKEND="nft")
-    monitor = ready.start(ready.app, "sh", "-c", "echo listening; exec nft monitor")
-    ready.success("true", MOCK_BACKEND="nft")
-    assert ruleset(ready) == OURS
-    # Control: the first line of the monitor is this table, so it saw no transaction of the second start.
-    ready.app.run("nft", "add table ip marker")
-    assert "add table ip marker" in read_line(monitor)
 
 
 AUTO = {

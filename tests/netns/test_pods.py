@@ -11,6 +11,7 @@ import pytest
 from tests.support.hosts.network import ID_URL, INSTANCE, METADATA, output, read_until
 from tests.support.hosts.pods import BACKEND, CLUSTER_IP, OTHER_BACKEND, SERVICE, Cluster
 from tests.support.judges import kubernetes
+from tests.support.judges.rules_listing import all_rules
 
 if TYPE_CHECKING:
     import subprocess
@@ -83,18 +84,11 @@ def app(cluster: Cluster) -> str:
     return done.stdout or done.stderr
 
 
-def firewall(cluster: Cluster) -> str:
-    """Return every rule in the pod's network."""
-    return cluster.pod.run("nft", "list", "ruleset").stdout + cluster.rules()
-
-
-def without_counters(rules: str) -> str:
-    """Return rules without counters."""
-    return "\n".join(line.partition(" packets ")[0] for line in rules.splitlines())
-
-
 def test_app_reaches_the_mock_by_its_cluster_ip(running: Cluster) -> None:
-    """The init container has NET_ADMIN only, and a read-only root. The app has no capability, and reaches the mock."""
+    """The init container has NET_ADMIN only. Control: without it, a cloud's node sends the app to the real service."""
+    running.node.ip("address", "add", f"{METADATA}/32", "dev", "lo")
+    running.start_real_service(running.node)
+    assert app(running) == REAL
     done = init(running)
     assert done.returncode == 0, done.stderr
     assert CLUSTER_IP in done.stdout
@@ -109,23 +103,14 @@ def test_variables_of_a_service_give_no_warning(running: Cluster) -> None:
     assert "MOCK_PROT is not a setting of imds-detour" in running.container(container, MOCK_PROT="1338").stderr
 
 
-def test_without_the_init_container_the_app_reaches_the_real_service(running: Cluster) -> None:
-    """Negative control: without the init container, a cloud's node sends the app to the real service."""
-    running.node.ip("address", "add", f"{METADATA}/32", "dev", "lo")
-    running.start_real_service(running.node)
-    assert app(running) == REAL
-    assert init(running).returncode == 0
-    assert app(running) == INSTANCE
-
-
 def test_missing_mock_fails_the_init_container(cluster: Cluster) -> None:
     """Without a mock the init container fails and leaves nothing. Its next run with a mock succeeds."""
     cluster.start_cluster_dns()
-    before = firewall(cluster)
+    before = all_rules(cluster.pod)
     done = init(cluster, MOCK_TIMEOUT="0.5")
     assert done.returncode == 125
     assert f"no mock after 0.5 s: {SERVICE} ({CLUSTER_IP}:1338)" in done.stderr
-    assert firewall(cluster) == before
+    assert all_rules(cluster.pod) == before
     cluster.start_backend()
     cluster.serve(CLUSTER_IP, BACKEND)
     assert init(cluster).returncode == 0
@@ -135,12 +120,12 @@ def test_missing_mock_fails_the_init_container(cluster: Cluster) -> None:
 def test_rules_outlive_every_container(running: Cluster) -> None:
     """The rules belong to the pod's network: a restarted app uses them, and a restarted init container keeps them."""
     assert init(running).returncode == 0
-    rules = without_counters(firewall(running))
+    rules = all_rules(running.pod)
     assert METADATA in rules
     for _ in range(2):
         assert app(running) == INSTANCE
         assert init(running).returncode == 0
-        assert without_counters(firewall(running)) == rules
+        assert all_rules(running.pod) == rules
 
 
 def test_service_follows_a_rescheduled_mock(running: Cluster) -> None:

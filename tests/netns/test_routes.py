@@ -82,20 +82,15 @@ def sources(network: Network, ip: IpVersion = V4) -> list[str]:
     return [line.partition(" src ")[2].split()[0] for line in lines]
 
 
-def test_app_reaches_the_mock_without_a_default_route(network: Network, ip: IpVersion) -> None:
-    """In Docker's internal networks, connect() would fail before any rule, so a start adds a route."""
-    network.app.ip(f"-{ip.version}", "route", "del", "default")
-    start_mock(network, ip)
-    reads_the_instance_id(network, ip)
-    assert sources(network, ip) == [ip.app]
-
-
-def test_default_route_needs_no_other_route(network: Network, ip: IpVersion) -> None:
-    """Negative control: with a default route, a start adds none."""
+@pytest.mark.parametrize("default", [False, True], ids=["no default route", "a default route"])
+def test_start_adds_a_route_without_a_default_route(network: Network, ip: IpVersion, *, default: bool) -> None:
+    """In Docker's internal networks connect() would fail, so a start adds a route. Control: else it adds none."""
+    if not default:
+        network.app.ip(f"-{ip.version}", "route", "del", "default")
     before = network.foreign()
     start_mock(network, ip)
     reads_the_instance_id(network, ip)
-    assert (network.foreign(), sources(network, ip)) == (before, [])
+    assert (network.foreign(), sources(network, ip)) == (before, [] if default else [ip.app])
 
 
 def fail_after_the_route(network: Network) -> None:

@@ -14,6 +14,7 @@ from tests.support.faults.capabilities import without
 from tests.support.faults.injection import Injection, strace
 from tests.support.hosts.network import ID_URL, INSTANCE, METADATA, MOCK, PORT, Network, read_until
 from tests.support.judges.processes import children
+from tests.support.marks import first_quick
 
 pytestmark = pytest.mark.usefixtures("by_address")
 REDIRECT = f"""\
@@ -59,11 +60,6 @@ iptables-legacy -t nat -A POSTROUTING -d 10.9.9.4 -j MASQUERADE --random
 """Foreign rules of many kinds."""
 
 
-def run_lines(network: Network, script: str) -> None:
-    """Run a shell script on the app's host, and stop at the first failure."""
-    network.app.run("sh", "-euc", script)
-
-
 def tables(network: Network) -> str:
     """Return imds-detour's rules, table nat first."""
     saved = [network.app.run("iptables-legacy-save", "-t", name).stdout.splitlines() for name in ("nat", "filter")]
@@ -92,7 +88,7 @@ def repairs(network: Network) -> bool:
 )
 def test_foreign_rules_do_not_change(network: Network, script: str) -> None:
     """A failed start and two successful ones leave foreign rules as they are, in the same order."""
-    run_lines(network, script)
+    network.app.run("sh", "-euc", script)
     before = network.foreign()
     assert "127.0.0.11" in before or "FOREIGN" in before
     assert network.detour("true", MOCK_TIMEOUT="0.1").returncode == 125
@@ -105,14 +101,14 @@ def test_foreign_rules_do_not_change(network: Network, script: str) -> None:
 
 def test_foreign_rules_with_missing_extensions_are_ignored(network: Network) -> None:
     """A start works next to foreign rules whose extensions are not in the app's image."""
-    run_lines(network, ZOO)
+    network.app.run("sh", "-euc", ZOO)
     (extensions,) = glob.glob("/usr/lib/*/xtables")
     needed = [
         name
         for extension in ("standard", "tcp", "comment", "*NAT", "REJECT")
         for name in glob.glob(f"*_{extension}.so", root_dir=extensions)
     ]
-    run_lines(network, f"mkdir /run/few; cd {extensions}; cp -P {' '.join(needed)} /run/few")
+    network.app.run("sh", "-euc", f"mkdir /run/few; cd {extensions}; cp -P {' '.join(needed)} /run/few")
     network.start_mock()
     network.success("true", environment={"XTABLES_LIBDIR": "/run/few"})
     assert tables(network) == f"{REDIRECT}\n{GUARD}"
@@ -141,14 +137,6 @@ STALE = {
 JUMP = f"iptables-legacy -t nat -A OUTPUT -d {METADATA} -m comment --comment imds-detour"
 
 
-@pytest.mark.parametrize("script", STALE.values(), ids=STALE.keys())
-def test_stale_chain_is_repaired(network: Network, script: str) -> None:
-    """A start replaces all rules in imds-detour's chain if they differ from its own."""
-    run_lines(network, f"iptables-legacy -t nat -N IMDS_DETOUR\n{script}\n{JUMP} -j IMDS_DETOUR")
-    network.start_mock()
-    assert repairs(network)
-
-
 JUMPS = {
     "none": "",
     "twice": f"{JUMP} -j IMDS_DETOUR\n" * 2,
@@ -159,12 +147,17 @@ JUMPS = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("script", JUMPS.values(), ids=JUMPS.keys())
-def test_stale_jump_is_repaired(network: Network, script: str) -> None:
-    """A start leaves one jump for the metadata address, as the first rule of OUTPUT."""
-    dnat = f"{OURS} -j DNAT --to-destination {MOCK}:{PORT}"
-    run_lines(network, f"iptables-legacy -t nat -N IMDS_DETOUR\n{dnat}\n{script}")
+DNAT = f"{OURS} -j DNAT --to-destination {MOCK}:{PORT}"
+SCRIPTS = [
+    *(pytest.param(f"{script}\n{JUMP} -j IMDS_DETOUR", id=f"chain: {name}") for name, script in STALE.items()),
+    *(pytest.param(f"{DNAT}\n{script}", id=f"jump: {name}") for name, script in JUMPS.items()),
+]
+
+
+@pytest.mark.parametrize("script", first_quick(SCRIPTS, len(STALE)))
+def test_stale_chain_or_jump_is_repaired(network: Network, script: str) -> None:
+    """A start leaves its own rules in its chain, and one jump for the metadata address, as OUTPUT's first rule."""
+    network.app.run("sh", "-euc", f"iptables-legacy -t nat -N IMDS_DETOUR\n{script}")
     before = network.foreign()
     network.start_mock()
     assert (repairs(network), network.foreign()) == (True, before)
@@ -174,8 +167,9 @@ def test_stale_jump_is_repaired(network: Network, script: str) -> None:
 
 def test_stale_guard_is_repaired(network: Network) -> None:
     """A start repairs a guard that accepts packets to the real service."""
-    run_lines(
-        network,
+    network.app.run(
+        "sh",
+        "-euc",
         "iptables-legacy -N IMDS_DETOUR_GUARD\n"
         "iptables-legacy -A IMDS_DETOUR_GUARD -p tcp --dport 8080 -j ACCEPT\n"
         f"iptables-legacy -A OUTPUT -d {METADATA} -j ACCEPT\n"
@@ -198,9 +192,6 @@ def test_start_with_another_mock_replaces_the_redirect(network: Network) -> None
     assert tables(network) == first
     network.success("true")
     assert tables(network) == f"{REDIRECT}\n{GUARD}"
-
-
-# Several writers
 
 
 def test_many_starts_at_once_leave_one_copy(mocked: Network) -> None:
@@ -304,18 +295,16 @@ def test_missing_python_iptables_says_how_to_install_it(network: Network) -> Non
 ENDED_EARLY = "imds-detour: the firewall helper ended early; look for what ended it"
 
 
-@pytest.mark.parametrize("commit", [1, 2, 3, 4])
+@pytest.mark.parametrize("commit", [1, 2, 3, 4, 5])
 def test_helper_killed_in_a_commit_fails_the_start(mocked: Network, commit: int) -> None:
-    """When a helper is killed in any commit, the start exits with 125 and leaves no redirect without a guard."""
+    """A helper killed in any commit fails the start without a redirect without guard. Control: there is no fifth."""
+    if commit == 5:
+        mocked.success("echo", "started", stdout="started\n", prefix=injected("setsockopt", "signal=KILL", commit))
+        return
     stderr = mocked.failure("echo", "started", prefix=injected("setsockopt", "signal=KILL", commit))
     assert stderr.splitlines()[-1].startswith(ENDED_EARLY)
     rules = mocked.detour_rules()
     assert "-j IMDS_DETOUR\n" not in f"{rules}\n" or "-j IMDS_DETOUR_GUARD" in rules
-
-
-def test_start_has_four_commits(mocked: Network) -> None:
-    """Control: there is no fifth commit to be killed in, so the app starts."""
-    mocked.success("echo", "started", stdout="started\n", prefix=injected("setsockopt", "signal=KILL", 5))
 
 
 def test_helper_killed_during_the_wait_fails_the_start(network: Network) -> None:

@@ -21,7 +21,10 @@ def waiting_start(network: Network, timeout: str) -> subprocess.Popen[str]:
 
 
 def test_failed_start_keeps_the_rules_of_a_running_app(ready: Network) -> None:
-    """B waits, A succeeds, and B fails: A's redirect and guard remain."""
+    """B waits, A succeeds, and B fails: A's rules remain. Control: a failed start alone removes its guard."""
+    with waiting_start(ready, timeout="1") as failing:
+        failing.communicate()
+    assert ready.detour_rules() == ""
     with waiting_start(ready, timeout="2") as failing:
         assert "IMDS_DETOUR_GUARD" in ready.detour_rules()
         assert ready.detour("true").returncode == 0
@@ -30,14 +33,6 @@ def test_failed_start_keeps_the_rules_of_a_running_app(ready: Network) -> None:
         assert failing.returncode == 125
     assert ready.detour_rules() == installed
     assert ready.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
-
-
-def test_failed_start_alone_removes_its_guard(network: Network) -> None:
-    """Negative control: if no other start uses its guard, a failed start removes it."""
-    network.start_dns()
-    with waiting_start(network, timeout="1") as failing:
-        failing.communicate()
-    assert network.detour_rules() == ""
 
 
 def test_failed_verification_restores_the_earlier_redirect(ready: Network) -> None:

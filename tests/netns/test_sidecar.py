@@ -11,7 +11,7 @@ import time
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.hosts.network import CTL, INSTANCE, METADATA, MOCK, NAME, PORT, Network
+from tests.support.hosts.network import INSTANCE, METADATA, MOCK, NAME, PORT, Network, end
 from tests.support.hosts.sidecars import LISTEN, SECOND, Sidecars, asked, count, data, listed, move, translations, until
 from tests.support.marks import first_quick
 
@@ -30,21 +30,18 @@ def test_sidecar_closes_at_once_and_redirects_with_a_mock(network: Network, side
 
 
 @pytest.mark.parametrize("backend", first_quick(["legacy", "nft"]))
-def test_sidecar_follows_the_mock_to_another_address(
-    network: Network, sidecars: Sidecars, zone: str, backend: str
-) -> None:
+def test_sidecar_follows_the_mock_to_another_address(moving: Network, sidecars: Sidecars, backend: str) -> None:
     """Soon after the name changes its address, the redirect leads to it, and the old mock gets no request."""
-    assert zone
-    network.start_mock("--data", data(network, "i-00000000000000001"), at=MOCK)
-    network.start_mock("--data", data(network, "i-00000000000000002"), at=SECOND)
+    moving.start_mock("--data", data(moving, "i-00000000000000001"), at=MOCK)
+    moving.start_mock("--data", data(moving, "i-00000000000000002"), at=SECOND)
     sidecar = sidecars.start(MOCK_BACKEND=backend, says="verified IMDSv2 i-00000000000000001")
     for address, instance in ((SECOND, "i-00000000000000002"), (MOCK, "i-00000000000000001")) * 2:
-        move(network, address)
+        move(moving, address)
         changed = time.monotonic()
         sidecar.says(f"verified IMDSv2 {instance}")
         assert time.monotonic() - changed < 5, "1 s for the TTL, and some for a busy machine"
-        assert asked(network) == instance
-    assert len(translations(network, backend)) == 1
+        assert asked(moving) == instance
+    assert len(translations(moving, backend)) == 1
 
 
 def test_sidecar_closes_while_the_mock_is_gone(network: Network, sidecars: Sidecars) -> None:
@@ -62,15 +59,14 @@ def test_sidecar_closes_while_the_mock_is_gone(network: Network, sidecars: Sidec
 
 
 @pytest.mark.slow
-def test_dns_failure_does_not_close_the_redirect(network: Network, sidecars: Sidecars, zone: str) -> None:
+def test_dns_failure_does_not_close_the_redirect(moving: Network, sidecars: Sidecars) -> None:
     """If the name server fails and the mock answers its probes, the redirect stays."""
-    assert zone
-    network.start_mock()
+    moving.start_mock()
     sidecar = sidecars.start("--listen", LISTEN, "--every", "0.5")
-    network.mock.run("rm", "/run/zone")
+    moving.mock.run("rm", "/run/zone")
     failures = until(lambda: count(sidecar, "lookup_failures"), lambda value: value >= 2)
     assert failures >= 2
-    assert (sidecar.get("/readyz")[0], asked(network)) == (200, INSTANCE)
+    assert (sidecar.get("/readyz")[0], asked(moving)) == (200, INSTANCE)
 
 
 @pytest.mark.slow
@@ -97,15 +93,6 @@ def test_sigterm_removes_all_rules_and_ends_with_0(ready: Network, sidecars: Sid
 
 
 @pytest.mark.slow
-def test_sigterm_ends_the_sidecar_without_a_mock(network: Network, sidecars: Sidecars) -> None:
-    """SIGTERM ends the sidecar while its name server is silent, and no rule remains."""
-    network.start_dns("silent")
-    sidecar = sidecars.start(says="aws is closed while there is no mock")
-    assert sidecar.stop() == 0
-    assert network.app.run("nft", "list", "ruleset").stdout == ""
-
-
-@pytest.mark.slow
 def test_keep_leaves_the_redirect_for_the_next_sidecar(ready: Network, sidecars: Sidecars) -> None:
     """With --keep, a restarted sidecar interrupts no request of the app."""
     for _ in range(2):
@@ -126,10 +113,9 @@ def test_removed_rules_are_restored(ready: Network, sidecars: Sidecars) -> None:
 
 
 @pytest.mark.slow
-def test_sighup_probes_at_once(network: Network, sidecars: Sidecars, zone: str) -> None:
+def test_sighup_probes_at_once(moving: Network, sidecars: Sidecars) -> None:
     """With an hour between probes, SIGHUP makes the sidecar notice at once that the mock is gone."""
-    assert zone
-    mock = network.start_mock()
+    mock = moving.start_mock()
     sidecar = sidecars.start("--every", "3600")
     mock.kill()
     mock.wait()
@@ -137,24 +123,16 @@ def test_sighup_probes_at_once(network: Network, sidecars: Sidecars, zone: str) 
     sidecar.says("aws is closed while there is no mock")
 
 
-def test_second_sidecar_in_the_namespace_is_refused(ready: Network, sidecars: Sidecars) -> None:
-    """A second sidecar in the network namespace fails, and the first one goes on."""
-    sidecars.start()
-    second = sidecars.start(says="another imds-detour sidecar is at work in this network namespace")
-    assert second.ends() == 125
-    assert asked(ready) == INSTANCE
-
-
 def test_status_and_check_use_the_sidecars_last_probe(ready: Network, sidecars: Sidecars) -> None:
     """`status` gets the last probe from a socket of the network namespace."""
     sidecars.start()
-    probe = json.loads(ready.app.run(CTL, "status", "--json").stdout)["probe"]
+    probe = json.loads(ready.ctl("status", "--json").stdout)["probe"]
     assert (probe["verified"], probe["text"]) == (True, f"aws: IMDSv2 {INSTANCE}")
-    assert ready.app.run(CTL, "check", environ=ready.settings()).returncode == 0
+    assert ready.ctl("check").returncode == 0
 
 
 def test_sidecar_serves_health_readiness_metrics_and_a_page(network: Network, sidecars: Sidecars) -> None:
-    """/readyz reports verification, /healthz the process, and Prometheus' own parser reads /metrics."""
+    """/readyz reports verification, Prometheus' own parser reads /metrics, and a silent client blocks no other."""
     network.start_dns()
     sidecar = sidecars.start("--listen", LISTEN, says="closed")
     assert sidecar.get("/healthz") == (200, "ok\n")
@@ -170,17 +148,10 @@ def test_sidecar_serves_health_readiness_metrics_and_a_page(network: Network, si
     assert status == 200
     assert f"{NAME} ({MOCK}:{PORT})" in page
     assert json.loads(sidecar.get("/status.json")[1])["ready"] is True
-    assert sidecar.get("/else")[0] == 404
-
-
-def test_silent_client_does_not_block_others(ready: Network, sidecars: Sidecars) -> None:
-    """The sidecar serves other clients while a connection stays silent."""
-    sidecar = sidecars.start("--listen", LISTEN)
     host, port = LISTEN.split(":")
-    silent = ready.app.popen("sh", "-c", f"exec 3<>/dev/tcp/{host}/{port}; cat", stdin=subprocess.PIPE)
-    assert sidecar.get("/healthz") == (200, "ok\n")
-    silent.kill()
-    silent.communicate()
+    silent = network.app.popen("sh", "-c", f"exec 3<>/dev/tcp/{host}/{port}; cat", stdin=subprocess.PIPE)
+    assert sidecar.get("/else")[0] == 404
+    end(silent)
 
 
 @pytest.mark.parametrize(

@@ -9,19 +9,18 @@ import pytest
 
 from imds_detour.ctl.sidecar import pages
 from imds_detour.ctl.sidecar.state import State
-from tests.support.hosts.network import CTL, MOCK, Network
-from tests.support.hosts.sidecars import LISTEN, Sidecars, listed
+from tests.support.hosts.network import CTL, INSTANCE, MOCK, Network
+from tests.support.hosts.sidecars import LISTEN, Sidecars, asked, listed
 
 
 def test_second_sidecar_changes_no_rule(ready: Network, sidecars: Sidecars) -> None:
-    """A second sidecar with other services ends before it replaces the first one's rules."""
+    """A second sidecar, also with other services, ends before it replaces the first one's rules."""
     first = sidecars.start()
     installed = listed(ready)
-    second = sidecars.start(
-        MOCK_ENDPOINTS="alibaba", says="another imds-detour sidecar is at work in this network namespace"
-    )
-    assert second.ends() == 125
-    assert listed(ready) == installed
+    reason = "another imds-detour sidecar is at work in this network namespace"
+    for endpoints in ("aws", "alibaba"):
+        assert sidecars.start(MOCK_ENDPOINTS=endpoints, says=reason).ends() == 125
+    assert (listed(ready), asked(ready)) == (installed, INSTANCE)
     assert "169.254.169.254" in installed
     assert first.stop() == 0
     sidecars.start(MOCK_ENDPOINTS="alibaba", says="verified")  # the control: alone it installs its rules
@@ -34,15 +33,12 @@ def test_sidecar_without_a_thread_ends_with_a_line(network: Network, sidecars: S
     user = ("setpriv", "--reuid=64090", "--regid=64090", "--clear-groups")
     capabilities = "+net_admin,+dac_read_search"  # the latter reads this Python wherever it is installed
     limited = (*user, f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}", CTL, "sidecar")
-    sidecar = sidecars.start(
-        start=("prlimit", "--nproc=1", *limited),
-        MOCK_BACKEND="nft",
-        says="cannot start a thread .*; raise the limit on processes",
-    )
-    assert sidecar.ends() == 125
+    network.wanted["MOCK_BACKEND"] = "nft"
+    reason = "cannot start a thread .*; raise the limit on processes"
+    assert sidecars.start(start=("prlimit", "--nproc=1", *limited), says=reason).ends() == 125
     assert listed(network) == ""
-    enough = ("prlimit", "--nproc=2", *limited)  # the control
-    sidecar = sidecars.start(start=enough, MOCK_BACKEND="nft", says="aws is closed while there is no mock")
+    # Control: one process more is enough.
+    sidecars.start(start=("prlimit", "--nproc=2", *limited), says="aws is closed while there is no mock")
 
 
 def test_guard_off_removes_the_guard_of_an_earlier_sidecar(network: Network, sidecars: Sidecars) -> None:
@@ -62,10 +58,7 @@ def test_guard_off_removes_the_guard_of_an_earlier_sidecar(network: Network, sid
 @pytest.mark.slow
 @pytest.mark.usefixtures("mocked")
 def test_sidecar_with_rare_probes_stays_healthy(sidecars: Sidecars) -> None:
-    """With an hour between probes, /healthz stays good, since the sidecar wakes up regularly.
-
-    A stuck one is unhealthy.
-    """
+    """With an hour between probes, /healthz stays good, since the sidecar wakes up; a stuck one is unhealthy."""
     short = (
         "from imds_detour.ctl.sidecar import pages; pages.STALE = 3.0; from imds_detour.ctl.main import main; main()"
     )
@@ -80,12 +73,13 @@ def test_sidecar_with_rare_probes_stays_healthy(sidecars: Sidecars) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("asked", [1, 3, 5])
-def test_stop_ends_the_wait_for_a_silent_name_server(network: Network, sidecars: Sidecars, asked: int) -> None:
-    """With eight names to look up at a silent server, SIGTERM ends the sidecar soon, at any of them."""
+@pytest.mark.parametrize("number", [None, 1, 3, 5])
+def test_stop_ends_the_wait_for_a_silent_name_server(network: Network, sidecars: Sidecars, number: int | None) -> None:
+    """With eight names to look up at a silent server, or one, SIGTERM ends the sidecar soon, at any of them."""
     network.start_dns("silent")
-    services = ",".join(f"192.0.2.{number}:80=mock-{number}" for number in range(1, 9))
-    sidecar = sidecars.start(MOCK_ENDPOINTS=services, MOCK_LOG="debug", says=f"A mock-{asked}: sends no proper reply")
+    services = ",".join(f"192.0.2.{host}:80=mock-{host}" for host in range(1, 9))
+    line = f"A mock-{number}: sends no proper reply" if number else "aws is closed while there is no mock"
+    sidecar = sidecars.start(MOCK_ENDPOINTS=services if number else "aws", MOCK_LOG="debug", says=line)
     stopped = time.monotonic()
     assert sidecar.stop() == 0
     assert time.monotonic() - stopped < 1.4, "to wait for three more names takes 1.5 s"

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 
 import pytest
 
 from tests.support.faults.lock import held_lock
-from tests.support.hosts.network import CTL, INSTANCE, METADATA, MOCK, PORT, Network
+from tests.support.hosts.network import CTL, INSTANCE, METADATA, METADATA6, MOCK, PORT, Network
 from tests.support.hosts.sidecars import LISTEN, Sidecars, asked, count, until
+from tests.support.judges.processes import children
 from tests.support.judges.rules_listing import all_rules
-
-METADATA6 = "fd00:ec2::254"
 
 
 def test_killed_helper_is_replaced(ready: Network, sidecars: Sidecars) -> None:
     """If the kernel kills a helper, the sidecar says so once and starts another one; the app notices nothing."""
     sidecar = sidecars.start("--every", "0.5", MOCK_BACKEND="legacy")
-    helpers = subprocess.run(["pgrep", "-P", str(sidecar.process.pid)], capture_output=True, text=True, check=True)
-    for helper in helpers.stdout.split():
-        subprocess.run(["kill", "-KILL", helper], check=True)
+    for helper in children(sidecar.process.pid):
+        os.kill(helper, signal.SIGKILL)
     sidecar.says("the firewall helper ended early; another one is started")
     assert asked(ready) == INSTANCE
     ready.app.run(
@@ -66,8 +66,7 @@ def test_later_ipv6_is_guarded_and_redirected(network: Network, sidecars: Sideca
     network.start(network.mock, CTL, "mock", "--listen", f"[::]:{PORT}")
     sidecar = sidecars.start("--every", "0.5", MOCK_BACKEND=backend, says=f"{METADATA}:80 -> .*verified")
     assert METADATA6 not in all_rules(network.app)  # the control
-    for device in ("all", "default", "lo", "eth0"):
-        network.app.run("sh", "-c", f"echo 0 > /proc/sys/net/ipv6/conf/{device}/disable_ipv6")
+    network.without_ipv6("0")
     until(lambda: all_rules(network.app), lambda listed: METADATA6 in listed)  # guarded, without a route to the mock
     network.app.ip("address", "add", "fd88::2/64", "dev", "eth0", "nodad")
     sidecar.says(rf"\[{METADATA6}\]:80 -> .*verified")

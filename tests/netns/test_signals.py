@@ -171,10 +171,7 @@ def test_naive_wrapper_acts_on_a_stop_after_its_look_up(waiting: Network) -> Non
 
 
 def test_firewall_helpers_have_none_of_the_apps_streams(waiting: Network) -> None:
-    """Helpers hold no stream of the app, so its readers see its end.
-
-    The control is the wrapper, which has all three.
-    """
+    """Helpers hold no stream of the app, so its readers see its end. Control: the wrapper has all three."""
     run = started(waiting, DETOUR, "true", as_pid_1=False, **SETTLED, **WAITS["refused port"])
     with run as (process, target):
         read_until(process, "waiting: ")
@@ -297,7 +294,10 @@ def stop_after(
     For PID 1, and with the bundle, the time counts from when it catches or blocks stops: before that the kernel drops
     them, or they hit another program.
     """
-    with started(network, *command, as_pid_1=as_pid_1, **settings) as (process, target), _watched(target) as end:
+    with (
+        started(network, *command, as_pid_1=as_pid_1, **settings) as (process, target),
+        open(os.pidfd_open(target), "rb", buffering=0) as end,
+    ):
         assert process.stdout is not None
         assert process.stderr is not None
         while (as_pid_1 or BUNDLED) and not _handles_stops(target):
@@ -312,7 +312,7 @@ def stop_after(
         again = False
         if as_pid_1 and announced:
             # From exec to the app's trap, PID 1 ignores signals again, as without imds-detour.
-            out, again = _app_output(process, target, end, number)
+            out, again = _app_output(process, target, end.fileno(), number)
         if not select.select([end], [], [], HANGS)[0]:
             return Stopped(HUNG, HANGS, 0)
         delay = time.monotonic() - began
@@ -336,16 +336,6 @@ def stop_after(
         case _:
             how = f"status {status}, {out!r}"
     return Stopped(how, delay, waited)
-
-
-@contextmanager
-def _watched(number: int) -> Iterator[int]:
-    """Give a descriptor that is readable when a process has ended."""
-    end = os.pidfd_open(number)
-    try:
-        yield end
-    finally:
-        os.close(end)
 
 
 def _hold(process: subprocess.Popen[str]) -> None:

@@ -275,16 +275,12 @@ def test_ineffective_change_of_user_is_detected(
 
 
 def test_set_uid_root_program_is_root_without_net_admin(running: Network) -> None:
-    """A set-uid root program like sudo works, with the bounding set's capabilities and without NET_ADMIN."""
+    """A set-uid root program like sudo has the bounding set's capabilities without NET_ADMIN, unless that is kept."""
     plain = fields(running.raw(*ROOTS_STREAMS, "/run/root-cat", "/proc/self/status", environ=SETTINGS).stdout)
     dropped = fields(as_user(running, "app", "/run/root-cat", "/proc/self/status").stdout)
     assert dropped["Uid"] == "1000 0 0 0"
     for name in ("CapEff", "CapBnd"):
         assert int(dropped[name], 16) == int(plain[name], 16) & ~NET_ADMIN
-
-
-def test_set_uid_programs_have_a_kept_net_admin(running: Network) -> None:
-    """With MOCK_KEEP_NET_ADMIN=1 the user has no capability, and a set-uid root program has NET_ADMIN."""
     kept = look(running, MOCK_KEEP_NET_ADMIN="1")
     assert (int(kept["CapEff"], 16), int(kept["CapBnd"], 16) & NET_ADMIN) == (0, NET_ADMIN)
     root = fields(as_user(running, "app", "/run/root-cat", "/proc/self/status", MOCK_KEEP_NET_ADMIN="1").stdout)
@@ -304,10 +300,7 @@ def test_missing_setuid_and_setgid_fail_before_any_change(network: Network) -> N
 
 @pytest.mark.parametrize("names", [("setuid", "setgid"), ("setuid", "setgid", "chown", "setpcap")])
 def test_net_admin_setuid_and_setgid_are_enough(running: Network, names: tuple[str, ...]) -> None:
-    """MOCK_USER needs NET_ADMIN, SETUID and SETGID.
-
-    Without CHOWN, a warning for each stream says that it stays root's.
-    """
+    """MOCK_USER needs NET_ADMIN, SETUID and SETGID; without CHOWN, a warning for each stream says that it is root's."""
     done = running.raw(*only("net_admin", *names), DETOUR, *LOOK, environ={**SETTINGS, "MOCK_USER": "app"})
     assert done.returncode == 0, done.stderr
     seen = fields(done.stdout)
@@ -317,25 +310,17 @@ def test_net_admin_setuid_and_setgid_are_enough(running: Network, names: tuple[s
 
 
 def test_ambient_capabilities_do_not_reach_the_user(running: Network) -> None:
-    """The user has no capability, also with ambient capabilities or securebits that keep them."""
+    """The user has no capability, with ambient capabilities, securebits that keep them, or no-new-privileges."""
     start = ("setpriv", "--inh-caps", "+net_raw,+net_admin", "--ambient-caps", "+net_raw,+net_admin")
     bits = ("setpriv", "--securebits", "+no_setuid_fixup")
-    for before in (start, bits, (*start, *bits)):
+    for before in (start, bits, (*start, *bits), ("setpriv", "--nnp")):
         seen = look(running, "app", *before)
         assert [int(seen[name], 16) for name in ("CapPrm", "CapEff", "CapAmb")] == [0, 0, 0]
-
-
-def test_no_new_privileges_allows_mock_user(running: Network) -> None:
-    """MOCK_USER works with security_opt: no-new-privileges."""
-    seen = look(running, "app", "setpriv", "--nnp")
-    assert (seen["Uid"], seen["NoNewPrivs"]) == ("1000 1000 1000 1000", "1")
+        assert (seen["Uid"], seen["NoNewPrivs"]) == ("1000 1000 1000 1000", str(int("--nnp" in before)))
 
 
 def test_program_for_root_only_ends_with_126(running: Network) -> None:
-    """A program that the user may not execute ends with 126.
-
-    As in execvp(3), PATH skips a folder closed to the user.
-    """
+    """A program that the user may not execute ends with 126; PATH skips a closed folder, as in execvp(3)."""
     script = "mkdir -p -m 700 /run/roots && printf '#!/bin/sh\necho roots\n' > /run/roots/id && chmod 755 /run/roots/id"
     running.app.run("sh", "-c", script)
     environ = {**SETTINGS, "MOCK_USER": "app"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_detour.ctl.lab.hosts import Host, link, start_host
-from tests.support.hosts.network import APP, ID_URL, INSTANCE, METADATA, MOCK, PORT, Network, output, read_until
+from tests.support.hosts.network import ID_URL, INSTANCE, METADATA, MOCK, PORT, Network, output, read_until
 from tests.support.judges import rules_listing
 
 if TYPE_CHECKING:
@@ -117,17 +117,13 @@ def test_mock_without_tokens_is_verified_by_imdsv1(network: Network, plan: tuple
 
 @pytest.mark.parametrize("token", [r"evil\r\nX-Evil: 1", r"two\nlines", r"\xff\xfe\x00", "with blank", "x" * 4097])
 def test_a_token_that_is_no_header_value_is_never_sent(network: Network, token: str) -> None:
-    """A token that could break a request's head counts as none."""
+    """A token that could break a request's head counts as none. Control: a good one is sent, without its line end."""
     server = network.start_faulty("GET=ok", f"PUT=body:{token}")
     assert f"verified IMDSv1 {INSTANCE}, " in network.success("true")
     requests = ["PUT /latest/api/token no token", "GET /latest/meta-data/instance-id no token"]
     assert output(server).splitlines() == requests * 2
-
-
-def test_good_token_is_sent(network: Network) -> None:
-    """Negative control: a good token is sent, without its line end, and the line says IMDSv2."""
     server = network.start_faulty("GET=ok", r"PUT=body:AQAEA==\n")
-    assert f"verified IMDSv2 {INSTANCE}, " in network.detour("true").stderr
+    assert f"verified IMDSv2 {INSTANCE}, " in network.success("true")
     assert output(server).count("GET /latest/meta-data/instance-id token=b'AQAEA=='\n") == 2
 
 
@@ -210,9 +206,6 @@ def test_answer_by_a_foreign_rule_is_refused(mocked: Network, port: str, reason:
     assert reason in refused(mocked, MOCK_TIMEOUT="10" if port == PORT else "0.5")[-1]
 
 
-# The guard
-
-
 def test_without_the_guard_other_ports_reach_the_real_service(network: Network, backend: str) -> None:
     """Negative control: with MOCK_GUARD=off there is no guard, and port 8080 reaches the real service."""
     network.mock.ip("address", "add", f"{METADATA}/32", "dev", "lo")
@@ -225,10 +218,3 @@ def test_without_the_guard_other_ports_reach_the_real_service(network: Network, 
     assert (rules_listing.redirected(listed), rules_listing.guarded(listed)) == ({METADATA}, set())
     # The control: with it, that port is closed.
     assert network.detour("curl", "-sS", "--fail", url).returncode == 7
-
-
-def test_probe_uses_the_apps_address(network: Network) -> None:
-    """The mock sees two probes from the app's address: a direct one and one through the redirect."""
-    server = network.start_mock()
-    assert network.detour("true").returncode == 0
-    assert output(server).count(f"{APP} GET /latest/meta-data/instance-id 200") == 2

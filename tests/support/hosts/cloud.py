@@ -129,6 +129,23 @@ class Cloud(Network):
         self._stack.callback(end, process)
         return Program(process)
 
+    def writer(self, backend: str, enough: int, *mocks: str) -> Program:
+        """Start a program that rewrites the rules, and return when it has installed them once."""
+        target = f"{self.ip.metadata},80"
+        started = self.program(self.app, "clients/rewrite_rules.py", backend, str(enough), target, *mocks)
+        assert started.says() == "ready"
+        return started
+
+    def client(self, enough: int) -> Program:
+        """Start a client that reconnects to the metadata address, and return after its first connection."""
+        started = self.program(self.app, "clients/reconnect.py", self.ip.metadata, "80", str(enough))
+        assert started.says() == "started"
+        return started
+
+    def flood(self) -> Program:
+        """Start a client that sends by each protocol to the metadata address."""
+        return self.program(self.app, "clients/flood.py", self.ip.metadata)
+
     def seen(self) -> Seen:
         """Return the packets that reached the fake service's host so far."""
         captured, lost = self._capture.counts()

@@ -14,14 +14,9 @@ class IpVersion:
     """The addresses and commands of one IP version.
 
     Attributes:
-        version: 4 or 6.
-        metadata: the metadata address.
-        mock: the mock's host.
-        other: a second address of that host, for a second mock.
-        app: the app's host.
+        other: a second address of the mock's host, for a second mock.
         length: the prefix length of both hosts.
         nft: nft's name for packets of this version.
-        iptables: the command of legacy iptables.
 
     """
 

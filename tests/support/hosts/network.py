@@ -32,7 +32,7 @@ MOCK6, APP6 = "fd88::3", "fd88::2"
 NAME = "mock_metadata"
 PORT = "1338"
 INSTANCE = "i-1234567890abcdef0"
-METADATA = "169.254.169.254"
+METADATA, METADATA6 = "169.254.169.254", "fd00:ec2::254"
 SETTINGS = {
     "MOCK_HOSTNAME": MOCK,
     "MOCK_PORT": PORT,
@@ -64,10 +64,10 @@ class Network:
     def __exit__(self, *_error: object) -> None:
         self._stack.close()
 
-    def without_ipv6(self) -> None:
-        """Disable IPv6 on the app's host, as Docker does on a network without it."""
+    def without_ipv6(self, disabled: str = "1") -> None:
+        """Disable IPv6 on the app's host, as Docker does on a network without it; "0" enables it again."""
         for device in ("all", "default", "lo", "eth0"):
-            self.app.run("sh", "-c", f"echo 1 > /proc/sys/net/ipv6/conf/{device}/disable_ipv6")
+            self.app.run("sh", "-c", f"echo {disabled} > /proc/sys/net/ipv6/conf/{device}/disable_ipv6")
 
     def add_ipv6(self) -> None:
         """Add an IPv6 address to each host, without a default route."""
