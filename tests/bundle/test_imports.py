@@ -46,8 +46,9 @@ def scan(importer, package, code, own):
                 module = ".".join((*parents, *filter(None, (step.argval,))))
                 if not is_there(module) and (own or part.co_name != "<module>"):
                     print(importer, module)
-            elif step.opname == "IMPORT_FROM" and own and is_there(module) and not has(module, step.argval):
-                print(importer, module + "." + step.argval)
+            elif step.opname == "IMPORT_FROM" and (own or module in ("html.entities", "importlib.metadata")):
+                if is_there(module) and not has(module, step.argval):  # imds-detour's imports, and those of stand-ins
+                    print(importer, module + "." + step.argval)
 
 for place, _, names in os.walk(folder):
     for name in names:
@@ -64,6 +65,7 @@ for place, _, names in os.walk(folder):
 The imports at the top of the other modules run when test_contents.py imports every module.
 """
 UNREACHED = {
+    "_colorize": "Windows",
     "asyncio": "Windows and TLS",
     "concurrent.futures": "pools of processes",
     "ctypes": "Windows",
