@@ -5,31 +5,39 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import os
+import shlex
 import shutil
 import sys
 import tarfile
 import tomllib
+import warnings
 
 from bundle import documents, modules, native
 from bundle.contents import EXTRAS, LICENCES
-from bundle.packages import Package, debian_owners, debian_package, python_distribution, python_owners
+from bundle.packages import Package, debian_owners, linked_sources, python_distribution, python_owners
 from bundle.programs import BundleError, run
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 EPOCH = int(os.environ.get("SOURCE_DATE_EPOCH", "0"))
 """The date of all files, in seconds since 1970 (reproducible-builds.org/specs/source-date-epoch)."""
-FLAGS = {"CFLAGS": "-g0 -O2", "LDFLAGS": "-Wl,--build-id=none -s"}
-"""Flags for python-iptables' wrapper, so that it has no data of this machine."""
+FLAGS = {"CFLAGS": "-g0 -O2", "LDFLAGS": "-Wl,--build-id=none -s -Wl,-Map={}"}
+"""Flags for python-iptables' wrapper, so that it has no data of this machine; the linker writes its map to a file."""
+LINK_MAP = "wrapper.map"
+PIP = ("--quiet", "--disable-pip-version-check", "--no-cache-dir", "--use-pep517", "--no-binary=python-iptables")
+"""A wheel from pip's cache or from a folder of wheels may be built by another Python, with its flags and its paths."""
+BUILD_SYSTEM = ("setuptools", "wheel")
+"""What pip builds python-iptables with."""
 
 
 class Bundle:
-    """The folder of the bundle, and the package of each file."""
+    """The folder of the bundle, and for each file its package and the packages of what is linked into it."""
 
     def __init__(self, root: str) -> None:
         """Create an empty folder."""
         shutil.rmtree(root, ignore_errors=True)
         self.root = root
         self.owners: dict[str, Package] = {}
+        self.static: dict[str, set[Package]] = {}
         self.programs: set[str] = set()
 
     def path(self, place: str, owner: Package) -> str:
@@ -52,6 +60,7 @@ class Bundle:
 def main() -> int:
     """Build the bundle of the command line."""
     target = os.path.abspath(sys.argv[1])
+    warnings.simplefilter("ignore", SyntaxWarning)  # of python-iptables, by Python 3.12 and later
     archive = f"{target}.tar.gz"
     try:
         build(target)
@@ -84,12 +93,13 @@ def build(target: str) -> None:
     bundle = Bundle(f"{target}.new")
     take_modules(bundle, dependencies, own)
     take_machine_code(bundle, dependencies, own)
-    packages = sorted({*bundle.owners.values(), debian_package("musl")})
-    for place, text in documents.licence_texts(packages).items():
-        bundle.copy(text, place, own)
+    packages = sorted({*bundle.owners.values(), *(part for parts in bundle.static.values() for part in parts)})
+    take_licences(bundle, packages, own)
     bundle.write("NOTICE", documents.notice(packages, version), own)
     moment = dt.datetime.fromtimestamp(EPOCH, dt.UTC).isoformat().replace("+00:00", "Z")
-    bundle.write(documents.SBOM, documents.bill_of_materials(bundle.owners, bundle.root, own, moment), own)
+    bundle.write(
+        documents.SBOM, documents.bill_of_materials(bundle.owners, bundle.static, bundle.root, own, moment), own
+    )
     normalize(bundle)
     shutil.rmtree(target, ignore_errors=True)
     os.rename(bundle.root, target)
@@ -101,7 +111,7 @@ def install_dependencies(folder: str) -> str:
         project = tomllib.load(file)["project"]
     optional = project.get("optional-dependencies", {})
     wanted = [*project["dependencies"], *(line for extra in EXTRAS for line in optional[extra])]
-    stamp, contents = os.path.join(folder, "installed"), "\n".join((sys.version, *wanted))
+    stamp, contents = os.path.join(folder, "installed"), "\n".join((sys.version, *wanted, *PIP, str(FLAGS)))
     place = os.path.join(folder, "lib", modules.python_name(), "site-packages")
     try:
         with open(stamp) as file:
@@ -111,8 +121,11 @@ def install_dependencies(folder: str) -> str:
         pass
     shutil.rmtree(folder, ignore_errors=True)
     run(sys.executable, "-m", "venv", folder)
-    pip = (f"{folder}/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile")
-    run(*pip, *wanted, environ={**os.environ, **FLAGS})
+    flags = {name: value.format(shlex.quote(f"{place}/{LINK_MAP}")) for name, value in FLAGS.items()}
+    pip, packages = (f"{folder}/bin/python", "-m", "pip"), f"{folder}/packages"
+    run(*pip, "download", *PIP, f"--dest={packages}", *wanted, *BUILD_SYSTEM)
+    offline = ("--no-index", f"--find-links={packages}")
+    run(*pip, "install", *PIP, "--no-compile", *offline, *wanted, environ={**os.environ, **flags})
     with open(stamp, "w") as file:
         file.write(contents)
     return place
@@ -141,6 +154,7 @@ def take_machine_code(bundle: Bundle, dependencies: str, own: Package) -> None:
     wrapper = next(name for name in os.listdir(dependencies) if name.startswith("libxtwrapper"))
     wrapper_place = f"lib/{modules.python_name()}/{wrapper}"
     bundle.copy(f"{dependencies}/{wrapper}", wrapper_place, python_distribution("python-iptables", dependencies))
+    bundle.static[wrapper_place] = linked_sources(native.linked_statically(f"{dependencies}/{LINK_MAP}"))
     extensions = native.extensions()
     linked = [
         native.interpreter(),
@@ -160,9 +174,24 @@ def take_machine_code(bundle: Bundle, dependencies: str, own: Package) -> None:
     interpreter = f"libexec/{os.path.basename(native.interpreter())}"
     bundle.copy(native.interpreter(), interpreter, owners[native.interpreter()])
     for program in ("bin/imds-detour", "bin/imds-detourctl"):
-        native.compile_launcher(bundle.path(program, own))
+        link_map = f"{dependencies}/launcher.map"
+        native.compile_launcher(bundle.path(program, own), link_map)
+        bundle.static[program] = linked_sources(native.linked_statically(link_map))
         bundle.programs.add(program)
     bundle.programs |= {interpreter, f"lib/{native.loader()}"}
+
+
+def take_licences(bundle: Bundle, packages: list[Package], own: Package) -> None:
+    """Copy the licence files; one with the text of another is a link to it."""
+    first: dict[bytes, str] = {}
+    for place, origin in documents.licence_texts(packages).items():
+        with open(origin, "rb") as file:
+            text = file.read()
+        if text in first:
+            os.symlink(os.path.relpath(first[text], os.path.dirname(place)), bundle.path(place, own))
+        else:
+            bundle.copy(origin, place, own)
+            first[text] = place
 
 
 def normalize(bundle: Bundle) -> None:

@@ -15,11 +15,19 @@ ROOTS = (
     "encodings.ascii",  # codecs are imported by name, too
     "encodings.idna",
     "encodings.latin_1",
+    "encodings.punycode",  # of encodings.idna, for a search list or host name that is not ASCII
+    "encodings.utf_16",  # json recognises these by a document's first bytes
+    "encodings.utf_16_be",
+    "encodings.utf_16_le",
+    "encodings.utf_32",
+    "encodings.utf_32_be",
+    "encodings.utf_32_le",
     "encodings.utf_8",
+    "encodings.utf_8_sig",
 )
 """Modules that are included with all their imports, in addition to src/imds_detour."""
 
-STAND_INS = {"importlib.metadata": "importlib/metadata"}
+STAND_INS = {"importlib.metadata": "importlib/metadata", "html.entities": "html/entities"}
 """Small replacements for large modules; each gives the reason."""
 
 LEFT_OUT = (
@@ -28,6 +36,7 @@ LEFT_OUT = (
     "_decimal",
     "_hashlib",  # hashes by OpenSSL, 3 MB; hashlib has its own
     "_osx_support",
+    "_pydatetime",  # _datetime replaces it
     "_pydecimal",
     "_ssl",  # OpenSSL: mocks speak plain HTTP, as the real service does; optional in dnspython and asyncio
     "_testcapi",
@@ -40,7 +49,6 @@ LEFT_OUT = (
     "ctypes._aix",
     "ctypes.wintypes",
     "decimal",  # wanted by statistics
-    "difflib",  # Python suggests names by it at the command line of argparse 3.14
     "distutils",  # firewall/iptables/loader.py keeps it out of python-iptables
     "dns._asyncio_backend",  # asynchronous and dynamic DNS, which imds-detour does not use
     "dns._trio_backend",
@@ -49,7 +57,6 @@ LEFT_OUT = (
     "dns.quic._common",
     "dns.quic._sync",
     "dns.quic._trio",
-    "dns.update",
     "dns.win32util",
     "dns.zone",
     "doctest",  # run by modules that test themselves
@@ -75,7 +82,10 @@ LEFT_OUT = (
     "unittest",
     "xml",
 )
-"""Modules, with their submodules, that an import statement names and that imds-detour never uses."""
+"""Modules, with their submodules, that an import statement names and that imds-detour never uses.
+
+A start must not reach such a statement, unless a ``try`` catches its ImportError: see tests/bundle/test_imports.py.
+"""
 
 EXTENSIONS = (
     "libxt_comment.so",
@@ -97,6 +107,8 @@ LOADED_BY_NAME = (
 """Libraries that no other file names as needed."""
 
 LICENCES = {
+    "gcc": "GPL-3.0-or-later WITH GCC-exception-3.1",
+    "glibc": "LGPL-2.1-or-later",
     "iptables": "GPL-2.0-or-later",
     "libc6": "LGPL-2.1-or-later",
     "libexpat1": "MIT",
@@ -116,4 +128,4 @@ LICENCES = {
     "shtab": "Apache-2.0",
     "tenacity": "Apache-2.0",
 }
-"""SPDX expressions, by Debian package (without the minor version of Python in its name) and Python distribution."""
+"""SPDX expressions, by Python distribution and Debian package or source package, without the version in its name."""

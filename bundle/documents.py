@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SBOM = "imds-detour.cdx.json"
 """A CycloneDX 1.5 file, which scanners recognise by its ending."""
+LINKED_INTO = "imds-detour:linked-statically-into"
+"""A property of a component without files: the path of a file that holds a part of it."""
 COMMON = "/usr/share/common-licenses"
 """The folder of the texts to which Debian's copyright files refer."""
 NOTICE = """\
@@ -59,11 +61,14 @@ def _common(licence: str) -> list[str]:
     return [name.removesuffix(".0") for name in re.findall(r"L?GPL-\d\.\d", licence)]
 
 
-def bill_of_materials(files: Mapping[str, Package], root: str, own: Package, moment: str) -> str:
-    """Return the bill of materials: packages with their files.
+def bill_of_materials(
+    files: Mapping[str, Package], static: Mapping[str, set[Package]], root: str, own: Package, moment: str
+) -> str:
+    """Return the bill of materials: packages with their files, and source packages with the files that hold a part.
 
     Args:
         files: the package of each file of the bundle, by path relative to ``root``.
+        static: the source packages of which a part is linked into a file, by its path.
         root: the folder of the bundle.
         own: the package of this project.
         moment: the time of the build in ISO 8601.
@@ -86,8 +91,11 @@ def bill_of_materials(files: Mapping[str, Package], root: str, own: Package, mom
                 for name, owner in sorted(files.items())
                 if owner == package
             ],
+            "properties": [
+                {"name": LINKED_INTO, "value": name} for name, parts in sorted(static.items()) if package in parts
+            ],
         }
-        for package in sorted(set(files.values()))
+        for package in sorted({*files.values(), *(part for parts in static.values() for part in parts)})
     ]
     serial = uuid.uuid5(uuid.NAMESPACE_URL, json.dumps(components))  # of the contents, so that it can be repeated
     document = {

@@ -54,10 +54,20 @@ def loader() -> str:
     return os.path.basename(match[1])
 
 
-def compile_launcher(target: str) -> None:
-    """Compile the launcher for this loader and this interpreter."""
+def compile_launcher(target: str, link_map: str) -> None:
+    """Compile the launcher for this loader and this interpreter, and write the linker's map."""
     names = {"LOADER": loader(), "PYTHON": os.path.basename(interpreter())}
-    run(*COMPILE, *(f'-D{name}="{value}"' for name, value in names.items()), "-o", target, LAUNCHER)
+    defined = (f'-D{name}="{value}"' for name, value in names.items())
+    run(*COMPILE, f"-Wl,-Map={link_map}", *defined, "-o", target, LAUNCHER)
+
+
+def linked_statically(link_map: str) -> set[str]:
+    """Return the system's objects and archives of which the linker took a part, by its map."""
+    with open(link_map) as file:
+        text = file.read()
+    objects = re.findall(r"^LOAD (/usr/\S+\.o)$", text, re.MULTILINE)
+    members, _, _ = text.partition("Memory Configuration")  # the archives' members that are needed come first
+    return {*objects, *re.findall(r"^(/usr/\S+\.a)\(", members, re.MULTILINE)}
 
 
 def _ldd(program: str) -> str:

@@ -45,19 +45,41 @@ def debian_package(name: str) -> Package:
     fields = "${Package}|${Version}|${Architecture}|${source:Package}|${source:Version}"
     shown = run("dpkg-query", "--show", f"--showformat={fields}", name)
     package, version, architecture, source, source_version = shown.split("|")
+    return _debian(package, version, architecture, f"{source} {source_version}", package)
+
+
+@cache
+def debian_source(name: str) -> Package:
+    """Return the source package of an installed Debian package, of which a part is linked into a file."""
+    fields = "${Package}|${source:Package}|${source:Version}"
+    package, source, version = run("dpkg-query", "--show", f"--showformat={fields}", name).split("|")
+    return _debian(source, version, "source", f"{source} {version}", package)
+
+
+def _debian(name: str, version: str, architecture: str, source: str, documented: str) -> Package:
     vendor = _vendor()
     return Package(
-        package,
+        name,
         version,
-        _licence(re.sub(r"python3\.\d+", "python3", package)),
-        f"pkg:deb/{vendor}/{package}@{version.replace('+', '%2B').replace(':', '%3A')}?arch={architecture}",
-        f"{vendor} source package {source} {source_version}",
-        (f"/usr/share/doc/{package}/copyright",),
+        _licence(re.sub(r"(python3|gcc)[.-]\d+", r"\1", name)),
+        f"pkg:deb/{vendor}/{name}@{version.replace('+', '%2B').replace(':', '%3A')}?arch={architecture}",
+        f"{vendor} source package {source}",
+        (f"/usr/share/doc/{documented}/copyright",),
     )
 
 
 def debian_owners(paths: Iterable[str]) -> dict[str, Package]:
     """Return the Debian package of each of these files."""
+    return {path: debian_package(name) for path, name in _owners(paths).items()}
+
+
+def linked_sources(paths: Iterable[str]) -> set[Package]:
+    """Return the source packages of these objects and archives of Debian's."""
+    return {debian_source(name) for name in _owners(paths).values()}
+
+
+def _owners(paths: Iterable[str]) -> dict[str, str]:
+    """Return the name of the Debian package of each of these files."""
     # Where /lib is a link to /usr/lib, dpkg may know a file under either name; and links may be made at set-up.
     names = {path: _names(path) for path in paths}
     asked = [name for several in names.values() for name in several]
@@ -65,11 +87,12 @@ def debian_owners(paths: Iterable[str]) -> dict[str, Package]:
     owners = {}
     for line in shown.splitlines():
         package, _, name = line.rpartition(": ")
-        owners[name] = package.split(",")[0]
+        if not line.startswith("diversion by "):  # Debian 13 has these for the loader, in addition to its package
+            owners[name] = package.split(",")[0]
     packages = {path: next((owners[name] for name in several if name in owners), "") for path, several in names.items()}
     if unowned := [path for path, owner in packages.items() if not owner]:
         raise BundleError(f"no Debian package brings {', '.join(unowned)}")
-    return {path: debian_package(owner) for path, owner in packages.items()}
+    return packages
 
 
 def _names(path: str) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ def test_missing_package_index_is_one_line(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
-    assert done.stderr.startswith("bundle: python -m pip install ")
+    assert done.stderr.startswith("bundle: python -m pip download ")
     assert "Could not find a version that satisfies the requirement dnspython" in done.stderr
     assert target.is_dir()
 

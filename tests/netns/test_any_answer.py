@@ -118,7 +118,7 @@ def is_bounded(result: dict[str, object]) -> bool:
 @given(answer=ANSWERS)
 @example(answer=b"")
 @example(answer=GOOD[:10] + b"\xc0\x0c" * 300)
-def test_a_udp_reply_gives_an_answer_or_an_error(client: DnsClient, answer: bytes) -> None:
+def test_udp_reply_gives_an_answer_or_an_error(client: DnsClient, answer: bytes) -> None:
     """Any UDP reply gives an answer or a DetourError; a truncated reply gets a valid answer over TCP."""
     assert is_bounded(result := ask(client, answer, GOOD)), result
 
@@ -126,13 +126,13 @@ def test_a_udp_reply_gives_an_answer_or_an_error(client: DnsClient, answer: byte
 @settings(max_examples=250 if LONG else 25)
 @given(answer=ANSWERS)
 @example(answer=b"")
-def test_a_tcp_reply_gives_an_answer_or_an_error(client: DnsClient, answer: bytes) -> None:
+def test_tcp_reply_gives_an_answer_or_an_error(client: DnsClient, answer: bytes) -> None:
     """Any TCP reply, asked for after a truncated UDP reply, gives an answer or a DetourError."""
     assert is_bounded(result := ask(client, TRUNCATED, answer)), result
 
 
 @pytest.mark.slow
-def test_a_valid_reply_gives_the_address(client: DnsClient) -> None:
+def test_valid_reply_gives_the_address(client: DnsClient) -> None:
     """Control: a valid reply over UDP or TCP gives the address; half a reply gives an error."""
     for datagram, stream in ((GOOD, b""), (ALIASES.to_wire()[2:], b""), (TRUNCATED, GOOD)):
         assert ask(client, datagram, stream)["addresses"] == ["10.88.0.3"]
@@ -149,7 +149,7 @@ LARGEST = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("records", LARGEST.values(), ids=list(LARGEST))
-def test_the_largest_replies_use_less_than_ten_megabytes(client: DnsClient, records: list[bytes]) -> None:
+def test_largest_replies_use_less_than_ten_megabytes(client: DnsClient, records: list[bytes]) -> None:
     """A TCP reply of 64 KiB needs less than 10 MB at its peak (measured: 1.4 and 7.3 MB, dnspython's objects)."""
     counts = struct.pack("!HHHH", 1, len(records), 0, 0)
     stream = FLAGS + counts + QUESTION + b"".join(NAME_POINTER + record for record in records)

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.faults.capabilities import without
-from tests.support.hosts.network import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT, SETTINGS
+from tests.support.hosts.network import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT, SETTINGS, Network, read_line
 
 if TYPE_CHECKING:
     import subprocess
-
-    from tests.support.hosts.network import Network
 
 PROXY_PORT = "8888"
 PROXY = {"http_proxy": f"http://{MOCK}:{PROXY_PORT}"}
@@ -26,25 +24,24 @@ def app_environment(network: Network, **environ: str) -> tuple[dict[str, str], s
     return dict(line.split("=", 1) for line in done.stdout.decode().splitlines()), done.stderr.decode()
 
 
-def test_a_proxy_does_not_get_metadata_requests(network: Network) -> None:
+def test_proxy_does_not_get_metadata_requests(mocked: Network) -> None:
     """With http_proxy set, curl sends metadata requests to the mock; with MOCK_NO_PROXY=keep, to the proxy."""
-    network.start_mock()
-    proxy = network.start_faulty("GET=body:proxied", port=PROXY_PORT)
+    proxy = mocked.start_faulty("GET=body:proxied", port=PROXY_PORT)
     ask = ("curl", "-sS", "--max-time", "5", ID_URL)
-    done = network.raw(DETOUR, *ask, environ={**SETTINGS, **PROXY})
+    done = mocked.raw(DETOUR, *ask, environ={**SETTINGS, **PROXY})
     assert done.stdout.decode() == INSTANCE, done.stderr
     assert b"http_proxy is set: " in done.stderr
-    done = network.raw(DETOUR, *ask, environ={**SETTINGS, **PROXY, "MOCK_NO_PROXY": "keep"})
+    done = mocked.raw(DETOUR, *ask, environ={**SETTINGS, **PROXY, "MOCK_NO_PROXY": "keep"})
     assert done.stdout == b"proxied"
     assert b"MOCK_NO_PROXY=keep: metadata requests go to the proxy" in done.stderr
-    assert proxy.stdout is not None
-    assert proxy.stdout.readline().startswith("GET http://"), "the only request at the proxy"
+    assert read_line(proxy).startswith("GET http://"), "the only request at the proxy"
 
 
-def test_no_proxy_keeps_the_existing_entries(network: Network) -> None:
-    """NO_PROXY and no_proxy both get the existing entries of either variable, and the metadata addresses."""
-    network.start_mock()
-    seen, _ = app_environment(network, HTTP_PROXY="http://proxy", NO_PROXY="localhost, .corp")
+def test_no_proxy_keeps_the_existing_entries(mocked: Network) -> None:
+    """Both variables get the entries of either and the metadata addresses; a disabled AWS SDK gives a warning."""
+    environ = {"HTTP_PROXY": "http://proxy", "NO_PROXY": "localhost, .corp", "AWS_EC2_METADATA_DISABLED": "true"}
+    seen, stderr = app_environment(mocked, **environ)
+    assert "AWS_EC2_METADATA_DISABLED=true keeps AWS SDKs from asking at all: unset it" in stderr
     for name in ("NO_PROXY", "no_proxy"):
         assert seen[name] == f"localhost,.corp,{METADATA},fd00:ec2::254,[fd00:ec2::254]"
 
@@ -54,19 +51,11 @@ def test_no_proxy_keeps_the_existing_entries(network: Network) -> None:
     [{}, {"http_proxy": ""}, {**PROXY, "no_proxy": "*", "NO_PROXY": "*"}, {"NO_PROXY": "localhost"}],
     ids=["no proxy", "empty", "all exempt", "NO_PROXY only"],
 )
-def test_the_environment_without_a_proxy_is_unchanged(network: Network, environ: dict[str, str]) -> None:
+def test_environment_without_a_proxy_is_unchanged(mocked: Network, environ: dict[str, str]) -> None:
     """An environment that needs no exemption is unchanged, and stderr does not mention it."""
-    network.start_mock()
-    seen, stderr = app_environment(network, **environ)
+    seen, stderr = app_environment(mocked, **environ)
     assert seen == {**SETTINGS, **environ}
     assert stderr.count("\n") == 1
-
-
-def test_a_disabled_aws_sdk_gives_a_warning(network: Network) -> None:
-    """AWS_EC2_METADATA_DISABLED=true, as a parent image may set it, gives a warning."""
-    network.start_mock()
-    _, stderr = app_environment(network, AWS_EC2_METADATA_DISABLED="true")
-    assert "AWS_EC2_METADATA_DISABLED=true keeps AWS SDKs from asking at all: unset it" in stderr
 
 
 # MOCK_BACKEND=env: no capability and no rules
@@ -77,10 +66,9 @@ def without_net_admin(network: Network, **environ: str) -> subprocess.CompletedP
     return network.raw(*without("net_admin"), DETOUR, "env", environ={**SETTINGS, **environ})
 
 
-def test_the_env_backend_works_without_net_admin(network: Network) -> None:
+def test_env_backend_works_without_net_admin(mocked: Network) -> None:
     """MOCK_BACKEND=env verifies the mock, sets the endpoint variable and installs no rule."""
-    network.start_mock()
-    done = without_net_admin(network, **ENV)
+    done = without_net_admin(mocked, **ENV)
     assert done.returncode == 0, done.stderr
     seen = dict(line.split("=", 1) for line in done.stdout.decode().splitlines())
     assert seen == {**SETTINGS, **ENV, "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://{MOCK}:{PORT}"}
@@ -88,44 +76,33 @@ def test_the_env_backend_works_without_net_admin(network: Network) -> None:
     assert "SDKs that ignore them (known: ec2-metadata for Python" in stderr
     assert "there is no redirect and no guard" in stderr
     assert f"{METADATA}:80 -> {MOCK}:{PORT}, endpoint variables, verified IMDSv2 {INSTANCE}" in stderr
-    assert network.detour_rules() == ""
+    assert mocked.detour_rules() == ""
 
 
-def test_a_start_without_net_admin_suggests_the_env_backend(network: Network) -> None:
-    """A start without NET_ADMIN fails; it names MOCK_BACKEND=env and does not select it."""
-    network.start_mock()
-    done = without_net_admin(network)
-    assert done.returncode == 125
-    assert b"MOCK_BACKEND=env" in done.stderr
-
-
-def test_the_env_backend_without_a_mock_fails(network: Network) -> None:
-    """MOCK_BACKEND=env does not start the app when the mock does not answer."""
-    done = without_net_admin(network, **ENV, MOCK_TIMEOUT="0.5")
-    assert done.returncode == 125
-    assert b"no mock after 0.5 s" in done.stderr
+NO_MOCK = {"MOCK_PORT": "9", "MOCK_TIMEOUT": "0.5"}
 
 
 @pytest.mark.parametrize(
-    ("endpoints", "reason"),
+    ("environ", "reason"),
     [
-        ("oci", "MOCK_BACKEND=env cannot lead SDKs to a mock of oci"),
-        ("ecs,eks", "cannot serve ecs and eks at once: both need AWS_CONTAINER_CREDENTIALS_FULL_URI"),
-        ("ecs", "SDKs follow AWS_CONTAINER_CREDENTIALS_FULL_URI to a loopback address only"),
+        ({}, "MOCK_BACKEND=env"),
+        (ENV | NO_MOCK, "no mock after 0.5 s"),
+        (ENV | {"MOCK_ENDPOINTS": "oci"}, "MOCK_BACKEND=env cannot lead SDKs to a mock of oci"),
+        (ENV | {"MOCK_ENDPOINTS": "ecs,eks"}, "ecs and eks at once: both need AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+        (ENV | {"MOCK_ENDPOINTS": "ecs"}, "SDKs follow AWS_CONTAINER_CREDENTIALS_FULL_URI to a loopback address only"),
     ],
+    ids=["a start that does not choose env itself", "no mock", "oci", "two of one variable", "ecs"],
 )
-def test_the_env_backend_rejects_unsupported_endpoints(network: Network, endpoints: str, reason: str) -> None:
-    """MOCK_BACKEND=env fails before the app starts for endpoints that no variable can redirect."""
-    network.start_mock()
-    done = without_net_admin(network, **ENV, MOCK_ENDPOINTS=endpoints)
-    assert done.returncode == 125
+def test_start_without_net_admin_fails_before_the_app(mocked: Network, environ: dict[str, str], reason: str) -> None:
+    """Without NET_ADMIN a start names MOCK_BACKEND=env; that needs a mock, and endpoints that variables redirect."""
+    done = without_net_admin(mocked, **environ)
+    assert (done.returncode, done.stdout) == (125, b"")
     assert reason in done.stderr.decode()
 
 
-def test_the_env_backend_sets_google_and_azure_variables(network: Network) -> None:
+def test_env_backend_sets_google_and_azure_variables(mocked: Network) -> None:
     """MOCK_BACKEND=env sets the variables of the Google and Azure SDKs, and exempts the mock from the proxy."""
-    network.start_mock()
-    done = without_net_admin(network, **ENV, **PROXY, MOCK_ENDPOINTS="gcp,azure")
+    done = without_net_admin(mocked, **ENV, **PROXY, MOCK_ENDPOINTS="gcp,azure")
     assert done.returncode == 0, done.stderr
     seen = dict(line.split("=", 1) for line in done.stdout.decode().splitlines())
     assert (seen["GCE_METADATA_HOST"], seen["GCE_METADATA_IP"]) == (f"{MOCK}:{PORT}", f"{MOCK}:{PORT}")

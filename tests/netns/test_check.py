@@ -3,89 +3,66 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.faults.capabilities import without
-from tests.support.hosts.network import CTL, ID_URL, INSTANCE, METADATA, MOCK, NAME, PORT
+from tests.support.hosts.network import CTL, ID_URL, INSTANCE, METADATA, MOCK, NAME, PORT, Network
 
-if TYPE_CHECKING:
-    import subprocess
-
-    from tests.support.hosts.network import Network
-
-BACKENDS = pytest.mark.parametrize("backend", ["legacy", "nft"])
 BY_RULE = "by the rule"
 BY_COMPARISON = "by comparison alone: the rule cannot be seen from here"
 
 
-def check(
-    network: Network, *prefix: str, flags: tuple[str, ...] = (), **settings: str
-) -> subprocess.CompletedProcess[str]:
-    """Run the check on the app's host and assert that it prints one line."""
-    done = network.app.run(*prefix, CTL, "check", *flags, environ=network.settings(None, **settings), check=False)
-    assert (done.stdout + done.stderr).count("\n") == 1, done
-    assert done.stdout == "" or done.returncode == 0
-    return done
+def healthy(network: Network, *flags: str, prefix: tuple[str, ...] = (), **settings: str) -> str:
+    """Run the check, assert that it succeeds with one line, and return that line."""
+    done = network.ctl("check", *flags, prefix=prefix, **settings)
+    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1), done
+    return done.stdout
 
 
-@pytest.fixture
-def ready(network: Network) -> Network:
-    """Return a network with a mock and a DNS server."""
-    network.start_dns()
-    network.start_mock()
-    return network
+def unhealthy(network: Network, reason: str, prefix: tuple[str, ...] = (), **settings: str) -> None:
+    """Run the check, and assert that it fails with one line that gives this reason."""
+    done = network.ctl("check", prefix=prefix, **settings)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done
+    assert reason in done.stderr
 
 
-@BACKENDS
 @pytest.mark.parametrize(("prefix", "method"), [((), BY_RULE), (without("net_admin"), BY_COMPARISON)])
 def test_check_with_a_running_mock_is_healthy(
     ready: Network, backend: str, prefix: tuple[str, ...], method: str
 ) -> None:
     """The check succeeds: by the rule's counter with NET_ADMIN, by comparing answers without."""
     assert ready.detour("true", MOCK_BACKEND=backend).returncode == 0
-    done = check(ready, *prefix)
     line = f"{METADATA}:80 -> {NAME} ({MOCK}:{PORT}), verified IMDSv2 {INSTANCE}, {method}\n"
-    assert (done.returncode, done.stdout) == (0, line)
+    assert healthy(ready, prefix=prefix) == line
 
 
-def test_check_works_as_the_app(ready: Network) -> None:
-    """The check succeeds as the app, which has no NET_ADMIN."""
+def test_check_works_as_the_app_and_by_flags(ready: Network) -> None:
+    """The check succeeds as the app, which has no NET_ADMIN, and with flags instead of variables."""
     done = ready.detour(CTL, "check", MOCK_LOG="quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     loud = ready.detour("env", "-u", "MOCK_LOG", CTL, "check", MOCK_LOG="quiet")
     assert loud.stdout.endswith(f"{BY_COMPARISON}\n")
+    assert healthy(ready, "--mock", MOCK, "--port", PORT, MOCK_HOSTNAME="unset", MOCK_PORT="unset")
 
 
 def test_check_without_net_raw_reads_nftables_rules(ready: Network) -> None:
     """Without NET_RAW the check compares answers for a legacy iptables rule, and reads an nftables rule."""
     for backend, method in (("legacy", BY_COMPARISON), ("nft", BY_RULE)):
         assert ready.detour("true", MOCK_BACKEND=backend).returncode == 0
-        done = check(ready, *without("net_raw"))
-        assert (done.returncode, done.stdout.endswith(f", {method}\n")) == (0, True), done
+        assert healthy(ready, prefix=without("net_raw")).endswith(f", {method}\n")
         assert ready.app.run(CTL, "remove").returncode == 0
 
 
 def test_check_without_a_redirect_is_unhealthy(ready: Network) -> None:
-    """Without a redirect the check fails and does not contact the real service."""
+    """Without a redirect the check does not contact the real service, unless it has no NET_ADMIN to read rules with."""
     ready.mock.ip("address", "add", METADATA, "dev", "lo")
     ready.start_real_service(ready.mock)
-    done = check(ready)
-    assert done.returncode == 1
-    assert f"{METADATA}:80 is not redirected by imds-detour" in done.stderr
+    unhealthy(ready, f"{METADATA}:80 is not redirected by imds-detour")
+    another = f"another service answers at {METADATA}:80: IMDSv2 i-0real0real0real00"
+    unhealthy(ready, another, prefix=without("net_admin"))
 
 
-def test_check_detects_another_service(ready: Network) -> None:
-    """Without NET_ADMIN and without a redirect, the check reports that the real service answers."""
-    ready.mock.ip("address", "add", METADATA, "dev", "lo")
-    ready.start_real_service(ready.mock)
-    done = check(ready, *without("net_admin"))
-    assert done.returncode == 1
-    assert f"another service answers at {METADATA}:80: IMDSv2 i-0real0real0real00" in done.stderr
-
-
-@BACKENDS
 def test_check_of_a_stopped_mock_is_unhealthy(network: Network, backend: str) -> None:
     """The check fails at once, without a wait, when the mock has stopped."""
     network.start_dns()
@@ -93,13 +70,10 @@ def test_check_of_a_stopped_mock_is_unhealthy(network: Network, backend: str) ->
     assert network.detour("true", MOCK_BACKEND=backend).returncode == 0
     mock.kill()
     mock.wait()
-    done = check(network)
-    assert done.returncode == 1
-    assert f"{NAME} ({MOCK}:{PORT}): connection refused" in done.stderr
+    unhealthy(network, f"{NAME} ({MOCK}:{PORT}): connection refused")
 
 
 @pytest.mark.slow
-@BACKENDS
 def test_check_of_a_moved_mock_names_both_addresses(network: Network, backend: str) -> None:
     """The check fails when the mock's name has a new address, and names the redirect's target too."""
     network.start_dns(f"{NAME}={MOCK}*2", f"{NAME}=10.88.0.4")
@@ -107,9 +81,7 @@ def test_check_of_a_moved_mock_names_both_addresses(network: Network, backend: s
     network.start_mock()
     assert network.app.run(CTL, "init", "--mock", MOCK, "--port", PORT, "--backend", backend).returncode == 0
     network.app.write("hosts", f"10.88.0.4 {NAME}\n")
-    done = check(network)
-    assert done.returncode == 1
-    assert f"{METADATA}:80 leads to {MOCK}:{PORT}, and the mock is at {NAME} (10.88.0.4:{PORT}) now" in done.stderr
+    unhealthy(network, f"{METADATA}:80 leads to {MOCK}:{PORT}, and the mock is at {NAME} (10.88.0.4:{PORT}) now")
 
 
 def test_check_accepts_any_address_of_the_mock(network: Network) -> None:
@@ -118,9 +90,7 @@ def test_check_accepts_any_address_of_the_mock(network: Network) -> None:
     network.start_mock()
     assert network.app.run(CTL, "init", "--mock", "10.88.0.4", "--port", PORT).returncode == 0
     network.app.write("hosts", f"{MOCK} {NAME}\n10.88.0.4 {NAME}\n")
-    done = check(network)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert f"-> {NAME} (10.88.0.4:{PORT}), " in done.stdout
+    assert f"-> {NAME} (10.88.0.4:{PORT}), " in healthy(network)
 
 
 @pytest.mark.slow
@@ -129,40 +99,25 @@ def test_check_of_a_blocked_redirect_is_unhealthy(ready: Network) -> None:
     assert ready.detour("true").returncode == 0
     ready.app.run("nft", "add table ip t; add chain ip t c { type filter hook output priority 9; }")
     ready.app.run("nft", "add rule ip t c ct status dnat drop")
-    done = check(ready)
-    assert done.returncode == 1
-    assert f"the mock answers at {MOCK}:{PORT} and not through {METADATA}:80: " in done.stderr
+    unhealthy(ready, f"the mock answers at {MOCK}:{PORT} and not through {METADATA}:80: ")
 
 
 @pytest.mark.slow
 def test_check_with_bad_settings_has_status_1(ready: Network) -> None:
     """The check exits with 1, as HEALTHCHECK requires, for invalid settings."""
-    assert check(ready, MOCK_PORT="http").returncode == 1
-    unset = check(ready, MOCK_HOSTNAME="unset")
-    assert unset.returncode == 1
-    assert "MOCK_HOSTNAME is not set" in unset.stderr
-    off = check(ready, MOCK_PROBE="off")
-    assert off.returncode == 1
-    assert "MOCK_PROBE=off leaves nothing to compare" in off.stderr
-
-
-def test_check_accepts_flags_instead_of_variables(ready: Network) -> None:
-    """The check takes --mock and --port when MOCK_HOSTNAME and MOCK_PORT are unset."""
-    assert ready.detour("true").returncode == 0
-    done = check(ready, flags=("--mock", MOCK, "--port", PORT), MOCK_HOSTNAME="unset", MOCK_PORT="unset")
-    assert done.returncode == 0
+    unhealthy(ready, "MOCK_PORT='http' is not valid", MOCK_PORT="http")
+    unhealthy(ready, "MOCK_HOSTNAME is not set", MOCK_HOSTNAME="unset")
+    unhealthy(ready, "MOCK_PROBE=off leaves nothing to compare", MOCK_PROBE="off")
 
 
 def test_check_verifies_ipv6(network: Network) -> None:
     """The check verifies the IPv4 and the IPv6 redirect when the mock answers over both."""
-    for host, address in ((network.mock, "fd88::3"), (network.app, "fd88::2")):
-        host.ip("address", "add", f"{address}/64", "dev", "eth0", "nodad")
+    network.add_ipv6()
     network.app.write("hosts", f"{MOCK} {NAME}\nfd88::3 {NAME}\n")
-    network.start(network.mock, CTL, "mock", "--listen", f"[::]:{PORT}", "--quiet")
+    network.start_mock("--quiet", at="[::]")
     assert network.detour("true").returncode == 0
-    done = check(network)
-    assert done.returncode == 0, done.stderr
-    assert f"; [fd00:ec2::254]:80 -> {NAME} ([fd88::3]:{PORT}), verified IMDSv2 {INSTANCE}, {BY_RULE}\n" in done.stdout
+    line = f"; [fd00:ec2::254]:80 -> {NAME} ([fd88::3]:{PORT}), verified IMDSv2 {INSTANCE}, {BY_RULE}\n"
+    assert line in healthy(network)
 
 
 def test_check_imports_no_heavy_modules(ready: Network) -> None:

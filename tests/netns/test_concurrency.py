@@ -5,27 +5,14 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.hosts.cloud import BACKENDS, LONG, SERVERS_PORT, Cloud
-from tests.support.hosts.ip_version import IP_VERSIONS
-from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+from tests.support.hosts.network import read_line
 
 WRITERS = 8 if LONG else 4
 INSTALLS = 50 if LONG else 20
-
-
-@pytest.fixture(params=first_quick(IP_VERSIONS))
-def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
-    """Return the fake real service R, and the mocks A and B."""
-    with Cloud(request.param) as made:
-        yield made
 
 
 def own_rules(cloud: Cloud, backend: str) -> list[str]:
@@ -44,8 +31,7 @@ def own_rules(cloud: Cloud, backend: str) -> list[str]:
 
 def install_once(cloud: Cloud, backend: str) -> list[str]:
     """Install the rules once without other writers, and return them: the expected end state."""
-    metadata = f"{cloud.ip.metadata},80"
-    cloud.program(cloud.app, "clients/rewrite_rules.py", backend, "0", metadata, cloud.mocks[0]).end()
+    cloud.writer(backend, 0, cloud.mocks[0]).end()
     lines = own_rules(cloud, backend)
     assert sum("MOCK" in line for line in lines) == 1, lines
     return lines
@@ -75,30 +61,16 @@ def test_concurrent_writers_lose_no_rules(cloud: Cloud, backend: str, foreign: s
         f"add chain {ip.nft} foreign {name} {{ type {name} hook output priority 7; }}" for name in ("nat", "filter")
     )
     cloud.app.run("nft", f"add table {ip.nft} foreign; {chains}")
-    metadata = f"{ip.metadata},80"
     # Half of the writers begin with the other mock, so that each install changes a rule.
-    writers = [
-        cloud.program(
-            cloud.app,
-            "clients/rewrite_rules.py",
-            backend,
-            str(INSTALLS),
-            metadata,
-            *cloud.mocks[:: 1 if number % 2 else -1],
-        )
-        for number in range(WRITERS)
-    ]
-    for writer in writers:
-        assert writer.says() == "ready"
+    writers = [cloud.writer(backend, INSTALLS, *cloud.mocks[:: 1 if n % 2 else -1]) for n in range(WRITERS)]
     step = FOREIGN[foreign].format(iptables=ip.iptables, nft=ip.nft, address=address)
-    # The loop prints a line at fimds-detour's rules in each table, and their number at the end.
+    # The loop prints a line at four rules in each table, and their number at the end.
     four = '[ "$i" != 4 ] || echo four'
     script = f"i=0; while [ ! -e /run/enough ]; do i=$((i + 1)); {step}; done; {four}; done 2>/dev/null; echo $i"
     other = cloud.app.popen("sh", "-uc", script, stdout=subprocess.PIPE)
     for writer in writers:
         writer.tell("go")
-    assert other.stdout is not None
-    assert other.stdout.readline() == "four\n"
+    assert read_line(other) == "four\n"
     done = [int(writer.end()) for writer in writers]
     cloud.app.run("touch", "/run/enough")
     steps = int(other.communicate(timeout=30)[0])
@@ -107,9 +79,7 @@ def test_concurrent_writers_lose_no_rules(cloud: Cloud, backend: str, foreign: s
     assert own_rules(cloud, backend) == expected
     for table in ("nat", "filter"):
         assert foreign_rules(cloud, foreign, table) == [str(number) for number in range(1, steps + 1)]
-    client = cloud.program(cloud.app, "clients/reconnect.py", ip.metadata, "80", "10")
-    client.says()
-    assert set(json.loads(client.end())) <= {"A", "B"}
+    assert set(json.loads(cloud.client(10).end())) <= {"A", "B"}
 
 
 def foreign_rules(cloud: Cloud, foreign: str, table: str) -> list[str]:

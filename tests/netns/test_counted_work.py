@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.faults.injection import strace
-from tests.support.hosts.network import DETOUR, MOCK, NAME
+from tests.support.hosts.network import DETOUR, MOCK, NAME, Network, output
 from tests.support.judges.trace import OPTIONS, Work, missing_steps, work
+from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from tests.support.hosts.network import Network
 
 CEILINGS = {
     "legacy": Work(modules=73, syscalls=2110, processes=1, programs=0, threads=2),
@@ -57,16 +56,14 @@ def lowest_work(network: Network, command: Sequence[str], ceilings: Work, **sett
 
 
 @pytest.fixture
-def docker_like(network: Network) -> Network:
-    """Return a network with a mock and a DNS server, and without IPv6."""
-    network.without_ipv6()
-    network.start_dns()
-    network.start_mock("--quiet")
-    return network
+def docker_like(ready: Network) -> Network:
+    """Give a network with a mock and a DNS server, and without IPv6."""
+    ready.without_ipv6()
+    return ready
 
 
 @pytest.mark.parametrize("backend", CEILINGS)
-def test_the_work_of_a_start_is_below_the_ceilings(docker_like: Network, backend: str) -> None:
+def test_work_of_a_start_is_below_the_ceilings(docker_like: Network, backend: str) -> None:
     """The modules, system calls, processes, programs and threads of a start are below the ceilings."""
     ceilings = CEILINGS[backend]
     done = lowest_work(docker_like, [DETOUR], ceilings, MOCK_BACKEND=backend)
@@ -85,44 +82,29 @@ def count_questions(network: Network, *plan: str) -> int:
     """Return the number of DNS questions of a start."""
     server = network.start_dns(*plan)
     assert network.detour(APP, MOCK_TIMEOUT="25").returncode == 0
-    server.kill()
-    return len(server.communicate()[0].splitlines())
+    return len(output(server).splitlines())
 
 
-def test_a_start_asks_two_dns_questions(network: Network) -> None:
-    """A start asks DNS once for A and once for AAAA."""
-    network.without_ipv6()
-    network.start_mock("--quiet")
-    assert any(count_questions(network) <= QUESTIONS for _ in range(TRIES))
+def test_start_asks_two_dns_questions(mocked: Network) -> None:
+    """A start asks DNS for A and for AAAA. Control: a name that does not exist at first causes more questions."""
+    mocked.without_ipv6()
+    assert any(count_questions(mocked) <= QUESTIONS for _ in range(TRIES))
+    assert count_questions(mocked, "NXDOMAIN", f"{NAME}={MOCK}") > QUESTIONS
 
 
-def test_the_count_includes_repeated_dns_questions(network: Network) -> None:
-    """Control: a name that does not exist at first causes more than two DNS questions."""
-    network.without_ipv6()
-    network.start_mock("--quiet")
-    assert count_questions(network, "NXDOMAIN", f"{NAME}={MOCK}") > QUESTIONS
-
-
-def test_a_start_includes_every_step(docker_like: Network) -> None:
-    """A start makes each step: guard, route, redirect, comparison, counters, and dropping NET_ADMIN."""
-    traces = (traced(docker_like, DETOUR, APP, MOCK_BACKEND="legacy") for _ in range(TRIES))
-    assert any(missing_steps(trace, APP) == [] for trace in traces)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "steps"),
-    [
-        ({"MOCK_GUARD": "off"}, ["guard", "order"]),
-        ({"MOCK_PROBE": "off"}, ["comparison", "counter", "order"]),
-        ({"MOCK_KEEP_NET_ADMIN": "1"}, ["NET_ADMIN", "order"]),
-    ],
+    first_quick(
+        [
+            ({}, []),
+            ({"MOCK_GUARD": "off"}, ["guard", "order"]),
+            ({"MOCK_PROBE": "off"}, ["comparison", "counter", "order"]),
+            ({"MOCK_KEEP_NET_ADMIN": "1"}, ["NET_ADMIN", "order"]),
+        ]
+    ),
 )
-def test_the_trace_shows_a_skipped_step(docker_like: Network, setting: dict[str, str], steps: list[str]) -> None:
-    """Control: a setting that skips a step makes that step missing in the trace."""
-    seen: list[str] = []
-    for _ in range(TRIES):  # a slow machine makes a start repeat steps
-        seen = missing_steps(traced(docker_like, DETOUR, APP, MOCK_BACKEND="legacy", **setting), APP)
-        if seen == steps:
-            break
-    assert seen == steps
+def test_start_includes_every_step(docker_like: Network, setting: dict[str, str], steps: list[str]) -> None:
+    """A start makes each step from the guard to dropping NET_ADMIN. Control: the trace shows a step that is off."""
+    # A slow machine makes a start repeat steps.
+    traces = (traced(docker_like, DETOUR, APP, MOCK_BACKEND="legacy", **setting) for _ in range(TRIES))
+    assert any(missing_steps(trace, APP) == steps for trace in traces)

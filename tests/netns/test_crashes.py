@@ -11,14 +11,12 @@ import pytest
 
 from tests.support.faults.injection import Injection, calls_made, strace
 from tests.support.hosts.cloud import BACKENDS, LONG, Cloud
-from tests.support.hosts.ip_version import V4, V6
+from tests.support.hosts.ip_version import V4, V6, IpVersion
 from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, NAME, PORT
 from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.support.hosts.ip_version import IpVersion
 
 STRIDE = 1 if LONG else 11
 """Every call of a kind is tried with LONG=1, and every eleventh without."""
@@ -39,8 +37,7 @@ def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
     """Yield a network with a mock; without a default route a start has one more step, adding a route."""
     with Cloud(V4) as made:
         made.app.ip("route", NETWORKS[request.param], "default", "via", made.ip.mock)
-        for host, address in ((made.mock, V6.mock), (made.app, V6.app)):
-            host.ip("address", "add", f"{address}/{V6.length}", "dev", "eth0", "nodad")
+        made.add_ipv6()
         made.start_mock_everywhere()
         made.start_dns(f"{NAME}={V4.mock},{V6.mock}")
         made.start_faulty("GET=count", port=FAULTY_PORT)
@@ -127,6 +124,13 @@ class Starts:
         assert self.cloud.seen() == self.seen
         return state
 
+    def kill_at_each(self, call: str, stride: int = STRIDE) -> list[str]:
+        """Kill starts at every stride-th call of a kind, until one is not killed, and return their states."""
+        states: list[str] = []
+        while (state := self.start_and_kill(*kill_at(call, 1 + stride * len(states)))) is not None:
+            states.append(state)
+        return states
+
 
 def kill_at(call: str, number: int) -> tuple[str, ...]:
     """Return a command that kills its child, but not the helper, before a system call takes effect."""
@@ -134,13 +138,9 @@ def kill_at(call: str, number: int) -> tuple[str, ...]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_kill_at_a_log_line_leaves_the_rules_of_the_steps_so_far(cloud: Cloud, backend: str) -> None:
+def test_kill_at_a_log_line_leaves_the_rules_of_the_steps_so_far(cloud: Cloud, backend: str) -> None:
     """A start that is killed as it logs a finished step leaves the rules of the steps so far."""
-    starts = Starts(cloud, backend)
-    states: list[str] = []
-    while (state := starts.start_and_kill(*kill_at("write", len(states) + 1))) is not None:
-        states.append(state)
+    states = Starts(cloud, backend).kill_at_each("write", 1)
     assert len(states) >= 6, states  # guard, answer, redirect, probe, NET_ADMIN, success
     assert states == sorted(states, key=[NOTHING, GUARD, BOTH].index)
     assert states[0] in (NOTHING, GUARD)
@@ -157,20 +157,14 @@ CALLS = {
 
 @pytest.mark.parametrize("backend", first_quick(BACKENDS))
 @pytest.mark.parametrize("call", CALLS)
-def test_a_kill_at_a_system_call_leaves_a_repairable_state(cloud: Cloud, backend: str, call: str) -> None:
+def test_kill_at_a_system_call_leaves_a_repairable_state(cloud: Cloud, backend: str, call: str) -> None:
     """A start killed between any two kernel changes leaves no rules, the guard, or guard and redirect."""
-    starts = Starts(cloud, backend)
-    states: list[str] = []
-    number = 1
-    while (state := starts.start_and_kill(*kill_at(call, number))) is not None:
-        states.append(state)
-        number += STRIDE
+    states = Starts(cloud, backend).kill_at_each(call)
     assert states, CALLS[call]
     print(f"{backend}: killed {len(states)} times at {call}: {sorted(set(states))}")  # noqa: T201  (figures, for -rP)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_kill_with_the_helper_leaves_a_repairable_state(cloud: Cloud, backend: str) -> None:
+def test_kill_with_the_helper_leaves_a_repairable_state(cloud: Cloud, backend: str) -> None:
     """A kill of all processes, as of a container, leaves no rules, the guard, or guard and redirect."""
     starts = Starts(cloud, backend)
     delays = random.Random(169)  # noqa: S311  (delays, no secrets)
@@ -185,7 +179,7 @@ def test_a_kill_with_the_helper_leaves_a_repairable_state(cloud: Cloud, backend:
 
 
 @pytest.mark.parametrize("backend", first_quick(BACKENDS))
-def test_a_kill_of_remove_leaves_no_redirect_without_guard(cloud: Cloud, backend: str) -> None:
+def test_kill_of_remove_leaves_no_redirect_without_guard(cloud: Cloud, backend: str) -> None:
     """`imds-detourctl remove` deletes the redirect before the guard, so a kill leaves no redirect without guard."""
     starts = Starts(cloud, backend)
     remove = (CTL, "remove")
@@ -204,8 +198,7 @@ def test_a_kill_of_remove_leaves_no_redirect_without_guard(cloud: Cloud, backend
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_kill_during_undo_leaves_no_redirect_without_guard(cloud: Cloud, backend: str) -> None:
+def test_kill_during_undo_leaves_no_redirect_without_guard(cloud: Cloud, backend: str) -> None:
     """A start whose probe fails deletes the redirect before the guard, so a kill leaves no redirect without guard."""
     starts = Starts(cloud, backend)
     numbers = _call_numbers(starts, "sendto", DETOUR, "true", **FAILING)
@@ -233,17 +226,11 @@ def _call_numbers(starts: Starts, call: str, *command: str, **changed: str) -> l
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_kill_with_two_ip_versions_leaves_no_redirect_without_guard(cloud: Cloud, backend: str) -> None:
+def test_kill_with_two_ip_versions_leaves_no_redirect_without_guard(cloud: Cloud, backend: str) -> None:
     """A kill leaves no redirect without its guard in either IP version; the next start installs both."""
     starts = Starts(cloud, backend, MOCK_HOSTNAME=NAME)
     assert all(starts.complete[V6])
-    number = 1
-    states: set[str] = set()
-    while (state := starts.start_and_kill(*kill_at("sendto", number))) is not None:
-        states.add(state)
-        number += STRIDE
-    assert states
+    assert starts.kill_at_each("sendto")
 
 
 SWITCH = ("fchown", "setgroups", "setresgid", "setresuid", "prctl", "capset", "setuid")
@@ -251,13 +238,7 @@ SWITCH = ("fchown", "setgroups", "setresgid", "setresuid", "prctl", "capset", "s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("call", SWITCH if LONG else SWITCH[1::3])
-def test_a_kill_during_the_user_switch_leaves_guard_and_redirect(cloud: Cloud, backend: str, call: str) -> None:
+def test_kill_during_the_user_switch_leaves_guard_and_redirect(cloud: Cloud, backend: str, call: str) -> None:
     """A kill during the switch to the app's user leaves guard and redirect; the app has not run."""
-    starts = Starts(cloud, backend, MOCK_USER="1:1")
-    number = 0
-    while (state := starts.start_and_kill(*kill_at(call, number + 1))) is not None:
-        assert state == BOTH
-        number += 1
-    assert number
+    assert set(Starts(cloud, backend, MOCK_USER="1:1").kill_at_each(call, 1)) == {BOTH}

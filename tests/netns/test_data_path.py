@@ -45,7 +45,7 @@ def cost_ratio(paths: Paths, pathcost: str, mode: str) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ROUNDS)
-def test_a_redirect_costs_less_than_twice_a_direct_request(pathcost: str, mode: str) -> None:
+def test_redirect_costs_less_than_twice_a_direct_request(pathcost: str, mode: str) -> None:
     """With either backend a redirected request takes less than twice the kernel's work of a direct one."""
     paths = [Path("", docker=False), Path("legacy", docker=False), Path("nft", docker=False)]
     for _ in range(TRIES):
@@ -56,7 +56,7 @@ def test_a_redirect_costs_less_than_twice_a_direct_request(pathcost: str, mode: 
     assert ratio <= MAX_RATIO
 
 
-def test_the_measurement_detects_a_costly_path(pathcost: str) -> None:
+def test_measurement_detects_a_costly_path(pathcost: str) -> None:
     """Control: a path with 1000 extra rules exceeds the limit."""
     with Paths(DETOUR, [Path("", docker=False), Path("", docker=False)]) as made:
         rules = "".join(

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import SUPPORT
-from tests.support.hosts.network import CTL, INSTANCE
+from tests.support.faults.seccomp import kernel_without
+from tests.support.hosts.network import CTL, INSTANCE, Network
 
-if TYPE_CHECKING:
-    import subprocess
-
-    from tests.support.hosts.network import Network
-
-HIDDEN = """
-mount -t tmpfs tmpfs /proc
-exec "$@"
-"""
-WITHOUT_UID_MAP = """
+CHANGED = ("unshare", "--mount", "sh", "-euc")
+HIDDEN = (*CHANGED, 'mount -t tmpfs tmpfs /proc; exec "$@"', "sh")
+LINKS = """
 mkdir -p /run/proc
 mount --rbind /proc /run/proc
 mount -t tmpfs tmpfs /proc
@@ -31,43 +22,35 @@ done
 rm /proc/self/uid_map
 exec "$@"
 """
+WITHOUT_UID_MAP = (*CHANGED, LINKS, "sh")
 """As on a kernel without CONFIG_USER_NS: /proc contains links to everything except uid_map."""
-WITHOUT = f"{SUPPORT}/faults/seccomp.py"
 CAPABILITIES = "cannot see this process's capabilities: /proc/self/status: no such file or directory"
 STATUS = {"doctor": 1, "check": 1, "status": 0, "remove": 0}
 """Exit status of each verb with a redirect installed and /proc hidden."""
 
 
-def run(network: Network, script: str, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run imds-detourctl on the app's host, with a script that changes the /proc that it reads."""
-    command = ("unshare", "--mount", "sh", "-euc", script, "sh", CTL, *words)
-    return network.app.run(*command, environ=network.settings(None, **settings), check=False)
-
-
 @pytest.fixture
-def ready(network: Network) -> Network:
-    """Return a network with a redirect in nftables, whose rules are readable without /proc."""
-    network.start_dns()
-    network.start_mock("--quiet")
-    assert network.detour("true", MOCK_BACKEND="nft").returncode == 0
-    return network
+def redirected(ready: Network) -> Network:
+    """Give a network with a redirect in nftables, whose rules are readable without /proc."""
+    ready.success("true", MOCK_BACKEND="nft")
+    return ready
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", STATUS)
-def test_verbs_report_a_hidden_proc(ready: Network, verb: str) -> None:
+def test_verbs_report_a_hidden_proc(redirected: Network, verb: str) -> None:
     """With /proc hidden each verb reports it, exits as its --help says, and remove still removes the rules."""
-    done = run(ready, HIDDEN, verb)
+    done = redirected.ctl(verb, prefix=HIDDEN)
     output = done.stdout + done.stderr
     assert (done.returncode, CAPABILITIES in output) == (STATUS[verb], True), output
     for wrong in ("Traceback", "cannot write to stdout", "unexpected"):
         assert wrong not in output
-    assert (ready.app.run(CTL, "status", check=False).returncode == 1) is (verb == "remove")
+    assert (redirected.app.run(CTL, "status", check=False).returncode == 1) is (verb == "remove")
 
 
-def test_doctor_skips_unreadable_checks(ready: Network) -> None:
+def test_doctor_skips_unreadable_checks(redirected: Network) -> None:
     """With /proc hidden the doctor skips checks that need it, runs the others, and suggests a separate /proc."""
-    report = json.loads(run(ready, HIDDEN, "doctor", "--json").stdout)
+    report = json.loads(redirected.ctl("doctor", "--json", prefix=HIDDEN).stdout)
     findings = {finding["name"]: finding for finding in report["findings"]}
     for name in ("network namespace", "user namespace", "NET_RAW", "SETPCAP"):
         assert findings[name]["state"] == "skip"
@@ -77,20 +60,19 @@ def test_doctor_skips_unreadable_checks(ready: Network) -> None:
     assert report["change"] == "give the container its own /proc"
 
 
-def test_doctor_predicts_a_start_with_a_hidden_proc(ready: Network) -> None:
+def test_doctor_predicts_a_start_with_a_hidden_proc(redirected: Network) -> None:
     """With /proc hidden the doctor fails exactly when a start does: always, except with MOCK_KEEP_NET_ADMIN=1."""
-    for settings, status in (({}, 125), ({"MOCK_KEEP_NET_ADMIN": "1"}, 0)):
-        command = ("unshare", "--mount", "sh", "-euc", HIDDEN, "sh", CTL.removesuffix("ctl"), "true")
-        started = ready.app.run(*command, environ=ready.settings(None, **settings), check=False)
+    for kept, status in (("unset", 125), ("1", 0)):
+        started = redirected.detour("true", prefix=HIDDEN, MOCK_KEEP_NET_ADMIN=kept)
         assert (started.returncode, CAPABILITIES in started.stderr) == (status, bool(status)), started.stderr
-        assert run(ready, HIDDEN, "doctor", **settings).returncode == bool(status)
+        assert redirected.ctl("doctor", prefix=HIDDEN, MOCK_KEEP_NET_ADMIN=kept).returncode == bool(status)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", STATUS)
-def test_verbs_work_without_a_uid_map(ready: Network, verb: str) -> None:
+def test_verbs_work_without_a_uid_map(redirected: Network, verb: str) -> None:
     """On a kernel without user namespaces each verb succeeds, and the doctor skips that check."""
-    done = run(ready, WITHOUT_UID_MAP, verb)
+    done = redirected.ctl(verb, prefix=WITHOUT_UID_MAP)
     assert (done.returncode, done.stderr) == (0, "")
     line = f"\nskip  {'user namespace':27}cannot be told: /proc/self/uid_map: no such file or directory\n"
     assert (line in done.stdout) is (verb == "doctor")
@@ -100,7 +82,7 @@ def test_verbs_work_without_a_uid_map(ready: Network, verb: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", ["status", "remove"])
-def test_verbs_report_unlisted_routes(ready: Network, verb: str) -> None:
+def test_verbs_report_unlisted_routes(redirected: Network, verb: str) -> None:
     """When the kernel refuses to list routes, status and remove exit with 125 and one line."""
-    done = ready.app.run(sys.executable, WITHOUT, "routes", CTL, verb, check=False)
+    done = redirected.ctl(verb, prefix=kernel_without("routes"))
     assert (done.returncode, done.stderr) == (125, "imds-detour: cannot list the routes: protocol not supported\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,11 +10,13 @@ import pytest
 from imds_detour.system.namespaces import INITIAL_NET, read_namespace_info
 from tests.support.faults.host_namespace import AN_OLD_KERNEL, BY_HARDWARE, HARDWARE_AT
 from tests.support.faults.injection import Injection, strace
-from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
+from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT, Network
 from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
-    from tests.support.hosts.network import Network
+    import subprocess
+
+    from tests.support.hosts.sidecars import Sidecars
 
 OTHER_HARDWARE = (*HARDWARE_AT, "02:00:00:00:00:01")
 """Hardware of a network device with another address: /sys of another namespace."""
@@ -48,42 +49,35 @@ def tables(network: Network) -> str:
 @pytest.mark.parametrize("backend", first_quick(["auto", "legacy", "nft"]))
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
 @pytest.mark.parametrize("simulation", SIMULATIONS.values(), ids=SIMULATIONS.keys())
-def test_a_start_in_the_host_netns_fails(
-    network: Network, simulation: tuple[str, ...], command: tuple[str, ...], backend: str
+def test_start_in_the_host_netns_fails(
+    mocked: Network, simulation: tuple[str, ...], command: tuple[str, ...], backend: str
 ) -> None:
     """In the host's network namespace a start prints one line, exits with 125, and creates no rule or table."""
-    network.start_mock()
-    done = run(network, *simulation, *command, MOCK_BACKEND=backend)
+    done = run(mocked, *simulation, *command, MOCK_BACKEND=backend)
     assert (done.returncode, done.stdout, done.stderr) == (125, "", REFUSED)
-    assert tables(network) == ""
+    assert tables(mocked) == ""
 
 
 @pytest.mark.parametrize("simulation", SIMULATIONS.values(), ids=SIMULATIONS.keys())
-def test_init_with_host_works_in_the_host_netns(network: Network, simulation: tuple[str, ...]) -> None:
+def test_init_with_host_works_in_the_host_netns(mocked: Network, simulation: tuple[str, ...]) -> None:
     """Control: in the host's network namespace `init --host` installs and verifies the redirect."""
-    network.start_mock()
-    done = run(network, *simulation, CTL, "init", "--host")
+    done = run(mocked, *simulation, CTL, "init", "--host")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{METADATA}:80 -> {MOCK}:{PORT}, ")
-    assert network.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
+    assert mocked.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
 
 
-def test_a_sidecar_with_host_works_in_the_host_netns(network: Network) -> None:
+def test_sidecar_with_host_works_in_the_host_netns(mocked: Network, sidecars: Sidecars) -> None:
     """In the host's network namespace `sidecar --host` reports a verified redirect and runs until SIGTERM."""
-    network.start_mock()
-    environ = network.settings(None, MOCK_HOSTNAME=MOCK)
-    with network.app.popen(*BY_HARDWARE, CTL, "sidecar", "--host", environ=environ, stderr=subprocess.PIPE) as sidecar:
-        assert sidecar.stderr is not None
-        assert any(f"{METADATA}:80 -> {MOCK}:{PORT}" in line for line in sidecar.stderr)
-        assert network.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
-        sidecar.terminate()
-        assert sidecar.wait() == 0
+    command = (*BY_HARDWARE, CTL, "sidecar", "--host")
+    sidecar = sidecars.start(start=command, says=f"{METADATA}:80 -> {MOCK}:{PORT}", MOCK_HOSTNAME=MOCK)
+    assert mocked.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
+    assert sidecar.stop() == 0
 
 
 @pytest.mark.slow
-def test_a_start_in_another_netns_works(network: Network) -> None:
+def test_start_in_another_netns_works(mocked: Network) -> None:
     """Control: with only a part of the simulation, or with /sys of another namespace, a start succeeds."""
-    network.start_mock()
     for prefix in ((), AN_OLD_KERNEL, OTHER_HARDWARE, strace(children=True, paths=NAMESPACE)):
-        assert run(network, *prefix, DETOUR, "echo", "started").stdout == "started\n"
-        assert run(network, *prefix, CTL, "init").returncode == 0
+        assert run(mocked, *prefix, DETOUR, "echo", "started").stdout == "started\n"
+        assert run(mocked, *prefix, CTL, "init").returncode == 0

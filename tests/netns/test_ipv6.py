@@ -3,100 +3,90 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.faults import nft_transactions
-from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, MOCK, NAME, PORT
+from tests.support.hosts.network import ID_URL, INSTANCE, METADATA6, MOCK, MOCK6, NAME, PORT, Network
+from tests.support.judges.rules_listing import all_rules
 
-if TYPE_CHECKING:
-    from imds_detour.ctl.lab.hosts import Host
-    from tests.support.hosts.network import Network
-
-MOCK6, APP6 = "fd00:88::3", "fd00:88::2"
-METADATA6 = "fd00:ec2::254"
 ID_URL6 = f"http://[{METADATA6}]/latest/meta-data/instance-id"
-BACKENDS = pytest.mark.parametrize("backend", ["legacy", "nft"])
 
 
 @pytest.fixture
 def dual(network: Network) -> Network:
-    """Return a network with IPv6 on both hosts, and the app's default route to the mock."""
-    for host, address in ((network.mock, MOCK6), (network.app, APP6)):
-        host.ip("address", "add", f"{address}/64", "dev", "eth0", "nodad")
+    """Give a network with IPv6 on both hosts, and the app's default route to the mock."""
+    network.add_ipv6()
     network.app.ip("-6", "route", "add", "default", "via", MOCK6)
     return network
 
 
-def start_mock6(network: Network, host: Host | None = None, listen: str = f"[::]:{PORT}", *flags: str) -> None:
-    """Start imds-detourctl's mock on IPv6; `[::]` includes IPv4."""
-    network.start(host or network.mock, CTL, "mock", "--listen", listen, "--quiet", *flags)
+def refuses(network: Network, url: str) -> bool:
+    """Return whether a client without imds-detour's environment is refused: curl's "could not connect"."""
+    return network.app.run("curl", "-sS", "--max-time", "5", url, check=False).returncode == 7
 
 
 def start_real_service6(network: Network) -> None:
     """Start a fake real service at the IPv6 metadata address, reachable by the app's default route."""
     network.mock.ip("address", "add", f"{METADATA6}/128", "dev", "lo", "nodad")
     network.mock.run("sh", "-c", 'echo \'{"meta-data": {"instance-id": "i-0real"}}\' > /run/real.json')
-    start_mock6(network, network.mock, f"[{METADATA6}]:80", "--data", "/run/real.json")
+    network.start_mock("--data", "/run/real.json", at=f"[{METADATA6}]", port="80")
 
 
-@BACKENDS
 def test_both_endpoints_redirect_to_a_dual_stack_mock(dual: Network, backend: str) -> None:
     """With a dual-stack mock a client reads the instance id over IPv4 and IPv6; the log line names both redirects."""
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
-    start_mock6(dual)
-    done = dual.detour("curl", "-sS", "--fail", ID_URL, ID_URL6, MOCK_BACKEND=backend)
-    assert (done.returncode, done.stdout) == (0, INSTANCE * 2), done.stderr
-    redirects = f"169.254.169.254:80, [{METADATA6}]:80 -> {NAME} ({MOCK}:{PORT}, [{MOCK6}]:{PORT})"
-    assert redirects in done.stderr
+    dual.start_mock("--quiet", at="[::]")
+    stderr = dual.success("curl", "-sS", "--fail", ID_URL, ID_URL6, stdout=INSTANCE * 2, MOCK_BACKEND=backend)
+    assert f"169.254.169.254:80, [{METADATA6}]:80 -> {NAME} ({MOCK}:{PORT}, [{MOCK6}]:{PORT})" in stderr
+    first = all_rules(dual.app)
+    assert METADATA6 in first
+    dual.success("true", MOCK_BACKEND=backend)  # a second start leaves one copy of the rules
+    assert all_rules(dual.app) == first
 
 
-@BACKENDS
-def test_the_ipv6_endpoint_without_an_ipv6_mock_is_refused(dual: Network, backend: str) -> None:
+def test_ipv6_endpoint_without_an_ipv6_mock_is_refused(dual: Network, backend: str) -> None:
     """With an IPv4-only mock the guard refuses the IPv6 endpoint at once, although a real service listens there."""
     start_real_service6(dual)
     dual.start_dns()
     dual.start_mock()
-    assert dual.app.run("curl", "-sS", ID_URL6).stdout == "i-0real"  # control: without imds-detour it is reachable
+    # Controls: without imds-detour, and with MOCK_GUARD=off, it is reachable.
+    assert dual.app.run("curl", "-sS", ID_URL6).stdout == "i-0real"
+    dual.wanted["MOCK_BACKEND"] = backend
+    dual.success("curl", "-sS", ID_URL, ID_URL6, stdout=f"{INSTANCE}i-0real", MOCK_GUARD="off")
+    assert "guard" not in all_rules(dual.app).lower()
     done = dual.detour("curl", "-sS", "--max-time", "5", ID_URL6, MOCK_BACKEND=backend)
     assert (done.returncode, done.stdout) == (7, "")  # curl's "could not connect": refused, not timed out
     assert f"169.254.169.254:80 -> {NAME} ({MOCK}:{PORT})" in done.stderr
 
 
-@BACKENDS
-def test_an_ipv4_listener_with_an_ipv6_address_works_over_ipv4(dual: Network, backend: str) -> None:
+def test_ipv4_listener_with_an_ipv6_address_works_over_ipv4(dual: Network, backend: str) -> None:
     """A mock with both addresses that listens on IPv4 only, as amazon-ec2-metadata-mock, is used over IPv4."""
     start_real_service6(dual)
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
     dual.start_mock()
-    done = dual.detour("curl", "-sS", ID_URL, MOCK_BACKEND=backend)
-    assert (done.returncode, done.stdout) == (0, INSTANCE)
-    assert dual.app.run("curl", "-sS", "--max-time", "5", ID_URL6, check=False).returncode == 7
+    dual.success("curl", "-sS", ID_URL, stdout=INSTANCE, MOCK_BACKEND=backend)
+    assert refuses(dual, ID_URL6)
 
 
-@BACKENDS
-def test_an_ipv6_only_mock_leaves_ipv4_refused(dual: Network, backend: str) -> None:
+def test_ipv6_only_mock_leaves_ipv4_refused(dual: Network, backend: str) -> None:
     """With an IPv6-only mock the IPv6 endpoint works, IPv4 is refused, and one log line says so."""
     dual.start_dns(f"{NAME}={MOCK6}")
-    start_mock6(dual)
-    done = dual.detour("curl", "-sS", ID_URL6, MOCK_BACKEND=backend)
-    assert (done.returncode, done.stdout) == (0, INSTANCE), done.stderr
-    expected = f"imds-detour: {NAME} answers over IPv6 only: 169.254.169.254 stays closed\n"
-    assert [line for line in done.stderr.splitlines(keepends=True) if "IPv6 only" in line] == [expected]
-    assert dual.app.run("curl", "-sS", "--max-time", "5", ID_URL, check=False).returncode == 7
+    dual.start_mock("--quiet", at="[::]")
+    stderr = dual.success("curl", "-sS", ID_URL6, stdout=INSTANCE, MOCK_BACKEND=backend)
+    expected = f"imds-detour: {NAME} answers over IPv6 only: 169.254.169.254 stays closed"
+    assert [line for line in stderr.splitlines() if "IPv6 only" in line] == [expected]
+    assert refuses(dual, ID_URL)
 
 
-@BACKENDS
-def test_an_ipv6_literal_works_as_the_mock(dual: Network, backend: str) -> None:
+def test_ipv6_literal_works_as_the_mock(dual: Network, backend: str) -> None:
     """MOCK_HOSTNAME accepts [address]:port with an IPv6 address, without DNS."""
-    start_mock6(dual)
-    done = dual.detour("curl", "-sS", ID_URL6, MOCK_HOSTNAME=f"[{MOCK6}]:{PORT}", MOCK_PORT="1", MOCK_BACKEND=backend)
-    assert (done.returncode, done.stdout) == (0, INSTANCE), done.stderr
-    assert f"[{METADATA6}]:80 -> [{MOCK6}]:{PORT}, " in done.stderr
+    dual.start_mock("--quiet", at="[::]")
+    dual.wanted = {"MOCK_HOSTNAME": f"[{MOCK6}]:{PORT}", "MOCK_PORT": "1", "MOCK_BACKEND": backend}
+    stderr = dual.success("curl", "-sS", ID_URL6, stdout=INSTANCE)
+    assert f"[{METADATA6}]:80 -> [{MOCK6}]:{PORT}, " in stderr
 
 
-@BACKENDS
 def test_missing_routes_are_added_over_loopback(dual: Network, backend: str) -> None:
     """Without a default route, both endpoints get a route over loopback; a failed start removes it."""
     for version in ("-4", "-6"):
@@ -104,21 +94,8 @@ def test_missing_routes_are_added_over_loopback(dual: Network, backend: str) -> 
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
     assert dual.detour("true", MOCK_TIMEOUT="0.3", MOCK_BACKEND=backend).returncode == 125
     assert dual.detour_routes() == ""
-    start_mock6(dual)
-    done = dual.detour("curl", "-sS", "--fail", ID_URL, ID_URL6, MOCK_BACKEND=backend)
-    assert (done.returncode, done.stdout) == (0, INSTANCE * 2), done.stderr
-
-
-@BACKENDS
-def test_a_second_start_changes_no_rules(dual: Network, backend: str) -> None:
-    """A second start leaves one copy of the rules in both IP versions."""
-    dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
-    start_mock6(dual)
-    assert dual.detour("true", MOCK_BACKEND=backend).returncode == 0
-    first = dump(dual)
-    assert METADATA6 in first
-    assert dual.detour("true", MOCK_BACKEND=backend).returncode == 0
-    assert dump(dual) == first
+    dual.start_mock("--quiet", at="[::]")
+    dual.success("curl", "-sS", "--fail", ID_URL, ID_URL6, stdout=INSTANCE * 2, MOCK_BACKEND=backend)
 
 
 FAILS_FOR_IPV6 = """
@@ -137,45 +114,34 @@ firewall.close()
 """
 
 
-def test_a_failure_for_ipv6_undoes_the_ipv4_rules(dual: Network) -> None:
+def test_failure_for_ipv6_undoes_the_ipv4_rules(dual: Network) -> None:
     """Legacy iptables commits each IP version separately: a failure of the second removes the first's rules."""
     dual.start_mock()
     assert dual.app.run(sys.executable, "-c", FAILS_FOR_IPV6).stdout == "refused\n"
     assert dual.detour_rules() == ""
 
 
-@BACKENDS
-def test_a_namespace_without_ipv6_gets_no_ipv6_rules(network: Network, backend: str) -> None:
+def test_namespace_without_ipv6_gets_no_ipv6_rules(network: Network, backend: str) -> None:
     """In a namespace without IPv6 a start makes no IPv6 rule and logs only its one line."""
     network.without_ipv6()
     network.start_dns()
     network.start_mock()
-    done = network.detour("true", MOCK_BACKEND=backend)
-    assert done.returncode == 0
-    assert done.stderr.count("\n") == 1
-    assert METADATA6 not in dump(network)
+    assert network.success("true", MOCK_BACKEND=backend).count("\n") == 1
+    assert METADATA6 not in all_rules(network.app)
 
 
-def test_an_ipv6_mock_in_a_namespace_without_ipv6_fails_at_once(network: Network) -> None:
+def test_ipv6_mock_in_a_namespace_without_ipv6_fails_at_once(network: Network) -> None:
     """An IPv6 address as the mock fails at once, without a wait, in a namespace without IPv6."""
     network.without_ipv6()
-    done = network.detour("true", MOCK_HOSTNAME=f"[{MOCK6}]:{PORT}", timeout=5)
-    assert done.returncode == 125
-    assert "there is no IPv6 in this network namespace" in done.stderr
-
-
-def dump(network: Network) -> str:
-    """Return every rule of the app's host without counters: both IP versions, both backends."""
-    saved = network.app.run("sh", "-c", "ip6tables-legacy-save; nft -s list ruleset").stdout
-    kept = (line.split(" [")[0] for line in saved.splitlines() if not line.startswith("#"))
-    return "\n".join((network.rules(), *kept))
+    stderr = network.failure("true", MOCK_HOSTNAME=f"[{MOCK6}]:{PORT}", timeout=5)
+    assert "there is no IPv6 in this network namespace" in stderr
 
 
 HIDE_REJECT = "mkdir /run/xtables; cp -P /usr/lib/*/xtables/*.so /run/xtables; rm /run/xtables/lib{}_REJECT.so"
 
 
 @pytest.mark.parametrize("missing", ["ip6t", "ipt", "nft"])
-def test_a_guard_without_reject_drops_in_both_ip_versions(dual: Network, missing: str) -> None:
+def test_guard_without_reject_drops_in_both_ip_versions(dual: Network, missing: str) -> None:
     """If REJECT is missing for either IP version, the guard drops in both and a warning says so."""
     start_real_service6(dual)
     dual.start_mock()
@@ -185,25 +151,13 @@ def test_a_guard_without_reject_drops_in_both_ip_versions(dual: Network, missing
         done = nft_transactions.refused(dual, str(guard), "curl", "-sS", ID_URL)
     else:
         dual.app.run("sh", "-euc", HIDE_REJECT.format(missing))
-        settings = dual.settings({"XTABLES_LIBDIR": "/run/xtables"}, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
-        done = dual.app.run(DETOUR, "curl", "-sS", ID_URL, environ=settings, check=False)
+        libraries = {"XTABLES_LIBDIR": "/run/xtables"}
+        done = dual.detour("curl", "-sS", ID_URL, environment=libraries, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
     assert (done.returncode, done.stdout) == (0, INSTANCE), done
     assert done.stderr.count("the guard drops instead of rejecting, so that SDKs wait for a timeout: ") == 1
     dropped = dual.app.run("curl", "-sS", "--max-time", "0.3", ID_URL6, check=False)
     assert (dropped.returncode, dropped.stdout) == (28, "")  # curl's "timed out"
-    assert "reject" not in dump(dual).lower()
+    assert "reject" not in all_rules(dual.app).lower()
     # Control: with REJECT available both endpoints refuse at once.
     assert dual.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
-    assert dual.app.run("curl", "-sS", "--max-time", "5", ID_URL6, check=False).returncode == 7
-
-
-@BACKENDS
-def test_the_ipv6_endpoint_without_a_guard_is_reachable(dual: Network, backend: str) -> None:
-    """With MOCK_GUARD=off and an IPv4 mock, the real service at the IPv6 endpoint stays reachable."""
-    start_real_service6(dual)
-    dual.start_mock()
-    done = dual.detour("curl", "-sS", ID_URL, ID_URL6, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend, MOCK_GUARD="off")
-    assert (done.returncode, done.stdout) == (0, f"{INSTANCE}i-0real"), done
-    assert "guard" not in dump(dual).lower()
-    assert dual.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
-    assert dual.app.run("curl", "-sS", "--max-time", "5", ID_URL6, check=False).returncode == 7  # control: guard on
+    assert refuses(dual, ID_URL6)

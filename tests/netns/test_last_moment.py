@@ -16,7 +16,7 @@ import pytest
 from tests.netns.test_signals import APP, BLOCKS_TERM, PID_1, TAKES_TERM
 from tests.support.faults.injection import Injection, calls_made, strace
 from tests.support.hosts.cloud import LONG
-from tests.support.hosts.network import DETOUR, SETTINGS, Network
+from tests.support.hosts.network import DETOUR, SETTINGS, Network, read_line
 from tests.support.judges.processes import children
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def stop_calls(last_calls: list[Call]) -> list[Call]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
-def test_a_stop_at_a_last_call_ends_the_start(
+def test_stop_at_a_last_call_ends_the_start(
     network: Network, last_calls: list[Call], tmp_path: Path, as_pid_1: bool
 ) -> None:
     """SIGTERM between dropping NET_ADMIN and the last signal check exits with 143 and does not execute the app."""
@@ -101,7 +101,7 @@ def test_a_stop_at_a_last_call_ends_the_start(
         assert at in signal_calls(trace)  # the signal was sent at that call
 
 
-def test_a_stop_after_the_last_check_has_the_default_action(
+def test_stop_after_the_last_check_has_the_default_action(
     network: Network, last_calls: list[Call], tmp_path: Path
 ) -> None:
     """SIGTERM after the last signal check kills the process, as an app without a handler."""
@@ -111,13 +111,7 @@ def test_a_stop_after_the_last_check_has_the_default_action(
     assert signal_calls(trace) == last_calls
 
 
-def read_line(process: subprocess.Popen[str]) -> str:
-    """Return the app's next line."""
-    assert process.stdout is not None
-    return process.stdout.readline()
-
-
-def test_a_stop_of_pid_1_after_the_last_check_is_dropped(
+def test_stop_of_pid_1_after_the_last_check_is_dropped(
     network: Network, last_calls: list[Call], tmp_path: Path
 ) -> None:
     """The kernel drops SIGTERM for a PID 1 without a handler, with or without imds-detour; the app gets the next."""
@@ -137,7 +131,7 @@ def test_a_stop_of_pid_1_after_the_last_check_is_dropped(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
-def test_a_blocked_stop_at_a_last_call_reaches_the_app(
+def test_blocked_stop_at_a_last_call_reaches_the_app(
     network: Network, last_calls: list[Call], tmp_path: Path, as_pid_1: bool
 ) -> None:
     """An app whose parent blocked SIGTERM gets the signal, whenever it was sent during the start."""

@@ -11,7 +11,7 @@ import pytest
 from tests.support.faults.capabilities import DOCKER, only
 from tests.support.hosts.cloud import BACKENDS, PROTOCOLS, REDIRECTED, REFUSED, Cloud
 from tests.support.hosts.ip_version import IP_VERSIONS, V4
-from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, NAME
+from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, NAME, read_line, read_until
 from tests.support.hosts.sidecars import until
 from tests.support.marks import first_quick
 
@@ -32,26 +32,14 @@ def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
 
 def start(cloud: Cloud, backend: str) -> subprocess.Popen[str]:
     """Start imds-detour with `cat` as the app, and return once its guard is installed."""
-    environ = cloud.settings(MOCK_BACKEND=backend, MOCK_LOG="debug")
-    started = cloud.app.popen(
-        *(DETOUR, "cat"), environ=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    started = cloud.popen_detour("cat", MOCK_BACKEND=backend, MOCK_LOG="debug")
     read_until(started, "guard: ")
     return started
 
 
-def read_until(started: subprocess.Popen[str], words: str) -> None:
-    """Read stderr until a line contains these words."""
-    assert started.stderr is not None
-    seen = []
-    while words not in (line := started.stderr.readline()):
-        seen.append(line)
-        assert line, seen
-
-
 def test_capture_and_counters_see_every_protocol(cloud: Cloud) -> None:
     """Control: without rules TCP, UDP, ICMP and another protocol reach the real service and are counted."""
-    flood = cloud.program(cloud.app, "clients/flood.py", cloud.ip.metadata)
+    flood = cloud.flood()
     assert flood.ask("3")["tcp 80"] == ["sent"]
     flood.end()
     # Wait until the last connections are closed.
@@ -61,21 +49,19 @@ def test_capture_and_counters_see_every_protocol(cloud: Cloud) -> None:
     assert all(count >= 3 for count in seen.counted.values()), seen
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_no_packet_leaves_from_the_guard_on(cloud: Cloud, backend: str) -> None:
     """No packet of any protocol leaves during the wait, with the redirect, or after the redirect is removed."""
     before = cloud.seen()
     silent = cloud.start_dns("silent")
     with start(cloud, backend) as started:
-        flood = cloud.program(cloud.app, "clients/flood.py", cloud.ip.metadata)
+        flood = cloud.flood()
         assert flood.ask(ROUNDS) == REFUSED
         silent.kill()
         silent.wait()
         cloud.start_dns(f"{NAME}={cloud.ip.mock}")
         read_until(started, "exec cat")
         assert flood.ask(ROUNDS) == REDIRECTED
-        remover = cloud.program(cloud.app, "clients/rewrite_rules.py", backend, "0", f"{cloud.ip.metadata},80")
-        assert remover.says() == "ready"
+        cloud.writer(backend, 0)  # without a mock it removes the redirect
         assert flood.ask(ROUNDS) == REFUSED
         flood.end()
         started.communicate()
@@ -102,8 +88,7 @@ def test_an_open_connection_to_the_real_service_is_reset(cloud: Cloud, backend: 
     with cloud.app.popen(
         *(sys.executable, "-c", HOLD_CONNECTION, cloud.ip.metadata), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as held:
-        assert held.stdout is not None
-        assert held.stdout.readline() == "R\n"
+        assert read_line(held) == "R\n"
         before = cloud.seen()
         with start(cloud, backend) as started:
             assert held.communicate("\n")[0] == "ConnectionResetError\n"
@@ -148,14 +133,13 @@ def matrix() -> Iterator[Cloud]:
 
 @pytest.mark.parametrize("backend", first_quick(BACKEND_SETTINGS))
 @pytest.mark.parametrize("privileges", MATRIX)
-def test_a_start_with_fewer_privileges_works_or_fails_closed(matrix: Cloud, privileges: str, backend: str) -> None:
+def test_start_with_fewer_privileges_works_or_fails_closed(matrix: Cloud, privileges: str, backend: str) -> None:
     """With fewer privileges a start works, or fails with one line that names the capability; no packet leaves."""
     start, expected = MATRIX[privileges]
     matrix.app.run("sh", "-c", "iptables-legacy-restore </dev/null; iptables-legacy -F; iptables-legacy -t nat -F")
     matrix.app.run("nft", "flush", "ruleset")
     before = matrix.seen()
-    environ = matrix.settings(MOCK_HOSTNAME=matrix.ip.mock, MOCK_BACKEND=backend)
-    done = matrix.app.run(*start, DETOUR, "curl", "-sS", ID_URL, environ=environ, check=False)
+    done = matrix.detour("curl", "-sS", ID_URL, prefix=start, MOCK_HOSTNAME=matrix.ip.mock, MOCK_BACKEND=backend)
     assert expected[backend] in done.stderr, done
     if expected[backend] in WORKS.values():
         assert (done.returncode, done.stdout) == (0, INSTANCE), done
@@ -174,8 +158,7 @@ exit $status
 """
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_start_in_a_user_namespace_works(matrix: Cloud, backend: str) -> None:
+def test_start_in_a_user_namespace_works(matrix: Cloud, backend: str) -> None:
     """A rootless start works in a new user and network namespace without routes, with a mock on loopback."""
     environ = matrix.settings(MOCK_HOSTNAME="127.0.0.1", MOCK_BACKEND=backend)
     done = matrix.app.run(

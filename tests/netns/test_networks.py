@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.hosts.network import METADATA, MOCK, NAME
+from tests.support.hosts.network import METADATA, MOCK, NAME, Network
 
-if TYPE_CHECKING:
-    from tests.support.hosts.network import Network
-
-BACKENDS = pytest.mark.parametrize("backend", ["legacy", "nft"])
 LARGE = 200_000
 """Bytes: more than any frame, and more than a first congestion window."""
 
 
-@BACKENDS
 @pytest.mark.parametrize("mtu", [1280, 1450, 9000])
 def test_large_replies_arrive_with_any_frame_size(network: Network, mtu: int, backend: str) -> None:
     """From IPv6's minimum to jumbo frames, with 1500 on the mock's side, every byte arrives."""
@@ -42,7 +36,6 @@ serve("127.0.0.11", lambda question, _: addresses(question, "{NAME}", ["{MOCK}"]
 """Docker's DNS server: it runs in the container's namespace, and rules redirect to its port."""
 
 
-@BACKENDS
 @pytest.mark.parametrize("iptables", ["iptables-legacy", "iptables-nft"])
 def test_dockers_dns_works_with_a_redirect(network: Network, iptables: str, backend: str) -> None:
     """The mock's name resolves at 127.0.0.11 by Docker's rules, before and after a redirect is installed."""

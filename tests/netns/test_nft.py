@@ -5,21 +5,13 @@ from __future__ import annotations
 import glob
 import os
 import re
-import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import SUPPORT
 from tests.support.faults.capabilities import without
-from tests.support.hosts.network import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
+from tests.support.faults.seccomp import kernel_without
+from tests.support.hosts.network import ID_URL, INSTANCE, METADATA, METADATA6, MOCK, PORT, Network, read_line
 
-if TYPE_CHECKING:
-    import subprocess
-
-    from tests.support.hosts.network import Network
-
-METADATA6 = "fd00:ec2::254"
 OURS = f"""\
 table ip imds_detour {{
 	chain guard_output {{
@@ -48,21 +40,17 @@ def ruleset(network: Network) -> str:
     return re.sub(r"packets \d+ bytes \d+", "packets N bytes N", network.app.run("nft", "list", "ruleset").stdout)
 
 
-def without_net_raw(network: Network, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run imds-detour with NET_ADMIN and without NET_RAW, as under Podman or ``cap_drop: ALL``."""
-    environ = network.settings(None, **settings)
-    return network.app.run(*without("net_raw"), DETOUR, *command, environ=environ, check=False)
-
-
-def test_ruleset_is_the_documented_one(network: Network) -> None:
-    """The ruleset holds the guard and the redirect only, and a client gets the mock's answer."""
-    network.start_dns()
-    network.start_mock()
-    done = network.detour("curl", "-sS", "--fail", ID_URL, MOCK_BACKEND="nft")
-    assert (done.returncode, done.stdout) == (0, INSTANCE)
-    assert "nftables, verified IMDSv2" in done.stderr
-    assert ruleset(network) == OURS
-    assert network.detour_rules() == ""
+def test_ruleset_is_the_documented_one(ready: Network) -> None:
+    """The ruleset holds guard and redirect only, a client gets the mock's answer, a second start commits nothing."""
+    stderr = ready.success("curl", "-sS", "--fail", ID_URL, stdout=INSTANCE, MOCK_BACKEND="nft")
+    assert "nftables, verified IMDSv2" in stderr
+    assert (ruleset(ready), ready.detour_rules()) == (OURS, "")
+    monitor = ready.start(ready.app, "sh", "-c", "echo listening; exec nft monitor")
+    ready.success("true", MOCK_BACKEND="nft")
+    assert ruleset(ready) == OURS
+    # Control: the first line of the monitor is this table, so it saw no transaction of the second start.
+    ready.app.run("nft", "add table ip marker")
+    assert "add table ip marker" in read_line(monitor)
 
 
 @pytest.mark.parametrize(
@@ -73,109 +61,61 @@ def test_ruleset_is_the_documented_one(network: Network) -> None:
         ("auto", "legacy iptables (it works here)"),
     ],
 )
-def test_debug_log_gives_the_reason_for_the_firewall(network: Network, backend: str, reason: str) -> None:
+def test_debug_log_gives_the_reason_for_the_firewall(mocked: Network, backend: str, reason: str) -> None:
     """The success line names the firewall. With MOCK_LOG=debug it also gives the reason for the choice."""
-    network.start_mock()
     debug, info = (
-        network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend, MOCK_LOG=log) for log in ("debug", "text")
+        mocked.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend, MOCK_LOG=log) for log in ("debug", "text")
     )
     assert f"-> {MOCK}:{PORT}, {reason}, verified IMDSv2 " in debug.stderr.splitlines()[-1]
     assert f"-> {MOCK}:{PORT}, {reason.partition(' (')[0]}, verified IMDSv2 " in info.stderr
 
 
-def test_second_start_commits_nothing(network: Network) -> None:
-    """A second start with the same mock sends no transaction to the kernel."""
-    network.start_dns()
-    network.start_mock()
-    assert network.detour("true", MOCK_BACKEND="nft").returncode == 0
-    monitor = network.start(network.app, "sh", "-c", "echo listening; exec nft monitor")
-    assert network.detour("true", MOCK_BACKEND="nft").returncode == 0
-    assert ruleset(network) == OURS
-    # Control: the first line of the monitor is this table, so it saw no transaction of the second start.
-    network.app.run("nft", "add table ip marker")
-    assert monitor.stdout is not None
-    assert "add table ip marker" in monitor.stdout.readline()
+AUTO = {
+    "no NET_RAW": (without("net_raw"), {}, "nftables (no NET_RAW capability"),
+    "no legacy tables": (
+        *(kernel_without("legacy"), {}),
+        "nftables (the kernel has no legacy iptables here (table filter: Protocol not available)), verified IMDSv2 ",
+    ),
+    "no extensions": (
+        *((), {"XTABLES_LIBDIR": "/run/none"}),
+        "nftables (an iptables extension is missing in /run/none, or of another version (",
+    ),
+    "no nftables": (kernel_without("nftables"), {}, "legacy iptables (it works here), verified IMDSv2 "),
+    "both work": ((), {}, "legacy iptables (it works here), verified IMDSv2 "),
+}
+"""A command, the environment, and the start of the chosen firewall with its reason in the debug log."""
 
 
-def test_missing_net_raw_makes_auto_choose_nftables(network: Network) -> None:
-    """Without NET_RAW, legacy iptables cannot open its socket: auto chooses nftables, and debug gives the reason."""
-    network.start_dns()
-    network.start_mock()
-    done = without_net_raw(network, "curl", "-sS", "--fail", ID_URL, MOCK_LOG="debug")
-    assert (done.returncode, done.stdout) == (0, INSTANCE)
-    assert "nftables (no NET_RAW capability" in done.stderr
+@pytest.mark.parametrize("case", AUTO)
+def test_auto_chooses_a_firewall_that_works(ready: Network, case: str) -> None:
+    """Without legacy iptables auto chooses nftables. Control: where it works, auto leaves nftables empty."""
+    prefix, environment, reason = AUTO[case]
+    ready.app.run("mkdir", "/run/none")
+    ready.wanted = {"MOCK_BACKEND": "auto", "MOCK_LOG": "debug"}
+    log = ready.success("curl", "-sS", "--fail", ID_URL, stdout=INSTANCE, prefix=prefix, environment=environment)
+    assert f", {reason}" in log
+    nftables = reason.startswith("nftables")
+    assert (ruleset(ready), "DNAT" in ready.detour_rules()) == (OURS if nftables else "", not nftables)
 
 
-def read_instance_id(network: Network, *prefix: str, **variables: str) -> str:
-    """Start an app that reads the mock's instance id, with auto and under a command; return the log."""
-    network.start_dns()
-    network.start_mock()
-    environ = network.settings(variables, MOCK_BACKEND="auto", MOCK_LOG="debug")
-    done = network.app.run(*prefix, DETOUR, "curl", "-sS", "--fail", ID_URL, environ=environ, check=False)
-    assert (done.returncode, done.stdout) == (0, INSTANCE), done
-    return done.stderr
-
-
-def kernel_without(firewall: str) -> tuple[str, ...]:
-    """Return a command that runs another one as on a kernel without a firewall."""
-    return (sys.executable, f"{SUPPORT}/faults/seccomp.py", firewall)
-
-
-def test_kernel_without_ip_tables_makes_auto_choose_nftables(network: Network) -> None:
-    """On a kernel without legacy tables, auto chooses nftables, and debug gives the reason."""
-    log = read_instance_id(network, *kernel_without("legacy"))
-    assert (
-        ", nftables (the kernel has no legacy iptables here (table filter: Protocol not available)), verified IMDSv2 "
-    ) in log
-    assert ruleset(network) == OURS
-
-
-def test_image_without_libxtables_makes_auto_choose_nftables(network: Network) -> None:
+def test_image_without_libxtables_makes_auto_choose_nftables(ready: Network) -> None:
     """In an image without the package iptables, libxtables cannot be loaded, and auto chooses nftables."""
     (path,) = glob.glob("/usr/lib/*/libxtables.so.12")
     path = os.path.realpath(path)
-    network.app.run("mount", "--bind", "/dev/null", path)
-    log = read_instance_id(network)
-    network.app.run("umount", path)  # the command nft needs it too
+    ready.app.run("mount", "--bind", "/dev/null", path)
+    log = ready.success("curl", "-sS", "--fail", ID_URL, stdout=INSTANCE, MOCK_LOG="debug")
+    ready.app.run("umount", path)  # the command nft needs it too
     assert re.search(r", nftables \(a library of iptables is missing \(.*libxtables.*\)\), verified IMDSv2 ", log)
-    assert ruleset(network) == OURS
+    assert ruleset(ready) == OURS
 
 
-def test_image_without_extensions_makes_auto_choose_nftables(network: Network) -> None:
-    """In an image with libxtables and without its extensions, auto chooses nftables."""
-    network.app.run("mkdir", "/run/none")
-    log = read_instance_id(network, XTABLES_LIBDIR="/run/none")
-    assert ", nftables (an iptables extension is missing in /run/none, or of another version (" in log
-    assert ruleset(network) == OURS
-
-
-def test_kernel_without_nftables_makes_auto_choose_legacy_iptables(network: Network) -> None:
-    """Control: on a kernel without nftables, auto chooses legacy iptables."""
-    log = read_instance_id(network, *kernel_without("nftables"))
-    assert ", legacy iptables (it works here), verified IMDSv2 " in log
-    assert ruleset(network) == ""
-    assert "DNAT" in network.detour_rules()
-
-
-def test_auto_prefers_legacy_iptables(network: Network) -> None:
-    """Control: where both firewalls work, auto chooses legacy iptables and leaves nftables empty."""
-    network.start_dns()
-    network.start_mock()
-    assert "legacy iptables, verified" in network.detour("true").stderr
-    assert ruleset(network) == ""
-
-
-def test_start_after_one_with_nftables_stays_with_nftables(network: Network) -> None:
+def test_start_after_one_with_nftables_stays_with_nftables(ready: Network) -> None:
     """After a start with nftables, auto stays with it, and MOCK_BACKEND=legacy fails and says why."""
-    network.start_dns()
-    network.start_mock()
-    assert network.detour("true", MOCK_BACKEND="nft").returncode == 0
-    assert network.detour("true", MOCK_BACKEND="auto").returncode == 0
-    refused = network.detour("true", MOCK_BACKEND="legacy")
-    assert (refused.returncode, refused.stdout) == (125, "")
-    assert "rules from an earlier start are in nftables" in refused.stderr
-    assert ruleset(network) == OURS
-    assert network.detour_rules() == ""
+    ready.success("true", MOCK_BACKEND="nft")
+    ready.success("true", MOCK_BACKEND="auto")
+    assert "rules from an earlier start are in nftables" in ready.failure("true", MOCK_BACKEND="legacy")
+    assert ruleset(ready) == OURS
+    assert ready.detour_rules() == ""
 
 
 TO_ELSEWHERE = f"ip daddr {METADATA} tcp dport 80 counter dnat to 10.9.9.9:1"
@@ -189,12 +129,10 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("change", TAMPERED.values(), ids=TAMPERED.keys())
-def test_changed_table_is_repaired(network: Network, change: str) -> None:
+def test_changed_table_is_repaired(ready: Network, change: str) -> None:
     """The next start repairs imds-detour's table after any change by another program."""
-    network.start_dns()
-    network.start_mock()
-    assert network.detour("true", MOCK_BACKEND="nft").returncode == 0
-    network.app.run("nft", change)
-    assert ruleset(network) != OURS
-    assert network.detour("true", MOCK_BACKEND="nft").returncode == 0
-    assert ruleset(network) == OURS
+    ready.success("true", MOCK_BACKEND="nft")
+    ready.app.run("nft", change)
+    assert ruleset(ready) != OURS
+    ready.success("true", MOCK_BACKEND="nft")
+    assert ruleset(ready) == OURS

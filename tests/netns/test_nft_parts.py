@@ -11,46 +11,40 @@ if TYPE_CHECKING:
     from tests.support.hosts.network import Network
 
 
-def test_kernel_without_nat_fails_the_start(network: Network) -> None:
+def test_kernel_without_nat_fails_the_start(mocked: Network) -> None:
     """When the kernel refuses the redirect, the start exits with 125, names the modules and leaves no rules."""
-    network.start_mock()
-    _, redirect = nft_transactions.places(network)
-    done = nft_transactions.refused(network, str(redirect), "echo", "started")
-    assert (done.returncode, done.stdout, ruleset(network)) == (125, "", "")
+    _, redirect = nft_transactions.places(mocked)
+    done = nft_transactions.refused(mocked, str(redirect), "echo", "started")
+    assert (done.returncode, done.stdout, ruleset(mocked)) == (125, "", "")
     assert done.stderr == (
         "imds-detour: nftables refuses imds-detour's rules: the kernel has no nat for it (No such file or directory);"
         " load it on the host: `modprobe -a nft_chain_nat nft_nat`\n"
     )
 
 
-def test_refused_roll_back_is_reported(network: Network) -> None:
+def test_refused_roll_back_is_reported(mocked: Network) -> None:
     """When the kernel refuses the redirect and then its roll-back, the start fails and the message has both reasons."""
-    network.start_mock()
-    _, redirect = nft_transactions.places(network)
-    done = nft_transactions.refused(network, f"{redirect}+", "echo", "started")
+    _, redirect = nft_transactions.places(mocked)
+    done = nft_transactions.refused(mocked, f"{redirect}+", "echo", "started")
     assert (done.returncode, done.stdout) == (125, "")
     last = done.stderr.splitlines()[-1]
-    assert "nftables refuses imds-detour's rules: the kernel has no nat for it" in last
-    assert (
-        "; the change could not be undone: nftables refuses imds-detour's rules: the kernel has no reject for it"
-        in last
-    )
-    assert "dnat" not in ruleset(network)
+    refusal = "nftables refuses imds-detour's rules: the kernel has no"
+    assert f"{refusal} nat for it" in last
+    assert f"; the change could not be undone: {refusal} reject for it" in last
+    assert "dnat" not in ruleset(mocked)
 
 
-def test_kernel_that_refuses_every_guard_fails_the_start(network: Network) -> None:
+def test_kernel_that_refuses_every_guard_fails_the_start(mocked: Network) -> None:
     """When the kernel can neither reject nor drop, the start exits with 125 and one line."""
-    network.start_mock()
-    guard, _ = nft_transactions.places(network)
-    done = nft_transactions.refused(network, f"{guard}+", "echo", "started")
-    assert (done.returncode, done.stdout, ruleset(network)) == (125, "", "")
+    guard, _ = nft_transactions.places(mocked)
+    done = nft_transactions.refused(mocked, f"{guard}+", "echo", "started")
+    assert (done.returncode, done.stdout, ruleset(mocked)) == (125, "", "")
     assert done.stderr.count("\n") == 1, done.stderr
     assert "the kernel has no reject for it (No such file or directory); load it on the host: `modprobe " in done.stderr
 
 
-def test_complete_kernel_starts_the_app(network: Network) -> None:
+def test_complete_kernel_starts_the_app(mocked: Network) -> None:
     """Control: under the same tracer, without a failing call, the app starts."""
-    network.start_mock()
-    assert len(nft_transactions.places(network)) == 2
-    assert nft_transactions.refused(network, "1000", "echo", "started").stdout == "started\n"
-    assert ruleset(network) == OURS
+    assert len(nft_transactions.places(mocked)) == 2
+    assert nft_transactions.refused(mocked, "1000", "echo", "started").stdout == "started\n"
+    assert ruleset(mocked) == OURS

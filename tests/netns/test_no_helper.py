@@ -3,49 +3,28 @@
 from __future__ import annotations
 
 import json
-import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import SUPPORT
-from tests.support.hosts.network import CTL, INSTANCE, METADATA, MOCK, PORT
+from tests.support.faults.seccomp import kernel_without
+from tests.support.hosts.network import CTL, INSTANCE, METADATA, MOCK, PORT, Network
 
-if TYPE_CHECKING:
-    import subprocess
-
-    from tests.support.hosts.network import Network
-
-WITHOUT = f"{SUPPORT}/faults/seccomp.py"
+WITHOUT_PROCESSES = kernel_without("processes")
 NO_HELPER = "cannot start the firewall helper: resource temporarily unavailable"
-
-
-def run(network: Network, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run imds-detourctl on the app's host, at the limit on processes."""
-    command = (sys.executable, WITHOUT, "processes", CTL, *arguments)
-    return network.app.run(*command, environ=network.settings(None, **settings), check=False)
-
-
-@pytest.fixture
-def ready(network: Network) -> Network:
-    """Give a network with a mock and a DNS server."""
-    network.start_dns()
-    network.start_mock("--quiet")
-    return network
 
 
 @pytest.mark.slow
 def test_nftables_rules_are_listed_checked_and_removed_without_a_helper(ready: Network) -> None:
     """Without a helper, status, check and remove work on nftables, and status and remove name the reason."""
     assert ready.detour("true", MOCK_BACKEND="nft").returncode == 0
-    status = run(ready, "status", "--json")
+    status = ready.ctl("status", "--json", prefix=WITHOUT_PROCESSES)
     facts = json.loads(status.stdout)
     assert (status.returncode, facts["redirects"][0]["backend"]) == (0, "nftables")
     assert facts["unseen"] == {"legacy iptables": NO_HELPER}
-    check = run(ready, "check")
+    check = ready.ctl("check", prefix=WITHOUT_PROCESSES)
     assert (check.returncode, check.stderr) == (0, "")
     assert check.stdout.endswith(f"verified IMDSv2 {INSTANCE}, by the rule\n")
-    removed = run(ready, "remove")
+    removed = ready.ctl("remove", prefix=WITHOUT_PROCESSES)
     assert (removed.returncode, removed.stderr) == (0, f"legacy iptables cannot be read: {NO_HELPER}\n")
     assert ready.app.run(CTL, "status", check=False).returncode == 1
 
@@ -69,7 +48,7 @@ def test_remove_succeeds_on_a_kernel_without_nftables(ready: Network) -> None:
 def test_legacy_rules_are_not_reported_missing_without_a_helper(ready: Network) -> None:
     """Without a helper, check cannot read legacy rules, so it compares the answers."""
     assert ready.detour("true", MOCK_BACKEND="legacy").returncode == 0
-    check = run(ready, "check")
+    check = ready.ctl("check", prefix=WITHOUT_PROCESSES)
     assert (check.returncode, check.stderr) == (0, "")
     assert f"{METADATA}:80 -> mock_metadata ({MOCK}:{PORT}), verified" in check.stdout
     assert check.stdout.endswith("by comparison alone: the rule cannot be seen from here\n")
@@ -77,21 +56,19 @@ def test_legacy_rules_are_not_reported_missing_without_a_helper(ready: Network) 
 
 def test_doctor_without_a_helper_agrees_with_a_start(ready: Network) -> None:
     """With auto, doctor and a start use nftables. With MOCK_BACKEND=legacy, both fail for the same reason."""
-    auto = run(ready, "doctor")
+    auto = ready.ctl("doctor", prefix=WITHOUT_PROCESSES)
     assert (auto.returncode, auto.stderr) == (0, "")
     assert f"\nok    {'libraries':27}{NO_HELPER}; nftables takes its place\n" in auto.stdout
-    legacy = json.loads(run(ready, "doctor", "--json", MOCK_BACKEND="legacy").stdout)
+    legacy = json.loads(ready.ctl("doctor", "--json", prefix=WITHOUT_PROCESSES, MOCK_BACKEND="legacy").stdout)
     failed = [finding for finding in legacy["findings"] if finding["state"] == "fail"]
     assert [(finding["name"], finding["seen"]) for finding in failed] == [("libraries", NO_HELPER)]
-    command = (sys.executable, WITHOUT, "processes", CTL.removesuffix("ctl"), "true")
     for backend, status in (("auto", 0), ("legacy", 125)):
-        start = ready.app.run(*command, environ=ready.settings(None, MOCK_BACKEND=backend), check=False)
+        start = ready.detour("true", prefix=WITHOUT_PROCESSES, MOCK_BACKEND=backend)
         assert (start.returncode, NO_HELPER in start.stderr) == (status, bool(status)), start.stderr
 
 
 def test_status_without_a_helper_and_nftables_fails(ready: Network) -> None:
     """Control: without both firewalls, status exits with 125 and one line, the reason of nftables."""
-    both = (sys.executable, WITHOUT, "processes", sys.executable, WITHOUT, "nftables", CTL, "status")
-    done = ready.app.run(*both, check=False)
+    done = ready.ctl("status", prefix=(*WITHOUT_PROCESSES, *kernel_without("nftables")))
     assert (done.returncode, done.stderr.count("\n")) == (125, 1)
     assert "nftables cannot be used here: the kernel has none" in done.stderr

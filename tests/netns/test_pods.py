@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.hosts.network import ID_URL, INSTANCE, METADATA
+from tests.support.hosts.network import ID_URL, INSTANCE, METADATA, output, read_until
 from tests.support.hosts.pods import BACKEND, CLUSTER_IP, OTHER_BACKEND, SERVICE, Cluster
 from tests.support.judges import kubernetes
+from tests.support.judges.rules_listing import all_rules
 
 if TYPE_CHECKING:
     import subprocess
@@ -38,9 +39,9 @@ def running(cluster: Cluster) -> Cluster:
     return cluster
 
 
-def pod() -> Manifest:
-    """Return the spec of the example's pod with the init container."""
-    deployment = kubernetes.find_manifest(kubernetes.render("example/init"), "Deployment", "app")
+def pod(example: str = "init") -> Manifest:
+    """Return the spec of an example's pod."""
+    deployment = kubernetes.find_manifest(kubernetes.render(f"example/{example}"), "Deployment", "app")
     spec: Manifest = kubernetes.pod_of(deployment)["spec"]
     return spec
 
@@ -55,8 +56,7 @@ class Sidecar:
 
     def __init__(self, cluster: Cluster) -> None:
         """Start the container."""
-        deployment = kubernetes.find_manifest(kubernetes.render("example/sidecar"), "Deployment", "app")
-        spec = kubernetes.pod_of(deployment)["spec"]
+        spec = pod("sidecar")
         self._cluster, self._shared = cluster, spec["securityContext"]
         self._container: Manifest = spec["initContainers"][0]
         assert self._container["restartPolicy"] == "Always", "a sidecar has this"
@@ -84,18 +84,11 @@ def app(cluster: Cluster) -> str:
     return done.stdout or done.stderr
 
 
-def firewall(cluster: Cluster) -> str:
-    """Return every rule in the pod's network."""
-    return cluster.pod.run("nft", "list", "ruleset").stdout + cluster.rules()
-
-
-def without_counters(rules: str) -> str:
-    """Return rules without counters."""
-    return "\n".join(line.partition(" packets ")[0] for line in rules.splitlines())
-
-
-def test_the_app_reaches_the_mock_by_its_cluster_ip(running: Cluster) -> None:
-    """The init container has NET_ADMIN only, and a read-only root. The app has no capability, and reaches the mock."""
+def test_app_reaches_the_mock_by_its_cluster_ip(running: Cluster) -> None:
+    """The init container has NET_ADMIN only. Control: without it, a cloud's node sends the app to the real service."""
+    running.node.ip("address", "add", f"{METADATA}/32", "dev", "lo")
+    running.start_real_service(running.node)
+    assert app(running) == REAL
     done = init(running)
     assert done.returncode == 0, done.stderr
     assert CLUSTER_IP in done.stdout
@@ -110,41 +103,32 @@ def test_variables_of_a_service_give_no_warning(running: Cluster) -> None:
     assert "MOCK_PROT is not a setting of imds-detour" in running.container(container, MOCK_PROT="1338").stderr
 
 
-def test_without_the_init_container_the_app_reaches_the_real_service(running: Cluster) -> None:
-    """Negative control: without the init container, a cloud's node sends the app to the real service."""
-    running.node.ip("address", "add", f"{METADATA}/32", "dev", "lo")
-    running.start_real_service(running.node)
-    assert app(running) == REAL
-    assert init(running).returncode == 0
-    assert app(running) == INSTANCE
-
-
-def test_a_missing_mock_fails_the_init_container(cluster: Cluster) -> None:
+def test_missing_mock_fails_the_init_container(cluster: Cluster) -> None:
     """Without a mock the init container fails and leaves nothing. Its next run with a mock succeeds."""
     cluster.start_cluster_dns()
-    before = firewall(cluster)
+    before = all_rules(cluster.pod)
     done = init(cluster, MOCK_TIMEOUT="0.5")
     assert done.returncode == 125
     assert f"no mock after 0.5 s: {SERVICE} ({CLUSTER_IP}:1338)" in done.stderr
-    assert firewall(cluster) == before
+    assert all_rules(cluster.pod) == before
     cluster.start_backend()
     cluster.serve(CLUSTER_IP, BACKEND)
     assert init(cluster).returncode == 0
     assert app(cluster) == INSTANCE
 
 
-def test_the_rules_outlive_every_container(running: Cluster) -> None:
+def test_rules_outlive_every_container(running: Cluster) -> None:
     """The rules belong to the pod's network: a restarted app uses them, and a restarted init container keeps them."""
     assert init(running).returncode == 0
-    rules = without_counters(firewall(running))
+    rules = all_rules(running.pod)
     assert METADATA in rules
     for _ in range(2):
         assert app(running) == INSTANCE
         assert init(running).returncode == 0
-        assert without_counters(firewall(running)) == rules
+        assert all_rules(running.pod) == rules
 
 
-def test_the_service_follows_a_rescheduled_mock(running: Cluster) -> None:
+def test_service_follows_a_rescheduled_mock(running: Cluster) -> None:
     """The ClusterIP stays, so the next request reaches the new pod without a change of the redirect."""
     running.backend.run("sh", "-c", f'echo \'{{"meta-data": {{"instance-id": "{OTHER}"}}}}\' > /run/other.json')
     assert init(running).returncode == 0
@@ -158,12 +142,11 @@ def test_the_service_follows_a_rescheduled_mock(running: Cluster) -> None:
 
 
 @pytest.mark.slow
-def test_the_app_starts_when_the_sidecars_probe_succeeds(cluster: Cluster) -> None:
+def test_app_starts_when_the_sidecars_probe_succeeds(cluster: Cluster) -> None:
     """The sidecar is not ready without a mock; after its probe succeeds, the app reads from the mock."""
     cluster.start_cluster_dns()
     sidecar = Sidecar(cluster)
-    assert sidecar.process.stderr is not None
-    assert "aws is closed while there is no mock" in sidecar.process.stderr.readline()
+    assert "aws is closed while there is no mock" in read_until(sidecar.process)
     assert not sidecar.probe()
     cluster.start_backend()
     cluster.serve(CLUSTER_IP, BACKEND)
@@ -174,7 +157,7 @@ def test_the_app_starts_when_the_sidecars_probe_succeeds(cluster: Cluster) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
-def test_a_restarted_sidecar_leaves_no_gap(running: Cluster, number: int) -> None:
+def test_restarted_sidecar_leaves_no_gap(running: Cluster, number: int) -> None:
     """The rules stay in the pod's network until the next sidecar uses them, and the real service gets no request."""
     running.node.ip("address", "add", f"{METADATA}/32", "dev", "lo")
     running.start_real_service(running.node)
@@ -213,7 +196,7 @@ def test_missing_privileges_fail_the_init_container(running: Cluster, change: Ma
         ("mock-metadata.default.svc.cluster.local.", "team", 2),
     ],
 )
-def test_the_form_of_the_name_determines_the_dns_queries(
+def test_form_of_the_name_determines_the_dns_queries(
     other_users: None,  # noqa: ARG001  (it may skip)
     name: str,
     namespace: str,
@@ -226,7 +209,5 @@ def test_the_form_of_the_name_determines_the_dns_queries(
         cluster.serve(CLUSTER_IP, BACKEND)
         done = init(cluster, MOCK_HOSTNAME=name)
         assert done.returncode == 0, done.stderr
-        server.terminate()
-        assert server.stdout is not None
-        asked = [line for line in server.stdout.read().splitlines() if line.startswith(("udp", "tcp"))]
+        asked = [line for line in output(server).splitlines() if line.startswith(("udp", "tcp"))]
     assert len(asked) == queries, asked

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_detour.system.capabilities import NET_ADMIN, NET_RAW
+from imds_detour.system.capabilities import NET_ADMIN
 from tests.support.faults.capabilities import DOCKER, PODMAN, only
 from tests.support.faults.injection import Injection, calls_made, strace
 from tests.support.hosts.network import DETOUR, METADATA, SETTINGS, Network
@@ -23,13 +23,8 @@ AS_ROOT = ()
 WITHOUT_SETPCAP = ("setpriv", "--bounding-set", "-setpcap")
 WITH_INHERITABLE_AND_AMBIENT = ("setpriv", "--inh-caps", "+net_admin,+net_raw", "--ambient-caps", "+net_admin,+net_raw")
 AMBIENT_ALONE = (
-    "setpriv",
-    "--securebits",
-    "+noroot,+noroot_locked",
-    "--inh-caps",
-    "-all,+net_admin,+net_raw",
-    "--ambient-caps",
-    "-all,+net_admin,+net_raw",
+    *("setpriv", "--securebits", "+noroot,+noroot_locked"),
+    *("--inh-caps", "-all,+net_admin,+net_raw", "--ambient-caps", "-all,+net_admin,+net_raw"),
 )
 """Capabilities of a user other than root: the ambient set gives them, and uid 0 gives none."""
 
@@ -57,39 +52,29 @@ def capabilities(fields: dict[str, str]) -> dict[str, int]:
 
 
 LOOK = ("cat", "/proc/self/status")
-STARTS = {"root": AS_ROOT, "inheritable and ambient": WITH_INHERITABLE_AND_AMBIENT}
+BY_SETPCAP = pytest.mark.parametrize("start", [AS_ROOT, WITHOUT_SETPCAP], ids=["root", "without SETPCAP"])
 
 
-@pytest.mark.parametrize("start", STARTS.values(), ids=list(STARTS))
-def test_net_admin_alone_is_dropped_from_every_set(running: Network, start: tuple[str, ...]) -> None:
-    """The app has the inheritable, permitted, effective, bounding and ambient sets of its parent, without NET_ADMIN."""
-    before, after = status(running, *start, *LOOK), status(running, *start, DETOUR, *LOOK)
-    assert capabilities(before)["CapBnd"] & NET_ADMIN
-    assert capabilities(after) == {name: mask & ~NET_ADMIN for name, mask in capabilities(before).items()}
-    assert after["NoNewPrivs"] == "0"
+def look(network: Network, *start: str) -> tuple[dict[str, int], dict[str, int], str]:
+    """Return the sets of a process without imds-detour and of an app, and the app's NoNewPrivs."""
+    before, after = status(network, *start, *LOOK), status(network, *start, DETOUR, *LOOK)
+    return capabilities(before), capabilities(after), after["NoNewPrivs"]
+
+
+def without_net_admin(sets: dict[str, int], *, bounded: bool) -> dict[str, int]:
+    """Return the sets without NET_ADMIN, which only SETPCAP can remove from the bounding set."""
+    return {name: mask if name == "CapBnd" and not bounded else mask & ~NET_ADMIN for name, mask in sets.items()}
 
 
 def test_no_new_privs_replaces_setpcap(running: Network) -> None:
     """Without SETPCAP the bounding set keeps NET_ADMIN, no_new_privs blocks it, and one line says so."""
-    before, after = (capabilities(status(running, *WITHOUT_SETPCAP, *wrap, *LOOK)) for wrap in ((), (DETOUR,)))
+    before, after, no_new_privs = look(running, *WITHOUT_SETPCAP)
     assert not before["CapPrm"] & SETPCAP
-    assert after == {name: mask if name == "CapBnd" else mask & ~NET_ADMIN for name, mask in before.items()}
-    done = running.raw(*WITHOUT_SETPCAP, DETOUR, *LOOK, environ=SETTINGS)
-    assert b"NoNewPrivs:\t1\n" in done.stdout
-    warning, _, end = done.stderr.decode().split("\n")
+    assert (after, no_new_privs) == (without_net_admin(before, bounded=False), "1")
+    warning, _ = running.raw(*WITHOUT_SETPCAP, DETOUR, *LOOK, environ=SETTINGS).stderr.decode().splitlines()
     assert warning == (
         "imds-detour: NET_ADMIN is dropped by no_new_privs, without SETPCAP: set-uid programs have no effect"
     )
-    assert end == ""
-
-
-def test_other_ambient_capabilities_stay_without_setpcap(running: Network) -> None:
-    """If NET_ADMIN comes from the ambient set, the other ambient capabilities stay."""
-    before, after = (status(running, *AMBIENT_ALONE, *wrap, *LOOK) for wrap in ((), (DETOUR,)))
-    assert capabilities(before)["CapAmb"] == NET_ADMIN | NET_RAW
-    wanted = {name: mask if name == "CapBnd" else mask & ~NET_ADMIN for name, mask in capabilities(before).items()}
-    assert capabilities(after) == wanted
-    assert after["NoNewPrivs"] == "1"
 
 
 def with_ineffective_call(
@@ -117,7 +102,7 @@ STILL = (
         (WITHOUT_SETPCAP, "prctl", "CapBnd"),
     ],
 )
-def test_an_ineffective_call_is_detected(running: Network, start: tuple[str, ...], call: str, left: str) -> None:
+def test_ineffective_call_is_detected(running: Network, start: tuple[str, ...], call: str, left: str) -> None:
     """If a call drops NET_ADMIN without an effect, the app does not start, and one line names the sets."""
     honest = with_ineffective_call(running, start, call, "")
     assert (honest.returncode, honest.stdout) == (0, b"started\n")  # the control: traced alike, and let through
@@ -126,7 +111,7 @@ def test_an_ineffective_call_is_detected(running: Network, start: tuple[str, ...
     assert done.stderr.decode() == STILL.format(left)
 
 
-def test_an_ineffective_no_new_privs_is_detected(running: Network) -> None:
+def test_ineffective_no_new_privs_is_detected(running: Network) -> None:
     """Without SETPCAP, an ineffective no_new_privs prevents the app."""
     assert with_ineffective_call(running, WITHOUT_SETPCAP, "prctl", "").returncode == 0
     first, *calls = calls_made(running.app.run("cat", "/run/calls").stdout)
@@ -145,32 +130,25 @@ UNDO = {
 }
 
 
-@pytest.mark.parametrize("start", [AS_ROOT, WITHOUT_SETPCAP], ids=["root", "without SETPCAP"])
+@BY_SETPCAP
 @pytest.mark.parametrize("what", UNDO)
-def test_the_app_as_root_cannot_undo_the_redirect(running: Network, what: str, start: tuple[str, ...]) -> None:
-    """Neither the app as root nor a program that it executes can change rules, routes or devices."""
+def test_app_as_root_cannot_undo_the_redirect(running: Network, what: str, start: tuple[str, ...]) -> None:
+    """Neither the app as root nor its programs can change rules, routes or devices. Control: root alone can."""
     assert running.raw(*start, DETOUR, "true", environ=SETTINGS).returncode == 0
     rules = running.detour_rules()
     assert "DNAT" in rules
     done = running.raw(*start, DETOUR, "sh", "-c", f"{UNDO[what]} && echo undone; exit 0", environ=SETTINGS)
     assert (done.returncode, done.stdout) == (0, b""), done.stderr
     assert running.detour_rules() == rules
+    assert running.raw(*start, "sh", "-c", UNDO["rules"], environ=SETTINGS).returncode == 0
 
 
-def test_root_without_imds_detour_can_undo_the_redirect(running: Network) -> None:
-    """Negative control: without imds-detour, root can remove the rules."""
-    for start in (AS_ROOT, WITHOUT_SETPCAP):
-        assert running.raw(*start, "sh", "-c", UNDO["rules"], environ=SETTINGS).returncode == 0
-
-
-NOBODY_RUNS_ROOTS = (
-    *("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"),
-    *("/run/root-cat", "/proc/self/status"),
-)
+OTHER_USER = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+NOBODY_RUNS_ROOTS = (*OTHER_USER, "/run/root-cat", "/proc/self/status")
 
 
 @pytest.mark.usefixtures("other_users")
-def test_a_set_uid_root_program_does_not_regain_net_admin(running: Network) -> None:
+def test_set_uid_root_program_does_not_regain_net_admin(running: Network) -> None:
     """If the app becomes another user and runs a set-uid root program, that has no NET_ADMIN."""
     plain, dropped = status(running, *NOBODY_RUNS_ROOTS), status(running, DETOUR, *NOBODY_RUNS_ROOTS)
     assert plain["Uid"].split() == dropped["Uid"].split() == ["65534", "0", "0", "0"]
@@ -199,7 +177,7 @@ def test_capset_alone_does_not_drop_net_admin(running: Network) -> None:
 
 
 @pytest.mark.usefixtures("other_users")
-def test_a_set_uid_root_program_stays_a_user_without_setpcap(running: Network) -> None:
+def test_set_uid_root_program_stays_a_user_without_setpcap(running: Network) -> None:
     """Under no_new_privs a set-uid root program does not become root."""
     dropped = status(running, *WITHOUT_SETPCAP, DETOUR, *NOBODY_RUNS_ROOTS)
     assert dropped["Uid"].split() == ["65534"] * 4
@@ -211,7 +189,6 @@ CAPABLE = "/run/nft-with-net-admin"
 
 A copy of ip does not work, because ip drops its capabilities for users other than root.
 """
-OTHER_USER = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 
 
 @pytest.fixture(scope="module")
@@ -224,8 +201,8 @@ def capable(running: Network) -> Network:
 
 @pytest.mark.usefixtures("other_users")
 @pytest.mark.parametrize("user", [None, "65534:65534"])
-@pytest.mark.parametrize("start", [AS_ROOT, WITHOUT_SETPCAP], ids=["root", "without SETPCAP"])
-def test_a_file_with_capabilities_does_not_regain_net_admin(
+@BY_SETPCAP
+def test_file_with_capabilities_does_not_regain_net_admin(
     capable: Network, start: tuple[str, ...], user: str | None
 ) -> None:
     """The kernel does not execute such a file, or executes it without NET_ADMIN, for root and for another user."""
@@ -237,7 +214,7 @@ def test_a_file_with_capabilities_does_not_regain_net_admin(
 
 
 @pytest.mark.usefixtures("other_users")
-def test_a_file_with_capabilities_works_without_imds_detour(capable: Network) -> None:
+def test_file_with_capabilities_works_without_imds_detour(capable: Network) -> None:
     """Negative control: without imds-detour the file gives NET_ADMIN to any user, and a plain copy does not."""
     for user in ((), OTHER_USER):
         for verb in ("add", "delete"):
@@ -249,9 +226,9 @@ OWN_USERS = ("unshare", "--user", "--map-root-user")
 UNDO_IN_NAMESPACE = {**UNDO, "all of nftables": "nft flush ruleset", "table": "nft add table ip foreign"}
 
 
-@pytest.mark.parametrize("start", [AS_ROOT, WITHOUT_SETPCAP], ids=["root", "without SETPCAP"])
+@BY_SETPCAP
 @pytest.mark.parametrize("what", UNDO_IN_NAMESPACE)
-def test_a_new_user_namespace_does_not_regain_net_admin(running: Network, what: str, start: tuple[str, ...]) -> None:
+def test_new_user_namespace_does_not_regain_net_admin(running: Network, what: str, start: tuple[str, ...]) -> None:
     """In a new user namespace the app has every capability, but none over the network of the redirect."""
     assert running.raw(*start, DETOUR, "true", environ=SETTINGS).returncode == 0
     before = running.rules(), running.app.run("nft", "list", "ruleset").stdout
@@ -263,7 +240,7 @@ def test_a_new_user_namespace_does_not_regain_net_admin(running: Network, what: 
     assert ",UP" in running.app.ip("link", "show", "eth0")
 
 
-def test_a_new_network_namespace_is_open_to_the_app(running: Network) -> None:
+def test_new_network_namespace_is_open_to_the_app(running: Network) -> None:
     """Negative control: in a new network namespace the same commands work, without effect on the old one."""
     script = "ip link set lo up && iptables-legacy -t nat -F && nft add table ip foreign && echo done"
     done = running.raw(DETOUR, *OWN_USERS, "--net", "sh", "-c", script, environ=SETTINGS)
@@ -274,12 +251,13 @@ def test_a_new_network_namespace_is_open_to_the_app(running: Network) -> None:
 def as_other_user(names: str) -> tuple[str, ...]:
     """Return a command that starts as another user, with these capabilities in the ambient set."""
     sets = f"-all,+{names.replace(',', ',+')}"
-    who = ("--reuid", "65534", "--regid", "65534", "--clear-groups")
-    return ("setpriv", *who, "--inh-caps", sets, "--ambient-caps", sets)
+    return (*OTHER_USER, "--inh-caps", sets, "--ambient-caps", sets)
 
 
 MATRIX = {
     "everything": AS_ROOT,
+    "everything, inheritable and ambient": WITH_INHERITABLE_AND_AMBIENT,
+    "ambient alone": AMBIENT_ALONE,
     "Docker's and NET_ADMIN": only(f"{DOCKER},net_admin"),
     "Podman's and NET_ADMIN": only(f"{PODMAN},net_admin"),
     "NET_ADMIN alone": only("net_admin"),
@@ -294,18 +272,20 @@ MATRIX = {
 }
 
 
-@pytest.mark.usefixtures("other_users")
 @pytest.mark.parametrize("row", MATRIX)
-def test_every_start_loses_net_admin_only_and_for_good(running: Network, row: str) -> None:
+def test_every_start_loses_net_admin_only_and_for_good(
+    running: Network, row: str, request: pytest.FixtureRequest
+) -> None:
     """Every set loses NET_ADMIN only. If the bounding set cannot, no_new_privs blocks it."""
+    if "another user" in row:
+        request.getfixturevalue("other_users")
     start = MATRIX[row]
     before, after = status(running, *start, *LOOK), status(running, *start, DETOUR, *LOOK)
     assert capabilities(before)["CapEff"] & NET_ADMIN
+    # Negative control: without imds-detour the start can set a link up, which needs NET_ADMIN.
+    assert running.raw(*start, "ip", "link", "set", "lo", "up", environ=SETTINGS).returncode == 0
     bounded = capabilities(before)["CapEff"] & SETPCAP
-    wanted = {
-        name: mask if name == "CapBnd" and not bounded else mask & ~NET_ADMIN
-        for name, mask in capabilities(before).items()
-    }
+    wanted = without_net_admin(capabilities(before), bounded=bool(bounded))
     assert (capabilities(after), after["Uid"]) == (wanted, before["Uid"])
     assert after["NoNewPrivs"] == ("0" if bounded and before["NoNewPrivs"] == "0" else "1")
     # A set-uid root program that the app runs has its usual capabilities without NET_ADMIN.
@@ -318,31 +298,17 @@ def test_every_start_loses_net_admin_only_and_for_good(running: Network, row: st
         assert tried.returncode not in (0, 125), what
 
 
-@pytest.mark.usefixtures("other_users")
-@pytest.mark.parametrize("row", ["everything", "NET_ADMIN alone", "another user, ambient NET_ADMIN"])
-def test_starts_without_imds_detour_have_net_admin(running: Network, row: str) -> None:
-    """Negative control: without imds-detour each kind of start can set a link up, which needs NET_ADMIN."""
-    assert (
-        running.raw(*MATRIX[row], "sh", "-c", UNDO["device"].replace("eth0 down", "lo up"), environ=SETTINGS).returncode
-        == 0
-    )
-
-
-def test_the_app_cannot_raise_net_admin_again(running: Network) -> None:
+@BY_SETPCAP
+def test_app_cannot_raise_net_admin_again(running: Network, start: tuple[str, ...]) -> None:
     """The app cannot raise NET_ADMIN in its inheritable and ambient sets."""
-    for start in (AS_ROOT, WITHOUT_SETPCAP):
-        raise_it = ("setpriv", "--inh-caps", "+net_admin", "--ambient-caps", "+net_admin", *LOOK)
-        done = running.raw(*start, DETOUR, *raise_it, environ=SETTINGS)
-        assert done.returncode != 0
-        assert done.stdout == b""
+    raise_it = ("setpriv", "--inh-caps", "+net_admin", "--ambient-caps", "+net_admin", *LOOK)
+    done = running.raw(*start, DETOUR, *raise_it, environ=SETTINGS)
+    assert (done.returncode != 0, done.stdout) == (True, b"")
 
 
-@pytest.mark.parametrize("start", [AS_ROOT, WITHOUT_SETPCAP], ids=["root", "without SETPCAP"])
+@BY_SETPCAP
 def test_mock_keep_net_admin_changes_no_set(running: Network, start: tuple[str, ...]) -> None:
     """With MOCK_KEEP_NET_ADMIN=1 every set stays, and no_new_privs is not set."""
     before = status(running, *start, *LOOK)
     assert status(running, *start, DETOUR, *LOOK, MOCK_KEEP_NET_ADMIN="1") == before
-    done = running.raw(
-        *start, DETOUR, "ip", "link", "set", "lo", "up", environ={**SETTINGS, "MOCK_KEEP_NET_ADMIN": "1"}
-    )
-    assert done.returncode == 0
+    status(running, *start, DETOUR, "ip", "link", "set", "lo", "up", MOCK_KEEP_NET_ADMIN="1")  # it succeeds

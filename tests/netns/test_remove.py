@@ -7,18 +7,15 @@ import signal
 import subprocess
 import sys
 from os import kill
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.faults.injection import Injection, calls_made, strace
 from tests.support.faults.nft_transactions import BATCH
-from tests.support.hosts.network import CTL, DETOUR, METADATA, MOCK
-from tests.support.hosts.sidecars import Sidecar, listed
+from tests.support.hosts.network import CTL, DETOUR, METADATA, MOCK, Network, read_line, read_until
+from tests.support.hosts.sidecars import Sidecars, listed
 
-if TYPE_CHECKING:
-    from tests.support.hosts.network import Network
-
+pytestmark = pytest.mark.usefixtures("by_address")
 LOG = "/run/sendto.log"
 DELETE_ROUTE = re.compile(r"nlmsg_type=(RTM_DELROUTE|0x19)\b")
 """How strace shows a request to remove a route (linux/rtnetlink.h), with or without the family of the socket."""
@@ -54,16 +51,6 @@ firewall.close()
 """Apply rules of both IP versions. It prints the helpers' process ids, IPv4's first, and each commit of IPv4's."""
 
 
-def remount(network: Network, mode: str) -> None:
-    """Make /etc/hosts of the app's host ``ro`` or ``rw``."""
-    network.app.run("sh", "-c", f"mount -o remount,{mode},bind $(readlink -m /etc/hosts)")
-
-
-def hosts(network: Network) -> str:
-    """Return /etc/hosts of the app's host."""
-    return network.app.run("cat", "/etc/hosts").stdout
-
-
 def refuse(
     network: Network, pattern: re.Pattern[str], *command: str, nth: int = 0, environ: dict[str, str] | None = None
 ) -> tuple[str, ...]:
@@ -81,36 +68,30 @@ def routed(network: Network) -> Network:
     return network
 
 
-def test_remove_reports_a_hosts_file_that_it_cannot_write(network: Network) -> None:
+def test_remove_reports_a_hosts_file_that_it_cannot_write(mocked: Network) -> None:
     """The command remove names the lines that it cannot remove from /etc/hosts, and exits with 125 until it can."""
-    network.start_mock()
-    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp").returncode == 0
-    remount(network, "ro")
+    mocked.success("true", MOCK_ENDPOINTS="gcp")
+    mocked.remount_hosts("ro")
     for stdout in ("legacy iptables: 5 rules removed\n", ""):
-        refused = network.app.run(CTL, "remove", check=False)
+        refused = mocked.ctl("remove")
         assert (refused.returncode, refused.stderr) == (125, f"imds-detour: {HOSTS_ERROR}\n")
         assert refused.stdout == stdout
-    assert (network.detour_rules(), MARK in hosts(network)) == ("", True)
-    remount(network, "rw")  # the control
-    done = network.app.run(CTL, "remove")
+    assert (mocked.detour_rules(), MARK in mocked.hosts()) == ("", True)
+    mocked.remount_hosts("rw")  # the control
+    done = mocked.app.run(CTL, "remove")
     assert done.stdout == "/etc/hosts: lines of imds-detour removed\n"
-    assert MARK not in hosts(network)
-    assert network.app.run(CTL, "remove").stdout == "nothing to remove\n"
-
-
-def test_remove_needs_no_writable_hosts_file_without_lines_in_it(network: Network) -> None:
-    """The command remove succeeds with a read-only /etc/hosts without lines of imds-detour."""
-    remount(network, "ro")
-    done = network.app.run(CTL, "remove")
+    assert MARK not in mocked.hosts()
+    mocked.remount_hosts("ro")  # a file without lines of imds-detour need not be writable
+    done = mocked.app.run(CTL, "remove")
     assert (done.stdout, done.stderr) == ("nothing to remove\n", "")
 
 
 def test_remove_reports_a_route_that_the_kernel_keeps(routed: Network) -> None:
     """The command remove gives the kernel's reason for a route that stays, and exits with 125 until it is gone."""
-    assert routed.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
+    routed.success("true")
     prefix = refuse(routed, DELETE_ROUTE, CTL, "remove")
     assert routed.detour_routes() == ""
-    assert routed.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
+    routed.success("true")
     refused = routed.app.run(*prefix, CTL, "remove", check=False)
     assert (refused.returncode, refused.stdout) == (125, "legacy iptables: 8 rules removed\n")
     remedy = "add NET_ADMIN; `ip route show proto 169` lists the routes that remain"
@@ -120,19 +101,18 @@ def test_remove_reports_a_route_that_the_kernel_keeps(routed: Network) -> None:
     assert (done.stdout, routed.detour_routes()) == ("routes: 1 route removed\n", "")
 
 
-def test_remove_reports_a_guard_that_the_kernel_keeps(network: Network) -> None:
+def test_remove_reports_a_guard_that_the_kernel_keeps(mocked: Network) -> None:
     """The command remove gives the kernel's reason for a guard that stays, and exits with 125 until it is gone."""
-    network.start_mock()
-    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft").returncode == 0
-    prefix = refuse(network, BATCH, CTL, "remove", nth=1)
-    assert listed(network) == ""
-    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft").returncode == 0
-    refused = network.app.run(*prefix, CTL, "remove", check=False)
+    mocked.success("true", MOCK_BACKEND="nft")
+    prefix = refuse(mocked, BATCH, CTL, "remove", nth=1)
+    assert listed(mocked) == ""
+    mocked.success("true", MOCK_BACKEND="nft")
+    refused = mocked.app.run(*prefix, CTL, "remove", check=False)
     assert (refused.returncode, refused.stdout) == (125, "nftables: 1 rule removed\n")
     assert "no NET_ADMIN capability" in refused.stderr  # EPERM
-    assert ("dnat" in listed(network), "reject" in listed(network)) == (False, True)
-    assert network.app.run(CTL, "remove").stdout.endswith("rules removed\n")  # the control
-    assert listed(network) == ""
+    assert ("dnat" in listed(mocked), "reject" in listed(mocked)) == (False, True)
+    assert mocked.app.run(CTL, "remove").stdout.endswith("rules removed\n")  # the control
+    assert listed(mocked) == ""
 
 
 def test_remove_keeps_routes_in_other_tables(routed: Network) -> None:
@@ -143,24 +123,22 @@ def test_remove_keeps_routes_in_other_tables(routed: Network) -> None:
     assert "table 100" in routed.detour_routes()
 
 
-def test_sidecar_reports_lines_that_it_cannot_remove(network: Network, sidecars: list[Sidecar]) -> None:
+def test_sidecar_reports_lines_that_it_cannot_remove(mocked: Network, sidecars: Sidecars) -> None:
     """A stopped sidecar exits with 125 when it cannot write /etc/hosts. With a writable file it exits with 0."""
-    network.start_mock()
     for mode, status in (("ro", 125), ("rw", 0)):
-        sidecars.append(sidecar := Sidecar(network, MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp"))
-        sidecar.says("verified")
-        remount(network, mode)
+        sidecar = sidecars.start(MOCK_ENDPOINTS="gcp")
+        mocked.remount_hosts(mode)
         sidecar.process.terminate()
         if status:
             assert sidecar.says("cannot write") == f"imds-detour: {HOSTS_ERROR}\n"
         assert sidecar.ends() == status
-        assert (MARK in hosts(network)) is bool(status)
+        assert (MARK in mocked.hosts()) is bool(status)
 
 
 def test_refused_undo_of_a_route_is_a_warning(routed: Network) -> None:
     """A failed start reports the route that it cannot remove, and then the error that it failed with."""
-    environ = routed.settings(None, MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp", MOCK_PROBE="off")
-    remount(routed, "ro")  # the start fails after its route is added
+    environ = routed.settings(None, MOCK_ENDPOINTS="gcp", MOCK_PROBE="off")
+    routed.remount_hosts("ro")  # the start fails after its route is added
     prefix = refuse(routed, DELETE_ROUTE, DETOUR, "true", environ=environ)
     assert routed.detour_routes() == ""  # the control: this undo worked
     failed = routed.app.run(*prefix, DETOUR, "true", environ=environ, check=False)
@@ -171,21 +149,17 @@ def test_refused_undo_of_a_route_is_a_warning(routed: Network) -> None:
     assert METADATA in routed.detour_routes()
 
 
-def test_refused_undo_of_the_hosts_file_is_a_warning(network: Network) -> None:
+def test_refused_undo_of_the_hosts_file_is_a_warning(mocked: Network) -> None:
     """A failed start names the lines that it cannot remove from /etc/hosts, and then the error that it failed with."""
-    network.start_mock()
-    network.start_faulty("GET=body:other", port="8081")
-    chain = "add table ip foreign; add chain ip foreign output { type nat hook output priority -150; };"
-    network.app.run("nft", f"{chain} add rule ip foreign output ip daddr {METADATA} tcp dport 80 dnat to {MOCK}:8081")
-    environ = network.settings(None, MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp", MOCK_TIMEOUT="2", MOCK_LOG="debug")
-    start = network.app.popen(DETOUR, "true", environ=environ, stderr=subprocess.PIPE)
-    assert start.stderr is not None
-    assert any("/etc/hosts: metadata.google.internal" in line for line in start.stderr)
-    remount(network, "ro")
+    mocked.start_faulty("GET=body:other", port="8081")
+    mocked.divert(MOCK, "8081")
+    start = mocked.popen_detour("true", MOCK_ENDPOINTS="gcp", MOCK_TIMEOUT="2", MOCK_LOG="debug")
+    read_until(start, "/etc/hosts: metadata.google.internal")
+    mocked.remount_hosts("ro")
     *_, error = lines = start.communicate(timeout=20)[1].splitlines()
     reason = HOSTS_ERROR.partition("; ")[0]
     assert any(line.endswith(f"a change could not be undone: {reason}") for line in lines)
-    assert (start.returncode, "cannot write" in error, network.detour_rules()) == (125, False, "")
+    assert (start.returncode, "cannot write" in error, mocked.detour_rules()) == (125, False, "")
 
 
 @pytest.mark.parametrize("helper", ["killed", "alive"])
@@ -193,13 +167,12 @@ def test_failed_legacy_roll_back_is_added_to_the_first_error(network: Network, h
     """When IPv6's helper hangs and IPv4's is killed before its roll-back, the error has both reasons."""
     script = (sys.executable, "-c", ROLL_BACK)
     client = network.app.popen(*script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert client.stdout is not None
     assert client.stdin is not None
-    version_4, version_6 = map(int, client.stdout.readline().split())
+    version_4, version_6 = map(int, read_line(client).split())
     kill(version_6, signal.SIGSTOP)
     client.stdin.write("\n")
     client.stdin.flush()
-    assert client.stdout.readline() == "committed\n"
+    assert read_line(client) == "committed\n"
     assert "REJECT" in network.detour_rules()
     if helper == "killed":
         kill(version_4, signal.SIGKILL)

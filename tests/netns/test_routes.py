@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_detour.ctl.lab.hosts import link, start_host
+from imds_detour.ctl.lab.hosts import Host, link, start_host
 from tests.support.hosts.cloud import BACKENDS
 from tests.support.hosts.ip_version import IP_VERSIONS, V4, IpVersion
-from tests.support.hosts.network import APP, INSTANCE, METADATA, PORT, Network
+from tests.support.hosts.network import APP, INSTANCE, METADATA, PORT, Network, output
 from tests.support.marks import first_quick
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
-
-    from imds_detour.ctl.lab.hosts import Host
 
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 ANY = {4: "0.0.0.0", 6: "[::]"}
@@ -40,8 +38,7 @@ def ip(network: Network, request: pytest.FixtureRequest) -> IpVersion:
     """Give an IP version, of which both hosts have addresses and the app's host has a default route."""
     ip: IpVersion = request.param
     if ip.version == 6:
-        for host, address in ((network.mock, ip.mock), (network.app, ip.app)):
-            host.ip("address", "add", f"{address}/{ip.length}", "dev", "eth0", "nodad")
+        network.add_ipv6()
         network.app.ip("-6", "route", "add", "default", "via", ip.mock)
     return ip
 
@@ -73,10 +70,9 @@ def reads_the_instance_id(network: Network, ip: IpVersion = V4, mock: str = "") 
     address = mock or ip.mock
     hostname = address if ip.version == 4 else ip.at(address, PORT)
     url = f"http://{ip.at(ip.metadata, 80)}/latest/meta-data/instance-id"
-    done = network.detour("curl", "-sS", "--fail", url, MOCK_HOSTNAME=hostname)
-    assert (done.returncode, done.stdout) == (0, INSTANCE), done
+    stderr = network.success("curl", "-sS", "--fail", url, stdout=INSTANCE, MOCK_HOSTNAME=hostname)
     firewall = {"legacy": "legacy iptables", "nft": "nftables"}[network.wanted["MOCK_BACKEND"]]
-    assert f", {firewall}, verified IMDSv2 " in done.stderr
+    assert f", {firewall}, verified IMDSv2 " in stderr
 
 
 def sources(network: Network, ip: IpVersion = V4) -> list[str]:
@@ -86,46 +82,44 @@ def sources(network: Network, ip: IpVersion = V4) -> list[str]:
     return [line.partition(" src ")[2].split()[0] for line in lines]
 
 
-def test_the_app_reaches_the_mock_without_a_default_route(network: Network, ip: IpVersion) -> None:
-    """In Docker's internal networks, connect() would fail before any rule, so a start adds a route."""
-    network.app.ip(f"-{ip.version}", "route", "del", "default")
-    start_mock(network, ip)
-    reads_the_instance_id(network, ip)
-    assert sources(network, ip) == [ip.app]
-
-
-def test_a_default_route_needs_no_other_route(network: Network, ip: IpVersion) -> None:
-    """Negative control: with a default route, a start adds none."""
+@pytest.mark.parametrize("default", [False, True], ids=["no default route", "a default route"])
+def test_start_adds_a_route_without_a_default_route(network: Network, ip: IpVersion, *, default: bool) -> None:
+    """In Docker's internal networks connect() would fail, so a start adds a route. Control: else it adds none."""
+    if not default:
+        network.app.ip(f"-{ip.version}", "route", "del", "default")
     before = network.foreign()
     start_mock(network, ip)
     reads_the_instance_id(network, ip)
-    assert (network.foreign(), sources(network, ip)) == (before, [])
+    assert (network.foreign(), sources(network, ip)) == (before, [] if default else [ip.app])
+
+
+def fail_after_the_route(network: Network) -> None:
+    """Start with a mock that stops answering after the route is made."""
+    network.start_faulty("GET=ok", "GET=404")
+    stderr = network.failure("echo", "started", MOCK_HOSTNAME=V4.mock, MOCK_TIMEOUT="0.5", MOCK_LOG="debug")
+    assert f"route: {METADATA} over lo with source {APP}" in stderr
 
 
 @pytest.mark.slow
-def test_a_failed_start_removes_its_route(network: Network) -> None:
+def test_failed_start_removes_its_route(network: Network) -> None:
     """If the mock stops answering, the start removes its route and leaves foreign ones."""
     network.app.ip("route", "del", "default")
-    network.start_faulty("GET=ok", "GET=404")
     before = network.foreign()
-    done = network.detour("echo", "started", MOCK_HOSTNAME=V4.mock, MOCK_TIMEOUT="0.5", MOCK_LOG="debug")
-    assert (done.returncode, done.stdout) == (125, "")
-    assert f"route: {METADATA} over lo with source {APP}" in done.stderr  # the route existed
+    fail_after_the_route(network)
     assert (network.detour_routes(), network.detour_rules(), network.foreign()) == ("", "", before)
 
 
-def test_a_default_route_elsewhere_gets_the_mocks_source(network: Network, ip: IpVersion) -> None:
+def test_default_route_elsewhere_gets_the_mocks_source(network: Network, ip: IpVersion) -> None:
     """The source address is chosen before the redirect, so the route sets the one of the mock's network."""
     with default_route_elsewhere(network, ip):
         mock = start_mock(network, ip)
         reads_the_instance_id(network, ip)
         assert sources(network, ip) == [ip.app]
-    mock.terminate()
-    assert {line.split()[2] for line in mock.communicate()[0].splitlines() if " GET " in line} == {ip.app}
+    assert {line.split()[2] for line in output(mock).splitlines() if " GET " in line} == {ip.app}
 
 
 @pytest.mark.parametrize("routes", ["a default route", "no default route", "no network"])
-def test_a_mock_on_loopback_is_reached(network: Network, ip: IpVersion, routes: str) -> None:
+def test_mock_on_loopback_is_reached(network: Network, ip: IpVersion, routes: str) -> None:
     """The app reads from a mock in its own network namespace, as in a pod or with `--network none`."""
     if routes == "no default route":
         network.app.ip(f"-{ip.version}", "route", "del", "default")
@@ -137,7 +131,7 @@ def test_a_mock_on_loopback_is_reached(network: Network, ip: IpVersion, routes: 
     assert sources(network, ip) == ([] if routes == "a default route" else [loopback])
 
 
-def test_a_mock_on_the_apps_address_is_reached(network: Network, ip: IpVersion) -> None:
+def test_mock_on_the_apps_address_is_reached(network: Network, ip: IpVersion) -> None:
     """The app reads from a mock on its own host, by the address that other containers use."""
     start_mock(network, ip, network.app)
     reads_the_instance_id(network, ip, ip.app)
@@ -145,7 +139,7 @@ def test_a_mock_on_the_apps_address_is_reached(network: Network, ip: IpVersion) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("default", [True, False], ids=["a default route", "a route to its network"])
-def test_a_mock_behind_a_gateway_is_reached(network: Network, ip: IpVersion, *, default: bool) -> None:
+def test_mock_behind_a_gateway_is_reached(network: Network, ip: IpVersion, *, default: bool) -> None:
     """The app reads from a mock on another network, which a gateway reaches."""
     version, prefix = f"-{ip.version}", BEYOND[ip.version]
     with start_host() as far:
@@ -163,21 +157,18 @@ def test_a_mock_behind_a_gateway_is_reached(network: Network, ip: IpVersion, *, 
 
 
 @pytest.mark.slow
-def test_a_missing_route_to_the_mock_is_reported(network: Network) -> None:
+def test_missing_route_to_the_mock_is_reported(network: Network) -> None:
     """Without a route to the mock, the start fails with one line that says so."""
     network.app.ip("route", "del", "default")
-    done = network.detour("echo", "started", MOCK_HOSTNAME="10.66.0.6", MOCK_TIMEOUT="0.3")
-    assert (done.returncode, done.stdout) == (125, "")
-    assert f"no mock after 0.3 s: 10.66.0.6:{PORT}: network is unreachable" in done.stderr.splitlines()[-1]
-    without_probe = network.detour("echo", "started", MOCK_HOSTNAME="10.66.0.6", MOCK_PROBE="off")
-    assert (without_probe.returncode, without_probe.stdout) == (125, "")
-    assert without_probe.stderr == (
-        "imds-detour: no route to the mock at 10.66.0.6; put the app and the mock on a common network\n"
-    )
+    network.wanted["MOCK_HOSTNAME"] = "10.66.0.6"
+    last = network.failure("echo", "started", MOCK_TIMEOUT="0.3").splitlines()[-1]
+    assert f"no mock after 0.3 s: 10.66.0.6:{PORT}: network is unreachable" in last
+    line = "imds-detour: no route to the mock at 10.66.0.6; put the app and the mock on a common network\n"
+    assert network.failure("echo", "started", MOCK_PROBE="off") == line
     assert network.detour_rules() == ""
 
 
-def test_a_suitable_foreign_route_is_used(network: Network) -> None:
+def test_suitable_foreign_route_is_used(network: Network) -> None:
     """A start uses a foreign /32 route over loopback, and adds none."""
     network.app.ip("route", "del", "default")
     network.app.ip("route", "add", f"{METADATA}/32", "dev", "lo", "src", APP)
@@ -189,14 +180,12 @@ def test_a_suitable_foreign_route_is_used(network: Network) -> None:
 
 @pytest.mark.parametrize("kind", ["unicast", "blackhole", "unreachable"])
 @pytest.mark.usefixtures("second")
-def test_a_conflicting_foreign_route_fails_the_start(network: Network, kind: str) -> None:
+def test_conflicting_foreign_route_fails_the_start(network: Network, kind: str) -> None:
     """A start leaves a conflicting foreign route, and fails with one line that says how to list it."""
     network.app.ip("route", "add", kind, f"{METADATA}/32", *(["dev", "eth1"] if kind == "unicast" else []))
     before = network.foreign()
     network.start_mock()
-    done = network.detour("echo", "started", MOCK_HOSTNAME=V4.mock)
-    assert (done.returncode, done.stdout) == (125, "")
-    assert done.stderr == (
+    assert network.failure("echo", "started", MOCK_HOSTNAME=V4.mock) == (
         f"imds-detour: cannot add a route to {METADATA} with source {APP}: file exists; "
         f"`ip route show {METADATA}` lists the other route: remove it\n"
     )
@@ -204,7 +193,7 @@ def test_a_conflicting_foreign_route_fails_the_start(network: Network, kind: str
 
 
 @pytest.mark.usefixtures("second")
-def test_a_later_start_replaces_an_earlier_route(network: Network) -> None:
+def test_later_start_replaces_an_earlier_route(network: Network) -> None:
     """If the mock has moved to another network, the route gets that network's source."""
     network.app.ip("route", "add", f"{METADATA}/32", "dev", "lo", "src", "10.99.0.2", "proto", "169", "scope", "link")
     network.start_mock()
@@ -214,17 +203,14 @@ def test_a_later_start_replaces_an_earlier_route(network: Network) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("second")
-def test_a_failed_start_restores_an_earlier_route(network: Network) -> None:
+def test_failed_start_restores_an_earlier_route(network: Network) -> None:
     """A failed start restores the route that it replaced, because another app may use it."""
     network.app.ip("route", "add", f"{METADATA}/32", "dev", "lo", "src", "10.99.0.2", "proto", "169", "scope", "link")
-    network.start_faulty("GET=ok", "GET=404")
-    done = network.detour("echo", "started", MOCK_HOSTNAME=V4.mock, MOCK_TIMEOUT="0.5", MOCK_LOG="debug")
-    assert (done.returncode, done.stdout) == (125, "")
-    assert f"route: {METADATA} over lo with source {APP}" in done.stderr  # it replaced the earlier one
+    fail_after_the_route(network)
     assert sources(network) == ["10.99.0.2"]
 
 
-def test_a_second_start_keeps_the_first_route(network: Network) -> None:
+def test_second_start_keeps_the_first_route(network: Network) -> None:
     """A second start, failed or not, keeps the route of the first, because an app uses it."""
     network.app.ip("route", "del", "default")
     network.start_mock()

@@ -6,19 +6,17 @@ import glob
 import importlib.util
 import os
 import signal
-import subprocess
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
 
+from tests.support.faults.capabilities import without
 from tests.support.faults.injection import Injection, strace
-from tests.support.hosts.network import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
+from tests.support.hosts.network import ID_URL, INSTANCE, METADATA, MOCK, PORT, Network, read_until
+from tests.support.judges.processes import children
+from tests.support.marks import first_quick
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.support.hosts.network import Network
-
+pytestmark = pytest.mark.usefixtures("by_address")
 REDIRECT = f"""\
 :IMDS_DETOUR -
 -A OUTPUT -d {METADATA}/32 -m comment --comment imds-detour -j IMDS_DETOUR
@@ -62,23 +60,22 @@ iptables-legacy -t nat -A POSTROUTING -d 10.9.9.4 -j MASQUERADE --random
 """Foreign rules of many kinds."""
 
 
-def run_lines(network: Network, script: str) -> None:
-    """Run a shell script on the app's host, and stop at the first failure."""
-    network.app.run("sh", "-euc", script)
-
-
 def tables(network: Network) -> str:
     """Return imds-detour's rules, table nat first."""
     saved = [network.app.run("iptables-legacy-save", "-t", name).stdout.splitlines() for name in ("nat", "filter")]
     return "\n".join(line.split(" [")[0] for table in saved for line in table if "IMDS_DETOUR" in line)
 
 
-def last_line(done: subprocess.CompletedProcess[str]) -> str:
-    """Check that the app was not started, and return the only line of the log."""
-    assert done.returncode == 125, done.stderr
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1, done.stderr
-    return done.stderr.removeprefix("imds-detour: ").rstrip("\n")
+def last_line(network: Network, **options: Any) -> str:  # noqa: ANN401  (those of detour())
+    """Assert that a start fails with one line, and return that line."""
+    (line,) = network.failure("echo", "started", **options).splitlines()
+    return line.removeprefix("imds-detour: ")
+
+
+def repairs(network: Network) -> bool:
+    """Return whether a start leads a client to the mock and leaves exactly one copy of its rules."""
+    network.success("curl", "-sS", "--fail", ID_URL, stdout=INSTANCE)
+    return tables(network) == f"{REDIRECT}\n{GUARD}"
 
 
 # Foreign rules
@@ -91,30 +88,29 @@ def last_line(done: subprocess.CompletedProcess[str]) -> str:
 )
 def test_foreign_rules_do_not_change(network: Network, script: str) -> None:
     """A failed start and two successful ones leave foreign rules as they are, in the same order."""
-    run_lines(network, script)
+    network.app.run("sh", "-euc", script)
     before = network.foreign()
     assert "127.0.0.11" in before or "FOREIGN" in before
-    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_TIMEOUT="0.1").returncode == 125
+    assert network.detour("true", MOCK_TIMEOUT="0.1").returncode == 125
     assert (network.detour_rules(), network.foreign()) == ("", before)
     network.start_mock()
     for _ in range(2):
-        assert network.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
+        network.success("true")
         assert (tables(network), network.foreign()) == (f"{REDIRECT}\n{GUARD}", before)
 
 
 def test_foreign_rules_with_missing_extensions_are_ignored(network: Network) -> None:
     """A start works next to foreign rules whose extensions are not in the app's image."""
-    run_lines(network, ZOO)
+    network.app.run("sh", "-euc", ZOO)
     (extensions,) = glob.glob("/usr/lib/*/xtables")
     needed = [
         name
         for extension in ("standard", "tcp", "comment", "*NAT", "REJECT")
         for name in glob.glob(f"*_{extension}.so", root_dir=extensions)
     ]
-    run_lines(network, f"mkdir /run/few; cd {extensions}; cp -P {' '.join(needed)} /run/few")
+    network.app.run("sh", "-euc", f"mkdir /run/few; cd {extensions}; cp -P {' '.join(needed)} /run/few")
     network.start_mock()
-    done = network.detour("true", environment={"XTABLES_LIBDIR": "/run/few"}, MOCK_HOSTNAME=MOCK)
-    assert done.returncode == 0, done
+    network.success("true", environment={"XTABLES_LIBDIR": "/run/few"})
     assert tables(network) == f"{REDIRECT}\n{GUARD}"
 
 
@@ -141,16 +137,6 @@ STALE = {
 JUMP = f"iptables-legacy -t nat -A OUTPUT -d {METADATA} -m comment --comment imds-detour"
 
 
-@pytest.mark.parametrize("script", STALE.values(), ids=STALE.keys())
-def test_stale_chain_is_repaired(network: Network, script: str) -> None:
-    """A start replaces all rules in imds-detour's chain if they differ from its own."""
-    run_lines(network, f"iptables-legacy -t nat -N IMDS_DETOUR\n{script}\n{JUMP} -j IMDS_DETOUR")
-    network.start_mock()
-    done = network.detour("curl", "-sS", "--fail", ID_URL, MOCK_HOSTNAME=MOCK)
-    assert (done.returncode, done.stdout) == (0, INSTANCE), done
-    assert tables(network) == f"{REDIRECT}\n{GUARD}"
-
-
 JUMPS = {
     "none": "",
     "twice": f"{JUMP} -j IMDS_DETOUR\n" * 2,
@@ -161,32 +147,36 @@ JUMPS = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("script", JUMPS.values(), ids=JUMPS.keys())
-def test_stale_jump_is_repaired(network: Network, script: str) -> None:
-    """A start leaves one jump for the metadata address, as the first rule of OUTPUT."""
-    dnat = f"{OURS} -j DNAT --to-destination {MOCK}:{PORT}"
-    run_lines(network, f"iptables-legacy -t nat -N IMDS_DETOUR\n{dnat}\n{script}")
+DNAT = f"{OURS} -j DNAT --to-destination {MOCK}:{PORT}"
+SCRIPTS = [
+    *(pytest.param(f"{script}\n{JUMP} -j IMDS_DETOUR", id=f"chain: {name}") for name, script in STALE.items()),
+    *(pytest.param(f"{DNAT}\n{script}", id=f"jump: {name}") for name, script in JUMPS.items()),
+]
+
+
+@pytest.mark.parametrize("script", first_quick(SCRIPTS, len(STALE)))
+def test_stale_chain_or_jump_is_repaired(network: Network, script: str) -> None:
+    """A start leaves its own rules in its chain, and one jump for the metadata address, as OUTPUT's first rule."""
+    network.app.run("sh", "-euc", f"iptables-legacy -t nat -N IMDS_DETOUR\n{script}")
     before = network.foreign()
     network.start_mock()
-    done = network.detour("curl", "-sS", "--fail", ID_URL, MOCK_HOSTNAME=MOCK)
-    assert (done.returncode, done.stdout) == (0, INSTANCE), done
-    assert (tables(network), network.foreign()) == (f"{REDIRECT}\n{GUARD}", before)
+    assert (repairs(network), network.foreign()) == (True, before)
     output = network.app.run("iptables-legacy", "-t", "nat", "-S", "OUTPUT", "1").stdout
     assert output.strip() == REDIRECT.splitlines()[1]
 
 
 def test_stale_guard_is_repaired(network: Network) -> None:
     """A start repairs a guard that accepts packets to the real service."""
-    run_lines(
-        network,
+    network.app.run(
+        "sh",
+        "-euc",
         "iptables-legacy -N IMDS_DETOUR_GUARD\n"
         "iptables-legacy -A IMDS_DETOUR_GUARD -p tcp --dport 8080 -j ACCEPT\n"
         f"iptables-legacy -A OUTPUT -d {METADATA} -j ACCEPT\n"
         f"iptables-legacy -A OUTPUT -d {METADATA} -m comment --comment imds-detour -j IMDS_DETOUR_GUARD",
     )
     network.start_mock()
-    assert network.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
+    network.success("true")
     assert tables(network) == f"{REDIRECT}\n{GUARD}"
     assert network.app.run("iptables-legacy", "-S", "OUTPUT", "1").stdout.strip() == GUARD.splitlines()[1]
 
@@ -195,102 +185,72 @@ def test_start_with_another_mock_replaces_the_redirect(network: Network) -> None
     """A second start with another mock replaces the redirect. If it fails, the first redirect stays."""
     network.start_mock(port="9")
     network.start_mock()
-    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_PORT="9").returncode == 0
+    network.success("true", MOCK_PORT="9")
     first = tables(network)
     assert f"{MOCK}:9" in first
-    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_PORT="10", MOCK_TIMEOUT="0.1").returncode == 125
+    assert network.detour("true", MOCK_PORT="10", MOCK_TIMEOUT="0.1").returncode == 125
     assert tables(network) == first
-    assert network.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
+    network.success("true")
     assert tables(network) == f"{REDIRECT}\n{GUARD}"
 
 
-# Several writers
-
-
-def test_many_starts_at_once_leave_one_copy(network: Network) -> None:
+def test_many_starts_at_once_leave_one_copy(mocked: Network) -> None:
     """Many starts at once in a network namespace all succeed and leave one copy of the rules."""
-    network.start_mock()
-    command = (DETOUR, "curl", "-sS", "--fail", ID_URL)
-    starts = [
-        network.app.popen(
-            *command, environ=network.settings(None, MOCK_HOSTNAME=MOCK), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        for _ in range(8)
-    ]
+    starts = [mocked.popen_detour("curl", "-sS", "--fail", ID_URL) for _ in range(8)]
     ends = [(*start.communicate(timeout=30), start.returncode) for start in starts]
     assert [(code, out) for out, _, code in ends] == [(0, INSTANCE)] * 8, ends
-    assert tables(network) == f"{REDIRECT}\n{GUARD}"
+    assert tables(mocked) == f"{REDIRECT}\n{GUARD}"
 
 
 # Failures
 
 
-def without(network: Network, *setpriv: str, **settings: str) -> str:
-    """Run imds-detour with fewer privileges, and return the only line of the log."""
-    command = ("setpriv", *setpriv, DETOUR, "echo", "started")
-    environ = network.settings(None, MOCK_HOSTNAME=MOCK, **settings)
-    done = network.app.run(*command, environ=environ, check=False)
+def injected(call: str, effect: str, when: int | str = "1+") -> tuple[str, ...]:
+    """Return a command that runs another one with a fault in it and its helpers."""
+    return strace(Injection(call, effect, when), children=True)
+
+
+FAILURES = {
+    "no NET_ADMIN": (without("net_admin"), "auto"),
+    "no NET_RAW, as under Podman": (without("net_raw"), "legacy"),
+    "another user": (("setpriv", "--reuid", "65534", "--clear-groups"), "auto"),
+    "no legacy iptables": (injected("getsockopt", "error=ENOPROTOOPT"), "legacy"),
+    "no firewall": (injected("socket", "error=EPROTONOSUPPORT"), "auto"),
+    "refused commits": (injected("setsockopt", "error=ENOMEM"), "auto"),
+}
+"""The command under which a start fails, and MOCK_BACKEND."""
+MESSAGES = {
+    "no NET_ADMIN": "no NET_ADMIN capability; add it: in Compose `cap_add: [NET_ADMIN]`, "
+    "with docker run `--cap-add NET_ADMIN`; "
+    "without NET_ADMIN: MOCK_BACKEND=env sets the variables that some SDKs follow",
+    "no NET_RAW, as under Podman": "no NET_RAW capability, which legacy iptables needs to open its socket; "
+    "add it: in Compose `cap_add: [NET_ADMIN, NET_RAW]`, with docker run `--cap-add NET_RAW` as well",
+    "another user": "no NET_ADMIN capability (uid 65534 is not root); "
+    "start as root with `cap_add: [NET_ADMIN]` (no `USER` in the Dockerfile, no `user:` in Compose) and let "
+    "MOCK_USER=65534 make the app that user; or use the sidecar, which needs no change to the app; "
+    "without NET_ADMIN: MOCK_BACKEND=env sets the variables that some SDKs follow",
+    "no legacy iptables": "the kernel has no legacy iptables here (table filter: Protocol not available); "
+    "load it on the host: `modprobe iptable_filter`",
+    "no firewall": "the kernel refuses legacy iptables (table filter: Protocol not supported); "
+    "nftables cannot be used here: the kernel has none (Protocol not supported); "
+    "load them on the host: `modprobe -a nf_tables nft_chain_nat nft_nat nft_reject_ipv4 nft_reject_ipv6`",
+    "refused commits": "iptables refused imds-detour's rules in table filter: can't commit: Memory allocation problem",
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_failed_start_says_what_to_do(network: Network, failure: str, request: pytest.FixtureRequest) -> None:
+    """A start that may not or cannot change the firewall prints one line with the reason and what to add."""
+    if failure == "another user":
+        request.getfixturevalue("other_users")
+    prefix, backend = FAILURES[failure]
+    assert last_line(network, prefix=prefix, MOCK_BACKEND=backend) == MESSAGES[failure]
     assert network.detour_rules() == ""
-    return last_line(done)
 
 
-def injected(
-    network: Network, call: str, effect: str, when: int | str = "1+", **settings: str
-) -> subprocess.CompletedProcess[str]:
-    """Run imds-detour with a fault injected into it and its helpers."""
-    command = (*strace(Injection(call, effect, when), children=True), DETOUR, "echo", "started")
-    return network.app.run(*command, environ=network.settings(None, MOCK_HOSTNAME=MOCK, **settings), check=False)
-
-
-def test_missing_net_admin_says_how_to_add_it(network: Network) -> None:
-    """Without NET_ADMIN, the message says what to add in Compose and to docker run."""
-    assert without(network, "--bounding-set", "-net_admin", "--inh-caps", "-net_admin") == (
-        "no NET_ADMIN capability; add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`; "
-        "without NET_ADMIN: MOCK_BACKEND=env sets the variables that some SDKs follow"
-    )
-
-
-def test_missing_net_raw_says_how_to_add_it(network: Network) -> None:
-    """Without NET_RAW (Podman, cap_drop: ALL), the message of MOCK_BACKEND=legacy says what to add."""
-    assert without(network, "--bounding-set", "-net_raw", "--inh-caps", "-net_raw", MOCK_BACKEND="legacy") == (
-        "no NET_RAW capability, which legacy iptables needs to open its socket; "
-        "add it: in Compose `cap_add: [NET_ADMIN, NET_RAW]`, with docker run `--cap-add NET_RAW` as well"
-    )
-
-
-@pytest.mark.usefixtures("other_users")
-def test_start_as_another_user_says_to_start_as_root(network: Network) -> None:
-    """A user other than root cannot use added capabilities. The message gives two solutions."""
-    assert without(network, "--reuid", "65534", "--clear-groups") == (
-        "no NET_ADMIN capability (uid 65534 is not root); "
-        "start as root with `cap_add: [NET_ADMIN]` (no `USER` in the Dockerfile, no `user:` in Compose) and let "
-        "MOCK_USER=65534 make the app that user; or use the sidecar, which needs no change to the app; "
-        "without NET_ADMIN: MOCK_BACKEND=env sets the variables that some SDKs follow"
-    )
-
-
-def test_start_under_setpriv_with_all_privileges_succeeds(network: Network) -> None:
+def test_start_under_setpriv_with_all_privileges_succeeds(mocked: Network) -> None:
     """Control: under setpriv, with all privileges, the app starts."""
-    network.start_mock()
-    environ = network.settings(None, MOCK_HOSTNAME=MOCK)
-    assert network.app.run("setpriv", "--nnp", DETOUR, "echo", "started", environ=environ).stdout == "started\n"
-
-
-def test_kernel_without_legacy_iptables_names_the_module(network: Network) -> None:
-    """A container cannot load a module, so the message says what to load on the host."""
-    assert last_line(injected(network, "getsockopt", "error=ENOPROTOOPT", MOCK_BACKEND="legacy")) == (
-        "the kernel has no legacy iptables here (table filter: Protocol not available); "
-        "load it on the host: `modprobe iptable_filter`"
-    )
-
-
-def test_kernel_without_a_firewall_names_both(network: Network) -> None:
-    """With auto, the message has the reasons of both firewalls and the remedy of nftables, which needs less."""
-    assert last_line(injected(network, "socket", "error=EPROTONOSUPPORT")) == (
-        "the kernel refuses legacy iptables (table filter: Protocol not supported); "
-        "nftables cannot be used here: the kernel has none (Protocol not supported); "
-        "load them on the host: `modprobe -a nf_tables nft_chain_nat nft_nat nft_reject_ipv4 nft_reject_ipv6`"
-    )
+    mocked.success("echo", "started", stdout="started\n", prefix=("setpriv", "--nnp"))
 
 
 PACKAGES = (
@@ -298,27 +258,12 @@ PACKAGES = (
 )
 
 
-@pytest.fixture
-def hidden(network: Network) -> Iterator[list[str]]:
-    """Give a list of files. They are mounted over until the end of the test."""
-    paths: list[str] = []
-    yield paths
-    for path in paths:
-        network.app.run("umount", path)
-
-
-def hide(network: Network, hidden: list[str], path: str) -> None:
-    """Mount an empty file over a file."""
-    network.app.run("mount", "--bind", "/dev/null", path)
-    hidden.append(path)
-
-
 @pytest.mark.parametrize("library", ["libip4tc.so.2", "libxtables.so.12"])
-def test_missing_library_names_the_package(network: Network, hidden: list[str], library: str) -> None:
+def test_missing_library_names_the_package(network: Network, library: str) -> None:
     """When a library of iptables is missing, the message names the library and the package to install."""
     (path,) = glob.glob(f"/usr/lib/*/{library}")
-    hide(network, hidden, os.path.realpath(path))
-    line = last_line(network.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy"))
+    network.app.run("mount", "--bind", "/dev/null", os.path.realpath(path))
+    line = last_line(network, MOCK_BACKEND="legacy")
     assert line.startswith("a library of iptables is missing (")
     assert library in line
     assert line.endswith(f"; {PACKAGES}")
@@ -327,75 +272,49 @@ def test_missing_library_names_the_package(network: Network, hidden: list[str], 
 def test_missing_extensions_name_the_package(network: Network) -> None:
     """When the extensions of libxtables are missing, the message names the folder and the package to install."""
     network.app.run("mkdir", "/run/none")
-    settings = network.settings({"XTABLES_LIBDIR": "/run/none"}, MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy")
-    line = last_line(network.app.run(DETOUR, "echo", "started", environ=settings, check=False))
+    line = last_line(network, environment={"XTABLES_LIBDIR": "/run/none"}, MOCK_BACKEND="legacy")
     assert line.startswith("an iptables extension is missing in /run/none, or of another version (")
     assert line.endswith(f"; {PACKAGES}")
 
 
-def test_missing_python_iptables_says_how_to_install_it(network: Network, hidden: list[str]) -> None:
+def test_missing_python_iptables_says_how_to_install_it(network: Network) -> None:
     """When imds-detour was installed without its dependencies, the message has the pip command."""
     spec = importlib.util.find_spec("iptc")
     assert spec is not None
     (folder,) = list(spec.submodule_search_locations or [])
     network.app.run("mount", "-t", "tmpfs", "tmpfs", folder)
-    hidden.append(folder)
-    assert last_line(network.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy")) == (
+    assert last_line(network, MOCK_BACKEND="legacy") == (
         "python-iptables cannot be imported: cannot import name 'ip4tc' from 'iptc' (unknown location);"
         " pip install python-iptables"
     )
 
 
-def test_refused_commit_quotes_the_kernel(network: Network) -> None:
-    """When the kernel refuses every commit, the start fails with one line that has the kernel's error."""
-    line = last_line(injected(network, "setsockopt", "error=ENOMEM"))
-    assert line == "iptables refused imds-detour's rules in table filter: can't commit: Memory allocation problem"
-    assert network.detour_rules() == ""
-
-
 # Helpers that end early
 
 
-def redirected_without_guard(network: Network) -> bool:
-    """Return whether there is a redirect without a guard."""
-    rules = network.detour_rules()
-    return "-j IMDS_DETOUR\n" in f"{rules}\n" and "-j IMDS_DETOUR_GUARD" not in rules
+ENDED_EARLY = "imds-detour: the firewall helper ended early; look for what ended it"
 
 
-@pytest.mark.parametrize("commit", [1, 2, 3, 4])
-def test_helper_killed_in_a_commit_fails_the_start(network: Network, commit: int) -> None:
-    """When a helper is killed in any commit, the start exits with 125 and leaves no redirect without a guard."""
-    network.start_mock()
-    done = injected(network, "setsockopt", "signal=KILL", commit)
-    assert (done.returncode, done.stdout) == (125, ""), done
-    assert done.stderr.splitlines()[-1].startswith(
-        "imds-detour: the firewall helper ended early; look for what ended it"
-    )
-    assert not redirected_without_guard(network)
-
-
-def test_start_has_four_commits(network: Network) -> None:
-    """Control: there is no fifth commit to be killed in, so the app starts."""
-    network.start_mock()
-    assert injected(network, "setsockopt", "signal=KILL", 5).stdout == "started\n"
+@pytest.mark.parametrize("commit", [1, 2, 3, 4, 5])
+def test_helper_killed_in_a_commit_fails_the_start(mocked: Network, commit: int) -> None:
+    """A helper killed in any commit fails the start without a redirect without guard. Control: there is no fifth."""
+    if commit == 5:
+        mocked.success("echo", "started", stdout="started\n", prefix=injected("setsockopt", "signal=KILL", commit))
+        return
+    stderr = mocked.failure("echo", "started", prefix=injected("setsockopt", "signal=KILL", commit))
+    assert stderr.splitlines()[-1].startswith(ENDED_EARLY)
+    rules = mocked.detour_rules()
+    assert "-j IMDS_DETOUR\n" not in f"{rules}\n" or "-j IMDS_DETOUR_GUARD" in rules
 
 
 def test_helper_killed_during_the_wait_fails_the_start(network: Network) -> None:
     """When the helpers are killed during the wait for the mock, the start exits with 125 and the guard stays."""
-    detour = network.app.popen(
-        *(DETOUR, "echo", "started"),
-        environ=network.settings(None, MOCK_HOSTNAME=MOCK),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert detour.stderr is not None
-    assert "waiting: " in detour.stderr.readline()
-    with open(f"/proc/{detour.pid}/task/{detour.pid}/children") as children:
-        helpers = children.read().split()
-    for helper in helpers:  # a helper for each IP version
-        os.kill(int(helper), signal.SIGKILL)
+    detour = network.popen_detour("echo", "started")
+    assert "waiting: " in read_until(detour)
+    for helper in children(detour.pid):  # one for each IP version
+        os.kill(helper, signal.SIGKILL)
     network.start_mock()
     out, err = detour.communicate(timeout=20)
     assert (detour.returncode, out) == (125, "")
-    assert err.splitlines()[-1].startswith("imds-detour: the firewall helper ended early; look for what ended it")
+    assert err.splitlines()[-1].startswith(ENDED_EARLY)
     assert tables(network) == GUARD

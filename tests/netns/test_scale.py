@@ -12,7 +12,7 @@ LATE = 20.0 if LONG else 10.0
 """Seconds until the mock starts. The pauses of waiting starts are a hundredth of that, with 50 % jitter."""
 
 
-def test_the_cost_of_a_start_is_constant() -> None:
+def test_cost_of_a_start_is_constant() -> None:
     """Among many starts, each is verified with about two DNS queries and four requests, and costs as among few."""
     outcomes = {}
     for size in (SMALL, LARGE):

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from tests.support.faults.capabilities import without
 from tests.support.faults.injection import Injection, strace
-from tests.support.hosts.network import CTL, DETOUR, METADATA, MOCK
+from tests.support.hosts.network import METADATA, Network
 
-if TYPE_CHECKING:
-    from tests.support.hosts.network import Network
-
+pytestmark = pytest.mark.usefixtures("by_address")
 BOTH = {"ip": ["filter", "nat"], "ip6": ["filter", "nat"]}
 NONE: dict[str, list[str]] = {"ip": [], "ip6": []}
 
@@ -35,46 +31,41 @@ STARTS = {
 
 
 @pytest.mark.parametrize(("prefix", "backend", "status", "said"), STARTS.values(), ids=STARTS.keys())
-def test_a_start_without_legacy_iptables_creates_no_table(
-    network: Network, prefix: tuple[str, ...], backend: str, status: int, said: str
+def test_start_without_legacy_iptables_creates_no_table(
+    mocked: Network, prefix: tuple[str, ...], backend: str, status: int, said: str
 ) -> None:
     """A start that uses nftables, or is refused, creates no table of legacy iptables."""
-    network.start_mock()
-    environ = network.settings(None, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
-    done = network.app.run(*prefix, DETOUR, "true", environ=environ, check=False)
-    assert (done.returncode, tables(network)) == (status, NONE)
+    done = mocked.detour("true", prefix=prefix, MOCK_BACKEND=backend)
+    assert (done.returncode, tables(mocked)) == (status, NONE)
     assert said in done.stderr
 
 
-def test_a_start_with_legacy_iptables_creates_its_tables(network: Network) -> None:
+def test_start_with_legacy_iptables_creates_its_tables(mocked: Network) -> None:
     """Negative control: a start with legacy iptables creates the tables nat and filter."""
-    network.start_mock()
-    assert tables(network) == NONE
-    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy").returncode == 0
-    assert tables(network) == BOTH
+    assert tables(mocked) == NONE
+    mocked.success("true", MOCK_BACKEND="legacy")
+    assert tables(mocked) == BOTH
 
 
-def test_a_plan_creates_no_table(network: Network) -> None:
+def test_plan_creates_no_table(network: Network) -> None:
     """`plan` prints rules for both firewalls, and creates nothing."""
-    done = network.app.run(CTL, "plan", environ=network.settings(None, MOCK_HOSTNAME=MOCK))
-    assert f"-A IMDS_DETOUR -d {METADATA}/32" in done.stdout
+    assert f"-A IMDS_DETOUR -d {METADATA}/32" in network.ctl("plan").stdout
     assert tables(network) == NONE
     assert network.app.run("nft", "list", "ruleset").stdout == ""
 
 
 @pytest.mark.parametrize("redirected", [True, False], ids=["a redirect in nftables", "no redirect"])
-def test_a_check_creates_no_table(network: Network, *, redirected: bool) -> None:
+def test_check_creates_no_table(mocked: Network, *, redirected: bool) -> None:
     """`check` runs every few seconds with every capability, and creates no table."""
-    network.start_mock()
     if redirected:
-        assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft").returncode == 0
-    listed = network.app.run("nft", "-s", "list", "ruleset").stdout
-    done = network.app.run(CTL, "check", environ=network.settings(None, MOCK_HOSTNAME=MOCK), check=False)
+        mocked.success("true", MOCK_BACKEND="nft")
+    listed = mocked.app.run("nft", "-s", "list", "ruleset").stdout
+    done = mocked.ctl("check")
     assert done.returncode == (0 if redirected else 1)
     said = "by the rule" if redirected else f"{METADATA}:80 is not redirected by imds-detour"
     assert said in done.stdout + done.stderr
-    assert tables(network) == NONE
-    assert network.app.run("nft", "-s", "list", "ruleset").stdout == listed
+    assert tables(mocked) == NONE
+    assert mocked.app.run("nft", "-s", "list", "ruleset").stdout == listed
 
 
 UNSEEN = strace(
@@ -85,14 +76,12 @@ UNSEEN = strace(
 """Run a command that cannot list the tables, as with a masked /proc."""
 
 
-def test_a_check_without_a_list_reads_the_tables(network: Network) -> None:
+def test_check_without_a_list_reads_the_tables(mocked: Network) -> None:
     """Negative control: if the list of tables is hidden, `check` reads them, which creates them, and sees the rules."""
-    network.start_mock()
-    environ = network.settings(None, MOCK_HOSTNAME=MOCK)
-    assert network.app.run(*UNSEEN, CTL, "check", environ=environ, check=False).returncode == 1
-    assert tables(network) == BOTH
-    assert network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy").returncode == 0
+    assert mocked.ctl("check", prefix=UNSEEN).returncode == 1
+    assert tables(mocked) == BOTH
+    mocked.success("true", MOCK_BACKEND="legacy")
     for prefix in ((), UNSEEN):
-        done = network.app.run(*prefix, CTL, "check", environ=environ, check=False)
+        done = mocked.ctl("check", prefix=prefix)
         assert done.returncode == 0, done
         assert done.stdout.endswith(", by the rule\n")

@@ -7,27 +7,20 @@ import re
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.hosts.network import CTL, INSTANCE, METADATA, MOCK, NAME, PORT
-from tests.support.hosts.sidecars import LISTEN, SECOND, Sidecar, asked, count, data, listed, move, translations, until
+from tests.support.hosts.network import INSTANCE, METADATA, MOCK, NAME, PORT, Network, end
+from tests.support.hosts.sidecars import LISTEN, SECOND, Sidecars, asked, count, data, listed, move, translations, until
 from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    from tests.support.hosts.network import Network
 
 
 @pytest.mark.parametrize("backend", ["auto", "legacy", "nft"])
-def test_the_sidecar_closes_at_once_and_redirects_with_a_mock(
-    network: Network, sidecars: list[Sidecar], backend: str
-) -> None:
+def test_sidecar_closes_at_once_and_redirects_with_a_mock(network: Network, sidecars: Sidecars, backend: str) -> None:
     """Before the mock answers, requests are refused; then the app reads from the mock."""
     network.start_dns()
-    sidecars.append(sidecar := Sidecar(network, MOCK_BACKEND=backend))
-    sidecar.says("aws is closed while there is no mock: .*connection refused")
+    sidecar = sidecars.start(MOCK_BACKEND=backend, says="aws is closed while there is no mock: .*connection refused")
     assert "Connection refused" in asked(network) or "Failed to connect" in asked(network)
     network.start_mock()
     line = sidecar.says(f"{METADATA}:80 -> ")
@@ -37,30 +30,25 @@ def test_the_sidecar_closes_at_once_and_redirects_with_a_mock(
 
 
 @pytest.mark.parametrize("backend", first_quick(["legacy", "nft"]))
-def test_the_sidecar_follows_the_mock_to_another_address(
-    network: Network, sidecars: list[Sidecar], zone: str, backend: str
-) -> None:
+def test_sidecar_follows_the_mock_to_another_address(moving: Network, sidecars: Sidecars, backend: str) -> None:
     """Soon after the name changes its address, the redirect leads to it, and the old mock gets no request."""
-    assert zone
-    network.start_mock("--data", data(network, "i-00000000000000001"), at=MOCK)
-    network.start_mock("--data", data(network, "i-00000000000000002"), at=SECOND)
-    sidecars.append(sidecar := Sidecar(network, MOCK_BACKEND=backend))
-    sidecar.says("verified IMDSv2 i-00000000000000001")
+    moving.start_mock("--data", data(moving, "i-00000000000000001"), at=MOCK)
+    moving.start_mock("--data", data(moving, "i-00000000000000002"), at=SECOND)
+    sidecar = sidecars.start(MOCK_BACKEND=backend, says="verified IMDSv2 i-00000000000000001")
     for address, instance in ((SECOND, "i-00000000000000002"), (MOCK, "i-00000000000000001")) * 2:
-        move(network, address)
+        move(moving, address)
         changed = time.monotonic()
         sidecar.says(f"verified IMDSv2 {instance}")
         assert time.monotonic() - changed < 5, "1 s for the TTL, and some for a busy machine"
-        assert asked(network) == instance
-    assert len(translations(network, backend)) == 1
+        assert asked(moving) == instance
+    assert len(translations(moving, backend)) == 1
 
 
-def test_the_sidecar_closes_while_the_mock_is_gone(network: Network, sidecars: list[Sidecar]) -> None:
+def test_sidecar_closes_while_the_mock_is_gone(network: Network, sidecars: Sidecars) -> None:
     """While the mock is stopped, the app's requests are refused at once."""
     network.start_dns()
     mock = network.start_mock()
-    sidecars.append(sidecar := Sidecar(network, "--every", "0.5"))
-    sidecar.says("verified")
+    sidecar = sidecars.start("--every", "0.5")
     mock.kill()
     sidecar.says("aws is closed while there is no mock")
     assert INSTANCE not in asked(network)
@@ -71,25 +59,22 @@ def test_the_sidecar_closes_while_the_mock_is_gone(network: Network, sidecars: l
 
 
 @pytest.mark.slow
-def test_a_dns_failure_does_not_close_the_redirect(network: Network, sidecars: list[Sidecar], zone: str) -> None:
+def test_dns_failure_does_not_close_the_redirect(moving: Network, sidecars: Sidecars) -> None:
     """If the name server fails and the mock answers its probes, the redirect stays."""
-    assert zone
-    network.start_mock()
-    sidecars.append(sidecar := Sidecar(network, "--listen", LISTEN, "--every", "0.5"))
-    sidecar.says("verified")
-    network.mock.run("rm", "/run/zone")
+    moving.start_mock()
+    sidecar = sidecars.start("--listen", LISTEN, "--every", "0.5")
+    moving.mock.run("rm", "/run/zone")
     failures = until(lambda: count(sidecar, "lookup_failures"), lambda value: value >= 2)
     assert failures >= 2
-    assert (sidecar.get("/readyz")[0], asked(network)) == (200, INSTANCE)
+    assert (sidecar.get("/readyz")[0], asked(moving)) == (200, INSTANCE)
 
 
 @pytest.mark.slow
-def test_another_service_at_the_mocks_address_closes_the_redirect(network: Network, sidecars: list[Sidecar]) -> None:
+def test_another_service_at_the_mocks_address_closes_the_redirect(network: Network, sidecars: Sidecars) -> None:
     """If another container gets the mock's address and answers everything, the redirect closes."""
     network.start_dns()
     mock = network.start_mock()
-    sidecars.append(sidecar := Sidecar(network, "--every", "0.5"))
-    sidecar.says("verified")
+    sidecar = sidecars.start("--every", "0.5")
     mock.kill()
     mock.wait()
     network.start_faulty("GET=body:<html>hello</html>")
@@ -97,100 +82,59 @@ def test_another_service_at_the_mocks_address_closes_the_redirect(network: Netwo
     assert "hello" not in asked(network)
 
 
-@pytest.mark.parametrize("backend", ["legacy", "nft"])
-def test_sigterm_removes_all_rules_and_ends_with_0(network: Network, sidecars: list[Sidecar], backend: str) -> None:
+def test_sigterm_removes_all_rules_and_ends_with_0(ready: Network, sidecars: Sidecars, backend: str) -> None:
     """SIGTERM ends the sidecar soon with status 0; its rules are gone, and foreign ones stay."""
-    network.start_dns()
-    network.start_mock()
-    before = network.foreign()
-    sidecars.append(sidecar := Sidecar(network, MOCK_BACKEND=backend))
-    sidecar.says("verified")
+    before = ready.foreign()
+    sidecar = sidecars.start(MOCK_BACKEND=backend)
     sent = time.monotonic()
-    sidecar.process.send_signal(signal.SIGTERM)
-    assert sidecar.ends() == 0
+    assert sidecar.stop() == 0
     assert time.monotonic() - sent < 5
-    assert (network.detour_rules(), network.detour_routes(), network.foreign()) == ("", "", before)
+    assert (ready.detour_rules(), ready.detour_routes(), ready.foreign()) == ("", "", before)
 
 
 @pytest.mark.slow
-def test_sigterm_ends_the_sidecar_without_a_mock(network: Network, sidecars: list[Sidecar]) -> None:
-    """SIGTERM ends the sidecar while its name server is silent, and no rule remains."""
-    network.start_dns("silent")
-    sidecars.append(sidecar := Sidecar(network))
-    sidecar.says("aws is closed while there is no mock")
-    sidecar.process.send_signal(signal.SIGTERM)
-    assert sidecar.ends() == 0
-    assert network.app.run("nft", "list", "ruleset").stdout == ""
-
-
-@pytest.mark.slow
-def test_keep_leaves_the_redirect_for_the_next_sidecar(network: Network, sidecars: list[Sidecar]) -> None:
+def test_keep_leaves_the_redirect_for_the_next_sidecar(ready: Network, sidecars: Sidecars) -> None:
     """With --keep, a restarted sidecar interrupts no request of the app."""
-    network.start_dns()
-    network.start_mock()
     for _ in range(2):
-        sidecars.append(sidecar := Sidecar(network, "--keep"))
-        sidecar.says("verified")
-        sidecar.process.send_signal(signal.SIGTERM)
-        assert sidecar.ends() == 0
-        assert asked(network) == INSTANCE
-    assert len(translations(network, "nft")) == 1
+        sidecar = sidecars.start("--keep")
+        assert sidecar.stop() == 0
+        assert asked(ready) == INSTANCE
+    assert len(translations(ready, "nft")) == 1
 
 
-def test_removed_rules_are_restored(network: Network, sidecars: list[Sidecar]) -> None:
+def test_removed_rules_are_restored(ready: Network, sidecars: Sidecars) -> None:
     """If another program flushes the firewall, the sidecar restores its rules, and says so once."""
-    network.start_dns()
-    network.start_mock()
-    sidecars.append(sidecar := Sidecar(network, "--every", "0.5"))
-    sidecar.says("verified")
-    installed = listed(network)
-    network.app.run("nft", "flush", "ruleset")
+    sidecar = sidecars.start("--every", "0.5")
+    installed = listed(ready)
+    ready.app.run("nft", "flush", "ruleset")
     sidecar.says("another program has changed imds-detour's firewall rules: they are put back")
-    until(lambda: listed(network), lambda now: now == installed)
-    assert asked(network) == INSTANCE
+    until(lambda: listed(ready), lambda now: now == installed)
+    assert asked(ready) == INSTANCE
 
 
 @pytest.mark.slow
-def test_sighup_probes_at_once(network: Network, sidecars: list[Sidecar], zone: str) -> None:
+def test_sighup_probes_at_once(moving: Network, sidecars: Sidecars) -> None:
     """With an hour between probes, SIGHUP makes the sidecar notice at once that the mock is gone."""
-    assert zone
-    mock = network.start_mock()
-    sidecars.append(sidecar := Sidecar(network, "--every", "3600"))
-    sidecar.says("verified")
+    mock = moving.start_mock()
+    sidecar = sidecars.start("--every", "3600")
     mock.kill()
     mock.wait()
     sidecar.process.send_signal(signal.SIGHUP)
     sidecar.says("aws is closed while there is no mock")
 
 
-def test_a_second_sidecar_in_the_namespace_is_refused(network: Network, sidecars: list[Sidecar]) -> None:
-    """A second sidecar in the network namespace fails, and the first one goes on."""
-    network.start_dns()
-    network.start_mock()
-    sidecars.append(first := Sidecar(network))
-    first.says("verified")
-    sidecars.append(second := Sidecar(network))
-    second.says("another imds-detour sidecar is at work in this network namespace")
-    assert second.ends() == 125
-    assert asked(network) == INSTANCE
-
-
-def test_status_and_check_use_the_sidecars_last_probe(network: Network, sidecars: list[Sidecar]) -> None:
+def test_status_and_check_use_the_sidecars_last_probe(ready: Network, sidecars: Sidecars) -> None:
     """`status` gets the last probe from a socket of the network namespace."""
-    network.start_dns()
-    network.start_mock()
-    sidecars.append(sidecar := Sidecar(network))
-    sidecar.says("verified")
-    probe = json.loads(network.app.run(CTL, "status", "--json").stdout)["probe"]
+    sidecars.start()
+    probe = json.loads(ready.ctl("status", "--json").stdout)["probe"]
     assert (probe["verified"], probe["text"]) == (True, f"aws: IMDSv2 {INSTANCE}")
-    assert network.app.run(CTL, "check", environ=network.settings()).returncode == 0
+    assert ready.ctl("check").returncode == 0
 
 
-def test_the_sidecar_serves_health_readiness_metrics_and_a_page(network: Network, sidecars: list[Sidecar]) -> None:
-    """/readyz reports verification, /healthz the process, and Prometheus' own parser reads /metrics."""
+def test_sidecar_serves_health_readiness_metrics_and_a_page(network: Network, sidecars: Sidecars) -> None:
+    """/readyz reports verification, Prometheus' own parser reads /metrics, and a silent client blocks no other."""
     network.start_dns()
-    sidecars.append(sidecar := Sidecar(network, "--listen", LISTEN))
-    sidecar.says("closed")
+    sidecar = sidecars.start("--listen", LISTEN, says="closed")
     assert sidecar.get("/healthz") == (200, "ok\n")
     assert sidecar.get("/readyz")[0] == 503
     network.start_mock()
@@ -204,20 +148,10 @@ def test_the_sidecar_serves_health_readiness_metrics_and_a_page(network: Network
     assert status == 200
     assert f"{NAME} ({MOCK}:{PORT})" in page
     assert json.loads(sidecar.get("/status.json")[1])["ready"] is True
-    assert sidecar.get("/else")[0] == 404
-
-
-def test_a_silent_client_does_not_block_others(network: Network, sidecars: list[Sidecar]) -> None:
-    """The sidecar serves other clients while a connection stays silent."""
-    network.start_dns()
-    network.start_mock()
-    sidecars.append(sidecar := Sidecar(network, "--listen", LISTEN))
-    sidecar.says("verified")
     host, port = LISTEN.split(":")
     silent = network.app.popen("sh", "-c", f"exec 3<>/dev/tcp/{host}/{port}; cat", stdin=subprocess.PIPE)
-    assert sidecar.get("/healthz") == (200, "ok\n")
-    silent.kill()
-    silent.communicate()
+    assert sidecar.get("/else")[0] == 404
+    end(silent)
 
 
 @pytest.mark.parametrize(
@@ -230,10 +164,7 @@ def test_a_silent_client_does_not_block_others(network: Network, sidecars: list[
         (("--probe", "off"), "MOCK_PROBE=off leaves the sidecar nothing to follow by; leave it out, or use init"),
     ],
 )
-def test_a_bad_option_of_the_sidecar_is_one_line(
-    network: Network, sidecars: list[Sidecar], flags: tuple[str, ...], reason: str
-) -> None:
+def test_bad_option_of_the_sidecar_is_one_line(sidecars: Sidecars, flags: tuple[str, ...], reason: str) -> None:
     """A sidecar that cannot start prints one line, and exits with 125."""
-    sidecars.append(sidecar := Sidecar(network, *flags))
-    sidecar.says(re.escape(reason))
+    sidecar = sidecars.start(*flags, says=re.escape(reason))
     assert sidecar.ends() == 125

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import threading
 import time
 from collections import deque
@@ -13,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.hosts import sidecars
 from tests.support.hosts.cloud import BACKENDS, LONG, Cloud
 from tests.support.hosts.ip_version import IP_VERSIONS
-from tests.support.hosts.network import CTL, NAME, PORT
-from tests.support.hosts.sidecars import ticks, until
+from tests.support.hosts.network import PORT
+from tests.support.hosts.sidecars import Sidecar, Sidecars, until
 from tests.support.judges.rules_listing import all_rules
 from tests.support.marks import first_quick
 
@@ -34,7 +34,7 @@ IDLE = 60 if LONG else 5
 def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
     """Give a network with a real service, mocks at two addresses, and a DNS server that names one of them."""
     with Cloud(request.param) as cloud:
-        cloud.mock.run("sh", "-c", f"echo {NAME}={cloud.ip.mock} > /run/zone")
+        sidecars.move(cloud, cloud.ip.mock)
         log = cloud.start_dns("file:/run/zone").stdout
         # The server writes a line for each question, and would block on a full pipe.
         threading.Thread(target=deque, args=(log, 0), daemon=True).start()
@@ -42,42 +42,28 @@ def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
         yield cloud
 
 
-def sidecar(cloud: Cloud, *flags: str, **settings: str) -> subprocess.Popen[str]:
-    """Start the sidecar, and return it when its redirect is verified."""
-    environ = cloud.settings(None, MOCK_TIMEOUT="unset", **settings)
-    started = cloud.app.popen(CTL, "sidecar", *flags, environ=environ, stderr=subprocess.PIPE)
-    wait_for_line(started, "verified")
-    return started
-
-
-def wait_for_line(started: subprocess.Popen[str], pattern: str) -> None:
-    """Wait for a line that matches."""
-    assert started.stderr is not None
-    assert any(re.search(pattern, line) for line in started.stderr), started.poll()
-
-
-def end(started: subprocess.Popen[str]) -> None:
+def end(sidecar: Sidecar) -> None:
     """Stop the sidecar, and assert that it ends without an error."""
-    started.send_signal(signal.SIGTERM)
-    _, rest = started.communicate(timeout=30)
-    assert (started.returncode, "Traceback" in rest) == (0, False), rest
+    sidecar.process.terminate()
+    _, rest = sidecar.process.communicate(timeout=30)
+    assert (sidecar.process.returncode, "Traceback" in rest) == (0, False), rest
 
 
-def move(cloud: Cloud, started: subprocess.Popen[str], address: str) -> float:
+def move(cloud: Cloud, started: Sidecar, address: str) -> float:
     """Change the name's address, and return the seconds until the redirect to it is verified."""
-    cloud.mock.run("sh", "-c", f"echo {NAME}={address} > /run/new; mv /run/new /run/zone")
+    sidecars.move(cloud, address)
     changed = time.monotonic()
-    started.send_signal(signal.SIGHUP)  # for speed: test_sidecar.py tests the TTL
-    wait_for_line(started, rf"{re.escape(cloud.ip.at(address, PORT))}\).*verified")
+    started.process.send_signal(signal.SIGHUP)  # for speed: test_sidecar.py tests the TTL
+    started.says(rf"{re.escape(cloud.ip.at(address, PORT))}\).*verified")
     return time.monotonic() - changed
 
 
 @pytest.mark.parametrize("backend", first_quick(BACKENDS))
 def test_no_packet_leaves_while_the_mock_moves(cloud: Cloud, backend: str) -> None:
     """During many moves of the mock, a flood of every protocol reaches a mock or is refused."""
-    started = sidecar(cloud, MOCK_BACKEND=backend)
+    started = Sidecars(cloud).start(MOCK_BACKEND=backend)
     before = cloud.seen()
-    flood = cloud.program(cloud.app, "clients/flood.py", cloud.ip.metadata)
+    flood = cloud.flood()
     seconds = [move(cloud, started, (cloud.ip.other, cloud.ip.mock)[probe_often % 2]) for probe_often in range(MOVES)]
     outcomes = flood.ask("5")
     print(f"{backend}: {MOVES} moves, median {sorted(seconds)[MOVES // 2]:.3f} s")  # noqa: T201  (figures, for -rP)
@@ -88,21 +74,20 @@ def test_no_packet_leaves_while_the_mock_moves(cloud: Cloud, backend: str) -> No
     end(started)
 
 
-def test_the_capture_detects_the_flood_without_a_guard(cloud: Cloud) -> None:
+def test_capture_detects_the_flood_without_a_guard(cloud: Cloud) -> None:
     """Negative control: with MOCK_GUARD=off the same flood reaches the real service."""
-    started = sidecar(cloud, MOCK_GUARD="off")
+    started = Sidecars(cloud).start(MOCK_GUARD="off")
     before = cloud.seen()
-    cloud.program(cloud.app, "clients/flood.py", cloud.ip.metadata).ask("5")
+    cloud.flood().ask("5")
     assert cloud.seen() != before
     end(started)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_many_rounds_do_not_grow_memory_descriptors_or_rules(cloud: Cloud, backend: str) -> None:
     """Each round probes, reads the rules and, each second, looks up the name; none of them leaks."""
-    started = sidecar(cloud, "--every", "0.1", MOCK_BACKEND=backend)
-    pid = started.pid
+    started = Sidecars(cloud).start("--every", "0.1", MOCK_BACKEND=backend)
+    pid = started.process.pid
     probe_often(cloud, started, 100)  # by now all modules are imported
     first, memory = all_rules(cloud.app), resident(pid)
     files = [descriptors(pid) for _ in range(20)]  # a probe or the status socket opens one at times
@@ -114,31 +99,29 @@ def test_many_rounds_do_not_grow_memory_descriptors_or_rules(cloud: Cloud, backe
 
 
 @pytest.mark.slow
-def test_an_idle_sidecar_costs_little(cloud: Cloud) -> None:
+def test_idle_sidecar_costs_little(cloud: Cloud) -> None:
     """Memory and processor time of an idle sidecar stay under wide limits; see bench/NOTES.md for exact ones."""
-    started = sidecar(cloud)
-    pid = started.pid
-    before = ticks(pid)
-    time.sleep(IDLE)  # the measured time
-    share = (ticks(pid) - before) / os.sysconf("SC_CLK_TCK") / IDLE
-    print(f"resident {resident(pid)} KiB, processor {share:.2%} over {IDLE} s")  # noqa: T201  (figures, for -rP)
+    started = Sidecars(cloud).start()
+    pid = started.process.pid
+    used = sidecars.share(pid, IDLE)
+    print(f"resident {resident(pid)} KiB, processor {used:.2%} over {IDLE} s")  # noqa: T201  (figures, for -rP)
     assert resident(pid) < 40 * 1024
-    assert share < 0.02
+    assert used < 0.02
     end(started)
 
 
-def probe_often(cloud: Cloud, started: subprocess.Popen[str], rounds: int) -> None:
+def probe_often(cloud: Cloud, started: Sidecar, rounds: int) -> None:
     """Cause this many probes, counted by the redirect's counter."""
     goal = probes(cloud) + rounds
     while (left := goal - probes(cloud)) > 0:
         for _ in range(max(20, left)):
-            started.send_signal(signal.SIGHUP)
+            started.process.send_signal(signal.SIGHUP)
             time.sleep(0.002)  # the kernel merges pending signals
 
 
 def probes(cloud: Cloud) -> int:
     """Return the number of connections that the rule has redirected."""
-    listed = cloud.app.run(CTL, "status", "--json").stdout
+    listed = cloud.ctl("status", "--json").stdout
     return sum(map(int, re.findall(r'"connections": (\d+)', listed)))
 
 

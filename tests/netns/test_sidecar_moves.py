@@ -5,15 +5,11 @@ from __future__ import annotations
 import re
 import sys
 import time
-from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.hosts.network import FAULTY_HTTP, INSTANCE, MOCK, PORT
-from tests.support.hosts.sidecars import LISTEN, SECOND, Sidecar, asked, count, data, move, share, until
-
-if TYPE_CHECKING:
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import FAULTY_HTTP, INSTANCE, MOCK, PORT, Network
+from tests.support.hosts.sidecars import LISTEN, SECOND, Sidecars, asked, count, data, move, share, until
 
 WATCHED = 5.0
 """Seconds for which the processor time is measured."""
@@ -24,11 +20,10 @@ SOON = 5.0
 
 
 @pytest.mark.slow
-def test_waiting_for_a_mock_costs_little_and_ends_soon(network: Network, sidecars: list[Sidecar]) -> None:
+def test_waiting_for_a_mock_costs_little_and_ends_soon(network: Network, sidecars: Sidecars) -> None:
     """A sidecar that waits for a mock uses little processor time, and verifies a new mock soon."""
     network.start_dns()
-    sidecars.append(sidecar := Sidecar(network))
-    sidecar.says("aws is closed while there is no mock")
+    sidecar = sidecars.start(says="aws is closed while there is no mock")
     used = share(sidecar.process.pid, WATCHED)
     print(f"processor {used:.2%} over {WATCHED:g} s")  # noqa: T201  (a figure, for -rP)
     assert used < LITTLE
@@ -40,25 +35,21 @@ def test_waiting_for_a_mock_costs_little_and_ends_soon(network: Network, sidecar
 
 
 @pytest.mark.slow
-def test_a_name_without_a_mock_at_its_address_costs_little(
-    network: Network, sidecars: list[Sidecar], zone: str
-) -> None:
+def test_name_without_a_mock_at_its_address_costs_little(moving: Network, sidecars: Sidecars) -> None:
     """If the name moves to a silent address, the redirect stays; it moves when the new address answers."""
-    assert zone
-    network.start_mock(at=MOCK)
-    network.start_mock(at=SECOND)
+    moving.start_mock(at=MOCK)
+    moving.start_mock(at=SECOND)
     chain = f"type filter hook input priority 0;\nip daddr {SECOND} tcp dport {PORT} drop"
-    network.mock.run("nft", f"table ip silent {{ chain silence {{ {chain}\n}}\n}}")
-    sidecars.append(sidecar := Sidecar(network, "--listen", LISTEN))
-    sidecar.says("verified")
-    move(network, SECOND)
+    moving.mock.run("nft", f"table ip silent {{ chain silence {{ {chain}\n}}\n}}")
+    sidecar = sidecars.start("--listen", LISTEN)
+    move(moving, SECOND)
     lookups = count(sidecar, "lookups")
     until(lambda: count(sidecar, "lookups"), lambda value: value >= lookups + 2)
     used = share(sidecar.process.pid, WATCHED)
     print(f"processor {used:.2%} over {WATCHED:g} s")  # noqa: T201  (a figure, for -rP)
     assert used < LITTLE
-    assert (sidecar.get("/readyz")[0], asked(network)) == (200, INSTANCE)
-    network.mock.run("nft", "delete table ip silent")
+    assert (sidecar.get("/readyz")[0], asked(moving)) == (200, INSTANCE)
+    moving.mock.run("nft", "delete table ip silent")
     began = time.monotonic()
     sidecar.says(re.escape(f"({SECOND}:{PORT})"))
     assert time.monotonic() - began < SOON
@@ -67,40 +58,38 @@ def test_a_name_without_a_mock_at_its_address_costs_little(
 @pytest.mark.slow
 @pytest.mark.parametrize("old", ["gone", "answers"])
 def test_services_that_share_an_address_follow_their_mock_together(
-    network: Network, sidecars: list[Sidecar], zone: str, old: str
+    moving: Network, sidecars: Sidecars, old: str
 ) -> None:
     """When the mock of aws and gcp moves, both are verified at its new address soon after."""
-    assert zone
-    mock = network.start_mock("--data", data(network, "i-00000000000000001"), at=MOCK)
-    sidecars.append(sidecar := Sidecar(network, "--listen", LISTEN, "--every", "1", MOCK_ENDPOINTS="aws,gcp"))
-    sidecar.says("verified IMDSv2 i-00000000000000001")
+    mock = moving.start_mock("--data", data(moving, "i-00000000000000001"), at=MOCK)
+    sidecar = sidecars.start(
+        "--listen", LISTEN, "--every", "1", MOCK_ENDPOINTS="aws,gcp", says="verified IMDSv2 i-00000000000000001"
+    )
     sidecar.says("verified gcp")
-    network.start_mock("--data", data(network, "i-00000000000000002"), at=SECOND)
+    moving.start_mock("--data", data(moving, "i-00000000000000002"), at=SECOND)
     if old == "gone":
         mock.kill()
         mock.wait()
-    move(network, SECOND)
+    move(moving, SECOND)
     moved = time.monotonic()
     sidecar.says(re.escape(f"({SECOND}:{PORT})") + ".*verified IMDSv2 i-00000000000000002")
     sidecar.says(re.escape(f"({SECOND}:{PORT})") + ".*verified gcp")
     assert time.monotonic() - moved < SOON
     assert until(lambda: sidecar.get("/readyz")[0], lambda status: status == 200) == 200
-    assert asked(network) == "i-00000000000000002"
+    assert asked(moving) == "i-00000000000000002"
 
 
 @pytest.mark.slow
-def test_services_move_only_to_a_mock_that_answers_all(network: Network, sidecars: list[Sidecar], zone: str) -> None:
+def test_services_move_only_to_a_mock_that_answers_all(moving: Network, sidecars: Sidecars) -> None:
     """If the new mock answers aws and not gcp, both services stay with the old one until it ends."""
-    assert zone
-    mock = network.start_mock(at=MOCK)
-    sidecars.append(sidecar := Sidecar(network, "--listen", LISTEN, "--every", "0.5", MOCK_ENDPOINTS="aws,gcp"))
-    sidecar.says("verified IMDSv2")
+    mock = moving.start_mock(at=MOCK)
+    sidecar = sidecars.start("--listen", LISTEN, "--every", "0.5", MOCK_ENDPOINTS="aws,gcp", says="verified IMDSv2")
     sidecar.says("verified gcp")
-    network.start(network.mock, sys.executable, FAULTY_HTTP, f"{SECOND}:{PORT}", "GET=body:i-00000000000000002")
-    move(network, SECOND)
+    moving.start(moving.mock, sys.executable, FAULTY_HTTP, f"{SECOND}:{PORT}", "GET=body:i-00000000000000002")
+    move(moving, SECOND)
     lookups = count(sidecar, "lookups")
     until(lambda: count(sidecar, "lookups"), lambda value: value >= lookups + 3)
-    assert (sidecar.get("/readyz")[0], asked(network)) == (200, INSTANCE)
+    assert (sidecar.get("/readyz")[0], asked(moving)) == (200, INSTANCE)
     mock.kill()
     sidecar.says("gcp is closed while there is no mock")
-    assert until(lambda: asked(network), lambda instance: instance == "i-00000000000000002") == "i-00000000000000002"
+    assert until(lambda: asked(moving), lambda instance: instance == "i-00000000000000002") == "i-00000000000000002"

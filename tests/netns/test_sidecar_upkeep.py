@@ -2,66 +2,53 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.faults.lock import held_lock
-from tests.support.hosts.cloud import BACKENDS
-from tests.support.hosts.network import CTL, INSTANCE, METADATA, MOCK, PORT
-from tests.support.hosts.sidecars import LISTEN, Sidecar, asked, count, until
+from tests.support.hosts.network import CTL, INSTANCE, METADATA, METADATA6, MOCK, PORT, Network
+from tests.support.hosts.sidecars import LISTEN, Sidecars, asked, count, until
+from tests.support.judges.processes import children
 from tests.support.judges.rules_listing import all_rules
 
-if TYPE_CHECKING:
-    from tests.support.hosts.network import Network
 
-METADATA6 = "fd00:ec2::254"
-
-
-def test_a_killed_helper_is_replaced(network: Network, sidecars: list[Sidecar]) -> None:
+def test_killed_helper_is_replaced(ready: Network, sidecars: Sidecars) -> None:
     """If the kernel kills a helper, the sidecar says so once and starts another one; the app notices nothing."""
-    network.start_dns()
-    network.start_mock()
-    sidecars.append(sidecar := Sidecar(network, "--every", "0.5", MOCK_BACKEND="legacy"))
-    sidecar.says("verified")
-    helpers = subprocess.run(["pgrep", "-P", str(sidecar.process.pid)], capture_output=True, text=True, check=True)
-    for helper in helpers.stdout.split():
-        subprocess.run(["kill", "-KILL", helper], check=True)
+    sidecar = sidecars.start("--every", "0.5", MOCK_BACKEND="legacy")
+    for helper in children(sidecar.process.pid):
+        os.kill(helper, signal.SIGKILL)
     sidecar.says("the firewall helper ended early; another one is started")
-    assert asked(network) == INSTANCE
-    network.app.run(
+    assert asked(ready) == INSTANCE
+    ready.app.run(
         "iptables-legacy", "-t", "nat", "-F"
     )  # the sidecar detects this by reading the rules, or by two probes
-    assert until(lambda: asked(network), lambda seen: seen == INSTANCE) == INSTANCE
-    sidecar.process.send_signal(signal.SIGTERM)
-    assert sidecar.ends() == 0
-    assert network.detour_rules() == ""
+    assert until(lambda: asked(ready), lambda seen: seen == INSTANCE) == INSTANCE
+    assert sidecar.stop() == 0
+    assert ready.detour_rules() == ""
 
 
 @pytest.mark.slow
-def test_unreadable_rules_do_not_end_the_sidecar(network: Network, sidecars: list[Sidecar]) -> None:
+def test_unreadable_rules_do_not_end_the_sidecar(mocked: Network, sidecars: Sidecars) -> None:
     """If there is no descriptor to read the rules with, the sidecar says so once, and tries again."""
-    network.start_mock()
-    sidecars.append(sidecar := Sidecar(network, "--every", "0.5", MOCK_HOSTNAME=MOCK))
-    sidecar.says("verified")
+    sidecar = sidecars.start("--every", "0.5", MOCK_HOSTNAME=MOCK)
     limit = ("prlimit", "--pid", str(sidecar.process.pid))
     subprocess.run([*limit, "--nofile=3:1024"], check=True)
     sidecar.says("imds-detour's firewall rules cannot be read: .*; it is tried again")
     subprocess.run([*limit, "--nofile=1024:1024"], check=True)
-    assert until(lambda: asked(network), lambda seen: seen == INSTANCE) == INSTANCE
-    network.app.run("nft", "flush", "ruleset")
+    assert until(lambda: asked(mocked), lambda seen: seen == INSTANCE) == INSTANCE
+    mocked.app.run("nft", "flush", "ruleset")
     sidecar.says("imds-detour's firewall rules.*: they are put back")
 
 
 @pytest.mark.slow
-def test_a_failed_write_is_not_reported_as_a_foreign_change(network: Network, sidecars: list[Sidecar]) -> None:
+def test_failed_write_is_not_reported_as_a_foreign_change(network: Network, sidecars: Sidecars) -> None:
     """If a held lock stops the sidecar's change, it is not counted as a change by another program."""
     network.start_dns()
     mock = network.start_mock()
-    sidecars.append(sidecar := Sidecar(network, "--every", "0.5", "--listen", LISTEN))
-    sidecar.says("verified")
+    sidecar = sidecars.start("--every", "0.5", "--listen", LISTEN)
     with held_lock(network.app):
         mock.kill()
         sidecar.says("table nat: an iptables command holds the firewall's lock.*; it is tried again")
@@ -71,18 +58,15 @@ def test_a_failed_write_is_not_reported_as_a_foreign_change(network: Network, si
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_later_ipv6_is_guarded_and_redirected(network: Network, sidecars: list[Sidecar], backend: str) -> None:
+def test_later_ipv6_is_guarded_and_redirected(network: Network, sidecars: Sidecars, backend: str) -> None:
     """When the container gets IPv6, its metadata address is guarded, and redirected when a route to the mock exists."""
     network.without_ipv6()
     network.mock.ip("address", "add", "fd88::3/64", "dev", "eth0", "nodad")
     network.app.write("hosts", f"{MOCK} mock_metadata\nfd88::3 mock_metadata\n")
     network.start(network.mock, CTL, "mock", "--listen", f"[::]:{PORT}")
-    sidecars.append(sidecar := Sidecar(network, "--every", "0.5", MOCK_BACKEND=backend))
-    sidecar.says(f"{METADATA}:80 -> .*verified")
+    sidecar = sidecars.start("--every", "0.5", MOCK_BACKEND=backend, says=f"{METADATA}:80 -> .*verified")
     assert METADATA6 not in all_rules(network.app)  # the control
-    for device in ("all", "default", "lo", "eth0"):
-        network.app.run("sh", "-c", f"echo 0 > /proc/sys/net/ipv6/conf/{device}/disable_ipv6")
+    network.without_ipv6("0")
     until(lambda: all_rules(network.app), lambda listed: METADATA6 in listed)  # guarded, without a route to the mock
     network.app.ip("address", "add", "fd88::2/64", "dev", "eth0", "nodad")
     sidecar.says(rf"\[{METADATA6}\]:80 -> .*verified")
@@ -90,17 +74,14 @@ def test_later_ipv6_is_guarded_and_redirected(network: Network, sidecars: list[S
     assert "Connection refused" in refused or "Failed to connect" in refused
     ids = network.app.run("curl", "-sS", "--fail", f"http://[{METADATA6}]/latest/meta-data/instance-id").stdout
     assert (ids, asked(network)) == (INSTANCE, INSTANCE)
-    sidecar.process.send_signal(signal.SIGTERM)
-    assert sidecar.ends() == 0
+    assert sidecar.stop() == 0
     assert (METADATA in all_rules(network.app), METADATA6 in all_rules(network.app)) == (False, False)
 
 
-def test_a_rewritten_hosts_file_gets_its_names_back(network: Network, sidecars: list[Sidecar]) -> None:
+def test_rewritten_hosts_file_gets_its_names_back(mocked: Network, sidecars: Sidecars) -> None:
     """When the kubelet rewrites /etc/hosts at a container's start, the sidecar adds its line again."""
-    network.start_mock()
-    sidecars.append(sidecar := Sidecar(network, "--every", "0.5", MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp"))
-    sidecar.says("verified")
+    sidecars.start("--every", "0.5", MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp")
     fresh = "127.0.0.1 localhost\n10.88.0.2 pod\n"
-    network.app.write("hosts", fresh)
+    mocked.app.write("hosts", fresh)
     line = f"{METADATA}\tmetadata.google.internal metadata.google.internal.\t# imds-detour\n"
-    assert until(lambda: network.app.run("cat", "/etc/hosts").stdout, lambda seen: seen != fresh) == line + fresh
+    assert until(lambda: mocked.app.run("cat", "/etc/hosts").stdout, lambda seen: seen != fresh) == line + fresh

@@ -19,7 +19,7 @@ import pytest
 from imds_detour.process import handover
 from tests.support.faults.lock import held_lock
 from tests.support.hosts.cloud import LONG
-from tests.support.hosts.network import BUNDLED, DETOUR, MOCK, NAME, SETTINGS, Network
+from tests.support.hosts.network import BUNDLED, DETOUR, MOCK, NAME, SETTINGS, Network, read_line, read_until
 from tests.support.judges import rules_listing
 from tests.support.judges.processes import children
 from tests.support.marks import first_quick
@@ -105,19 +105,10 @@ def gone(number: int) -> bool:
     return _stat(str(number))[:1] in ([], ["Z"], ["X"])
 
 
-def read_until(process: subprocess.Popen[str], text: str) -> None:
-    """Read stderr up to a line with this text."""
-    assert process.stderr is not None
-    for line in process.stderr:
-        if text in line:
-            return
-    pytest.fail(f"it ended without saying {text!r}")
-
-
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
 @pytest.mark.parametrize("wait", WAITS)
 @pytest.mark.parametrize("name", STOPS)
-def test_a_stop_ends_a_wait_at_once(waiting: Network, name: str, wait: str, as_pid_1: bool) -> None:
+def test_stop_ends_a_wait_at_once(waiting: Network, name: str, wait: str, as_pid_1: bool) -> None:
     """A stop during any wait gives 128+n at once. No app, no process and no redirect remains."""
     number = STOPS[name]
     run = started(waiting, DETOUR, "echo", "started", as_pid_1=as_pid_1, **{**SETTLED, **WAITS[wait]})
@@ -151,8 +142,7 @@ def test_a_stop_ends_a_wait_at_once(waiting: Network, name: str, wait: str, as_p
 def test_pid_1_without_a_handler_ignores_a_stop(waiting: Network) -> None:
     """Negative control: as PID 1, a program without a handler ignores SIGTERM."""
     with started(waiting, "sh", "-c", "echo ready; exec sleep 30", as_pid_1=True) as (process, target):
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        assert read_line(process) == "ready\n"
         os.kill(target, signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=TIMEOUT)
@@ -168,12 +158,11 @@ socket.getaddrinfo(sys.argv[1], 80)
 
 
 @pytest.mark.slow
-def test_a_naive_wrapper_acts_on_a_stop_after_its_look_up(waiting: Network) -> None:
+def test_naive_wrapper_acts_on_a_stop_after_its_look_up(waiting: Network) -> None:
     """Negative control: a handler in Python waits for libc, which waits for a silent DNS server."""
     command = (sys.executable, "-c", LOOKS_UP, NAME)
     with started(waiting, *command, as_pid_1=False) as (process, target):
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        assert read_line(process) == "ready\n"
         while _stat(str(target))[0] != "S":
             time.sleep(0.001)
         os.kill(target, signal.SIGTERM)
@@ -181,11 +170,8 @@ def test_a_naive_wrapper_acts_on_a_stop_after_its_look_up(waiting: Network) -> N
             process.wait(timeout=1)
 
 
-def test_the_firewall_helpers_have_none_of_the_apps_streams(waiting: Network) -> None:
-    """Helpers hold no stream of the app, so its readers see its end.
-
-    The control is the wrapper, which has all three.
-    """
+def test_firewall_helpers_have_none_of_the_apps_streams(waiting: Network) -> None:
+    """Helpers hold no stream of the app, so its readers see its end. Control: the wrapper has all three."""
     run = started(waiting, DETOUR, "true", as_pid_1=False, **SETTLED, **WAITS["refused port"])
     with run as (process, target):
         read_until(process, "waiting: ")
@@ -202,7 +188,7 @@ def _streams(number: int) -> list[str]:
     return [os.readlink(f"/proc/{number}/fd/{stream}") for stream in (0, 1, 2)]
 
 
-def test_an_ignored_stop_stays_ignored(waiting: Network) -> None:
+def test_ignored_stop_stays_ignored(waiting: Network) -> None:
     """A signal that the parent ignored (nohup) does not end the wait, and another one does."""
     script = f"trap '' HUP; exec {DETOUR} echo started"
     with started(waiting, "sh", "-c", script, as_pid_1=False, **SETTLED, **WAITS["refused port"]) as (process, target):
@@ -231,10 +217,9 @@ STARTS = (DETOUR, "sh", "-c", APP)
 def test_after_exec_the_app_gets_the_signal(working: Network, name: str, as_pid_1: bool) -> None:
     """After exec the app's process is the one that is signalled."""
     with started(working, *STARTS, as_pid_1=as_pid_1) as (process, target):
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        assert read_line(process) == "ready\n"
         os.kill(target, STOPS[name])
-        assert process.stdout.readline() == "got\n"
+        assert read_line(process) == "got\n"
         assert process.wait(timeout=5) == 0
 
 
@@ -256,12 +241,11 @@ zlib.compress(noise, 9)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("watched", "seconds"), [("watched", (0, 0.5)), ("alone", (0.5, 60))])
-def test_a_stop_ends_a_start_while_python_runs_c_code(watched: str, seconds: tuple[float, float]) -> None:
+def test_stop_ends_a_start_while_python_runs_c_code(watched: str, seconds: tuple[float, float]) -> None:
     """A thread acts on a stop while the main thread runs C code. Negative control: without it, the stop waits."""
     command = (sys.executable, "-c", BUSY, watched)
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"busy\n"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert read_line(process) == "busy\n"
         time.sleep(0.1)  # until it compresses, which no test can see
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
@@ -310,7 +294,10 @@ def stop_after(
     For PID 1, and with the bundle, the time counts from when it catches or blocks stops: before that the kernel drops
     them, or they hit another program.
     """
-    with started(network, *command, as_pid_1=as_pid_1, **settings) as (process, target), _watched(target) as end:
+    with (
+        started(network, *command, as_pid_1=as_pid_1, **settings) as (process, target),
+        open(os.pidfd_open(target), "rb", buffering=0) as end,
+    ):
         assert process.stdout is not None
         assert process.stderr is not None
         while (as_pid_1 or BUNDLED) and not _handles_stops(target):
@@ -325,7 +312,7 @@ def stop_after(
         again = False
         if as_pid_1 and announced:
             # From exec to the app's trap, PID 1 ignores signals again, as without imds-detour.
-            out, again = _app_output(process, target, end, number)
+            out, again = _app_output(process, target, end.fileno(), number)
         if not select.select([end], [], [], HANGS)[0]:
             return Stopped(HUNG, HANGS, 0)
         delay = time.monotonic() - began
@@ -349,16 +336,6 @@ def stop_after(
         case _:
             how = f"status {status}, {out!r}"
     return Stopped(how, delay, waited)
-
-
-@contextmanager
-def _watched(number: int) -> Iterator[int]:
-    """Give a descriptor that is readable when a process has ended."""
-    end = os.pidfd_open(number)
-    try:
-        yield end
-    finally:
-        os.close(end)
 
 
 def _hold(process: subprocess.Popen[str]) -> None:
@@ -414,8 +391,7 @@ def time_of_a_start(network: Network, **settings: str) -> float:
     for _ in range(5):
         began = time.monotonic()
         with started(network, *STARTS, as_pid_1=False, **settings) as (process, _target):
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
+            assert read_line(process) == "ready\n"
             seconds.append(time.monotonic() - began)
     return statistics.median(seconds)
 
@@ -493,7 +469,7 @@ while True:
 
 
 @pytest.mark.parametrize(("how", "late"), [("asleep", True), ("busy", False), ("at once", False)])
-def test_the_judge_detects_a_late_exit(waiting: Network, how: str, late: bool) -> None:
+def test_judge_detects_a_late_exit(waiting: Network, how: str, late: bool) -> None:
     """Negative control: a wrapper that sleeps is late, and one that waits for a processor is not."""
     command = (sys.executable, "-c", LATE_WRAPPER, how)
     end = stop_after(waiting, signal.SIGTERM, 0, as_pid_1=True, command=command)
@@ -503,7 +479,7 @@ def test_the_judge_detects_a_late_exit(waiting: Network, how: str, late: bool) -
 
 @pytest.mark.parametrize("as_pid_1", first_quick([False, True]), ids=["a process", "PID 1"])
 @pytest.mark.parametrize("work", first_quick(WORKS))
-def test_a_stop_at_any_moment_is_not_lost(working: Network, work: str, as_pid_1: bool) -> None:
+def test_stop_at_any_moment_is_not_lost(working: Network, work: str, as_pid_1: bool) -> None:
     """A stop at any time ends the start with 128+n or by the signal, or the app gets it."""
     runs, latest = RUNS if work == "legacy" else RUNS // 4, LATEST * time_of_a_start(working, **WORKS[work])
     counted = stop_often(working, runs, latest, as_pid_1=as_pid_1, **WORKS[work])
@@ -521,7 +497,7 @@ def held(waiting: Network) -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
 @pytest.mark.parametrize("wait", [*WAITS, "busy firewall"])
-def test_a_stop_at_any_moment_of_a_wait_ends_it(
+def test_stop_at_any_moment_of_a_wait_ends_it(
     waiting: Network, wait: str, as_pid_1: bool, request: pytest.FixtureRequest
 ) -> None:
     """A stop at any time of any wait gives 128+n, and neither a redirect nor a process remains."""
@@ -542,7 +518,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 TAKES_TERM = "import signal; print(int(signal.sigwait([signal.SIGTERM])))"
 
 
-def test_a_blocked_stop_reaches_the_app(working: Network) -> None:
+def test_blocked_stop_reaches_the_app(working: Network) -> None:
     """As PID 1, a stop that the parent has blocked reaches the app, whenever it is sent."""
     command = (sys.executable, "-c", BLOCKS_TERM, DETOUR, sys.executable, "-c", TAKES_TERM)
     latest = LATEST * time_of_a_start(working)

@@ -4,54 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
 
-import pytest
-
-from tests.support.hosts.cloud import BACKENDS, LONG, REDIRECTED, SERVERS_PORT, Cloud
-from tests.support.hosts.ip_version import IP_VERSIONS
+from tests.support.hosts.cloud import LONG, REDIRECTED, SERVERS_PORT, Cloud
 from tests.support.judges.rules_listing import all_rules
-from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.support.hosts.cloud import Program
 
 SWAPS = 1_000 if LONG else 30
 CONNECTS = 10_000 if LONG else 500
 
 
-@pytest.fixture(params=first_quick(IP_VERSIONS))
-def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
-    """Give a network with the real service R, and the mocks A and B."""
-    with Cloud(request.param) as cloud:
-        yield cloud
-
-
-def writer(cloud: Cloud, backend: str, enough: int, *mocks: str) -> Program:
-    """Start a program that rewrites the rules, and return when it has installed them once."""
-    started = cloud.program(
-        cloud.app, "clients/rewrite_rules.py", backend, str(enough), f"{cloud.ip.metadata},80", *mocks
-    )
-    assert started.says() == "ready"
-    return started
-
-
-def connector(cloud: Cloud, enough: int) -> Program:
-    """Start a client that reconnects to the metadata address, and return after its first connection."""
-    started = cloud.program(cloud.app, "clients/reconnect.py", cloud.ip.metadata, "80", str(enough))
-    assert started.says() == "started"
-    return started
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_swapping_the_mock_loses_and_leaks_no_connection(cloud: Cloud, backend: str) -> None:
     """While the mock changes, A or B answers every connection, and no packet of any kind reaches the real service."""
     before = cloud.seen()
-    swapper = writer(cloud, backend, SWAPS, *cloud.mocks)
-    client = connector(cloud, CONNECTS)
-    flood = cloud.program(cloud.app, "clients/flood.py", cloud.ip.metadata)
+    swapper = cloud.writer(backend, SWAPS, *cloud.mocks)
+    client = cloud.client(CONNECTS)
+    flood = cloud.flood()
     swapper.tell("go")
     assert client.says() == swapper.says() == "enough"
     outcomes = flood.ask("20")
@@ -75,7 +41,6 @@ NAIVE = {
 """Two commands that swap the mock: delete the old rule, and add the new one."""
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_swapping_by_two_commands_leaks_connections(cloud: Cloud, backend: str) -> None:
     """Control: between two commands the real service answers, and the capture and the counters see that."""
     ip = cloud.ip
@@ -91,7 +56,7 @@ def test_swapping_by_two_commands_leaks_connections(cloud: Cloud, backend: str) 
     cloud.app.run("sh", "-euc", once)
     before = cloud.seen()
     swapper = cloud.app.popen("sh", "-euc", f"until [ -e /run/enough ]; do\n{once}\ndone")
-    client = connector(cloud, 200)
+    client = cloud.client(200)
     assert client.says() == "enough"
     cloud.app.run("touch", "/run/enough")
     assert swapper.wait() == 0
@@ -101,13 +66,12 @@ def test_swapping_by_two_commands_leaks_connections(cloud: Cloud, backend: str) 
     assert seen.counted["tcp"] > before.counted["tcp"]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_applying_twice_leaves_the_same_rules(cloud: Cloud, backend: str) -> None:
     """The dumps after two installs of a mock are identical, also with another mock in between."""
     first, second = cloud.mocks
     dumps = []
     for mocks in ((first,), (first,), (second,), (first,), ()):
-        writer(cloud, backend, 0, *mocks).end()
+        cloud.writer(backend, 0, *mocks).end()
         dumps.append(all_rules(cloud.app))
     assert dumps[0] == dumps[1] == dumps[3]
     assert re.search(r"dnat", dumps[0], re.IGNORECASE)

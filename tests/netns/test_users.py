@@ -58,6 +58,13 @@ def as_user(network: Network, user: str, *command: str, **settings: str) -> subp
     return done
 
 
+def look(network: Network, user: str = "app", *prefix: str, **settings: str) -> dict[str, str]:
+    """Return the fields of an app's /proc/self/status."""
+    done = network.raw(*prefix, DETOUR, *LOOK, environ={**SETTINGS, "MOCK_USER": user, **settings})
+    assert done.returncode == 0, done.stderr
+    return fields(done.stdout)
+
+
 def fields(status: bytes) -> dict[str, str]:
     """Return the fields of a /proc/pid/status by name."""
     pairs = (line.partition(":") for line in status.decode().splitlines())
@@ -78,17 +85,15 @@ def fields(status: bytes) -> dict[str, str]:
         ("4294967294:4294967294", 4294967294, 4294967294, [4294967294]),
     ],
 )
-def test_the_app_has_the_users_ids_and_groups(
-    running: Network, user: str, uid: int, gid: int, groups: list[int]
-) -> None:
+def test_app_has_the_users_ids_and_groups(running: Network, user: str, uid: int, gid: int, groups: list[int]) -> None:
     """The app has the user's real, effective, saved and file system ids and groups, and no capability."""
-    seen = fields(as_user(running, user, *LOOK).stdout)
+    seen = look(running, user)
     assert (seen["Uid"], seen["Gid"]) == (" ".join([str(uid)] * 4), " ".join([str(gid)] * 4))
     assert sorted(map(int, seen["Groups"].split())) == groups
     assert [int(seen[name], 16) for name in ("CapPrm", "CapEff", "CapAmb")] == [0, 0, 0]
 
 
-def test_the_groups_are_those_of_the_system(running: Network) -> None:
+def test_groups_are_those_of_the_system(running: Network) -> None:
     """The app has the groups that `id -G` shows, by the C library."""
     for name in ("app", "joiner", "root"):
         groups = as_user(running, name, "id", "-G").stdout.split()
@@ -98,7 +103,7 @@ def test_the_groups_are_those_of_the_system(running: Network) -> None:
 @pytest.mark.parametrize("user", ["root", "0", "root:root", "0:0"])
 def test_root_by_name_is_root_without_net_admin(running: Network, user: str) -> None:
     """An app with MOCK_USER=root is root without NET_ADMIN, and keeps every other capability."""
-    plain, seen = fields(running.raw(*LOOK, environ=SETTINGS).stdout), fields(as_user(running, user, *LOOK).stdout)
+    plain, seen = fields(running.raw(*LOOK, environ=SETTINGS).stdout), look(running, user)
     assert seen["Uid"] == "0 0 0 0"
     assert int(seen["CapEff"], 16) == int(plain["CapEff"], 16) & ~NET_ADMIN
 
@@ -112,7 +117,7 @@ def test_root_by_name_is_root_without_net_admin(running: Network, user: str) -> 
         ("unknown:0", "no user 'unknown' in /etc/passwd"),
     ],
 )
-def test_an_unknown_user_fails_before_any_change(network: Network, user: str, reason: str) -> None:
+def test_unknown_user_fails_before_any_change(network: Network, user: str, reason: str) -> None:
     """An unknown user or group ends the start before it looks for a mock, and never means root."""
     done = network.raw(DETOUR, "echo", "started", environ={**SETTINGS, "MOCK_USER": user})
     assert (done.returncode, done.stdout, network.detour_rules()) == (125, b"", "")
@@ -130,7 +135,7 @@ os.execv("/bin/sh", ["sh", "-c", "id -u"])
 """
 
 
-def test_a_naive_wrapper_makes_an_unknown_user_root(running: Network) -> None:
+def test_naive_wrapper_makes_an_unknown_user_root(running: Network) -> None:
     """Negative control: a wrapper that ignores a missing account starts the app as root."""
     for name, uid in (("app", b"1000\n"), ("unknown", b"0\n")):
         environ = {**SETTINGS, "MOCK_USER": name}
@@ -141,7 +146,7 @@ def test_a_naive_wrapper_makes_an_unknown_user_root(running: Network) -> None:
 EMPTY_ETC = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /etc && exec "$@"', "sh")
 
 
-def test_an_image_without_passwd_takes_numbers(running: Network) -> None:
+def test_image_without_passwd_takes_numbers(running: Network) -> None:
     """An image without /etc/passwd takes numbers; a name fails, and the message suggests numbers."""
     environ = {**SETTINGS, "HOME": "/root"}
     numbers = running.raw(
@@ -175,6 +180,7 @@ def test_roots_home_becomes_the_users(running: Network, user: str, before: str |
     assert dict(entry.split("=", 1) for entry in shown.decode().split("\0")[:-1]) == expected
 
 
+QUIET = {**SETTINGS, "MOCK_USER": "app", "MOCK_LOG": "quiet"}
 OPEN_STREAMS = (
     "echo 1 > /dev/stdout; echo 2 > /proc/self/fd/1; echo 3 > /dev/stderr; read line < /dev/stdin; echo $line"
 )
@@ -182,23 +188,21 @@ ROOTS_STREAMS = ("setpriv", "--reuid", "1000", "--regid", "1000", "--clear-group
 """Negative control: a change of user that leaves the streams to root."""
 
 
-def test_the_user_can_open_its_standard_streams(running: Network) -> None:
+def test_user_can_open_its_standard_streams(running: Network) -> None:
     """The user can open /dev/stdout and the like; a pipe that belongs to root would refuse it."""
-    environ = {**SETTINGS, "MOCK_USER": "app", "MOCK_LOG": "quiet"}
-    done = running.raw(DETOUR, "sh", "-c", OPEN_STREAMS, environ=environ, stdin=b"4\n")
+    done = running.raw(DETOUR, "sh", "-c", OPEN_STREAMS, environ=QUIET, stdin=b"4\n")
     assert (done.stdout, done.stderr) == (b"1\n2\n4\n", b"3\n")
     naive = running.raw(*ROOTS_STREAMS, "sh", "-c", OPEN_STREAMS, environ=SETTINGS, stdin=b"4\n")
     assert b"1\n" not in naive.stdout
     assert b"denied" in naive.stderr
 
 
-def test_the_terminal_belongs_to_the_user(running: Network) -> None:
+def test_terminal_belongs_to_the_user(running: Network) -> None:
     """As with docker run -t, the terminal belongs to the user, keeps its group, and can be opened by name."""
     controller, terminal = pty.openpty()
     os.fchown(terminal, 0, 5)
-    environ = {**SETTINGS, "MOCK_USER": "app", "MOCK_LOG": "quiet"}
     streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
-    with running.app.popen(DETOUR, "sh", "-c", "echo said > /dev/stdout", environ=environ, **streams) as app:
+    with running.app.popen(DETOUR, "sh", "-c", "echo said > /dev/stdout", environ=QUIET, **streams) as app:
         assert os.read(controller, 100) == b"said\r\n"
         assert app.wait() == 0
     status = os.fstat(terminal)
@@ -212,10 +216,9 @@ def test_files_devices_and_foreign_pipes_keep_their_owners(running: Network, tmp
     path, pipe = f"{tmp_path}/log", os.pipe()
     os.fchown(pipe[1], 7, 7)
     null = running.app.run("stat", "-c", "%u:%g", "/dev/null").stdout
-    environ = {**SETTINGS, "MOCK_USER": "app", "MOCK_LOG": "quiet"}
     with open(path, "wb") as log, open("/dev/null", "rb") as nothing:
         streams = {"stdin": nothing, "stdout": log, "stderr": pipe[1]}
-        with running.app.popen(DETOUR, "sh", "-c", "echo out; echo err >&2", environ=environ, **streams) as app:
+        with running.app.popen(DETOUR, "sh", "-c", "echo out; echo err >&2", environ=QUIET, **streams) as app:
             assert app.wait() == 0
     with open(path) as log:
         assert log.read() == "out\n"
@@ -227,7 +230,7 @@ def test_files_devices_and_foreign_pipes_keep_their_owners(running: Network, tmp
         os.close(end)
 
 
-def test_the_app_cannot_become_root_again(running: Network) -> None:
+def test_app_cannot_become_root_again(running: Network) -> None:
     """The app cannot change its ids, groups or capabilities. Negative control: an app as root can."""
     for attempt in (
         ("--reuid", "0"),
@@ -255,7 +258,7 @@ NO_FIXUP = ("setpriv", "--securebits", "+no_setuid_fixup")
         (NO_FIXUP, "capset", "user, capabilities, can become root again"),
     ],
 )
-def test_an_ineffective_change_of_user_is_detected(
+def test_ineffective_change_of_user_is_detected(
     running: Network, start: tuple[str, ...], call: str, wrong: str
 ) -> None:
     """If a system call reports success and has no effect, the app does not start, and the line says what is wrong."""
@@ -271,18 +274,14 @@ def test_an_ineffective_change_of_user_is_detected(
     )
 
 
-def test_a_set_uid_root_program_is_root_without_net_admin(running: Network) -> None:
-    """A set-uid root program like sudo works, with the bounding set's capabilities and without NET_ADMIN."""
+def test_set_uid_root_program_is_root_without_net_admin(running: Network) -> None:
+    """A set-uid root program like sudo has the bounding set's capabilities without NET_ADMIN, unless that is kept."""
     plain = fields(running.raw(*ROOTS_STREAMS, "/run/root-cat", "/proc/self/status", environ=SETTINGS).stdout)
     dropped = fields(as_user(running, "app", "/run/root-cat", "/proc/self/status").stdout)
     assert dropped["Uid"] == "1000 0 0 0"
     for name in ("CapEff", "CapBnd"):
         assert int(dropped[name], 16) == int(plain[name], 16) & ~NET_ADMIN
-
-
-def test_set_uid_programs_have_a_kept_net_admin(running: Network) -> None:
-    """With MOCK_KEEP_NET_ADMIN=1 the user has no capability, and a set-uid root program has NET_ADMIN."""
-    kept = fields(as_user(running, "app", *LOOK, MOCK_KEEP_NET_ADMIN="1").stdout)
+    kept = look(running, MOCK_KEEP_NET_ADMIN="1")
     assert (int(kept["CapEff"], 16), int(kept["CapBnd"], 16) & NET_ADMIN) == (0, NET_ADMIN)
     root = fields(as_user(running, "app", "/run/root-cat", "/proc/self/status", MOCK_KEEP_NET_ADMIN="1").stdout)
     assert int(root["CapEff"], 16) & NET_ADMIN
@@ -301,10 +300,7 @@ def test_missing_setuid_and_setgid_fail_before_any_change(network: Network) -> N
 
 @pytest.mark.parametrize("names", [("setuid", "setgid"), ("setuid", "setgid", "chown", "setpcap")])
 def test_net_admin_setuid_and_setgid_are_enough(running: Network, names: tuple[str, ...]) -> None:
-    """MOCK_USER needs NET_ADMIN, SETUID and SETGID.
-
-    Without CHOWN, a warning for each stream says that it stays root's.
-    """
+    """MOCK_USER needs NET_ADMIN, SETUID and SETGID; without CHOWN, a warning for each stream says that it is root's."""
     done = running.raw(*only("net_admin", *names), DETOUR, *LOOK, environ={**SETTINGS, "MOCK_USER": "app"})
     assert done.returncode == 0, done.stderr
     seen = fields(done.stdout)
@@ -313,29 +309,18 @@ def test_net_admin_setuid_and_setgid_are_enough(running: Network, names: tuple[s
     assert len(warnings) == (0 if "chown" in names else 3)
 
 
-def test_no_new_privileges_allows_mock_user(running: Network) -> None:
-    """MOCK_USER works with security_opt: no-new-privileges."""
-    done = running.raw("setpriv", "--nnp", DETOUR, *LOOK, environ={**SETTINGS, "MOCK_USER": "app"})
-    seen = fields(done.stdout)
-    assert (seen["Uid"], seen["NoNewPrivs"]) == ("1000 1000 1000 1000", "1")
-
-
 def test_ambient_capabilities_do_not_reach_the_user(running: Network) -> None:
-    """The user has no capability, also with ambient capabilities or securebits that keep them."""
+    """The user has no capability, with ambient capabilities, securebits that keep them, or no-new-privileges."""
     start = ("setpriv", "--inh-caps", "+net_raw,+net_admin", "--ambient-caps", "+net_raw,+net_admin")
     bits = ("setpriv", "--securebits", "+no_setuid_fixup")
-    for before in (start, bits, (*start, *bits)):
-        done = running.raw(*before, DETOUR, *LOOK, environ={**SETTINGS, "MOCK_USER": "app"})
-        assert done.returncode == 0, done.stderr
-        seen = fields(done.stdout)
+    for before in (start, bits, (*start, *bits), ("setpriv", "--nnp")):
+        seen = look(running, "app", *before)
         assert [int(seen[name], 16) for name in ("CapPrm", "CapEff", "CapAmb")] == [0, 0, 0]
+        assert (seen["Uid"], seen["NoNewPrivs"]) == ("1000 1000 1000 1000", str(int("--nnp" in before)))
 
 
-def test_a_program_for_root_only_ends_with_126(running: Network) -> None:
-    """A program that the user may not execute ends with 126.
-
-    As in execvp(3), PATH skips a folder closed to the user.
-    """
+def test_program_for_root_only_ends_with_126(running: Network) -> None:
+    """A program that the user may not execute ends with 126; PATH skips a closed folder, as in execvp(3)."""
     script = "mkdir -p -m 700 /run/roots && printf '#!/bin/sh\necho roots\n' > /run/roots/id && chmod 755 /run/roots/id"
     running.app.run("sh", "-c", script)
     environ = {**SETTINGS, "MOCK_USER": "app"}
@@ -347,7 +332,7 @@ def test_a_program_for_root_only_ends_with_126(running: Network) -> None:
     assert running.raw(DETOUR, "id", "-u", environ=SETTINGS | path).stdout == b"roots\n"
 
 
-def test_the_last_line_names_the_user(running: Network) -> None:
+def test_last_line_names_the_user(running: Network) -> None:
     """The last line names the user, in text and JSON, also if the wrapper's files are closed to that user."""
     done = running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_USER": "app"})
     assert done.stderr.endswith(b"; exec true as 1000:1000\n")

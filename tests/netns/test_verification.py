@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from imds_detour.ctl.lab.hosts import Host, link, start_host
-from tests.support.hosts.cloud import BACKENDS
-from tests.support.hosts.network import APP, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT
+from tests.support.hosts.network import ID_URL, INSTANCE, METADATA, MOCK, PORT, Network, output, read_until
 from tests.support.judges import rules_listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.hosts.network import Network
-
+pytestmark = pytest.mark.usefixtures("by_address")
 REAL = "10.99.0.9"
 REAL_INSTANCE = "i-0real0real0real00"
 SHORT = 0.3
@@ -34,48 +31,28 @@ def real(network: Network) -> Iterator[Host]:
         yield third
 
 
-def waiting(network: Network, *command: str, **settings: str) -> tuple[subprocess.Popen[str], str]:
-    """Start imds-detour, and return it with its first line."""
-    detour = network.app.popen(
-        DETOUR, *command, environ=network.settings(None, **settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert detour.stderr is not None
-    return detour, detour.stderr.readline()
-
-
 def add_foreign_rules(network: Network) -> None:
     """Add a foreign rule to both tables that imds-detour writes to."""
     for table in ("nat", "filter"):
         network.app.run("iptables-legacy", "-t", table, "-A", "OUTPUT", "-d", "192.0.2.1", "-j", "ACCEPT")
 
 
-def send_metadata_to(network: Network, address: str, port: str) -> None:
-    """Add a foreign nftables rule that redirects the metadata address before imds-detour's rules."""
-    network.app.run(
-        "nft",
-        "add table ip foreign; add chain ip foreign output { type nat hook output priority -150; };"
-        f" add rule ip foreign output ip daddr {METADATA} tcp dport 80 dnat to {address}:{port}",
-    )
-
-
-def assert_refused(network: Network, done: subprocess.CompletedProcess[str], before: str) -> str:
-    """Assert that the app was not started and that nothing remains; return the last line."""
-    assert done.returncode == 125, done
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-    assert network.detour_rules() == ""
-    assert network.detour_routes() == ""
-    assert network.foreign() == before
-    return done.stderr.splitlines()[-1]
+def refused(network: Network, **settings: str) -> list[str]:
+    """Assert that a start fails and leaves nothing; return its lines."""
+    before = network.foreign()
+    stderr = network.failure("echo", "started", **settings)
+    assert "Traceback" not in stderr
+    assert (network.detour_rules(), network.detour_routes(), network.foreign()) == ("", "", before)
+    return stderr.splitlines()
 
 
 # A late mock, or none
 
 
-def test_a_mock_that_starts_late_is_waited_for(network: Network) -> None:
+def test_mock_that_starts_late_is_waited_for(network: Network) -> None:
     """If the name resolves and the port is closed, the start says so and waits for the mock."""
-    detour, line = waiting(network, "curl", "-sS", "--fail", ID_URL, MOCK_HOSTNAME=MOCK)
-    assert line.startswith(f"imds-detour: waiting: {MOCK}:{PORT}: connection refused (")
+    detour = network.popen_detour("curl", "-sS", "--fail", ID_URL)
+    assert read_until(detour).startswith(f"imds-detour: waiting: {MOCK}:{PORT}: connection refused (")
     network.start_mock()
     out, err = detour.communicate(timeout=20)
     assert (detour.returncode, out) == (0, INSTANCE)
@@ -92,24 +69,22 @@ NEVER = {
 
 
 @pytest.mark.parametrize(("plan", "reason"), NEVER.values(), ids=NEVER.keys())
-def test_a_mock_without_a_good_answer_ends_the_start_with_125(
+def test_mock_without_a_good_answer_ends_the_start_with_125(
     network: Network, plan: tuple[str, ...], reason: str
 ) -> None:
     """The start ends at its deadline, with one line of what was seen last, and without rules."""
     add_foreign_rules(network)
     if plan:
         network.start_faulty(*plan)
-    before = network.foreign()
     start = time.monotonic()
-    done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_TIMEOUT=str(SHORT))
+    *lines, last = refused(network, MOCK_TIMEOUT=str(SHORT))
     spent = time.monotonic() - start
-    last = assert_refused(network, done, before)
     assert last.startswith(f"imds-detour: no mock after {SHORT} s: {MOCK}:{PORT}: ")
     assert reason in last
     remedy = "start it, or correct its port in MOCK_PORT or MOCK_ENDPOINTS; MOCK_TIMEOUT is how long to wait"
     assert last.endswith(f"; {remedy}")
     # An attempt that lasts until the deadline has no waiting line.
-    assert [line.split(": ")[1] for line in done.stderr.splitlines()[:-1]] in ([], ["waiting"])
+    assert [line.split(": ")[1] for line in lines] in ([], ["waiting"])
     # tests/chaos judges this to half a second, and plays again if the machine was busy.
     assert spent < SHORT + 8
 
@@ -133,171 +108,113 @@ GOOD = {
 
 
 @pytest.mark.parametrize("plan", GOOD.values(), ids=GOOD.keys())
-def test_a_mock_without_tokens_is_verified_by_imdsv1(network: Network, plan: tuple[str, ...]) -> None:
+def test_mock_without_tokens_is_verified_by_imdsv1(network: Network, plan: tuple[str, ...]) -> None:
     """Any HTTP/1.x is right. Without a token the probe uses IMDSv1, as SDKs do, and the line says so."""
     network.start_faulty(*plan)
-    done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK)
-    assert (done.returncode, done.stdout) == (0, "started\n"), done
-    assert f"verified IMDSv1 {INSTANCE}, " in done.stderr.splitlines()[-1]
+    stderr = network.success("echo", "started", stdout="started\n")
+    assert f"verified IMDSv1 {INSTANCE}, " in stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("token", [r"evil\r\nX-Evil: 1", r"two\nlines", r"\xff\xfe\x00", "with blank", "x" * 4097])
 def test_a_token_that_is_no_header_value_is_never_sent(network: Network, token: str) -> None:
-    """A token that could break a request's head counts as none."""
+    """A token that could break a request's head counts as none. Control: a good one is sent, without its line end."""
     server = network.start_faulty("GET=ok", f"PUT=body:{token}")
-    done = network.detour("true", MOCK_HOSTNAME=MOCK)
-    assert f"verified IMDSv1 {INSTANCE}, " in done.stderr
-    server.kill()
-    assert (
-        server.communicate()[0].splitlines()
-        == ["PUT /latest/api/token no token", "GET /latest/meta-data/instance-id no token"] * 2
-    )
-
-
-def test_a_good_token_is_sent(network: Network) -> None:
-    """Negative control: a good token is sent, without its line end, and the line says IMDSv2."""
+    assert f"verified IMDSv1 {INSTANCE}, " in network.success("true")
+    requests = ["PUT /latest/api/token no token", "GET /latest/meta-data/instance-id no token"]
+    assert output(server).splitlines() == requests * 2
     server = network.start_faulty("GET=ok", r"PUT=body:AQAEA==\n")
-    assert f"verified IMDSv2 {INSTANCE}, " in network.detour("true", MOCK_HOSTNAME=MOCK).stderr
-    server.kill()
-    assert server.communicate()[0].count("GET /latest/meta-data/instance-id token=b'AQAEA=='\n") == 2
+    assert f"verified IMDSv2 {INSTANCE}, " in network.success("true")
+    assert output(server).count("GET /latest/meta-data/instance-id token=b'AQAEA=='\n") == 2
 
 
-def test_a_mock_that_requires_tokens_is_verified_by_imdsv2(network: Network) -> None:
-    """A mock that refuses requests without a token is verified with one."""
-    network.start_mock("--imdsv2", "required")
-    assert f"verified IMDSv2 {INSTANCE}, " in network.detour("true", MOCK_HOSTNAME=MOCK).stderr
+@pytest.mark.parametrize(
+    ("plan", "line"),
+    [
+        (("GET=ok", "PUT=500", "PUT=body:token"), "verified IMDSv"),
+        (("GET=body:i-before", "GET=body:i-after"), "verified IMDSv1 i-after"),
+        (("GET=ok", "GET=500", "GET=ok"), f"waiting: {MOCK}:{PORT} through {METADATA}:80: it answers 500 to GET"),
+    ],
+    ids=["tokens from the second request on", "other data after a restart", "a failure through the redirect"],
+)
+def test_answers_that_change_once_are_accepted(network: Network, plan: tuple[str, ...], line: str) -> None:
+    """Both IMDS versions may give one text, a second direct request confirms a new one, and a failure is retried."""
+    network.start_faulty(*plan)
+    assert line in network.success("echo", "started", stdout="started\n")
 
 
-def test_a_mock_with_late_tokens_is_verified(network: Network) -> None:
-    """A direct answer by IMDSv1 and one through the redirect by IMDSv2 are the same if their texts are."""
-    network.start_faulty("GET=ok", "PUT=500", "PUT=body:token")
-    done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK)
-    assert (done.returncode, done.stdout) == (0, "started\n"), done
-
-
-def test_a_failure_through_the_redirect_is_retried(network: Network) -> None:
-    """If a request through the redirect fails, the probe is repeated, and the waiting line names the redirect."""
-    network.start_faulty("GET=ok", "GET=500", "GET=ok")
-    done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK)
-    assert (done.returncode, done.stdout) == (0, "started\n"), done
-    assert f"waiting: {MOCK}:{PORT} through {METADATA}:80: it answers 500 to GET" in done.stderr
-
-
-def test_a_failure_through_the_redirect_removes_the_rules(network: Network) -> None:
+def test_failure_through_the_redirect_removes_the_rules(network: Network) -> None:
     """If only direct requests get an answer, the start exits with 125 and removes its rules."""
     network.start_faulty("GET=ok", "GET=404")
     add_foreign_rules(network)
-    before = network.foreign()
-    done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_TIMEOUT="0.5")
-    last = assert_refused(network, done, before)
+    last = refused(network, MOCK_TIMEOUT="0.5")[-1]
     assert f"the mock answers at {MOCK}:{PORT} and not through {METADATA}:80: it answers 404 to GET" in last
 
 
 # MOCK_PROBE
 
 
-def test_a_custom_path_may_have_any_stable_answer(network: Network) -> None:
+def test_custom_path_may_have_any_stable_answer(network: Network) -> None:
     """With MOCK_PROBE=/path an answer may have blanks and several lines."""
     server = network.start_faulty(r"GET=body:<a b>\n two")
-    done = network.detour("true", MOCK_HOSTNAME=MOCK, MOCK_PROBE="/my/path?x=1")
-    assert done.returncode == 0
-    assert done.stderr.count("\n") == 1
-    assert r"verified IMDSv1 '<a b>\n two', " in done.stderr
-    server.kill()
-    assert server.communicate()[0].count("GET /my/path?x=1 no token\n") == 2
+    stderr = network.success("true", MOCK_PROBE="/my/path?x=1")
+    assert stderr.count("\n") == 1
+    assert r"verified IMDSv1 '<a b>\n two', " in stderr
+    assert output(server).count("GET /my/path?x=1 no token\n") == 2
 
 
-def test_a_varying_answer_is_reported(network: Network) -> None:
+def test_varying_answer_is_reported(network: Network) -> None:
     """If the answer varies, the message says so, and does not speak of another service."""
     network.start_faulty("GET=count")
-    done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_PROBE="/time")
-    last = assert_refused(network, done, network.foreign())
+    last = refused(network, MOCK_PROBE="/time")[-1]
     assert f"the mock at {MOCK}:{PORT} answers GET /time differently each time: IMDSv1 2, IMDSv1 6" in last
     assert "let MOCK_PROBE name a path whose answer stays the same" in last
-
-
-def test_an_answer_that_changes_once_is_accepted(network: Network) -> None:
-    """If a mock restarts with other data between two requests, a second direct request confirms it."""
-    network.start_faulty("GET=body:i-before", "GET=body:i-after")
-    done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK)
-    assert (done.returncode, done.stdout) == (0, "started\n"), done
 
 
 def test_probe_off_sends_no_request(network: Network) -> None:
     """MOCK_PROBE=off redirects without a request, and the line says that nothing was verified."""
     server = network.start_faulty("GET=ok")
-    done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_PROBE="off")
-    assert (done.returncode, done.stdout) == (0, "started\n")
-    assert "not verified (MOCK_PROBE=off)" in done.stderr
-    server.kill()
-    assert server.communicate()[0] == ""
+    assert "not verified (MOCK_PROBE=off)" in network.success("echo", "started", stdout="started\n", MOCK_PROBE="off")
+    assert output(server) == ""
 
 
 # Another service answers
 
 
 @pytest.mark.usefixtures("real")
-def test_another_service_ends_the_start_with_125(network: Network) -> None:
+def test_another_service_ends_the_start_with_125(mocked: Network) -> None:
     """If a foreign rule redirects to a real service, the app does not start, and the line quotes the service."""
-    network.start_mock()
-    add_foreign_rules(network)
-    send_metadata_to(network, REAL, "80")
-    before = network.foreign()
-    done = network.detour("echo", "started", MOCK_HOSTNAME=MOCK)
-    last = assert_refused(network, done, before)
+    add_foreign_rules(mocked)
+    mocked.divert(REAL, "80")
+    last = refused(mocked)[-1]
     assert f"another service answers at {METADATA}:80: IMDSv2 {REAL_INSTANCE}" in last
     assert f"the mock at {MOCK}:{PORT} is IMDSv2 {INSTANCE}" in last
+    # Negative control: MOCK_PROBE=off starts an app that reads from the real service.
+    mocked.success("curl", "-sS", "--fail", ID_URL, stdout=REAL_INSTANCE, MOCK_PROBE="off")
 
 
-@pytest.mark.usefixtures("real")
-def test_probe_off_lets_the_app_reach_another_service(network: Network) -> None:
-    """Negative control: in the same network, MOCK_PROBE=off starts an app that reads from the real service."""
-    network.start_mock()
-    send_metadata_to(network, REAL, "80")
-    done = network.detour("curl", "-sS", "--fail", ID_URL, MOCK_HOSTNAME=MOCK, MOCK_PROBE="off")
-    assert (done.returncode, done.stdout) == (0, REAL_INSTANCE)
+@pytest.mark.parametrize(
+    ("port", "reason"),
+    [
+        (PORT, f"{METADATA}:80 answers like the mock, but not by the rule: its counter does not rise"),
+        ("9", f"the mock answers at {MOCK}:{PORT} and not through {METADATA}:80: connection refused"),
+    ],
+    ids=["the mock's port", "a closed port"],
+)
+def test_answer_by_a_foreign_rule_is_refused(mocked: Network, port: str, reason: str) -> None:
+    """If a foreign rule redirects to the mock's host, the counter of imds-detour's rule does not rise."""
+    mocked.divert(MOCK, port)
+    assert reason in refused(mocked, MOCK_TIMEOUT="10" if port == PORT else "0.5")[-1]
 
 
-def test_an_answer_by_a_foreign_rule_is_refused(network: Network) -> None:
-    """If a foreign rule redirects to the mock, the counter of imds-detour's rule does not rise, and the start fails."""
-    network.start_mock()
-    send_metadata_to(network, MOCK, PORT)
-    before = network.foreign()
-    last = assert_refused(network, network.detour("echo", "started", MOCK_HOSTNAME=MOCK), before)
-    assert f"{METADATA}:80 answers like the mock, but not by the rule: its counter does not rise" in last
-
-
-def test_a_foreign_rule_to_a_closed_port_is_reported(network: Network) -> None:
-    """If a foreign rule redirects to a closed port, the line names the direct answer and the refusal."""
-    network.start_mock()
-    send_metadata_to(network, MOCK, "9")
-    before = network.foreign()
-    last = assert_refused(network, network.detour("echo", "started", MOCK_HOSTNAME=MOCK, MOCK_TIMEOUT="0.5"), before)
-    assert f"the mock answers at {MOCK}:{PORT} and not through {METADATA}:80: connection refused" in last
-
-
-# The guard
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_without_the_guard_other_ports_reach_the_real_service(network: Network, backend: str) -> None:
     """Negative control: with MOCK_GUARD=off there is no guard, and port 8080 reaches the real service."""
     network.mock.ip("address", "add", f"{METADATA}/32", "dev", "lo")
     network.start_real_service(network.mock, "8080", REAL_INSTANCE)
     network.start_mock()
     url = f"http://{METADATA}:8080/latest/meta-data/instance-id"
-    network.wanted = {"MOCK_HOSTNAME": MOCK, "MOCK_BACKEND": backend}
-    done = network.detour("curl", "-sS", "--fail", url, ID_URL, MOCK_GUARD="off")
-    assert (done.returncode, done.stdout) == (0, f"{REAL_INSTANCE}{INSTANCE}")
+    network.wanted["MOCK_BACKEND"] = backend
+    network.success("curl", "-sS", "--fail", url, ID_URL, stdout=f"{REAL_INSTANCE}{INSTANCE}", MOCK_GUARD="off")
     listed = network.app.run("sh", "-c", rules_listing.LISTED).stdout
     assert (rules_listing.redirected(listed), rules_listing.guarded(listed)) == ({METADATA}, set())
     # The control: with it, that port is closed.
     assert network.detour("curl", "-sS", "--fail", url).returncode == 7
-
-
-def test_the_probe_uses_the_apps_address(network: Network) -> None:
-    """The mock sees two probes from the app's address: a direct one and one through the redirect."""
-    server = network.start_mock()
-    assert network.detour("true", MOCK_HOSTNAME=MOCK).returncode == 0
-    server.terminate()
-    assert server.communicate()[0].count(f"{APP} GET /latest/meta-data/instance-id 200") == 2

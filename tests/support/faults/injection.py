@@ -38,9 +38,7 @@ class Call:
 
     Attributes:
         process: its process or thread; empty in a log of a single one.
-        name: the call's name.
         number: its number among the process's calls of that name, counted from 1.
-        line: the whole line.
 
     """
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from tests.support.faults.injection import Injection, calls_made, strace
-from tests.support.hosts.network import DETOUR, MOCK
+from tests.support.hosts.network import MOCK
 
 if TYPE_CHECKING:
     import subprocess
@@ -21,8 +21,7 @@ CLEAN = "nft list tables | grep imds_detour | while read table; do nft delete $t
 
 def places(network: Network) -> list[int]:
     """Return the numbers of a start's sendto() calls that write rules: first the guard's, then the redirect's."""
-    environ = network.settings(None, MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft")
-    network.app.run(*strace(log=LOG, calls=["sendto"]), DETOUR, "true", environ=environ)
+    network.success("true", prefix=strace(log=LOG, calls=["sendto"]), MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft")
     calls = calls_made(network.app.run("cat", LOG).stdout)
     network.app.run("sh", "-c", CLEAN)
     return [call.number for call in calls if BATCH.match(call.line)]
@@ -30,6 +29,5 @@ def places(network: Network) -> list[int]:
 
 def refused(network: Network, when: str, *command: str) -> subprocess.CompletedProcess[str]:
     """Start an app with nftables while these calls fail as on a kernel that lacks the feature."""
-    environ = network.settings(None, MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft")
     tracer = strace(Injection("sendto", "error=ENOENT", when))
-    return network.app.run(*tracer, DETOUR, *command, environ=environ, check=False)
+    return network.detour(*command, prefix=tracer, MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft")

@@ -55,6 +55,11 @@ def container() -> bytes:
     return code
 
 
+def kernel_without(what: str) -> tuple[str, ...]:
+    """Return a command that runs another one as on a kernel without a feature."""
+    return (sys.executable, os.path.abspath(__file__), what)
+
+
 def main() -> None:
     """Install the filter and execute the command."""
     getsockopt, socket, clone = SYSCALLS[os.uname().machine]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.support import SUPPORT
-from tests.support.hosts.network import CTL, PORT, Network
+from tests.support.hosts.network import CTL, PORT, Network, end, read_line
 from tests.support.judges.capture import open_capture
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ class Program:
 
     def says(self) -> str:
         """Wait for the next line of output and return it."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        line = read_line(self._process)
         assert line, f"{self._process.args!r} ended early, with {self._process.wait()}"
         return line.rstrip("\n")
 
@@ -100,8 +99,7 @@ class Cloud(Network):
         super().__init__()
         self.ip = ip
         if ip.version == 6:
-            for host, address in ((self.mock, ip.mock), (self.app, ip.app)):
-                host.ip("address", "add", f"{address}/{ip.length}", "dev", "eth0", "nodad")
+            self.add_ipv6()
             self.app.ip("route", "add", "default", "via", ip.mock)
         for address in (ip.other, ip.metadata):
             self.mock.ip("address", "add", address, "dev", "lo", *(["nodad"] if ip.version == 6 else []))
@@ -128,8 +126,25 @@ class Cloud(Network):
         process = host.popen(
             sys.executable, f"{SUPPORT}/{script}", *arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        self._stack.callback(_end, process)
+        self._stack.callback(end, process)
         return Program(process)
+
+    def writer(self, backend: str, enough: int, *mocks: str) -> Program:
+        """Start a program that rewrites the rules, and return when it has installed them once."""
+        target = f"{self.ip.metadata},80"
+        started = self.program(self.app, "clients/rewrite_rules.py", backend, str(enough), target, *mocks)
+        assert started.says() == "ready"
+        return started
+
+    def client(self, enough: int) -> Program:
+        """Start a client that reconnects to the metadata address, and return after its first connection."""
+        started = self.program(self.app, "clients/reconnect.py", self.ip.metadata, "80", str(enough))
+        assert started.says() == "started"
+        return started
+
+    def flood(self) -> Program:
+        """Start a client that sends by each protocol to the metadata address."""
+        return self.program(self.app, "clients/flood.py", self.ip.metadata)
 
     def seen(self) -> Seen:
         """Return the packets that reached the fake service's host so far."""
@@ -137,11 +152,3 @@ class Cloud(Network):
         listed = self.mock.run("nft", "list", "table", "inet", "seen").stdout
         counts = map(int, re.findall(r"counter packets (\d+)", listed))
         return Seen(captured, dict(zip(PROTOCOLS, counts, strict=True)), lost)
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.wait()
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            stream.close()

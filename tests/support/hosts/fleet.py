@@ -41,7 +41,6 @@ class Outcome:
     """The result of a fleet's start.
 
     Attributes:
-        pods: the number of pods.
         verified: the number of pods that verified the mock and ran their app.
         seconds: from the opening of the gate to the end of the last pod.
         cpu: seconds of processor time per pod, with nsenter and the app (``true``).

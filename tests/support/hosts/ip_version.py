@@ -6,20 +6,17 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.support.hosts.network import APP, APP6, METADATA, MOCK, MOCK6
+
 
 @dataclass(frozen=True, slots=True)
 class IpVersion:
     """The addresses and commands of one IP version.
 
     Attributes:
-        version: 4 or 6.
-        metadata: the metadata address.
-        mock: the mock's host.
-        other: a second address of that host, for a second mock.
-        app: the app's host.
+        other: a second address of the mock's host, for a second mock.
         length: the prefix length of both hosts.
         nft: nft's name for packets of this version.
-        iptables: the command of legacy iptables.
 
     """
 
@@ -37,6 +34,6 @@ class IpVersion:
         return f"[{address}]:{port}" if self.version == 6 else f"{address}:{port}"
 
 
-V4 = IpVersion(4, "169.254.169.254", "10.88.0.3", "10.88.0.4", "10.88.0.2", 24, "ip", "iptables-legacy")
-V6 = IpVersion(6, "fd00:ec2::254", "fd88::3", "fd88::4", "fd88::2", 64, "ip6", "ip6tables-legacy")
+V4 = IpVersion(4, METADATA, MOCK, "10.88.0.4", APP, 24, "ip", "iptables-legacy")
+V6 = IpVersion(6, "fd00:ec2::254", MOCK6, "fd88::4", APP6, 64, "ip6", "ip6tables-legacy")
 IP_VERSIONS = [pytest.param(V4, id="IPv4"), pytest.param(V6, id="IPv6")]

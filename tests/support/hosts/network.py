@@ -27,10 +27,12 @@ FAULTY_DNS = f"{SUPPORT}/servers/faulty_dns.py"
 FAULTY_HTTP = f"{SUPPORT}/servers/faulty_http.py"
 MOCK = "10.88.0.3"
 APP = "10.88.0.2"
+MOCK6, APP6 = "fd88::3", "fd88::2"
+"""IPv6 addresses, which Network.add_ipv6() adds."""
 NAME = "mock_metadata"
 PORT = "1338"
 INSTANCE = "i-1234567890abcdef0"
-METADATA = "169.254.169.254"
+METADATA, METADATA6 = "169.254.169.254", "fd00:ec2::254"
 SETTINGS = {
     "MOCK_HOSTNAME": MOCK,
     "MOCK_PORT": PORT,
@@ -62,18 +64,35 @@ class Network:
     def __exit__(self, *_error: object) -> None:
         self._stack.close()
 
-    def without_ipv6(self) -> None:
-        """Disable IPv6 on the app's host, as Docker does on a network without it."""
+    def without_ipv6(self, disabled: str = "1") -> None:
+        """Disable IPv6 on the app's host, as Docker does on a network without it; "0" enables it again."""
         for device in ("all", "default", "lo", "eth0"):
-            self.app.run("sh", "-c", f"echo 1 > /proc/sys/net/ipv6/conf/{device}/disable_ipv6")
+            self.app.run("sh", "-c", f"echo {disabled} > /proc/sys/net/ipv6/conf/{device}/disable_ipv6")
+
+    def add_ipv6(self) -> None:
+        """Add an IPv6 address to each host, without a default route."""
+        for host, address in ((self.mock, MOCK6), (self.app, APP6)):
+            host.ip("address", "add", f"{address}/64", "dev", "eth0", "nodad")
+
+    def divert(self, address: str, port: str) -> None:
+        """Redirect the metadata address by a foreign nftables rule, which precedes those of imds-detour."""
+        chain = "add table ip foreign; add chain ip foreign output { type nat hook output priority -150; };"
+        rule = f"add rule ip foreign output ip daddr {METADATA} tcp dport 80 dnat to {address}:{port}"
+        self.app.run("nft", f"{chain} {rule}")
+
+    def hosts(self) -> str:
+        """Return /etc/hosts of the app's host."""
+        return self.app.run("cat", "/etc/hosts").stdout
+
+    def remount_hosts(self, mode: str = "ro") -> None:
+        """Make /etc/hosts of the app's host ``ro`` or ``rw``."""
+        self.app.run("sh", "-c", f"mount -o remount,{mode},bind $(readlink -m /etc/hosts)")
 
     def start(self, host: Host, *command: str, **options: Any) -> subprocess.Popen[str]:  # noqa: ANN401  (Popen's own)
         """Start a server on a host; its first line on stdout or stderr says that it listens."""
         server = host.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
-        self._stack.callback(_end, server)
-        assert server.stdout is not None
-        line = server.stdout.readline()
-        assert line, f"{command} did not start"
+        self._stack.callback(end, server)
+        assert read_line(server), f"{command} did not start"
         return server
 
     def start_mock(
@@ -97,12 +116,37 @@ class Network:
         return self.start(self.mock, sys.executable, FAULTY_DNS, MOCK, *(plan or (f"{NAME}={MOCK}",)))
 
     def detour(
-        self, *command: str, timeout: float = 30, environment: dict[str, str] | None = None, **settings: str
+        self,
+        *command: str,
+        prefix: Sequence[str] = (),
+        timeout: float = 30,
+        environment: dict[str, str] | None = None,
+        **settings: str,
     ) -> subprocess.CompletedProcess[str]:
-        """Run the installed imds-detour on the app's host, and return its result."""
-        return self.app.run(
-            DETOUR, *command, environ=self.settings(environment, **settings), timeout=timeout, check=False
-        )
+        """Run the installed imds-detour on the app's host, under the command ``prefix``, and return its result."""
+        environ = self.settings(environment, **settings)
+        return self.app.run(*prefix, DETOUR, *command, environ=environ, timeout=timeout, check=False)
+
+    def success(self, *command: str, stdout: str = "", **options: Any) -> str:  # noqa: ANN401  (those of detour())
+        """Run imds-detour, assert that it exits with 0 and this output, and return its stderr."""
+        done = self.detour(*command, **options)
+        assert (done.returncode, done.stdout) == (0, stdout), done
+        return done.stderr
+
+    def failure(self, *command: str, **options: Any) -> str:  # noqa: ANN401  (those of detour())
+        """Run imds-detour, assert that it exits with 125 and without output, and return its stderr."""
+        done = self.detour(*command, **options)
+        assert (done.returncode, done.stdout) == (125, ""), done
+        return done.stderr
+
+    def ctl(self, *words: str, prefix: Sequence[str] = (), **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run the installed imds-detourctl on the app's host, and return its result."""
+        return self.app.run(*prefix, CTL, *words, environ=self.settings(None, **settings), check=False)
+
+    def popen_detour(self, *command: str, **settings: str) -> subprocess.Popen[str]:
+        """Start the installed imds-detour on the app's host, with pipes."""
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return self.app.popen(DETOUR, *command, environ=self.settings(None, **settings), **pipes)
 
     def raw(
         self,
@@ -158,8 +202,32 @@ class Network:
         return "\n".join((*others, nft))
 
 
-def _end(server: subprocess.Popen[str]) -> None:
-    server.kill()
-    server.wait()
-    if server.stdout is not None:
-        server.stdout.close()
+def end(process: subprocess.Popen[str]) -> None:
+    """Kill a process, and close its pipes."""
+    process.kill()
+    process.wait()
+    for stream in filter(None, (process.stdin, process.stdout, process.stderr)):
+        stream.close()
+
+
+def read_line(process: subprocess.Popen[str]) -> str:
+    """Return the next line of a process's stdout, which is a pipe."""
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def read_until(process: subprocess.Popen[str], text: str = "") -> str:
+    """Return the next line of a process's stderr, which is a pipe, that contains a text."""
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        if text in line:
+            return line
+        seen.append(line)
+    raise AssertionError(f"it ended with {process.wait()} and never said {text!r}, but {seen}")
+
+
+def output(server: subprocess.Popen[str]) -> str:
+    """End a server, and return the output that was not read yet."""
+    server.terminate()
+    return server.communicate()[0]

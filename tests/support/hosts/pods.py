@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from imds_detour.ctl.lab.hosts import link, start_host
-from tests.support.hosts.network import BIN, FAULTY_DNS, PORT, Network
+from tests.support.hosts.network import BIN, FAULTY_DNS, PORT, Network, end
 
 if TYPE_CHECKING:
     from tests.support.judges.kubernetes import Manifest
@@ -79,17 +79,12 @@ class Cluster(Network):
         process = self.pod.popen(
             *runtime_command(container, shared), environ=_settings(container), stderr=subprocess.PIPE
         )
-        self._stack.callback(_end, process)
+        self._stack.callback(end, process)
         return process
 
 
 def _settings(container: Manifest) -> dict[str, str]:
     return {"PATH": PATH, **LINKS, **{item["name"]: item["value"] for item in container.get("env", ())}}
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.communicate()
 
 
 def runtime_command(container: Manifest, shared: Manifest) -> list[str]:

@@ -61,11 +61,32 @@ class Sidecar:
         """Wait for its end and return its exit status."""
         return self.process.wait(timeout=20)
 
+    def stop(self) -> int:
+        """Send SIGTERM and return its exit status."""
+        self.process.terminate()
+        return self.ends()
+
     def get(self, path: str) -> tuple[int, str]:
         """Request a path over HTTP, and return status and body."""
         done = self.network.app.run("curl", "-sS", "--max-time", "5", "-w", "\n%{http_code}", f"http://{LISTEN}{path}")
         body, _, status = done.stdout.rpartition("\n")
         return int(status), body
+
+
+class Sidecars:
+    """The sidecars of a test, in the order of their starts."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self.made: list[Sidecar] = []
+
+    def start(
+        self, *flags: str, says: str = "verified", start: tuple[str, ...] = (CTL, "sidecar"), **settings: str
+    ) -> Sidecar:
+        """Start a sidecar, and return it after a line that matches ``says``."""
+        self.made.append(sidecar := Sidecar(self._network, *flags, start=start, **settings))
+        sidecar.says(says)
+        return sidecar
 
 
 def move(network: Network, address: str) -> None:

@@ -94,6 +94,10 @@ def pod_of(workload: Manifest) -> Manifest:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
 
 
+PLAIN: dict[type, type] = {celpy.celtypes.BoolType: bool, celpy.celtypes.IntType: int, celpy.celtypes.StringType: str}
+"""The types of the values that the policy's expressions return."""
+
+
 class _Message(celpy.celtypes.MessageType):
     """An object of a mutation, with any fields: the API server too checks them later."""
 
@@ -133,18 +137,10 @@ def _evaluate(expression: str, known: dict[str, Any]) -> Any:  # noqa: ANN401  (
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  (any CEL value, as JSON has it)
-    match value:
-        case CELEvalError():
-            raise value
-        case dict():
-            return {str(key): _plain(held) for key, held in value.items()}
-        case list():
-            return [_plain(held) for held in value]
-        case celpy.celtypes.BoolType():
-            return bool(value)
-        case celpy.celtypes.IntType():
-            return int(value)
-        case celpy.celtypes.StringType():
-            return str(value)
-        case _:
-            raise TypeError(f"{type(value)} is not among the values that the policy's expressions return")
+    if isinstance(value, CELEvalError):
+        raise value
+    if isinstance(value, dict):
+        return {str(key): _plain(held) for key, held in value.items()}
+    if isinstance(value, list):
+        return [_plain(held) for held in value]
+    return PLAIN[type(value)](value)

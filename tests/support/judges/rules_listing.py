@@ -22,9 +22,10 @@ JUMP = re.compile("-A OUTPUT .*-j IMDS_DETOUR_GUARD")
 REFUSES = re.compile("-A IMDS_DETOUR_GUARD .*-j (REJECT|DROP)")
 
 
-def all_rules(host: Host) -> str:
-    """Return the rules of both firewalls and IP versions on a host, without counters."""
-    text = host.run("sh", "-c", "iptables-legacy-save; ip6tables-legacy-save; nft list ruleset").stdout
+def all_rules(host: Host, more: str = "true") -> str:
+    """Return the rules of both firewalls and IP versions on a host, without counters, and what a command prints."""
+    saved = "for i in iptables ip6tables; do for t in nat filter; do $i-legacy-save -t $t; done; done"
+    text = host.run("sh", "-c", f"{saved}; nft list ruleset; {more}").stdout
     return re.sub(r"packets \d+ bytes \d+|\[\d+:\d+\]|^#.*", "", text, flags=re.MULTILINE)
 
 
