@@ -32,7 +32,7 @@ def test_nftables_rules_are_listed_checked_and_removed_without_a_helper(ready: N
 def test_remove_fails_when_a_table_that_it_cannot_read_may_have_rules(ready: Network) -> None:
     """Without a helper, remove exits with 125 while a legacy table exists."""
     assert ready.detour("true", MOCK_BACKEND="legacy").returncode == 0
-    removed = run(ready, "remove")
+    removed = ready.ctl("remove", prefix=WITHOUT_PROCESSES)
     assert (removed.returncode, removed.stdout) == (125, "")
     assert f"legacy iptables cannot be read: {NO_HELPER}; it may hold rules of imds-detour" in removed.stderr
     assert "DNAT" in ready.detour_rules()
@@ -41,7 +41,7 @@ def test_remove_fails_when_a_table_that_it_cannot_read_may_have_rules(ready: Net
 
 def test_remove_succeeds_on_a_kernel_without_nftables(ready: Network) -> None:
     """A firewall that the kernel lacks has no rules, so remove reports nothing to remove."""
-    absent = ready.app.run(sys.executable, WITHOUT, "nftables", CTL, "remove", check=False)
+    absent = ready.ctl("remove", prefix=kernel_without("nftables"))
     assert (absent.returncode, absent.stdout) == (0, "nothing to remove\n")
 
 
