@@ -217,7 +217,7 @@ def test_failing_verb_gives_the_reason(
     *waiting, line = done.stderr.splitlines()
     assert (done.returncode, done.stdout, len(waiting)) == (125, "", 1 if "no mock" in reason else 0), done
     assert reason in line
-    assert network.detour_rules() == ""
+    assert network.detour_redirects() == ""
 
 
 def test_init_on_a_host_redirects_to_loopback(network: Network) -> None:

@@ -118,7 +118,7 @@ def test_failure_for_ipv6_undoes_the_ipv4_rules(dual: Network) -> None:
     """Legacy iptables commits each IP version separately: a failure of the second removes the first's rules."""
     dual.start_mock()
     assert dual.app.run(sys.executable, "-c", FAILS_FOR_IPV6).stdout == "refused\n"
-    assert dual.detour_rules() == ""
+    assert dual.detour_redirects() == ""
 
 
 def test_namespace_without_ipv6_gets_no_ipv6_rules(network: Network, backend: str) -> None:

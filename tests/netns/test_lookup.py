@@ -59,7 +59,7 @@ def last_line(network: Network, **options: Any) -> str:  # noqa: ANN401  (those 
     """Assert that a start fails and leaves no rules or processes, and return its last line."""
     stderr = network.failure("true", **options)
     assert "Traceback" not in stderr
-    assert (network.detour_rules(), processes_in(network.app)) == ("", ())
+    assert (network.detour_redirects(), processes_in(network.app)) == ("", ())
     return stderr.splitlines()[-1].removeprefix("imds-detour: ")
 
 
@@ -183,7 +183,7 @@ def permanent() -> dict[str, tuple[str, float]]:
             done = network.detour("touch", "/run/started", MOCK_TIMEOUT="1.4")
             took = time.monotonic() - began
             assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (125, "", False), done
-            assert (network.detour_rules(), processes_in(network.app)) == ("", ())
+            assert (network.detour_redirects(), processes_in(network.app)) == ("", ())
             assert network.app.run("test", "-e", "/run/started", check=False).returncode == 1
             return done.stderr, took
 

@@ -106,7 +106,7 @@ def test_failed_start_removes_its_route(network: Network) -> None:
     network.app.ip("route", "del", "default")
     before = network.foreign()
     fail_after_the_route(network)
-    assert (network.detour_routes(), network.detour_rules(), network.foreign()) == ("", "", before)
+    assert (network.detour_routes(), network.detour_redirects(), network.foreign()) == ("", "", before)
 
 
 def test_default_route_elsewhere_gets_the_mocks_source(network: Network, ip: IpVersion) -> None:
@@ -165,7 +165,7 @@ def test_missing_route_to_the_mock_is_reported(network: Network) -> None:
     assert f"no mock after 0.3 s: 10.66.0.6:{PORT}: network is unreachable" in last
     line = "imds-detour: no route to the mock at 10.66.0.6; put the app and the mock on a common network\n"
     assert network.failure("echo", "started", MOCK_PROBE="off") == line
-    assert network.detour_rules() == ""
+    assert network.detour_redirects() == ""
 
 
 def test_suitable_foreign_route_is_used(network: Network) -> None:
@@ -189,7 +189,7 @@ def test_conflicting_foreign_route_fails_the_start(network: Network, kind: str) 
         f"imds-detour: cannot add a route to {METADATA} with source {APP}: file exists; "
         f"`ip route show {METADATA}` lists the other route: remove it\n"
     )
-    assert (network.detour_routes(), network.detour_rules(), network.foreign()) == ("", "", before)
+    assert (network.detour_routes(), network.detour_redirects(), network.foreign()) == ("", "", before)
 
 
 @pytest.mark.usefixtures("second")

@@ -92,7 +92,7 @@ def test_foreign_rules_do_not_change(network: Network, script: str) -> None:
     before = network.foreign()
     assert "127.0.0.11" in before or "FOREIGN" in before
     assert network.detour("true", MOCK_TIMEOUT="0.1").returncode == 125
-    assert (network.detour_rules(), network.foreign()) == ("", before)
+    assert (network.detour_redirects(), network.foreign()) == ("", before)
     network.start_mock()
     for _ in range(2):
         network.success("true")
@@ -245,7 +245,7 @@ def test_failed_start_says_what_to_do(network: Network, failure: str, request: p
         request.getfixturevalue("other_users")
     prefix, backend = FAILURES[failure]
     assert last_line(network, prefix=prefix, MOCK_BACKEND=backend) == MESSAGES[failure]
-    assert network.detour_rules() == ""
+    assert network.detour_redirects() == ""
 
 
 def test_start_under_setpriv_with_all_privileges_succeeds(mocked: Network) -> None:

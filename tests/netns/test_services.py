@@ -86,14 +86,14 @@ def test_mock_without_googles_header_fails(network: Network) -> None:
     network.start_faulty("GET=body:instance/")
     stderr = network.failure("true", MOCK_ENDPOINTS="gcp", MOCK_TIMEOUT="1")
     assert "lacks the header Metadata-Flavor: Google" in stderr
-    assert network.detour_rules() == ""
+    assert network.detour_redirects() == ""
 
 
 def test_missing_mock_of_one_service_fails_the_start(mocked: Network) -> None:
     """If one of two services has no mock, the app does not start, and nothing remains of the other."""
     stderr = mocked.failure("true", MOCK_ENDPOINTS=f"aws,ecs={MOCK}:9", MOCK_TIMEOUT="1")
     assert f"{MOCK}:9: connection refused" in stderr
-    assert (mocked.detour_rules(), mocked.detour_routes()) == ("", "")
+    assert (mocked.detour_redirects(), mocked.detour_routes()) == ("", "")
 
 
 def test_host_names_are_added_and_removed(mocked: Network) -> None:
@@ -126,7 +126,7 @@ def test_read_only_hosts_file_needs_the_name(mocked: Network) -> None:
     mocked.remount_hosts()
     stderr = mocked.failure("true", MOCK_ENDPOINTS="gcp")
     assert f'extra_hosts: ["metadata.google.internal:{METADATA}"]' in stderr
-    assert mocked.detour_rules() == ""
+    assert mocked.detour_redirects() == ""
     mocked.remount_hosts("rw")
     mocked.app.run("sh", "-c", f"echo '{METADATA} x metadata.google.internal' >> /etc/hosts")
     mocked.remount_hosts()

@@ -24,7 +24,7 @@ def test_failed_start_keeps_the_rules_of_a_running_app(ready: Network) -> None:
     """B waits, A succeeds, and B fails: A's rules remain. Control: a failed start alone removes its guard."""
     with waiting_start(ready, timeout="1") as failing:
         failing.communicate()
-    assert ready.detour_rules() == ""
+    assert ready.detour_redirects() == ""
     with waiting_start(ready, timeout="2") as failing:
         assert "IMDS_DETOUR_GUARD" in ready.detour_rules()
         assert ready.detour("true").returncode == 0

@@ -89,7 +89,7 @@ def test_sigterm_removes_all_rules_and_ends_with_0(ready: Network, sidecars: Sid
     sent = time.monotonic()
     assert sidecar.stop() == 0
     assert time.monotonic() - sent < 5
-    assert (ready.detour_rules(), ready.detour_routes(), ready.foreign()) == ("", "", before)
+    assert (ready.detour_redirects(), ready.detour_routes(), ready.foreign()) == ("", "", before)
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ def test_killed_helper_is_replaced(ready: Network, sidecars: Sidecars) -> None:
     )  # the sidecar detects this by reading the rules, or by two probes
     assert until(lambda: asked(ready), lambda seen: seen == INSTANCE) == INSTANCE
     assert sidecar.stop() == 0
-    assert ready.detour_rules() == ""
+    assert ready.detour_redirects() == ""
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def refused(network: Network, **settings: str) -> list[str]:
     before = network.foreign()
     stderr = network.failure("echo", "started", **settings)
     assert "Traceback" not in stderr
-    assert (network.detour_rules(), network.detour_routes(), network.foreign()) == ("", "", before)
+    assert (network.detour_redirects(), network.detour_routes(), network.foreign()) == ("", "", before)
     return stderr.splitlines()
 
 

@@ -183,6 +183,10 @@ class Network:
         """Return the lines of rules() that imds-detour made."""
         return "\n".join(line for line in self.rules().splitlines() if "IMDS_DETOUR" in line)
 
+    def detour_redirects(self) -> str:
+        """Return the lines of detour_rules() that redirect: a guard stays after a failed start."""
+        return "\n".join(line for line in self.detour_rules().splitlines() if "IMDS_DETOUR_GUARD" not in line)
+
     def detour_routes(self) -> str:
         """Return the routes of the app's host that imds-detour made."""
         return self.app.ip("route", "show", "table", "all", "proto", "169")
