@@ -1,20 +1,13 @@
 """The app's command is found as by execvp(3). If it cannot be executed, a line says why and the status is a shell's."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from tests.support.hosts.network import DETOUR, SETTINGS
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import DETOUR, SETTINGS, Network
 
 
 def refused(done: subprocess.CompletedProcess[bytes], status: int, *, by_the_kernel: bool = False) -> str:

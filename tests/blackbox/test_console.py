@@ -1,25 +1,18 @@
 """The app's PYTHON* variables and modules do not affect imds-detour, and reach the app unchanged."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
+import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 import imds_detour
 from tests.blackbox.test_handover import joined, with_environ
 from tests.support.faults.injection import calls_made, strace
-from tests.support.hosts.network import DETOUR, MOCK, PORT, SETTINGS
-
-if TYPE_CHECKING:
-    import subprocess
-    from pathlib import Path
-
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import DETOUR, MOCK, PORT, SETTINGS, Network
 
 CONSOLE = os.path.join(os.path.dirname(imds_detour.__file__), "bootstrap/pip.py")
 NAMES = ("socket", "signal", "errno", "iptc", "dns", "tenacity", "dataclasses", "json", "ctypes", "typing")

@@ -1,12 +1,10 @@
 """imds-detourctl: help, flags for the settings, completion, and colours on a terminal."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
+import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,12 +12,7 @@ from imds_detour import __version__
 from imds_detour.config.variables import VARIABLES
 from imds_detour.ctl import flags, main
 from tests.support.clients.terminal import COLUMNS, on_a_terminal
-from tests.support.hosts.network import CTL, METADATA, MOCK, PORT
-
-if TYPE_CHECKING:
-    import subprocess
-
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import CTL, METADATA, MOCK, PORT, Network
 
 HELP = """\
 usage: imds-detourctl VERB [FLAG...]

@@ -1,7 +1,5 @@
 """The demo of the main job without Docker. It removes all it made, however it ends."""
 
-from __future__ import annotations
-
 import os
 import pathlib
 import signal

@@ -1,23 +1,16 @@
 """The app's arguments, environment and exit status are the same with and without imds-detour."""
 
-from __future__ import annotations
-
 import signal
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.hosts.cloud import LONG
-from tests.support.hosts.network import DETOUR, MOCK, PORT, SETTINGS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import DETOUR, MOCK, PORT, SETTINGS, Network
 
 SHELL_ARGV: tuple[bytes, ...] = (b"sh", b"-c", b"cat /proc/$$/cmdline", b"sh")
 """A program that prints its own argv with NULs, and accepts more words."""

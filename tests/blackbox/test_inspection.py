@@ -1,7 +1,5 @@
 """An app that inspects its own process sees the same with and without imds-detour."""
 
-from __future__ import annotations
-
 import json
 import os
 import pty
@@ -9,19 +7,15 @@ import select
 import subprocess
 import sys
 import termios
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from imds_detour.system.capabilities import NET_ADMIN
 from tests.support import SUPPORT
-from tests.support.hosts.network import DETOUR, SETTINGS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import DETOUR, SETTINGS, Network
 
 INSPECTOR = (sys.executable, "-I", "-S", f"{SUPPORT}/clients/inspector.py", "", "two words", "-x", "$HOME")
 SETUP = """

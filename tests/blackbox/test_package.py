@@ -1,22 +1,17 @@
 """The wheel: its metadata and its files."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from email import message_from_bytes
-from typing import TYPE_CHECKING
+from email.message import Message
 
 import pytest
 
 from imds_detour import __version__
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from email.message import Message
 
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
 INFO = f"imds_detour-{__version__}.dist-info"

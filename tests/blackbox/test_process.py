@@ -1,17 +1,11 @@
 """The app's process has the signals, limits, descriptors and streams with which imds-detour was started."""
 
-from __future__ import annotations
-
 import sys
 from signal import SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGRTMIN, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ
-from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.hosts.network import BUNDLED, DETOUR, SETTINGS
-
-if TYPE_CHECKING:
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import BUNDLED, DETOUR, SETTINGS, Network
 
 NAIVE = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
 """A plain wrapper in Python, the negative control."""

@@ -1,19 +1,14 @@
 """A bare pytest: outside a sandbox it starts itself in one, or refuses."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
 from imds_detour.ctl.lab.hosts import environ
+from tests.support.hosts.network import Network
 from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    from tests.support.hosts.network import Network
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PYTEST = (f"{os.path.dirname(sys.executable)}/pytest", "-p", "no:cacheprovider")

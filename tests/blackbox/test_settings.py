@@ -1,20 +1,13 @@
 """Bad settings give one line and status 125 before any change. MOCK_LOG selects the messages."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING
+import subprocess
 
 import pytest
 
 from imds_detour.config.variables import BY_NAME
 from tests.support.faults.injection import strace
-from tests.support.hosts.network import DETOUR, INSTANCE, METADATA, MOCK, PORT, SETTINGS
-
-if TYPE_CHECKING:
-    import subprocess
-
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import DETOUR, INSTANCE, METADATA, MOCK, PORT, SETTINGS, Network
 
 HOSTS = {
     "empty": "",

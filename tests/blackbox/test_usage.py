@@ -1,18 +1,12 @@
 """``--help`` and ``--version``, and the settings table of the README."""
 
-from __future__ import annotations
-
 import os
-from typing import TYPE_CHECKING
 
 import pytest
 
 from imds_detour import __version__
 from imds_detour.config.variables import VARIABLES
-from tests.support.hosts.network import DETOUR, SETTINGS
-
-if TYPE_CHECKING:
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import DETOUR, SETTINGS, Network
 
 README = os.path.join(os.path.dirname(__file__), "..", "..", "README.md")
 ROWS = "".join(f"  {variable.name:19}  {variable.default or '-':6} {variable.meaning}\n" for variable in VARIABLES)

@@ -1,21 +1,17 @@
 """The bundle's content: complete, minimal, documented, and independent of this machine."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.bundle.conftest import PROJECT, python
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.slow
 

@@ -1,20 +1,13 @@
 """The image's environment does not affect imds-detour, and reaches the app unchanged."""
 
-from __future__ import annotations
-
 import shutil
-from typing import TYPE_CHECKING
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from tests.bundle.conftest import compile_c, python
-from tests.support.hosts.network import INSTANCE, SETTINGS
-
-if TYPE_CHECKING:
-    import subprocess
-    from pathlib import Path
-
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import INSTANCE, SETTINGS, Network
 
 pytestmark = pytest.mark.slow
 

@@ -1,22 +1,15 @@
 """The bundle works in root file systems without Python, libc or shell."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.bundle.conftest import PLACE, Root, add_busybox, compile_c, make_root
-from tests.support.hosts.network import INSTANCE, SETTINGS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import INSTANCE, SETTINGS, Network
 
 pytestmark = pytest.mark.slow
 

@@ -1,23 +1,16 @@
 """A stop signal during the start of the interpreter is not lost."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.hosts.network import MOCK, SETTINGS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import MOCK, SETTINGS, Network
 
 pytestmark = pytest.mark.slow
 

@@ -1,18 +1,13 @@
 """Faults around a start, as data: each case describes a fault, and the contract judges how the start ends."""
 
-from __future__ import annotations
-
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from imds_detour.config import settings
 from tests.support import SUPPORT
 from tests.support.hosts.network import INSTANCE, MOCK, NAME
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 OTHER = "10.88.0.4"  # a second address of the mock's host
 UNUSED = "10.88.0.77"  # in the network; no host has it

@@ -1,24 +1,18 @@
 """The contract that every start keeps under any fault: one function judges how a start ended."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from tests.chaos.cases import Case
+from tests.support.hosts.cloud import Cloud, Seen
 from tests.support.hosts.ip_version import V4, V6
 from tests.support.hosts.network import DETOUR, ID_URL, METADATA
 from tests.support.judges import rules_listing
 from tests.support.judges.processes import processes_in
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from tests.chaos.cases import Case
-    from tests.support.hosts.cloud import Cloud, Seen
 
 PROMISE = 0.5
 """Seconds after the deadline by which a start has ended."""

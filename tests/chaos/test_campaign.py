@@ -1,22 +1,16 @@
 """Under any fault the app starts verified, or does not start and one true line gives the reason."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.chaos.cases import DNS, HTTP, OTHER, SYSTEM, Case
+from tests.chaos.contract import Ended, Judge
 from tests.support.hosts.cloud import BACKENDS, LONG
 from tests.support.hosts.network import FAULTY_DNS, FAULTY_HTTP, MOCK, PORT
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from tests.chaos.contract import Ended, Judge
 
 FAULTY_PORT = "1400"
 SHORT = 0.6

@@ -1,23 +1,17 @@
 """The judge detects every violation of the contract, in constructed ends and in a real network."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.chaos.cases import Case
-from tests.chaos.contract import LATE, Ended, violations
+from tests.chaos.contract import LATE, Ended, Judge, violations
 from tests.support.faults.lock import held_lock
 from tests.support.hosts.ip_version import V4, V6
 from tests.support.hosts.network import INSTANCE, METADATA, MOCK
 from tests.support.judges import rules_listing
-
-if TYPE_CHECKING:
-    from tests.chaos.contract import Judge
 
 FAILED = Ended(125, "", "imds-detour: waiting: a (0.1 of 1 s)\nimds-detour: b; c\n", 1.2, limit=1.0)
 REDIRECT = f"iptables -A IMDS_DETOUR -d {V4.metadata}/32 -p tcp -j DNAT --to-destination 10.88.0.3:1338\n"

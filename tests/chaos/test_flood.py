@@ -1,25 +1,19 @@
 """While a start waits, is lied to or fails, another process sends to the metadata address without a pause."""
 
-from __future__ import annotations
-
 import subprocess
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.chaos.cases import DNS, HTTP
-from tests.chaos.contract import ANY_USERS_APP, Ended, violations
+from tests.chaos.contract import ANY_USERS_APP, Ended, Judge, violations
 from tests.chaos.test_campaign import played
 from tests.chaos.test_points import STOPPING, child_of, go_on, keep_going
 from tests.support.hosts.cloud import BACKENDS, LONG, REFUSED
 from tests.support.hosts.network import DETOUR
 from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    from tests.chaos.contract import Judge
 
 CASES = {name: case for name, case in {**DNS, **HTTP}.items() if not case.prefix and not case.signals}
 STRIDE = 1 if LONG else 19

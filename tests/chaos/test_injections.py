@@ -4,8 +4,6 @@ A start stops before its first line until strace is attached. strace counts the 
 name. With children, the call of that number fails in each child, as in the wrapper.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import signal
@@ -13,25 +11,20 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.chaos.cases import RIGHT, Case
-from tests.chaos.contract import ANY_USERS_APP, Ended
+from tests.chaos.contract import ANY_USERS_APP, Ended, Judge
 from tests.chaos.test_campaign import server
 from tests.support.faults.injection import Injection, calls_made, failed, strace
 from tests.support.hosts.cloud import BACKENDS, LONG
 from tests.support.hosts.network import FAULTY_DNS, MOCK, NAME
 from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
-
-    from tests.chaos.contract import Judge
 
 ANY = ("ENOMEM", "EMFILE", "ENOSPC", "EPERM", "EINTR")
 """Errors for every call: the kernel does not return all of them, but a seccomp filter can."""

@@ -1,28 +1,22 @@
 """A start or its helper is killed or stopped at every step that the start reports."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.chaos.cases import Case
-from tests.chaos.contract import ANY_USERS_APP, Ended
+from tests.chaos.contract import ANY_USERS_APP, Ended, Judge
 from tests.chaos.test_campaign import FAULTY_PORT
 from tests.support.faults.injection import Injection, strace
 from tests.support.hosts.cloud import BACKENDS, LONG
 from tests.support.hosts.ip_version import V4, V6
 from tests.support.hosts.network import DETOUR, MOCK, NAME
 from tests.support.judges.processes import children
-
-if TYPE_CHECKING:
-    from tests.chaos.contract import Judge
 
 POINTS = {
     "rule: filter": "before the guard",

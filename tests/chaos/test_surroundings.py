@@ -1,32 +1,25 @@
 """Changes around a running start: clocks that jump, many signals, and a full cgroup."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.chaos.cases import DNS, GCP, LONGER, RIGHT, Case
-from tests.chaos.contract import ANY_USERS_APP, Ended
+from tests.chaos.contract import ANY_USERS_APP, Ended, Judge
 from tests.chaos.test_campaign import judged, played
 from tests.support import SUPPORT
 from tests.support.hosts.cloud import BACKENDS, LONG
 from tests.support.hosts.network import DETOUR, MOCK
 from tests.support.judges.processes import children
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from tests.chaos.contract import Judge
 
 TEN_YEARS = 315_360_000
 ASKING = {

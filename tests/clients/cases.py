@@ -1,16 +1,12 @@
 """The cases of the client tests and of the README's table: a client, a service and its requests."""
 
-from __future__ import annotations
-
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tests.clients.installs import PARTS, PROGRAMS
 from tests.support.hosts.network import INSTANCE
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 PART = re.compile(r"\{(\w+)\}")
 

@@ -1,7 +1,5 @@
 """The place of a client test: the app's host with imds-detour, a mock that logs requests, and a proxy as a trap."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os
@@ -9,17 +7,14 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from imds_detour.ctl.lab.hosts import Host
+from tests.clients.cases import Case
 from tests.clients.installs import PROGRAMS
 from tests.support.hosts.network import CTL, DETOUR, MOCK, NAME, PORT, Network
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from imds_detour.ctl.lab.hosts import Host
-    from tests.clients.cases import Case
 
 OWN_MOCK = (CTL, "mock", "--listen", f"[::]:{PORT}")
 """The command of imds-detour's development mock."""

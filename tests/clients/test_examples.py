@@ -1,18 +1,12 @@
 """The apps of examples/ read the mock, with the SDKs of the client tests."""
 
-from __future__ import annotations
-
 import os
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.clients.cases import DOCUMENT, KEY, NODE, ROLES, ZONE, Case
-from tests.clients.place import OWN_MOCK, expect
+from tests.clients.place import OWN_MOCK, Place, expect
 from tests.support.hosts.network import INSTANCE
-
-if TYPE_CHECKING:
-    from tests.clients.place import Place
 
 EXAMPLES = os.path.realpath(f"{os.path.dirname(__file__)}/../../examples")
 END = KEY[-4:]

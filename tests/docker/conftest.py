@@ -1,22 +1,17 @@
 """Fixtures of the Docker tests. They run outside the sandbox, with containers on closed networks only."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.docker import engine as engines
 from tests.docker.engine import HOME, ROOT, Container, Engine, Lan, Project
 from tests.docker.images import Images, make_bases, nothing, remove_all
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-    from typing import Any
 
 MOCK = "mock_metadata"
 COMPOSES = ("docker-compose 1.29", "compose 2")

@@ -1,17 +1,12 @@
 """Images with the COPY line: Debian, busybox, and an image with only the app."""
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.docker.conftest import Scene
 from tests.docker.images import BASES, PREFIX, fetch
 from tests.support.hosts.network import ID_URL, INSTANCE, METADATA
-
-if TYPE_CHECKING:
-    from tests.docker.conftest import Scene
 
 NET_ADMIN = 1 << 12
 

@@ -1,18 +1,13 @@
 """compose.yaml and compose.moto.yaml with both versions of Compose."""
 
-from __future__ import annotations
-
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tests.docker.images import fetch
+from tests.docker.conftest import Composer
+from tests.docker.engine import Container, Project
+from tests.docker.images import Images, fetch
 from tests.support.hosts.network import ID_URL, INSTANCE, METADATA
-
-if TYPE_CHECKING:
-    from tests.docker.conftest import Composer
-    from tests.docker.engine import Container, Project
-    from tests.docker.images import Images
 
 CLOSED: dict[str, Any] = {"default": {"internal": True}}
 GET = fetch("debug", ID_URL)

@@ -1,7 +1,5 @@
 """Compose files, checked by both versions of Compose."""
 
-from __future__ import annotations
-
 import glob
 import json
 import os

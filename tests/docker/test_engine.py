@@ -1,19 +1,14 @@
 """scripts/engine: an engine for tests, which does not change the machine."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.docker.engine import HOME, ROOT, Engine
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 SCRIPT = f"{ROOT}/scripts/engine"
 COMMANDS = (

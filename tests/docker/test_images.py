@@ -1,22 +1,15 @@
 """The content, labels and users of the published images."""
 
-from __future__ import annotations
-
 import json
 import tarfile
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.docker.engine import ROOT
-from tests.docker.images import fetch
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.docker.conftest import Scene
-    from tests.docker.engine import Engine, Lan
-    from tests.docker.images import Images
+from tests.docker.conftest import Scene
+from tests.docker.engine import ROOT, Engine, Lan
+from tests.docker.images import Images, fetch
 
 PUBLISHED = ("bundle", "ctl", "mock")
 

@@ -1,16 +1,9 @@
 """A container's life: stops, restarts, changed networks, moved mocks."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from tests.docker.conftest import MOCK
+from tests.docker.conftest import MOCK, Scene
 from tests.docker.engine import Lan
 from tests.docker.images import fetch, nothing
 from tests.support.hosts.network import ID_URL, INSTANCE
-
-if TYPE_CHECKING:
-    from tests.docker.conftest import Scene
 
 GET = fetch("busybox", ID_URL)
 

@@ -1,19 +1,13 @@
 """compose.link-local.yaml: the mock itself has the address 169.254.169.254, with the limits that the file names."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from tests.docker.engine import TEST_SOCKET
-from tests.docker.images import fetch
+from tests.docker.conftest import Composer
+from tests.docker.engine import TEST_SOCKET, Engine, Project
+from tests.docker.images import Images, fetch
 from tests.support.hosts.network import ID_URL, INSTANCE, METADATA
-
-if TYPE_CHECKING:
-    from tests.docker.conftest import Composer
-    from tests.docker.engine import Engine, Project
-    from tests.docker.images import Images
 
 FILE = "docker/compose.link-local.yaml"
 GET = fetch("debian", ID_URL)

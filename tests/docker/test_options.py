@@ -1,19 +1,14 @@
 """Options of `docker run` from users and hardening guides, each with an app and imds-detour."""
 
-from __future__ import annotations
-
 import os
 import pty
 import subprocess
-from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.docker.conftest import Scene
 from tests.docker.images import fetch
 from tests.support.hosts.network import ID_URL, INSTANCE
-
-if TYPE_CHECKING:
-    from tests.docker.conftest import Scene
 
 NO_NET_ADMIN = (
     "imds-detour: no NET_ADMIN capability;"

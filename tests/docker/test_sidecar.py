@@ -1,17 +1,11 @@
 """compose.sidecar.yaml: an unmodified image with a sidecar that follows the mock."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING
 
-from tests.docker.images import PREFIX, fetch
+from tests.docker.conftest import Composer
+from tests.docker.engine import Project
+from tests.docker.images import PREFIX, Images, fetch
 from tests.support.hosts.network import ID_URL, INSTANCE
-
-if TYPE_CHECKING:
-    from tests.docker.conftest import Composer
-    from tests.docker.engine import Project
-    from tests.docker.images import Images
 
 APP = f"{PREFIX}/debian"
 GET = fetch(APP, ID_URL)

@@ -1,7 +1,5 @@
 """The rooms of src: which imports which, how large they are, and what they may use."""
 
-from __future__ import annotations
-
 import ast
 import os
 import re

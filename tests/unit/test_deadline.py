@@ -1,7 +1,5 @@
 """Pauses between attempts and the end of a wait, on a clock of the test."""
 
-from __future__ import annotations
-
 import statistics
 from math import inf
 

@@ -1,7 +1,5 @@
 """Results of doctor checks that need no network namespace."""
 
-from __future__ import annotations
-
 import pytest
 
 from imds_detour.ctl.commands.doctor import first_failure

@@ -1,7 +1,5 @@
 """The documents agree with the code: links, tests, targets, verbs and settings. Both READMEs have the same content."""
 
-from __future__ import annotations
-
 import functools
 import glob
 import json

@@ -1,7 +1,5 @@
 """HTTP replies from any server: any bytes give a reply, a request for more bytes, or a refusal."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

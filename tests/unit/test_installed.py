@@ -1,7 +1,5 @@
 """The summary of installed rules: complete, incomplete, and with foreign rules."""
 
-from __future__ import annotations
-
 from ipaddress import ip_address
 
 import pytest

@@ -1,23 +1,25 @@
 """deploy/kubernetes as kubectl renders it: valid for each supported version, least privilege, one image setting."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import yaml
 
 from imds_detour.config.variables import BY_NAME
 from tests.support.judges import kubernetes
-from tests.support.judges.kubernetes import DEPLOY, VERSIONS, complaints, find_manifest, name_of, pod_of, render
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.judges.kubernetes import Manifest
+from tests.support.judges.kubernetes import (
+    DEPLOY,
+    VERSIONS,
+    Manifest,
+    complaints,
+    find_manifest,
+    name_of,
+    pod_of,
+    render,
+)
 
 STABLE_POLICY, BETA_POLICY = (1, 36), (1, 34)
 """KEP-3962: admissionregistration.k8s.io/v1 and v1beta1 have MutatingAdmissionPolicy from these versions on."""

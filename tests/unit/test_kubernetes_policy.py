@@ -1,18 +1,22 @@
 """The admission policy's expressions, evaluated against pods as the API server evaluates them."""
 
-from __future__ import annotations
-
 import copy
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from celpy.evaluation import CELEvalError
 
-from tests.support.judges.kubernetes import VERSIONS, Policy, complaints, find_manifest, name_of, pod_of, render
-
-if TYPE_CHECKING:
-    from tests.support.judges.kubernetes import Manifest
+from tests.support.judges.kubernetes import (
+    VERSIONS,
+    Manifest,
+    Policy,
+    complaints,
+    find_manifest,
+    name_of,
+    pod_of,
+    render,
+)
 
 LABEL = "imds-detour"
 ROLES = ("sidecar", "init")

@@ -1,7 +1,5 @@
 """Recognise the host's network namespace by its signs."""
 
-from __future__ import annotations
-
 import pytest
 
 from imds_detour.system.namespaces import INITIAL_NET, INITIAL_PID, NamespaceInfo, is_host_netns, read_namespace_info

@@ -1,7 +1,5 @@
 """The identity of the service that answered, as text for one line."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """Properties of parsers and rule writers: each input gives a valid result or the documented error."""
 
-from __future__ import annotations
-
 import json
 import tracemalloc
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """The DNS servers in a container's resolv.conf."""
 
-from __future__ import annotations
-
 from ipaddress import ip_address
 
 import pytest

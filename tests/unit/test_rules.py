@@ -1,7 +1,5 @@
 """Rules as values, in the syntax of iptables-save."""
 
-from __future__ import annotations
-
 from ipaddress import ip_address
 
 from hypothesis import given

@@ -1,7 +1,5 @@
 """Value classes behave as frozen dataclasses with slots."""
 
-from __future__ import annotations
-
 import copy
 import pickle
 
