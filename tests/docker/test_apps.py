@@ -52,7 +52,7 @@ def test_app_loses_only_net_admin(scene: Scene) -> None:
     """Each capability set of the app is that of a container without NET_ADMIN."""
     image = scene.images.app("busybox")
     read = ("grep", "-E", "^(Cap|NoNewPrivs|Seccomp|Sig[A-Z][a-z]|Uid|Gid|Groups)", "/proc/self/status")
-    wrapped = scene.lan.run(*scene.options(image), *read)
+    wrapped = scene.run(*read)
     plain = scene.lan.run("--entrypoint", "", image, *read)
     assert wrapped.stdout == plain.stdout, wrapped.stderr
     granted = scene.lan.run("--cap-add", "NET_ADMIN", "--entrypoint", "", image, *read)
@@ -61,10 +61,9 @@ def test_app_loses_only_net_admin(scene: Scene) -> None:
 
 def test_app_cannot_remove_the_rules(scene: Scene) -> None:
     """`imds-detourctl remove` fails in the app, and works with NET_ADMIN kept."""
-    image = scene.images.app("busybox")
     remove = ("/opt/imds-detour/bin/imds-detourctl", "remove")
-    assert scene.lan.run(*scene.options(image), *remove).returncode == 125
-    kept = scene.lan.run(*scene.options(image, "--env", "MOCK_KEEP_NET_ADMIN=1"), *remove)
+    assert scene.run(*remove).returncode == 125
+    kept = scene.run(*remove, options=("--env", "MOCK_KEEP_NET_ADMIN=1"))
     assert kept.returncode == 0, kept.stderr
 
 
@@ -81,11 +80,9 @@ def test_environment_and_folder_are_the_images(scene: Scene, base: str) -> None:
 
 def test_arguments_and_exit_status_are_kept(scene: Scene) -> None:
     """The app gets the exact arguments, and its exit status is the container's."""
-    image = scene.images.app("busybox")
-    done = scene.lan.run(*scene.options(image), "sh", "-c", 'printf "<%s>" "$@"; exit 7', "sh", "", "a b", "$HOME", "*")
-    assert done.stdout == "<><a b><$HOME><*>"
-    assert done.returncode == 7
-    assert scene.lan.run(*scene.options(image), "no-such-program").returncode == 127
+    done = scene.run("sh", "-c", 'printf "<%s>" "$@"; exit 7', "sh", "", "a b", "$HOME", "*")
+    assert (done.returncode, done.stdout) == (7, "<><a b><$HOME><*>")
+    assert scene.run("no-such-program").returncode == 127
 
 
 def test_image_adds_only_the_folder(scene: Scene) -> None:

@@ -15,18 +15,18 @@ MOTO_INSTANCE = "i-fake"
 AS_THE_APP = "1000"
 
 
-def main(composer: Composer, images: Images) -> Project:
-    """Create the project of compose.yaml with the development mock."""
+def main(composer: Composer, images: Images) -> tuple[Project, Container, str]:
+    """Start the project of compose.yaml with the development mock; return it, its app, and the app's last line."""
     changes = {"services": {"debug": {"image": images.target("debug")}}, "networks": CLOSED}
-    return composer.project("compose.yaml", changes, MOCK_IMAGE=images.target("mock"))
+    project = composer.project("compose.yaml", changes, MOCK_IMAGE=images.target("mock"))
+    project.run("up", "--detach")
+    debug = project.container("debug")
+    return project, debug, debug.says("; exec sleep")
 
 
 def test_readme_commands_work(composer: Composer, images: Images) -> None:
     """The README's `up`, `logs` and `exec curl` print what it shows."""
-    project = main(composer, images)
-    project.run("up", "--detach")
-    debug = project.container("debug")
-    line = debug.says("; exec sleep")
+    project, debug, line = main(composer, images)
     assert f"{METADATA}:80 -> mock_metadata (" in line
     assert f":1338), legacy iptables, verified IMDSv2 {INSTANCE}" in line
     assert "verified" in project.run("logs", "debug").stdout
@@ -38,9 +38,7 @@ def test_readme_commands_work(composer: Composer, images: Images) -> None:
 
 def test_down_is_quick_and_leaves_nothing(composer: Composer, images: Images) -> None:
     """`down` ends within the short grace period of compose.yaml: sleep as PID 1 ignores a stop."""
-    project = main(composer, images)
-    project.run("up", "--detach")
-    project.container("debug").says("; exec sleep")
+    project, _, _ = main(composer, images)
     start = time.monotonic()
     project.run("down")
     assert time.monotonic() - start < 9, "the ten seconds of Docker's own grace"
@@ -61,12 +59,12 @@ def test_moto_gives_metadata_and_aws_apis(composer: Composer, images: Images) ->
     assert "verified" in app.says("; exec sleep")
     assert app.reads("/proc/1/status").split("Uid:")[1].split()[:4] == [AS_THE_APP] * 4
     script = (
-        "import boto3, json; s = boto3.Session(); s3 = boto3.client('s3'); s3.create_bucket(Bucket='ours');"
+        "import boto3, json; s = boto3.Session(); s3 = boto3.client('s3'); s3.create_bucket(Bucket='bucket');"
         "print(json.dumps([s.get_credentials().method, [b['Name'] for b in s3.list_buckets()['Buckets']]]))"
     )
     method, buckets = json.loads(app.run("python3", "-c", script).stdout)
     assert method == "iam-role"
-    assert buckets == ["ours"]
+    assert buckets == ["bucket"]
     assert app.run(*fetch("moto", ID_URL)).stdout == MOTO_INSTANCE
 
 
@@ -89,10 +87,7 @@ def test_two_apps_wait_for_a_mock_that_starts_late(composer: Composer, images: I
 
 def test_scaling_adds_apps(composer: Composer, images: Images) -> None:
     """`up --scale` adds apps and does not restart the running one."""
-    project = main(composer, images)
-    project.run("up", "--detach")
-    first = project.container("debug")
-    first.says("; exec sleep")
+    project, first, _ = main(composer, images)
     project.run("up", "--detach", "--scale", "debug=3")
     apps: list[Container] = project.containers("debug")
     assert len(apps) == 3

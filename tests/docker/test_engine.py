@@ -85,13 +85,7 @@ def test_comparison_detects_a_change() -> None:
         "    assert after != before, change\n"
         "    before = after\n"
     )
-    command = [
-        f"{ROOT}/.venv/bin/python",
-        "-m",
-        "imds_detour.ctl.lab.sandbox",
-        f"{ROOT}/.venv/bin/python",
-        "-c",
-        script,
-    ]
+    python = f"{ROOT}/.venv/bin/python"
+    command = [python, "-m", "imds_detour.ctl.lab.sandbox", python, "-c", script]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -10,11 +10,10 @@ GET = fetch("busybox", ID_URL)
 
 def test_stop_while_waiting_ends_at_once(scene: Scene) -> None:
     """`docker stop` during the wait ends within half a second with status 143, also as PID 1."""
-    seconds: list[float] = []
+    seconds, image = list[float](), scene.images.app("busybox")
     while len(seconds) < 3 and not any(value < 0.5 for value in seconds):  # a busy machine may miss it once
         waiting = scene.lan.start(
-            *("--env", "MOCK_HOSTNAME=nobody", "--env", "MOCK_TIMEOUT=0", "--cap-add", "NET_ADMIN"),
-            *(scene.images.app("busybox"), "sleep", "3600"),
+            *scene.options(image, "--env", "MOCK_HOSTNAME=no-such-host", "--env", "MOCK_TIMEOUT=0"), *nothing(image)
         )
         waiting.says("waiting")
         seconds.append(waiting.seconds_to_stop())
@@ -25,12 +24,8 @@ def test_stop_while_waiting_ends_at_once(scene: Scene) -> None:
 
 def test_stop_signal_reaches_the_app(scene: Scene) -> None:
     """After the start `docker stop` signals the app, whose exit status is the container's."""
-    app = scene.lan.start(
-        *scene.options(scene.images.app("busybox")),
-        "sh",
-        "-c",
-        "trap 'echo stopped; exit 3' TERM; while sleep 1; do :; done",
-    )
+    script = "trap 'echo stopped; exit 3' TERM; while sleep 1; do :; done"
+    app = scene.lan.start(*scene.options(scene.images.app("busybox")), "sh", "-c", script)
     app.says("; exec sh")
     scene.lan.engine.run("stop", app.name)
     assert app.inspect(".State.ExitCode") == 3

@@ -27,8 +27,7 @@ def test_without_net_admin_the_app_does_not_start(scene: Scene) -> None:
 
 def test_user_without_root_gets_a_remedy(scene: Scene) -> None:
     """A container user other than root has no NET_ADMIN, and a line gives the remedy."""
-    image = scene.images.app("busybox")
-    done = scene.lan.run(*scene.options(image, "--user", "1000"), "echo", "started")
+    done = scene.run("echo", "started", options=("--user", "1000"))
     assert (done.returncode, done.stdout) == (125, "")
     assert "NET_ADMIN" in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -36,15 +35,9 @@ def test_user_without_root_gets_a_remedy(scene: Scene) -> None:
 
 def test_without_a_mock_the_app_does_not_start(scene: Scene) -> None:
     """Without a mock the start fails at its timeout and names the unresolved name."""
-    image = scene.images.app("busybox")
-    done = scene.lan.run(
-        *("--env", "MOCK_HOSTNAME=nobody", "--env", "MOCK_TIMEOUT=2", "--cap-add", "NET_ADMIN"),
-        image,
-        "echo",
-        "started",
-    )
+    done = scene.run("echo", "started", options=("--env", "MOCK_HOSTNAME=no-such-host", "--env", "MOCK_TIMEOUT=2"))
     assert (done.returncode, done.stdout) == (125, "")
-    assert "nobody" in done.stderr.splitlines()[-1]
+    assert "no-such-host" in done.stderr.splitlines()[-1]
 
 
 HARDENED = {
@@ -65,18 +58,15 @@ HARDENED = {
 def test_app_in_a_hardened_container_reads_the_mock(scene: Scene, options: str) -> None:
     """With hardening options the app reads the mock, by the backend that still works."""
     arguments, firewall = HARDENED[options]
-    image = scene.images.app("busybox")
-    done = scene.lan.run(*scene.options(image, *arguments), *fetch(image, ID_URL))
+    done = scene.run(*fetch("busybox", ID_URL), options=arguments)
     assert done.stdout == INSTANCE, done.stderr
     assert firewall in done.stderr.splitlines()[-1]
 
 
 def test_no_new_privs_replaces_a_missing_setpcap(scene: Scene) -> None:
     """With all capabilities but NET_ADMIN dropped, no_new_privs keeps NET_ADMIN from the app, and a line names it."""
-    image = scene.images.app("busybox")
-    done = scene.lan.run(
-        *scene.options(image, "--cap-drop", "ALL"), "grep", "-E", "^(CapPrm|CapEff|NoNewPrivs)", "/proc/self/status"
-    )
+    read = ("grep", "-E", "^(CapPrm|CapEff|NoNewPrivs)", "/proc/self/status")
+    done = scene.run(*read, options=("--cap-drop", "ALL"))
     assert done.stdout.split() == ["CapPrm:", "0" * 16, "CapEff:", "0" * 16, "NoNewPrivs:", "1"], done.stderr
     assert "no_new_privs" in done.stderr
 
@@ -90,8 +80,7 @@ def test_app_is_the_child_of_dockers_init(scene: Scene) -> None:
 
 def test_stdin_reaches_the_app(scene: Scene) -> None:
     """With `docker run -i` the app reads all of stdin."""
-    image = scene.images.app("busybox")
-    done = scene.lan.run("--interactive", *scene.options(image), "cat", stdin="every\nline\n")
+    done = scene.run("cat", options=("--interactive",), stdin="every\nline\n")
     assert done.stdout == "every\nline\n", done.stderr
 
 
@@ -120,6 +109,5 @@ def test_app_has_a_controlling_terminal(scene: Scene) -> None:
 
 def test_app_prints_to_a_terminal(scene: Scene) -> None:
     """With `docker run -t` the app's output follows imds-detour's line."""
-    image = scene.images.app("busybox")
-    done = scene.lan.run("--tty", *scene.options(image), "echo", "started")
+    done = scene.run("echo", "started", options=("--tty",))
     assert done.stdout.splitlines()[-1] == "started", done.stdout

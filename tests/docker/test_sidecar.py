@@ -12,20 +12,21 @@ GET = fetch(APP, ID_URL)
 
 
 def with_sidecar(composer: Composer, images: Images) -> Project:
-    """Create the project with the development mock, and plain Debian as the app."""
-    return composer.project(
+    """Start the project with the development mock, and plain Debian as the app."""
+    project = composer.project(
         "docker/compose.sidecar.yaml",
         {"networks": {"default": {"internal": True}}},
         MOCK_IMAGE=images.target("mock"),
         SIDECAR_IMAGE=images.target("ctl"),
         APP_IMAGE=APP,
     )
+    project.run("up", "--detach")
+    return project
 
 
 def test_unmodified_image_reads_the_mock(composer: Composer, images: Images) -> None:
     """The app starts when the sidecar is healthy, without added capabilities or variables."""
     project = with_sidecar(composer, images)
-    project.run("up", "--detach")
     app = project.container("app")
     assert app.run(*GET).stdout == INSTANCE
     assert project.container("metadata").inspect(".State.Health.Status") == "healthy"
@@ -40,7 +41,6 @@ def test_unmodified_image_reads_the_mock(composer: Composer, images: Images) -> 
 def test_restarted_app_reads_the_mock(composer: Composer, images: Images) -> None:
     """A restarted app reads the mock by the sidecar's redirect."""
     project = with_sidecar(composer, images)
-    project.run("up", "--detach")
     project.run("restart", "app")
     assert project.container("app").run(*GET).stdout == INSTANCE
 
@@ -48,7 +48,6 @@ def test_restarted_app_reads_the_mock(composer: Composer, images: Images) -> Non
 def test_restarted_sidecar_needs_a_restarted_app(composer: Composer, images: Images) -> None:
     """After a restart of the sidecar the app has no network until it is restarted too."""
     project = with_sidecar(composer, images)
-    project.run("up", "--detach")
     project.run("restart", "metadata")
     app, sidecar = project.container("app"), project.container("metadata")
     done = app.run(*GET, check=False)
@@ -62,7 +61,6 @@ def test_restarted_sidecar_needs_a_restarted_app(composer: Composer, images: Ima
 def test_sidecar_follows_a_mock_that_moves(composer: Composer, images: Images) -> None:
     """After the mock moved to another address, the app reaches it without a restart."""
     project = with_sidecar(composer, images)
-    project.run("up", "--detach")
     app, before = project.container("app"), project.container("mock_metadata").address()
     started = app.inspect(".State.StartedAt")
     project.engine.run("rm", "--force", project.container("mock_metadata").name)
@@ -83,7 +81,6 @@ def test_sidecar_follows_a_mock_that_moves(composer: Composer, images: Images) -
 def test_app_gets_no_answer_without_the_mock(composer: Composer, images: Images) -> None:
     """Without the mock the guard refuses the app's requests."""
     project = with_sidecar(composer, images)
-    project.run("up", "--detach")
     project.run("stop", "--timeout", "0", "mock_metadata")
     done = project.container("app").run(*GET, check=False)
     assert done.returncode
