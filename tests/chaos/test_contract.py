@@ -30,17 +30,17 @@ STARTED = Ended(
 
 
 @pytest.mark.parametrize("end", [FAILED, STARTED, replace(STARTED, left=NFT_GUARD + NFT_REDIRECT + NFT_GUARD6)])
-def test_the_judge_accepts_good_ends(end: Ended) -> None:
+def test_judge_accepts_good_ends(end: Ended) -> None:
     """A failure with one line, and a verified start of any duration, keep the contract."""
     assert violations(end) == []
 
 
 @pytest.mark.parametrize("status", [143, -signal.SIGTERM])
-def test_the_judge_accepts_the_status_of_a_sent_signal(status: int) -> None:
+def test_judge_accepts_the_status_of_a_sent_signal(status: int) -> None:
     """The status of a signal is right if the case names the signal, and wrong otherwise."""
     end = replace(FAILED, status=status, err="")
-    assert violations(end, signals=[signal.SIGTERM]) == []
-    assert violations(end, signals=[signal.SIGKILL]) == [f"status {status}"]
+    assert violations(end, Case(signals=(signal.SIGTERM,))) == []
+    assert violations(end, Case(signals=(signal.SIGKILL,))) == [f"status {status}"]
     assert violations(end) == [f"status {status}"]
 
 
@@ -80,12 +80,12 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("end", BROKEN.values(), ids=BROKEN.keys())
-def test_the_judge_detects_a_violation(end: Ended) -> None:
+def test_judge_detects_a_violation(end: Ended) -> None:
     """Negative control: the judge reports every end that breaks the contract."""
     assert violations(end)
 
 
-def test_the_judge_detects_a_leak(judge: Judge) -> None:
+def test_judge_detects_a_leak(judge: Judge) -> None:
     """Negative control: a wrapper that does nothing lets the app reach the real service, and the judge reports it."""
     judge.clean()
     app = judge.cloud.app.run("curl", "-sS", "--http0.9", f"http://{METADATA}/", check=False)
@@ -94,7 +94,7 @@ def test_the_judge_detects_a_leak(judge: Judge) -> None:
     assert "something reached the real service" in violations(end)
 
 
-def test_the_judge_detects_remaining_rules_and_processes(judge: Judge) -> None:
+def test_judge_detects_remaining_rules_and_processes(judge: Judge) -> None:
     """Negative control: the judge reports rules and a process that remain after a failed start."""
     judge.clean()
     assert judge.start(MOCK_HOSTNAME=MOCK, MOCK_TIMEOUT="20").status == 0
@@ -114,7 +114,7 @@ FLUSH = {"legacy": "iptables-legacy -F IMDS_DETOUR_GUARD", "nft": "nft flush cha
 
 
 @pytest.mark.parametrize("backend", FLUSH)
-def test_the_judge_detects_a_missing_guard_of_one_ip_version(judge: Judge, backend: str) -> None:
+def test_judge_detects_a_missing_guard_of_one_ip_version(judge: Judge, backend: str) -> None:
     """Negative control: the guard of the other IP version does not excuse a missing one."""
     judge.clean()
     end = judge.start(MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend, MOCK_TIMEOUT="20")
@@ -131,7 +131,7 @@ def test_the_judge_detects_a_missing_guard_of_one_ip_version(judge: Judge, backe
 
 
 @pytest.mark.parametrize("backend", ["legacy", "nft"])
-def test_a_held_lock_ends_the_start_at_its_deadline(judge: Judge, backend: str) -> None:
+def test_held_lock_ends_the_start_at_its_deadline(judge: Judge, backend: str) -> None:
     """If another writer holds the lock beyond the deadline, the start fails in time, and its line names the lock."""
     judge.clean()
     with held_lock(judge.cloud.app):

@@ -276,7 +276,7 @@ def _rows() -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize(("name", "call", "error"), first_quick(_rows(), 3))
-def test_a_failed_call_keeps_the_contract(  # noqa: PLR0917  (fixtures)
+def test_failed_call_keeps_the_contract(  # noqa: PLR0917  (fixtures)
     judge: Judge, counts: dict[tuple[str, str], Calls], tmp_path: Path, name: str, call: str, error: str
 ) -> None:
     """A start survives a failed system call, or ends as the contract says; and the call did fail."""

@@ -45,7 +45,7 @@ def _leaps() -> list[tuple[str, int, int]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "by", "every"), _leaps())
-def test_a_jumping_clock_keeps_the_contract(  # noqa: PLR0917  (fixtures)
+def test_jumping_clock_keeps_the_contract(  # noqa: PLR0917  (fixtures)
     judge: Judge, leaping: str, tmp_path: Path, name: str, by: int, every: int
 ) -> None:
     """With a real-time clock that jumps by ten years and back, a start ends by its deadline."""
@@ -56,7 +56,7 @@ def test_a_jumping_clock_keeps_the_contract(  # noqa: PLR0917  (fixtures)
     assert mark.exists() or name == "a mock that stalls"  # that case does not read the clock
 
 
-def test_a_jumping_clock_falsifies_a_measurement(judge: Judge, leaping: str) -> None:
+def test_jumping_clock_falsifies_a_measurement(judge: Judge, leaping: str) -> None:
     """Negative control: a program that measures a second with that clock is wrong by ten years."""
     measure = "import time; began = time.time(); print(int(time.time() - began))"
     clock = ("env", f"LD_PRELOAD={leaping}", f"LEAP={TEN_YEARS}", "LEAP_EVERY=1")
@@ -164,7 +164,7 @@ def _group(controller: str) -> str | None:
         :: 1 if LONG else 4
     ],
 )
-def test_a_full_cgroup_keeps_the_contract(judge: Judge, controller: str, limit: int, backend: str) -> None:
+def test_full_cgroup_keeps_the_contract(judge: Judge, controller: str, limit: int, backend: str) -> None:
     """With a container's limits on memory or processes, a start succeeds, fails, or is killed for memory."""
     file = _group(controller)
     if file is None:
