@@ -34,9 +34,11 @@ def metadata(wheel: zipfile.ZipFile) -> Message:
     return message_from_bytes(wheel.read(f"{INFO}/METADATA"))
 
 
-def test_wheel_has_name_version_and_python(metadata: Message) -> None:
-    """The wheel's name, version and Python version are those of the code and the README."""
+def test_wheel_has_name_version_python_and_licence(wheel: zipfile.ZipFile, metadata: Message) -> None:
+    """The wheel's name, version and Python version are those of the code and the README; it has the MIT licence."""
     assert (metadata["Name"], metadata["Version"]) == ("imds-detour", __version__)
+    assert "MIT" in (metadata["License"] or metadata["License-Expression"])
+    assert wheel.read(f"{INFO}/licenses/LICENSE").startswith(b"MIT License")
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["Summary"]
     assert metadata["Description-Content-Type"] == "text/markdown"
@@ -72,9 +74,3 @@ def test_wheel_has_exactly_the_source_files(wheel: zipfile.ZipFile) -> None:
     }
     assert packed == sources
     assert {"imds_detour/py.typed", "imds_detour_mock/mock_data.json"} <= packed
-
-
-def test_wheel_has_the_licence(wheel: zipfile.ZipFile, metadata: Message) -> None:
-    """The wheel names the MIT licence and includes its text."""
-    assert "MIT" in (metadata["License"] or metadata["License-Expression"])
-    assert wheel.read(f"{INFO}/licenses/LICENSE").startswith(b"MIT License")

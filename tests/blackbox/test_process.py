@@ -5,10 +5,9 @@ from signal import SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGRTMIN, SIGTERM,
 
 import pytest
 
+from tests.blackbox.test_handover import NAIVE
 from tests.support.hosts.network import BUNDLED, DETOUR, SETTINGS, Network
 
-NAIVE = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
-"""A plain wrapper in Python, the negative control."""
 PREPARED = """
 import ctypes, os, resource, signal, sys
 for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
