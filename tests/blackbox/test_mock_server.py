@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,13 @@ def mock() -> Iterator[Mock]:
     """Return a running mock with default values."""
     with running_mock() as started:
         yield started
+
+
+def assert_served(mock: Mock, host: str = "127.0.0.1") -> None:
+    """Read the instance id on a new connection."""
+    with socket.create_connection((host, mock.port), timeout=TIMEOUT) as stream:
+        stream.sendall(GET)
+        assert read_reply(stream)[2] == ID
 
 
 def test_connection_is_kept_open(mock: Mock) -> None:
@@ -155,9 +163,7 @@ def test_invalid_request_is_refused_and_the_connection_closes(mock: Mock, reques
         assert (actual, headers["Connection"], headers["Content-Type"]) == (status, "close", "text/plain")
         assert body.startswith(f"{status}: ".encode())
         assert stream.recv(1) == b""
-    with mock.connect() as stream:
-        stream.sendall(GET)
-        assert read_reply(stream)[2] == ID
+    assert_served(mock)
 
 
 def test_largest_head_and_body_are_accepted(mock: Mock) -> None:
@@ -208,9 +214,7 @@ def test_request_is_logged_in_one_line(mock: Mock) -> None:
 def test_quiet_mock_logs_no_requests() -> None:
     """With --quiet the mock writes only the line with its addresses."""
     with running_mock("--quiet") as mock:
-        with mock.connect() as stream:
-            stream.sendall(GET)
-            assert read_reply(stream)[2] == ID
+        assert_served(mock)
         mock.stop()
         assert mock.remaining_lines() == []
 
@@ -231,9 +235,9 @@ def test_mock_serves_on_when_its_log_reader_has_gone() -> None:
             process.kill()
 
 
-def test_data_file_overrides_the_defaults(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_data_file_overrides_the_defaults(tmp_path: Path) -> None:
     """Values of --data replace default values, and the other defaults stay."""
-    file = tmp_path_factory.mktemp("data") / "mine.json"
+    file = tmp_path / "mine.json"
     file.write_text("\ufeff" + json.dumps({"meta-data": {"instance-id": "i-mine"}}), encoding="utf-8")
     with running_mock("--data", str(file)) as mock, mock.connect() as stream:
         stream.sendall(GET + GET.replace(b"instance-id", b"mac"))
@@ -250,11 +254,9 @@ def test_data_file_overrides_the_defaults(tmp_path_factory: pytest.TempPathFacto
         (None, "No such file"),
     ],
 )
-def test_invalid_data_file_is_refused_in_one_line(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes | None, reason: str
-) -> None:
+def test_invalid_data_file_is_refused_in_one_line(tmp_path: Path, content: bytes | None, reason: str) -> None:
     """A --data file that cannot be read or served is named in one line, with exit status 125."""
-    file = tmp_path_factory.mktemp("data") / "mine.json"
+    file = tmp_path / "mine.json"
     if content is not None:
         file.write_bytes(content)
     line = start_failure("--listen", "127.0.0.1:0", "--data", str(file))
@@ -272,31 +274,28 @@ def test_port_in_use_is_refused_in_one_line(mock: Mock) -> None:
         )
 
 
+INVALID = (
+    *("", "1338", ":1338", "127.0.0.1", "localhost:1338", "::1:1338", "[127.0.0.1]:1", "[]:1", "127.0.0.1:65536"),
+    *("127.0.0.1:x", "127.0.0.1:", "127.1:80", "[::1]1338"),
+)
+
+
 @pytest.mark.parametrize(
-    "address",
+    ("address", "words"),
     [
-        *("", "1338", ":1338", "127.0.0.1", "localhost:1338", "::1:1338", "[127.0.0.1]:1", "[]:1", "127.0.0.1:65536"),
-        *("127.0.0.1:x", "127.0.0.1:", "127.1:80", "[::1]1338"),
+        *((address, f"{address!r}; write it like 127.0.0.1:1338 or [::1]:1338\n") for address in INVALID),
+        ("192.0.2.1:0", "192.0.2.1 port 0; give another address"),  # this machine does not have it
     ],
 )
-def test_invalid_address_is_refused_in_one_line(address: str) -> None:
-    """An invalid --listen address is refused in one line that shows a valid one."""
-    assert start_failure("--listen", address) == (
-        f"imds-detour: cannot listen on {address!r}; write it like 127.0.0.1:1338 or [::1]:1338\n"
-    )
-
-
-def test_foreign_address_is_refused_in_one_line() -> None:
-    """A --listen address that the machine does not have is refused in one line."""
-    assert "cannot listen on 192.0.2.1 port 0; give another address" in start_failure("--listen", "192.0.2.1:0")
+def test_invalid_or_foreign_address_is_refused_in_one_line(address: str, words: str) -> None:
+    """An invalid --listen address, or one of another machine, is refused in one line that shows what to give."""
+    assert start_failure("--listen", address).startswith(f"imds-detour: cannot listen on {words}")
 
 
 def test_repeated_listen_adds_addresses() -> None:
     """--listen adds an address each time, and the same address twice counts as one."""
     with running_mock("--listen", "127.0.0.2:0", "--listen", "127.0.0.1:0") as mock:
-        with socket.create_connection(("127.0.0.2", mock.port), timeout=TIMEOUT) as stream:
-            stream.sendall(GET)
-            assert read_reply(stream)[2] == ID
+        assert_served(mock, "127.0.0.2")
         assert mock.ready.count("127.0.0.1:") == 1
 
 
@@ -308,6 +307,4 @@ def test_any_address_includes_both_families() -> None:
             assert mock.ready == f"{READY}[::]:{mock.port}, 0.0.0.0:{mock.port}\n"
             hosts.append("::1")
         for host in hosts:
-            with socket.create_connection((host, mock.port), timeout=TIMEOUT) as stream:
-                stream.sendall(GET)
-                assert read_reply(stream)[2] == ID
+            assert_served(mock, host)

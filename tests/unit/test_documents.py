@@ -72,29 +72,22 @@ def test_link_patterns_match_links_and_headings() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_named_tests_exist(document: str) -> None:
-    """Each test file that a document names exists."""
-    named = set(re.findall(r"\btests/[\w/]+\.py\b", read(document)))
-    assert sorted(name for name in named if not os.path.exists(f"{ROOT}/{name}")) == []
+def test_named_tests_settings_targets_and_verbs_exist(document: str) -> None:
+    """Each test file and MOCK_ variable that a document names exists, and each make target and verb in code.
 
-
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_named_targets_and_verbs_exist(document: str) -> None:
-    """In code, `make X` is a target and `imds-detourctl X` a verb; the service after `--entrypoint` is skipped."""
+    The service after `--entrypoint` is no verb.
+    """
+    tests = set(re.findall(r"\btests/[\w/]+\.py\b", read(document)))
+    assert sorted(name for name in tests if not os.path.exists(f"{ROOT}/{name}")) == []
+    settings = set(re.findall(r"\bMOCK_[A-Z_]+[A-Z]\b", read(document)))
+    others = {"MOCK_IMAGE", "MOCK_METADATA_PORT"}  # of compose.yaml, and what Kubernetes derives from a Service
+    assert settings - set(BY_NAME) <= others
     inline = re.findall(r"`[^`\n]+`", FENCE.sub("", read(document)))
     code = "\n".join([*inline, *(code for kind, code in FENCE.findall(read(document)) if kind != "text")])
     targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
     assert set(re.findall(r"\bmake ([a-z][a-z-]*)", code)) <= targets
     code = re.sub(r"--entrypoint \S+ \S+", "imds-detourctl", code)
     assert set(re.findall(r"\bimds-detourctl(?:\",)? \"?([a-z]+)", code)) <= set(VERBS)
-
-
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_named_settings_exist(document: str) -> None:
-    """Each MOCK_ variable that a document names is a setting."""
-    others = {"MOCK_IMAGE"}  # of compose.yaml
-    named = set(re.findall(r"\bMOCK_[A-Z_]+[A-Z]\b", read(document)))
-    assert named - others - set(BY_NAME) <= {"MOCK_METADATA_PORT"}  # what Kubernetes derives from a Service
 
 
 @pytest.mark.parametrize("readme", READMES)
@@ -133,16 +126,14 @@ def shape(text: str) -> dict[str, object]:
     }
 
 
-def test_both_readmes_have_the_same_structure() -> None:
-    """Both READMEs have the same headings, tables, code blocks and bullets. The control lacks the last heading."""
+def test_both_readmes_have_the_same_structure_code_and_names() -> None:
+    """Both READMEs have the same headings, tables, bullets, pictures, Compose file, Dockerfile lines, rules, settings.
+
+    The control of the structure lacks the last heading.
+    """
     english, spanish = (read(readme) for readme in READMES)
     assert shape(english) == shape(spanish)
     assert shape(english.rpartition("\n## ")[0]) != shape(spanish)
-
-
-def test_both_readmes_have_the_same_code_and_names() -> None:
-    """Both READMEs have the same pictures, Compose file, Dockerfile lines, rules and settings."""
-    english, spanish = (read(readme) for readme in READMES)
     for language in ("yaml", "dockerfile", "text"):
         kept = [[re.sub(r"\s+#.*", "", code) for code in blocks(readme, language)] for readme in READMES]
         assert kept[0] == kept[1]

@@ -94,7 +94,7 @@ def test_pod_label_overrides_the_namespace_label() -> None:
 
 def test_config_map_settings_reach_the_container() -> None:
     """The entries of the ConfigMap that begin with MOCK_ reach the container, and no others."""
-    made = policy(MOCK_TIMEOUT="60", MOCK_LOG="json", note="ours").mutate(app(), namespace("init"))
+    made = policy(MOCK_TIMEOUT="60", MOCK_LOG="json", note="other").mutate(app(), namespace("init"))
     environ = {item["name"]: item["value"] for item in made["spec"]["initContainers"][0]["env"]}
     assert {name: environ[name] for name in ("MOCK_TIMEOUT", "MOCK_LOG")} == {"MOCK_TIMEOUT": "60", "MOCK_LOG": "json"}
     assert set(environ) == {"MOCK_HOSTNAME", "MOCK_PORT", "MOCK_TIMEOUT", "MOCK_LOG"}
@@ -113,6 +113,11 @@ def test_missing_image_refuses_the_pod() -> None:
     assert manifest["spec"]["failurePolicy"] == "Fail"
 
 
+def bindings() -> list[Manifest]:
+    """Return the policy's bindings."""
+    return [item for item in render("admission") if item["kind"] == "MutatingAdmissionPolicyBinding"]
+
+
 def selects(selector: Manifest | None, labels: dict[str, str]) -> bool:
     """Return whether a label selector with the operators In and DoesNotExist matches these labels."""
     checks: dict[str, Any] = {
@@ -128,10 +133,9 @@ def selects(selector: Manifest | None, labels: dict[str, str]) -> bool:
 )
 def test_pod_matches_at_most_one_binding(of_pod: str | None, of_namespace: str | None) -> None:
     """The pod's label decides, else the namespace's. A value other than a role matches no binding."""
-    bindings = [item for item in render("admission") if item["kind"] == "MutatingAdmissionPolicyBinding"]
     matching = [
         item["metadata"]["name"]
-        for item in bindings
+        for item in bindings()
         for rules in [item["spec"]["matchResources"]]
         if selects(rules.get("namespaceSelector"), {LABEL: of_namespace} if of_namespace else {})
         and selects(rules.get("objectSelector"), {LABEL: of_pod} if of_pod else {})
@@ -142,16 +146,14 @@ def test_pod_matches_at_most_one_binding(of_pod: str | None, of_namespace: str |
 def test_policy_ignores_the_mock() -> None:
     """No binding matches the mock, also in a labelled namespace: it would wait for itself."""
     pod = pod_of(find_manifest(render("mock"), "Deployment", "mock-metadata"))
-    bindings = [item for item in render("admission") if item["kind"] == "MutatingAdmissionPolicyBinding"]
-    assert not any(
-        selects(item["spec"]["matchResources"]["objectSelector"], pod["metadata"]["labels"]) for item in bindings
-    )
+    selectors = [item["spec"]["matchResources"]["objectSelector"] for item in bindings()]
+    assert not any(selects(selector, pod["metadata"]["labels"]) for selector in selectors)
 
 
 def test_bindings_refer_to_policy_and_config_map() -> None:
     """Each binding refers to the policy and the ConfigMap, and denies pods without the ConfigMap."""
     rendered = render("admission")
-    for binding in (item for item in rendered if item["kind"] == "MutatingAdmissionPolicyBinding"):
+    for binding in bindings():
         assert find_manifest(rendered, "MutatingAdmissionPolicy", binding["spec"]["policyName"])
         where = binding["spec"]["paramRef"]
         assert find_manifest(rendered, "ConfigMap", where["name"])["metadata"]["namespace"] == where["namespace"]

@@ -11,38 +11,15 @@ from imds_detour.deadline import Deadline
 from imds_detour.errors import DetourError
 from imds_detour.log import Log
 from imds_detour.text import printable, quoted
+from tests.unit.test_deadline import Clock
 
 FAILURE = DetourError("lookup", "no such name", "correct it")
 
 
-class Clock:
-    """A clock that the test sets."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
+LINES = ["     0 ms  step", "warning", "waiting: no such name (0.0 of 30 s)", "success", "no such name; correct it"]
 
 
-@pytest.mark.parametrize(
-    ("log", "lines"),
-    [
-        ("text", ["warning", "waiting: no such name (0.0 of 30 s)", "success", "no such name; correct it"]),
-        ("quiet", ["no such name; correct it"]),
-        (
-            "debug",
-            [
-                "     0 ms  step",
-                "warning",
-                "waiting: no such name (0.0 of 30 s)",
-                "success",
-                "no such name; correct it",
-            ],
-        ),
-    ],
-)
+@pytest.mark.parametrize(("log", "lines"), [("text", LINES[1:]), ("quiet", LINES[-1:]), ("debug", LINES)])
 def test_log_level_selects_the_lines(capfd: pytest.CaptureFixture[str], log: str, lines: list[str]) -> None:
     """MOCK_LOG=quiet shows only the failure, and MOCK_LOG=debug adds the steps."""
     log_one_of_each(log)
