@@ -67,11 +67,6 @@ def test_azure_request_without_a_version_is_400(query: str) -> None:
     assert set(document["newest-versions"]) <= set(json_body(read("versions", ""))["apiVersions"])
 
 
-def test_azure_request_through_a_proxy_is_400() -> None:
-    """Azure refuses a request with X-Forwarded-For."""
-    assert get(f"/metadata/instance?{VERSION}", {**HEADER, "x-forwarded-for": "192.0.2.1"}).status == 400
-
-
 def test_azure_token_names_its_resource() -> None:
     """An Azure access token names the requested resource, and its times are numbers as strings."""
     token = json_body(get(f"{IDENTITY}?api-version=2018-02-01&resource=https%3A%2F%2Fmanagement.azure.com%2F", HEADER))
@@ -108,17 +103,6 @@ def test_azure_serves_events_identity_and_load_balancer() -> None:
     assert json_body(read("identity/info"))["tenantId"] == "00000000-0000-0000-0000-00000000face"
     assert json_body(read("attested/document"))["encoding"] == "pkcs7"
     assert "loadbalancer" in json_body(read("loadbalancer"))
-
-
-@pytest.mark.parametrize("path", ["", "no", "instance/compute/no", "identity/token", "instance/compute/name/more"])
-def test_azure_unknown_path_is_404(path: str) -> None:
-    """An unknown Azure path is 404."""
-    assert read(path).status == 404
-
-
-def test_azure_wrong_method_is_405() -> None:
-    """Azure refuses PUT."""
-    assert mock().answer("PUT", f"/metadata/instance?{VERSION}", HEADER, NOW).status == 405
 
 
 def test_azure_machine_without_an_identity_is_400() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.servers.clouds import NOW, get, json_body, mock
+from tests.support.servers.clouds import get, json_body, mock
 
 TOKEN = {"authorization": "a service account token"}
 CREDENTIALS = {
@@ -36,32 +36,10 @@ def test_ecs_container_reads_its_metadata_and_its_task(base: str) -> None:
     assert json_body(get("/v2/metadata")) == task
 
 
-@pytest.mark.parametrize("headers", [{}, {"authorization": ""}])
-def test_eks_request_without_a_token_is_401(headers: dict[str, str]) -> None:
-    """EKS Pod Identity requires the pod's service account token."""
-    reply = get("/v1/credentials", headers)
-    assert (reply.status, reply.cloud) == (401, "eks")
-
-
 @pytest.mark.parametrize("path", ["/v1/credentials", "//v1/credentials/"])
 def test_eks_request_with_a_token_reads_credentials(path: str) -> None:
     """EKS Pod Identity serves credentials with the account id, for any token."""
     assert json_body(get(path, TOKEN)) == {**CREDENTIALS, "AccountId": "123456789012"}
-
-
-@pytest.mark.parametrize("path", ["/v2", "/v2/credentials", "/v2/credentials/a/b", "/v4/a/b", "/role", "/creds/a"])
-def test_ecs_unknown_path_is_404(path: str) -> None:
-    """An unknown path of ECS or EKS is 404."""
-    assert (get(path).status, get(path).cloud) == (404, "ecs")
-    assert get("/v1/credentials/more", TOKEN).status == 404
-
-
-def test_ecs_wrong_method_is_405() -> None:
-    """ECS and EKS answer PUT with 405 and the supported methods."""
-    for path in ("/creds", "/v1/credentials"):
-        reply = mock().answer("PUT", path, TOKEN, NOW)
-        assert reply.status == 405
-        assert ("Allow", "GET, HEAD") in reply.headers
 
 
 def test_user_values_override_members_and_remove_clouds() -> None:
