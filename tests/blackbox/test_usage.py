@@ -26,19 +26,11 @@ exit status: COMMAND's own; 125 when a step failed, 126 when COMMAND cannot be e
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
-def test_help_lists_every_setting(running: Network, locale: str) -> None:
-    """--help prints each setting with its default, also with an invalid environment."""
+def test_help_lists_every_setting_and_version_is_one_line(running: Network, locale: str) -> None:
+    """--help prints each setting with its default in 120 columns, and --version one line, whatever the environment."""
     done = running.raw(DETOUR, "--help", environ={"LC_ALL": locale, "MOCK_PORT": "http"})
     assert (done.returncode, done.stdout.decode("ascii"), done.stderr) == (0, HELP, b"")
-
-
-def test_help_fits_120_columns() -> None:
-    """The help fits 120 columns."""
     assert max(map(len, HELP.splitlines())) <= 120
-
-
-def test_version_is_one_line_on_stdout(running: Network) -> None:
-    """--version prints name and version on stdout."""
     done = running.raw(DETOUR, "--version", environ={})
     assert (done.returncode, done.stdout, done.stderr) == (0, f"imds-detour {__version__}\n".encode(), b"")
 
@@ -62,11 +54,8 @@ def test_closed_stdout_causes_no_traceback(running: Network, word: str) -> None:
 def test_readme_settings_table_equals_the_code() -> None:
     """The README's table has the settings in the code's order with their defaults."""
     with open(README, encoding="utf-8") as file:
-        rows = [
-            [cell.strip() for cell in line.strip().strip("|").split("|")]
-            for line in file
-            if line.startswith("| `MOCK_")
-        ]
+        lines = [line.strip().strip("|") for line in file if line.startswith("| `MOCK_")]
+    rows = [[cell.strip() for cell in line.split("|")] for line in lines]
     assert [row[0] for row in rows] == [f"`{variable.name}`" for variable in VARIABLES]
     for row, variable in zip(rows, VARIABLES, strict=True):
         assert row[1] == f"`{variable.default}`" if variable.default else row[1] in ("-", "required")

@@ -11,32 +11,23 @@ from tests.support.hosts.network import INSTANCE, SETTINGS, Network
 
 pytestmark = pytest.mark.slow
 
+FOLDERS = ("LD_LIBRARY_PATH", "LOCPATH", "GCONV_PATH", "PYTHONHOME", "PYTHONPATH", "XTABLES_LIBDIR", "IPTABLES_LIBDIR")
+# With LD_TRACE_LOADED_OBJECTS the loader lists libraries and runs nothing.
+SWITCHES = ("LD_TRACE_LOADED_OBJECTS", "LD_SHOW_AUXV", "LD_BIND_NOW", "PYTHONDEVMODE", "PYTHONINSPECT")
 HOSTILE = {
-    "LD_LIBRARY_PATH": "{folder}",
-    "LD_PRELOAD": "{folder}/preload.so",
-    "LD_AUDIT": "{folder}/preload.so",
-    "LD_TRACE_LOADED_OBJECTS": "1",  # the loader lists libraries and runs nothing
+    **dict.fromkeys((*FOLDERS, "HOME"), "{folder}"),
+    **dict.fromkeys(SWITCHES, "1"),
+    **dict.fromkeys(("LD_PRELOAD", "LD_AUDIT"), "{folder}/preload.so"),
     "LD_DEBUG": "all",
-    "LD_SHOW_AUXV": "1",
-    "LD_BIND_NOW": "1",
     "GLIBC_TUNABLES": "glibc.malloc.check=3:glibc.rtld.nns=1",
-    "LOCPATH": "{folder}",
-    "GCONV_PATH": "{folder}",
     "LC_ALL": "de_DE.ISO-8859-1",
     "LC_CTYPE": "C",
     "LANG": "zh_CN.GB18030",
-    "PYTHONHOME": "{folder}",
-    "PYTHONPATH": "{folder}",
     "PYTHONSTARTUP": "{folder}/socket.py",
     "PYTHONIOENCODING": "no-such-encoding",
     "PYTHONMALLOC": "no-such-allocator",
-    "PYTHONDEVMODE": "1",
-    "PYTHONINSPECT": "1",
     "PYTHONPLATLIBDIR": "nowhere",
-    "XTABLES_LIBDIR": "{folder}",
-    "IPTABLES_LIBDIR": "{folder}",
     "TZ": ":{folder}/socket.py",
-    "HOME": "{folder}",
 }
 """Variables that affect a loader, a libc, a Python or an iptables."""
 SHADOWS = ("socket", "signal", "encodings/__init__", "imds_detour/__init__", "iptc/__init__", "sitecustomize", "os")

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.support.hosts.network import MOCK, SETTINGS, Network
+from tests.support.judges.processes import children
 
 pytestmark = pytest.mark.slow
 
@@ -29,17 +30,11 @@ def as_pid_1(network: Network, *command: str) -> Iterator[tuple[subprocess.Popen
     """Start a command as process 1 of a pid namespace, and yield its id in this namespace."""
     with network.app.popen(*PID_1, *command, environ=WAITING, stderr=subprocess.PIPE) as process:
         try:
-            yield process, _child(process.pid)
+            while not (pids := children(process.pid)):
+                pass
+            yield process, pids[0]
         finally:
             process.kill()
-
-
-def _child(parent: int) -> int:
-    path = f"/proc/{parent}/task/{parent}/children"
-    while True:
-        with open(path) as file:
-            if numbers := file.read().split():
-                return int(numbers[0])
 
 
 def masks(number: int) -> dict[str, int]:

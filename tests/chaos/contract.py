@@ -50,10 +50,8 @@ class Ended:
     """How a start ended, and what remains of it.
 
     Attributes:
-        status: its exit status.
         out: the app's output, if it ran.
         err: the output of imds-detour.
-        seconds: its duration.
         left: the routes, rules and host names of imds-detour that remain, as the system's own commands list them.
         leaked: whether a packet has reached the real service.
         alive: the processes that remain.

@@ -26,11 +26,8 @@ def chosen(table: Mapping[str, Case]) -> list[tuple[str, str]]:
     return [(name, BACKENDS[number % 2]) for number, name in enumerate(list(table)[::STRIDE])]
 
 
-@contextmanager
-def played(
-    judge: Judge, case: Case, backend: str, longer: float, start: Callable[..., Ended] | None = None
-) -> Iterator[Ended]:
-    """Play a case, and give the start's end. ``start`` replaces the judge's start."""
+def played(judge: Judge, case: Case, backend: str, longer: float, start: Callable[..., Ended] | None = None) -> Ended:
+    """Play a case, and return the start's end. ``start`` replaces the judge's start."""
     judge.clean()
     cloud = judge.cloud
     cloud.app.write("resolv.conf", case.resolv)
@@ -41,7 +38,7 @@ def played(
             if plan:
                 servers.enter_context(server(judge, FAULTY_HTTP, f"{address}:{FAULTY_PORT}", *plan))
         settings = {"MOCK_TIMEOUT": f"{SHORT * longer:g}", "MOCK_PORT": port, "MOCK_BACKEND": backend, **case.settings}
-        yield (start or judge.start)(*case.prefix, **settings)
+        return (start or judge.start)(*case.prefix, **settings)
 
 
 @contextmanager
@@ -61,15 +58,10 @@ def server(judge: Judge, script: str, *arguments: str) -> Iterator[None]:
 
 def judged(judge: Judge, case: Case, backend: str) -> Ended:
     """Play a case, assert that the contract is kept, and return the start's end."""
-    end = judge.until_kept(lambda longer: _play(judge, case, backend, longer), case)
+    end = judge.until_kept(lambda longer: played(judge, case, backend, longer), case)
     if case.starts is not None:
         assert (end.status == 0) == case.starts, f"{end}"
     return end
-
-
-def _play(judge: Judge, case: Case, backend: str, longer: float) -> Ended:
-    with played(judge, case, backend, longer) as end:
-        return end
 
 
 @pytest.mark.slow

@@ -44,6 +44,11 @@ def test_judge_accepts_the_status_of_a_sent_signal(status: int) -> None:
     assert violations(end) == [f"status {status}"]
 
 
+def killed_with(rules: str) -> Ended:
+    """Return the end of a start that was killed and left these rules."""
+    return replace(FAILED, status=137, left=rules)
+
+
 BROKEN = {
     "another status": replace(FAILED, status=1),
     "a crash": replace(FAILED, status=-signal.SIGSEGV, err=""),
@@ -60,18 +65,12 @@ BROKEN = {
     "something leaked": replace(FAILED, leaked=True),
     "a process is left": replace(FAILED, alive=("helper",)),
     "rules remain and no line says so": replace(FAILED, left=GUARD),
-    "a redirect without a guard": replace(FAILED, status=137, left=REDIRECT),
-    "a redirect, and the other IP version's guard": replace(FAILED, status=137, left=REDIRECT + GUARD6),
-    "the same in nftables": replace(FAILED, status=137, left=NFT_REDIRECT + NFT_GUARD6),
-    "a redirect, and a guard without a rule": replace(
-        FAILED, status=137, left=f"{REDIRECT}{GUARD.splitlines()[0]}\n{GUARD6}"
-    ),
-    "a redirect, and a guard without a jump": replace(
-        FAILED, status=137, left=f"{REDIRECT}{GUARD.splitlines()[1]}\n{GUARD6}"
-    ),
-    "a redirect, and the guard of another address": replace(
-        FAILED, status=137, left=REDIRECT + GUARD.replace(V4.metadata, "169.254.170.2")
-    ),
+    "a redirect without a guard": killed_with(REDIRECT),
+    "a redirect, and the other IP version's guard": killed_with(REDIRECT + GUARD6),
+    "the same in nftables": killed_with(NFT_REDIRECT + NFT_GUARD6),
+    "a redirect, and a guard without a rule": killed_with(f"{REDIRECT}{GUARD.splitlines()[0]}\n{GUARD6}"),
+    "a redirect, and a guard without a jump": killed_with(f"{REDIRECT}{GUARD.splitlines()[1]}\n{GUARD6}"),
+    "a redirect, and the guard of another address": killed_with(REDIRECT + GUARD.replace(V4.metadata, "169.254.170.2")),
     "started with the other IP version's guard": replace(STARTED, left=REDIRECT + GUARD6),
     "started unverified": replace(STARTED, err="imds-detour: x -> y, not verified; exec app\n"),
     "started, the real service answers": replace(STARTED, out="app R\n"),

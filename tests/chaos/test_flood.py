@@ -1,6 +1,7 @@
 """While a start waits, is lied to or fails, another process sends to the metadata address without a pause."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -47,16 +48,11 @@ def flooded(judge: Judge, since: str, **settings: str) -> Ended:
 def test_guard_stops_every_packet_during_faults(judge: Judge, name: str, backend: str) -> None:
     """From the guard's installation on, no TCP, UDP, ICMP or other packet reaches the real service, whatever fails."""
     case = replace(CASES[name], slack=CASES[name].slack + SLACK)
-
-    def play(longer: float) -> Ended:
-        with played(judge, case, backend, longer, lambda **settings: flooded(judge, GUARD, **settings)) as end:
-            return end
-
-    judge.until_kept(play, case)
+    judge.until_kept(lambda longer: played(judge, case, backend, longer, partial(flooded, judge, GUARD)), case)
 
 
 def test_judge_detects_the_flood_without_a_guard(judge: Judge) -> None:
     """Negative control: with MOCK_GUARD=off, capture and counters see the flood, and the judge reports it."""
     case = replace(DNS["silent"], settings={"MOCK_GUARD": "off"})
-    with played(judge, case, "nft", 1, lambda **settings: flooded(judge, "", **settings)) as end:
-        assert "something reached the real service" in violations(end)
+    end = played(judge, case, "nft", 1, partial(flooded, judge, ""))
+    assert "something reached the real service" in violations(end)

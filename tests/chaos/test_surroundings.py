@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -120,20 +121,16 @@ STORMY = {
 def test_many_harmless_signals_keep_the_contract(judge: Judge, name: str, backend: str) -> None:
     """Harmless signals interrupt every call; a start still succeeds or fails in time, as without them."""
     case = replace(STORMY[name], slack=2.0)
-
-    def play(longer: float) -> Ended:
-        with played(judge, case, backend, longer, lambda **how: _in_a_storm(judge, *HARMLESS, **how)) as end:
-            return end
-
-    end = judge.until_kept(play, case)
+    start = partial(_in_a_storm, judge, *HARMLESS)
+    end = judge.until_kept(lambda longer: played(judge, case, backend, longer, start), case)
     assert (end.status == 0) is case.starts, end
 
 
 def test_many_signals_with_sigterm_end_a_start(judge: Judge) -> None:
     """Negative control: the signals do reach the start, so SIGTERM among them ends it."""
     case = Case(dns=("silent",), settings=LONGER, signals=(signal.SIGTERM,))
-    with played(judge, case, "nft", 1, lambda **how: _in_a_storm(judge, *HARMLESS, signal.SIGTERM, **how)) as end:
-        assert end.status in (128 + signal.SIGTERM, -signal.SIGTERM), end
+    end = played(judge, case, "nft", 1, partial(_in_a_storm, judge, *HARMLESS, signal.SIGTERM))
+    assert end.status in (128 + signal.SIGTERM, -signal.SIGTERM), end
 
 
 CGROUPS = "/sys/fs/cgroup"

@@ -78,11 +78,11 @@ def test_ec2_public_key_is_listed_by_number_and_name() -> None:
 
 def test_ec2_credentials_have_the_time_of_the_request() -> None:
     """EC2 role credentials are JSON and expire six hours after the request."""
-    for now, updated, expires in (
-        (NOW, "2023-11-14T22:13:20Z", "2023-11-15T04:13:20Z"),
-        (NOW + 86400, "2023-11-15T22:13:20Z", "2023-11-16T04:13:20Z"),
+    for days, updated, expires in (
+        (0, "2023-11-14T22:13:20Z", "2023-11-15T04:13:20Z"),
+        (1, "2023-11-15T22:13:20Z", "2023-11-16T04:13:20Z"),
     ):
-        reply = mock().answer("GET", ROLE, {}, now)
+        reply = mock().answer("GET", ROLE, {}, NOW + days * 86400)
         document = json.loads(reply.body)
         assert reply.headers == (("Content-Type", "application/json"),)
         assert document["Code"] == "Success"
@@ -136,11 +136,7 @@ def test_ec2_token_request_with_an_invalid_ttl_is_400(ttl: str | None) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        *(
-            ("GET", "/latest/api/token", "PUT"),
-            ("HEAD", "/latest/api/token", "PUT"),
-            ("POST", "/latest/api/token", "PUT"),
-        ),
+        *((method, "/latest/api/token", "PUT") for method in ("GET", "HEAD", "POST")),
         *(("PUT", "/latest/meta-data/", "GET, HEAD"), ("POST", "/", "GET, HEAD"), ("DELETE", "/no", "GET, HEAD")),
     ],
 )

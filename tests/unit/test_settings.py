@@ -37,14 +37,11 @@ def test_defaults_are_those_of_the_table() -> None:
 @pytest.mark.parametrize(
     ("text", "host", "port"),
     [
-        ("mock", "mock", 80),
-        ("mock_metadata", "mock_metadata", 80),
-        ("_mock", "_mock", 80),
+        *(
+            (name, name, 80)
+            for name in ("mock", "mock_metadata", "_mock", "mock.example.", "a" * 63, "1mock", "0xmock")
+        ),
         ("mock:8080", "mock", 8080),
-        ("mock.example.", "mock.example.", 80),
-        ("a" * 63, "a" * 63, 80),
-        ("1mock", "1mock", 80),
-        ("0xmock", "0xmock", 80),
         ("192.0.2.7", IPv4Address("192.0.2.7"), 80),
         ("192.0.2.7:1338", IPv4Address("192.0.2.7"), 1338),
         ("127.0.0.1", IPv4Address("127.0.0.1"), 80),
