@@ -14,15 +14,11 @@ from imds_detour.process import command
     ("number", "status"), [(errno.ENOENT, 127), (errno.ENOEXEC, 126), (errno.EACCES, 126), (errno.E2BIG, 126)]
 )
 def test_errno_of_execve_becomes_a_status(number: int, status: int) -> None:
-    """The status is 127 for a missing file, and 126 for every other refusal by the kernel."""
+    """The status is 127 for a missing file, and 126 for every other refusal. E2BIG is in the system's text."""
     error = command.explain(b"/bin/true", OSError(number, os.strerror(number)))
     assert (error.step, error.status) == ("command", status)
-
-
-def test_too_long_a_command_line_is_the_reason() -> None:
-    """E2BIG is reported in the system's text."""
-    error = command.explain(b"/bin/true", OSError(errno.E2BIG, os.strerror(errno.E2BIG)))
-    assert error.reason == "cannot execute '/bin/true': argument list too long"
+    if number == errno.E2BIG:
+        assert error.reason == "cannot execute '/bin/true': argument list too long"
 
 
 def test_missing_shell_is_the_reason(tmp_path: Path) -> None:

@@ -61,18 +61,17 @@ def test_mutated_pod_is_valid(role: str, version: tuple[int, ...]) -> None:
     assert complaints(policy().mutate(app(), namespace(role)), version) == ""
 
 
-def test_policy_adds_the_first_init_container() -> None:
-    """The container comes before the pod's init containers, whose order is kept."""
+def test_policy_adds_the_first_init_container_once() -> None:
+    """The container comes before the pod's init containers, whose order is kept.
+
+    A pod with the container is not changed: the API server may evaluate a policy twice.
+    """
     pod = app()
     pod["spec"]["initContainers"] = [{"name": name, "image": name} for name in ("migrate", "warm-up")]
-    after = policy().mutate(pod, namespace("init"))["spec"]["initContainers"]
-    assert [item["name"] for item in after] == ["imds-detour", "migrate", "warm-up"]
-
-
-def test_policy_changes_a_pod_once() -> None:
-    """A pod with the container is not changed: the API server may evaluate a policy twice."""
-    once = policy().mutate(app(), namespace("sidecar"))
-    assert policy().mutate(once, namespace("sidecar")) == once
+    for role in ROLES:
+        once = policy().mutate(pod, namespace(role))
+        assert [item["name"] for item in once["spec"]["initContainers"]] == ["imds-detour", "migrate", "warm-up"]
+        assert policy().mutate(once, namespace(role)) == once
 
 
 def test_policy_ignores_windows_pods() -> None:

@@ -48,8 +48,9 @@ def test_ec2_value_is_text_under_every_version_and_spelling(
     path: str, value: str, version: str, before: str, after: str
 ) -> None:
     """EC2's mock serves a value under each version, also with repeated or trailing slashes, escapes or a query."""
-    reply = get(f"{before}{version}/meta-data/{path}{after}")
-    assert reply == Reply(200, (("Content-Type", "text/plain"),), value.encode(), "aws")
+    for method in ("GET", "HEAD"):  # the server removes the body
+        reply = mock().answer(method, f"{before}{version}/meta-data/{path}{after}", {}, NOW)
+        assert reply == Reply(200, (("Content-Type", "text/plain"),), value.encode(), "aws")
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
@@ -62,14 +63,10 @@ def test_ec2_directory_lists_its_children(slash: str) -> None:
     assert text(f"/latest/dynamic{slash}") == "instance-identity/"
 
 
-def test_ec2_root_lists_the_versions() -> None:
-    """EC2's root lists the versions, and a version lists its directories without slashes, as the real service does."""
+def test_ec2_roots_and_public_keys_are_listed_without_slashes() -> None:
+    """EC2 lists versions, directories of a version, and public keys (number=name) without slashes."""
     assert text("/") == text("") == "\n".join(VERSIONS)
     assert text("/latest") == text("/2021-03-23/") == "dynamic\nmeta-data\nuser-data"
-
-
-def test_ec2_public_key_is_listed_by_number_and_name() -> None:
-    """EC2 lists a public key as number=name without a slash, and serves it under its number."""
     assert text("/latest/meta-data/public-keys/") == "0=imds-detour-mock"
     assert text("/latest/meta-data/public-keys/0/") == "openssh-key"
     assert text("/latest/meta-data/public-keys/0/openssh-key").startswith("ssh-ed25519 ")
@@ -148,11 +145,6 @@ def test_ec2_wrong_method_is_405(method: str, path: str, allow: str, required: b
     assert ("Allow", allow) in reply.headers
 
 
-def test_ec2_head_reply_equals_get() -> None:
-    """A cloud answers HEAD as GET, because the server removes the body."""
-    assert mock().answer("HEAD", "/latest/user-data", {}, NOW) == get("/latest/user-data")
-
-
 @pytest.mark.parametrize("required", [False, True])
 def test_ec2_session_token_is_valid_until_it_expires(required: bool) -> None:
     """A session token is accepted until its TTL has passed, then a read with it is 401."""
@@ -207,6 +199,7 @@ def test_user_values_override_the_defaults() -> None:
     assert text("/latest/meta-data/placement/region", override) == "eu-west-1"
     assert text("/latest/meta-data/placement/availability-zone", override) == "us-east-1a"
     assert text("/latest/meta-data/a/b", override) == "2"
+    assert text("/latest/user-data", {"user-data": "a\ud800b"}) == "a?b"  # UTF-8 cannot encode a lone surrogate
 
 
 def test_null_removes_a_value_but_stays_in_a_document() -> None:
@@ -238,11 +231,6 @@ def test_user_values_change_replace_and_add_documents() -> None:
     second = "/latest/meta-data/iam/security-credentials/second"
     assert json.loads(text(second, override)) == {"at": ["2023-11-14T22:14:20Z"], "$schema": "x"}
     assert json.loads(text("/latest/meta-data/tags", override)) == [1, "\ud800", None]
-
-
-def test_lone_surrogate_is_served_as_a_question_mark() -> None:
-    """The mock serves text with a lone surrogate, which UTF-8 cannot encode, with a question mark."""
-    assert text("/latest/user-data", {"user-data": "a\ud800b"}) == "a?b"
 
 
 def test_every_default_value_is_readable() -> None:

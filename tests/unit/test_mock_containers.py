@@ -15,14 +15,10 @@ CREDENTIALS = {
 
 @pytest.mark.parametrize("path", ["/v2/credentials/any-id", "//v2/credentials/any-id/", "/creds", "/creds/"])
 def test_ecs_task_reads_its_credentials(path: str) -> None:
-    """An ECS task reads its credentials under any id, and at the path of amazon-ecs-local-container-endpoints."""
+    """An ECS task reads its credentials under any id, and at the paths of amazon-ecs-local-container-endpoints."""
     reply = get(path)
     assert json_body(reply) == {"RoleArn": "arn:aws:iam::123456789012:role/imds-detour-mock-role", **CREDENTIALS}
     assert reply.cloud == "ecs"
-
-
-def test_ecs_role_path_names_the_role() -> None:
-    """`/role/NAME` serves the task's credentials with that role's ARN."""
     assert json_body(get("/role/other"))["RoleArn"] == "arn:aws:iam::123456789012:role/other"
 
 

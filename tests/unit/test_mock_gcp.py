@@ -92,7 +92,8 @@ def test_gcp_access_token_lasts_an_hour(account: str, query: str) -> None:
 
 @pytest.mark.parametrize(("query", "full"), [("", False), ("&format=standard", False), ("&format=full", True)])
 def test_gcp_identity_token_names_its_audience(query: str, full: bool) -> None:
-    """Google's identity token is a readable JWT without a valid signature."""
+    """Google's identity token is a readable JWT without a valid signature, and requires an audience."""
+    assert read("instance/service-accounts/default/identity").status == 400
     reply = read(f"instance/service-accounts/default/identity?audience=https%3A%2F%2Fexample.com{query}")
     header, claims, signature = (
         base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in reply.body.decode().split(".")
@@ -106,11 +107,6 @@ def test_gcp_identity_token_names_its_audience(query: str, full: bool) -> None:
         assert read_claims["google"]["compute_engine"]["zone"] == "us-central1-a"
     else:
         assert "google" not in read_claims
-
-
-def test_gcp_identity_token_without_an_audience_is_400() -> None:
-    """Google refuses an identity token request without an audience."""
-    assert read("instance/service-accounts/default/identity").status == 400
 
 
 @pytest.mark.parametrize("headers", [{}, {"metadata-flavor": ""}, {"metadata-flavor": "ibm"}])
@@ -132,17 +128,14 @@ def test_gcp_root_has_the_header_for_every_client() -> None:
     assert get("/").cloud == "aws"
 
 
-def test_gcp_removed_from_the_data_sends_no_header() -> None:
-    """With `"gcp": null` the mock serves neither Google's paths nor its header."""
+def test_null_removes_gcp_or_a_service_account() -> None:
+    """With `"gcp": null` the mock serves neither Google's paths nor its header; a null may also remove an account."""
     clouds = mock({"gcp": None})
     assert get(f"{ROOT}/project/project-id", FLAVOR, clouds=clouds).status == 404
     assert get("/", FLAVOR, clouds=clouds).status == 404
     for path in ("/", ROOT):
         assert "Metadata-Flavor" not in dict(get(path, clouds=clouds).headers)
-
-
-def test_gcp_removed_service_account_has_no_token() -> None:
-    """A null inside Google's document removes a service account and its token."""
+    # A null inside the document removes a service account and its token.
     clouds = mock({"gcp": {"instance": {"service-accounts": {"default": None}}, "token": {"expires_in": 10}}})
     assert get(f"{ROOT}/instance/service-accounts/default/token", FLAVOR, clouds=clouds).status == 404
     other = get(f"{ROOT}/instance/service-accounts/{quote(EMAIL)}/token", FLAVOR, clouds=clouds)

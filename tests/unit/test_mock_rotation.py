@@ -59,8 +59,10 @@ def test_credentials_never_expire_soon(ttl: float, after: float) -> None:
 
 
 def test_credential_sets_are_numbered_from_the_start() -> None:
-    """Credential sets are numbered from 0, and a time before the start selects the first set."""
+    """Credential sets are numbered from 0, the same in EC2, ECS and EKS; a time before the start selects the first."""
     rotation = Rotation(10, NOW)
+    keys = {served(target, 60, 100)["AccessKeyId"] for target in (ROLE, "/creds", "/v1/credentials")}
+    assert len(keys) == 1
     assert [rotation.current_set(NOW + 5 * n)[0] for n in range(4)] == [0, 1, 2, 3]
     assert rotation.current_set(NOW - 1000) == (0, NOW, NOW + 10)
 
@@ -74,12 +76,6 @@ def test_access_tokens_rotate() -> None:
     assert [token["expires_in"] for token in azure] == ["600", "301", "600"]
     assert [int(token["expires_on"]) - NOW for token in azure] == [600, 600, 900]
     assert azure[0]["access_token"] == azure[1]["access_token"] != azure[2]["access_token"]
-
-
-def test_clouds_serve_the_same_set() -> None:
-    """EC2, ECS and EKS serve the same set of credentials at the same time."""
-    keys = {served(target, 60, 100)["AccessKeyId"] for target in (ROLE, "/creds", "/v1/credentials")}
-    assert len(keys) == 1
 
 
 def test_credentials_without_rotation_stay() -> None:

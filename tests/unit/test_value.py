@@ -35,12 +35,15 @@ def test_wrong_fields_raise_type_error(given: tuple[int, ...], named: dict[str, 
 
 
 def test_equality_and_hash_follow_class_and_fields() -> None:
-    """Values are equal, with equal hashes, if their classes and fields are equal."""
+    """Values are equal, with equal hashes, if their classes and fields are equal, as after pickling and copying."""
     assert Point(1) == Point(1, 2)
     assert hash(Point(1)) == hash(Point(1, 2))
     assert Point(1) != Point(2)
     assert Point(1) != Other(1)
     assert Point(1) != (1, 2)
+    # Values cross to the firewall's helper process and back.
+    point = Point(1, 3)
+    assert pickle.loads(pickle.dumps(point)) == copy.copy(point) == point  # noqa: S301  (bytes of this test)
 
 
 def test_values_are_frozen_and_slotted() -> None:
@@ -53,12 +56,6 @@ def test_values_are_frozen_and_slotted() -> None:
     with pytest.raises(AttributeError):
         point.z = 3  # type: ignore[attr-defined]  # likewise
     assert not hasattr(point, "__dict__")
-
-
-def test_values_survive_pickling_and_copying() -> None:
-    """Pickling and copying give an equal value: values cross to the firewall's helper process and back."""
-    point = Point(1, 3)
-    assert pickle.loads(pickle.dumps(point)) == copy.copy(point) == point  # noqa: S301  (our own bytes)
 
 
 def test_values_match_by_position_and_show_their_fields() -> None:
