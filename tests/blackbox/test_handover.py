@@ -153,8 +153,6 @@ def test_shell_form_is_left_to_the_shell(running: Network) -> None:
 
 def test_socket_activation_works(running: Network) -> None:
     """LISTEN_PID is the app's process id, and the LISTEN_FDS descriptors are unchanged."""
-    script = f'export LISTEN_PID=$$ LISTEN_FDS=1; exec 3</etc/hostname; exec {DETOUR} sh -c "{SEES_ITS_OWN}"'
+    app = "[ \\$LISTEN_PID = \\$\\$ ] && readlink /proc/self/fd/3"
+    script = f'export LISTEN_PID=$$ LISTEN_FDS=1; exec 3</etc/hostname; exec {DETOUR} sh -c "{app}"'
     assert running.raw("sh", "-c", script, environ=SETTINGS).stdout == b"/etc/hostname\n"
-
-
-SEES_ITS_OWN = "[ \\$LISTEN_PID = \\$\\$ ] && readlink /proc/self/fd/3"

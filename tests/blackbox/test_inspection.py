@@ -94,19 +94,18 @@ def test_process_is_the_same_with_the_wrapper(running: Network, backend: str, se
     assert inspected(running, DETOUR, setup=setup, environ=kept) == inspected(running, setup=setup, environ=kept)
 
 
-def test_inspection_detects_the_setup(running: Network) -> None:
-    """Negative control: the inspection shows the changes of the setup, so it would show their loss."""
+def test_inspection_detects_the_setup_and_a_careless_wrapper(running: Network) -> None:
+    """Negative control: the inspection shows the changes of the setup, so it would show their loss.
+
+    It shows a careless wrapper's descriptor, timer, zombie and umask.
+    """
     view, plain = inspected(running), inspected(running, setup=False)
     assert view["prctl"] | {"pdeathsig": 10, "subreaper": 1, "thp": 1, "timerslack": 70_000} == view["prctl"]
     assert view["timers"] == [True, False, True]
     assert view["descriptors"]["9"][0] == "/etc/hostname"
     same = {"argv", "environ", "children", "terminal", "controlling", "namespaces", "mapped"}
     assert {name for name in view if view[name] == plain[name]} <= same
-
-
-def test_inspection_detects_a_careless_wrapper(running: Network) -> None:
-    """Negative control: the inspection shows a careless wrapper's descriptor, timer, zombie and umask."""
-    plain, careless = inspected(running, setup=False), inspected(running, sys.executable, "-c", CARELESS, setup=False)
+    careless = inspected(running, sys.executable, "-c", CARELESS, setup=False)
     assert {name for name in plain if plain[name] != careless[name]} >= {"descriptors", "timers", "children", "status"}
 
 

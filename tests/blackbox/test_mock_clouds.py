@@ -184,8 +184,8 @@ def test_invalid_flag_is_refused_in_one_line(flag: str, text: str, remedy: str) 
     assert remedy in line
 
 
-def test_print_data_output_is_valid_data(tmp_path: Path) -> None:
-    """The output of --print-data, with a changed value, is valid input of --data."""
+def test_print_data_output_is_valid_data_and_help_is_complete(tmp_path: Path) -> None:
+    """The output of --print-data, with a changed value, is valid input of --data; --help names flags and clouds."""
     done = subprocess.run([*COMMAND, "--print-data"], capture_output=True, text=True, timeout=TIMEOUT, check=True)
     data = json.loads(done.stdout)
     assert {"meta-data", "ecs", "eks", "gcp", "azure", "oci"} <= data.keys()
@@ -194,10 +194,7 @@ def test_print_data_output_is_valid_data(tmp_path: Path) -> None:
     file.write_text(json.dumps(data), encoding="utf-8")
     with running_mock("--data", str(file)) as mock, mock.connect() as stream:
         assert ask(stream, "/computeMetadata/v1/project/project-id", "Metadata-Flavor: Google")[2] == b"mine"
-
-
-def test_help_names_the_mocks_for_real_work() -> None:
-    """The mock's help names the mocks for real work, the flags and the clouds."""
+    # The help names the mocks for real work, the flags and the clouds.
     done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=TIMEOUT, check=True)
     text = " ".join(done.stdout.split())
     assert "For real work take amazon-ec2-metadata-mock (AEMM) or moto" in text

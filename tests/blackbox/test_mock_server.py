@@ -200,7 +200,7 @@ def test_signal_stops_the_mock_at_once(mock: Mock, number: signal.Signals) -> No
 
 
 def test_request_is_logged_in_one_line(mock: Mock) -> None:
-    """A log line names client, method, path, status and size, and contains no header such as a token."""
+    """A log line names client, method, path, status and size, and no header such as a token. --quiet logs none."""
     with mock.connect() as stream:
         stream.sendall(b"GET /no?x HTTP/1.1\r\nX-aws-ec2-metadata-token: secret\r\n\r\nbad\r\n\r\n")
         read_reply(stream)
@@ -209,14 +209,10 @@ def test_request_is_logged_in_one_line(mock: Mock) -> None:
     first, second = mock.remaining_lines()
     assert first.startswith("imds-detourctl mock: 127.0.0.1 GET /no?x 401 ")
     assert second.startswith("imds-detourctl mock: 127.0.0.1 - 400 ")
-
-
-def test_quiet_mock_logs_no_requests() -> None:
-    """With --quiet the mock writes only the line with its addresses."""
-    with running_mock("--quiet") as mock:
-        assert_served(mock)
-        mock.stop()
-        assert mock.remaining_lines() == []
+    with running_mock("--quiet") as quiet:
+        assert_served(quiet)
+        quiet.stop()
+        assert quiet.remaining_lines() == []
 
 
 def test_mock_serves_on_when_its_log_reader_has_gone() -> None:
@@ -292,15 +288,14 @@ def test_invalid_or_foreign_address_is_refused_in_one_line(address: str, words: 
     assert start_failure("--listen", address).startswith(f"imds-detour: cannot listen on {words}")
 
 
-def test_repeated_listen_adds_addresses() -> None:
-    """--listen adds an address each time, and the same address twice counts as one."""
+def test_listen_adds_addresses_and_any_address_includes_both_families() -> None:
+    """--listen adds an address each time, and the same one twice counts as one.
+
+    [::] answers IPv4 clients on the same port, and IPv6 clients if the machine has IPv6.
+    """
     with running_mock("--listen", "127.0.0.2:0", "--listen", "127.0.0.1:0") as mock:
         assert_served(mock, "127.0.0.2")
         assert mock.ready.count("127.0.0.1:") == 1
-
-
-def test_any_address_includes_both_families() -> None:
-    """[::] answers IPv4 clients on the same port, and IPv6 clients if the machine has IPv6."""
     with running_mock(listen="[::]:0") as mock:
         hosts = ["127.0.0.1"]
         if "[::]" in mock.ready:

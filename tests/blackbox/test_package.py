@@ -53,18 +53,17 @@ def test_dependencies_have_both_bounds(metadata: Message) -> None:
         assert sorted(re.match("[<>=]+", bound)[0] for bound in bounds) == ["<", ">="]  # type: ignore[index]
 
 
-def test_wheel_has_two_commands(wheel: zipfile.ZipFile) -> None:
-    """The wheel installs imds-detour and imds-detourctl."""
+def test_wheel_has_two_commands_and_exactly_the_source_files(wheel: zipfile.ZipFile) -> None:
+    """The wheel installs imds-detour and imds-detourctl, and has all files of src and no others.
+
+    Types and mock data are among them.
+    """
     assert wheel.read(f"{INFO}/entry_points.txt").decode().split("\n") == [
         "[console_scripts]",
         "imds-detour = imds_detour.bootstrap.pip:main",
         "imds-detourctl = imds_detour.ctl.main:main",
         "",
     ]
-
-
-def test_wheel_has_exactly_the_source_files(wheel: zipfile.ZipFile) -> None:
-    """The wheel has all files of src, types and mock data included, and no others."""
     packed = {name for name in wheel.namelist() if not name.startswith(INFO)}
     sources = {
         os.path.relpath(os.path.join(folder, name), f"{ROOT}/src")

@@ -76,16 +76,13 @@ def test_environment_reaches_only_the_app(clean: Network, bundle: str, folder: P
 
 
 def test_preloaded_library_is_loaded_only_into_the_app(clean: Network, bundle: str, folder: Path) -> None:
-    """A library of LD_PRELOAD is loaded only into the app."""
+    """A library of LD_PRELOAD is loaded only into the app.
+
+    Negative control: without the launcher it is loaded into the interpreter.
+    """
     environ = {"LD_PRELOAD": f"{folder}/preload.so", **SETTINGS}
     done = run(clean, folder, environ, f"{bundle}/bin/imds-detour", "./linked")
     assert done.stderr.count("preloaded into") == 1
     assert f"preloaded into {folder}/linked\n" in done.stderr
-
-
-def test_preloaded_library_affects_the_interpreter_without_the_launcher(
-    clean: Network, bundle: str, folder: Path
-) -> None:
-    """Negative control: without the launcher the library is loaded into the interpreter."""
-    done = run(clean, folder, {"LD_PRELOAD": f"{folder}/preload.so"}, *python(bundle), "-c", "pass")
-    assert "preloaded into" in done.stderr
+    without = run(clean, folder, {"LD_PRELOAD": f"{folder}/preload.so"}, *python(bundle), "-c", "pass")
+    assert "preloaded into" in without.stderr

@@ -31,13 +31,7 @@ KEY = "backed by"
 class Finding:
     """The result of one test, for one cell.
 
-    Attributes:
-        client: the row.
-        preset: the service in the cell.
-        backend: the column.
-        verdict: ``works``, ``ignored`` or ``fails``; ``ignored`` if the client ignores the endpoint variables.
-        test: the test's name.
-
+    The verdict is ``works``, ``fails``, or ``ignored`` if the client ignores the endpoint variables.
     """
 
     client: str

@@ -43,12 +43,8 @@ REQUEST = re.compile(r"(GET|PUT|HEAD|POST) (/\S*)(?: HTTP/1\.[01]\S*)? (\d{3})\b
 class Outcome:
     """The result of one run of a client.
 
-    Attributes:
-        printed: the JSON that the client printed, or an empty object.
-        asked: the requests in the mock's log: method, target and status.
-        trapped: the requests to the proxy.
-        stderr: the messages of imds-detour and the client.
-
+    ``printed`` is its JSON, ``asked`` the requests in the mock's log (method, target, status), ``trapped`` those to the
+    proxy.
     """
 
     printed: dict[str, Any]

@@ -26,12 +26,7 @@ _numbers = count(1)
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A reachable engine.
-
-    Attributes:
-        host: the value of DOCKER_HOST; empty for the command's default.
-
-    """
+    """A reachable engine; ``host`` is the value of DOCKER_HOST, or empty for the command's default."""
 
     host: str
 

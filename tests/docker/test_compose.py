@@ -24,8 +24,11 @@ def main(composer: Composer, images: Images) -> tuple[Project, Container, str]:
     return project, debug, debug.says("; exec sleep")
 
 
-def test_readme_commands_work(composer: Composer, images: Images) -> None:
-    """The README's `up`, `logs` and `exec curl` print what it shows."""
+def test_readme_commands_work_and_down_is_quick(composer: Composer, images: Images) -> None:
+    """The README's `up`, `logs` and `exec curl` print what it shows.
+
+    `down` ends within the short grace period of compose.yaml: sleep as PID 1 ignores a stop.
+    """
     project, debug, line = main(composer, images)
     assert f"{METADATA}:80 -> mock_metadata (" in line
     assert f":1338), legacy iptables, verified IMDSv2 {INSTANCE}" in line
@@ -34,11 +37,6 @@ def test_readme_commands_work(composer: Composer, images: Images) -> None:
     assert debug.processes() == ["sleep 3600"]
     status = debug.reads("/proc/1/status")
     assert not int(status.split("CapEff:")[1].split()[0], 16) >> 12 & 1
-
-
-def test_down_is_quick_and_leaves_nothing(composer: Composer, images: Images) -> None:
-    """`down` ends within the short grace period of compose.yaml: sleep as PID 1 ignores a stop."""
-    project, _, _ = main(composer, images)
     start = time.monotonic()
     project.run("down")
     assert time.monotonic() - start < 9, "the ten seconds of Docker's own grace"

@@ -32,21 +32,16 @@ def test_stop_signal_reaches_the_app(scene: Scene) -> None:
     assert "stopped" in app.logs()
 
 
-def test_restart_runs_the_whole_start_again(scene: Scene) -> None:
-    """A restarted container waits, redirects and verifies again."""
+def test_pause_keeps_the_redirect_and_restart_runs_the_start_again(scene: Scene) -> None:
+    """The redirect works after `docker pause` and `unpause`. A restarted container redirects and verifies again."""
     app = scene.app()
+    for verb in ("pause", "unpause"):
+        scene.lan.engine.run(verb, app.name)
+    assert app.run(*GET).stdout == INSTANCE
     scene.lan.engine.run("restart", "--time", "0", app.name)
     app.says("; exec sleep", times=2)
     assert app.run(*GET).stdout == INSTANCE
     assert app.processes() == ["sleep 3600"]
-
-
-def test_pause_keeps_the_redirect(scene: Scene) -> None:
-    """The redirect works after `docker pause` and `unpause`."""
-    app = scene.app()
-    scene.lan.engine.run("pause", app.name)
-    scene.lan.engine.run("unpause", app.name)
-    assert app.run(*GET).stdout == INSTANCE
 
 
 def test_rules_survive_a_network_disconnect(scene: Scene) -> None:

@@ -45,7 +45,10 @@ def test_ipv6_mock_is_in_brackets() -> None:
 
 @given(st.lists(st.builds(Redirect, ENDPOINTS, ENDPOINTS), max_size=5))
 def test_redirects_have_one_jump_per_address(wanted: list[Redirect]) -> None:
-    """Jumps come first, one for each address. Each redirect has one translation, and each rule has the comment."""
+    """Jumps come first, one for each address. Each redirect has one translation, and each rule has the comment.
+
+    A chain name has at most 28 characters, the limit of iptables.
+    """
     rules = redirect_rules(wanted, LEGACY)
     jumps = [rule for rule in rules if rule.chain == "OUTPUT"]
     assert [rule.destination for rule in jumps] == list(dict.fromkeys(redirect.endpoint.address for redirect in wanted))
@@ -53,10 +56,6 @@ def test_redirects_have_one_jump_per_address(wanted: list[Redirect]) -> None:
     assert rules[len(jumps) :] == tuple(dnat_rule(redirect, LEGACY) for redirect in wanted)
     assert {rule.chain for rule in rules} <= {"OUTPUT", LEGACY.redirect}
     assert all(f"--comment {COMMENT}" in rule.spec for rule in rules)
-
-
-def test_chain_names_are_short_enough_for_the_kernel() -> None:
-    """A chain name has at most 28 characters, the limit of iptables."""
     assert max(len(LEGACY.redirect), len(LEGACY.guard)) <= 28  # XT_FUNCTION_MAXNAMELEN, less the terminating zero
 
 
