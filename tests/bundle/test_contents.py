@@ -111,14 +111,10 @@ for place, _, names in os.walk(folder):
 """
 
 
-def test_every_module_can_be_imported(bundle: str) -> None:
-    """Each module of the bundle can be imported, so no late import fails."""
+def test_every_module_can_be_imported_and_programs_print_the_version(bundle: str) -> None:
+    """Each module can be imported, so no late import fails. Both programs print the version of the checkout."""
     done = subprocess.run([*python(bundle), "-c", IMPORT_ALL], capture_output=True, text=True, check=False, env={})
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-def test_programs_print_the_checkouts_version(bundle: str) -> None:
-    """Both programs print the version of the checkout."""
     for name, words in ((STATIC[0], "imds-detour"), (STATIC[1], "imds-detourctl")):
         shown = output(f"{bundle}/{name}", "--version")
         with open(f"{PROJECT}/src/imds_detour/__init__.py") as file:

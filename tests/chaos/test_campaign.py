@@ -65,17 +65,13 @@ def judged(judge: Judge, case: Case, backend: str) -> Ended:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "backend"), chosen(DNS))
-def test_any_dns_fault_keeps_the_contract(judge: Judge, name: str, backend: str) -> None:
-    """A start keeps the contract with DNS that is silent, slow, lying, huge, changing or misconfigured."""
-    judged(judge, DNS[name], backend)
+@pytest.mark.parametrize(("name", "backend"), [*chosen(DNS), *chosen(HTTP)])
+def test_any_dns_or_mock_fault_keeps_the_contract(judge: Judge, name: str, backend: str) -> None:
+    """A start keeps the contract with DNS that is silent, slow, lying, huge, changing or misconfigured.
 
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "backend"), chosen(HTTP))
-def test_any_mock_fault_keeps_the_contract(judge: Judge, name: str, backend: str) -> None:
-    """A start keeps the contract with mocks that refuse, stall, flood, lie or change their answers."""
-    judged(judge, HTTP[name], backend)
+    It does so with mocks that refuse, stall, flood, lie or change their answers.
+    """
+    judged(judge, {**DNS, **HTTP}[name], backend)
 
 
 @pytest.mark.parametrize(("name", "backend"), chosen(SYSTEM))

@@ -47,6 +47,9 @@ def test_images_hold_only_the_folder_and_oci_labels(
     assert labels[f"{prefix}.title"] == {"bundle": "imds-detour"}.get(name, f"imds-detour-{name}")
     assert labels[f"{prefix}.licenses"] == "MIT"
     assert labels[f"{prefix}.description"]
+    if name == "ctl":  # the sidecar's health check needs no shell
+        check = config(engine, images.target(name))["Healthcheck"]
+        assert check["Test"] == ["CMD", "/opt/imds-detour/bin/imds-detourctl", "check"]
 
 
 def test_mock_runs_without_privileges(scene: Scene) -> None:
@@ -67,12 +70,6 @@ def test_mock_stops_at_once(scene: Scene) -> None:
     mock.says("listening on")
     assert mock.seconds_to_stop() < 5, "Docker's own grace is ten seconds"
     assert mock.inspect(".State.ExitCode") == 0
-
-
-def test_sidecar_image_has_a_health_check(engine: Engine, images: Images) -> None:
-    """The sidecar's image has a health check that needs no shell."""
-    check = config(engine, images.target("ctl"))["Healthcheck"]
-    assert check["Test"] == ["CMD", "/opt/imds-detour/bin/imds-detourctl", "check"]
 
 
 def test_images_print_version_and_help(images: Images, lan: Lan) -> None:

@@ -123,7 +123,10 @@ def internal(module: str) -> list[str]:
 
 
 def test_no_import_runs_back_up() -> None:
-    """A room imports its own layer and those below; imds_detour never imports the mock but in its verb."""
+    """A room imports its own layer and those below; imds_detour imports the mock only in its verb.
+
+    The mock imports only imds_detour.errors from imds_detour.
+    """
     wrong = [
         f"{module} imports {name}"
         for module in modules()
@@ -138,10 +141,6 @@ def test_no_import_runs_back_up() -> None:
     }
     assert wrong == []
     assert users == {"imds_detour.ctl.commands.mock"}
-
-
-def test_mock_imports_only_the_errors() -> None:
-    """The development mock imports only imds_detour.errors from imds_detour."""
     known = {name for module in modules() if module.startswith("imds_detour_mock") for name in internal(module)}
     assert known == {"imds_detour.errors"}
 
@@ -176,10 +175,7 @@ def test_pure_rooms_import_nothing_that_acts(room: str) -> None:
         if name.startswith(ACTS)
     ]
     assert acting == []
-
-
-def test_layers_detect_a_wrong_import() -> None:
-    """Negative control: discovery is above config, and a module that reads the kernel counts as one that acts."""
+    # Negative control: discovery is above config, and a module that reads the kernel acts.
     assert layer("imds_detour.discovery.mock") > layer("imds_detour.config.settings")
     assert any(name.startswith(ACTS) for name in imports("imds_detour.system.routes"))
 

@@ -53,14 +53,16 @@ def pauses(*, succeed_at: float, takes: float = 0.0) -> list[float]:
     return clock.pauses
 
 
-def test_first_attempt_has_no_pause() -> None:
-    """The first attempt starts at once, and its success ends the wait."""
+def test_first_attempt_has_no_pause_and_attempt_time_counts_as_pause() -> None:
+    """The first attempt starts at once. One that took longer than the pause is followed by the next at once."""
     assert pauses(succeed_at=1) == []
+    assert max(pauses(succeed_at=30, takes=0.6)) == pytest.approx(MIN_PAUSE)
 
 
 def test_early_pauses_are_about_20_ms() -> None:
-    """In the first two seconds no pause is longer than 30 ms, and the median is 20 ms."""
+    """In the first two seconds no pause is longer than 30 ms, the median is 20 ms, and two waiters differ."""
     early = pauses(succeed_at=90)
+    assert pauses(succeed_at=20) != pauses(succeed_at=20)
     assert min(early) >= MIN_PAUSE
     assert max(early) <= FIRST_PAUSE * 1.5
     assert statistics.median(early) == pytest.approx(FIRST_PAUSE, abs=0.006)
@@ -81,16 +83,6 @@ def test_attempts_in_a_minute_are_bounded() -> None:
     with pytest.raises(NotYetError):
         until_ready(attempts, Deadline(60, clock), sleep=clock.sleep)
     assert 350 <= len(attempts.begun) <= 650
-
-
-def test_pauses_of_two_waiters_differ() -> None:
-    """Two waiters that start together have different pauses."""
-    assert pauses(succeed_at=20) != pauses(succeed_at=20)
-
-
-def test_attempt_time_counts_as_pause() -> None:
-    """An attempt that took longer than the pause is followed by the next attempt at once."""
-    assert max(pauses(succeed_at=30, takes=0.6)) == pytest.approx(MIN_PAUSE)
 
 
 @pytest.mark.parametrize("takes", [0.0, 0.003, 0.04, 0.3, 0.7])
@@ -175,12 +167,13 @@ def largest_burst(window: float, waiters: int, appears: float) -> float:
 
 
 @pytest.mark.parametrize(("appears", "share"), [(5, 0.75), (20, 0.25), (60, 0.2)])
-def test_jitter_spreads_waiters_that_start_together(appears: float, share: float) -> None:
-    """Waiters that start together arrive apart, and the more so the longer they wait."""
+def test_jitter_spreads_waiters_that_start_together(
+    monkeypatch: pytest.MonkeyPatch, appears: float, share: float
+) -> None:
+    """Waiters that start together arrive apart, and the more so the longer they wait.
+
+    Negative control: without jitter all waiters arrive at once.
+    """
     assert largest_burst(0.02, 200, appears) < share
-
-
-def test_waiters_without_jitter_arrive_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Negative control: without jitter all waiters arrive at once."""
     monkeypatch.setattr("imds_detour.deadline.JITTER", 0.0)
     assert largest_burst(0.02, 200, 20) == 1.0

@@ -142,17 +142,15 @@ def test_pod_matches_at_most_one_binding(of_pod: str | None, of_namespace: str |
     assert len(matching) == ((of_pod or of_namespace) in ROLES)
 
 
-def test_policy_ignores_the_mock() -> None:
-    """No binding matches the mock, also in a labelled namespace: it would wait for itself."""
-    pod = pod_of(find_manifest(render("mock"), "Deployment", "mock-metadata"))
-    selectors = [item["spec"]["matchResources"]["objectSelector"] for item in bindings()]
-    assert not any(selects(selector, pod["metadata"]["labels"]) for selector in selectors)
+def test_bindings_refer_to_policy_and_config_map_and_ignore_the_mock() -> None:
+    """Each binding refers to the policy and the ConfigMap, and denies pods without the ConfigMap.
 
-
-def test_bindings_refer_to_policy_and_config_map() -> None:
-    """Each binding refers to the policy and the ConfigMap, and denies pods without the ConfigMap."""
+    None matches the mock, also in a labelled namespace: it would wait for itself.
+    """
     rendered = render("admission")
+    mock = pod_of(find_manifest(render("mock"), "Deployment", "mock-metadata"))
     for binding in bindings():
+        assert not selects(binding["spec"]["matchResources"]["objectSelector"], mock["metadata"]["labels"])
         assert find_manifest(rendered, "MutatingAdmissionPolicy", binding["spec"]["policyName"])
         where = binding["spec"]["paramRef"]
         assert find_manifest(rendered, "ConfigMap", where["name"])["metadata"]["namespace"] == where["namespace"]

@@ -1,4 +1,4 @@
-"""The answers of the development mock as EC2's metadata service."""
+"""The answers of the development mock as EC2's metadata service, to ECS containers, and to pods with EKS."""
 
 import json
 
@@ -9,7 +9,8 @@ from imds_detour_mock.clouds.dispatch import Clouds
 from imds_detour_mock.clouds.messages import Reply
 from imds_detour_mock.clouds.tokens import Tokens
 from imds_detour_mock.values import Json
-from tests.support.servers.clouds import NOW, mock
+from tests.support.servers.clouds import NOW, json_body, mock
+from tests.support.servers.clouds import get as read
 
 TTL = "x-aws-ec2-metadata-token-ttl-seconds"
 SESSION = "x-aws-ec2-metadata-token"
@@ -246,3 +247,46 @@ def test_every_default_value_is_readable() -> None:
             else:
                 assert text(child), child
     assert seen > 50
+
+
+TOKEN = {"authorization": "a service account token"}
+CREDENTIALS = {
+    "AccessKeyId": "MOCKMOCKMOCKMOCKMOCK",
+    "SecretAccessKey": "mock-secret-access-key-opens-nothing",
+    "Token": "mock-session-token-opens-nothing",
+    "Expiration": "2023-11-15T04:13:20Z",
+}
+
+
+@pytest.mark.parametrize("path", ["/v2/credentials/any-id", "//v2/credentials/any-id/", "/creds", "/creds/"])
+def test_ecs_task_reads_its_credentials(path: str) -> None:
+    """An ECS task reads its credentials under any id, and at the paths of amazon-ecs-local-container-endpoints."""
+    reply = read(path)
+    assert json_body(reply) == {"RoleArn": "arn:aws:iam::123456789012:role/imds-detour-mock-role", **CREDENTIALS}
+    assert reply.cloud == "ecs"
+    assert json_body(read("/role/other"))["RoleArn"] == "arn:aws:iam::123456789012:role/other"
+
+
+@pytest.mark.parametrize("base", ["/v3", "/v4", "/v3/a-container", "/v4/a-container", "/v3/containers/a"])
+def test_ecs_container_reads_its_metadata_and_its_task(base: str) -> None:
+    """ECS's metadata URI serves the container, and with /task the task."""
+    container, task = json_body(read(base)), json_body(read(f"{base}/task"))
+    assert container["CreatedAt"] == "2023-11-14T21:13:20Z"
+    assert task["Containers"] == [container]
+    assert task["TaskARN"] == container["Labels"]["com.amazonaws.ecs.task-arn"]
+    assert json_body(read("/v2/metadata")) == task
+
+
+@pytest.mark.parametrize("path", ["/v1/credentials", "//v1/credentials/"])
+def test_eks_request_with_a_token_reads_credentials(path: str) -> None:
+    """EKS Pod Identity serves credentials with the account id, for any token."""
+    assert json_body(read(path, TOKEN)) == {**CREDENTIALS, "AccountId": "123456789012"}
+
+
+def test_user_values_override_members_of_ecs_and_remove_eks() -> None:
+    """A user's values replace single members of the ECS document, and null removes the whole EKS cloud."""
+    clouds = mock({"ecs": {"credentials": {"AccessKeyId": "MINE"}, "task": None}, "eks": None})
+    served = json_body(read("/creds", clouds=clouds))
+    assert (served["AccessKeyId"], served["Token"]) == ("MINE", CREDENTIALS["Token"])
+    assert read("/v4/task", clouds=clouds).status == 404
+    assert read("/v1/credentials", TOKEN, clouds=clouds).status == 404

@@ -190,10 +190,7 @@ def test_scaleway_configuration_is_shell_variables() -> None:
     assert """NAME='it'"'"'s; rm'""" in lines
     assert "LOCATION_ZONE_ID=fr-par-1" in lines
     assert json_body(get("/user_data?format=json")) == {"user_data": ["cloud-init"]}
-
-
-def test_hetzner_metadata_is_json() -> None:
-    """Hetzner's metadata, YAML on the real service, are JSON, which is valid YAML."""
+    # Hetzner's metadata, YAML on the real service, are JSON, which is valid YAML.
     assert json.loads(get("/hetzner/v1/metadata").body)["instance-id"] == 1338
 
 

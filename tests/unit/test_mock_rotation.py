@@ -128,15 +128,12 @@ def test_rebalance_recommendation_appears_when_it_is_due() -> None:
     assert get(f"{META}/events", clouds=clouds, now=NOW + 30).body == b"maintenance/\nrecommendations/"
 
 
-def test_notices_never_appear_without_a_schedule() -> None:
+def test_notices_need_a_schedule_and_accept_any_data() -> None:
     """Without a schedule EC2 has no notice and no maintenance event."""
     assert statuses(Notices(), 10**8, "spot", "events/recommendations") == [404, 404]
     assert json_body(get(f"{META}/events/maintenance/scheduled")) == []
     assert json_body(get(f"{META}/events/maintenance/history")) == []
-
-
-def test_notices_accept_any_data() -> None:
-    """Notices work with data that have no meta-data, and with a text in place of the events directory."""
+    # Notices work with data that have no meta-data, and with a text in place of the events directory.
     notices = Notices(spot=NOW, rebalance=NOW)
     assert get(f"{META}/spot", clouds=mock({"meta-data": None}, notices=notices)).status == 404
     text_at_events = mock({"meta-data": {"events": "none"}}, notices=notices)

@@ -93,13 +93,12 @@ def test_any_value_is_valid_or_a_printable_error(variable: Variable, text: str) 
 
 
 def test_unknown_variables_begin_with_mock_() -> None:
-    """Unknown MOCK_* variables are listed in alphabetical order, without settings and without other names."""
+    """Unknown MOCK_* variables are listed in alphabetical order, without settings and without other names.
+
+    The variables of a Kubernetes Service mock-metadata are not reported; a typo among them is.
+    """
     environ = dict.fromkeys((*BY_NAME, "MOCK_Z", "MOCK_A", "MOCKERY", "mock_hostname", "PATH"), "")
     assert settings.unknown(environ) == ("MOCK_A", "MOCK_Z")
-
-
-def test_variables_that_kubernetes_derives_are_not_unknown() -> None:
-    """The variables of a Kubernetes Service mock-metadata are not reported; a typo among them is."""
     environ = {
         "MOCK_HOSTNAME": "mock-metadata",
         "MOCK_METADATA_SERVICE_HOST": "10.96.12.34",
