@@ -180,16 +180,15 @@ def test_empty_path_component_is_the_working_directory(running: Network, tmp_pat
     assert running.raw("sh", "-c", command, environ=SETTINGS).stdout == b"here\n"
 
 
-def test_missing_path_means_the_system_folders(running: Network, tmp_path: Path) -> None:
-    """Without PATH, /bin and /usr/bin are searched, and not the working directory."""
+def test_missing_path_means_the_system_folders_and_a_slash_no_search(running: Network, tmp_path: Path) -> None:
+    """Without PATH, /bin and /usr/bin are searched, and not the working directory.
+
+    A name with a slash is relative to the working directory and not searched in PATH.
+    """
     program(tmp_path / "tool", b"#!/bin/sh\necho here\n")
     for name, status in (("tool", 127), ("true", 0)):
         command = f"cd {tmp_path} && unset PATH && exec {DETOUR} {name}"
         assert running.raw("sh", "-c", command, environ=SETTINGS).returncode == status
-
-
-def test_name_with_a_slash_is_not_searched_in_path(running: Network, tmp_path: Path) -> None:
-    """A name with a slash is relative to the working directory and not searched in PATH."""
     (tmp_path / "folder").mkdir()
     program(tmp_path / "folder/tool", b"#!/bin/sh\necho searched\n")
     environ = {**SETTINGS, "PATH": f"{tmp_path}:{SETTINGS['PATH']}"}

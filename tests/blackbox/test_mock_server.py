@@ -111,17 +111,16 @@ def test_connection_closes_when_the_client_asks(mock: Mock, request_bytes: bytes
         assert stream.recv(1) == b""
 
 
-def test_half_closed_client_gets_its_answers(mock: Mock) -> None:
-    """A client that sends requests and then closes its sending side gets its answers."""
+def test_half_closed_client_gets_its_answers_and_head_no_body(mock: Mock) -> None:
+    """A client that sends requests and then closes its sending side gets its answers.
+
+    The reply to HEAD has GET's headers with Content-Length, and no body.
+    """
     with mock.connect() as stream:
         stream.sendall(GET * 2)
         stream.shutdown(socket.SHUT_WR)
         assert [read_reply(stream)[2] for _ in range(2)] == [ID, ID]
         assert stream.recv(1) == b""
-
-
-def test_head_reply_has_no_body(mock: Mock) -> None:
-    """The reply to HEAD has GET's headers with Content-Length, and no body."""
     with mock.connect() as stream:
         stream.sendall(GET.replace(b"GET", b"HEAD") + GET.replace(b"HTTP/1.1", b"HTTP/1.0"))
         stream.shutdown(socket.SHUT_WR)

@@ -37,15 +37,11 @@ def test_other_port_of_the_metadata_address_is_refused(scene: Scene, base: str) 
     assert re.search("refused|Couldn't connect", done.stderr), done.stderr
 
 
-def test_app_is_the_only_process_and_pid_1(scene: Scene) -> None:
-    """`docker top` shows only the app, as process 1."""
+def test_app_is_pid_1_and_loses_only_net_admin(scene: Scene) -> None:
+    """`docker top` shows only the app, as process 1. Its capabilities are those of a container without NET_ADMIN."""
     app = scene.app()
     assert app.processes() == ["sleep 3600"]
     assert app.reads("/proc/1/comm") == "sleep"
-
-
-def test_app_loses_only_net_admin(scene: Scene) -> None:
-    """Each capability set of the app is that of a container without NET_ADMIN."""
     image = scene.images.app("busybox")
     read = ("grep", "-E", "^(Cap|NoNewPrivs|Seccomp|Sig[A-Z][a-z]|Uid|Gid|Groups)", "/proc/self/status")
     wrapped = scene.run(*read)

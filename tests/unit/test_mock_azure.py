@@ -81,11 +81,14 @@ def test_azure_token_names_its_resource_and_identity() -> None:
 
 
 @pytest.mark.parametrize("query", ["api-version=2018-02-01", "resource=r", "api-version=2018-02-01&resource="])
-def test_azure_token_request_without_version_or_resource_is_400(query: str) -> None:
-    """An Azure token request without api-version or resource is refused in OAuth's error format."""
+def test_azure_token_request_without_version_resource_or_identity_is_400(query: str) -> None:
+    """An Azure token request without api-version, resource or identity is refused in OAuth's error format."""
     reply = get(f"{IDENTITY}?{query}", HEADER)
     assert reply.status == 400
     assert json.loads(reply.body)["error"] == "invalid_request"
+    # Without a token in the data the machine has no identity: 400, as SDKs expect.
+    clouds = mock({"azure": {"identity": {"token": None}}})
+    assert get(f"{IDENTITY}?api-version=2018-02-01&resource=r", HEADER, clouds=clouds).status == 400
 
 
 def test_azure_serves_events_identity_and_load_balancer() -> None:
@@ -95,9 +98,3 @@ def test_azure_serves_events_identity_and_load_balancer() -> None:
     assert json_body(read("identity/info"))["tenantId"] == "00000000-0000-0000-0000-00000000face"
     assert json_body(read("attested/document"))["encoding"] == "pkcs7"
     assert "loadbalancer" in json_body(read("loadbalancer"))
-
-
-def test_azure_machine_without_an_identity_is_400() -> None:
-    """Without a token in the data the machine has no identity: a token request is 400, as SDKs expect."""
-    clouds = mock({"azure": {"identity": {"token": None}}})
-    assert get(f"{IDENTITY}?api-version=2018-02-01&resource=r", HEADER, clouds=clouds).status == 400

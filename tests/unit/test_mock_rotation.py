@@ -78,15 +78,14 @@ def test_access_tokens_rotate() -> None:
     assert azure[0]["access_token"] == azure[1]["access_token"] != azure[2]["access_token"]
 
 
-def test_credentials_without_rotation_stay() -> None:
-    """Without rotation the access key never changes and always expires in six hours."""
+def test_credentials_stay_without_rotation_and_those_of_a_user_rotate() -> None:
+    """Without rotation the access key never changes and always expires in six hours.
+
+    Rotation replaces a fixed expiry in the user's values, and adds no member.
+    """
     first, later = (json_body(get(ROLE, now=NOW + after)) for after in (0, 10**6))
     assert first["AccessKeyId"] == later["AccessKeyId"]
     assert seconds(later["Expiration"]) == NOW + 10**6 + 21600
-
-
-def test_user_credentials_rotate() -> None:
-    """Rotation replaces a fixed expiry in the user's values, and adds no member."""
     credentials: dict[str, str | None] = {"AccessKeyId": "AKIA", "Expiration": "2030-01-01T00:00:00Z", "Token": None}
     clouds = mock({"ecs": {"credentials": {**credentials}}}, rotation=Rotation(60, NOW))
     document = json_body(get("/creds", clouds=clouds))

@@ -14,8 +14,11 @@ MOCK = Endpoint(ip_address("10.88.0.3"), 1338)
 ENDPOINTS = st.builds(Endpoint, st.ip_addresses(v=4), st.integers(1, 65535))
 
 
-def test_redirect_is_a_jump_and_a_translation() -> None:
-    """The jump matches the address. The translation in imds-detour's chain matches address and port."""
+def test_redirect_is_a_jump_and_a_translation_and_the_guard_rejects_by_protocol() -> None:
+    """The jump matches the address. The translation in imds-detour's chain matches address and port.
+
+    The guard resets TCP and rejects other protocols by ICMP. One pair of rules serves all addresses.
+    """
     assert [rule.spec for rule in redirect_rules([Redirect(METADATA, MOCK)], LEGACY)] == [
         "-A OUTPUT -d 169.254.169.254/32 -m comment --comment imds-detour -j IMDS_DETOUR",
         (
@@ -23,10 +26,6 @@ def test_redirect_is_a_jump_and_a_translation() -> None:
             " -j DNAT --to-destination 10.88.0.3:1338"
         ),
     ]
-
-
-def test_guard_rejects_by_protocol() -> None:
-    """The guard resets TCP and rejects other protocols by ICMP. One pair of rules serves all addresses."""
     assert [rule.spec for rule in guard_rules([METADATA.address, ECS.address], LEGACY)] == [
         "-A OUTPUT -d 169.254.169.254/32 -m comment --comment imds-detour -j IMDS_DETOUR_GUARD",
         "-A OUTPUT -d 169.254.170.2/32 -m comment --comment imds-detour -j IMDS_DETOUR_GUARD",
