@@ -14,7 +14,7 @@ OTHER = "10.88.0.4"  # a second address of the mock's host
 UNUSED = "10.88.0.77"  # in the network; no host has it
 RIGHT = f"{NAME}={MOCK}"
 SECCOMP = f"{SUPPORT}/faults/seccomp.py"
-SILENT = "sends no proper reply"
+SILENT, UNREADABLE = "sends no proper reply", "/etc/resolv.conf cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,7 @@ _ETC = (
     "umount /etc/resolv.conf /etc/hosts; rm -rf /run/etc-copy; cp -a /etc /run/etc-copy 2>/dev/null || true; "
     "mount --bind /run/etc-copy /etc; "
 )
+_NO_RESOLV_CONF = f"{_ETC}rm /etc/resolv.conf"
 
 DNS = {
     "silent": Case(says=SILENT, dns=("silent",)),
@@ -108,14 +109,8 @@ DNS = {
     "the metadata address itself": Case(says="no mock can be there", dns=(f"{NAME}=169.254.169.254",)),
     "first server dead": _long(resolv=f"nameserver {UNUSED}\nnameserver {MOCK}\n"),
     "three servers, one right": _long(resolv=f"nameserver {UNUSED}\nnameserver {OTHER}\nnameserver {MOCK}\n"),
-    "resolv.conf missing": Case(
-        says="/etc/resolv.conf cannot be read|127.0.0.1", prefix=_sh(f"{_ETC}rm /etc/resolv.conf"), slack=1
-    ),
-    "resolv.conf a folder": Case(
-        says="/etc/resolv.conf cannot be read",
-        prefix=_sh(f"{_ETC}rm /etc/resolv.conf; mkdir /etc/resolv.conf"),
-        slack=1,
-    ),
+    "resolv.conf missing": Case(says=f"{UNREADABLE}|127.0.0.1", prefix=_sh(_NO_RESOLV_CONF), slack=1),
+    "resolv.conf a folder": Case(says=UNREADABLE, prefix=_sh(f"{_NO_RESOLV_CONF}; mkdir /etc/resolv.conf"), slack=1),
     "resolv.conf empty": Case(says="names no DNS server", resolv=""),
     "resolv.conf garbage": Case(says="names no DNS server", resolv="\0\xff nameserver\nnameserver x\noptions\n" * 40),
     "resolv.conf of 2 MB, right line first": _long(resolv=f"nameserver {MOCK}\n" + "# nothing\n" * 200_000),
@@ -148,10 +143,7 @@ HTTP = {
     "chunks of one byte without an end": Case(says="larger than 65536|not complete", http=("GET=dribble",)),
     "100 Continue without an end": Case(says="its status line is not valid", http=("GET=early",)),
     **{f"redirects, {code}": Case(says=f"{code} .to .http", http=(f"GET={code}",)) for code in (301, 302, 307, 308)},
-    **{
-        f"says {code}": Case(says=f"it answers {code}", http=(f"GET={code}",))
-        for code in (401, 403, 404, 429, 500, 503)
-    },
+    **{f"says {n}": Case(says=f"it answers {n}", http=(f"GET={n}",)) for n in (401, 403, 404, 429, 500, 503)},
     "wrong content": Case(says="which is no instance id", http=("GET=body:<html>",)),
     "empty": Case(says="with nothing", http=("GET=body:",)),
     "right every second time, else 500": _long(http=("GET=turns:ok|500",)),

@@ -101,11 +101,8 @@ def test_config_map_settings_reach_the_container() -> None:
 
 def test_missing_image_refuses_the_pod() -> None:
     """Without an image in the ConfigMap the expression fails, and failurePolicy Fail refuses the pod."""
-    rendered = render("admission")
-    manifest, params = (
-        find_manifest(rendered, "MutatingAdmissionPolicy", "imds-detour"),
-        find_manifest(rendered, "ConfigMap", "imds-detour"),
-    )
+    manifest = find_manifest(render("admission"), "MutatingAdmissionPolicy", "imds-detour")
+    params = copy.deepcopy(find_manifest(render("admission"), "ConfigMap", "imds-detour"))
     del params["data"]["image"]
     with pytest.raises(CELEvalError):
         Policy(manifest, params).mutate(app(), namespace("sidecar"))

@@ -73,14 +73,13 @@ def test_wait_is_logged_at_once_and_then_every_five_seconds(capfd: pytest.Captur
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=100))
 def test_printable_text_has_no_control_characters(text: str) -> None:
-    """printable() escapes control characters and bytes that are not UTF-8, and leaves printable text unchanged."""
+    """printable() escapes control characters and bytes that are not UTF-8, and leaves printable text unchanged.
+
+    quoted() cuts long text before it escapes it, so no escape sequence is cut.
+    """
     shown = printable(text + "\n\x1b\udc80\udcff")
     assert shown.isprintable()
     assert shown.endswith(r"\n\x1b\x80\xff")
     assert not text.isprintable() or shown.startswith(text)
-
-
-def test_quoted_cuts_long_text_before_escaping() -> None:
-    """quoted() cuts long text before it escapes it, so no escape sequence is cut."""
     assert quoted("a" * 10, 10) == f"'{'a' * 10}'"
     assert quoted("a" * 9 + "\n\n", 10) == f"'{'a' * 9}\\n...'"
