@@ -45,10 +45,10 @@ def measure(sizes: tuple[int, ...], rounds: int) -> list[Row]:
         for _ in range(rounds):
             for size in sizes:
                 _ask(server, "count")
-                took, never = _start(apps[:size], subject)
+                took, missing = _start(apps[:size], subject)
                 questions[size].append(int(_ask(server, "count")) / size)
                 seconds[size].append(took)
-                failed[size] += never
+                failed[size] += missing
                 for app in apps[:size]:
                     app.run("sh", "-c", "printf '*filter\\nCOMMIT\\n*nat\\nCOMMIT\\n' | iptables-legacy-restore")
         for size in sizes:
@@ -90,8 +90,8 @@ def _start(apps: list[Host], subject: subjects.Subject) -> tuple[float, int]:
         assert start.stdin is not None
         start.stdin.write("go\n")
         start.stdin.flush()
-    said = [start.communicate()[0].split() for start in waiting]
-    stamps = [int(words[-1]) for words in said if words]
+    output = [start.communicate()[0].split() for start in waiting]
+    stamps = [int(words[-1]) for words in output if words]
     return (max(stamps, default=go) - go) / 1e9, len(apps) - len(stamps)
 
 

@@ -108,10 +108,10 @@ def _rotated(count: int, turn: int) -> list[int]:
 def _wrk(paths: Paths, number: int, mode: str) -> Rate:
     close = ["-H", "Connection: close"] if mode == "connect" else []
     address, port = paths.to(number)
-    said, cpu = paths.work(number, "wrk", "-t", "1", "-c", "4", "-d", "1", *close, f"http://{address}:{port}{URL}")
-    match = re.search(r"(\d+) requests in ([\d.]+)s", said)
-    if not match or "Non-2xx" in said:
-        raise RuntimeError(said)
+    output, cpu = paths.work(number, "wrk", "-t", "1", "-c", "4", "-d", "1", *close, f"http://{address}:{port}{URL}")
+    match = re.search(r"(\d+) requests in ([\d.]+)s", output)
+    if not match or "Non-2xx" in output:
+        raise RuntimeError(output)
     return Rate(int(match[1]) / float(match[2]), int(match[1]) / cpu)
 
 
@@ -119,6 +119,6 @@ def _sdk(paths: Paths, number: int, mode: str) -> Rate:
     address, port = paths.to(number)
     count = 600
     script = os.path.join(HERE, "sdkclient.py")
-    said, cpu = paths.work(number, sys.executable, script, address, str(port), mode, str(count))
-    took, before = map(int, said.split())
+    output, cpu = paths.work(number, sys.executable, script, address, str(port), mode, str(count))
+    took, before = map(int, output.split())
     return Rate(count / (took / 1e9), count / (cpu - before / 1e9))

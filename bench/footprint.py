@@ -22,7 +22,7 @@ def measure() -> list[Row]:
     with Testbed() as testbed:
         for subject in subjects.detours():
             testbed.reset()
-            testbed.tell("count")
+            testbed.command("count")
             before = _processes(testbed)
             testbed.start(subject, [subjects.tool("stamp"), "3"])
             while "stamp" not in (after := _processes(testbed, before)).values():
@@ -31,7 +31,7 @@ def measure() -> list[Row]:
             rows.append(row("left behind after exec", subject.name, "processes", [float(len(left))], at_most=0))
             rows.append(row("left behind after exec", subject.name, "KiB", [float(sum(left))], at_most=0))
             testbed.wait()
-            rows.append(row("DNS questions of a start", subject.name, "", [float(testbed.tell("count"))], at_most=2))
+            rows.append(row("DNS questions of a start", subject.name, "", [float(testbed.command("count"))], at_most=2))
     if subjects.bundle():
         size = _compressed(subjects.BUNDLE) / 1e6
         rows.append(row("bundle, compressed", "bundle", "MB", [size], at_most=6))
@@ -48,7 +48,7 @@ def _processes(testbed: Testbed, known: Container[str] = ()) -> dict[str, str]:
                 with open(f"/proc/{pid}/comm") as comm:
                     names[pid] = comm.read().strip()
         except OSError:
-            continue  # it has ended meanwhile
+            continue  # it has just ended
     return names
 
 

@@ -5,7 +5,7 @@ monotonic clock:
 
     dns on | off | silent    answer with the address; answer NXDOMAIN; do not answer
     http on | off            listen on PORT at each address; refuse
-    lead ADDRESS             change the name's address
+    address ADDRESS          change the name's address
     ttl SECONDS              change the TTL of the answers, 1 at first
     count                    answer the number of DNS questions since the last count instead
 """
@@ -26,7 +26,7 @@ import dns.message
 from imds_detour.ctl.lab.nameserver import addresses, refusal
 
 SO_RCVBUFFORCE, LARGE = 33, 4 << 20  # asm-generic/socket.h; bytes
-HASTE = -15  # nice(1)'s measure
+NICENESS = -15  # nice(1)'s measure
 EVERYWHERE = "0.0.0.0"  # noqa: S104  (in a network namespace of the benchmark)
 TOKEN, INSTANCE = b"token-of-the-benchmark", b"i-1234567890abcdef0"
 
@@ -82,7 +82,7 @@ async def serve(address: str, name: str, port: int) -> None:
     loop = asyncio.get_running_loop()
     # A name server that waits for a processor during 200 starts would be asked twice by libc.
     with suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, HASTE)
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     transport, names = await loop.create_datagram_endpoint(lambda: NameServer(name, address), (address, 53))
     # Two questions of each of 200 starts are more than a socket holds by default, and libc repeats those after 5 s.
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, LARGE)
@@ -90,7 +90,7 @@ async def serve(address: str, name: str, port: int) -> None:
     listener: asyncio.Server | None = await listen()
     commands = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
-    _say("ready")
+    _write_line("ready")
     while command := (await commands.readline()).decode().split():
         now = time.monotonic_ns()
         match command:
@@ -103,14 +103,14 @@ async def serve(address: str, name: str, port: int) -> None:
                 listener = None
             case ["ttl", seconds]:
                 names.ttl = int(seconds)
-            case ["lead", to]:
+            case ["address", to]:
                 names.address = to
             case ["count"]:
                 now, names.asked = names.asked, 0
-        _say(str(now))
+        _write_line(str(now))
 
 
-def _say(line: str) -> None:
+def _write_line(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

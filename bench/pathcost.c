@@ -42,9 +42,9 @@ static void enter(int namespace) {
 static int namespace_of(const char *pid) {
     char name[64];
     snprintf(name, sizeof name, "/proc/%s/ns/net", pid);
-    int found = open(name, O_RDONLY | O_CLOEXEC);
-    if (found < 0) fail(name);
-    return found;
+    int descriptor = open(name, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0) fail(name);
+    return descriptor;
 }
 
 static struct sockaddr_in address(char *text, int port) {
@@ -86,24 +86,24 @@ static double now(void) {
     return time.tv_sec * 1e9 + time.tv_nsec;
 }
 
-int main(int count, char **words) {
+int main(int count, char **arguments) {
     if (count < 7 || count - 6 > MOST_PATHS) {
         fprintf(stderr, "usage: see pathcost.c\n");
         return 2;
     }
-    int keep = !strcmp(words[1], "keep"), rounds = atoi(words[2]), batches = atoi(words[3]), paths = count - 6;
-    int servers = namespace_of(words[4]), port = atoi(words[5]), one = 1;
+    int keep = !strcmp(arguments[1], "keep"), rounds = atoi(arguments[2]), batches = atoi(arguments[3]), paths = count - 6;
+    int servers = namespace_of(arguments[4]), port = atoi(arguments[5]), one = 1;
     struct path path[MOST_PATHS];
     for (int i = 0; i < paths; i++) {
-        char *pid = strtok(words[6 + i], "="), *to = strtok(NULL, "="), *at = strtok(NULL, "=");
+        char *pid = strtok(arguments[6 + i], "="), *to = strtok(NULL, "="), *at = strtok(NULL, "=");
         if (!pid || !to || !at) fail("path");
-        struct sockaddr_in here = address(at, port);
+        struct sockaddr_in local = address(at, port);
         path[i].to = address(to, 80);
         path[i].namespace = namespace_of(pid);
         enter(servers);
         path[i].listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         setsockopt(path[i].listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-        if (bind(path[i].listener, (struct sockaddr *)&here, sizeof here)) fail("bind");
+        if (bind(path[i].listener, (struct sockaddr *)&local, sizeof local)) fail("bind");
         if (listen(path[i].listener, 8)) fail("listen");
         enter(path[i].namespace);
         open_connection(&path[i]);

@@ -105,13 +105,13 @@ class Paths:
         before = _on_processor(self._serving)
         client = self.clients[number].popen(*command, stdout=subprocess.PIPE)
         assert client.stdout is not None
-        said = client.stdout.read()
+        output = client.stdout.read()
         _, status, used = os.wait4(client.pid, 0)
         client.returncode = os.waitstatus_to_exitcode(status)
         client.stdout.close()
         if client.returncode:
-            raise subprocess.CalledProcessError(client.returncode, command, said)
-        return said, used.ru_utime + used.ru_stime + _on_processor(self._serving) - before
+            raise subprocess.CalledProcessError(client.returncode, command, output)
+        return output, used.ru_utime + used.ru_stime + _on_processor(self._serving) - before
 
     def cost(self, program: str, mode: str, rounds: int, batches: int) -> list[list[float]]:
         """Return nanoseconds of processor time per round trip, a list for each path (pathcost.c)."""

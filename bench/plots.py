@@ -12,7 +12,7 @@ FOLDER = os.path.join(HERE, "plots")
 INK = "#7d8590"
 """A grey with a contrast of over 3.5 to white and to GitHub's dark page; there is no background."""
 STAGES = ["#4c8eda", "#d9822b", "#3fa36b", "#a371d9", "#d0567a", "#8c9a2f", "#2fa3a3", "#b07f52"]
-OURS, OTHERS = "#3fa36b", "#d9822b"
+DETOUR_COLOUR, PEER_COLOUR = "#3fa36b", "#d9822b"
 
 
 def draw(results: dict[str, Any]) -> None:
@@ -71,8 +71,8 @@ def _reaction(rows: list[dict[str, Any]]) -> None:
     figure, axes = plt.subplots(figsize=(8, 1.1 + 0.45 * len(late)))
     for position, row in enumerate(late):
         value = row["value"]
-        colour = OURS if row["subject"] in ("pip install", "bundle") else OTHERS
-        name = f"imds-detour, {row['subject']}" if colour == OURS else row["subject"]
+        colour = DETOUR_COLOUR if row["subject"] in ("pip install", "bundle") else PEER_COLOUR
+        name = f"imds-detour, {row['subject']}" if colour == DETOUR_COLOUR else row["subject"]
         axes.barh(position, value["middle"], height=0.55, color=colour)
         axes.hlines(position, value["low"], value["high"], color=INK, linewidth=1.5)
         end = max(value["high"], value["middle"])

@@ -27,7 +27,7 @@ def measure(rounds: int) -> list[Row]:
                 try:
                     times = [_once(testbed, peer, late) for _ in range(max(3, rounds // 2))]
                 except RuntimeError:
-                    continue  # it gives up on a name that does not resolve
+                    continue  # it does not wait for a name that does not resolve
                 rows.append(row(f"reaction, {what}", peer.name, "ms", times))
         times = [_once(testbed, subjects.detours()[0], ("http",), wait=6.0) for _ in range(max(3, rounds // 5))]
         rows.append(row("reaction, HTTP 6 s late", subjects.detours()[0].name, "ms", times))
@@ -37,12 +37,12 @@ def measure(rounds: int) -> list[Row]:
 def _once(testbed: Testbed, subject: subjects.Subject, late: tuple[str, ...], wait: float = 0.0) -> float:
     testbed.reset()
     for what in late:
-        testbed.tell(f"{what} off")
+        testbed.command(f"{what} off")
     started = testbed.start(subject, [subjects.tool("stamp")])
     until = started / 1e9 + (wait or random.uniform(EARLIEST, LATEST))  # noqa: S311  (a phase, no secret)
     time.sleep(max(0.0, until - time.monotonic()))
     try:
-        ready = max(testbed.tell(f"{what} on") for what in late)
+        ready = max(testbed.command(f"{what} on") for what in late)
     finally:
         outcome = testbed.wait()
     return outcome.to_exec(since=ready)
@@ -52,7 +52,7 @@ def stop(rounds: int) -> list[Row]:
     """Return the time of a stop as PID 1 while the resolver hangs, for which docker stop waits."""
     rows = []
     with Testbed() as testbed:
-        testbed.tell("dns silent")
+        testbed.command("dns silent")
         # The script as PID 1 ignores SIGTERM: each run lasts the whole grace period.
         for subject, count in ((subjects.script(), 1), *((subject, rounds) for subject in subjects.detours())):
             times = [_stopped(testbed, subject) for _ in range(count)]
@@ -65,13 +65,13 @@ def _reach(subject: subjects.Subject) -> float | None:
 
 
 def _stopped(testbed: Testbed, subject: subjects.Subject) -> float:
-    testbed.tell("count")
+    testbed.command("count")
     testbed.start(subject, [subjects.tool("stamp")], first=True)
-    while not testbed.tell("count"):  # after its question it waits for the answer
+    while not testbed.command("count"):  # it waits for the answer to its question
         time.sleep(0.02)
     time.sleep(0.3)
     outcome = testbed.stop()
     if outcome.app is not None:
-        raise RuntimeError(f"the app of {subject.name} started all the same: {outcome.lines}")
+        raise RuntimeError(f"the app of {subject.name} started after the stop: {outcome.lines}")
     assert outcome.stopped is not None
     return (outcome.ended - outcome.stopped) / 1e6

@@ -91,60 +91,60 @@ class _Section:
         self._rows: Rows = {(row["group"], row["subject"]): row for row in results["rows"]}
         self._language = language
 
-    def _say(self, what: str) -> str:
+    def _text(self, what: str) -> str:
         return PHRASES[what][self._language]
 
     def paragraphs(self) -> list[str]:
         """Return the section's paragraphs."""
-        machine = self._machine.replace("processors", self._say("processors"))
+        machine = self._machine.replace("processors", self._text("processors"))
         return [
-            self._say("head").format(machine=machine),
-            _table(["", self._say("others"), *DETOURS], [self._line(line) for line in LINES]),
+            self._text("head").format(machine=machine),
+            _table(["", self._text("others"), *DETOURS], [self._line(line) for line in LINES]),
             self._throughput(),
             self._about_throughput(),
             self._crowd(),
-            f"![{self._say('startup')}](bench/plots/startup.svg)",
-            self._say("about startup"),
-            f"![{self._say('reaction')}](bench/plots/reaction.svg)",
+            f"![{self._text('startup')}](bench/plots/startup.svg)",
+            self._text("about startup"),
+            f"![{self._text('reaction')}](bench/plots/reaction.svg)",
         ]
 
     def _line(self, line: Line) -> list[str]:
         cells = (self._rows.get((line.group, f"{subject}{line.mark}")) for subject in DETOURS)
-        return [self._say(line.name), self._other(line), *(self._cell(row, line) if row else "" for row in cells)]
+        return [self._text(line.name), self._other(line), *(self._cell(row, line) if row else "" for row in cells)]
 
     def _other(self, line: Line) -> str:
         if line.other != PEERS:
             return self._value(self._rows[line.group, line.other], line.other) if line.other else ""
         peers = [row for (group, name), row in self._rows.items() if group == line.group and name not in DETOURS]
         best = min(peers, key=lambda row: float(row["value"]["middle"]))
-        return self._value(best, best["subject"] + self._say("quickest").format(count=len(peers)))
+        return self._value(best, best["subject"] + self._text("quickest").format(count=len(peers)))
 
     def _cell(self, row: Row, line: Line) -> str:
-        return self._value(row, times=self._say(line.times).format(times=row["ratio"]["middle"]) if line.times else "")
+        return self._value(row, times=self._text(line.times).format(times=row["ratio"]["middle"]) if line.times else "")
 
-    def _value(self, row: Row, whose: str = "", times: str = "") -> str:
+    def _value(self, row: Row, subject: str = "", times: str = "") -> str:
         value = row["value"]["middle"]
         digits = ".2g" if value < 1 else ".3g" if value < 100 else ".0f"
         shown = f"{value:{digits}} {row['unit']}"
-        return f"{shown}{times}{self._remarks(row, whose, self._say('one') if row['samples'] == 1 else '')}"
+        return f"{shown}{times}{self._remarks(row, subject, self._text('one') if row['samples'] == 1 else '')}"
 
     def _remarks(self, row: Row, *remarks: str) -> str:
         """Return the remarks in brackets, and a mark if the target was missed."""
         reach = row["reach"].removeprefix("<= ").replace("ratio <= ", "")
-        all_of_them = [self._say("wanted").format(reach=reach) if reach else "", *remarks]
-        said = "; ".join(filter(None, all_of_them))
-        return f"{f' ({said})' if said else ''}{' ✗' if row['reached'] is False else ''}"
+        listed = [self._text("wanted").format(reach=reach) if reach else "", *remarks]
+        shown = "; ".join(filter(None, listed))
+        return f"{f' ({shown})' if shown else ''}{' ✗' if row['reached'] is False else ''}"
 
     def _throughput(self) -> str:
         kinds = ("computed", "processor", "clock")
-        heads = [f"{self._say(client)}: {self._say(kind)}" for client in CLIENTS for kind in kinds]
+        heads = [f"{self._text(client)}: {self._text(kind)}" for client in CLIENTS for kind in kinds]
         lines = []
         for name, mode, network in PATHS:
             lowest = (min(map(_ratio, rows)) for client in CLIENTS for rows in self._paths(client, mode, network))
             lines.append(
-                [self._say(name), *(f"{value:.2f}{' ✗' if round(value, 2) < TARGET else ''}" for value in lowest)]
+                [self._text(name), *(f"{value:.2f}{' ✗' if round(value, 2) < TARGET else ''}" for value in lowest)]
             )
-        return _table([self._say("throughput"), *heads], lines)
+        return _table([self._text("throughput"), *heads], lines)
 
     def _paths(self, client: str, mode: str, network: str) -> list[list[Row]]:
         """Return the rows of both backends: computed, by processor time, by the clock."""
@@ -164,7 +164,7 @@ class _Section:
             for rows in self._paths(client, mode, network)[1:]
             for row in rows
         ]
-        return self._say("about throughput").format(width=max(measured))
+        return self._text("about throughput").format(width=max(measured))
 
     def _crowd(self) -> str:
         crowd = max(int(group.split()[0]) for group, _ in self._rows if group.endswith("starts at once"))
@@ -174,7 +174,7 @@ class _Section:
             if group == f"{crowd} starts at once"
         }
         questions = rows["DNS questions of one"]
-        return self._say("crowd").format(
+        return self._text("crowd").format(
             crowd=crowd,
             runs=rows["until the last one's exec"]["samples"],
             failed=rows["failed, of all runs"]["value"]["middle"],

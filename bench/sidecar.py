@@ -29,7 +29,7 @@ def measure(*, idle: float, moves: int) -> list[Row]:
         with Testbed() as testbed:
             testbed.mock.ip("address", "add", f"{OTHER}/24", "dev", "eth0")
             settings = environ(MOCK_HOSTNAME=NAME, MOCK_PORT=str(PORT))
-            testbed.tell(f"ttl {ORDINARY}")
+            testbed.command(f"ttl {ORDINARY}")
             started = testbed.app.popen(program, "sidecar", environ=settings, stderr=subprocess.PIPE)
             try:
                 _wait_for_verified(started, f"({MOCK}:{PORT})")
@@ -37,7 +37,7 @@ def measure(*, idle: float, moves: int) -> list[Row]:
                 time.sleep(idle)  # the measured time
                 share = (_spent(started.pid) - before) / 1e9 / idle * 100
                 memory = _memory(started.pid) / 1024
-                testbed.tell("ttl 1")
+                testbed.command("ttl 1")
                 started.send_signal(signal.SIGHUP)  # look again now
                 late = [_move(testbed, started, (OTHER, MOCK)[turn % 2]) for turn in range(moves)]
             finally:
@@ -54,7 +54,7 @@ def measure(*, idle: float, moves: int) -> list[Row]:
 def _move(testbed: Testbed, started: subprocess.Popen[str], address: str) -> float:
     """Change the name's address at a random moment, and return the ms until the sidecar has followed."""
     time.sleep(1 + os.urandom(1)[0] / 256)
-    changed = testbed.tell(f"lead {address}")
+    changed = testbed.command(f"address {address}")
     return (_wait_for_verified(started, f"({address}:{PORT})") - changed) / 1e6
 
 

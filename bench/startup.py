@@ -47,8 +47,8 @@ def measure(rounds: int) -> list[Row]:
     with Testbed() as testbed:
         plain = _rounds(testbed, [script, *detours, *forced, *least], rounds)
     with Testbed(ipv6=True) as testbed:
-        six = [subject.using(f"{subject.name}, with IPv6") for subject in detours]
-        both = _rounds(testbed, [script, *six], rounds)
+        with_ipv6 = [subject.using(f"{subject.name}, with IPv6") for subject in detours]
+        both = _rounds(testbed, [script, *with_ipv6], rounds)
     rows = []
     for group, unit, figure in FIGURES:
         for outcomes in (plain, both):

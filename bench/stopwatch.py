@@ -57,23 +57,23 @@ class Run:
 
     def wait(self) -> dict[str, Any]:
         """Wait for the end of its output and its process, and return the result."""
-        said: dict[int, list[tuple[int, bytes]]] = {self._out: [], self._err: []}
+        received: dict[int, list[tuple[int, bytes]]] = {self._out: [], self._err: []}
         with selectors.DefaultSelector() as ready:
-            for stream in said:
+            for stream in received:
                 ready.register(stream, selectors.EVENT_READ)
             while ready.get_map():
-                over = self._stopped is not None and time.monotonic_ns() > self._stopped + GRACE * 1e9
-                if over:
+                overdue = self._stopped is not None and time.monotonic_ns() > self._stopped + GRACE * 1e9
+                if overdue:
                     with suppress(ProcessLookupError):
                         os.kill(self._first, signal.SIGKILL)
                 for key, _ in ready.select(0.05 if self._stopped else None):
                     data = os.read(key.fd, 65_536)
-                    said[key.fd].append((time.monotonic_ns(), data))
+                    received[key.fd].append((time.monotonic_ns(), data))
                     if not data:
                         ready.unregister(key.fd)
                         os.close(key.fd)
         _, status, used = os.wait4(self.pid, 0)
-        out = b"".join(data for _, data in said[self._out]).split()
+        out = b"".join(data for _, data in received[self._out]).split()
         return {
             "started": self.started,
             "ended": time.monotonic_ns(),
@@ -82,7 +82,9 @@ class Run:
             "rss": used.ru_maxrss,
             "status": os.waitstatus_to_exitcode(status),
             "lines": [
-                (when, line) for when, data in said[self._err] for line in data.decode(errors="replace").splitlines()
+                (when, line)
+                for when, data in received[self._err]
+                for line in data.decode(errors="replace").splitlines()
             ],
             "stopped": self._stopped,
         }

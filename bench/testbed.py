@@ -86,7 +86,7 @@ class Testbed:
         self._stack.callback(end, program)
         return program
 
-    def tell(self, command: str) -> int:
+    def command(self, command: str) -> int:
         """Send the mock's host a command (latecomer.py) and return its answer."""
         return int(_ask(self._server, command))
 

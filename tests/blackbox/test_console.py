@@ -1,31 +1,25 @@
 """The app's PYTHON* variables and modules do not affect imds-detour, and reach the app unchanged."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
+import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 import imds_detour
 from tests.blackbox.test_handover import joined, with_environ
 from tests.support.faults.injection import calls_made, strace
-from tests.support.hosts.network import DETOUR, MOCK, PORT, SETTINGS
-
-if TYPE_CHECKING:
-    import subprocess
-    from pathlib import Path
-
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import DETOUR, MOCK, PORT, SETTINGS, Network
 
 CONSOLE = os.path.join(os.path.dirname(imds_detour.__file__), "bootstrap/pip.py")
 NAMES = ("socket", "signal", "errno", "iptc", "dns", "tenacity", "dataclasses", "json", "ctypes", "typing")
 """Modules that the wrapper may import, without those that pip's script imports first, such as re."""
 HOSTILE = 'import os; os.write(2, b"hostile {0}\\n"); os._exit(77)\n'
 ENVIRON = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": PORT, "PATH": SETTINGS["PATH"]}
+ENTRIES = tuple(f"{name}={value}".encode() for name, value in ENVIRON.items())
 
 
 def hostile(folder: Path, *names: str) -> str:
@@ -45,19 +39,15 @@ def test_pythonpath_does_not_affect_the_wrapper(running: Network, tmp_path: Path
         assert done.stderr.count(b"\n") == 1
 
 
-def test_pythonpath_affects_plain_python(running: Network, tmp_path: Path) -> None:
-    """Negative control: plain Python imports the modules in PYTHONPATH and ends."""
+@pytest.mark.parametrize("wrapper", [(), (DETOUR,)], ids=["plain", "app"])
+def test_pythonpath_affects_plain_python_and_the_app(
+    running: Network, tmp_path: Path, wrapper: tuple[str, ...]
+) -> None:
+    """The app imports the modules in PYTHONPATH and ends, as does plain Python, the negative control."""
     path = {"PYTHONPATH": hostile(tmp_path, *NAMES)}
-    done = running.raw(sys.executable, "-c", "import socket", environ={**ENVIRON, **path})
-    assert (done.returncode, done.stderr) == (77, b"hostile socket\n")
-
-
-def test_pythonpath_reaches_the_app(running: Network, tmp_path: Path) -> None:
-    """The app imports the modules in PYTHONPATH."""
-    path = {"PYTHONPATH": hostile(tmp_path, *NAMES)}
-    done = running.raw(DETOUR, sys.executable, "-c", "import socket", environ={**ENVIRON, **path})
-    assert done.returncode == 77
-    assert done.stderr.endswith(b"hostile socket\n")
+    done = running.raw(*wrapper, sys.executable, "-c", "import socket", environ={**ENVIRON, **path})
+    *before, last = done.stderr.splitlines()
+    assert (done.returncode, len(before), last) == (77, len(wrapper), b"hostile socket")
 
 
 @pytest.mark.parametrize("name", ["sitecustomize", "usercustomize"])
@@ -110,24 +100,20 @@ def test_pythonhome_stops_a_pip_install_before_any_change(network: Network, tmp_
     assert network.raw(DETOUR, "echo", "started", environ=SETTINGS).stdout == b"started\n"
 
 
+SWITCHES = (
+    *("PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "PYTHONDONTWRITEBYTECODE", "PYTHONFAULTHANDLER", "PYTHONINSPECT"),
+    *("PYTHONNOUSERSITE", "PYTHONSAFEPATH", "PYTHONUNBUFFERED"),
+)
 VARIABLES = {
-    "PYTHONASYNCIODEBUG": "1",
+    **dict.fromkeys(SWITCHES, "1"),
+    **dict.fromkeys(("PYTHONPYCACHEPREFIX", "PYTHONUSERBASE"), "/nowhere"),
     "PYTHONBREAKPOINT": "no.where",
-    "PYTHONDEVMODE": "1",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "PYTHONFAULTHANDLER": "1",
     "PYTHONHASHSEED": "0",
-    "PYTHONINSPECT": "1",
     "PYTHONIOENCODING": "utf-16",
     "PYTHONMALLOC": "debug",
-    "PYTHONNOUSERSITE": "1",
     "PYTHONOPTIMIZE": "2",
-    "PYTHONPYCACHEPREFIX": "/nowhere",
-    "PYTHONSAFEPATH": "1",
     "PYTHONSTARTUP": "/etc/passwd",
     "PYTHONTRACEMALLOC": "5",
-    "PYTHONUNBUFFERED": "1",
-    "PYTHONUSERBASE": "/nowhere",
     "PYTHONUTF8": "0",
     "PYTHONWARNINGS": "error",
     "PYTHON_VERSION": "3.11.0",
@@ -137,49 +123,32 @@ VARIABLES = {
 @pytest.mark.parametrize("name", VARIABLES)
 def test_interpreter_variable_changes_nothing(running: Network, name: str) -> None:
     """With a PYTHON* variable there is one line on stderr, and the app's environment and limits are unchanged."""
-    others = (
-        b"TWICE=1",
-        b"=x",
-        b"NO_EQUALS",
-        *(f"{key}={value}".encode() for key, value in ENVIRON.items()),
-        b"TWICE=2",
-    )
-    entries = (f"{name}={VARIABLES[name]}".encode(), *others)
+    entries = (f"{name}={VARIABLES[name]}".encode(), b"TWICE=1", b"=x", b"NO_EQUALS", *ENTRIES, b"TWICE=2")
     command = ("/bin/cat", "/proc/self/environ", "/proc/self/limits")
     assert with_environ(running, entries, DETOUR, *command) == with_environ(running, entries, *command)
     environ = {**ENVIRON, name: VARIABLES[name]}
     done = running.raw(DETOUR, "true", environ=environ)
     assert (done.returncode, done.stderr.count(b"\n")) == (0, 1), done.stderr
+    # PYTHONINSPECT opens a prompt after any Python program.
+    done = running.raw(DETOUR, "--version", environ={name: VARIABLES[name]}, stdin=b"print(1)\n")
+    assert (done.returncode, done.stdout) == (0, f"imds-detour {imds_detour.__version__}\n".encode())
 
 
 @pytest.mark.parametrize("locale", [(), (b"LC_ALL=C",), (b"LC_CTYPE=POSIX", b"LC_CTYPE=C.UTF-8"), (b"LC_CTYPE",)])
 def test_locale_survives_a_second_interpreter(running: Network, locale: tuple[bytes, ...]) -> None:
     """The LC_CTYPE that the first interpreter sets does not reach the app through the second one."""
-    others = tuple(f"{key}={value}".encode() for key, value in ENVIRON.items())
-    entries = (b"PYTHONPATH=/nowhere", *locale, *others)
+    entries = (b"PYTHONPATH=/nowhere", *locale, *ENTRIES)
     assert with_environ(running, entries, DETOUR, "/bin/cat", "/proc/self/environ") == joined(entries)
 
 
-def test_pythoninspect_opens_no_prompt(running: Network) -> None:
-    """PYTHONINSPECT, which opens a prompt after any Python program, does not affect --version."""
-    done = running.raw(DETOUR, "--version", environ={"PYTHONINSPECT": "1"}, stdin=b"print(1)\n")
-    assert (done.returncode, done.stdout) == (0, f"imds-detour {imds_detour.__version__}\n".encode())
+IMAGES = {"PYTHON": "python3", "PYTHON_VERSION": "3.11.0", "PYTHONPATH": ""}
 
 
 @pytest.mark.parametrize(
     ("environ", "interpreters"),
     [
         ({}, 1),
-        (
-            {
-                "PYTHON": "python3",
-                "PYTHON_VERSION": "3.11.0",
-                "PYTHONUNBUFFERED": "1",
-                "PYTHONDONTWRITEBYTECODE": "1",
-                "PYTHONPATH": "",
-            },
-            1,
-        ),
+        (dict.fromkeys(("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"), "1") | IMAGES, 1),
         ({"PYTHONPATH": "/app"}, 2),
     ],
 )

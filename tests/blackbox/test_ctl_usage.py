@@ -1,12 +1,10 @@
 """imds-detourctl: help, flags for the settings, completion, and colours on a terminal."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
+import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,12 +12,7 @@ from imds_detour import __version__
 from imds_detour.config.variables import VARIABLES
 from imds_detour.ctl import flags, main
 from tests.support.clients.terminal import COLUMNS, on_a_terminal
-from tests.support.hosts.network import CTL, METADATA, MOCK, PORT
-
-if TYPE_CHECKING:
-    import subprocess
-
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import CTL, METADATA, MOCK, PORT, Network
 
 HELP = """\
 usage: imds-detourctl VERB [FLAG...]
@@ -56,16 +49,17 @@ In a Dockerfile:
 
 exit status: 0 if the mock answers there, else 1.
 """
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 RED, GREEN = "\033[31m", "\033[32m"
 
 
 def ctl(network: Network, *words: str, **environ: str) -> subprocess.CompletedProcess[bytes]:
     """Run imds-detourctl with only the given environment."""
-    return network.raw(CTL, *words, environ={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "COLUMNS": "80", **environ})
+    return network.raw(CTL, *words, environ={"PATH": PATH, "COLUMNS": "80", **environ})
 
 
-def test_help_lists_every_verb(running: Network) -> None:
-    """--help lists each verb with its summary."""
+def test_help_lists_every_verb_and_version_is_one_line(running: Network) -> None:
+    """--help lists each verb with its summary, and --version prints name and version."""
     done = ctl(running, "--help")
     text = done.stdout.decode()
     assert (done.returncode, done.stderr) == (0, b"")
@@ -73,23 +67,20 @@ def test_help_lists_every_verb(running: Network) -> None:
     for name, summary in main.VERBS.items():
         assert f"    {name:14}{summary}" in re.sub(r"\n {18}(?=\S)", " ", text)
     assert text.endswith("(MOCK_HOSTNAME and so on) or by flag (--hostname and so on); a flag wins.\n")
-
-
-def test_verb_help_is_complete(running: Network) -> None:
-    """The help of `check` has purpose, flags, requirements, example and exit status."""
-    text = ctl(running, "check", "--help").stdout.decode()
-    assert text.startswith(CHECK_HELP)
-    assert text.endswith(CHECK_END)
+    assert ctl(running, "--version").stdout.decode() == f"imds-detourctl {__version__}\n"
 
 
 @pytest.mark.parametrize("verb", main.VERBS)
 def test_verb_help_fits_120_columns(running: Network, verb: str) -> None:
-    """The help of each verb starts with its usage and fits 120 columns."""
+    """The help of each verb starts with its usage and fits 120 columns; that of `check` is complete."""
     done = ctl(running, verb, "--help")
     lines = done.stdout.decode().splitlines()
     assert (done.returncode, done.stderr) == (0, b"")
     assert lines[0].startswith(f"usage: imds-detourctl {verb} ")
     assert max(len(line) for line in lines[3:]) <= 120
+    if verb == "check":  # purpose, flags, requirements, example and exit status
+        assert done.stdout.decode().startswith(CHECK_HELP)
+        assert done.stdout.decode().endswith(CHECK_END)
 
 
 def test_settings_have_flags() -> None:
@@ -111,11 +102,6 @@ def _help(verb: str) -> str:
     assert isinstance(verbs.choices, dict)
     text: str = verbs.choices[verb].format_help()
     return text
-
-
-def test_version_is_one_line(running: Network) -> None:
-    """--version prints name and version."""
-    assert ctl(running, "--version").stdout.decode() == f"imds-detourctl {__version__}\n"
 
 
 @pytest.mark.parametrize("words", [(), ("nonsense",), ("status", "--nonsense"), ("completion",), ("completion", "csh")])
@@ -150,16 +136,11 @@ def test_closed_pipe_causes_no_traceback(running: Network, words: tuple[str, ...
 def test_closed_stream_equals_dev_null(running: Network, words: str, closed: str) -> None:
     """With a closed standard stream the exit status is as with /dev/null, and there is no traceback."""
     unread = closed.replace("<&-", "</dev/null").replace(">&-", ">/dev/null")
-    environ = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-    done, expected = (running.raw("sh", "-c", f"{CTL} {words} {how}", environ=environ) for how in (closed, unread))
+    done, expected = (
+        running.raw("sh", "-c", f"{CTL} {words} {how}", environ={"PATH": PATH}) for how in (closed, unread)
+    )
     assert b"Traceback" not in done.stderr
     assert (done.returncode, done.stdout) == (expected.returncode, expected.stdout)
-
-
-def test_full_disk_is_reported_in_one_line(running: Network) -> None:
-    """A write to a full disk is reported in one line with status 125."""
-    done = running.raw("sh", "-c", f"{CTL} --help > /dev/full", environ={"PATH": "/bin"})
-    assert (done.returncode, done.stderr) == (125, b"imds-detour: cannot write to stdout: No space left on device\n")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +149,7 @@ def test_full_disk_is_reported_in_one_line(running: Network) -> None:
 def test_failure_format_follows_mock_log(running: Network, words: tuple[str, ...]) -> None:
     """MOCK_LOG or --log selects JSON or text for the failure of a verb. The control is text."""
     command = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin", CTL, *words)
-    settings = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    settings = {"PATH": PATH}
     text = running.raw(*command, environ=settings)
     (line,) = text.stderr.decode().splitlines()
     assert line.startswith("imds-detour: ")
@@ -183,13 +164,29 @@ def test_failure_format_follows_mock_log(running: Network, words: tuple[str, ...
         assert running.raw(*command, environ={**settings, "MOCK_LOG": "xml"}).stderr.startswith(b"imds-detour: ")
 
 
-def test_unexpected_os_error_names_the_file(running: Network) -> None:
-    """An unexpected OSError of a verb is one line that names the file and not stdout."""
-    block = "import os, sys, types; from imds_detour.ctl import main; sys.argv[1:] = ['check']"
-    verb = "main.verb = lambda _: types.SimpleNamespace(run=lambda _: os.stat('/no/file'))"
-    done = running.raw(sys.executable, "-c", f"{block}; {verb}; sys.exit(main.main())", environ={})
-    said = b"imds-detour: the system refuses: [Errno 2] No such file or directory: '/no/file'\n"
-    assert (done.returncode, done.stdout, done.stderr) == (125, b"", said)
+MAIN = "import os, sys, types; from imds_detour.ctl import main; {}; sys.exit(main.main())"
+NO_FILE = "main.verb = lambda _: types.SimpleNamespace(run=lambda _: os.stat('/no/file'))"
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (("sh", "-c", f"{CTL} --help > /dev/full"), "cannot write to stdout: No space left on device"),
+        (
+            (sys.executable, "-c", MAIN.format(NO_FILE), "check"),
+            "the system refuses: [Errno 2] No such file or directory: '/no/file'",
+        ),
+        (
+            (sys.executable, "-c", MAIN.format("sys.modules['shtab'] = None"), "completion", "bash"),
+            "the library shtab, which writes it, is not installed; pip install 'imds-detour[ctl]'",
+        ),
+    ],
+    ids=["full disk", "unexpected OSError", "no shtab"],
+)
+def test_failure_of_the_system_is_one_line(running: Network, command: tuple[str, ...], line: str) -> None:
+    """A full disk, an unexpected OSError and a missing optional library are one line each, with status 125."""
+    done = running.raw(*command, environ={"PATH": "/bin"})
+    assert (done.returncode, done.stdout, done.stderr.decode()) == (125, b"", f"imds-detour: {line}\n")
 
 
 BASH = r"""
@@ -233,21 +230,9 @@ def test_completion_offers_verbs_flags_and_values(running: Network, shell: str) 
     assert words[-4:] == expected if shell != "zsh" else words == ["_shtab_imds_detourctl"]
 
 
-def test_completion_without_shtab_names_the_extra(running: Network) -> None:
-    """Without the optional library the message says how to install it."""
-    block = "import sys; sys.modules['shtab'] = None; sys.argv[1:] = ['completion', 'bash']"
-    done = running.raw(
-        sys.executable, "-c", f"{block}; from imds_detour.ctl.main import main; sys.exit(main())", environ={}
-    )
-    assert (done.returncode, done.stdout) == (125, b"")
-    assert done.stderr == (
-        b"imds-detour: the library shtab, which writes it, is not installed; pip install 'imds-detour[ctl]'\n"
-    )
-
-
 def test_colours_are_only_on_terminals(running: Network) -> None:
-    """The lines of doctor have colours on a terminal, and none with NO_COLOR, on a dumb terminal or in a pipe."""
-    settings = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": PORT, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    """Doctor has colours on a terminal, and none with NO_COLOR, on a dumb terminal or in a pipe; JSON has none."""
+    settings = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": PORT, "PATH": PATH}
     status, text = on_a_terminal(running.app, CTL, "doctor", environ=settings)
     assert status == 0
     assert f"{GREEN}ok  \033[0m  who answers" in text
@@ -262,10 +247,6 @@ def test_colours_are_only_on_terminals(running: Network) -> None:
     assert b"\033" not in piped.stdout + piped.stderr
     # An empty NO_COLOR is none (no-color.org).
     assert GREEN in on_a_terminal(running.app, CTL, "doctor", environ={**settings, "NO_COLOR": ""})[1]
-
-
-def test_json_has_no_colours_on_a_terminal(running: Network) -> None:
-    """`status --json` has no colours on a terminal."""
     _, text = on_a_terminal(running.app, CTL, "status", "--json", environ={})
     assert text.startswith("{")
     assert "\033" not in text
@@ -273,7 +254,7 @@ def test_json_has_no_colours_on_a_terminal(running: Network) -> None:
 
 def test_wait_on_a_terminal_shows_a_spinner(running: Network) -> None:
     """On a terminal a spinner shows the reason of the wait. At the end only the failure remains."""
-    settings = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": "1", "MOCK_TIMEOUT": "1", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    settings = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": "1", "MOCK_TIMEOUT": "1", "PATH": PATH}
     status, text = on_a_terminal(running.app, CTL, "init", environ={**settings, "LC_ALL": "C.UTF-8"})
     assert status == 125
     turns = text.split("\r\033[K")

@@ -1,23 +1,16 @@
 """The app's arguments, environment and exit status are the same with and without imds-detour."""
 
-from __future__ import annotations
-
 import signal
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.hosts.cloud import LONG
-from tests.support.hosts.network import DETOUR, MOCK, PORT, SETTINGS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import DETOUR, MOCK, PORT, SETTINGS, Network
 
 SHELL_ARGV: tuple[bytes, ...] = (b"sh", b"-c", b"cat /proc/$$/cmdline", b"sh")
 """A program that prints its own argv with NULs, and accepts more words."""
@@ -48,17 +41,7 @@ def joined(words: Sequence[bytes]) -> bytes:
 
 
 ODD_WORDS: tuple[bytes, ...] = (
-    b"",
-    b" ",
-    b"two words",
-    b"new\nline",
-    b"*",
-    b"$HOME",
-    b"`id`",
-    b"-x",
-    b"--",
-    b"--help",
-    b"'\"\\",
+    *(b"", b" ", b"two words", b"new\nline", b"*", b"$HOME", b"`id`", b"-x", b"--", b"--help", b"'\"\\"),
     bytes(range(1, 256)),
     b"\xed\xa0\x80\xed\xb2\x80",  # encoded surrogates
     b"\xf4\x90\x80\x80",  # beyond Unicode
@@ -85,39 +68,21 @@ def test_only_the_first_double_dash_is_removed(running: Network, tmp_path: Path)
     assert running.raw(DETOUR, "--", "--", "--", "a", environ=environ).stdout == b"--,a,"
 
 
-LOCALES = {
-    "none at all": (),
-    "LANG=C": (b"LANG=C",),
-    "LC_ALL=C": (b"LC_ALL=C",),
-    "LC_ALL=POSIX": (b"LC_ALL=POSIX",),
-    "LC_ALL=C.UTF-8": (b"LC_ALL=C.UTF-8",),
-    "LC_CTYPE=C": (b"LC_CTYPE=C",),
-    "LC_CTYPE empty": (b"LC_CTYPE=",),
-    "LC_CTYPE=C.UTF-8": (b"LC_CTYPE=C.UTF-8",),
-    "LC_CTYPE unknown": (b"LC_CTYPE=no_WHERE",),
-    "LC_CTYPE twice": (b"LC_CTYPE=POSIX", b"LC_CTYPE=C.UTF-8"),
-    "LC_CTYPE without =": (b"LC_CTYPE",),
-}
+LOCALES: tuple[tuple[bytes, ...], ...] = (
+    *((), (b"LANG=C",), (b"LC_ALL=C",), (b"LC_ALL=POSIX",), (b"LC_ALL=C.UTF-8",), (b"LC_CTYPE=C",), (b"LC_CTYPE=",)),
+    *((b"LC_CTYPE=C.UTF-8",), (b"LC_CTYPE=no_WHERE",), (b"LC_CTYPE=POSIX", b"LC_CTYPE=C.UTF-8"), (b"LC_CTYPE",)),
+)
+REQUIRED = (f"MOCK_HOSTNAME={MOCK}".encode(), f"MOCK_PORT={PORT}".encode())
 ODD_ENTRIES: tuple[bytes, ...] = (
-    b"TWICE=1",
-    b"BYTES=" + bytes(range(1, 256)),
-    b"\xff\xfe=name",
-    b"NO_EQUALS",
-    b"=x",
-    b"==",
-    b"",
-    b"EMPTY=",
-    b"LINES=a\nb",
-    b"TWICE=2",
-    b"LARGE=" + b"x" * 100_000,
+    *(b"TWICE=1", b"BYTES=" + bytes(range(1, 256)), b"\xff\xfe=name", b"NO_EQUALS", b"=x", b"==", b"", b"EMPTY="),
+    *(b"LINES=a\nb", b"TWICE=2", b"LARGE=" + b"x" * 100_000),
 )
 
 
-@pytest.mark.parametrize("locale", LOCALES.values(), ids=list(LOCALES))
+@pytest.mark.parametrize("locale", LOCALES, ids=lambda entries: b" ".join(entries).decode() or "none")
 def test_environment_reaches_the_app_unchanged(running: Network, locale: tuple[bytes, ...]) -> None:
     """The app's environment keeps order, duplicates and invalid entries, without the LC_CTYPE that Python sets."""
-    required = (f"MOCK_HOSTNAME={MOCK}".encode(), f"MOCK_PORT={PORT}".encode())
-    entries = (ODD_ENTRIES[0], *locale, *ODD_ENTRIES[1:], *required)
+    entries = (ODD_ENTRIES[0], *locale, *ODD_ENTRIES[1:], *REQUIRED)
     assert with_environ(running, entries, DETOUR, "/bin/cat", "/proc/self/environ") == joined(entries)
 
 
@@ -133,7 +98,7 @@ PIECES = st.one_of(
     st.text(st.characters(exclude_characters="\0", exclude_categories=()), max_size=20).map(
         lambda text: text.encode("utf-8", "surrogatepass")
     ),
-    st.sampled_from([*ODD_WORDS, *(entry for entries in LOCALES.values() for entry in entries), *ODD_ENTRIES]),
+    st.sampled_from([*ODD_WORDS, *(entry for entries in LOCALES for entry in entries), *ODD_ENTRIES]),
 )
 """Words of a command line and entries of an environment: any bytes without NUL, and known odd ones."""
 SIGNIFICANT = (b"MOCK_", b"PYTHON", b"LD_", b"GLIBC_", b"MALLOC_")
@@ -150,8 +115,7 @@ def test_any_arguments_and_environment_reach_the_app(
     running: Network, words: list[bytes], entries: list[bytes], at: int
 ) -> None:
     """Any bytes, in any number and order, reach the app as arguments and environment."""
-    required = [f"MOCK_HOSTNAME={MOCK}".encode(), f"MOCK_PORT={PORT}".encode()]
-    environ = [*entries[:at], *required, *entries[at:]]
+    environ = [*entries[:at], *REQUIRED, *entries[at:]]
     argv = (b"/bin/sh", b"-c", b"/bin/cat /proc/$$/cmdline /proc/$$/environ", b"sh", *words)
     done = running.raw(sys.executable, "-c", RAW_EXECVE, DETOUR, *argv, environ={}, stdin=joined(environ))
     assert (done.returncode, done.stdout) == (0, joined(argv) + joined(environ)), done.stderr
@@ -189,8 +153,6 @@ def test_shell_form_is_left_to_the_shell(running: Network) -> None:
 
 def test_socket_activation_works(running: Network) -> None:
     """LISTEN_PID is the app's process id, and the LISTEN_FDS descriptors are unchanged."""
-    script = f'export LISTEN_PID=$$ LISTEN_FDS=1; exec 3</etc/hostname; exec {DETOUR} sh -c "{SEES_ITS_OWN}"'
+    app = "[ \\$LISTEN_PID = \\$\\$ ] && readlink /proc/self/fd/3"
+    script = f'export LISTEN_PID=$$ LISTEN_FDS=1; exec 3</etc/hostname; exec {DETOUR} sh -c "{app}"'
     assert running.raw("sh", "-c", script, environ=SETTINGS).stdout == b"/etc/hostname\n"
-
-
-SEES_ITS_OWN = "[ \\$LISTEN_PID = \\$\\$ ] && readlink /proc/self/fd/3"

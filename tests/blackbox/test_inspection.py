@@ -1,7 +1,5 @@
 """An app that inspects its own process sees the same with and without imds-detour."""
 
-from __future__ import annotations
-
 import json
 import os
 import pty
@@ -9,19 +7,15 @@ import select
 import subprocess
 import sys
 import termios
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import pytest
 
 from imds_detour.system.capabilities import NET_ADMIN
 from tests.support import SUPPORT
-from tests.support.hosts.network import DETOUR, SETTINGS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import DETOUR, SETTINGS, Network
 
 INSPECTOR = (sys.executable, "-I", "-S", f"{SUPPORT}/clients/inspector.py", "", "two words", "-x", "$HOME")
 SETUP = """
@@ -100,19 +94,18 @@ def test_process_is_the_same_with_the_wrapper(running: Network, backend: str, se
     assert inspected(running, DETOUR, setup=setup, environ=kept) == inspected(running, setup=setup, environ=kept)
 
 
-def test_inspection_detects_the_setup(running: Network) -> None:
-    """Negative control: the inspection shows the changes of the setup, so it would show their loss."""
+def test_inspection_detects_the_setup_and_a_careless_wrapper(running: Network) -> None:
+    """Negative control: the inspection shows the changes of the setup, so it would show their loss.
+
+    It shows a careless wrapper's descriptor, timer, zombie and umask.
+    """
     view, plain = inspected(running), inspected(running, setup=False)
     assert view["prctl"] | {"pdeathsig": 10, "subreaper": 1, "thp": 1, "timerslack": 70_000} == view["prctl"]
     assert view["timers"] == [True, False, True]
     assert view["descriptors"]["9"][0] == "/etc/hostname"
     same = {"argv", "environ", "children", "terminal", "controlling", "namespaces", "mapped"}
     assert {name for name in view if view[name] == plain[name]} <= same
-
-
-def test_inspection_detects_a_careless_wrapper(running: Network) -> None:
-    """Negative control: the inspection shows a careless wrapper's descriptor, timer, zombie and umask."""
-    plain, careless = inspected(running, setup=False), inspected(running, sys.executable, "-c", CARELESS, setup=False)
+    careless = inspected(running, sys.executable, "-c", CARELESS, setup=False)
     assert {name for name in plain if plain[name] != careless[name]} >= {"descriptors", "timers", "children", "status"}
 
 
@@ -125,24 +118,30 @@ ON_A_TERMINAL = {
 """How a shell starts a program; the shell's own messages go to /dev/null."""
 
 
+@contextmanager
+def started_on(terminal: int, network: Network, *words: str, environ: Mapping[str, str], status: int) -> Iterator[None]:
+    """Start a program as the first of a session on a terminal, and check its exit status at the end."""
+    start = network.app.inside("setsid", "--ctty", "--wait", *words)
+    streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
+    with subprocess.Popen(start, env=environ, executable="/usr/bin/nsenter", **streams) as app:  # type: ignore[call-overload]  # streams
+        try:
+            yield
+            assert app.wait(timeout=30) == status
+        finally:
+            app.kill()
+
+
 def inspected_on(
     terminal: tuple[int, int], network: Network, *words: str, environ: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return the app's view of its process on a terminal, without its parent's id, which differs each time."""
     reader, theirs = terminal
-    start = network.app.inside("setsid", "--ctty", "--wait", *words)
-    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
-    said, view = "", None
-    with subprocess.Popen(start, env=environ, executable="/usr/bin/nsenter", **streams) as app:  # type: ignore[call-overload]  # streams
-        try:
-            while view is None:
-                assert select.select([reader], [], [], 30)[0], said
-                said += os.read(reader, 65_536).decode()
-                with suppress(ValueError):  # not all of it is there yet
-                    view, _ = json.JSONDecoder().raw_decode(said[said.index('{"argv"') :])
-            assert app.wait(timeout=30) == 0
-        finally:
-            app.kill()
+    said, view = b"", None
+    with started_on(theirs, network, *words, environ=environ, status=0):
+        while view is None:
+            said += read_to(reader, b"")
+            with suppress(ValueError):  # not all of it is there yet
+                view, _ = json.JSONDecoder().raw_decode(said.decode()[said.decode().index('{"argv"') :])
     del view["status"]["PPid"], view["group"][2]
     seen: dict[str, Any] = view
     return seen
@@ -211,40 +210,30 @@ JOB = (
 """The terminal echoes the input, so the input has the words in halves, unlike the output."""
 
 
-def test_terminal_keys_reach_the_app(running: Network) -> None:
+def test_terminal_keys_reach_the_app(running: Network, terminal: tuple[int, int]) -> None:
     """Ctrl-C and Ctrl-Z reach the app, and the terminal's settings stay."""
-    reader, terminal = pty.openpty()
-    before = termios.tcgetattr(terminal)
-    command = (DETOUR, "bash", "--norc", "-i")
+    reader, theirs = terminal
+    before = termios.tcgetattr(theirs)
     environ = {**SETTINGS, "MOCK_LOG": "quiet", "PS1": "> ", "TERM": "dumb"}
-    streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
-    setsid = ("setsid", "--ctty", "--wait")
-    inside = running.app.inside(*setsid, *command)
-    with subprocess.Popen(inside, env=environ, executable="/usr/bin/nsenter", **streams) as app:  # type: ignore[call-overload]  # streams
-        try:
-            assert b"no job control" not in read_to(reader, b"> ")
-            for send, answer in (
-                (JOB, b"running"),
-                (b"\x1a", b"Stopped"),
-                (b"fg\n", b"going on"),  # said when it is in the foreground again, and not before
-                (b"\x03", b"> "),
-                (b"echo status $?\n", b"status 130"),
-                (b"stty -a | md5sum; exit 7\n", b"exit"),
-            ):
-                os.write(reader, send)
-                read_to(reader, answer)
-            assert app.wait(timeout=30) == 7
-        finally:
-            app.kill()
-    assert termios.tcgetattr(terminal) == before
-    os.close(reader)
-    os.close(terminal)
+    with started_on(theirs, running, DETOUR, "bash", "--norc", "-i", environ=environ, status=7):
+        assert b"no job control" not in read_to(reader, b"> ")
+        for send, answer in (
+            (JOB, b"running"),
+            (b"\x1a", b"Stopped"),
+            (b"fg\n", b"going on"),  # said when it is in the foreground again, and not before
+            (b"\x03", b"> "),
+            (b"echo status $?\n", b"status 130"),
+            (b"stty -a | md5sum; exit 7\n", b"exit"),
+        ):
+            os.write(reader, send)
+            read_to(reader, answer)
+    assert termios.tcgetattr(theirs) == before
 
 
 def read_to(terminal: int, end: bytes) -> bytes:
-    """Read a terminal's output up to this text."""
+    """Read a terminal's output up to this text, or what is there."""
     said = b""
-    while end not in said:
+    while not said or end not in said:
         assert select.select([terminal], [], [], 30)[0], said
         said += os.read(terminal, 4096)
     return said

@@ -15,6 +15,7 @@ from imds_detour.config.presets import PRESETS, Preset
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.probe import Question, identify
 from imds_detour.endpoint import Endpoint
+from tests.blackbox.test_mock_server import assert_served
 from tests.support.servers.mock_process import COMMAND, GET, ID, TIMEOUT, Mock, read_reply, running_mock, start_failure
 
 
@@ -106,9 +107,7 @@ def test_delayed_mock_survives_clients_that_close_or_leave() -> None:
             stream.shutdown(socket.SHUT_WR)
             assert read_reply(stream)[2] == ID
             assert stream.recv(1) == b""
-        with mock.connect() as stream:
-            stream.sendall(GET)
-            assert read_reply(stream)[2] == ID
+        assert_served(mock)
         mock.stop()
         line = "imds-detourctl mock: 127.0.0.1 GET /latest/meta-data/instance-id 200 19 aws\n"
         assert mock.remaining_lines() == [line] * 3
@@ -128,7 +127,10 @@ def test_fail_answers_each_nth_request_with_the_status(flag: str, statuses: list
 
 
 def test_hanging_mock_logs_requests_and_never_answers() -> None:
-    """--hang logs requests, answers none, keeps the connection open, and stops at a signal."""
+    """--hang logs requests, answers none, keeps the connection open, and stops at a signal.
+
+    The control, which gets answers without --hang, is test_connection_is_kept_open of test_mock_server.py.
+    """
     with running_mock("--hang") as mock, mock.connect() as stream, mock.connect() as closing:
         stream.sendall(GET)
         closing.sendall(GET.replace(b"Host: mock", b"Connection: close"))
@@ -141,13 +143,6 @@ def test_hanging_mock_logs_requests_and_never_answers() -> None:
                 connection.recv(1)
         mock.stop(signal.SIGTERM)
         assert mock.process.returncode == 0
-
-
-def test_mock_without_hang_answers() -> None:
-    """Negative control: without --hang, the mock answers the same request."""
-    with running_mock() as mock, mock.connect() as stream:
-        stream.sendall(GET)
-        assert read_reply(stream)[2] == ID
 
 
 def test_credentials_rotate_while_the_mock_runs() -> None:
@@ -189,8 +184,8 @@ def test_invalid_flag_is_refused_in_one_line(flag: str, text: str, remedy: str) 
     assert remedy in line
 
 
-def test_print_data_output_is_valid_data(tmp_path: Path) -> None:
-    """The output of --print-data, with a changed value, is valid input of --data."""
+def test_print_data_output_is_valid_data_and_help_is_complete(tmp_path: Path) -> None:
+    """The output of --print-data, with a changed value, is valid input of --data; --help names flags and clouds."""
     done = subprocess.run([*COMMAND, "--print-data"], capture_output=True, text=True, timeout=TIMEOUT, check=True)
     data = json.loads(done.stdout)
     assert {"meta-data", "ecs", "eks", "gcp", "azure", "oci"} <= data.keys()
@@ -199,10 +194,7 @@ def test_print_data_output_is_valid_data(tmp_path: Path) -> None:
     file.write_text(json.dumps(data), encoding="utf-8")
     with running_mock("--data", str(file)) as mock, mock.connect() as stream:
         assert ask(stream, "/computeMetadata/v1/project/project-id", "Metadata-Flavor: Google")[2] == b"mine"
-
-
-def test_help_names_the_mocks_for_real_work() -> None:
-    """The mock's help names the mocks for real work, the flags and the clouds."""
+    # The help names the mocks for real work, the flags and the clouds.
     done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=TIMEOUT, check=True)
     text = " ".join(done.stdout.split())
     assert "For real work take amazon-ec2-metadata-mock (AEMM) or moto" in text

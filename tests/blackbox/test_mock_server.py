@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,13 @@ def mock() -> Iterator[Mock]:
     """Return a running mock with default values."""
     with running_mock() as started:
         yield started
+
+
+def assert_served(mock: Mock, host: str = "127.0.0.1") -> None:
+    """Read the instance id on a new connection."""
+    with socket.create_connection((host, mock.port), timeout=TIMEOUT) as stream:
+        stream.sendall(GET)
+        assert read_reply(stream)[2] == ID
 
 
 def test_connection_is_kept_open(mock: Mock) -> None:
@@ -103,17 +111,16 @@ def test_connection_closes_when_the_client_asks(mock: Mock, request_bytes: bytes
         assert stream.recv(1) == b""
 
 
-def test_half_closed_client_gets_its_answers(mock: Mock) -> None:
-    """A client that sends requests and then closes its sending side gets its answers."""
+def test_half_closed_client_gets_its_answers_and_head_no_body(mock: Mock) -> None:
+    """A client that sends requests and then closes its sending side gets its answers.
+
+    The reply to HEAD has GET's headers with Content-Length, and no body.
+    """
     with mock.connect() as stream:
         stream.sendall(GET * 2)
         stream.shutdown(socket.SHUT_WR)
         assert [read_reply(stream)[2] for _ in range(2)] == [ID, ID]
         assert stream.recv(1) == b""
-
-
-def test_head_reply_has_no_body(mock: Mock) -> None:
-    """The reply to HEAD has GET's headers with Content-Length, and no body."""
     with mock.connect() as stream:
         stream.sendall(GET.replace(b"GET", b"HEAD") + GET.replace(b"HTTP/1.1", b"HTTP/1.0"))
         stream.shutdown(socket.SHUT_WR)
@@ -155,9 +162,7 @@ def test_invalid_request_is_refused_and_the_connection_closes(mock: Mock, reques
         assert (actual, headers["Connection"], headers["Content-Type"]) == (status, "close", "text/plain")
         assert body.startswith(f"{status}: ".encode())
         assert stream.recv(1) == b""
-    with mock.connect() as stream:
-        stream.sendall(GET)
-        assert read_reply(stream)[2] == ID
+    assert_served(mock)
 
 
 def test_largest_head_and_body_are_accepted(mock: Mock) -> None:
@@ -194,7 +199,7 @@ def test_signal_stops_the_mock_at_once(mock: Mock, number: signal.Signals) -> No
 
 
 def test_request_is_logged_in_one_line(mock: Mock) -> None:
-    """A log line names client, method, path, status and size, and contains no header such as a token."""
+    """A log line names client, method, path, status and size, and no header such as a token. --quiet logs none."""
     with mock.connect() as stream:
         stream.sendall(b"GET /no?x HTTP/1.1\r\nX-aws-ec2-metadata-token: secret\r\n\r\nbad\r\n\r\n")
         read_reply(stream)
@@ -203,16 +208,10 @@ def test_request_is_logged_in_one_line(mock: Mock) -> None:
     first, second = mock.remaining_lines()
     assert first.startswith("imds-detourctl mock: 127.0.0.1 GET /no?x 401 ")
     assert second.startswith("imds-detourctl mock: 127.0.0.1 - 400 ")
-
-
-def test_quiet_mock_logs_no_requests() -> None:
-    """With --quiet the mock writes only the line with its addresses."""
-    with running_mock("--quiet") as mock:
-        with mock.connect() as stream:
-            stream.sendall(GET)
-            assert read_reply(stream)[2] == ID
-        mock.stop()
-        assert mock.remaining_lines() == []
+    with running_mock("--quiet") as quiet:
+        assert_served(quiet)
+        quiet.stop()
+        assert quiet.remaining_lines() == []
 
 
 def test_mock_serves_on_when_its_log_reader_has_gone() -> None:
@@ -231,9 +230,9 @@ def test_mock_serves_on_when_its_log_reader_has_gone() -> None:
             process.kill()
 
 
-def test_data_file_overrides_the_defaults(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_data_file_overrides_the_defaults(tmp_path: Path) -> None:
     """Values of --data replace default values, and the other defaults stay."""
-    file = tmp_path_factory.mktemp("data") / "mine.json"
+    file = tmp_path / "mine.json"
     file.write_text("\ufeff" + json.dumps({"meta-data": {"instance-id": "i-mine"}}), encoding="utf-8")
     with running_mock("--data", str(file)) as mock, mock.connect() as stream:
         stream.sendall(GET + GET.replace(b"instance-id", b"mac"))
@@ -250,11 +249,9 @@ def test_data_file_overrides_the_defaults(tmp_path_factory: pytest.TempPathFacto
         (None, "No such file"),
     ],
 )
-def test_invalid_data_file_is_refused_in_one_line(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes | None, reason: str
-) -> None:
+def test_invalid_data_file_is_refused_in_one_line(tmp_path: Path, content: bytes | None, reason: str) -> None:
     """A --data file that cannot be read or served is named in one line, with exit status 125."""
-    file = tmp_path_factory.mktemp("data") / "mine.json"
+    file = tmp_path / "mine.json"
     if content is not None:
         file.write_bytes(content)
     line = start_failure("--listen", "127.0.0.1:0", "--data", str(file))
@@ -272,42 +269,36 @@ def test_port_in_use_is_refused_in_one_line(mock: Mock) -> None:
         )
 
 
+INVALID = (
+    *("", "1338", ":1338", "127.0.0.1", "localhost:1338", "::1:1338", "[127.0.0.1]:1", "[]:1", "127.0.0.1:65536"),
+    *("127.0.0.1:x", "127.0.0.1:", "127.1:80", "[::1]1338"),
+)
+
+
 @pytest.mark.parametrize(
-    "address",
+    ("address", "words"),
     [
-        *("", "1338", ":1338", "127.0.0.1", "localhost:1338", "::1:1338", "[127.0.0.1]:1", "[]:1", "127.0.0.1:65536"),
-        *("127.0.0.1:x", "127.0.0.1:", "127.1:80", "[::1]1338"),
+        *((address, f"{address!r}; write it like 127.0.0.1:1338 or [::1]:1338\n") for address in INVALID),
+        ("192.0.2.1:0", "192.0.2.1 port 0; give another address"),  # this machine does not have it
     ],
 )
-def test_invalid_address_is_refused_in_one_line(address: str) -> None:
-    """An invalid --listen address is refused in one line that shows a valid one."""
-    assert start_failure("--listen", address) == (
-        f"imds-detour: cannot listen on {address!r}; write it like 127.0.0.1:1338 or [::1]:1338\n"
-    )
+def test_invalid_or_foreign_address_is_refused_in_one_line(address: str, words: str) -> None:
+    """An invalid --listen address, or one of another machine, is refused in one line that shows what to give."""
+    assert start_failure("--listen", address).startswith(f"imds-detour: cannot listen on {words}")
 
 
-def test_foreign_address_is_refused_in_one_line() -> None:
-    """A --listen address that the machine does not have is refused in one line."""
-    assert "cannot listen on 192.0.2.1 port 0; give another address" in start_failure("--listen", "192.0.2.1:0")
+def test_listen_adds_addresses_and_any_address_includes_both_families() -> None:
+    """--listen adds an address each time, and the same one twice counts as one.
 
-
-def test_repeated_listen_adds_addresses() -> None:
-    """--listen adds an address each time, and the same address twice counts as one."""
+    [::] answers IPv4 clients on the same port, and IPv6 clients if the machine has IPv6.
+    """
     with running_mock("--listen", "127.0.0.2:0", "--listen", "127.0.0.1:0") as mock:
-        with socket.create_connection(("127.0.0.2", mock.port), timeout=TIMEOUT) as stream:
-            stream.sendall(GET)
-            assert read_reply(stream)[2] == ID
+        assert_served(mock, "127.0.0.2")
         assert mock.ready.count("127.0.0.1:") == 1
-
-
-def test_any_address_includes_both_families() -> None:
-    """[::] answers IPv4 clients on the same port, and IPv6 clients if the machine has IPv6."""
     with running_mock(listen="[::]:0") as mock:
         hosts = ["127.0.0.1"]
         if "[::]" in mock.ready:
             assert mock.ready == f"{READY}[::]:{mock.port}, 0.0.0.0:{mock.port}\n"
             hosts.append("::1")
         for host in hosts:
-            with socket.create_connection((host, mock.port), timeout=TIMEOUT) as stream:
-                stream.sendall(GET)
-                assert read_reply(stream)[2] == ID
+            assert_served(mock, host)

@@ -1,22 +1,17 @@
 """The wheel: its metadata and its files."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from email import message_from_bytes
-from typing import TYPE_CHECKING
+from email.message import Message
 
 import pytest
 
 from imds_detour import __version__
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from email.message import Message
 
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
 INFO = f"imds_detour-{__version__}.dist-info"
@@ -39,9 +34,11 @@ def metadata(wheel: zipfile.ZipFile) -> Message:
     return message_from_bytes(wheel.read(f"{INFO}/METADATA"))
 
 
-def test_wheel_has_name_version_and_python(metadata: Message) -> None:
-    """The wheel's name, version and Python version are those of the code and the README."""
+def test_wheel_has_name_version_python_and_licence(wheel: zipfile.ZipFile, metadata: Message) -> None:
+    """The wheel's name, version and Python version are those of the code and the README; it has the MIT licence."""
     assert (metadata["Name"], metadata["Version"]) == ("imds-detour", __version__)
+    assert "MIT" in (metadata["License"] or metadata["License-Expression"])
+    assert wheel.read(f"{INFO}/licenses/LICENSE").startswith(b"MIT License")
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["Summary"]
     assert metadata["Description-Content-Type"] == "text/markdown"
@@ -56,18 +53,17 @@ def test_dependencies_have_both_bounds(metadata: Message) -> None:
         assert sorted(re.match("[<>=]+", bound)[0] for bound in bounds) == ["<", ">="]  # type: ignore[index]
 
 
-def test_wheel_has_two_commands(wheel: zipfile.ZipFile) -> None:
-    """The wheel installs imds-detour and imds-detourctl."""
+def test_wheel_has_two_commands_and_exactly_the_source_files(wheel: zipfile.ZipFile) -> None:
+    """The wheel installs imds-detour and imds-detourctl, and has all files of src and no others.
+
+    Types and mock data are among them.
+    """
     assert wheel.read(f"{INFO}/entry_points.txt").decode().split("\n") == [
         "[console_scripts]",
         "imds-detour = imds_detour.bootstrap.pip:main",
         "imds-detourctl = imds_detour.ctl.main:main",
         "",
     ]
-
-
-def test_wheel_has_exactly_the_source_files(wheel: zipfile.ZipFile) -> None:
-    """The wheel has all files of src, types and mock data included, and no others."""
     packed = {name for name in wheel.namelist() if not name.startswith(INFO)}
     sources = {
         os.path.relpath(os.path.join(folder, name), f"{ROOT}/src")
@@ -77,9 +73,3 @@ def test_wheel_has_exactly_the_source_files(wheel: zipfile.ZipFile) -> None:
     }
     assert packed == sources
     assert {"imds_detour/py.typed", "imds_detour_mock/mock_data.json"} <= packed
-
-
-def test_wheel_has_the_licence(wheel: zipfile.ZipFile, metadata: Message) -> None:
-    """The wheel names the MIT licence and includes its text."""
-    assert "MIT" in (metadata["License"] or metadata["License-Expression"])
-    assert wheel.read(f"{INFO}/licenses/LICENSE").startswith(b"MIT License")

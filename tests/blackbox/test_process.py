@@ -1,20 +1,13 @@
 """The app's process has the signals, limits, descriptors and streams with which imds-detour was started."""
 
-from __future__ import annotations
-
 import sys
 from signal import SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGRTMIN, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ
-from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.hosts.network import BUNDLED, DETOUR, SETTINGS
+from tests.blackbox.test_handover import NAIVE
+from tests.support.hosts.network import BUNDLED, DETOUR, SETTINGS, Network
 
-if TYPE_CHECKING:
-    from tests.support.hosts.network import Network
-
-NAIVE = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
-"""A plain wrapper in Python, the negative control."""
 PREPARED = """
 import ctypes, os, resource, signal, sys
 for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
@@ -103,40 +96,31 @@ def test_plain_python_changes_the_process(running: Network) -> None:
     assert int(now.split()[1], 16) ^ int(was.split()[1], 16) == 1 << SIGPIPE - 1 | 1 << SIGXFSZ - 1
 
 
-def test_app_keeps_the_process_id(running: Network) -> None:
-    """The app has imds-detour's process id, so signals and waits of the parent reach it."""
-    done = running.raw("sh", "-c", f"echo $$; exec {DETOUR} sh -c 'echo $$'", environ=SETTINGS)
-    first, second = done.stdout.split()
-    assert first == second
-
-
-def test_standard_input_is_not_read(running: Network) -> None:
-    """The app reads all of its standard input."""
+def test_app_keeps_process_id_and_standard_input(running: Network) -> None:
+    """The app has imds-detour's process id, for signals and waits of the parent, and reads all of its input."""
     text = b"first\nsecond\0" * 1000
-    assert running.raw(DETOUR, "cat", environ=SETTINGS, stdin=text).stdout == text
+    done = running.raw("sh", "-c", f"echo $$; exec {DETOUR} sh -c 'echo $$; cat'", environ=SETTINGS, stdin=text)
+    first, second, rest = done.stdout.split(b"\n", 2)
+    assert (first, rest) == (second, text)
 
 
+NAIVE_SOCKET = "import socket, sys; sys.exit(socket.socket().fileno())"
 SHOW_OPEN_STREAMS = "open=0; for fd in 0 1 2; do [ -e /proc/$$/fd/$fd ] && open=$((open | 1 << fd)); done; exit $open"
 """Return the open standard streams as a bit mask in the exit status, since there may be no stream."""
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1), (0, 1, 2)])
 def test_closed_streams_stay_closed(running: Network, closed: tuple[int, ...]) -> None:
-    """A closed standard stream stays closed, and no file of imds-detour takes its number."""
+    """A closed standard stream stays closed, and no file of imds-detour takes its number.
+
+    Negative control: the kernel gives a new socket the number of a closed standard stream.
+    """
     redirect = " ".join(f"{number}>&-" for number in closed)
     for wrapper in ("", DETOUR):
         done = running.raw("sh", "-c", f"exec {wrapper} sh -c '{SHOW_OPEN_STREAMS}' {redirect}", environ=SETTINGS)
         assert done.returncode == 7 - sum(1 << number for number in closed), done.stderr
-
-
-NAIVE_SOCKET = "import socket, sys; sys.exit(socket.socket().fileno())"
-
-
-@pytest.mark.parametrize("closed", [0, 1, 2])
-def test_socket_of_plain_python_takes_a_closed_streams_number(running: Network, closed: int) -> None:
-    """Negative control: the kernel gives a new socket the number of a closed standard stream."""
-    command = ("sh", "-c", 'exec "$@" ' + f"{closed}>&-", "sh", sys.executable, "-c", NAIVE_SOCKET)
-    assert running.raw(*command, environ=SETTINGS).returncode == closed
+    command = ("sh", "-c", f'exec "$@" {redirect}', "sh", sys.executable, "-c", NAIVE_SOCKET)
+    assert running.raw(*command, environ=SETTINGS).returncode == closed[0]
 
 
 def test_standard_output_has_only_the_apps_bytes(running: Network) -> None:

@@ -1,19 +1,14 @@
 """A bare pytest: outside a sandbox it starts itself in one, or refuses."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
 from imds_detour.ctl.lab.hosts import environ
+from tests.support.hosts.network import Network
 from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    from tests.support.hosts.network import Network
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PYTEST = (f"{os.path.dirname(sys.executable)}/pytest", "-p", "no:cacheprovider")
@@ -41,21 +36,21 @@ def test_pytest_starts_itself_in_a_sandbox(network: Network, workers: str) -> No
     assert nothing.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
-def test_pytest_runs_unit_tests_without_a_sandbox(network: Network) -> None:
-    """Unit tests run where no sandbox can be made."""
-    done = typed(network, "setpriv", "--bounding-set=-all", "--inh-caps=-all", *PYTEST, "tests/unit/test_probe.py")
+def test_pytest_runs_only_unit_tests_without_a_sandbox(network: Network) -> None:
+    """Unit tests run where no sandbox can be made.
+
+    Negative control: without a sandbox no network test runs, and the message gives the reason.
+    """
+    unable = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", *PYTEST)
+    done = typed(network, *unable, "tests/unit/test_http.py")
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_pytest_refuses_network_tests_outside_a_sandbox(network: Network) -> None:
-    """Negative control: without a sandbox no network test runs, and the message gives the reason."""
     refused = typed(network, sys.executable, "-c", WITHOUT_IT, FILE)
     assert refused.returncode == pytest.ExitCode.USAGE_ERROR, refused
     assert "they run only in a sandbox" in refused.stderr
     assert "passed" not in refused.stdout
-    unable = typed(network, "setpriv", "--bounding-set=-all", "--inh-caps=-all", *PYTEST, FILE)
-    assert unable.returncode == pytest.ExitCode.USAGE_ERROR, unable
-    assert "these tests need a sandbox: no namespaces for this user" in unable.stderr
+    refused = typed(network, *unable, FILE)
+    assert refused.returncode == pytest.ExitCode.USAGE_ERROR, refused
+    assert "these tests need a sandbox: no namespaces for this user" in refused.stderr
 
 
 SLOW_FILES = {"test_sidecar_moves.py": "test_sidecar.py has a mock that moves"}

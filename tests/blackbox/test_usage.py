@@ -1,18 +1,12 @@
 """``--help`` and ``--version``, and the settings table of the README."""
 
-from __future__ import annotations
-
 import os
-from typing import TYPE_CHECKING
 
 import pytest
 
 from imds_detour import __version__
 from imds_detour.config.variables import VARIABLES
-from tests.support.hosts.network import DETOUR, SETTINGS
-
-if TYPE_CHECKING:
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import DETOUR, SETTINGS, Network
 
 README = os.path.join(os.path.dirname(__file__), "..", "..", "README.md")
 ROWS = "".join(f"  {variable.name:19}  {variable.default or '-':6} {variable.meaning}\n" for variable in VARIABLES)
@@ -32,19 +26,17 @@ exit status: COMMAND's own; 125 when a step failed, 126 when COMMAND cannot be e
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
-def test_help_lists_every_setting(running: Network, locale: str) -> None:
-    """--help prints each setting with its default, also with an invalid environment."""
+def test_help_lists_every_setting_and_version_is_one_line(running: Network, locale: str) -> None:
+    """--help prints each setting with its default in 120 columns, and --version one line, whatever the environment.
+
+    A closed stdout causes no traceback.
+    """
     done = running.raw(DETOUR, "--help", environ={"LC_ALL": locale, "MOCK_PORT": "http"})
     assert (done.returncode, done.stdout.decode("ascii"), done.stderr) == (0, HELP, b"")
-
-
-def test_help_fits_120_columns() -> None:
-    """The help fits 120 columns."""
     assert max(map(len, HELP.splitlines())) <= 120
-
-
-def test_version_is_one_line_on_stdout(running: Network) -> None:
-    """--version prints name and version on stdout."""
+    for word in ("--help", "--version"):
+        closed = running.raw("sh", "-c", f"exec {DETOUR} {word} >&-", environ={**SETTINGS, "LC_ALL": locale})
+        assert b"Traceback" not in closed.stderr
     done = running.raw(DETOUR, "--version", environ={})
     assert (done.returncode, done.stdout, done.stderr) == (0, f"imds-detour {__version__}\n".encode(), b"")
 
@@ -58,21 +50,11 @@ def test_help_and_version_need_to_be_the_only_argument(running: Network, words: 
     assert done.stderr.decode().startswith(f"imds-detour: command not found in PATH: {name!r}; ")
 
 
-@pytest.mark.parametrize("word", ["--help", "--version"])
-def test_closed_stdout_causes_no_traceback(running: Network, word: str) -> None:
-    """--help and --version on a closed stdout cause no traceback."""
-    done = running.raw("sh", "-c", f"exec {DETOUR} {word} >&-", environ=SETTINGS)
-    assert b"Traceback" not in done.stderr
-
-
 def test_readme_settings_table_equals_the_code() -> None:
     """The README's table has the settings in the code's order with their defaults."""
     with open(README, encoding="utf-8") as file:
-        rows = [
-            [cell.strip() for cell in line.strip().strip("|").split("|")]
-            for line in file
-            if line.startswith("| `MOCK_")
-        ]
+        lines = [line.strip().strip("|") for line in file if line.startswith("| `MOCK_")]
+    rows = [[cell.strip() for cell in line.split("|")] for line in lines]
     assert [row[0] for row in rows] == [f"`{variable.name}`" for variable in VARIABLES]
     for row, variable in zip(rows, VARIABLES, strict=True):
         assert row[1] == f"`{variable.default}`" if variable.default else row[1] in ("-", "required")

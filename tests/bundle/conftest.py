@@ -1,22 +1,17 @@
 """The bundle, built once for all tests, and root file systems to run it in."""
 
-from __future__ import annotations
-
 import fcntl
 import glob
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.support.hosts.network import METADATA, Network
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILT = f"{PROJECT}/build/imds-detour"

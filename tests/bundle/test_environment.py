@@ -1,49 +1,33 @@
 """The image's environment does not affect imds-detour, and reaches the app unchanged."""
 
-from __future__ import annotations
-
 import shutil
-from typing import TYPE_CHECKING
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from tests.bundle.conftest import compile_c, python
-from tests.support.hosts.network import INSTANCE, SETTINGS
-
-if TYPE_CHECKING:
-    import subprocess
-    from pathlib import Path
-
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import INSTANCE, SETTINGS, Network
 
 pytestmark = pytest.mark.slow
 
+FOLDERS = ("LD_LIBRARY_PATH", "LOCPATH", "GCONV_PATH", "PYTHONHOME", "PYTHONPATH", "XTABLES_LIBDIR", "IPTABLES_LIBDIR")
+# With LD_TRACE_LOADED_OBJECTS the loader lists libraries and runs nothing.
+SWITCHES = ("LD_TRACE_LOADED_OBJECTS", "LD_SHOW_AUXV", "LD_BIND_NOW", "PYTHONDEVMODE", "PYTHONINSPECT")
 HOSTILE = {
-    "LD_LIBRARY_PATH": "{folder}",
-    "LD_PRELOAD": "{folder}/preload.so",
-    "LD_AUDIT": "{folder}/preload.so",
-    "LD_TRACE_LOADED_OBJECTS": "1",  # the loader lists libraries and runs nothing
+    **dict.fromkeys((*FOLDERS, "HOME"), "{folder}"),
+    **dict.fromkeys(SWITCHES, "1"),
+    **dict.fromkeys(("LD_PRELOAD", "LD_AUDIT"), "{folder}/preload.so"),
     "LD_DEBUG": "all",
-    "LD_SHOW_AUXV": "1",
-    "LD_BIND_NOW": "1",
     "GLIBC_TUNABLES": "glibc.malloc.check=3:glibc.rtld.nns=1",
-    "LOCPATH": "{folder}",
-    "GCONV_PATH": "{folder}",
     "LC_ALL": "de_DE.ISO-8859-1",
     "LC_CTYPE": "C",
     "LANG": "zh_CN.GB18030",
-    "PYTHONHOME": "{folder}",
-    "PYTHONPATH": "{folder}",
     "PYTHONSTARTUP": "{folder}/socket.py",
     "PYTHONIOENCODING": "no-such-encoding",
     "PYTHONMALLOC": "no-such-allocator",
-    "PYTHONDEVMODE": "1",
-    "PYTHONINSPECT": "1",
     "PYTHONPLATLIBDIR": "nowhere",
-    "XTABLES_LIBDIR": "{folder}",
-    "IPTABLES_LIBDIR": "{folder}",
     "TZ": ":{folder}/socket.py",
-    "HOME": "{folder}",
 }
 """Variables that affect a loader, a libc, a Python or an iptables."""
 SHADOWS = ("socket", "signal", "encodings/__init__", "imds_detour/__init__", "iptc/__init__", "sitecustomize", "os")
@@ -92,16 +76,13 @@ def test_environment_reaches_only_the_app(clean: Network, bundle: str, folder: P
 
 
 def test_preloaded_library_is_loaded_only_into_the_app(clean: Network, bundle: str, folder: Path) -> None:
-    """A library of LD_PRELOAD is loaded only into the app."""
+    """A library of LD_PRELOAD is loaded only into the app.
+
+    Negative control: without the launcher it is loaded into the interpreter.
+    """
     environ = {"LD_PRELOAD": f"{folder}/preload.so", **SETTINGS}
     done = run(clean, folder, environ, f"{bundle}/bin/imds-detour", "./linked")
     assert done.stderr.count("preloaded into") == 1
     assert f"preloaded into {folder}/linked\n" in done.stderr
-
-
-def test_preloaded_library_affects_the_interpreter_without_the_launcher(
-    clean: Network, bundle: str, folder: Path
-) -> None:
-    """Negative control: without the launcher the library is loaded into the interpreter."""
-    done = run(clean, folder, {"LD_PRELOAD": f"{folder}/preload.so"}, *python(bundle), "-c", "pass")
-    assert "preloaded into" in done.stderr
+    without = run(clean, folder, {"LD_PRELOAD": f"{folder}/preload.so"}, *python(bundle), "-c", "pass")
+    assert "preloaded into" in without.stderr

@@ -1,19 +1,14 @@
 """A failed build of the bundle prints one line without a traceback, and keeps the previous bundle."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from bundle.programs import BundleError, run
 
 from imds_detour.ctl.lab.hosts import environ
 from tests.bundle.conftest import PROJECT
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.slow
 

@@ -1,22 +1,15 @@
 """The bundle works in root file systems without Python, libc or shell."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.bundle.conftest import PLACE, Root, add_busybox, compile_c, make_root
-from tests.support.hosts.network import INSTANCE, SETTINGS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import INSTANCE, SETTINGS, Network
 
 pytestmark = pytest.mark.slow
 
@@ -68,6 +61,12 @@ def services(path: Path, bundle: str) -> Root:
     return root
 
 
+@pytest.fixture
+def root(tmp_path: Path, bundle: str) -> Root:
+    """Return a root like an image FROM scratch."""
+    return empty(tmp_path / "root", bundle)
+
+
 ROOTS = (empty, busybox, musl, read_only, services)
 
 
@@ -86,41 +85,33 @@ def test_app_in_any_root_reads_the_mock(
     assert done.stderr.count("\n") == 1
 
 
-def test_app_without_the_bundle_gets_no_answer(clean: Network, bundle: str, tmp_path: Path) -> None:
+def test_app_without_the_bundle_gets_no_answer(clean: Network, root: Root) -> None:
     """Negative control: the same app in the same root without the bundle gets no answer."""
-    root = make_root(tmp_path / "root", bundle)
     done = clean.app.run(*root.command("/app"), environ=SETTINGS, check=False)
     assert INSTANCE not in done.stdout
 
 
 @pytest.mark.parametrize("place", ["imds-detour", "a b/ü/$x", "usr"], ids=ascii)
 def test_bundle_runs_from_any_folder(clean: Network, bundle: str, tmp_path: Path, place: str) -> None:
-    """The bundle works in any folder."""
+    """The bundle works in any folder, also by a link of any name to one of the programs."""
     root = make_root(tmp_path / "root", bundle, place=place)
     done = run(clean, root, "/app", place=place)
     assert (done.returncode, done.stdout[: len(INSTANCE)]) == (0, INSTANCE), done.stderr
-
-
-def test_bundle_runs_by_a_link(clean: Network, bundle: str, tmp_path: Path) -> None:
-    """A link of any name to one of the programs works."""
-    root = make_root(tmp_path / "root", bundle)
     (root.path / "bin").mkdir()
-    (root.path / "bin/entrypoint").symlink_to(f"../{PLACE}/bin/imds-detour")
+    (root.path / "bin/entrypoint").symlink_to(f"../{place}/bin/imds-detour")
     done = clean.app.run(*root.command("/bin/entrypoint", "--version"), environ=SETTINGS)
     assert done.stdout.startswith("imds-detour ")
 
 
-def test_name_in_etc_hosts_is_resolved(clean: Network, bundle: str, tmp_path: Path) -> None:
+def test_name_in_etc_hosts_is_resolved(clean: Network, root: Root) -> None:
     """A name in /etc/hosts, as from Compose's extra_hosts, is resolved without DNS."""
-    root = make_root(tmp_path / "root", bundle)
     clean.app.write("hosts", "127.0.0.1 localhost\n10.88.0.3 only_in_hosts\n")
     done = run(clean, root, "/app", MOCK_HOSTNAME="only_in_hosts")
     assert done.returncode == 0, done.stderr
 
 
-def test_imds_detourctl_runs_in_an_empty_root(clean: Network, bundle: str, tmp_path: Path) -> None:
+def test_imds_detourctl_runs_in_an_empty_root(clean: Network, root: Root) -> None:
     """Each verb that needs only the kernel works in an empty root."""
-    root = make_root(tmp_path / "root", bundle)
     for word, says in {
         "--help": "usage: imds-detourctl",
         "--version": "imds-detourctl ",
@@ -135,9 +126,8 @@ def test_imds_detourctl_runs_in_an_empty_root(clean: Network, bundle: str, tmp_p
         assert says in done.stdout
 
 
-def test_mock_runs_in_an_empty_root(clean: Network, bundle: str, tmp_path: Path) -> None:
+def test_mock_runs_in_an_empty_root(clean: Network, root: Root) -> None:
     """The mock works in an empty root with its data, and SIGTERM ends it."""
-    root = make_root(tmp_path / "root", bundle)
     command = root.command(f"/{PLACE}/bin/imds-detourctl", "mock", "--listen", "127.0.0.1:8338")
     with clean.app.popen(*command, environ=SETTINGS, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as mock:
         assert mock.stdout is not None

@@ -1,23 +1,17 @@
 """A stop signal during the start of the interpreter is not lost."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.hosts.network import MOCK, SETTINGS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import MOCK, SETTINGS, Network
+from tests.support.judges.processes import children
 
 pytestmark = pytest.mark.slow
 
@@ -36,17 +30,11 @@ def as_pid_1(network: Network, *command: str) -> Iterator[tuple[subprocess.Popen
     """Start a command as process 1 of a pid namespace, and yield its id in this namespace."""
     with network.app.popen(*PID_1, *command, environ=WAITING, stderr=subprocess.PIPE) as process:
         try:
-            yield process, _child(process.pid)
+            while not (pids := children(process.pid)):
+                pass
+            yield process, pids[0]
         finally:
             process.kill()
-
-
-def _child(parent: int) -> int:
-    path = f"/proc/{parent}/task/{parent}/children"
-    while True:
-        with open(path) as file:
-            if numbers := file.read().split():
-                return int(numbers[0])
 
 
 def masks(number: int) -> dict[str, int]:
@@ -55,15 +43,10 @@ def masks(number: int) -> dict[str, int]:
         return {line[:6]: int(line[7:], 16) for line in file if line.startswith("Sig") and line[6] == ":"}
 
 
-def wait_for(number: int, reached: Callable[[dict[str, int]], bool]) -> None:
-    """Watch a process's signal masks without pauses until the condition holds."""
-    while not reached(masks(number)):
+def wait_for_launcher(number: int) -> None:
+    """Watch a process without pauses until the launcher blocks all stop signals; unshare blocks fewer."""
+    while not ((mask := masks(number))["SigBlk"] | mask["SigCgt"]) & bit(signal.SIGUSR1):
         pass
-
-
-def launched(mask: dict[str, int]) -> bool:
-    """Return whether the launcher has started and blocks all stop signals; unshare blocks fewer."""
-    return bool((mask["SigBlk"] | mask["SigCgt"]) & bit(signal.SIGUSR1))
 
 
 def bit(number: int) -> int:
@@ -71,23 +54,20 @@ def bit(number: int) -> int:
     return 1 << (number - 1)
 
 
-@pytest.mark.parametrize("milliseconds", [0, 1, 2, 4, 8, 16])
-@pytest.mark.parametrize("number", STOPS, ids=lambda number: f"signal {number:d}")
-def test_stop_during_the_start_ends_pid_1(running: Network, bundle: str, number: int, milliseconds: int) -> None:
-    """A stop signal at any moment of the start ends process 1 with status 128+n."""
-    with as_pid_1(running, f"{bundle}/bin/imds-detour", "true") as (process, target):
-        wait_for(target, launched)
+MOCK_COMMAND = ("imds-detourctl", "mock", "--listen", "127.0.0.1:8338")
+MOMENTS = [(("imds-detour", "true"), number, delay) for number in STOPS for delay in (0, 1, 2, 4, 8, 16)]
+
+
+@pytest.mark.parametrize(("command", "number", "milliseconds"), [*MOMENTS, (MOCK_COMMAND, signal.SIGTERM, 0)])
+def test_stop_during_the_start_ends_pid_1(
+    running: Network, bundle: str, command: tuple[str, ...], number: int, milliseconds: int
+) -> None:
+    """A stop signal at any moment of the start ends process 1, imds-detour or imds-detourctl, with status 128+n."""
+    with as_pid_1(running, f"{bundle}/bin/{command[0]}", *command[1:]) as (process, target):
+        wait_for_launcher(target)
         time.sleep(milliseconds / 1000)
         os.kill(target, number)
         assert process.wait(timeout=30) == 128 + number
-
-
-def test_stop_during_the_start_ends_imds_detourctl(running: Network, bundle: str) -> None:
-    """A stop signal during its start ends imds-detourctl as process 1."""
-    with as_pid_1(running, f"{bundle}/bin/imds-detourctl", "mock", "--listen", "127.0.0.1:8338") as (process, target):
-        wait_for(target, launched)
-        os.kill(target, signal.SIGTERM)
-        assert process.wait(timeout=30) == 128 + signal.SIGTERM
 
 
 def test_stop_without_the_launcher_is_lost(running: Network) -> None:

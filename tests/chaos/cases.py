@@ -1,24 +1,20 @@
 """Faults around a start, as data: each case describes a fault, and the contract judges how the start ends."""
 
-from __future__ import annotations
-
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
 from imds_detour.config import settings
 from tests.support import SUPPORT
 from tests.support.hosts.network import INSTANCE, MOCK, NAME
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 OTHER = "10.88.0.4"  # a second address of the mock's host
 UNUSED = "10.88.0.77"  # in the network; no host has it
 RIGHT = f"{NAME}={MOCK}"
 SECCOMP = f"{SUPPORT}/faults/seccomp.py"
-SILENT = "sends no proper reply"
+SILENT, UNREADABLE = "sends no proper reply", "/etc/resolv.conf cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +58,16 @@ LONGER = {"MOCK_TIMEOUT": "8"}
 """For starts that must succeed."""
 
 
+def _long(*, starts: bool | None = True, **how: Any) -> Case:  # noqa: ANN401  (fields of Case)
+    """Return a case whose start has the time to succeed."""
+    return Case(starts=starts, settings=LONGER, **how)
+
+
+def _search(count: int) -> str:
+    """Return a resolv.conf with a search list of this length."""
+    return f"search {' '.join(f's{number}.test' for number in range(count))}\nnameserver {MOCK}\n"
+
+
 def _sh(script: str) -> tuple[str, ...]:
     """Return a command that runs a script in its own mount namespace, and then the start."""
     return ("unshare", "--mount", "sh", "-euc", f'{script}\nexec "$@"', "sh")
@@ -71,90 +77,56 @@ _ETC = (
     "umount /etc/resolv.conf /etc/hosts; rm -rf /run/etc-copy; cp -a /etc /run/etc-copy 2>/dev/null || true; "
     "mount --bind /run/etc-copy /etc; "
 )
+_NO_RESOLV_CONF = f"{_ETC}rm /etc/resolv.conf"
 
 DNS = {
     "silent": Case(says=SILENT, dns=("silent",)),
-    "slow": Case(starts=True, dns=(f"late:{RIGHT}",), settings=LONGER),
-    "slower than one server's share": Case(starts=True, dns=(f"too-late:{RIGHT}",), settings=LONGER),
+    "slow": _long(dns=(f"late:{RIGHT}",)),
+    "slower than one server's share": _long(dns=(f"too-late:{RIGHT}",)),
     "slower than the deadline": Case(says=SILENT, dns=(f"too-late:{RIGHT}",)),
     "wrong id": Case(says=SILENT, dns=(f"wrong-id:{RIGHT}",)),
     "wrong question": Case(says=SILENT, dns=(f"wrong-question:{RIGHT}",)),
     "garbage": Case(says=SILENT, dns=("garbage",)),
     "truncated without TCP": Case(says="over TCP without a reply", dns=("truncated",)),
-    "truncated, whole over TCP": Case(starts=True, dns=(f"truncated:{RIGHT}",), settings=LONGER),
-    "a stream with garbage behind the answer": Case(starts=True, dns=(f"trailing:{RIGHT}",), settings=LONGER),
-    "a stream that says more than it sends": Case(says="closes the connection over TCP", dns=(f"overstated:{RIGHT}",)),
-    "a datagram of 64 KiB": Case(starts=True, dns=(f"padded:{RIGHT}",), settings=LONGER),
+    "truncated, whole over TCP": _long(dns=(f"truncated:{RIGHT}",)),
+    "a stream with garbage after the answer": _long(dns=(f"trailing:{RIGHT}",)),
+    "a stream shorter than its length says": Case(says="closes the connection over TCP", dns=(f"overstated:{RIGHT}",)),
+    "a datagram of 64 KiB": _long(dns=(f"padded:{RIGHT}",)),
     "CNAME loop": Case(says="ChainTooLong", dns=("loop",)),
-    "CNAME to nowhere": Case(says="empty answer", dns=("dangling",)),
-    "64 KiB, thousands of addresses": Case(starts=True, dns=(f"huge:{RIGHT}",), settings=LONGER),
+    "CNAME to a missing name": Case(says="empty answer", dns=("dangling",)),
+    "64 KiB, thousands of addresses": _long(dns=(f"huge:{RIGHT}",)),
     "64 KiB, only unused addresses": Case(
         dns=(f"huge:{NAME}={UNUSED}",), says="and [0-9]+ more|within|no route", settings={"MOCK_TIMEOUT": "3"}
     ),
-    "SERVFAIL, then right": Case(starts=True, dns=("SERVFAIL*3", RIGHT), settings=LONGER),
-    "NXDOMAIN, then right": Case(starts=True, dns=("NXDOMAIN*3", RIGHT), settings=LONGER),
+    "SERVFAIL, then right": _long(dns=("SERVFAIL*3", RIGHT)),
+    "NXDOMAIN, then right": _long(dns=("NXDOMAIN*3", RIGHT)),
     "REFUSED": Case(says="REFUSED", dns=("REFUSED",)),
-    "flips between the mock and an unused address": Case(
-        starts=True, dns=(f"flip:{NAME}={MOCK},{UNUSED}",), settings=LONGER
+    "flips between the mock and an unused address": _long(dns=(f"flip:{NAME}={MOCK},{UNUSED}",)),
+    "flips between two different mocks": _long(
+        dns=(f"flip:{NAME}={MOCK},{OTHER}",), http=("GET=ok",), second=("GET=ok",)
     ),
-    "flips between two that differ": Case(
-        starts=True, dns=(f"flip:{NAME}={MOCK},{OTHER}",), http=("GET=ok",), second=("GET=ok",), settings=LONGER
-    ),
-    "flips between the mock and a metadata address": Case(
-        starts=None, dns=(f"flip:{NAME}={MOCK},169.254.169.254",), settings=LONGER
-    ),
+    "flips between the mock and a metadata address": _long(starts=None, dns=(f"flip:{NAME}={MOCK},169.254.169.254",)),
     "the metadata address itself": Case(says="no mock can be there", dns=(f"{NAME}=169.254.169.254",)),
-    "first server dead": Case(starts=True, resolv=f"nameserver {UNUSED}\nnameserver {MOCK}\n", settings=LONGER),
-    "three servers, one right": Case(
-        starts=True, resolv=f"nameserver {UNUSED}\nnameserver {OTHER}\nnameserver {MOCK}\n", settings=LONGER
-    ),
-    "resolv.conf missing": Case(
-        says="/etc/resolv.conf cannot be read|127.0.0.1", prefix=_sh(f"{_ETC}rm /etc/resolv.conf"), slack=1
-    ),
-    "resolv.conf a folder": Case(
-        says="/etc/resolv.conf cannot be read",
-        prefix=_sh(f"{_ETC}rm /etc/resolv.conf; mkdir /etc/resolv.conf"),
-        slack=1,
-    ),
+    "first server dead": _long(resolv=f"nameserver {UNUSED}\nnameserver {MOCK}\n"),
+    "three servers, one right": _long(resolv=f"nameserver {UNUSED}\nnameserver {OTHER}\nnameserver {MOCK}\n"),
+    "resolv.conf missing": Case(says=f"{UNREADABLE}|127.0.0.1", prefix=_sh(_NO_RESOLV_CONF), slack=1),
+    "resolv.conf a folder": Case(says=UNREADABLE, prefix=_sh(f"{_NO_RESOLV_CONF}; mkdir /etc/resolv.conf"), slack=1),
     "resolv.conf empty": Case(says="names no DNS server", resolv=""),
     "resolv.conf garbage": Case(says="names no DNS server", resolv="\0\xff nameserver\nnameserver x\noptions\n" * 40),
-    "resolv.conf of 2 MB, right line first": Case(
-        starts=True, resolv=f"nameserver {MOCK}\n" + "# nothing\n" * 200_000, settings=LONGER
-    ),
+    "resolv.conf of 2 MB, right line first": _long(resolv=f"nameserver {MOCK}\n" + "# nothing\n" * 200_000),
     "resolv.conf of 2 MB, dead servers": Case(says=SILENT, resolv=f"nameserver {UNUSED}\n" * 100_000),
     # glibc fails an assertion in getaddrinfo, in any program: SIGABRT, and the guard remains.
     "one line of 2 MB": Case(resolv="search " + "a" * 2_000_000 + "\n", starts=None, signals=(signal.SIGABRT,)),
-    "search list of 6": Case(
-        starts=True,
-        resolv=f"search {' '.join(f's{number}.test' for number in range(6))}\nnameserver {MOCK}\n",
-        settings=LONGER,
-    ),
-    "search list of 6, only the last has the name": Case(
-        starts=True,
-        dns=(f"{NAME}.s5.test={MOCK}",),
-        resolv=f"search {' '.join(f's{number}.test' for number in range(6))}\nnameserver {MOCK}\n",
-        settings=LONGER,
-    ),
-    "search list of 40, silent": Case(
-        says=SILENT,
-        dns=("silent",),
-        resolv=f"search {' '.join(f's{number}.test' for number in range(40))}\nnameserver {MOCK}\n",
-    ),
-    "ndots 15": Case(
-        starts=True, resolv=f"search a.test b.test\noptions ndots:15\nnameserver {MOCK}\n", settings=LONGER
-    ),
-    "options of every kind": Case(
-        starts=True,
+    "search list of 6": _long(resolv=_search(6)),
+    "search list of 6, only the last has the name": _long(dns=(f"{NAME}.s5.test={MOCK}",), resolv=_search(6)),
+    "search list of 40, silent": Case(says=SILENT, dns=("silent",), resolv=_search(40)),
+    "ndots 15": _long(resolv=f"search a.test b.test\noptions ndots:15\nnameserver {MOCK}\n"),
+    "all options": _long(
         resolv=f"options ndots:2 timeout:1 attempts:9 rotate no-check-names inet6 edns0 single-request debug"
         f" single-request-reopen no-tld-query use-vc no-reload trust-ad nonsense:1 timeout:0"
         f" ndots:99\nnameserver {MOCK}\n",
-        settings=LONGER,
     ),
-    "options that make no sense": Case(
-        starts=True,
-        resolv=f"options ndots:-1 timeout:x attempts: :\nsortlist 1/2\nnameserver {MOCK}\n",
-        settings=LONGER,
-    ),
+    "invalid options": _long(resolv=f"options ndots:-1 timeout:x attempts: :\nsortlist 1/2\nnameserver {MOCK}\n"),
 }
 
 ANSWERS_NOT = "it answers [0-9]+|it answers GET"
@@ -167,41 +139,36 @@ HTTP = {
     "no end": Case(says="larger than 65536 bytes", http=("GET=endless-body",)),
     "1,000,000 headers": Case(says="larger than 65536 bytes|not complete", http=("GET=headers:1000000",)),
     "1,000 headers": Case(says="more than 256 headers", http=("GET=headers:1000",)),
-    "90 headers": Case(starts=True, http=("GET=headers:90",), settings=LONGER),
+    "90 headers": _long(http=("GET=headers:90",)),
     "chunks of one byte without an end": Case(says="larger than 65536|not complete", http=("GET=dribble",)),
     "100 Continue without an end": Case(says="its status line is not valid", http=("GET=early",)),
     **{f"redirects, {code}": Case(says=f"{code} .to .http", http=(f"GET={code}",)) for code in (301, 302, 307, 308)},
-    **{
-        f"says {code}": Case(says=f"it answers {code}", http=(f"GET={code}",))
-        for code in (401, 403, 404, 429, 500, 503)
-    },
+    **{f"says {n}": Case(says=f"it answers {n}", http=(f"GET={n}",)) for n in (401, 403, 404, 429, 500, 503)},
     "wrong content": Case(says="which is no instance id", http=("GET=body:<html>",)),
     "empty": Case(says="with nothing", http=("GET=body:",)),
-    "right every second time, else 500": Case(starts=True, http=("GET=turns:ok|500",), settings=LONGER),
+    "right every second time, else 500": _long(http=("GET=turns:ok|500",)),
     "right every second time, else another id": Case(
         starts=None,
         http=("GET=turns:ok|body:i-another",),
         says=f"another service answers|differently each time|{INSTANCE}",
     ),
-    "something new each time": Case(says="differently each time", http=("GET=count",)),
-    "HTTP/1.0": Case(starts=True, http=("GET=http10",), settings=LONGER),
-    "chunked": Case(starts=True, http=("GET=chunked",), settings=LONGER),
+    "another id each time": Case(says="differently each time", http=("GET=count",)),
+    "HTTP/1.0": _long(http=("GET=http10",)),
+    "chunked": _long(http=("GET=chunked",)),
     "HTTP/2": Case(says="does not speak HTTP", http=("GET=http2", "PUT=http2")),
     "gzip, unasked": Case(says="which is no instance id", http=("GET=gzip",)),
     "TLS on the port": Case(says="does not speak HTTP", http=("GET=tls", "PUT=tls")),
-    "bytes": Case(says="does not speak HTTP", http=("GET=garbage", "PUT=garbage")),
-    "two mocks behind one name that differ": Case(
-        starts=True, dns=(f"{NAME}={MOCK},{OTHER}",), http=("GET=ok",), second=("GET=body:i-other",), settings=LONGER
+    "random bytes": Case(says="does not speak HTTP", http=("GET=garbage", "PUT=garbage")),
+    "two different mocks for one name": _long(
+        dns=(f"{NAME}={MOCK},{OTHER}",), http=("GET=ok",), second=("GET=body:i-other",)
     ),
-    "two mocks, the first broken": Case(
-        starts=True, dns=(f"{NAME}={MOCK},{OTHER}",), http=("GET=stall",), second=("GET=ok",), settings=LONGER
-    ),
-    "JSON without an end of depth": Case(starts=None, http=("GET=deep",), settings={"MOCK_ENDPOINTS": "oci"}),
+    "two mocks, the first broken": _long(dns=(f"{NAME}={MOCK},{OTHER}",), http=("GET=stall",), second=("GET=ok",)),
+    "JSON nested too deeply": Case(starts=None, http=("GET=deep",), settings={"MOCK_ENDPOINTS": "oci"}),
     "JSON with half a surrogate pair": Case(
         starts=None, http=("GET=half-pair",), settings={"MOCK_ENDPOINTS": "oci"}, says="verified oci"
     ),
     "right at first, then gone": Case(says="not through", http=("GET=ok", "GET=404")),
-    "the token is the fault": Case(starts=True, http=("GET=ok", r"PUT=body:a\r\nX: y"), settings=LONGER),
+    "a token with a line break": _long(http=("GET=ok", r"PUT=body:a\r\nX: y")),
 }
 
 _LESS_PROC = {
@@ -233,45 +200,39 @@ SYSTEM = {
         says="cannot write /etc/hosts.*extra_hosts", settings=GCP, prefix=_sh(_BIND_RO.format("/etc/hosts"))
     ),
     "/etc/hosts on a full disk": Case(starts=None, settings=GCP, prefix=_sh(_FULL)),
-    "/etc/hosts not there": Case(
+    "/etc/hosts missing": Case(
         says="cannot write /etc/hosts",
         settings=GCP,
         prefix=_sh(f"{_ETC}cat /run/etc/resolv.conf >/etc/resolv.conf; rm /etc/hosts"),
         slack=1,
     ),
-    "/run read-only": Case(starts=True, settings=LONGER, prefix=_sh(_BIND_RO.format("/run"))),
-    "everything read-only": Case(
-        starts=True,
-        settings=LONGER,
+    "/run read-only": _long(prefix=_sh(_BIND_RO.format("/run"))),
+    "everything read-only": _long(
         prefix=_sh("; ".join(_BIND_RO.format(at) for at in ("/run", "/tmp", "/"))),  # noqa: S108  (made read-only)
     ),
-    **{f"/proc: {how}": Case(starts=True, settings=LONGER, prefix=_sh(do)) for how, do in _LESS_PROC.items()},
+    **{f"/proc: {how}": _long(prefix=_sh(do)) for how, do in _LESS_PROC.items()},
     **{f"/proc {how}": Case(says="/proc/self/status", prefix=_sh(do)) for how, do in _NO_PROC.items()},
-    "stdin closed": Case(starts=True, settings=LONGER, prefix=_sh("exec <&-")),
+    "stdin closed": _long(prefix=_sh("exec <&-")),
     "stdout closed": Case(http=(), says="connection refused", prefix=_sh("exec >&-")),
     "stdin and stdout closed": Case(http=(), says="connection refused", prefix=_sh("exec <&- >&-")),
     "stderr closed": Case(http=(), prefix=_sh("exec 2>&-"), muted=True),
     "stderr full": Case(http=(), prefix=_sh("exec 2>/dev/full"), muted=True),
     "all closed": Case(http=(), prefix=_sh("exec <&- >&- 2>&-"), muted=True),
     **{
-        f"{number} processes at most": Case(
-            starts=None, prefix=("prlimit", f"--nproc={number}", *_limited_user(64_000 + number)), settings=LONGER
+        f"{number} processes at most": _long(
+            starts=None, prefix=("prlimit", f"--nproc={number}", *_limited_user(64_000 + number))
         )
         for number in (1, 2, 3, 4)
     },
     **{
-        f"{number} open files at most": Case(
-            starts=None, prefix=("prlimit", f"--nofile={number}"), settings=LONGER, bare=True
-        )
+        f"{number} open files at most": _long(starts=None, prefix=("prlimit", f"--nofile={number}"), bare=True)
         for number in (4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 32)
     },
     **{
-        f"{megabytes} MB of addresses": Case(
-            starts=None, prefix=("prlimit", f"--as={megabytes << 20}"), settings=LONGER, bare=True
-        )
+        f"{megabytes} MB of addresses": _long(starts=None, prefix=("prlimit", f"--as={megabytes << 20}"), bare=True)
         for megabytes in (32, 40, 48, 56, 64, 80, 96, 128, 256)
     },
-    "1 of the processes at most, and a choice": Case(
+    "1 processes at most, automatic firewall": Case(
         starts=None,
         says="nftables, verified",
         prefix=("prlimit", "--nproc=1", *_limited_user(64_100)),
@@ -281,13 +242,11 @@ SYSTEM = {
         says="cannot start: SyntaxError: .*is it installed whole",
         prefix=_sh(f"mount --bind /etc/passwd {settings.__file__}"),
     ),
-    "no files may grow": Case(starts=None, prefix=("prlimit", "--fsize=0"), settings=LONGER),
-    "no memory may be locked": Case(starts=True, prefix=("prlimit", "--memlock=0"), settings=LONGER),
-    "the clock thirty years on": Case(
-        starts=True,
-        settings=LONGER,
-        prefix=("unshare", "--time", "--fork", "--monotonic=946080000", "--boottime=946080000"),
+    "no files may grow": _long(starts=None, prefix=("prlimit", "--fsize=0")),
+    "no memory may be locked": _long(prefix=("prlimit", "--memlock=0")),
+    "the clock thirty years later": _long(
+        prefix=("unshare", "--time", "--fork", "--monotonic=946080000", "--boottime=946080000")
     ),
-    "no room on the stack": Case(starts=None, prefix=("prlimit", "--stack=262144"), settings=LONGER),
-    "seccomp, as containers have it": Case(starts=True, prefix=(sys.executable, SECCOMP, "container"), settings=LONGER),
+    "a small stack": _long(starts=None, prefix=("prlimit", "--stack=262144")),
+    "seccomp, as containers have it": _long(prefix=(sys.executable, SECCOMP, "container")),
 }

@@ -1,17 +1,12 @@
 """The cloud on which the campaign's cases run, and the duration of a start on this machine."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pytest
 
 from tests.chaos.contract import Judge, start_up
 from tests.support.hosts.cloud import Cloud
 from tests.support.hosts.ip_version import V4
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @pytest.fixture(scope="module")

@@ -1,24 +1,18 @@
 """The contract that every start keeps under any fault: one function judges how a start ended."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from tests.chaos.cases import Case
+from tests.support.hosts.cloud import Cloud, Seen
 from tests.support.hosts.ip_version import V4, V6
 from tests.support.hosts.network import DETOUR, ID_URL, METADATA
 from tests.support.judges import rules_listing
 from tests.support.judges.processes import processes_in
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from tests.chaos.cases import Case
-    from tests.support.hosts.cloud import Cloud, Seen
 
 PROMISE = 0.5
 """Seconds after the deadline by which a start has ended."""
@@ -31,6 +25,7 @@ print("app", wire.getresponse().read().decode().strip(), flush=True)
 """An app that prints the answer to its request. The real service answers R."""
 ANY_USERS_APP = ("sh", "-c", f'id=$(curl -sS --http0.9 --max-time 20 {ID_URL}) && echo "app $id"')
 """The same for users that may not execute this Python."""
+PLAIN = Case()
 PLAYS = 4
 LATE, MUTE = "over too late", "the final line does not say"
 NEVER = re.compile(
@@ -55,10 +50,8 @@ class Ended:
     """How a start ended, and what remains of it.
 
     Attributes:
-        status: its exit status.
         out: the app's output, if it ran.
         err: the output of imds-detour.
-        seconds: its duration.
         left: the routes, rules and host names of imds-detour that remain, as the system's own commands list them.
         leaked: whether a packet has reached the real service.
         alive: the processes that remain.
@@ -76,32 +69,13 @@ class Ended:
     limit: float = 30.0
 
 
-def violations(
-    end: Ended,
-    *,
-    start_up: float = 0.0,
-    slack: float = 0.0,
-    says: str = "",
-    muted: bool = False,
-    bare: bool = False,
-    refused: bool = False,
-    signals: Iterable[int] = (),
-) -> list[str]:
-    """Return the parts of the contract that an end breaks.
+def violations(end: Ended, case: Case = PLAIN, *, start_up: float = 0.0) -> list[str]:
+    """Return the parts of the contract that the end of a case breaks.
 
-    Args:
-        end: how the start ended.
-        start_up: seconds that a start needs on this machine before its deadline runs, and to end.
-        slack: seconds that the case adds (strace, a slow app).
-        says: a regular expression that the final line must match.
-        bare: whether the interpreter may have failed before imds-detour's first line ran.
-        muted: whether no line can be expected, so that only the status counts.
-        refused: whether the command may be refused with 126 or 127.
-        signals: the signals that may end it.
-
+    ``start_up`` is the seconds that a start needs on this machine before its deadline runs, and to end.
     """
-    stopped = {status for number in signals for status in (-number, 128 + number)}
-    if bare and end.status not in (0, 125) and not FIRST_LINE_RAN.search(end.err):
+    stopped = {status for number in case.signals for status in (-number, 128 + number)}
+    if case.bare and end.status not in (0, 125) and not FIRST_LINE_RAN.search(end.err):
         crashed = end.status < 0 and end.status not in stopped
         faults = {"out": end.out, "left": end.left, "leaked": end.leaked, f"status {end.status}": crashed}
         return [fault for fault, happened in faults.items() if happened]
@@ -116,7 +90,7 @@ def violations(
     }
     if end.status == 0:
         checks |= {
-            "started, and no line reports a verification": muted or ", verified " in final,
+            "started, and no line reports a verification": case.muted or ", verified " in final,
             "started, and the mock did not answer": end.out.startswith("app ") and end.out != "app R\n",
             "started, and there is no redirect": bool(rules_listing.redirected(end.left)),
         }
@@ -124,11 +98,11 @@ def violations(
         checks |= {
             f"status {end.status}": end.status == 125
             or end.status in stopped
-            or (refused and end.status in (126, 127)),
+            or (case.refused and end.status in (126, 127)),
             "the app ran": not end.out,
-            LATE: end.seconds <= end.limit + PROMISE + start_up + slack,
+            LATE: end.seconds <= end.limit + PROMISE + start_up + case.slack,
         }
-    if end.status == 125 and not muted:
+    if end.status == 125 and not case.muted:
         own = [line for line in lines if line.startswith("imds-detour: ")]
         finals = [line for line in own if not BEFORE_THE_END.match(line.removeprefix("imds-detour: "))]
         if len(finals) > 1 and "; exec " in finals[0]:
@@ -140,8 +114,8 @@ def violations(
             "a line that is not imds-detour's": own == lines,
             "failed, and something remains that no line reports": removed,
         }
-    if says and not muted:
-        checks[f"{MUTE} {says!r}"] = bool(re.search(says, final))
+    if case.says and not case.muted:
+        checks[f"{MUTE} {case.says!r}"] = bool(re.search(case.says, final))
     return [what for what, until_kept in checks.items() if not until_kept]
 
 
@@ -174,16 +148,7 @@ class Judge:
         """
         for attempt in range(PLAYS):
             end = play(2.0**attempt)
-            faults = violations(
-                end,
-                start_up=self.start_up,
-                slack=case.slack,
-                says=case.says,
-                muted=case.muted,
-                bare=case.bare,
-                refused=case.refused,
-                signals=case.signals,
-            )
+            faults = violations(end, case, start_up=self.start_up)
             if not all(fault.startswith((LATE, MUTE)) for fault in faults) or not faults:
                 break
             self.start_up = max(self.start_up, start_up())

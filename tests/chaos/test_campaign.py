@@ -1,22 +1,16 @@
 """Under any fault the app starts verified, or does not start and one true line gives the reason."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.chaos.cases import DNS, HTTP, OTHER, SYSTEM, Case
+from tests.chaos.contract import Ended, Judge
 from tests.support.hosts.cloud import BACKENDS, LONG
 from tests.support.hosts.network import FAULTY_DNS, FAULTY_HTTP, MOCK, PORT
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from tests.chaos.contract import Ended, Judge
 
 FAULTY_PORT = "1400"
 SHORT = 0.6
@@ -32,11 +26,8 @@ def chosen(table: Mapping[str, Case]) -> list[tuple[str, str]]:
     return [(name, BACKENDS[number % 2]) for number, name in enumerate(list(table)[::STRIDE])]
 
 
-@contextmanager
-def played(
-    judge: Judge, case: Case, backend: str, longer: float, start: Callable[..., Ended] | None = None
-) -> Iterator[Ended]:
-    """Play a case, and give the start's end. ``start`` replaces the judge's start."""
+def played(judge: Judge, case: Case, backend: str, longer: float, start: Callable[..., Ended] | None = None) -> Ended:
+    """Play a case, and return the start's end. ``start`` replaces the judge's start."""
     judge.clean()
     cloud = judge.cloud
     cloud.app.write("resolv.conf", case.resolv)
@@ -47,7 +38,7 @@ def played(
             if plan:
                 servers.enter_context(server(judge, FAULTY_HTTP, f"{address}:{FAULTY_PORT}", *plan))
         settings = {"MOCK_TIMEOUT": f"{SHORT * longer:g}", "MOCK_PORT": port, "MOCK_BACKEND": backend, **case.settings}
-        yield (start or judge.start)(*case.prefix, **settings)
+        return (start or judge.start)(*case.prefix, **settings)
 
 
 @contextmanager
@@ -67,29 +58,20 @@ def server(judge: Judge, script: str, *arguments: str) -> Iterator[None]:
 
 def judged(judge: Judge, case: Case, backend: str) -> Ended:
     """Play a case, assert that the contract is kept, and return the start's end."""
-    end = judge.until_kept(lambda longer: _play(judge, case, backend, longer), case)
+    end = judge.until_kept(lambda longer: played(judge, case, backend, longer), case)
     if case.starts is not None:
         assert (end.status == 0) == case.starts, f"{end}"
     return end
 
 
-def _play(judge: Judge, case: Case, backend: str, longer: float) -> Ended:
-    with played(judge, case, backend, longer) as end:
-        return end
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "backend"), chosen(DNS))
-def test_any_dns_fault_keeps_the_contract(judge: Judge, name: str, backend: str) -> None:
-    """A start keeps the contract with DNS that is silent, slow, lying, huge, changing or misconfigured."""
-    judged(judge, DNS[name], backend)
+@pytest.mark.parametrize(("name", "backend"), [*chosen(DNS), *chosen(HTTP)])
+def test_any_dns_or_mock_fault_keeps_the_contract(judge: Judge, name: str, backend: str) -> None:
+    """A start keeps the contract with DNS that is silent, slow, lying, huge, changing or misconfigured.
 
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "backend"), chosen(HTTP))
-def test_any_mock_fault_keeps_the_contract(judge: Judge, name: str, backend: str) -> None:
-    """A start keeps the contract with mocks that refuse, stall, flood, lie or change their answers."""
-    judged(judge, HTTP[name], backend)
+    It does so with mocks that refuse, stall, flood, lie or change their answers.
+    """
+    judged(judge, {**DNS, **HTTP}[name], backend)
 
 
 @pytest.mark.parametrize(("name", "backend"), chosen(SYSTEM))

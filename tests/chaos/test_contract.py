@@ -1,23 +1,17 @@
 """The judge detects every violation of the contract, in constructed ends and in a real network."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.chaos.cases import Case
-from tests.chaos.contract import LATE, Ended, violations
+from tests.chaos.contract import LATE, Ended, Judge, violations
 from tests.support.faults.lock import held_lock
 from tests.support.hosts.ip_version import V4, V6
 from tests.support.hosts.network import INSTANCE, METADATA, MOCK
 from tests.support.judges import rules_listing
-
-if TYPE_CHECKING:
-    from tests.chaos.contract import Judge
 
 FAILED = Ended(125, "", "imds-detour: waiting: a (0.1 of 1 s)\nimds-detour: b; c\n", 1.2, limit=1.0)
 REDIRECT = f"iptables -A IMDS_DETOUR -d {V4.metadata}/32 -p tcp -j DNAT --to-destination 10.88.0.3:1338\n"
@@ -36,18 +30,23 @@ STARTED = Ended(
 
 
 @pytest.mark.parametrize("end", [FAILED, STARTED, replace(STARTED, left=NFT_GUARD + NFT_REDIRECT + NFT_GUARD6)])
-def test_the_judge_accepts_good_ends(end: Ended) -> None:
+def test_judge_accepts_good_ends(end: Ended) -> None:
     """A failure with one line, and a verified start of any duration, keep the contract."""
     assert violations(end) == []
 
 
 @pytest.mark.parametrize("status", [143, -signal.SIGTERM])
-def test_the_judge_accepts_the_status_of_a_sent_signal(status: int) -> None:
+def test_judge_accepts_the_status_of_a_sent_signal(status: int) -> None:
     """The status of a signal is right if the case names the signal, and wrong otherwise."""
     end = replace(FAILED, status=status, err="")
-    assert violations(end, signals=[signal.SIGTERM]) == []
-    assert violations(end, signals=[signal.SIGKILL]) == [f"status {status}"]
+    assert violations(end, Case(signals=(signal.SIGTERM,))) == []
+    assert violations(end, Case(signals=(signal.SIGKILL,))) == [f"status {status}"]
     assert violations(end) == [f"status {status}"]
+
+
+def killed_with(rules: str) -> Ended:
+    """Return the end of a start that was killed and left these rules."""
+    return replace(FAILED, status=137, left=rules)
 
 
 BROKEN = {
@@ -66,18 +65,12 @@ BROKEN = {
     "something leaked": replace(FAILED, leaked=True),
     "a process is left": replace(FAILED, alive=("helper",)),
     "rules remain and no line says so": replace(FAILED, left=GUARD),
-    "a redirect without a guard": replace(FAILED, status=137, left=REDIRECT),
-    "a redirect, and the other IP version's guard": replace(FAILED, status=137, left=REDIRECT + GUARD6),
-    "the same in nftables": replace(FAILED, status=137, left=NFT_REDIRECT + NFT_GUARD6),
-    "a redirect, and a guard without a rule": replace(
-        FAILED, status=137, left=f"{REDIRECT}{GUARD.splitlines()[0]}\n{GUARD6}"
-    ),
-    "a redirect, and a guard without a jump": replace(
-        FAILED, status=137, left=f"{REDIRECT}{GUARD.splitlines()[1]}\n{GUARD6}"
-    ),
-    "a redirect, and the guard of another address": replace(
-        FAILED, status=137, left=REDIRECT + GUARD.replace(V4.metadata, "169.254.170.2")
-    ),
+    "a redirect without a guard": killed_with(REDIRECT),
+    "a redirect, and the other IP version's guard": killed_with(REDIRECT + GUARD6),
+    "the same in nftables": killed_with(NFT_REDIRECT + NFT_GUARD6),
+    "a redirect, and a guard without a rule": killed_with(f"{REDIRECT}{GUARD.splitlines()[0]}\n{GUARD6}"),
+    "a redirect, and a guard without a jump": killed_with(f"{REDIRECT}{GUARD.splitlines()[1]}\n{GUARD6}"),
+    "a redirect, and the guard of another address": killed_with(REDIRECT + GUARD.replace(V4.metadata, "169.254.170.2")),
     "started with the other IP version's guard": replace(STARTED, left=REDIRECT + GUARD6),
     "started unverified": replace(STARTED, err="imds-detour: x -> y, not verified; exec app\n"),
     "started, the real service answers": replace(STARTED, out="app R\n"),
@@ -86,12 +79,12 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("end", BROKEN.values(), ids=BROKEN.keys())
-def test_the_judge_detects_a_violation(end: Ended) -> None:
+def test_judge_detects_a_violation(end: Ended) -> None:
     """Negative control: the judge reports every end that breaks the contract."""
     assert violations(end)
 
 
-def test_the_judge_detects_a_leak(judge: Judge) -> None:
+def test_judge_detects_a_leak(judge: Judge) -> None:
     """Negative control: a wrapper that does nothing lets the app reach the real service, and the judge reports it."""
     judge.clean()
     app = judge.cloud.app.run("curl", "-sS", "--http0.9", f"http://{METADATA}/", check=False)
@@ -100,7 +93,7 @@ def test_the_judge_detects_a_leak(judge: Judge) -> None:
     assert "something reached the real service" in violations(end)
 
 
-def test_the_judge_detects_remaining_rules_and_processes(judge: Judge) -> None:
+def test_judge_detects_remaining_rules_and_processes(judge: Judge) -> None:
     """Negative control: the judge reports rules and a process that remain after a failed start."""
     judge.clean()
     assert judge.start(MOCK_HOSTNAME=MOCK, MOCK_TIMEOUT="20").status == 0
@@ -120,7 +113,7 @@ FLUSH = {"legacy": "iptables-legacy -F IMDS_DETOUR_GUARD", "nft": "nft flush cha
 
 
 @pytest.mark.parametrize("backend", FLUSH)
-def test_the_judge_detects_a_missing_guard_of_one_ip_version(judge: Judge, backend: str) -> None:
+def test_judge_detects_a_missing_guard_of_one_ip_version(judge: Judge, backend: str) -> None:
     """Negative control: the guard of the other IP version does not excuse a missing one."""
     judge.clean()
     end = judge.start(MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend, MOCK_TIMEOUT="20")
@@ -137,7 +130,7 @@ def test_the_judge_detects_a_missing_guard_of_one_ip_version(judge: Judge, backe
 
 
 @pytest.mark.parametrize("backend", ["legacy", "nft"])
-def test_a_held_lock_ends_the_start_at_its_deadline(judge: Judge, backend: str) -> None:
+def test_held_lock_ends_the_start_at_its_deadline(judge: Judge, backend: str) -> None:
     """If another writer holds the lock beyond the deadline, the start fails in time, and its line names the lock."""
     judge.clean()
     with held_lock(judge.cloud.app):

@@ -4,8 +4,6 @@ A start stops before its first line until strace is attached. strace counts the 
 name. With children, the call of that number fails in each child, as in the wrapper.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import signal
@@ -13,25 +11,20 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.chaos.cases import RIGHT, Case
-from tests.chaos.contract import ANY_USERS_APP, Ended
+from tests.chaos.contract import ANY_USERS_APP, Ended, Judge
 from tests.chaos.test_campaign import server
 from tests.support.faults.injection import Injection, calls_made, failed, strace
 from tests.support.hosts.cloud import BACKENDS, LONG
 from tests.support.hosts.network import FAULTY_DNS, MOCK, NAME
 from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
-
-    from tests.chaos.contract import Judge
 
 ANY = ("ENOMEM", "EMFILE", "ENOSPC", "EPERM", "EINTR")
 """Errors for every call: the kernel does not return all of them, but a seccomp filter can."""
@@ -95,11 +88,7 @@ EVERYWHERE = {
     "newfstatat": ("EIO", "ENOENT", "EACCES"),
     "getdents64": ("EIO", "ENOENT"),
     "lseek": ("ESPIPE",),
-    "prctl": ("EINVAL",),
-    "capget": ("EINVAL",),
-    "capset": ("EINVAL",),
-    "rt_sigaction": ("EINVAL",),
-    "rt_sigprocmask": ("EINVAL",),
+    **dict.fromkeys(("prctl", "capget", "capset", "rt_sigaction", "rt_sigprocmask"), ("EINVAL",)),
     "rt_sigpending": ("EFAULT",),
     "uname": ("EFAULT",),
     "access": ("EACCES", "EROFS", "EIO"),
@@ -137,12 +126,8 @@ STARTS = {
             "setresuid": ("EINVAL", "EAGAIN"),
             "setuid": ("EAGAIN",),
             "fchown": ("EROFS", "EIO", "EINVAL"),
-            "getgroups": ("EFAULT",),
-            "getresuid": ("EFAULT",),
-            "getresgid": ("EFAULT",),
-            "prctl": ("EINVAL",),
-            "capget": ("EINVAL",),
-            "capset": ("EINVAL",),
+            **dict.fromkeys(("getgroups", "getresuid", "getresgid"), ("EFAULT",)),
+            **dict.fromkeys(("prctl", "capget", "capset"), ("EINVAL",)),
             "tgkill": ("EAGAIN",),
         },
         {"MOCK_HOSTNAME": MOCK, "MOCK_USER": "1:1"},
@@ -200,15 +185,10 @@ def started(
     judge.clean()
     options = ("--detach-on=execve",)
     tracer = strace(*injections, *start.also, log=log, calls=calls, children=children, options=options)
-    with server(judge, FAULTY_DNS, MOCK, *start.dns) if start.dns else nullcontext():
-        return _traced(judge, start, backend, log, tracer)
-
-
-def _traced(judge: Judge, start: Start, backend: str, log: str, tracer: tuple[str, ...]) -> Ended:
     environ = judge.cloud.settings(None, MOCK_BACKEND=backend, **{**SETTINGS, **start.settings})
     limit = float(environ["MOCK_TIMEOUT"])
     command = (*start.prefix, sys.executable, "-c", LAUNCH, *ANY_USERS_APP)
-    with ExitStack() as stack:
+    with server(judge, FAULTY_DNS, MOCK, *start.dns) if start.dns else nullcontext(), ExitStack() as stack:
         process = stack.enter_context(
             judge.cloud.app.popen(*command, environ=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         )
@@ -216,12 +196,12 @@ def _traced(judge: Judge, start: Start, backend: str, log: str, tracer: tuple[st
         stopped = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         assert stopped is not None
         assert stopped.si_code == os.CLD_STOPPED, process.communicate()
-        strace = stack.enter_context(
+        tracing = stack.enter_context(
             subprocess.Popen([*tracer, "-p", str(process.pid)], stderr=subprocess.PIPE, text=True)
         )
-        stack.callback(strace.kill)
-        assert strace.stderr is not None
-        line = strace.stderr.readline()
+        stack.callback(tracing.kill)
+        assert tracing.stderr is not None
+        line = tracing.stderr.readline()
         assert "attached" in line, line
         began = time.monotonic()
         os.kill(process.pid, signal.SIGCONT)
@@ -235,7 +215,7 @@ def _traced(judge: Judge, start: Start, backend: str, log: str, tracer: tuple[st
             process.send_signal(signal.SIGABRT)
             out, err = process.communicate()
         seconds = time.monotonic() - began
-        strace.communicate()
+        tracing.communicate()
     return judge.ended(process.returncode, out, err, seconds, limit)
 
 
@@ -283,7 +263,7 @@ def _rows() -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize(("name", "call", "error"), first_quick(_rows(), 3))
-def test_a_failed_call_keeps_the_contract(  # noqa: PLR0917  (fixtures)
+def test_failed_call_keeps_the_contract(  # noqa: PLR0917  (fixtures)
     judge: Judge, counts: dict[tuple[str, str], Calls], tmp_path: Path, name: str, call: str, error: str
 ) -> None:
     """A start survives a failed system call, or ends as the contract says; and the call did fail."""

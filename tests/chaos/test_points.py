@@ -1,28 +1,23 @@
 """A start or its helper is killed or stopped at every step that the start reports."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.chaos.cases import Case
-from tests.chaos.contract import ANY_USERS_APP, Ended
+from tests.chaos.contract import ANY_USERS_APP, Ended, Judge
 from tests.chaos.test_campaign import FAULTY_PORT
 from tests.support.faults.injection import Injection, strace
 from tests.support.hosts.cloud import BACKENDS, LONG
 from tests.support.hosts.ip_version import V4, V6
 from tests.support.hosts.network import DETOUR, MOCK, NAME
 from tests.support.judges.processes import children
-
-if TYPE_CHECKING:
-    from tests.chaos.contract import Judge
 
 POINTS = {
     "rule: filter": "before the guard",
@@ -69,44 +64,62 @@ def judge(judge: Judge) -> Judge:
     return judge
 
 
-def played(judge: Judge, point: str, backend: str, *, kind: str, how: signal.Signals, limit: float) -> Ended | None:
-    """Send a signal to the wrapper or its helpers at a point, and return how the start ended; None without a helper."""
+def played(judge: Judge, point: str, backend: str, *, kind: str, how: signal.Signals, limit: float) -> Ended:
+    """Send a signal to the wrapper or its helpers at a point, and return how the start ended."""
     judge.clean()
     judge.cloud.app.ip("route", "del", "default")
     chosen = FAILING if point in UNDONE else SETTINGS
     environ = judge.cloud.settings(None, **chosen, MOCK_BACKEND=backend, MOCK_TIMEOUT=f"{limit:g}")
-    began = time.monotonic()
+    hit: list[int] = []
+
+    def strike(line: str, target: int) -> bool:
+        if not hit and line.partition(" ms  ")[2].startswith(point):
+            hit.extend([target] if kind == "wrapper" else children(target))
+            assert hit, "the helper is not there"
+            for pid in hit:
+                os.kill(pid, how)
+        return bool(hit)  # no later point matters, and the app would stop at its writes too
+
     try:
-        with judge.cloud.app.popen(
-            *(*STOPPING, DETOUR, *ANY_USERS_APP), environ=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        ) as strace:
-            assert strace.stderr is not None
-            target, output, hit = 0, "", False
+        status, out, output, seconds = stepped(judge, environ, strike)
+    finally:
+        judge.cloud.app.ip("route", "add", "default", "via", MOCK)
+    assert hit, output
+    return judge.ended(status, out, "" if status == -signal.SIGKILL else without_steps(output), seconds, limit)
+
+
+def stepped(judge: Judge, environ: dict[str, str], at: Callable[[str, int], bool]) -> tuple[int, str, str, float]:
+    """Run a start that stops at each line that it writes; return status, stdout, stderr and seconds.
+
+    ``at`` gets each line and the start's process id, and returns whether the start runs without stops from there on.
+    """
+    began, output, target, free = time.monotonic(), "", 0, False
+    with judge.cloud.app.popen(
+        *(*STOPPING, DETOUR, *ANY_USERS_APP), environ=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as strace:
+        assert strace.stderr is not None
+        assert strace.stdout is not None
+        try:
             for line in strace.stderr:
                 output += line
                 target = target or child_of(strace.pid)
-                if not hit and line.partition(" ms  ")[2].startswith(point):
-                    hit = True
-                    helpers = children(target)
-                    if kind == "helper" and not helpers:
-                        strace.kill()
-                        os.kill(target, signal.SIGKILL)
-                        return None
-                    for pid in [target] if kind == "wrapper" else helpers:
-                        os.kill(pid, how)
-                    # No later point matters. The app would stop at its writes too.
+                if at(line, target) and not free:
+                    free = True
                     threading.Thread(target=keep_going, args=(target,), daemon=True).start()
-                if not hit:
+                elif not free:
                     go_on(target)
-            assert hit, output
-            out = strace.stdout.read() if strace.stdout else ""
-            status = strace.wait()
-    finally:
-        judge.cloud.app.ip("route", "add", "default", "via", MOCK)
-    lines = [line for line in output.splitlines(keepends=True) if " ms  " not in line]
-    if status == -signal.SIGKILL:
-        lines = []
-    return judge.ended(status, out, "".join(lines), time.monotonic() - began, limit)
+        except AssertionError:
+            strace.kill()
+            os.kill(target, signal.SIGKILL)
+            raise
+        out = strace.stdout.read()
+        status = strace.wait()
+    return status, out, output, time.monotonic() - began
+
+
+def without_steps(output: str) -> str:
+    """Return the lines of a start that are not those of MOCK_LOG=debug."""
+    return "".join(line for line in output.splitlines(keepends=True) if " ms  " not in line)
 
 
 def child_of(pid: int) -> int:
@@ -156,17 +169,15 @@ def _chosen() -> list[tuple[str, str, str]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("how", "point", "backend"), _chosen())
-def test_a_fault_at_any_step_keeps_the_contract(judge: Judge, how: str, point: str, backend: str) -> None:
+def test_fault_at_any_step_keeps_the_contract(judge: Judge, how: str, point: str, backend: str) -> None:
     """A start that is killed or stopped at any step keeps the contract, and the next start succeeds."""
     kind, number = HOW[how]
 
-    def play(longer: float) -> Ended:
-        end = played(judge, point, backend, kind=kind, how=number, limit=LIMIT * longer)
-        assert end is not None, "the helper was not there"
-        return end
-
     signals = (number,) if kind == "wrapper" else ()
-    end = judge.until_kept(play, Case(slack=SLACK, signals=signals))
+    end = judge.until_kept(
+        lambda longer: played(judge, point, backend, kind=kind, how=number, limit=LIMIT * longer),
+        Case(slack=SLACK, signals=signals),
+    )
     # After the verification the helper is not needed.
     assert end.status != 0 or (kind == "helper" and point not in UNDONE)
     after = judge.start(MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend, MOCK_TIMEOUT="20")
@@ -174,7 +185,7 @@ def test_a_fault_at_any_step_keeps_the_contract(judge: Judge, how: str, point: s
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_the_list_of_steps_is_complete_and_current(judge: Judge, backend: str) -> None:
+def test_list_of_steps_is_complete_and_current(judge: Judge, backend: str) -> None:
     """The lists hold every line of a start with MOCK_LOG=debug, and no other line."""
     output = []
     judge.cloud.app.ip("route", "del", "default")

@@ -1,32 +1,26 @@
 """Changes around a running start: clocks that jump, many signals, and a full cgroup."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 from tests.chaos.cases import DNS, GCP, LONGER, RIGHT, Case
-from tests.chaos.contract import ANY_USERS_APP, Ended
+from tests.chaos.contract import ANY_USERS_APP, Ended, Judge
 from tests.chaos.test_campaign import judged, played
 from tests.support import SUPPORT
 from tests.support.hosts.cloud import BACKENDS, LONG
 from tests.support.hosts.network import DETOUR, MOCK
 from tests.support.judges.processes import children
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from tests.chaos.contract import Judge
 
 TEN_YEARS = 315_360_000
 ASKING = {
@@ -52,7 +46,7 @@ def _leaps() -> list[tuple[str, int, int]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "by", "every"), _leaps())
-def test_a_jumping_clock_keeps_the_contract(  # noqa: PLR0917  (fixtures)
+def test_jumping_clock_keeps_the_contract(  # noqa: PLR0917  (fixtures)
     judge: Judge, leaping: str, tmp_path: Path, name: str, by: int, every: int
 ) -> None:
     """With a real-time clock that jumps by ten years and back, a start ends by its deadline."""
@@ -63,7 +57,7 @@ def test_a_jumping_clock_keeps_the_contract(  # noqa: PLR0917  (fixtures)
     assert mark.exists() or name == "a mock that stalls"  # that case does not read the clock
 
 
-def test_a_jumping_clock_falsifies_a_measurement(judge: Judge, leaping: str) -> None:
+def test_jumping_clock_falsifies_a_measurement(judge: Judge, leaping: str) -> None:
     """Negative control: a program that measures a second with that clock is wrong by ten years."""
     measure = "import time; began = time.time(); print(int(time.time() - began))"
     clock = ("env", f"LD_PRELOAD={leaping}", f"LEAP={TEN_YEARS}", "LEAP_EVERY=1")
@@ -127,20 +121,16 @@ STORMY = {
 def test_many_harmless_signals_keep_the_contract(judge: Judge, name: str, backend: str) -> None:
     """Harmless signals interrupt every call; a start still succeeds or fails in time, as without them."""
     case = replace(STORMY[name], slack=2.0)
-
-    def play(longer: float) -> Ended:
-        with played(judge, case, backend, longer, lambda **how: _in_a_storm(judge, *HARMLESS, **how)) as end:
-            return end
-
-    end = judge.until_kept(play, case)
+    start = partial(_in_a_storm, judge, *HARMLESS)
+    end = judge.until_kept(lambda longer: played(judge, case, backend, longer, start), case)
     assert (end.status == 0) is case.starts, end
 
 
 def test_many_signals_with_sigterm_end_a_start(judge: Judge) -> None:
     """Negative control: the signals do reach the start, so SIGTERM among them ends it."""
     case = Case(dns=("silent",), settings=LONGER, signals=(signal.SIGTERM,))
-    with played(judge, case, "nft", 1, lambda **how: _in_a_storm(judge, *HARMLESS, signal.SIGTERM, **how)) as end:
-        assert end.status in (128 + signal.SIGTERM, -signal.SIGTERM), end
+    end = played(judge, case, "nft", 1, partial(_in_a_storm, judge, *HARMLESS, signal.SIGTERM))
+    assert end.status in (128 + signal.SIGTERM, -signal.SIGTERM), end
 
 
 CGROUPS = "/sys/fs/cgroup"
@@ -171,7 +161,7 @@ def _group(controller: str) -> str | None:
         :: 1 if LONG else 4
     ],
 )
-def test_a_full_cgroup_keeps_the_contract(judge: Judge, controller: str, limit: int, backend: str) -> None:
+def test_full_cgroup_keeps_the_contract(judge: Judge, controller: str, limit: int, backend: str) -> None:
     """With a container's limits on memory or processes, a start succeeds, fails, or is killed for memory."""
     file = _group(controller)
     if file is None:

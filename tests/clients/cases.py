@@ -1,18 +1,16 @@
 """The cases of the client tests and of the README's table: a client, a service and its requests."""
 
-from __future__ import annotations
-
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tests.clients.installs import PARTS, PROGRAMS
 from tests.support.hosts.network import INSTANCE
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 PART = re.compile(r"\{(\w+)\}")
+ADDRESS_ONLY = {"ec2-metadata", "cloud-init", "curl", "wget"}
+UNPROXIED = {"ec2-metadata", "aws-sdk-js", "compute-metadata-go"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +27,6 @@ class Case:
         printed: the members of the JSON that the client must print.
         asked: the requests that the mock must log in this order; other requests may come between them.
         environ: the client's environment, in addition to the place's.
-        ignores: why the client ignores the endpoint variables; empty if it follows them.
-        proxied: whether the client sends these requests to the proxy of its environment.
 
     """
 
@@ -41,13 +37,21 @@ class Case:
     printed: Mapping[str, Any]
     asked: tuple[str, ...]
     environ: Mapping[str, str] = field(default_factory=dict)
-    ignores: str = ""
-    proxied: bool = True
 
     @property
     def id(self) -> str:
         """The case's id in a test's name."""
         return f"{self.client}-{self.what}-{self.preset}"
+
+    @property
+    def ignores(self) -> bool:
+        """Whether the client always uses the metadata address, whatever the endpoint variables say."""
+        return self.client in ADDRESS_ONLY
+
+    @property
+    def proxied(self) -> bool:
+        """Whether the client sends these requests to the proxy of its environment."""
+        return self.client not in UNPROXIED
 
     @property
     def parts(self) -> set[str]:
@@ -74,6 +78,8 @@ KEY = "MOCKMOCKMOCKMOCKMOCK"
 KEYS = {"key": KEY, "token": "mock-session-token-opens-nothing"}
 ACCESS = {"token": "mock-access-token-opens-nothing"}
 IDENTITY = {"instance": INSTANCE, "region": "us-east-1"}
+PROJECT_ID = {"project": "imds-detour-mock"}
+GOOGLE, AVAILABLE = {**ACCESS, **PROJECT_ID}, {**ACCESS, **PROJECT_ID, "available": True}
 MAC = "02:00:00:00:13:38"
 
 TOKEN = "PUT /latest/api/token 200"
@@ -83,11 +89,13 @@ ROLES = (
     "GET /latest/meta-data/iam/security-credentials/imds-detour-mock-role 200",
 )
 ZONE = (TOKEN, "GET /latest/meta-data/placement/availability-zone/ 200")
-DOCUMENT = "GET /latest/dynamic/instance-identity/document 200"
+DOCUMENT_PATH = "dynamic/instance-identity/document"
+DOCUMENT = f"GET /latest/{DOCUMENT_PATH} 200"
 INSTANCE_ID = "GET /latest/meta-data/instance-id 200"
 TASK, POD = ("GET /v2/credentials/0a1b2c3d 200",), ("GET /v1/credentials 200",)
 PROJECT = "GET /computeMetadata/v1/project/project-id 200"
 ACCOUNT = "GET /computeMetadata/v1/instance/service-accounts/default/"
+GCP_TOKEN, SCOPED, RECURSIVE = (f"{ACCOUNT}{rest}" for rest in ("token 200", "token?scopes=", "?recursive=true 200"))
 MANAGED = "GET /metadata/identity/oauth2/token"
 
 IPV6 = {"AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE": "IPv6"}
@@ -98,7 +106,6 @@ EKS = {
 }
 EKS6 = {**EKS, "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://[fd00:ec2::23]/v1/credentials"}
 
-ADDRESS_ONLY = "always uses the metadata address"
 NODE = {"NODE_PATH": "{node}/node_modules"}
 CLOUD_INIT = {"PYTHONPATH": "{debian}"}
 
@@ -119,8 +126,8 @@ def _wget(url: str, *headers: str) -> tuple[str, ...]:
     return ("wget", "-q", "-O-", "--tries=1", "--timeout=10", *(f"--header={header}" for header in headers), url)
 
 
-DOCUMENT_URL = "http://169.254.169.254/latest/dynamic/instance-identity/document"
-DOCUMENT_URL6 = "http://[fd00:ec2::254]/latest/dynamic/instance-identity/document"
+DOCUMENT_URL = f"http://169.254.169.254/latest/{DOCUMENT_PATH}"
+DOCUMENT_URL6 = f"http://[fd00:ec2::254]/latest/{DOCUMENT_PATH}"
 DOCUMENTED = {"instanceId": INSTANCE, "region": "us-east-1"}
 GCP_TOKEN_URL = "http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/token"
 AZURE_TOKEN_URL = (
@@ -152,21 +159,10 @@ CASES = (
         _python("ec2_metadata_instance.py"),
         {**IDENTITY, "account": "123456789012", "type": "t3.micro", "keys": True, "networks": [MAC]},
         (TOKEN, INSTANCE_ID, DOCUMENT, "GET /latest/meta-data/network/interfaces/macs/ 200"),
-        ignores=ADDRESS_ONLY,
-        proxied=False,
     ),
-    Case("aws-sdk-js", "credentials", "aws", _node("aws_js_instance.cjs"), KEYS, ROLES, NODE, proxied=False),
-    Case(
-        "aws-sdk-js",
-        "credentials-ipv6",
-        "aws",
-        _node("aws_js_instance.cjs"),
-        KEYS,
-        ROLES,
-        {**NODE, **IPV6},
-        proxied=False,
-    ),
-    Case("aws-sdk-js", "chain", "aws", JS, KEYS, ROLES, NODE, proxied=False),
+    Case("aws-sdk-js", "credentials", "aws", _node("aws_js_instance.cjs"), KEYS, ROLES, NODE),
+    Case("aws-sdk-js", "credentials-ipv6", "aws", _node("aws_js_instance.cjs"), KEYS, ROLES, {**NODE, **IPV6}),
+    Case("aws-sdk-js", "chain", "aws", JS, KEYS, ROLES, NODE),
     Case(
         "aws-sdk-js",
         "metadata",
@@ -175,11 +171,10 @@ CASES = (
         {"instance": INSTANCE},
         (TOKEN, "GET //latest/meta-data/instance-id 200"),  # two slashes: the client follows no redirect
         NODE,
-        proxied=False,
     ),
-    Case("aws-sdk-js", "credentials", "ecs", JS, KEYS, TASK, {**NODE, **ECS}, proxied=False),
-    Case("aws-sdk-js", "credentials", "eks", JS, KEYS, POD, {**NODE, **EKS}, proxied=False),
-    Case("aws-sdk-js", "credentials-ipv6", "eks", JS, KEYS, POD, {**NODE, **EKS6}, proxied=False),
+    Case("aws-sdk-js", "credentials", "ecs", JS, KEYS, TASK, {**NODE, **ECS}),
+    Case("aws-sdk-js", "credentials", "eks", JS, KEYS, POD, {**NODE, **EKS}),
+    Case("aws-sdk-js", "credentials-ipv6", "eks", JS, KEYS, POD, {**NODE, **EKS6}),
     Case("aws-sdk-go-v1", "identity", "aws", (GO1, "identity"), {**KEYS, **IDENTITY}, (*ROLES, DOCUMENT)),
     Case("aws-sdk-go-v1", "identity-ipv6", "aws", (GO1, "identity"), {**KEYS, **IDENTITY}, (*ROLES, DOCUMENT), IPV6),
     Case("aws-sdk-go-v1", "credentials", "ecs", (GO1,), KEYS, TASK, ECS),
@@ -192,81 +187,22 @@ CASES = (
         "aws",
         _python("cloud_init_crawl.py"),
         {"instance": INSTANCE, "document": INSTANCE, "macs": [MAC], "user-data": "#cloud-config\n{}\n"},
-        (
-            TOKEN,
-            "GET /2021-03-23/user-data 200",
-            "GET /2021-03-23/meta-data/ 200",
-            DOCUMENT.replace("latest", "2021-03-23"),
-        ),
+        (TOKEN, *(f"GET /2021-03-23/{path} 200" for path in ("user-data", "meta-data/", DOCUMENT_PATH))),
         CLOUD_INIT,
-        ignores=ADDRESS_ONLY,
     ),
+    Case("google-auth", "token", "gcp", _python("google_auth_token.py"), GOOGLE, (PROJECT, RECURSIVE, SCOPED)),
+    Case("gcp-metadata", "token", "gcp", _node("gcp_metadata_project.cjs"), AVAILABLE, (PROJECT, GCP_TOKEN), NODE),
+    Case("google-auth-library", "token", "gcp", _node("google_auth_js_token.cjs"), GOOGLE, (PROJECT, SCOPED), NODE),
     Case(
-        "google-auth",
-        "token",
-        "gcp",
-        _python("google_auth_token.py"),
-        {**ACCESS, "project": "imds-detour-mock"},
-        (PROJECT, f"{ACCOUNT}?recursive=true 200", f"{ACCOUNT}token?scopes="),
-    ),
-    Case(
-        "gcp-metadata",
-        "token",
-        "gcp",
-        _node("gcp_metadata_project.cjs"),
-        {**ACCESS, "project": "imds-detour-mock", "available": True},
-        (PROJECT, f"{ACCOUNT}token 200"),
-        NODE,
-    ),
-    Case(
-        "google-auth-library",
-        "token",
-        "gcp",
-        _node("google_auth_js_token.cjs"),
-        {**ACCESS, "project": "imds-detour-mock"},
-        (PROJECT, f"{ACCOUNT}token?scopes="),
-        NODE,
-    ),
-    Case(
-        "compute-metadata-go",
-        "project",
-        "gcp",
-        ("{debian}/bin/gcp-go",),
-        {"project": "imds-detour-mock", "available": True},
-        (PROJECT,),
-        proxied=False,
+        "compute-metadata-go", "project", "gcp", ("{debian}/bin/gcp-go",), {**PROJECT_ID, "available": True}, (PROJECT,)
     ),
     Case("azure-identity", "token", "azure", _python("azure_identity_token.py"), ACCESS, (MANAGED,)),
     Case("azure-identity-js", "token", "azure", _node("azure_identity_token.cjs"), ACCESS, (MANAGED,), NODE),
-    Case("curl", "document", "aws", _curl(DOCUMENT_URL), DOCUMENTED, (DOCUMENT,), ignores=ADDRESS_ONLY),
-    Case("curl", "document-ipv6", "aws", _curl(DOCUMENT_URL6), DOCUMENTED, (DOCUMENT,), ignores=ADDRESS_ONLY),
-    Case(
-        "curl",
-        "token",
-        "gcp",
-        _curl(GCP_TOKEN_URL, "Metadata-Flavor: Google"),
-        {},
-        (f"{ACCOUNT}token 200",),
-        ignores=ADDRESS_ONLY,
-    ),
-    Case(
-        "curl",
-        "token",
-        "azure",
-        _curl(AZURE_TOKEN_URL, "Metadata: true"),
-        {},
-        (MANAGED,),
-        ignores=ADDRESS_ONLY,
-    ),
-    Case("wget", "document", "aws", _wget(DOCUMENT_URL), DOCUMENTED, (DOCUMENT,), ignores=ADDRESS_ONLY),
-    Case("wget", "document-ipv6", "aws", _wget(DOCUMENT_URL6), DOCUMENTED, (DOCUMENT,), ignores=ADDRESS_ONLY),
-    Case(
-        "wget",
-        "token",
-        "gcp",
-        _wget(GCP_TOKEN_URL, "Metadata-Flavor: Google"),
-        {},
-        (f"{ACCOUNT}token 200",),
-        ignores=ADDRESS_ONLY,
-    ),
+    Case("curl", "document", "aws", _curl(DOCUMENT_URL), DOCUMENTED, (DOCUMENT,)),
+    Case("curl", "document-ipv6", "aws", _curl(DOCUMENT_URL6), DOCUMENTED, (DOCUMENT,)),
+    Case("curl", "token", "gcp", _curl(GCP_TOKEN_URL, "Metadata-Flavor: Google"), {}, (GCP_TOKEN,)),
+    Case("curl", "token", "azure", _curl(AZURE_TOKEN_URL, "Metadata: true"), {}, (MANAGED,)),
+    Case("wget", "document", "aws", _wget(DOCUMENT_URL), DOCUMENTED, (DOCUMENT,)),
+    Case("wget", "document-ipv6", "aws", _wget(DOCUMENT_URL6), DOCUMENTED, (DOCUMENT,)),
+    Case("wget", "token", "gcp", _wget(GCP_TOKEN_URL, "Metadata-Flavor: Google"), {}, (GCP_TOKEN,)),
 )

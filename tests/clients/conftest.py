@@ -1,20 +1,14 @@
 """Fixtures of the client tests: the place, the case, and the table of results."""
 
-from __future__ import annotations
-
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pytest
 
 from tests.clients import matrix
+from tests.clients.cases import Case
 from tests.clients.installs import PARTS
 from tests.clients.place import Place
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.clients.cases import Case
 
 
 @pytest.fixture

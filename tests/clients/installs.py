@@ -4,8 +4,6 @@ A part is a folder whose name contains a hash of its sources, so only changed pa
 packages are unpacked and not installed: the machine stays unchanged.
 """
 
-from __future__ import annotations
-
 import functools
 import glob
 import hashlib
@@ -15,12 +13,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRAMS = f"{HERE}/programs"

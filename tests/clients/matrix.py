@@ -1,19 +1,14 @@
 """The table of clients, services and backends, which ``--matrix FILE`` writes from the results of a test run."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tests.clients.cases import CASES, Case
 from tests.clients.installs import HERE
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 BACKENDS = ("legacy", "nft", "env")
 PINNED = {
@@ -36,13 +31,7 @@ KEY = "backed by"
 class Finding:
     """The result of one test, for one cell.
 
-    Attributes:
-        client: the row.
-        preset: the service in the cell.
-        backend: the column.
-        verdict: ``works``, ``ignored`` or ``fails``; ``ignored`` if the client ignores the endpoint variables.
-        test: the test's name.
-
+    The verdict is ``works``, ``fails``, or ``ignored`` if the client ignores the endpoint variables.
     """
 
     client: str

@@ -1,7 +1,5 @@
 """The place of a client test: the app's host with imds-detour, a mock that logs requests, and a proxy as a trap."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os
@@ -9,17 +7,14 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from imds_detour.ctl.lab.hosts import Host
+from tests.clients.cases import Case
 from tests.clients.installs import PROGRAMS
 from tests.support.hosts.network import CTL, DETOUR, MOCK, NAME, PORT, Network
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from imds_detour.ctl.lab.hosts import Host
-    from tests.clients.cases import Case
 
 OWN_MOCK = (CTL, "mock", "--listen", f"[::]:{PORT}")
 """The command of imds-detour's development mock."""
@@ -48,12 +43,8 @@ REQUEST = re.compile(r"(GET|PUT|HEAD|POST) (/\S*)(?: HTTP/1\.[01]\S*)? (\d{3})\b
 class Outcome:
     """The result of one run of a client.
 
-    Attributes:
-        printed: the JSON that the client printed, or an empty object.
-        asked: the requests in the mock's log: method, target and status.
-        trapped: the requests to the proxy.
-        stderr: the messages of imds-detour and the client.
-
+    ``printed`` is its JSON, ``asked`` the requests in the mock's log (method, target, status), ``trapped`` those to the
+    proxy.
     """
 
     printed: dict[str, Any]

@@ -1,17 +1,12 @@
 """Unmodified clients read the mock through each backend of imds-detour."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import pytest
 
 from tests.clients.cases import CASES, Case
 from tests.clients.matrix import BACKENDS, KEY, expected_verdict
 from tests.clients.place import OWN_MOCK, PROXIES, Outcome, Place, expect
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 LOOPBACK_ONLY = {"ecs", "eks"}
 """Presets whose variables SDKs follow to loopback only: for MOCK_BACKEND=env the mock is on the app's host."""

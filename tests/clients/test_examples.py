@@ -1,41 +1,22 @@
 """The apps of examples/ read the mock, with the SDKs of the client tests."""
 
-from __future__ import annotations
-
 import os
-from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.clients.cases import DOCUMENT, KEY, NODE, ROLES, ZONE, Case
-from tests.clients.place import OWN_MOCK, expect
+from tests.clients.cases import DOCUMENT, IDENTITY, KEY, NODE, ROLES, ZONE, Case
+from tests.clients.place import OWN_MOCK, Place, expect
 from tests.support.hosts.network import INSTANCE
-
-if TYPE_CHECKING:
-    from tests.clients.place import Place
 
 EXAMPLES = os.path.realpath(f"{os.path.dirname(__file__)}/../../examples")
 END = KEY[-4:]
 """The apps print only the end of the access key."""
 
+PYTHON, NODE_APP = ("{python}/bin/python", f"{EXAMPLES}/python/app.py"), ("node", f"{EXAMPLES}/node/app.cjs")
 CASES = (
-    Case(
-        "python",
-        "app",
-        "aws",
-        ("{python}/bin/python", f"{EXAMPLES}/python/app.py"),
-        {"key": END, "from": "iam-role", "region": "us-east-1"},
-        (*ROLES, *ZONE[1:]),
-    ),
-    Case("node", "app", "aws", ("node", f"{EXAMPLES}/node/app.cjs"), {"key": END, "instance": INSTANCE}, ROLES, NODE),
-    Case(
-        "go",
-        "app",
-        "aws",
-        ("{debian}/bin/example",),
-        {"key": END, "instance": INSTANCE, "region": "us-east-1"},
-        (*ROLES, DOCUMENT),
-    ),
+    Case("python", "app", "aws", PYTHON, {"key": END, "from": "iam-role", "region": "us-east-1"}, (*ROLES, *ZONE[1:])),
+    Case("node", "app", "aws", NODE_APP, {"key": END, "instance": INSTANCE}, ROLES, NODE),
+    Case("go", "app", "aws", ("{debian}/bin/example",), {"key": END, **IDENTITY}, (*ROLES, DOCUMENT)),
 )
 
 

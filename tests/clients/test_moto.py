@@ -1,7 +1,5 @@
 """moto's server as the mock: SDKs read its metadata and call its AWS services."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

@@ -1,7 +1,5 @@
 """The README's table of clients agrees with the client tests."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 

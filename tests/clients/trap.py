@@ -1,7 +1,5 @@
 """A proxy that refuses all requests: ``python trap.py PORT`` on loopback prints one line per request."""
 
-from __future__ import annotations
-
 import socket
 import sys
 

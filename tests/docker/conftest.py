@@ -1,22 +1,17 @@
 """Fixtures of the Docker tests. They run outside the sandbox, with containers on closed networks only."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.docker import engine as engines
 from tests.docker.engine import HOME, ROOT, Container, Engine, Lan, Project
 from tests.docker.images import Images, make_bases, nothing, remove_all
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-    from typing import Any
 
 MOCK = "mock_metadata"
 COMPOSES = ("docker-compose 1.29", "compose 2")
@@ -69,9 +64,13 @@ class Scene:
         """Return the options of docker run for an app of this image with imds-detour."""
         return *("--env", f"MOCK_HOSTNAME={MOCK}:1338", "--cap-add", "NET_ADMIN"), *options, image
 
-    def app(self, *options: str, base: str = "busybox") -> Container:
+    def run(self, *command: str, options: tuple[str, ...] = (), **more: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as an app of busybox with imds-detour, and return its result."""
+        return self.lan.run(*self.options(self.images.app("busybox"), *options), *command, **more)
+
+    def app(self, *options: str) -> Container:
         """Start an app that sleeps, and wait until it has started."""
-        image = self.images.app(base)
+        image = self.images.app("busybox")
         started = self.lan.start(*self.options(image, *options), *nothing(image))
         started.says("; exec ")
         return started

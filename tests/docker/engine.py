@@ -1,20 +1,16 @@
 """A Docker engine, by its command line."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 HOME = os.getenv("ENGINE_HOME") or f"{ROOT}/.cache/engine"
@@ -30,12 +26,7 @@ _numbers = count(1)
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A reachable engine.
-
-    Attributes:
-        host: the value of DOCKER_HOST; empty for the command's default.
-
-    """
+    """A reachable engine; ``host`` is the value of DOCKER_HOST, or empty for the command's default."""
 
     host: str
 

@@ -1,19 +1,12 @@
 """The images of the tests: imds-detour's Dockerfiles on the base images of scripts/test-bases."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os
 import subprocess
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
-from tests.docker.engine import ROOT, TEST_SOCKET
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.docker.engine import Engine
+from tests.docker.engine import ROOT, TEST_SOCKET, Engine
 
 PREFIX = "imds-detour-test"
 BASES = ("debian", "busybox", "empty")

@@ -1,18 +1,13 @@
 """compose.yaml and compose.moto.yaml with both versions of Compose."""
 
-from __future__ import annotations
-
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tests.docker.images import fetch
+from tests.docker.conftest import Composer
+from tests.docker.engine import Container, Project
+from tests.docker.images import Images, fetch
 from tests.support.hosts.network import ID_URL, INSTANCE, METADATA
-
-if TYPE_CHECKING:
-    from tests.docker.conftest import Composer
-    from tests.docker.engine import Container, Project
-    from tests.docker.images import Images
 
 CLOSED: dict[str, Any] = {"default": {"internal": True}}
 GET = fetch("debug", ID_URL)
@@ -20,18 +15,21 @@ MOTO_INSTANCE = "i-fake"
 AS_THE_APP = "1000"
 
 
-def main(composer: Composer, images: Images) -> Project:
-    """Create the project of compose.yaml with the development mock."""
+def main(composer: Composer, images: Images) -> tuple[Project, Container, str]:
+    """Start the project of compose.yaml with the development mock; return it, its app, and the app's last line."""
     changes = {"services": {"debug": {"image": images.target("debug")}}, "networks": CLOSED}
-    return composer.project("compose.yaml", changes, MOCK_IMAGE=images.target("mock"))
-
-
-def test_readme_commands_work(composer: Composer, images: Images) -> None:
-    """The README's `up`, `logs` and `exec curl` print what it shows."""
-    project = main(composer, images)
+    project = composer.project("compose.yaml", changes, MOCK_IMAGE=images.target("mock"))
     project.run("up", "--detach")
     debug = project.container("debug")
-    line = debug.says("; exec sleep")
+    return project, debug, debug.says("; exec sleep")
+
+
+def test_readme_commands_work_and_down_is_quick(composer: Composer, images: Images) -> None:
+    """The README's `up`, `logs` and `exec curl` print what it shows.
+
+    `down` ends within the short grace period of compose.yaml: sleep as PID 1 ignores a stop.
+    """
+    project, debug, line = main(composer, images)
     assert f"{METADATA}:80 -> mock_metadata (" in line
     assert f":1338), legacy iptables, verified IMDSv2 {INSTANCE}" in line
     assert "verified" in project.run("logs", "debug").stdout
@@ -39,13 +37,6 @@ def test_readme_commands_work(composer: Composer, images: Images) -> None:
     assert debug.processes() == ["sleep 3600"]
     status = debug.reads("/proc/1/status")
     assert not int(status.split("CapEff:")[1].split()[0], 16) >> 12 & 1
-
-
-def test_down_is_quick_and_leaves_nothing(composer: Composer, images: Images) -> None:
-    """`down` ends within the short grace period of compose.yaml: sleep as PID 1 ignores a stop."""
-    project = main(composer, images)
-    project.run("up", "--detach")
-    project.container("debug").says("; exec sleep")
     start = time.monotonic()
     project.run("down")
     assert time.monotonic() - start < 9, "the ten seconds of Docker's own grace"
@@ -66,12 +57,12 @@ def test_moto_gives_metadata_and_aws_apis(composer: Composer, images: Images) ->
     assert "verified" in app.says("; exec sleep")
     assert app.reads("/proc/1/status").split("Uid:")[1].split()[:4] == [AS_THE_APP] * 4
     script = (
-        "import boto3, json; s = boto3.Session(); s3 = boto3.client('s3'); s3.create_bucket(Bucket='ours');"
+        "import boto3, json; s = boto3.Session(); s3 = boto3.client('s3'); s3.create_bucket(Bucket='bucket');"
         "print(json.dumps([s.get_credentials().method, [b['Name'] for b in s3.list_buckets()['Buckets']]]))"
     )
     method, buckets = json.loads(app.run("python3", "-c", script).stdout)
     assert method == "iam-role"
-    assert buckets == ["ours"]
+    assert buckets == ["bucket"]
     assert app.run(*fetch("moto", ID_URL)).stdout == MOTO_INSTANCE
 
 
@@ -94,10 +85,7 @@ def test_two_apps_wait_for_a_mock_that_starts_late(composer: Composer, images: I
 
 def test_scaling_adds_apps(composer: Composer, images: Images) -> None:
     """`up --scale` adds apps and does not restart the running one."""
-    project = main(composer, images)
-    project.run("up", "--detach")
-    first = project.container("debug")
-    first.says("; exec sleep")
+    project, first, _ = main(composer, images)
     project.run("up", "--detach", "--scale", "debug=3")
     apps: list[Container] = project.containers("debug")
     assert len(apps) == 3

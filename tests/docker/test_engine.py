@@ -1,19 +1,14 @@
 """scripts/engine: an engine for tests, which does not change the machine."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.docker.engine import HOME, ROOT, Engine
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 SCRIPT = f"{ROOT}/scripts/engine"
 COMMANDS = (
@@ -90,13 +85,7 @@ def test_comparison_detects_a_change() -> None:
         "    assert after != before, change\n"
         "    before = after\n"
     )
-    command = [
-        f"{ROOT}/.venv/bin/python",
-        "-m",
-        "imds_detour.ctl.lab.sandbox",
-        f"{ROOT}/.venv/bin/python",
-        "-c",
-        script,
-    ]
+    python = f"{ROOT}/.venv/bin/python"
+    command = [python, "-m", "imds_detour.ctl.lab.sandbox", python, "-c", script]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,19 +1,13 @@
 """compose.link-local.yaml: the mock itself has the address 169.254.169.254, with the limits that the file names."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from tests.docker.engine import TEST_SOCKET
-from tests.docker.images import fetch
+from tests.docker.conftest import Composer
+from tests.docker.engine import TEST_SOCKET, Engine, Project
+from tests.docker.images import Images, fetch
 from tests.support.hosts.network import ID_URL, INSTANCE, METADATA
-
-if TYPE_CHECKING:
-    from tests.docker.conftest import Composer
-    from tests.docker.engine import Engine, Project
-    from tests.docker.images import Images
 
 FILE = "docker/compose.link-local.yaml"
 GET = fetch("debian", ID_URL)
@@ -36,11 +30,16 @@ def linked(composer: Composer, images: Images, **more: Any) -> Project:  # noqa:
     return composer.project(FILE, changes, MOCK_IMAGE=images.target("mock"), DEBUG_IMAGE=base)
 
 
+def start(project: Project) -> None:
+    """Start a project, and wait until its mock listens."""
+    project.run("up", "--detach")
+    project.container("mock_metadata").says("listening")
+
+
 def test_mock_answers_without_rules(composer: Composer, images: Images) -> None:
     """The app reads the mock without a rule and without a capability."""
     project = linked(composer, images, debug={"cap_drop": ["ALL"]})
-    project.run("up", "--detach")
-    project.container("mock_metadata").says("listening")
+    start(project)
     debug = project.container("debug")
     assert debug.run(*GET).stdout == INSTANCE
 
@@ -58,8 +57,7 @@ def test_engine_host_reaches_the_mock_too(composer: Composer, images: Images, en
     get = ("run", "--rm", "--pull", "never", "--network", "host", "imds-detour-test/debian", *GET)
     assert engine.run(*get, check=False).returncode, "the engine's namespace has no way to a metadata address"
     project = linked(composer, images)
-    project.run("up", "--detach")
-    project.container("mock_metadata").says("listening")
+    start(project)
     assert engine.run(*get).stdout == INSTANCE
 
 
@@ -75,7 +73,6 @@ def test_app_starts_without_the_mock(composer: Composer, images: Images) -> None
 def test_other_ports_have_no_guard(composer: Composer, images: Images) -> None:
     """There is no guard: other ports reach the mock's container, or the network if it is absent."""
     project = linked(composer, images, mock_metadata={"command": "--listen 0.0.0.0:80 --listen 0.0.0.0:8080"})
-    project.run("up", "--detach")
-    project.container("mock_metadata").says("listening")
+    start(project)
     other = f"http://{METADATA}:8080/latest/meta-data/instance-id"
     assert project.container("debug").run(*fetch("debian", other)).stdout == INSTANCE

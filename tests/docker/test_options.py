@@ -1,24 +1,14 @@
 """Options of `docker run` from users and hardening guides, each with an app and imds-detour."""
 
-from __future__ import annotations
-
 import os
 import pty
 import subprocess
-from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.docker.conftest import Scene
 from tests.docker.images import fetch
 from tests.support.hosts.network import ID_URL, INSTANCE
-
-if TYPE_CHECKING:
-    from tests.docker.conftest import Scene
-
-NO_NET_ADMIN = (
-    "imds-detour: no NET_ADMIN capability;"
-    " add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`"
-)
 
 
 def test_without_net_admin_the_app_does_not_start(scene: Scene) -> None:
@@ -26,30 +16,24 @@ def test_without_net_admin_the_app_does_not_start(scene: Scene) -> None:
     image = scene.images.app("busybox")
     done = scene.lan.run("--env", "MOCK_HOSTNAME=mock_metadata:1338", image, "echo", "started")
     assert (done.returncode, done.stdout) == (125, "")
-    assert done.stderr.startswith(NO_NET_ADMIN)
-    assert len(done.stderr.splitlines()) == 1
+    (line,) = done.stderr.splitlines()
+    add = "add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`"
+    assert line.startswith(f"imds-detour: no NET_ADMIN capability; {add}")
 
 
-def test_user_without_root_gets_a_remedy(scene: Scene) -> None:
-    """A container user other than root has no NET_ADMIN, and a line gives the remedy."""
-    image = scene.images.app("busybox")
-    done = scene.lan.run(*scene.options(image, "--user", "1000"), "echo", "started")
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (("--user", "1000"), "NET_ADMIN"),
+        (("--env", "MOCK_HOSTNAME=no-such-host", "--env", "MOCK_TIMEOUT=2"), "no-such-host"),
+    ],
+)
+def test_app_does_not_start_without_root_or_a_mock(scene: Scene, options: tuple[str, ...], word: str) -> None:
+    """Another user than root has no NET_ADMIN, and a name is not resolved until the timeout; the last line says so."""
+    done = scene.run("echo", "started", options=options)
     assert (done.returncode, done.stdout) == (125, "")
-    assert "NET_ADMIN" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-
-
-def test_without_a_mock_the_app_does_not_start(scene: Scene) -> None:
-    """Without a mock the start fails at its timeout and names the unresolved name."""
-    image = scene.images.app("busybox")
-    done = scene.lan.run(
-        *("--env", "MOCK_HOSTNAME=nobody", "--env", "MOCK_TIMEOUT=2", "--cap-add", "NET_ADMIN"),
-        image,
-        "echo",
-        "started",
-    )
-    assert (done.returncode, done.stdout) == (125, "")
-    assert "nobody" in done.stderr.splitlines()[-1]
+    assert word in done.stderr.splitlines()[-1]
+    assert len(done.stderr.splitlines()) == 1 or "--user" not in options
 
 
 HARDENED = {
@@ -70,18 +54,15 @@ HARDENED = {
 def test_app_in_a_hardened_container_reads_the_mock(scene: Scene, options: str) -> None:
     """With hardening options the app reads the mock, by the backend that still works."""
     arguments, firewall = HARDENED[options]
-    image = scene.images.app("busybox")
-    done = scene.lan.run(*scene.options(image, *arguments), *fetch(image, ID_URL))
+    done = scene.run(*fetch("busybox", ID_URL), options=arguments)
     assert done.stdout == INSTANCE, done.stderr
     assert firewall in done.stderr.splitlines()[-1]
 
 
 def test_no_new_privs_replaces_a_missing_setpcap(scene: Scene) -> None:
     """With all capabilities but NET_ADMIN dropped, no_new_privs keeps NET_ADMIN from the app, and a line names it."""
-    image = scene.images.app("busybox")
-    done = scene.lan.run(
-        *scene.options(image, "--cap-drop", "ALL"), "grep", "-E", "^(CapPrm|CapEff|NoNewPrivs)", "/proc/self/status"
-    )
+    read = ("grep", "-E", "^(CapPrm|CapEff|NoNewPrivs)", "/proc/self/status")
+    done = scene.run(*read, options=("--cap-drop", "ALL"))
     assert done.stdout.split() == ["CapPrm:", "0" * 16, "CapEff:", "0" * 16, "NoNewPrivs:", "1"], done.stderr
     assert "no_new_privs" in done.stderr
 
@@ -93,11 +74,12 @@ def test_app_is_the_child_of_dockers_init(scene: Scene) -> None:
     assert app.run(*fetch("busybox", ID_URL)).stdout == INSTANCE
 
 
-def test_stdin_reaches_the_app(scene: Scene) -> None:
-    """With `docker run -i` the app reads all of stdin."""
-    image = scene.images.app("busybox")
-    done = scene.lan.run("--interactive", *scene.options(image), "cat", stdin="every\nline\n")
+def test_stdin_reaches_the_app_and_its_output_a_terminal(scene: Scene) -> None:
+    """With `docker run -i` the app reads all of stdin, and with -t its output follows imds-detour's line."""
+    done = scene.run("cat", options=("--interactive",), stdin="every\nline\n")
     assert done.stdout == "every\nline\n", done.stderr
+    done = scene.run("echo", "started", options=("--tty",))
+    assert done.stdout.splitlines()[-1] == "started", done.stdout
 
 
 def test_app_has_a_controlling_terminal(scene: Scene) -> None:
@@ -121,10 +103,3 @@ def test_app_has_a_controlling_terminal(scene: Scene) -> None:
     assert b"/dev/pts/0" in said
     assert b"in the foreground" in said
     assert b"got a line" in said
-
-
-def test_app_prints_to_a_terminal(scene: Scene) -> None:
-    """With `docker run -t` the app's output follows imds-detour's line."""
-    image = scene.images.app("busybox")
-    done = scene.lan.run("--tty", *scene.options(image), "echo", "started")
-    assert done.stdout.splitlines()[-1] == "started", done.stdout

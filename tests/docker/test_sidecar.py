@@ -1,37 +1,32 @@
 """compose.sidecar.yaml: an unmodified image with a sidecar that follows the mock."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING
 
-from tests.docker.images import PREFIX, fetch
+from tests.docker.conftest import Composer
+from tests.docker.engine import Project
+from tests.docker.images import PREFIX, Images, fetch
 from tests.support.hosts.network import ID_URL, INSTANCE
-
-if TYPE_CHECKING:
-    from tests.docker.conftest import Composer
-    from tests.docker.engine import Project
-    from tests.docker.images import Images
 
 APP = f"{PREFIX}/debian"
 GET = fetch(APP, ID_URL)
 
 
 def with_sidecar(composer: Composer, images: Images) -> Project:
-    """Create the project with the development mock, and plain Debian as the app."""
-    return composer.project(
+    """Start the project with the development mock, and plain Debian as the app."""
+    project = composer.project(
         "docker/compose.sidecar.yaml",
         {"networks": {"default": {"internal": True}}},
         MOCK_IMAGE=images.target("mock"),
         SIDECAR_IMAGE=images.target("ctl"),
         APP_IMAGE=APP,
     )
+    project.run("up", "--detach")
+    return project
 
 
 def test_unmodified_image_reads_the_mock(composer: Composer, images: Images) -> None:
     """The app starts when the sidecar is healthy, without added capabilities or variables."""
     project = with_sidecar(composer, images)
-    project.run("up", "--detach")
     app = project.container("app")
     assert app.run(*GET).stdout == INSTANCE
     assert project.container("metadata").inspect(".State.Health.Status") == "healthy"
@@ -44,17 +39,10 @@ def test_unmodified_image_reads_the_mock(composer: Composer, images: Images) -> 
 
 
 def test_restarted_app_reads_the_mock(composer: Composer, images: Images) -> None:
-    """A restarted app reads the mock by the sidecar's redirect."""
+    """A restarted app reads the mock. After a restart of the sidecar it has no network until it is restarted too."""
     project = with_sidecar(composer, images)
-    project.run("up", "--detach")
     project.run("restart", "app")
     assert project.container("app").run(*GET).stdout == INSTANCE
-
-
-def test_restarted_sidecar_needs_a_restarted_app(composer: Composer, images: Images) -> None:
-    """After a restart of the sidecar the app has no network until it is restarted too."""
-    project = with_sidecar(composer, images)
-    project.run("up", "--detach")
     project.run("restart", "metadata")
     app, sidecar = project.container("app"), project.container("metadata")
     done = app.run(*GET, check=False)
@@ -68,7 +56,6 @@ def test_restarted_sidecar_needs_a_restarted_app(composer: Composer, images: Ima
 def test_sidecar_follows_a_mock_that_moves(composer: Composer, images: Images) -> None:
     """After the mock moved to another address, the app reaches it without a restart."""
     project = with_sidecar(composer, images)
-    project.run("up", "--detach")
     app, before = project.container("app"), project.container("mock_metadata").address()
     started = app.inspect(".State.StartedAt")
     project.engine.run("rm", "--force", project.container("mock_metadata").name)
@@ -89,7 +76,6 @@ def test_sidecar_follows_a_mock_that_moves(composer: Composer, images: Images) -
 def test_app_gets_no_answer_without_the_mock(composer: Composer, images: Images) -> None:
     """Without the mock the guard refuses the app's requests."""
     project = with_sidecar(composer, images)
-    project.run("up", "--detach")
     project.run("stop", "--timeout", "0", "mock_metadata")
     done = project.container("app").run(*GET, check=False)
     assert done.returncode

@@ -135,6 +135,7 @@ def test_stop_ends_a_wait_at_once(waiting: Network, name: str, wait: str, as_pid
     assert "DNAT" not in waiting.rules()
     assert {line.split()[1] for line in waiting.detour_rules().splitlines() if line.startswith("-A")} <= {
         "OUTPUT",
+        "FORWARD",
         "IMDS_DETOUR_GUARD",
     }
 

@@ -1,5 +1,7 @@
 """MOCK_USER as a value, and its account by the texts of passwd(5) and group(5)."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +33,7 @@ audio:x:29:app
 apps:x:60:application,appx
 gids:x:70:1000
 broken:x:no:app
-root2:x:0:nobody
+root2:x:0:other
 1:x:61:
 last:x:1005:app"""
 
@@ -62,20 +64,20 @@ def test_account_follows_the_rules_of_user_in_a_dockerfile(text: str, expected: 
     assert accounts.find(parse(text), ACCOUNTS, GROUP) == expected
 
 
+UNKNOWN = ("absent", "App", "ap", "short", "letters", "minus", "beyond", "+nis", "nis", "-1", "#")
+
+
 @pytest.mark.parametrize(
-    "name", ["nobody", "App", "ap", "short", "letters", "minus", "beyond", "+nis", "nis", "-1", "#"]
+    ("spec", "words"),
+    [
+        *((UserSpec(name, None), f"no user '{name}' in /etc/passwd") for name in UNKNOWN),
+        *((UserSpec("app", name), f"no group '{name}' in /etc/group") for name in ("nogroup", "broken", "Staff")),
+    ],
 )
-def test_unknown_user_is_an_error(name: str) -> None:
-    """A name in a line that is not a valid entry is an unknown user, and never root."""
-    with pytest.raises(DetourError, match=r"no user '.*' in /etc/passwd"):
-        accounts.find(UserSpec(name, None), ACCOUNTS, GROUP)
-
-
-@pytest.mark.parametrize("name", ["nogroup", "broken", "Staff"])
-def test_unknown_group_is_an_error(name: str) -> None:
-    """A group without a valid line in /etc/group is an error."""
-    with pytest.raises(DetourError, match=f"no group '{name}' in /etc/group"):
-        accounts.find(UserSpec("app", name), ACCOUNTS, GROUP)
+def test_unknown_user_or_group_is_an_error(spec: UserSpec, words: str) -> None:
+    """A name in a line that is not a valid entry is unknown, and never root."""
+    with pytest.raises(DetourError, match=re.escape(words)):
+        accounts.find(spec, ACCOUNTS, GROUP)
 
 
 def test_image_without_passwd_allows_numbers_only() -> None:
@@ -95,22 +97,15 @@ def test_account_has_all_of_a_thousand_groups() -> None:
     assert accounts.find(UserSpec("app", None), ACCOUNTS, groups).groups == (1001, *range(2000, 3000))
 
 
-@pytest.mark.parametrize(
-    ("home", "expected"),
-    [("/root", {b"HOME": b"/home/app"}), ("/home/someone", {}), ("", {}), ("/root/", {}), (None, {})],
-)
-def test_home_changes_only_if_it_is_roots(home: str | None, expected: dict[bytes, bytes]) -> None:
-    """HOME becomes the user's if it is root's. Another HOME stays, and an unset HOME stays unset."""
-    account = accounts.find(UserSpec("app", None), ACCOUNTS, GROUP)
-    assert accounts.home_variable(account, ACCOUNTS, home) == expected
-
-
-def test_roots_home_comes_from_passwd() -> None:
-    """An image may have root's home elsewhere than in /root. Root itself keeps its HOME."""
-    passwd = ACCOUNTS.replace(":/root:", ":/var/root:")
-    app, root = (accounts.find(UserSpec(name, None), passwd, GROUP) for name in ("app", "root"))
-    assert accounts.home_variable(app, passwd, "/var/root") == {b"HOME": b"/home/app"}
-    assert accounts.home_variable(root, passwd, "/var/root") == {}
+@pytest.mark.parametrize("root", ["/root", "/var/root"])
+def test_home_changes_only_if_it_is_roots(root: str) -> None:
+    """HOME becomes the user's if it is root's by passwd. Another HOME, an unset one and root's own stay."""
+    passwd = ACCOUNTS.replace(":/root:", f":{root}:")
+    app, superuser = (accounts.find(UserSpec(name, None), passwd, GROUP) for name in ("app", "root"))
+    assert accounts.home_variable(app, passwd, root) == {b"HOME": b"/home/app"}
+    assert accounts.home_variable(superuser, passwd, root) == {}
+    for home in ("/home/someone", "", f"{root}/", None):
+        assert accounts.home_variable(app, passwd, home) == {}
 
 
 @given(st.text(max_size=200), st.text(max_size=200), st.text(min_size=1, max_size=20))

@@ -1,7 +1,5 @@
 """The rooms of src: which imports which, how large they are, and what they may use."""
 
-from __future__ import annotations
-
 import ast
 import os
 import re
@@ -119,40 +117,37 @@ def layer(module: str) -> int:
     return fitting[max(fitting)]
 
 
-def ours(module: str) -> list[str]:
+def internal(module: str) -> list[str]:
     """Return the modules of imds_detour that a module imports, without the package itself."""
     return sorted(name for name in imports(module) if name.startswith("imds_detour."))
 
 
 def test_no_import_runs_back_up() -> None:
-    """A room imports its own layer and those below; imds_detour never imports the mock but in its verb."""
+    """A room imports its own layer and those below; imds_detour imports the mock only in its verb.
+
+    The mock imports only imds_detour.errors from imds_detour.
+    """
     wrong = [
         f"{module} imports {name}"
         for module in modules()
         if module.startswith("imds_detour.")
-        for name in ours(module)
+        for name in internal(module)
         if layer(name) > layer(module)
     ]
     users = {
-        module for module in modules() if module.startswith("imds_detour.") and "imds_detour_mock" in _roots(module)
+        module
+        for module in modules()
+        if module.startswith("imds_detour.") and any(name.startswith("imds_detour_mock") for name in imports(module))
     }
     assert wrong == []
     assert users == {"imds_detour.ctl.commands.mock"}
-
-
-def _roots(module: str) -> set[str]:
-    return {name.partition(".")[0] for name in imports(module)}
-
-
-def test_the_mock_imports_the_errors_alone() -> None:
-    """The development mock is a package of its own: of imds_detour it knows the error root."""
-    known = {name for module in modules() if module.startswith("imds_detour_mock") for name in ours(module)}
+    known = {name for module in modules() if module.startswith("imds_detour_mock") for name in internal(module)}
     assert known == {"imds_detour.errors"}
 
 
 def test_no_import_cycles() -> None:
-    """Imports inside functions count: a cycle is a cycle, even if it does no harm at run time."""
-    graph = {module: ours(module) for module in modules() if module.startswith("imds_detour.")}
+    """No modules import each other in a cycle; imports inside functions count."""
+    graph = {module: internal(module) for module in modules() if module.startswith("imds_detour.")}
     done: set[str] = set()
     cycles: list[str] = []
 
@@ -171,7 +166,7 @@ def test_no_import_cycles() -> None:
 
 @pytest.mark.parametrize("room", PURE)
 def test_pure_rooms_import_nothing_that_acts(room: str) -> None:
-    """Settings and rules are values: they read no file, no environment and no kernel."""
+    """Settings and rules import nothing that reads a file, the environment or the kernel."""
     acting = [
         f"{module} imports {name}"
         for module in modules()
@@ -180,10 +175,7 @@ def test_pure_rooms_import_nothing_that_acts(room: str) -> None:
         if name.startswith(ACTS)
     ]
     assert acting == []
-
-
-def test_the_layers_see_a_wrong_import() -> None:
-    """The control: discovery is above config, and a module that reads the kernel is seen as one that acts."""
+    # Negative control: discovery is above config, and a module that reads the kernel acts.
     assert layer("imds_detour.discovery.mock") > layer("imds_detour.config.settings")
     assert any(name.startswith(ACTS) for name in imports("imds_detour.system.routes"))
 
@@ -196,18 +188,18 @@ def _loaded_by_a_start() -> set[str]:
         if module not in loaded:
             loaded.add(module)
             packages = [module.rpartition(".")[0]] if "." in module else []
-            waiting += [name for name in (*ours(module), *packages) if name in modules()]
+            waiting += [name for name in (*internal(module), *packages) if name in modules()]
     return loaded
 
 
-def test_a_start_imports_little_and_nothing_of_the_tool() -> None:
-    """Every module that a start may need counts, whatever its settings."""
+def test_start_imports_little_and_nothing_of_the_tool() -> None:
+    """A start imports at most MAX_ENTRYPOINT lines, with any settings, and no module of the tool or the mock."""
     loaded = _loaded_by_a_start()
     assert not [name for name in loaded if name.startswith(("imds_detour.ctl", "imds_detour_mock"))]
     assert sum(map(lines, loaded)) <= MAX_ENTRYPOINT
 
 
-def test_the_rooms_stay_small() -> None:
+def test_modules_and_packages_stay_small() -> None:
     """Modules, functions, the top of the package, the tool and the mock have a size that one can read."""
     large = {module: lines(module) for module in modules() if lines(module) > MAX_MODULE}
     long = [
@@ -234,7 +226,7 @@ def _calls(function: ast.FunctionDef) -> set[str]:
 
 
 def test_constructors_only_build() -> None:
-    """What forks, binds, starts a thread or installs a handler is a function whose name says so."""
+    """No constructor forks, binds, starts a thread or installs a handler; a function whose name says so does."""
     acting = [
         f"{module}.{kind.name}: {name}"
         for module in modules()

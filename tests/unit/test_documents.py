@@ -1,7 +1,5 @@
 """The documents agree with the code: links, tests, targets, verbs and settings. Both READMEs have the same content."""
 
-from __future__ import annotations
-
 import functools
 import glob
 import json
@@ -74,15 +72,16 @@ def test_link_patterns_match_links_and_headings() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_named_tests_exist(document: str) -> None:
-    """Each test file that a document names exists."""
-    named = set(re.findall(r"\btests/[\w/]+\.py\b", read(document)))
-    assert sorted(name for name in named if not os.path.exists(f"{ROOT}/{name}")) == []
+def test_named_tests_settings_targets_and_verbs_exist(document: str) -> None:
+    """Each test file and MOCK_ variable that a document names exists, and each make target and verb in code.
 
-
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_named_targets_and_verbs_exist(document: str) -> None:
-    """In code, `make X` is a target and `imds-detourctl X` a verb; the service after `--entrypoint` is skipped."""
+    The service after `--entrypoint` is no verb.
+    """
+    tests = set(re.findall(r"\btests/[\w/]+\.py\b", read(document)))
+    assert sorted(name for name in tests if not os.path.exists(f"{ROOT}/{name}")) == []
+    settings = set(re.findall(r"\bMOCK_[A-Z_]+[A-Z]\b", read(document)))
+    others = {"MOCK_IMAGE", "MOCK_METADATA_PORT"}  # of compose.yaml, and what Kubernetes derives from a Service
+    assert settings - set(BY_NAME) <= others
     inline = re.findall(r"`[^`\n]+`", FENCE.sub("", read(document)))
     code = "\n".join([*inline, *(code for kind, code in FENCE.findall(read(document)) if kind != "text")])
     targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
@@ -91,36 +90,19 @@ def test_named_targets_and_verbs_exist(document: str) -> None:
     assert set(re.findall(r"\bimds-detourctl(?:\",)? \"?([a-z]+)", code)) <= set(VERBS)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_named_settings_exist(document: str) -> None:
-    """Each MOCK_ variable that a document names is a setting."""
-    others = {"MOCK_IMAGE"}  # of compose.yaml
-    named = set(re.findall(r"\bMOCK_[A-Z_]+[A-Z]\b", read(document)))
-    assert named - others - set(BY_NAME) <= {"MOCK_METADATA_PORT"}  # what Kubernetes derives from a Service
-
-
 @pytest.mark.parametrize("readme", READMES)
-def test_readme_compose_file_is_at_most_twelve_lines(readme: str) -> None:
-    """The README's Compose file has at most twelve lines, NET_ADMIN, and only known settings."""
+def test_readme_compose_file_is_short_and_equals_the_examples(readme: str) -> None:
+    """The README's Compose file has at most twelve lines, NET_ADMIN, and only known settings.
+
+    examples/compose.yaml has its services and settings, and builds one of the examples.
+    """
     (code,) = blocks(readme, "yaml")
     assert len(code.splitlines()) <= 12
-    app = yaml.safe_load(code)["services"]["app"]
-    assert app["cap_add"] == ["NET_ADMIN"]
-    assert set(app["environment"]) <= set(BY_NAME)
-
-
-def test_example_compose_file_equals_the_readmes() -> None:
-    """examples/compose.yaml has the README's services and settings, and builds one of the examples."""
-    (code,) = blocks("README.md", "yaml")
     services, shown = yaml.safe_load(read("examples/compose.yaml"))["services"], yaml.safe_load(code)["services"]
+    assert shown["app"]["cap_add"] == ["NET_ADMIN"]
+    assert set(shown["app"]["environment"]) <= set(BY_NAME)
     assert {**services["app"], "build": "."} == shown["app"]
     assert services["mock_metadata"]["image"].endswith(f":-{shown['mock_metadata']['image']}}}")
-
-
-def test_both_diagrams_differ_only_in_text() -> None:
-    """The English and the Spanish diagram differ only in their text."""
-    english, spanish = (re.sub(r">[^<>{}]+<", "><", read(f"docs/detour{tongue}.svg")) for tongue in ("", ".es"))
-    assert english == spanish
 
 
 def shape(text: str) -> dict[str, object]:
@@ -135,19 +117,19 @@ def shape(text: str) -> dict[str, object]:
     }
 
 
-def test_both_readmes_have_the_same_structure() -> None:
-    """Both READMEs have the same headings, tables, code blocks and bullets. The control lacks the last heading."""
+def test_both_readmes_have_the_same_structure_code_and_names() -> None:
+    """Both READMEs have the same headings, tables, bullets, pictures, Compose file, Dockerfile lines, rules, settings.
+
+    The control of the structure lacks the last heading.
+    """
     english, spanish = (read(readme) for readme in READMES)
     assert shape(english) == shape(spanish)
     assert shape(english.rpartition("\n## ")[0]) != shape(spanish)
-
-
-def test_both_readmes_have_the_same_code_and_names() -> None:
-    """Both READMEs have the same pictures, Compose file, Dockerfile lines, rules and settings."""
-    english, spanish = (read(readme) for readme in READMES)
     for language in ("yaml", "dockerfile", "text"):
         kept = [[re.sub(r"\s+#.*", "", code) for code in blocks(readme, language)] for readme in READMES]
         assert kept[0] == kept[1]
+    diagrams = [re.sub(r">[^<>{}]+<", "><", read(f"docs/detour{language}.svg")) for language in ("", ".es")]
+    assert diagrams[0] == diagrams[1]  # without their text
     pictures = [re.findall(r"\(docs/(\w+)(?:\.es)?\.svg\)", text) for text in (english, spanish)]
     assert pictures[0] == pictures[1]
     rows = [re.findall(r"^\| (`MOCK_\w+`) \|", text, re.MULTILINE) for text in (english, spanish)]

@@ -1,12 +1,14 @@
-"""HTTP replies from any server: any bytes give a reply, a request for more bytes, or a refusal."""
+"""Discovery: any reply over HTTP, the identity of the service, and the DNS servers in a container's resolv.conf."""
 
-from __future__ import annotations
+from ipaddress import ip_address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imds_detour.discovery.dns.resolv_conf import find_server
 from imds_detour.discovery.http import GarbageError, Reply, parse, request
+from imds_detour.discovery.probe import Identity
 
 LINES = st.sampled_from(
     [
@@ -98,15 +100,69 @@ def test_garbage_error_names_the_fault(data: bytes, reason: str) -> None:
         parse(data, ended=True)
 
 
-def test_reply_has_headers_in_lower_case() -> None:
-    """Header names are in lower case, and bytes beyond ASCII are read as Latin-1."""
+def test_reply_has_headers_in_lower_case_and_request_has_length_and_close() -> None:
+    """Header names of a reply are in lower case, and bytes beyond ASCII are read as Latin-1.
+
+    A request has Connection: close and a Content-Length, because some servers answer 411 to a PUT without one.
+    """
     data = b"HTTP/1.1 301 Moved\r\nlOcAtIoN: /caf\xe9 \r\nContent-Length: 0\r\n\r\n"
     assert parse(data, ended=False) == Reply(301, {"location": "/café", "content-length": "0"}, b"")
-
-
-def test_request_has_length_and_close() -> None:
-    """A request has Connection: close and a Content-Length, because some servers answer 411 to a PUT without one."""
     assert request("PUT", "/a", {"Host": "192.0.2.1"}) == (
         b"PUT /a HTTP/1.1\r\nHost: 192.0.2.1\r\nUser-Agent: imds-detour\r\nAccept: */*\r\n"
         b"Content-Length: 0\r\nConnection: close\r\n\r\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"i-1234567890abcdef0", "IMDSv2 i-1234567890abcdef0"),
+        (b" i-1\r\n", "IMDSv2 i-1"),
+        (b"two\nlines", r"IMDSv2 'two\nlines'"),
+        (b"\x1b[2J", r"IMDSv2 '\x1b[2J'"),
+        (b"\xff", "IMDSv2 �"),
+        (b"x" * 99, "IMDSv2 " + "x" * 64),
+    ],
+)
+def test_identity_shows_version_and_answer(body: bytes, text: str) -> None:
+    """An identity is IMDS version and answer, stripped of blanks and cut to 64 characters."""
+    assert str(Identity("IMDSv2", body)) == text
+
+
+@given(st.binary(max_size=300))
+def test_identity_is_one_printable_line(body: bytes) -> None:
+    """Any bytes from a server give one short printable line."""
+    text = str(Identity("IMDSv1", body))
+    assert text.isprintable()
+    assert len(text) <= 700  # 64 characters, each at most \U0010ffff in repr()
+
+
+METADATA = ip_address("169.254.169.254")
+V6 = ip_address("fd00:ec2::254")
+DOCKER = "nameserver 127.0.0.11\noptions ndots:0\n# Based on host file: '/etc/resolv.conf' (internal resolver)\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "server"),
+    [
+        ("nameserver 169.254.169.254\n", METADATA),
+        ("search c.project.internal\nnameserver 169.254.169.254\noptions ndots:0\n", METADATA),
+        ("nameserver 10.0.0.2\n  nameserver\tFD00:EC2:0::254\n", V6),
+        (f"{DOCKER}# ExtServers: [host(169.254.169.254)]\n", METADATA),
+        (f"{DOCKER}# ExtServers: [10.0.0.2 169.254.169.254]\n", METADATA),
+        (f"{DOCKER}# ExtServers: [host(10.0.0.2)]\n", None),
+        (f"{DOCKER}# not 169.254.169.254\n", None),
+        ("# nameserver 169.254.169.254\n", None),
+        ("nameserver 169.254.169.25\n", None),
+        ("", None),
+    ],
+)
+def test_server_is_in_a_line_or_in_dockers_comment(text: str, server: object) -> None:
+    """A nameserver line counts, and so does the comment with the servers that Docker's embedded server asks."""
+    assert find_server([METADATA, V6], text) == server
+
+
+@given(st.text(max_size=200))
+def test_any_text_has_an_answer(text: str) -> None:
+    """Random text in resolv.conf raises no exception, and gives no other address."""
+    assert find_server([METADATA], f"{text}\nnameserver {text}\n# ExtServers: [{text}]") in (None, METADATA)

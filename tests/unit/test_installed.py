@@ -1,7 +1,5 @@
 """The summary of installed rules: complete, incomplete, and with foreign rules."""
 
-from __future__ import annotations
-
 from ipaddress import ip_address
 
 import pytest
@@ -26,33 +24,30 @@ def installed(layout: Layout, *, reject: bool = True) -> list[Installed]:
 @LAYOUTS
 @pytest.mark.parametrize("reject", [True, False], ids=["reject", "drop"])
 def test_complete_rules_have_no_faults(layout: Layout, reject: bool) -> None:
-    """The rules of a start give both redirects with connections, both guards with counters, and no faults."""
+    """The rules of a start give both redirects with connections, both guards with counters, and no faults.
+
+    A firewall without rules has none of them.
+    """
     summary = summarize("x", layout, tuple(installed(layout, reject=reject)))
     assert [(used.redirect, used.connections) for used in summary.redirects] == [(TO_AWS, 1), (TO_ECS, 1)]
     assert [(guarded.address, guarded.drops) for guarded in summary.guarded] == [(AWS, not reject), (ECS, not reject)]
     assert {guarded.refused for guarded in summary.guarded} == {2}  # one came from a process, one from a bridge
     assert summary.faults == ()
+    empty = summarize("x", layout, ())
+    assert (empty.rules, empty.redirects, empty.guarded, empty.faults) == ((), (), (), ())
 
 
 @LAYOUTS
-def test_missing_rule_is_reported(layout: Layout) -> None:
-    """Without any one of the rules there is a fault, or a redirect or guard is missing from the summary."""
+def test_missing_or_foreign_rule_is_reported(layout: Layout) -> None:
+    """Without any one of the rules there is a fault, or a redirect or guard is missing from the summary.
+
+    A foreign rule in a chain of imds-detour is a fault and does not hide the redirects.
+    """
     whole = installed(layout)
     for position, removed in enumerate(whole):
         summary = summarize("x", layout, tuple(whole[:position] + whole[position + 1 :]))
         reported = len(summary.redirects) + len(summary.guarded)
         assert summary.faults or reported < 4, removed
-
-
-@LAYOUTS
-def test_foreign_rule_is_a_fault(layout: Layout) -> None:
-    """A foreign rule in a chain of imds-detour is a fault and does not hide the redirects."""
-    summary = summarize("x", layout, (*installed(layout), Installed(None, 7)))
+    summary = summarize("x", layout, (*whole, Installed(None, 7)))
     assert summary.faults == ("foreign: 1 rules in imds-detour's chains",)
     assert len(summary.redirects) == 2
-
-
-def test_empty_firewall_has_no_faults() -> None:
-    """A firewall without rules has no redirects, no guards and no faults."""
-    summary = summarize("x", LEGACY, ())
-    assert (summary.rules, summary.redirects, summary.guarded, summary.faults) == ((), (), (), ())

@@ -1,23 +1,25 @@
 """deploy/kubernetes as kubectl renders it: valid for each supported version, least privilege, one image setting."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import yaml
 
 from imds_detour.config.variables import BY_NAME
 from tests.support.judges import kubernetes
-from tests.support.judges.kubernetes import DEPLOY, VERSIONS, complaints, find_manifest, name_of, pod_of, render
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.judges.kubernetes import Manifest
+from tests.support.judges.kubernetes import (
+    DEPLOY,
+    VERSIONS,
+    Manifest,
+    complaints,
+    find_manifest,
+    name_of,
+    pod_of,
+    render,
+)
 
 STABLE_POLICY, BETA_POLICY = (1, 36), (1, 34)
 """KEP-3962: admissionregistration.k8s.io/v1 and v1beta1 have MutatingAdmissionPolicy from these versions on."""
@@ -61,9 +63,8 @@ def violations(pod: Manifest) -> dict[str, set[str]]:
 
 def detour_container(folder: str) -> Manifest:
     """Return the imds-detour container of the example's app."""
-    container: Manifest = pod_of(find_manifest(render(f"example/{folder}"), "Deployment", "app"))["spec"][
-        "initContainers"
-    ][0]
+    pod = pod_of(find_manifest(render(f"example/{folder}"), "Deployment", "app"))
+    container: Manifest = pod["spec"]["initContainers"][0]
     return container
 
 
@@ -106,9 +107,9 @@ def test_component_adds_only_the_first_init_container(folder: str, tmp_path: Pat
     job = {**app, "apiVersion": "batch/v1", "kind": "Job", "spec": {"template": app["spec"]["template"]}}
     (tmp_path / "work.yaml").write_text(yaml.safe_dump_all([app, {**app, "kind": "StatefulSet"}, job]))
     # kustomize takes no absolute paths as components
-    paths = {"resources": ["work.yaml", os.path.relpath(f"{DEPLOY}/mock", tmp_path)]}
-    components = {"components": [os.path.relpath(f"{DEPLOY}/{folder}", tmp_path)]}
-    (tmp_path / "kustomization.yaml").write_text(json.dumps({**paths, **components}))
+    mock, component = (os.path.relpath(f"{DEPLOY}/{name}", tmp_path) for name in ("mock", folder))
+    kustomization = {"resources": ["work.yaml", mock], "components": [component]}
+    (tmp_path / "kustomization.yaml").write_text(json.dumps(kustomization))
     rendered = render(str(tmp_path))
     for kind in ("Deployment", "StatefulSet", "Job"):
         pod = find_manifest(rendered, kind, "app")["spec"]["template"]
@@ -116,8 +117,8 @@ def test_component_adds_only_the_first_init_container(folder: str, tmp_path: Pat
         assert (first["name"], second) == ("imds-detour", {"name": "migrate", "image": "migrate:1"})
         pod["spec"]["initContainers"] = [second]
         assert pod == app["spec"]["template"]
-    mock = find_manifest(rendered, "Deployment", "mock-metadata")
-    assert mock == find_manifest(render("mock"), "Deployment", "mock-metadata")
+    unchanged = find_manifest(render("mock"), "Deployment", "mock-metadata")
+    assert find_manifest(rendered, "Deployment", "mock-metadata") == unchanged
 
 
 def test_sidecar_and_init_container_differ_only_in_role() -> None:
@@ -147,23 +148,18 @@ def test_container_has_least_privilege(folder: str) -> None:
 @pytest.mark.parametrize(("folder", "name"), [("example/app", "app"), ("mock", "mock-metadata")])
 def test_app_and_mock_pass_the_restricted_level(folder: str, name: str) -> None:
     """The pods of the app and the mock without imds-detour pass the "restricted" level."""
-    assert violations(pod_of(find_manifest(render(folder), "Deployment", name))) == {
-        "baseline": set(),
-        "restricted": set(),
-    }
+    pod = pod_of(find_manifest(render(folder), "Deployment", name))
+    assert violations(pod) == {"baseline": set(), "restricted": set()}
 
 
-def test_namespaces_admit_their_pods() -> None:
-    """The example's namespace is "privileged", since NET_ADMIN violates "baseline".
-
-    The mock's namespace is "restricted".
-    """
-    for folder, name, level in (
-        ("example/sidecar", "imds-detour-example", "privileged"),
-        ("admission", "imds-detour", "restricted"),
-    ):
-        labels = find_manifest(render(folder), "Namespace", name)["metadata"]["labels"]
-        assert labels["pod-security.kubernetes.io/enforce"] == level
+@pytest.mark.parametrize(
+    ("folder", "name", "level"),
+    [("example/sidecar", "imds-detour-example", "privileged"), ("admission", "imds-detour", "restricted")],
+)
+def test_namespace_admits_its_pods(folder: str, name: str, level: str) -> None:
+    """The example's namespace is "privileged", since NET_ADMIN violates "baseline"; the mock's is "restricted"."""
+    labels = find_manifest(render(folder), "Namespace", name)["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == level
 
 
 @pytest.mark.parametrize("folder", COMPONENTS)

@@ -1,18 +1,22 @@
 """The admission policy's expressions, evaluated against pods as the API server evaluates them."""
 
-from __future__ import annotations
-
 import copy
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from celpy.evaluation import CELEvalError
 
-from tests.support.judges.kubernetes import VERSIONS, Policy, complaints, find_manifest, name_of, pod_of, render
-
-if TYPE_CHECKING:
-    from tests.support.judges.kubernetes import Manifest
+from tests.support.judges.kubernetes import (
+    VERSIONS,
+    Manifest,
+    Policy,
+    complaints,
+    find_manifest,
+    name_of,
+    pod_of,
+    render,
+)
 
 LABEL = "imds-detour"
 ROLES = ("sidecar", "init")
@@ -57,18 +61,17 @@ def test_mutated_pod_is_valid(role: str, version: tuple[int, ...]) -> None:
     assert complaints(policy().mutate(app(), namespace(role)), version) == ""
 
 
-def test_policy_adds_the_first_init_container() -> None:
-    """The container comes before the pod's init containers, whose order is kept."""
+def test_policy_adds_the_first_init_container_once() -> None:
+    """The container comes before the pod's init containers, whose order is kept.
+
+    A pod with the container is not changed: the API server may evaluate a policy twice.
+    """
     pod = app()
     pod["spec"]["initContainers"] = [{"name": name, "image": name} for name in ("migrate", "warm-up")]
-    after = policy().mutate(pod, namespace("init"))["spec"]["initContainers"]
-    assert [item["name"] for item in after] == ["imds-detour", "migrate", "warm-up"]
-
-
-def test_policy_changes_a_pod_once() -> None:
-    """A pod with the container is not changed: the API server may evaluate a policy twice."""
-    once = policy().mutate(app(), namespace("sidecar"))
-    assert policy().mutate(once, namespace("sidecar")) == once
+    for role in ROLES:
+        once = policy().mutate(pod, namespace(role))
+        assert [item["name"] for item in once["spec"]["initContainers"]] == ["imds-detour", "migrate", "warm-up"]
+        assert policy().mutate(once, namespace(role)) == once
 
 
 def test_policy_ignores_windows_pods() -> None:
@@ -90,7 +93,7 @@ def test_pod_label_overrides_the_namespace_label() -> None:
 
 def test_config_map_settings_reach_the_container() -> None:
     """The entries of the ConfigMap that begin with MOCK_ reach the container, and no others."""
-    made = policy(MOCK_TIMEOUT="60", MOCK_LOG="json", note="ours").mutate(app(), namespace("init"))
+    made = policy(MOCK_TIMEOUT="60", MOCK_LOG="json", note="other").mutate(app(), namespace("init"))
     environ = {item["name"]: item["value"] for item in made["spec"]["initContainers"][0]["env"]}
     assert {name: environ[name] for name in ("MOCK_TIMEOUT", "MOCK_LOG")} == {"MOCK_TIMEOUT": "60", "MOCK_LOG": "json"}
     assert set(environ) == {"MOCK_HOSTNAME", "MOCK_PORT", "MOCK_TIMEOUT", "MOCK_LOG"}
@@ -98,15 +101,17 @@ def test_config_map_settings_reach_the_container() -> None:
 
 def test_missing_image_refuses_the_pod() -> None:
     """Without an image in the ConfigMap the expression fails, and failurePolicy Fail refuses the pod."""
-    rendered = render("admission")
-    manifest, params = (
-        find_manifest(rendered, "MutatingAdmissionPolicy", "imds-detour"),
-        find_manifest(rendered, "ConfigMap", "imds-detour"),
-    )
+    manifest = find_manifest(render("admission"), "MutatingAdmissionPolicy", "imds-detour")
+    params = copy.deepcopy(find_manifest(render("admission"), "ConfigMap", "imds-detour"))
     del params["data"]["image"]
     with pytest.raises(CELEvalError):
         Policy(manifest, params).mutate(app(), namespace("sidecar"))
     assert manifest["spec"]["failurePolicy"] == "Fail"
+
+
+def bindings() -> list[Manifest]:
+    """Return the policy's bindings."""
+    return [item for item in render("admission") if item["kind"] == "MutatingAdmissionPolicyBinding"]
 
 
 def selects(selector: Manifest | None, labels: dict[str, str]) -> bool:
@@ -124,10 +129,9 @@ def selects(selector: Manifest | None, labels: dict[str, str]) -> bool:
 )
 def test_pod_matches_at_most_one_binding(of_pod: str | None, of_namespace: str | None) -> None:
     """The pod's label decides, else the namespace's. A value other than a role matches no binding."""
-    bindings = [item for item in render("admission") if item["kind"] == "MutatingAdmissionPolicyBinding"]
     matching = [
         item["metadata"]["name"]
-        for item in bindings
+        for item in bindings()
         for rules in [item["spec"]["matchResources"]]
         if selects(rules.get("namespaceSelector"), {LABEL: of_namespace} if of_namespace else {})
         and selects(rules.get("objectSelector"), {LABEL: of_pod} if of_pod else {})
@@ -135,19 +139,15 @@ def test_pod_matches_at_most_one_binding(of_pod: str | None, of_namespace: str |
     assert len(matching) == ((of_pod or of_namespace) in ROLES)
 
 
-def test_policy_ignores_the_mock() -> None:
-    """No binding matches the mock, also in a labelled namespace: it would wait for itself."""
-    pod = pod_of(find_manifest(render("mock"), "Deployment", "mock-metadata"))
-    bindings = [item for item in render("admission") if item["kind"] == "MutatingAdmissionPolicyBinding"]
-    assert not any(
-        selects(item["spec"]["matchResources"]["objectSelector"], pod["metadata"]["labels"]) for item in bindings
-    )
+def test_bindings_refer_to_policy_and_config_map_and_ignore_the_mock() -> None:
+    """Each binding refers to the policy and the ConfigMap, and denies pods without the ConfigMap.
 
-
-def test_bindings_refer_to_policy_and_config_map() -> None:
-    """Each binding refers to the policy and the ConfigMap, and denies pods without the ConfigMap."""
+    None matches the mock, also in a labelled namespace: it would wait for itself.
+    """
     rendered = render("admission")
-    for binding in (item for item in rendered if item["kind"] == "MutatingAdmissionPolicyBinding"):
+    mock = pod_of(find_manifest(render("mock"), "Deployment", "mock-metadata"))
+    for binding in bindings():
+        assert not selects(binding["spec"]["matchResources"]["objectSelector"], mock["metadata"]["labels"])
         assert find_manifest(rendered, "MutatingAdmissionPolicy", binding["spec"]["policyName"])
         where = binding["spec"]["paramRef"]
         assert find_manifest(rendered, "ConfigMap", where["name"])["metadata"]["namespace"] == where["namespace"]

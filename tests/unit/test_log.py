@@ -11,38 +11,15 @@ from imds_detour.deadline import Deadline
 from imds_detour.errors import DetourError
 from imds_detour.log import Log
 from imds_detour.text import printable, quoted
+from tests.unit.test_deadline import Clock
 
 FAILURE = DetourError("lookup", "no such name", "correct it")
 
 
-class Clock:
-    """A clock that the test sets."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
+LINES = ["     0 ms  step", "warning", "waiting: no such name (0.0 of 30 s)", "success", "no such name; correct it"]
 
 
-@pytest.mark.parametrize(
-    ("log", "lines"),
-    [
-        ("text", ["warning", "waiting: no such name (0.0 of 30 s)", "success", "no such name; correct it"]),
-        ("quiet", ["no such name; correct it"]),
-        (
-            "debug",
-            [
-                "     0 ms  step",
-                "warning",
-                "waiting: no such name (0.0 of 30 s)",
-                "success",
-                "no such name; correct it",
-            ],
-        ),
-    ],
-)
+@pytest.mark.parametrize(("log", "lines"), [("text", LINES[1:]), ("quiet", LINES[-1:]), ("debug", LINES)])
 def test_log_level_selects_the_lines(capfd: pytest.CaptureFixture[str], log: str, lines: list[str]) -> None:
     """MOCK_LOG=quiet shows only the failure, and MOCK_LOG=debug adds the steps."""
     log_one_of_each(log)
@@ -50,8 +27,12 @@ def test_log_level_selects_the_lines(capfd: pytest.CaptureFixture[str], log: str
 
 
 def test_json_log_is_one_object_per_line(capfd: pytest.CaptureFixture[str]) -> None:
-    """With MOCK_LOG=json each line is an object with the facts by name."""
+    """With MOCK_LOG=json each line is an object with the facts by name.
+
+    Bytes that are not UTF-8 are escaped, because strict readers refuse lone surrogates.
+    """
     log_one_of_each("json")
+    Log("json").warning("\udcff\n")
     out, err = capfd.readouterr()
     assert out == ""
     assert [json.loads(line) for line in err.splitlines()] == [
@@ -59,6 +40,7 @@ def test_json_log_is_one_object_per_line(capfd: pytest.CaptureFixture[str]) -> N
         {"event": "waiting", "step": "lookup", "reason": "no such name", "seconds": 0.0},
         {"event": "ready", "port": 80},
         {"event": "failed", "step": "lookup", "reason": "no such name", "remedy": "correct it"},
+        {"event": "warning", "text": "\\xff\n"},
     ]
 
 
@@ -91,20 +73,13 @@ def test_wait_is_logged_at_once_and_then_every_five_seconds(capfd: pytest.Captur
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=100))
 def test_printable_text_has_no_control_characters(text: str) -> None:
-    """printable() escapes control characters and bytes that are not UTF-8, and leaves printable text unchanged."""
+    """printable() escapes control characters and bytes that are not UTF-8, and leaves printable text unchanged.
+
+    quoted() cuts long text before it escapes it, so no escape sequence is cut.
+    """
     shown = printable(text + "\n\x1b\udc80\udcff")
     assert shown.isprintable()
     assert shown.endswith(r"\n\x1b\x80\xff")
     assert not text.isprintable() or shown.startswith(text)
-
-
-def test_quoted_cuts_long_text_before_escaping() -> None:
-    """quoted() cuts long text before it escapes it, so no escape sequence is cut."""
     assert quoted("a" * 10, 10) == f"'{'a' * 10}'"
     assert quoted("a" * 9 + "\n\n", 10) == f"'{'a' * 9}\\n...'"
-
-
-def test_json_log_has_no_lone_surrogates(capfd: pytest.CaptureFixture[str]) -> None:
-    """Bytes that are not UTF-8 are escaped in JSON, because strict readers refuse lone surrogates."""
-    Log("json").warning("\udcff\n")
-    assert json.loads(capfd.readouterr().err) == {"event": "warning", "text": "\\xff\n"}

@@ -10,16 +10,26 @@ from tests.support.servers.clouds import DEFAULTS, NOW, get, json_body, mock
 
 ECS_TTL, ECS_SESSION = ALIBABA.ttl_header.lower(), ALIBABA.session_header.lower()
 IBM = {"metadata-flavor": "ibm"}
+ROLE = "/latest/meta-data/iam/security-credentials/imds-detour-mock-role"
+AZURE_VERSION = "api-version=2021-02-01"
+INSTANCE, PROJECT = f"/metadata/instance?{AZURE_VERSION}", "/computeMetadata/v1/project/project-id"
+REQUIRED = {
+    "aws": {"x-aws-ec2-metadata-token-ttl-seconds": "60"},
+    "eks": {"authorization": "x"},
+    "gcp": {"metadata-flavor": "Google"},
+    "azure": {"metadata": "true"},
+}
+"""The headers that a cloud requires."""
 
 
 @pytest.mark.parametrize(
     ("method", "target", "headers", "cloud"),
     [
-        ("PUT", "/latest/api/token", {"x-aws-ec2-metadata-token-ttl-seconds": "60"}, "aws"),
+        ("PUT", "/latest/api/token", REQUIRED["aws"], "aws"),
         ("GET", "/v2/credentials/x", {}, "ecs"),
-        ("GET", "/v1/credentials", {"authorization": "x"}, "eks"),
-        ("GET", "/computeMetadata/v1/", {"metadata-flavor": "Google"}, "gcp"),
-        ("GET", "/metadata/instance?api-version=2021-02-01", {"metadata": "true"}, "azure"),
+        ("GET", "/v1/credentials", REQUIRED["eks"], "eks"),
+        ("GET", "/computeMetadata/v1/", REQUIRED["gcp"], "gcp"),
+        ("GET", INSTANCE, REQUIRED["azure"], "azure"),
         ("GET", "/opc/v2/instance/", {"authorization": "Bearer Oracle"}, "oci"),
         ("PUT", "/latest/api/token", {ECS_TTL: "60"}, "alibaba"),
         ("GET", "/metadata/v1.json", {}, "digitalocean"),
@@ -53,11 +63,14 @@ def test_mock_answers_the_proof_request_of_every_cloud(
         *(("/v1/instance", {}), ("/v1/instance", {"metadata-token": "x"})),
         *(("/metadata/v1/instance?version=1", IBM), ("/metadata/v1/instance?version=1", {"authorization": "Bearer x"})),
         ("/latest/meta-data/", {ECS_SESSION: "x"}),
+        *(("/v1/credentials", {}), ("/v1/credentials", {"authorization": ""})),
     ],
 )
 def test_request_without_the_required_header_is_refused(target: str, headers: dict[str, str]) -> None:
     """A request without its cloud's header, or with a token that the mock never issued, is refused."""
-    assert get(target, headers).status in {401, 403}
+    reply = get(target, headers)
+    assert reply.status in {401, 403}
+    assert target != "/v1/credentials" or (reply.status, reply.cloud) == (401, "eks")
 
 
 def test_akamai_token_is_valid_until_it_expires() -> None:
@@ -124,19 +137,51 @@ def test_single_value_of_a_document_is_text(target: str, text: str) -> None:
     assert (reply.status, reply.body.decode()) == (200, text)
 
 
+UNKNOWN = {
+    "aws": (
+        *("/latest/meta-data/no-such", "/latest/meta-data/instance-id/more", f"{ROLE}/AccessKeyId", f"{ROLE}/$json"),
+        *("/1999-01-01/", "/latest/api/token/more", "/latest/meta-data/../user-data", "/$json", "/no", "/latest/api"),
+    ),
+    "ecs": ("/v2", "/v2/credentials", "/v2/credentials/a/b", "/v4/a/b", "/role", "/creds/a", "/v3/a/b/c"),
+    "eks": ("/v1/credentials/more",),
+    "gcp": (
+        *("/computeMetadata/v1/instance/no", "/computeMetadata/v1/project/project-id/more", "/computeMetadata/v2/"),
+        *("/computeMetadata/v1/token", "/computeMetadata/v1/instance/network-interfaces/1/"),
+        "/computeMetadata/v1/instance/service-accounts/unknown/token",
+    ),
+    "azure": tuple(
+        f"/metadata/{path}?{AZURE_VERSION}"
+        for path in ("", "no", "instance/compute/no", "identity/token", "instance/compute/name/more")
+    ),
+    "digitalocean": ("/metadata/v1/no",),
+    "hetzner": ("/hetzner/v1", "/hetzner/v2/metadata", "/hetzner/v1/metadata/no"),
+    "openstack": ("/openstack/1999-01-01", "/openstack/latest/no"),
+    "scaleway": ("/conf/no", "/user_data/no"),
+    "oci": ("/opc/v3/instance", "/opc/v1", "/opc/v1/instance/no"),
+}
+
+
 @pytest.mark.parametrize(
-    "target",
-    [
-        *("/metadata/v1/no", "/hetzner/v1", "/hetzner/v2/metadata", "/hetzner/v1/metadata/no", "/openstack/1999-01-01"),
-        *("/openstack/latest/no", "/conf/no", "/user_data/no", "/opc/v3/instance", "/opc/v1", "/opc/v1/instance/no"),
-        *("/v3/a/b/c", "/no", "/latest/api"),
-    ],
+    ("cloud", "target"), [(cloud, target) for cloud, targets in UNKNOWN.items() for target in targets]
 )
-def test_unknown_path_is_a_short_404(target: str) -> None:
-    """An unknown path of any cloud is a short 404 without a redirect."""
-    reply = get(target)
-    assert reply.status == 404
-    assert len(reply.body) < 120
+def test_unknown_path_is_a_short_404(cloud: str, target: str) -> None:
+    """An unknown path of any cloud is a short 404 with the cloud's header, never a page or a redirect."""
+    reply = get(target, REQUIRED.get(cloud))
+    assert (reply.status, reply.cloud) == (404, cloud)
+    assert len(reply.body) < (80 if cloud == "aws" else 120)
+    assert b"<" not in reply.body
+    kind, google = ("application/json" if cloud == "azure" else "text/plain"), {"Metadata-Flavor": "Google"}
+    assert dict(reply.headers) == {"Content-Type": kind, **(google if cloud == "gcp" else {})}
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "cloud", "status"),
+    [("PUT", "/latest/api/token", "aws", 403), ("GET", PROJECT, "gcp", 403), ("GET", INSTANCE, "azure", 400)],
+)
+def test_request_through_a_proxy_is_refused(method: str, target: str, cloud: str, status: int) -> None:
+    """A request with X-Forwarded-For is refused with the real service's status."""
+    headers = {**REQUIRED[cloud], "x-forwarded-for": "192.0.2.1"}
+    assert mock().answer(method, target, headers, NOW).status == status
 
 
 def test_scaleway_configuration_is_shell_variables() -> None:
@@ -145,25 +190,55 @@ def test_scaleway_configuration_is_shell_variables() -> None:
     assert """NAME='it'"'"'s; rm'""" in lines
     assert "LOCATION_ZONE_ID=fr-par-1" in lines
     assert json_body(get("/user_data?format=json")) == {"user_data": ["cloud-init"]}
-
-
-def test_hetzner_metadata_is_json() -> None:
-    """Hetzner's metadata, YAML on the real service, are JSON, which is valid YAML."""
+    # Hetzner's metadata, YAML on the real service, are JSON, which is valid YAML.
     assert json.loads(get("/hetzner/v1/metadata").body)["instance-id"] == 1338
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+READ_ONLY = ("/opc/v1/instance", "/hetzner/v1/metadata", "/conf", "/metadata/v1.json", "/openstack")
+
+
 @pytest.mark.parametrize(
-    "target", ["/opc/v1/instance", "/hetzner/v1/metadata", "/conf", "/metadata/v1.json", "/openstack"]
+    ("method", "target", "cloud"),
+    [
+        *((method, target, "") for method in ("POST", "PUT", "DELETE", "PATCH") for target in READ_ONLY),
+        *(
+            ("PUT", INSTANCE, "azure"),
+            ("POST", PROJECT, "gcp"),
+            ("PUT", "/creds", "ecs"),
+            ("PUT", "/v1/credentials", "eks"),
+        ),
+    ],
 )
-def test_wrong_method_is_405(method: str, target: str) -> None:
-    """A cloud without tokens answers only reads."""
-    assert mock().answer(method, target, {}, NOW).status == 405
+def test_wrong_method_is_405(method: str, target: str, cloud: str) -> None:
+    """A cloud without tokens, and each value of the others, is only read, and the refusal says so."""
+    reply = mock().answer(method, target, REQUIRED.get(cloud, {}), NOW)
+    assert reply.status == 405
+    assert ("Allow", "GET, HEAD") in reply.headers
 
 
 @pytest.mark.parametrize(
     ("override", "reason"),
     [
+        ("{", "not JSON"),
+        ("", "not JSON"),
+        ("[]", "/: this cannot be served"),
+        ('"text"', "outermost level"),
+        ('{"metadata": {}}', "outermost level"),
+        ('{"$json": {}}', "outermost level"),
+        ('{"meta-data": {"a": ["b"]}}', "/meta-data/a: this cannot be served"),
+        ('{"meta-data": {"a/b": "c"}}', "/meta-data/: 'a/b' cannot be a name"),
+        ('{"meta-data": {"": "c"}}', "/meta-data/: '' cannot be a name"),
+        ('{"meta-data": {"a\\nb": "c"}}', "cannot be a name"),
+        ('{"meta-data": {"$other": "c"}}', "'$other' cannot be a name"),
+        ('{"meta-data": {"a": {"$now": 1}}}', "'$now' cannot be a name"),
+        ('{"meta-data": {"a": {"$json": 1, "b": 2}}}', "'$json' cannot be a name"),
+        ('{"user-data": {"$json": {"$now": "soon"}}}', '/user-data: write {"$now": N}'),
+        ('{"user-data": {"$json": [{"$now": 1, "b": 2}]}}', '/user-data: write {"$now": N}'),
+        ('{"user-data": {"$json": {"$now": NaN}}}', '/user-data: write {"$now": N}'),
+        ('{"user-data": {"$json": {"$now": 1e300}}}', '/user-data: write {"$now": N}'),
+        ('{"user-data": ' * 60 + "1" + "}" * 60, "nested too deeply"),
+        ('{"user-data": {"$json": ' + "[" * 60 + "]" * 60 + "}}", "nested too deeply"),
+        ('{"user-data": ' + "[" * 200_000 + "]" * 200_000 + "}", "nested too deeply"),
         ('{"gpc": {}}', "takes no 'gpc'"),
         ('{"gcp": "text"}', "/gcp: this must be an object of instance, project"),
         ('{"gcp": {"instance": 5}}', "/gcp/instance: this must be an object of attributes"),
@@ -175,8 +250,8 @@ def test_wrong_method_is_405(method: str, target: str) -> None:
         ('{"alibaba": {"meta-data": {"a": ["b"]}}}', "/alibaba/meta-data/a: this cannot be served"),
     ],
 )
-def test_invalid_document_is_refused_in_one_line(override: str, reason: str) -> None:
-    """A document value of the wrong kind is refused before the start, in one line that names its path."""
+def test_invalid_values_are_refused_in_one_line(override: str, reason: str) -> None:
+    """Values that the mock cannot serve are refused before the start, in one line that names their path."""
     with pytest.raises(DataError) as caught:
         load(DEFAULTS, override)
     message = str(caught.value)

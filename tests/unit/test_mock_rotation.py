@@ -59,8 +59,10 @@ def test_credentials_never_expire_soon(ttl: float, after: float) -> None:
 
 
 def test_credential_sets_are_numbered_from_the_start() -> None:
-    """Credential sets are numbered from 0, and a time before the start selects the first set."""
+    """Credential sets are numbered from 0, the same in EC2, ECS and EKS; a time before the start selects the first."""
     rotation = Rotation(10, NOW)
+    keys = {served(target, 60, 100)["AccessKeyId"] for target in (ROLE, "/creds", "/v1/credentials")}
+    assert len(keys) == 1
     assert [rotation.current_set(NOW + 5 * n)[0] for n in range(4)] == [0, 1, 2, 3]
     assert rotation.current_set(NOW - 1000) == (0, NOW, NOW + 10)
 
@@ -76,21 +78,14 @@ def test_access_tokens_rotate() -> None:
     assert azure[0]["access_token"] == azure[1]["access_token"] != azure[2]["access_token"]
 
 
-def test_clouds_serve_the_same_set() -> None:
-    """EC2, ECS and EKS serve the same set of credentials at the same time."""
-    keys = {served(target, 60, 100)["AccessKeyId"] for target in (ROLE, "/creds", "/v1/credentials")}
-    assert len(keys) == 1
+def test_credentials_stay_without_rotation_and_those_of_a_user_rotate() -> None:
+    """Without rotation the access key never changes and always expires in six hours.
 
-
-def test_credentials_without_rotation_stay() -> None:
-    """Without rotation the access key never changes and always expires in six hours."""
+    Rotation replaces a fixed expiry in the user's values, and adds no member.
+    """
     first, later = (json_body(get(ROLE, now=NOW + after)) for after in (0, 10**6))
     assert first["AccessKeyId"] == later["AccessKeyId"]
     assert seconds(later["Expiration"]) == NOW + 10**6 + 21600
-
-
-def test_user_credentials_rotate() -> None:
-    """Rotation replaces a fixed expiry in the user's values, and adds no member."""
     credentials: dict[str, str | None] = {"AccessKeyId": "AKIA", "Expiration": "2030-01-01T00:00:00Z", "Token": None}
     clouds = mock({"ecs": {"credentials": {**credentials}}}, rotation=Rotation(60, NOW))
     document = json_body(get("/creds", clouds=clouds))
@@ -132,15 +127,12 @@ def test_rebalance_recommendation_appears_when_it_is_due() -> None:
     assert get(f"{META}/events", clouds=clouds, now=NOW + 30).body == b"maintenance/\nrecommendations/"
 
 
-def test_notices_never_appear_without_a_schedule() -> None:
+def test_notices_need_a_schedule_and_accept_any_data() -> None:
     """Without a schedule EC2 has no notice and no maintenance event."""
     assert statuses(Notices(), 10**8, "spot", "events/recommendations") == [404, 404]
     assert json_body(get(f"{META}/events/maintenance/scheduled")) == []
     assert json_body(get(f"{META}/events/maintenance/history")) == []
-
-
-def test_notices_accept_any_data() -> None:
-    """Notices work with data that have no meta-data, and with a text in place of the events directory."""
+    # Notices work with data that have no meta-data, and with a text in place of the events directory.
     notices = Notices(spot=NOW, rebalance=NOW)
     assert get(f"{META}/spot", clouds=mock({"meta-data": None}, notices=notices)).status == 404
     text_at_events = mock({"meta-data": {"events": "none"}}, notices=notices)

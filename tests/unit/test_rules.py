@@ -1,7 +1,5 @@
 """Rules as values, in the syntax of iptables-save."""
 
-from __future__ import annotations
-
 from ipaddress import ip_address
 
 from hypothesis import given
@@ -16,8 +14,11 @@ MOCK = Endpoint(ip_address("10.88.0.3"), 1338)
 ENDPOINTS = st.builds(Endpoint, st.ip_addresses(v=4), st.integers(1, 65535))
 
 
-def test_redirect_is_a_jump_and_a_translation() -> None:
-    """The jump matches the address. The translation in imds-detour's chain matches address and port."""
+def test_redirect_is_a_jump_and_a_translation_and_the_guard_rejects_by_protocol() -> None:
+    """The jump matches the address. The translation in imds-detour's chain matches address and port.
+
+    The guard resets TCP and rejects other protocols by ICMP. One pair of rules serves all addresses.
+    """
     assert [rule.spec for rule in redirect_rules([Redirect(METADATA, MOCK)], LEGACY)] == [
         "-A OUTPUT -d 169.254.169.254/32 -m comment --comment imds-detour -j IMDS_DETOUR",
         (
@@ -25,10 +26,6 @@ def test_redirect_is_a_jump_and_a_translation() -> None:
             " -j DNAT --to-destination 10.88.0.3:1338"
         ),
     ]
-
-
-def test_guard_rejects_by_protocol() -> None:
-    """The guard resets TCP and rejects other protocols by ICMP, in OUTPUT and in FORWARD, by one pair of rules."""
     assert [rule.spec for rule in guard_rules([METADATA.address, ECS.address], LEGACY)] == [
         "-A OUTPUT -d 169.254.169.254/32 -m comment --comment imds-detour -j IMDS_DETOUR_GUARD",
         "-A OUTPUT -d 169.254.170.2/32 -m comment --comment imds-detour -j IMDS_DETOUR_GUARD",
@@ -49,7 +46,10 @@ def test_ipv6_mock_is_in_brackets() -> None:
 
 @given(st.lists(st.builds(Redirect, ENDPOINTS, ENDPOINTS), max_size=5, unique=True))
 def test_redirects_have_one_jump_per_address(wanted: list[Redirect]) -> None:
-    """Jumps come first, one for each address. Each redirect has one translation, and each rule has the comment."""
+    """Jumps come first, one for each address. Each redirect has one translation, and each rule has the comment.
+
+    A chain name has at most 28 characters, the limit of iptables.
+    """
     rules = redirect_rules(wanted, LEGACY)
     jumps = [rule for rule in rules if rule.chain == "OUTPUT"]
     assert [rule.destination for rule in jumps] == list(dict.fromkeys(redirect.endpoint.address for redirect in wanted))
@@ -57,10 +57,6 @@ def test_redirects_have_one_jump_per_address(wanted: list[Redirect]) -> None:
     assert rules[len(jumps) :] == tuple(dnat_rule(redirect, LEGACY) for redirect in wanted)
     assert {rule.chain for rule in rules} <= {"OUTPUT", LEGACY.redirect}
     assert all(f"--comment {COMMENT}" in rule.spec for rule in rules)
-
-
-def test_chain_names_are_short_enough_for_the_kernel() -> None:
-    """A chain name has at most 28 characters, the limit of iptables."""
     assert max(len(LEGACY.redirect), len(LEGACY.guard)) <= 28  # XT_FUNCTION_MAXNAMELEN, less the terminating zero
 
 

@@ -37,14 +37,11 @@ def test_defaults_are_those_of_the_table() -> None:
 @pytest.mark.parametrize(
     ("text", "host", "port"),
     [
-        ("mock", "mock", 80),
-        ("mock_metadata", "mock_metadata", 80),
-        ("_mock", "_mock", 80),
+        *(
+            (name, name, 80)
+            for name in ("mock", "mock_metadata", "_mock", "mock.example.", "a" * 63, "1mock", "0xmock")
+        ),
         ("mock:8080", "mock", 8080),
-        ("mock.example.", "mock.example.", 80),
-        ("a" * 63, "a" * 63, 80),
-        ("1mock", "1mock", 80),
-        ("0xmock", "0xmock", 80),
         ("192.0.2.7", IPv4Address("192.0.2.7"), 80),
         ("192.0.2.7:1338", IPv4Address("192.0.2.7"), 1338),
         ("127.0.0.1", IPv4Address("127.0.0.1"), 80),
@@ -96,13 +93,12 @@ def test_any_value_is_valid_or_a_printable_error(variable: Variable, text: str) 
 
 
 def test_unknown_variables_begin_with_mock_() -> None:
-    """Unknown MOCK_* variables are listed in alphabetical order, without settings and without other names."""
+    """Unknown MOCK_* variables are listed in alphabetical order, without settings and without other names.
+
+    The variables of a Kubernetes Service mock-metadata are not reported; a typo among them is.
+    """
     environ = dict.fromkeys((*BY_NAME, "MOCK_Z", "MOCK_A", "MOCKERY", "mock_hostname", "PATH"), "")
     assert settings.unknown(environ) == ("MOCK_A", "MOCK_Z")
-
-
-def test_variables_that_kubernetes_derives_are_not_unknown() -> None:
-    """The variables of a Kubernetes Service mock-metadata are not reported; a typo among them is."""
     environ = {
         "MOCK_HOSTNAME": "mock-metadata",
         "MOCK_METADATA_SERVICE_HOST": "10.96.12.34",
