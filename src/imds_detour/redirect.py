@@ -55,17 +55,32 @@ def setup(
     cache = start_cache((service.mock.host for service in environment.services), deadline.clock, log.step)
     if not settings.keep_net_admin:
         from imds_detour.process import privileges  # noqa: F401, PLC0415  (loads ctypes while helpers and DNS work)
-    firewall, reason = selector.choose()
+    firewall, reason = selector.choose(nft_first=environment.forwarded)
+    targets: list[Target] = []
+
+    def redirect_and_verify() -> tuple[Identity, ...]:
+        # Without another start in between: it must not rely on a redirect that may be undone here.
+        with namespace_lock(SETUP, deadline.within(SETUP_TIMEOUT)), Transaction(deadline, log) as transaction:
+            install_redirects(transaction, firewall, targets, forwarded=environment.forwarded)
+            guards.confirm(deadline)
+            identities = verify_targets(firewall, targets, deadline, log)
+            guards.confirm(deadline)
+            for target, identity in zip(targets, identities, strict=False):  # without a probe there are none
+                log.step(f"verified: {identity} answers at {target.redirect.endpoint}, by the rule")
+            if not settings.keep_net_admin:
+                drop_net_admin(log)
+            transaction.keep()
+        return identities
+
     with Transaction(deadline, log) as guarding:
         guards = install_guards(guarding, selector.guards(firewall, log), environment.guarded)
         if not environment.host:
             guarding.keep()
-        targets: list[Target] = []
         for service in environment.services:
             search = Search(service, environment, cache, log, probe=settings.probe)
             targets += targets_of(service, search.wait(deadline))
         try:
-            identities = _redirect_and_verify(settings, guarding, firewall, guards, targets)
+            identities = redirect_and_verify()
         except NotByRuleError as error:
             # Another program's redirect comes before legacy iptables. nftables can come before that.
             if not selector.can_use_nftables_instead_of(firewall):
@@ -73,14 +88,14 @@ def setup(
             log.step(f"nftables is used instead: {error.reason}")
             firewall, reason = selector.nft, error.reason
             guards = install_guards(guarding, selector.guards(firewall, log), environment.guarded)
-            identities = _redirect_and_verify(settings, guarding, firewall, guards, targets)
+            identities = redirect_and_verify()
         guarding.keep()
     for service in environment.services:
         _warn_about_ipv4(service, targets, environment, log)
     return Redirected(tuple(targets), firewall.name, reason, identities)
 
 
-def inspect(settings: Settings, *, host: bool = False) -> Environment:
+def inspect(settings: Settings, *, host: bool = False, forwarded: bool = False) -> Environment:
     """Look at this network namespace. Nothing is changed."""
     if not host and namespaces.is_host_netns():
         raise DetourError(
@@ -99,7 +114,9 @@ def inspect(settings: Settings, *, host: bool = False) -> Environment:
                 "enable IPv6 on the network, or take it out of MOCK_ENDPOINTS",
             )
         addresses += available
-    return Environment(versions, settings.services, tuple(dict.fromkeys(addresses)), guarded_addresses(settings), host)
+    return Environment(
+        versions, settings.services, tuple(dict.fromkeys(addresses)), guarded_addresses(settings), host, forwarded
+    )
 
 
 def guarded_addresses(settings: Settings) -> tuple[Address, ...]:
@@ -214,28 +231,18 @@ def _install_guard(transaction: Transaction, firewall: Firewall, addresses: tupl
     return change
 
 
-def _redirect_and_verify(
-    settings: Settings, guarding: Transaction, firewall: Firewall, guards: Guards, targets: Sequence[Target]
-) -> tuple[Identity, ...]:
-    """Redirect, verify, and drop NET_ADMIN, without another start in between: its redirect could be undone here."""
-    deadline, log = guarding.deadline, guarding.log
-    with namespace_lock(SETUP, deadline.within(SETUP_TIMEOUT)), Transaction(deadline, log) as transaction:
-        install_redirects(transaction, firewall, targets)
-        guards.confirm(deadline)
-        identities = verify_targets(firewall, targets, deadline, log)
-        guards.confirm(deadline)
-        for target, identity in zip(targets, identities, strict=False):  # without a probe there are none
-            log.step(f"verified: {identity} answers at {target.redirect.endpoint}, by the rule")
-        if not settings.keep_net_admin:
-            drop_net_admin(log)
-        transaction.keep()
-    return identities
-
-
 def install_redirects(
-    transaction: Transaction, firewall: Firewall, targets: Sequence[Target], comment: str = COMMENT
+    transaction: Transaction,
+    firewall: Firewall,
+    targets: Sequence[Target],
+    comment: str = COMMENT,
+    *,
+    forwarded: bool = False,
 ) -> None:
-    """Install the routes, redirects and host names that lead to the mocks. Other endpoints keep their redirects."""
+    """Install the routes, redirects and host names that lead to the mocks. Other endpoints keep their redirects.
+
+    ``forwarded`` is whether what comes from bridges is redirected too.
+    """
     log = transaction.log
     redirects = tuple(dict.fromkeys(target.redirect for target in targets))
     mocks: dict[Endpoint, Endpoint] = {}
@@ -249,8 +256,14 @@ def install_redirects(
         if route := routes.required_route(redirect.endpoint.address, redirect.mock.address):
             transaction.on_undo(partial(routes.undo_add, route, routes.add(route)))
             log.step(f"route: {route.to} over lo with source {route.source}; there was none that leads to the mock")
-    change = SetRedirects(tuple((redirect, comment) for redirect in redirects))
-    transaction.change(firewall, change, change.undo)
+    for redirect in redirects if forwarded else ():
+        if redirect.mock.address.is_loopback and not routes.routes_loopback():
+            log.warning(
+                f"containers behind a bridge cannot reach the mock at {redirect.mock}: let it listen on 0.0.0.0, and"
+                " set MOCK_HOSTNAME to an address of this machine, such as the bridge's"
+            )
+    change = SetRedirects(tuple((redirect, comment) for redirect in redirects), forwarded=forwarded or None)
+    transaction.change(firewall, change, lambda previous: change.undo(previous, firewall.layout))
     for redirect in redirects:
         log.step(f"redirect: {redirect.endpoint} -> {redirect.mock}, {firewall.name}")
     if names := host_names(targets):

@@ -28,6 +28,7 @@ class Environment(Value):
     addresses: tuple[Address, ...]  # the metadata addresses of all of them, over these IP versions
     guarded: tuple[Address, ...]  # the metadata addresses to guard, over all IP versions of the kernel
     host: bool  # whether it may be the host's own, which is left as it was
+    forwarded: bool  # whether to redirect what comes from bridges in it, too
 
     def require_no_metadata(self, name: str, addresses: Iterable[Address]) -> None:
         """Raise DetourError if a mock's address is a metadata address: asking there could reach the real service."""

@@ -49,7 +49,7 @@ VARIABLES = (
     Variable(
         "MOCK_GUARD",
         "on",
-        "reject what is not redirected, to all metadata addresses: on, chosen (MOCK_ENDPOINTS'), off",
+        "reject traffic to metadata addresses that is not redirected: on (all), chosen, off",
         "on, chosen, off",
     ),
     Variable(

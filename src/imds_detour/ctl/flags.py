@@ -6,6 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from imds_detour import redirect
 from imds_detour.config import settings
 from imds_detour.config.variables import VARIABLES
 from imds_detour.errors import DetourError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from imds_detour.config.settings import Settings
     from imds_detour.config.variables import Variable
+    from imds_detour.result import Environment
 
 APP_SETTINGS = frozenset({"MOCK_USER", "MOCK_KEEP_NET_ADMIN", "MOCK_NO_PROXY"})
 """Settings for starting the app, which no verb does."""
@@ -36,6 +38,25 @@ def add(parser: argparse.ArgumentParser, names: Collection[str] | None = None) -
                 metavar=variable.name.removeprefix("MOCK_"),
                 help=f"{variable.meaning} [{variable.name}{default}]".replace("%", "%%"),
             )
+
+
+def add_namespace(parser: argparse.ArgumentParser) -> None:
+    """Add the flags for a network namespace that has containers, or that is the host's own."""
+    parser.add_argument(
+        "--host",
+        action="store_true",
+        help="work in the host's own network namespace too: for the whole machine, with its containers (--bridges)",
+    )
+    parser.add_argument(
+        "--bridges",
+        action="store_true",
+        help="redirect what comes from bridges in this network namespace too: Docker in Docker, or a host's containers",
+    )
+
+
+def inspect(settings: Settings, arguments: argparse.Namespace) -> Environment:
+    """Look at this network namespace, as the flags of add_namespace() say."""
+    return redirect.inspect(settings, host=arguments.host, forwarded=arguments.host or arguments.bridges)
 
 
 def flags(name: str) -> tuple[str, ...]:

@@ -43,11 +43,12 @@ def summarize(backend: str, layout: Layout, installed: tuple[Installed, ...]) ->
     for entry in installed:
         if entry.rule is not None:
             packets[entry.rule] = packets.get(entry.rule, 0) + entry.packets
+    forwarded = rules.is_forwarded(packets, layout)
     expected: dict[Rule, None] = {}
     redirects = []
     for rule, connections in packets.items():
         if redirect := redirect_of(rule):
-            needed = rules.redirect_rules([redirect], layout, rule.comment)
+            needed = rules.nat_rules({redirect: rule.comment}, layout, forwarded=forwarded)
             expected.update(dict.fromkeys(needed))
             if all(part in packets for part in needed):
                 redirects.append(ActiveRedirect(redirect, connections))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imds_detour.firewall.rules import COMMENT, guard_rules, guarded_addresses, nat_rules, redirects_of
+from imds_detour.firewall.rules import COMMENT, guard_rules, guarded_addresses, is_forwarded, nat_rules, redirects_of
 from imds_detour.value import Value
 
 TYPE_CHECKING = False
@@ -43,6 +43,7 @@ class SetRedirects(Value):
 
     add: tuple[tuple[Redirect, str], ...] = ()  # with the comment; each replaces its endpoint's redirect
     remove: tuple[Redirect, ...] = ()
+    forwarded: bool | None = None  # whether what comes from bridges is redirected too; None leaves that as it is
     table: str = "nat"
 
     def wanted(self, installed: Installed, layout: Layout) -> tuple[Rule, ...]:
@@ -58,16 +59,18 @@ class SetRedirects(Value):
         after = {redirect: comment for redirect, comment in before.items() if redirect.endpoint not in ends}
         for redirect, comment in self.add:
             after[redirect] = COMMENT if redirect.endpoint in relied_on else comment
-        return nat_rules(after, layout)
+        forwarded = is_forwarded(installed, layout) if self.forwarded is None else self.forwarded
+        return nat_rules(after, layout, forwarded=forwarded)
 
-    def undo(self, previous: Installed) -> SetRedirects | None:
+    def undo(self, previous: Installed, layout: Layout) -> SetRedirects | None:
         """Return the opposite change, None if these rules were installed already."""
         before = redirects_of(previous)
-        if all(before.get(redirect) == comment for redirect, comment in self.add):
+        forwarded = is_forwarded(previous, layout)
+        if all(before.get(redirect) == comment for redirect, comment in self.add) and forwarded >= bool(self.forwarded):
             return None
         ends = {redirect.endpoint for redirect, _ in self.add}
         replaced = tuple((redirect, comment) for redirect, comment in before.items() if redirect.endpoint in ends)
-        return SetRedirects(replaced, tuple(redirect for redirect, _ in self.add))
+        return SetRedirects(replaced, tuple(redirect for redirect, _ in self.add), forwarded)
 
 
 Change = Replace | AddGuard | SetRedirects

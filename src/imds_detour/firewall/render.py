@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imds_detour.firewall.rules import LEGACY, NFT, NFT_PRIORITIES, NFT_TABLE, Dnat, Drop, Jump, Reject
+from imds_detour.firewall.rules import LEGACY, NFT, NFT_TABLE, Dnat, Drop, Jump, Masquerade, Reject, nft_priority
 
 HOOKS = {chain: (table, hook) for table, hook, chain in NFT.hooks}
 """Table and hook of each base chain."""
@@ -46,7 +46,7 @@ def _nft_chain(rules: Sequence[Rule], chain: str) -> str:
     head = f"\tchain {chain} {{\n"
     if chain in HOOKS:
         table, hook = HOOKS[chain]
-        head += f"\t\ttype {table} hook {hook} priority {NFT_PRIORITIES[table]}; policy accept;\n"
+        head += f"\t\ttype {table} hook {hook} priority {nft_priority(table, hook)}; policy accept;\n"
     return head + "".join(f"\t\t{_nft_rule(rule)}\n" for rule in rules if rule.chain == chain) + "\t}\n"
 
 
@@ -64,6 +64,8 @@ def _nft_rule(rule: Rule) -> str:
             parts.append("reject with tcp reset")
         case Drop():
             parts.append("drop")
+        case Masquerade():
+            parts.append("masquerade")
         case Jump(chain):
             parts.append(f"jump {chain}")
         case _:

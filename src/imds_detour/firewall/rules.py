@@ -44,19 +44,34 @@ class Layout(Value):
 LEGACY = Layout(
     "IMDS_DETOUR",
     "IMDS_DETOUR_GUARD",
-    (("filter", "output", "OUTPUT"), ("filter", "forward", "FORWARD"), ("nat", "output", "OUTPUT")),
+    (
+        ("filter", "output", "OUTPUT"),
+        ("filter", "forward", "FORWARD"),
+        ("nat", "output", "OUTPUT"),
+        ("nat", "prerouting", "PREROUTING"),
+    ),
 )
 """Rules in shared chains jump to these chains. Names are at most 28 bytes (XT_FUNCTION_MAXNAMELEN in
 linux/netfilter/x_tables.h)."""
 NFT = Layout(
     "",
     "guard",
-    (("filter", "output", "guard_output"), ("filter", "forward", "guard_forward"), ("nat", "output", "nat_output")),
+    (
+        ("filter", "output", "guard_output"),
+        ("filter", "forward", "guard_forward"),
+        ("nat", "output", "nat_output"),
+        ("nat", "prerouting", "nat_prerouting"),
+        ("nat", "postrouting", "nat_postrouting"),
+    ),
 )
 """Base chains of the table NFT_TABLE, and the chain that refuses."""
 NFT_TABLE = "imds_detour"
-NFT_PRIORITIES = {"nat": -101, "filter": -1}
-"""One less than NF_IP_PRI_NAT_DST and NF_IP_PRI_FILTER (linux/netfilter_ipv4.h): a lower priority runs first."""
+
+
+def nft_priority(table: str, hook: str) -> int:
+    """Return the priority of a base chain, one less than the kernel's for such a table: a lower priority runs first."""
+    # linux/netfilter_ipv4.h: NF_IP_PRI_FILTER, NF_IP_PRI_NAT_SRC, NF_IP_PRI_NAT_DST
+    return (0 if table == "filter" else 100 if hook == "postrouting" else -100) - 1
 
 
 class Jump(Value):
@@ -81,7 +96,14 @@ class Drop(Value):
     """Refuse without a reply, on a kernel that cannot reject. An SDK waits for its timeout."""
 
 
-Action = Jump | Dnat | Reject | Drop
+class Masquerade(Value):
+    """Give the connection an address of this machine, so that replies come back by it.
+
+    A container that is redirected to another one on its bridge would get a reply from an address that it did not ask.
+    """
+
+
+Action = Jump | Dnat | Reject | Drop | Masquerade
 
 
 class Rule(Value):
@@ -116,6 +138,8 @@ class Rule(Value):
                 arguments += ["-j", "REJECT", "--reject-with", reply]
             case Drop():
                 arguments += ["-j", "DROP"]
+            case Masquerade():
+                arguments += ["-j", "MASQUERADE"]
         return " ".join(arguments)
 
 
@@ -161,16 +185,33 @@ def redirect_rules(redirects: Iterable[Redirect], layout: Layout, comment: str =
     return nat_rules(dict.fromkeys(redirects, comment), layout)
 
 
-def nat_rules(redirects: Mapping[Redirect, str], layout: Layout) -> tuple[Rule, ...]:
-    """Return the same for redirects with different comments."""
+def nat_rules(redirects: Mapping[Redirect, str], layout: Layout, *, forwarded: bool = False) -> tuple[Rule, ...]:
+    """Return the same for redirects with different comments.
+
+    ``forwarded`` is whether they are for what comes from bridges in the namespace, too.
+    """
     rules: list[Rule] = []
-    for _, of_version in _by_version(redirects, lambda redirect: redirect.endpoint.address):
+    for version, of_version in _by_version(redirects, lambda redirect: redirect.endpoint.address):
+        translations = [dnat_rule(redirect, layout).replace(comment=redirects[redirect]) for redirect in of_version]
+        for hook in ("output", "prerouting") if forwarded else ("output",):
+            chain = layout.at("nat", hook)
+            if layout.redirect:
+                addresses = dict.fromkeys(redirect.endpoint.address for redirect in of_version)
+                rules += (_jump("nat", chain, layout.redirect, address) for address in addresses)
+            else:
+                rules += (rule.replace(chain=chain) for rule in translations)
         if layout.redirect:
-            chain = layout.at("nat", "output")
-            addresses = dict.fromkeys(redirect.endpoint.address for redirect in of_version)
-            rules += (_jump("nat", chain, layout.redirect, address) for address in addresses)
-        rules += (dnat_rule(redirect, layout).replace(comment=redirects[redirect]) for redirect in of_version)
+            rules += translations
+        elif forwarded:
+            chain = layout.at("nat", "postrouting")
+            for mock in dict.fromkeys(redirect.mock for redirect in of_version):
+                rules.append(Rule("nat", chain, Masquerade(), mock.address, "tcp", mock.port, version))
     return tuple(rules)
+
+
+def is_forwarded(rules: Iterable[Rule], layout: Layout) -> bool:
+    """Return whether rules redirect what comes from bridges in the namespace."""
+    return any(rule.chain == layout.at("nat", "prerouting") for rule in rules)
 
 
 def redirects_of(rules: Iterable[Rule]) -> dict[Redirect, str]:

@@ -74,6 +74,15 @@ def required_route(metadata: Address, mock: Address) -> Route | None:
     return None
 
 
+def routes_loopback() -> bool:
+    """Return whether packets from other devices may go to 127.0.0.0/8 (route_localnet in ip-sysctl.rst)."""
+    try:
+        with open("/proc/sys/net/ipv4/conf/all/route_localnet") as setting:
+            return setting.read().strip() == "1"
+    except OSError:
+        return False
+
+
 def add(route: Route) -> Route | None:
     """Install a route, and return imds-detour's route to the same address that it replaces, if any.
 

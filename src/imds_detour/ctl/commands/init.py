@@ -19,11 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "exit status: 0 if the redirect is installed and verified, 125 if a step failed; the\n"
         "changes of this run are undone then.\n"
     )
-    parser.add_argument(
-        "--host",
-        action="store_true",
-        help="work in the host's own network namespace too: the redirect then holds for the whole machine",
-    )
+    flags.add_namespace(parser)
     flags.add(parser)
 
 
@@ -32,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = flags.parse(arguments).replace(keep_net_admin=True)  # there is no app that could use it
     flags.refuse_env(settings, "init starts none", "leave it out, or use imds-detour")
     deadline = Deadline(settings.timeout)
-    environment = redirect.inspect(settings, host=arguments.host)
+    environment = flags.inspect(settings, arguments)
     spinner = Spinner(Terminal.of(sys.stderr), "redirecting", wanted=settings.log == "text")
     with spinner, FirewallSelector(settings.backend, environment.versions, deadline.remaining) as selector:
         result = redirect.setup(settings, environment, selector, deadline, Progress(settings.log, spinner))

@@ -7,7 +7,6 @@ import time
 from contextlib import suppress
 from functools import partial
 
-from imds_detour import redirect
 from imds_detour.config.mock_address import BadValueError, parse_host_port
 from imds_detour.config.settings import Settings
 from imds_detour.ctl import flags
@@ -49,9 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--every", type=float, default=PROBE_INTERVAL, metavar="SECONDS", help="between probes (default %(default)g)"
     )
     parser.add_argument("--keep", action="store_true", help="keep rules and routes at the end")
-    parser.add_argument(
-        "--host", action="store_true", help="work in the host's own network namespace too, for the whole machine"
-    )
+    flags.add_namespace(parser)
     flags.add(parser)
 
 
@@ -62,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     listen = _listen(arguments.listen)
     _require(settings, arguments.every)
     log = Log(settings.log)
-    inspect = partial(redirect.inspect, settings, host=arguments.host)
+    inspect = partial(flags.inspect, settings, arguments)
     environment = inspect()
     chosen = choose_firewall(settings.backend, environment.versions)
     firewall = RestartingFirewall(chosen, environment.versions, signals, log)

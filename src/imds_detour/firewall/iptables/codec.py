@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from ipaddress import ip_address, ip_interface
 
 from imds_detour.endpoint import Endpoint
@@ -11,17 +12,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
+    from imds_detour.endpoint import Address
     from imds_detour.firewall.iptables.loader import Library
     from imds_detour.firewall.rules import Action
 
     Iptc: TypeAlias = Any  # an object of python-iptables, which has no types
 
+TARGET_HEADER = 32
+"""sizeof(struct xt_entry_target) (linux/netfilter/x_tables.h); a jump's verdict follows it."""
 ANY_ADDRESS = {4: "0.0.0.0/0.0.0.0", 6: "::/0"}
 """Any address, as python-iptables writes it."""
 
 
 def encode(library: Library, rule: Rule) -> Iptc:
-    """Return a rule as python-iptables' entry; a missing extension is the library's own error."""
+    """Return a rule as an entry of python-iptables; a missing extension is an error of the library."""
     entry = library.rule()
     if rule.destination is not None:
         entry.dst = str(rule.destination)
@@ -40,6 +44,26 @@ def encode(library: Library, rule: Rule) -> Iptc:
         case Drop():
             entry.create_target("DROP")
     return entry
+
+
+def masked_bytes(entry: Iptc, version: int, *, jumps: bool) -> tuple[Address | None, bytes]:
+    """Return an entry's destination, and its bytes without that and without counters.
+
+    For an entry that does not ``jump``, the destination is None and in the bytes. A jump's verdict is the position of a
+    chain in the table, which changes with every rule.
+    """
+    counters = type(entry).counters
+    whole = bytearray(ctypes.string_at(ctypes.addressof(entry), entry.next_offset))
+    destination: Address | None = None
+    size = 4 if version == 4 else 16
+    at, mask = size, 3 * size  # struct ipt_ip, struct ip6t_ip6: source, destination, and their masks
+    if jumps and whole[mask : mask + size] == b"\xff" * size:
+        destination = ip_address(bytes(whole[at : at + size]))
+        whole[at : at + size] = bytes(size)
+    if jumps:
+        whole[entry.target_offset + TARGET_HEADER : entry.next_offset] = b""
+    whole[counters.offset : counters.offset + counters.size] = b""
+    return destination, bytes(whole)
 
 
 def decode(entry: Iptc, table: str, chain: str, version: int) -> Rule | None:

@@ -6,7 +6,6 @@ lock. It is retried when another program changed the table meanwhile, and the ru
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import time
@@ -43,6 +42,7 @@ CONTENDED = (os.strerror(errno.EAGAIN), os.strerror(errno.EINVAL))
 """Messages of a commit after another program has changed the table."""
 PAUSE = 0.001
 """Seconds between two commits, when a writer without the lock changes the table at the same time."""
+JUMPS = frozenset(chain.encode() for chain in CHAINS.values())
 MAX_DECODED = 1000
 """Decoded entries to keep. A sidecar runs for months, and each new address of a mock adds some."""
 
@@ -142,8 +142,11 @@ class _Tables:
             hooked = self._library.chain(table, shared)
             for _, jump in list(self._jumps(table, shared)):
                 hooked.delete_rule(self._library.rule(jump, hooked))
+            entry: Iptc = None
             for rule in reversed([rule for rule in wanted if rule.chain == shared]):
-                hooked.insert_rule(codec.encode(self._library, rule))
+                entry = entry or codec.encode(self._library, rule)
+                entry.dst = str(rule.destination)  # jumps differ only in this, and encoding is slow
+                hooked.insert_rule(entry)
         if not wanted and table.is_chain(chain):
             table.delete_chain(chain)
 
@@ -170,8 +173,13 @@ class _Tables:
                 yield position, entry
 
     def _decode(self, entry: Iptc, table: Iptc, chain: str) -> Rule | None:
-        """Return the rule of an entry, None for a foreign one. Decoding is slow, so the results are cached."""
-        key = chain, table.get_target(entry), _bytes(entry)
+        """Return the rule of an entry, None for a foreign one.
+
+        Decoding is slow, so the results are cached. Jumps that differ only in the destination are decoded once.
+        """
+        target = table.get_target(entry)
+        destination, masked = codec.masked_bytes(entry, self._version, jumps=target in JUMPS)
+        key = chain, target, masked
         if key not in self._decoded:
             if len(self._decoded) > MAX_DECODED:
                 self._decoded.clear()
@@ -180,14 +188,8 @@ class _Tables:
                 self._decoded[key] = codec.decode(rule, table.name, chain, self._version)
             except (ValueError, self._library.refused, self._library.missing):
                 self._decoded[key] = None  # a foreign rule: a range, a list of ports, a missing extension
-        return self._decoded[key]
-
-
-def _bytes(entry: Iptc) -> bytes:
-    """Return the bytes of an entry, with its matches and target, without its counters."""
-    counters = type(entry).counters
-    whole = ctypes.string_at(ctypes.addressof(entry), entry.next_offset)
-    return whole[: counters.offset] + whole[counters.offset + counters.size :]
+        decoded = self._decoded[key]
+        return decoded.replace(destination=destination) if decoded and destination else decoded
 
 
 def _entries(table: Iptc, chain: str) -> Iterator[Iptc]:

@@ -6,7 +6,18 @@ import struct
 from ipaddress import ip_address
 
 from imds_detour.endpoint import Endpoint
-from imds_detour.firewall.rules import COMMENT, NFT, SIDECAR_COMMENT, Dnat, Drop, Installed, Jump, Reject, Rule
+from imds_detour.firewall.rules import (
+    COMMENT,
+    NFT,
+    SIDECAR_COMMENT,
+    Dnat,
+    Drop,
+    Installed,
+    Jump,
+    Masquerade,
+    Reject,
+    Rule,
+)
 from imds_detour.system.netlink import NFPROTO, attribute, attributes, iterate_attributes, nested
 
 TYPE_CHECKING = False
@@ -43,6 +54,10 @@ USERDATA = {
 }
 """Comments in the format of nft, which lists them (libnftnl: NFTNL_UDATA_RULE_COMMENT)."""
 COMMENTS = {data: comment for comment, data in USERDATA.items()}
+MAX_DECODED = 1000
+"""Decoded rules to keep. A sidecar runs for months, and its rules' counters change."""
+
+_decoded: dict[tuple[int, bytes, bytes, bytes], Installed] = {}
 
 
 def encode(rule: Rule) -> bytes:
@@ -84,6 +99,8 @@ def _verdict(action: Action) -> list[bytes]:
     if isinstance(action, Reject):
         kind, code = REJECTS[action.reply]
         return [_expression("reject", _number(REJECT_TYPE, kind), attribute(REJECT_ICMP_CODE, bytes([code])))]
+    if isinstance(action, Masquerade):
+        return [_expression("masq")]
     verdict = _number(VERDICT_CODE, NF_DROP)
     if isinstance(action, Jump):
         verdict = _number(VERDICT_CODE, NFT_JUMP) + attribute(VERDICT_CHAIN, action.chain.encode() + b"\0")
@@ -121,7 +138,19 @@ def chain_of(parts: dict[int, bytes]) -> str:
 
 
 def decode(parts: dict[int, bytes], version: int) -> Installed:
-    """Return the rule in the attributes of a rule message. Installed.rule is None for a foreign rule."""
+    """Return the rule in the attributes of a rule message. Installed.rule is None for a foreign rule.
+
+    A rule is read many times, mostly with the same bytes, so the results are cached.
+    """
+    key = version, parts.get(RULE_CHAIN, b""), parts.get(RULE_USERDATA, b""), parts.get(RULE_EXPRESSIONS, b"")
+    if key not in _decoded:
+        if len(_decoded) > MAX_DECODED:
+            _decoded.clear()
+        _decoded[key] = _decode(parts, version)
+    return _decoded[key]
+
+
+def _decode(parts: dict[int, bytes], version: int) -> Installed:
     packets = 0
     try:
         expressions = [_parse(value) for _, value in iterate_attributes(parts.get(RULE_EXPRESSIONS, b""))]
@@ -147,7 +176,7 @@ def _packets(data: dict[int, bytes]) -> int:
 def _decode_rule(chain: str, version: int, comment: str, expressions: list[tuple[str, dict[int, bytes]]]) -> Rule:
     destination: Address | None = None
     protocol, port = None, None
-    registers: dict[int, bytes] = {}
+    registers: dict[int, dict[int, bytes]] = {}
     loaded: tuple[str, int] = ("", 0)
     action: Action | None = None
     for name, data in expressions:
@@ -161,23 +190,29 @@ def _decode_rule(chain: str, version: int, comment: str, expressions: list[tuple
                 (port,) = struct.unpack("!H", value)
             else:
                 protocol = {bytes([TCP]): "tcp"}[value]
-        elif name == "immediate" and int.from_bytes(data[IMMEDIATE_DREG], "big") == REG_VERDICT:
-            verdict = attributes(attributes(data[IMMEDIATE_DATA])[DATA_VERDICT])
-            target = verdict.get(VERDICT_CHAIN, b"").rstrip(b"\0").decode("ascii", "replace")
-            action = Jump(target) if target else Drop()  # another verdict shows when the rule is encoded again
         elif name == "immediate":
-            registers[int.from_bytes(data[IMMEDIATE_DREG], "big")] = attributes(data[IMMEDIATE_DATA])[DATA_VALUE]
-        elif name == "nat":
-            (mock_port,) = struct.unpack("!H", registers[REG_2])
-            action = Dnat(Endpoint(ip_address(registers[REG_1]), mock_port))
-        elif name == "reject":
-            kind, code = int.from_bytes(data[REJECT_TYPE], "big"), data.get(REJECT_ICMP_CODE, b"\0")[0]
-            action = Reject({value: reply for reply, value in REJECTS.items()}[kind, code])
+            registers[int.from_bytes(data[IMMEDIATE_DREG], "big")] = attributes(data[IMMEDIATE_DATA])
         else:
-            raise ValueError(name)
+            action = _action(name, data, registers)
+    if REG_VERDICT in registers:
+        verdict = attributes(registers[REG_VERDICT][DATA_VERDICT])
+        target = verdict.get(VERDICT_CHAIN, b"").rstrip(b"\0").decode("ascii", "replace")
+        action = Jump(target) if target else Drop()  # another verdict shows when the rule is encoded again
     if action is None:
         raise ValueError("no verdict")
     return Rule(NFT.tables[chain], chain, action, destination, protocol, port, version, comment)
+
+
+def _action(name: str, data: dict[int, bytes], registers: dict[int, dict[int, bytes]]) -> Action:
+    if name == "nat":
+        (port,) = struct.unpack("!H", registers[REG_2][DATA_VALUE])
+        return Dnat(Endpoint(ip_address(registers[REG_1][DATA_VALUE]), port))
+    if name == "masq":
+        return Masquerade()
+    if name == "reject":
+        kind, code = int.from_bytes(data[REJECT_TYPE], "big"), data.get(REJECT_ICMP_CODE, b"\0")[0]
+        return Reject({value: reply for reply, value in REJECTS.items()}[kind, code])
+    raise ValueError(name)
 
 
 def _plain(rule: dict[int, bytes]) -> list[tuple[str, dict[int, bytes]]]:

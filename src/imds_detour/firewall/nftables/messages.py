@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from imds_detour.firewall.rules import NFT, NFT_PRIORITIES, NFT_TABLE
+from imds_detour.firewall.rules import NFT, NFT_TABLE, nft_priority
 from imds_detour.system.netlink import (
     NLM_F_ACK,
     NLM_F_APPEND,
@@ -127,7 +127,7 @@ def _text(name: bytes) -> str:
 def _hook(chain: str) -> tuple[bytes, bytes]:
     """Return the number of a base chain's hook, and its priority, as the kernel writes them."""
     table, hook = HOOKS[chain]
-    return struct.pack("!I", HOOK_NUMBERS[hook]), struct.pack("!i", NFT_PRIORITIES[table])
+    return struct.pack("!I", HOOK_NUMBERS[hook]), struct.pack("!i", nft_priority(table, hook))
 
 
 def _message(kind: int, family: int, flags: int, *parts: bytes) -> Message:
