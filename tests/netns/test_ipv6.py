@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -73,6 +74,52 @@ def test_an_ipv4_listener_with_an_ipv6_address_works_over_ipv4(dual: Network, ba
     done = dual.detour("curl", "-sS", ID_URL, MOCK_BACKEND=backend)
     assert (done.returncode, done.stdout) == (0, INSTANCE)
     assert dual.app.run("curl", "-sS", "--max-time", "5", ID_URL6, check=False).returncode == 7
+
+
+@pytest.mark.parametrize("fresh", ["mock", "app"])
+def test_a_fresh_ipv6_address_is_waited_for(dual: Network, fresh: str) -> None:
+    """While duplicate address detection checks an address of either host, a start waits, and then redirects IPv6."""
+    dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
+    start_mock6(dual)
+    host, address = (dual.mock, MOCK6) if fresh == "mock" else (dual.app, APP6)
+    host.ip("-6", "address", "flush", "dev", "eth0")
+    host.ip("address", "add", f"{address}/64", "dev", "eth0")
+    assert "tentative" in host.ip("-6", "address", "show", "dev", "eth0")  # control: it is not usable yet
+    if fresh == "app":
+        host.ip("-6", "route", "replace", "default", "via", MOCK6)
+    done = dual.detour("curl", "-sS", "--fail", ID_URL, ID_URL6)
+    assert (done.returncode, done.stdout) == (0, INSTANCE * 2), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rule", "seconds", "reason"),
+    [
+        ("drop", (5, 7), "it does not accept a connection within"),
+        ("reject with tcp reset", (0, 2), "connection refused"),
+    ],
+)
+def test_a_mock_silent_over_ipv6_is_waited_for_once(
+    dual: Network, rule: str, seconds: tuple[float, float], reason: str
+) -> None:
+    """Silence over IPv6 costs five seconds in all, a refusal none; a warning says what is not redirected."""
+    dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
+    start_mock6(dual)
+    dual.mock.run(
+        "nft",
+        f"add table ip6 t; add chain ip6 t c {{ type filter hook input priority 0; }}; "
+        f"add rule ip6 t c tcp dport {PORT} {rule}",
+    )
+    begin = time.monotonic()
+    done = dual.detour(
+        "curl", "-sS", "--fail", ID_URL, MOCK_ENDPOINTS="aws,eks", MOCK_PROBE="/latest/meta-data/instance-id"
+    )
+    assert (done.returncode, done.stdout) == (0, INSTANCE), done.stderr
+    assert seconds[0] <= time.monotonic() - begin < seconds[1]
+    for address in (METADATA6, "fd00:ec2::23"):
+        warning = (
+            f"imds-detour: {NAME} answers over IPv4 only: {address} is not redirected: {NAME} ([{MOCK6}]:{PORT}): "
+        )
+        assert f"{warning}{reason}" in done.stderr
 
 
 @BACKENDS

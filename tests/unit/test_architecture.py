@@ -188,7 +188,7 @@ def test_the_layers_see_a_wrong_import() -> None:
     assert any(name.startswith(ACTS) for name in imports("imds_detour.system.routes"))
 
 
-def _loaded_by_a_start() -> set[str]:
+def loaded_by_a_start() -> set[str]:
     """Return the modules that the entrypoint may import, in any of its ways."""
     waiting, loaded = ["imds_detour.bootstrap.pip"], set()
     while waiting:
@@ -202,7 +202,7 @@ def _loaded_by_a_start() -> set[str]:
 
 def test_a_start_imports_little_and_nothing_of_the_tool() -> None:
     """Every module that a start may need counts, whatever its settings."""
-    loaded = _loaded_by_a_start()
+    loaded = loaded_by_a_start()
     assert not [name for name in loaded if name.startswith(("imds_detour.ctl", "imds_detour_mock"))]
     assert sum(map(lines, loaded)) <= MAX_ENTRYPOINT
 

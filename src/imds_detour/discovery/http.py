@@ -6,9 +6,10 @@ sends a byte a second would hold it for hours.
 
 from __future__ import annotations
 
+import errno
 from contextlib import closing
 
-from imds_detour.errors import NotYetError
+from imds_detour.errors import NotYetError, error_text
 from imds_detour.lean import socket
 from imds_detour.text import DIGITS, HEX_DIGITS, is_made_of
 from imds_detour.value import Value
@@ -30,6 +31,14 @@ MAX_HEADERS = 256
 
 class GarbageError(ValueError):
     """The bytes received are not an HTTP reply."""
+
+
+class AbsentError(NotYetError):
+    """No server is there: it is refused, or there is no route."""
+
+
+ABSENT = (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EACCES)
+"""Not EADDRNOTAVAIL: duplicate address detection may still check this host's IPv6 address (RFC 4862)."""
 
 
 class Reply(Value):
@@ -118,7 +127,7 @@ def _dechunk(rest: bytes) -> bytes | None:
 def exchange(to: Endpoint, message: bytes, deadline: Deadline) -> Reply:
     """Send a request over a new connection and return the reply.
 
-    Raises NotYetError: refused, reset, no complete reply by the deadline, too large, or not HTTP.
+    Raises NotYetError: refused (an AbsentError), reset, no complete reply by the deadline, too large, or not HTTP.
     """
     family = socket.AF_INET if to.address.version == 4 else socket.AF_INET6
     received = b""
@@ -142,7 +151,8 @@ def exchange(to: Endpoint, message: bytes, deadline: Deadline) -> Reply:
     except GarbageError as error:
         raise NotYetError("probe", str(error)) from None
     except OSError as error:
-        raise NotYetError("probe", f"{error.strerror or error}".lower()) from None
+        kind = AbsentError if error.errno in ABSENT else NotYetError
+        raise kind("probe", error_text(error)) from None
     raise NotYetError("probe", f"its reply is larger than {MAX_REPLY} bytes")
 
 

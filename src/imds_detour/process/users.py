@@ -7,7 +7,7 @@ import stat
 
 from imds_detour.errors import DetourError, error_text
 from imds_detour.process import accounts, privileges
-from imds_detour.system import capabilities
+from imds_detour.system import capabilities, files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ def switch(account: Account) -> tuple[int, ...]:
 
 def _text(path: str) -> str | None:
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            return file.read()
+        return files.read(path).decode("utf-8", "surrogateescape")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from imds_detour.errors import DetourError, error_text
 
 STATUS = "/proc/self/status"
+SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 
 # linux/capability.h
 SETGID = 1 << 6
@@ -32,16 +33,18 @@ def within_reach(capability: int) -> bool:
 
 
 def sets() -> dict[str, int]:
-    """Return CapInh, CapPrm, CapEff, CapBnd and CapAmb (proc(5)) as bit masks; DetourError if /proc is hidden."""
+    """Return CapInh, CapPrm, CapEff, CapBnd and CapAmb (proc(5)) as bit masks; DetourError if /proc is hidden.
+
+    A set that the kernel does not show is empty: gVisor has no ambient set.
+    """
     try:
         with open(STATUS, "rb") as status:
             lines = status.read().decode("ascii", "replace").splitlines()
     except OSError as error:
         reason = f"cannot see this process's capabilities: {STATUS}: {error_text(error)}"
         raise DetourError("privileges", reason, "give the container its own /proc") from None
-    return {
-        name: int(mask, 16) for name, _, mask in (line.partition(":\t") for line in lines) if name.startswith("Cap")
-    }
+    shown = {name: mask for name, _, mask in (line.partition(":\t") for line in lines)}
+    return {name: int(shown.get(name, "0"), 16) for name in SETS}
 
 
 def no_net_admin(uid: int) -> DetourError:

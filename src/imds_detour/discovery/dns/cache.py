@@ -49,6 +49,7 @@ class ResolverCache:
         self._entries = {host: _Entry(look_up) for host, look_up in lookups}
         self.lookups = 0  # so far
         self.failures = 0  # look-ups without an answer
+        self.ipv6_since: float | None = None  # when Search first asked a mock over IPv6 too, on the clock
 
     def resolve(self, host: Host, deadline: Deadline) -> Resolution:
         """Return the addresses of a host, looked up if it is time.

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 
 from imds_detour import lean
 from imds_detour.lean import socket
+from imds_detour.system import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class SystemResolver:
         lock = lean.held_lock()
         self._running.append(lock)
         try:
-            lean.start_thread(self._look_up, lock)
+            lean.start_thread(self._look_up if files.is_libc_safe() else lean.Lock.release, lock)
         except RuntimeError:
             lock.release()  # no thread (a limit on processes): the DNS servers are asked directly
 
