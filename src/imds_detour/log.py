@@ -51,10 +51,7 @@ class Log:
 
     def warning(self, text: str) -> None:
         """Report a problem that stops nothing."""
-        if self.format == "json":
-            self._object({"event": "warning", "text": text})
-        elif self.format != "quiet":
-            self._line(text)
+        self._tell(text, {"event": "warning", "text": text})
 
     def waiting(self, error: DetourError, deadline: Deadline) -> None:
         """Report a wait: the first failure, then a line every REPEAT seconds."""
@@ -63,34 +60,29 @@ class Log:
             return
         self._last_wait = now
         elapsed = deadline.elapsed()
-        if self.format == "json":
-            self._object({"event": "waiting", "step": error.step, "reason": error.reason, "seconds": round(elapsed, 3)})
-        elif self.format != "quiet":
-            limit = "" if deadline.limit == float("inf") else f" of {deadline.limit:g}"
-            self._line(f"waiting: {error.reason} ({elapsed:.1f}{limit} s)")
+        limit = "" if deadline.limit == float("inf") else f" of {deadline.limit:g}"
+        facts: Facts = {"event": "waiting", "step": error.step, "reason": error.reason, "seconds": round(elapsed, 3)}
+        self._tell(f"waiting: {error.reason} ({elapsed:.1f}{limit} s)", facts)
 
     def success(self, text: str, facts: Facts) -> None:
         """Report that the app starts now; ``facts`` are the keys of the JSON event."""
-        if self.format == "json":
-            self._object({"event": "ready", **facts})
-        elif self.format != "quiet":
-            self._line(text)
+        self._tell(text, {"event": "ready", **facts})
 
     def failure(self, error: DetourError) -> None:
         """Report why the app does not start, and the remedy."""
+        facts: Facts = {"event": "failed", "step": error.step, "reason": error.reason, "remedy": error.remedy}
+        self._tell(f"{error.reason}; {error.remedy}" if error.remedy else error.reason, facts, quiet=True)
+
+    def _tell(self, text: str, facts: Facts, *, quiet: bool = False) -> None:
+        """Write the object or the line; ``quiet`` is whether MOCK_LOG=quiet shows it."""
         if self.format == "json":
-            self._object({"event": "failed", "step": error.step, "reason": error.reason, "remedy": error.remedy})
-        else:
-            self._line(f"{error.reason}; {error.remedy}" if error.remedy else error.reason)
+            import json  # noqa: PLC0415  (costly to import; only MOCK_LOG=json needs it)
 
-    def _object(self, facts: Facts) -> None:
-        import json  # noqa: PLC0415  (costly to import; only MOCK_LOG=json needs it)
-
-        # Strict readers reject a line with half a surrogate pair, which is how Python represents a byte that is not
-        # UTF-8.
-        self._write(
-            json.dumps({name: readable(fact) if isinstance(fact, str) else fact for name, fact in facts.items()})
-        )
+            # Strict readers reject half a surrogate pair, which is how Python represents a byte that is not UTF-8.
+            strict = {name: readable(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
+            self._write(json.dumps(strict))
+        elif self.format != "quiet" or quiet:
+            self._line(text)
 
     def _line(self, text: str) -> None:
         # Names and replies come from outside: none of them may start a new line or move the cursor.
@@ -98,32 +90,27 @@ class Log:
 
     def _write(self, line: str) -> None:
         data = line.encode("utf-8", "backslashreplace") + b"\n"
-        while True:
-            try:
-                return _send(data)
-            except BlockingIOError:
-                if self._blocked >= MAX_BLOCKED:
-                    return None
-            except OSError:  # stderr is closed or full: the exit status still tells
-                return None
-            self._blocked += PAUSE
-            time.sleep(PAUSE)
+        with suppress(OSError):  # stderr is closed or full: the exit status still tells
+            while not _sent(data) and self._blocked < MAX_BLOCKED:
+                self._blocked += PAUSE
+                time.sleep(PAUSE)
 
 
-def _send(data: bytes) -> None:
-    """Write to stderr, or raise a BlockingIOError. Its file status flags are the app's too, so they stay."""
-    mode = os.fstat(2).st_mode
-    if stat.S_ISSOCK(mode):
-        with closing(socket.socket(fileno=os.dup(2))) as stream:
-            stream.send(data, socket.MSG_DONTWAIT)
-        return
-    own = os.dup(2)
-    if not stat.S_ISREG(mode):
+def _sent(data: bytes) -> bool:
+    """Write to stderr unless it would block. Its file status flags are the app's too, so they stay."""
+    mode, own = os.fstat(2).st_mode, 2
+    if not stat.S_ISREG(mode) and not stat.S_ISSOCK(mode):
         with suppress(OSError):  # no /proc, or another user's stream: a write may block
-            other = os.open("/proc/self/fd/2", OWN)
-            os.close(own)
-            own = other
+            own = os.open("/proc/self/fd/2", OWN)
     try:
-        os.write(own, data)
+        if stat.S_ISSOCK(mode):
+            with closing(socket.socket(fileno=os.dup(2))) as stream:
+                stream.send(data, socket.MSG_DONTWAIT)
+        else:
+            os.write(own, data)
+    except BlockingIOError:
+        return False
     finally:
-        os.close(own)
+        if own != 2:
+            os.close(own)
+    return True

@@ -117,7 +117,7 @@ def test_a_mock_silent_over_ipv6_is_waited_for_once(
     assert seconds[0] <= time.monotonic() - begin < seconds[1]
     for address in (METADATA6, "fd00:ec2::23"):
         warning = (
-            f"imds-detour: {NAME} answers over IPv4 only: {address} is not redirected: {NAME} ([{MOCK6}]:{PORT}): "
+            f"imds-detour: {NAME} answers over IPv4 only: [{address}] is not redirected: {NAME} ([{MOCK6}]:{PORT}): "
         )
         assert f"{warning}{reason}" in done.stderr
 

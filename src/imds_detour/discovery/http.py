@@ -151,8 +151,7 @@ def exchange(to: Endpoint, message: bytes, deadline: Deadline) -> Reply:
     except GarbageError as error:
         raise NotYetError("probe", str(error)) from None
     except OSError as error:
-        kind = AbsentError if error.errno in ABSENT else NotYetError
-        raise kind("probe", error_text(error)) from None
+        raise (AbsentError if error.errno in ABSENT else NotYetError)("probe", error_text(error)) from None
     raise NotYetError("probe", f"its reply is larger than {MAX_REPLY} bytes")
 
 

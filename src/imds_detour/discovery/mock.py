@@ -67,19 +67,16 @@ class Search:
         Raises DetourError when the mock cannot be there, or is not by the deadline; with the last failure.
         """
         try:
-            mocks = until_ready(
-                lambda: self.attempt(deadline, patient=both), deadline, on_failure=partial(self._waiting, deadline)
-            )
+            waiting = partial(self._log.waiting, deadline=deadline)
+            mocks = until_ready(lambda: self.attempt(deadline, patient=both), deadline, on_failure=waiting)
         except NotYetError as error:
             setting = "name in MOCK_HOSTNAME" if error.step == "lookup" else "port in MOCK_PORT"
             reason = f"no mock after {deadline.limit:g} s: {error.reason}"
             remedy = f"start it, or correct its {setting} or MOCK_ENDPOINTS; MOCK_TIMEOUT is how long to wait"
             raise DetourError(error.step, reason, remedy) from None
         if both and self._without_ipv6:
-            address = next(at.address for at in self._service.preset.endpoints if at.address.version == 6)
-            self._log.warning(
-                f"{mocks[0].name} answers over IPv4 only: {address} is not redirected: {self._without_ipv6}"
-            )
+            host = self._questions[6].host
+            self._log.warning(f"{mocks[0].name} answers over IPv4 only: {host} is not redirected: {self._without_ipv6}")
         return mocks
 
     def attempt(self, deadline: Deadline, *, patient: bool = False) -> tuple[Mock, ...]:
@@ -104,11 +101,11 @@ class Search:
         mock = self._first_answer(resolution.name, by_version[first], self._timeout, deadline)
         if first == 6 or not by_version.get(6):
             return (mock,)
-        over_ipv6 = self._over_ipv6(resolution.name, by_version[6], deadline, patient=patient)
-        if not isinstance(over_ipv6, NotYetError):
-            return (mock, over_ipv6)
-        self._log.step(f"no mock over IPv6: {over_ipv6.reason}")
-        self._without_ipv6 = over_ipv6.reason
+        other = self._over_ipv6(resolution.name, by_version[6], deadline, patient=patient)
+        if isinstance(other, Mock):
+            return (mock, other)
+        self._log.step(f"no mock over IPv6: {other.reason}")
+        self._without_ipv6 = other.reason
         return (mock,)
 
     def _over_ipv6(
@@ -121,24 +118,24 @@ class Search:
         wait = self._cache.ipv6_since + IPV6_TIMEOUT - now if patient else 0.0
         limit = Deadline(deadline.within(max(wait, MIN_IPV6_TIMEOUT)))
 
+        waiting = partial(self._log.waiting, deadline=deadline)
+
         def ask() -> Mock | NotYetError:
             try:
                 return self._first_answer(name, addresses, FIRST_TIMEOUT, limit)
-            except AbsentError as error:
-                return error
+            except NotYetError as error:
+                if not patient or isinstance(error, AbsentError):
+                    return error
+                raise
 
         try:
-            return until_ready(ask, limit, on_failure=partial(self._waiting, deadline)) if patient else ask()
+            return until_ready(ask, limit, on_failure=waiting)
         except NotYetError as error:
             return error
 
-    def _waiting(self, deadline: Deadline, error: NotYetError) -> None:
-        self._log.waiting(error, deadline)
-
     def _first_answer(self, name: str, addresses: list[Address], limit: float, deadline: Deadline) -> Mock:
         failures: list[str] = []
-        absent = True
-        stalled = False
+        absent, stalled = True, False
         for position, address in enumerate(addresses):
             if failures and deadline.remaining() < MIN_ATTEMPT:
                 break  # a name may have thousands of addresses
@@ -161,8 +158,7 @@ class Search:
         if stalled:
             self._timeout = min(self._timeout * 2, MAX_TIMEOUT)
         more = f"; and {len(failures) - MAX_FAILURES} more" if len(failures) > MAX_FAILURES else ""
-        kind = AbsentError if absent else NotYetError
-        raise kind("probe", "; ".join(failures[:MAX_FAILURES]) + more)
+        raise (AbsentError if absent else NotYetError)("probe", "; ".join(failures[:MAX_FAILURES]) + more)
 
     def _unusable(self, resolution: Resolution) -> DetourError:
         """Return why none of the addresses is of an IP version that the service has in this network namespace."""
