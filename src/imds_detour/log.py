@@ -23,8 +23,7 @@ REPEAT = 5.0
 """Seconds between two lines about the same wait."""
 MAX_BLOCKED = 1.0
 """Seconds to wait in all for a stderr that takes no line, as a full pipe that no process reads. Lines are then lost."""
-PAUSE = 0.01
-"""Seconds between two attempts."""
+PAUSE = 0.01  # seconds between two attempts
 OWN = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 

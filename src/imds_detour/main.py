@@ -12,7 +12,7 @@ from imds_detour.errors import STATUS_WRAPPER_FAILED, DetourError
 from imds_detour.firewall.select import FirewallSelector
 from imds_detour.log import Log
 from imds_detour.process import command, handover
-from imds_detour.system import emulation, namespaces
+from imds_detour.system import capabilities, namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def main(inherited: handover.Inherited, changes: Changes) -> NoReturn:
         handover.become(app, inherited, changes)
     except DetourError as error:
         failure = error
-        if failure.step == "firewall" and emulation.is_emulated():
-            failure.remedy = emulation.REMEDY
+        if failure.step == "firewall" and capabilities.is_emulated():
+            failure.remedy = capabilities.BUILD_FOR_MACHINE
     except ImportError as error:
         failure = DetourError("system", f"a module cannot be loaded: {error}", _INSTALL)
     except (OSError, MemoryError) as error:  # the system may refuse these to every program

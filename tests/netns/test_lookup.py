@@ -40,7 +40,7 @@ FAULTS = {
     "truncated": f"{MOCK} closes the connection over TCP without a reply",
     "dangling": f"{MOCK} knows the name, but no address for it (empty answer)",
     "loop": f"{MOCK} sends no valid reply: ChainTooLong",
-    f"{NAME}=fd00::3": f"{NAME} has IPv6 addresses only (fd00::3), and there is no IPv6 here",
+    f"{NAME}=fd00::3": f"{NAME} has IPv6 addresses only (fd00::3), and there is no IPv6 in this network namespace",
 }
 """The faults of the DNS server, and the text of each in the final line."""
 

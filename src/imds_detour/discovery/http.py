@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 MAX_REPLY = 65_536
 """Bytes of a reply, head included. An instance id is 19, a token 56."""
-
-
 MAX_HEADERS = 256
 """Lines of a reply's head. Real services send about ten."""
 
@@ -76,19 +74,15 @@ def parse(data: bytes, *, ended: bool) -> Reply | None:
     fields = (line.decode("latin-1").partition(":") for line in lines[1:])
     headers = {name.strip().lower(): value.strip() for name, _, value in fields}
     body = _body(status, headers, rest, ended=ended)
-    if body is None:
-        if ended:
-            raise GarbageError("it closed the connection in the middle of its reply")
-        return None
-    return Reply(status, headers, body)
+    if body is None and ended:
+        raise GarbageError("it closed the connection in the middle of its reply")
+    return None if body is None else Reply(status, headers, body)
 
 
 def _status(line: bytes) -> int:
     version, _, rest = line.partition(b" ")
-    code, reason = rest[:3], rest[3:]
-    if version not in (b"HTTP/1.0", b"HTTP/1.1") or not is_made_of(DIGITS, code, 3) or code < b"200" or b"\n" in line:
-        raise GarbageError("its status line is not valid")
-    if reason and not reason.startswith(b" "):
+    code, known = rest[:3], version in (b"HTTP/1.0", b"HTTP/1.1")
+    if not known or not is_made_of(DIGITS, code, 3) or code < b"200" or rest[3:4] not in (b"", b" ") or b"\n" in line:
         raise GarbageError("its status line is not valid")
     return int(code)
 

@@ -62,10 +62,7 @@ class Search:
         self._without_ipv6 = ""  # why the mock has an IPv6 address and does not answer there
 
     def wait(self, deadline: Deadline, *, both: bool = True) -> tuple[Mock, ...]:
-        """Attempt it until the mock has an address and answers there; ``both`` is whether IPv6 counts beside IPv4.
-
-        Raises DetourError when the mock cannot be there, or is not by the deadline; with the last failure.
-        """
+        """Attempt it until the mock answers, over IPv6 too with ``both``; DetourError with the last failure."""
         try:
             waiting = partial(self._log.waiting, deadline=deadline)
             mocks = until_ready(lambda: self.attempt(deadline, patient=both), deadline, on_failure=waiting)
@@ -118,8 +115,6 @@ class Search:
         wait = self._cache.ipv6_since + IPV6_TIMEOUT - now if patient else 0.0
         limit = Deadline(deadline.within(max(wait, MIN_IPV6_TIMEOUT)))
 
-        waiting = partial(self._log.waiting, deadline=deadline)
-
         def ask() -> Mock | NotYetError:
             try:
                 return self._first_answer(name, addresses, FIRST_TIMEOUT, limit)
@@ -129,7 +124,7 @@ class Search:
                 raise
 
         try:
-            return until_ready(ask, limit, on_failure=waiting)
+            return until_ready(ask, limit, on_failure=partial(self._log.waiting, deadline=deadline))
         except NotYetError as error:
             return error
 
@@ -165,14 +160,13 @@ class Search:
         address, preset = resolution.addresses[0], self._service.preset
         no_ipv6 = address.version == 6 and any(endpoint.address.version == 6 for endpoint in preset.endpoints)
         other = 4 if address.version == 6 else 6
-        if isinstance(self._service.mock.host, str):
-            reason = "there is no IPv6 here" if no_ipv6 else f"{preset.name} is at an IPv{other} address"
-            self._cache.invalidate(self._service.mock.host)  # look it up again at once
-            summary = f"{resolution.name} has IPv{address.version} addresses only ({address}), and {reason}"
-            return NotYetError("lookup", summary)
         reason = (
             "there is no IPv6 in this network namespace" if no_ipv6 else f"{preset.name} is at an IPv{other} address"
         )
+        if isinstance(self._service.mock.host, str):
+            self._cache.invalidate(self._service.mock.host)  # look it up again at once
+            summary = f"{resolution.name} has IPv{address.version} addresses only ({address}), and {reason}"
+            return NotYetError("lookup", summary)
         return DetourError(
             "lookup",
             f"{resolution.name} is an IPv{address.version} address, and {reason}",

@@ -56,20 +56,16 @@ def find(arguments: Sequence[str], path: str | None) -> Command:
         refused = refused or _cannot_execute(program, obstacle)
     if refused:
         raise refused
-    in_path = "" if "/" in name else " in PATH"
     raise DetourError(
         "command",
-        f"command not found{in_path}: {quoted(name)}",
+        f"command not found{'' if '/' in name else ' in PATH'}: {quoted(name)}",
         "correct it, or install it in the image",
         status=STATUS_NOT_FOUND,
     )
 
 
 def _obstacle(program: bytes) -> str:
-    """Return a reason why a file cannot be executed, or an empty string.
-
-    A file that does not exist is a FileNotFoundError or a NotADirectoryError.
-    """
+    """Return why a file cannot be executed, or an empty string; FileNotFoundError or NotADirectoryError without one."""
     try:
         mode = os.stat(program).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -104,10 +100,7 @@ def is_text(program: bytes) -> bool:
 
 
 def explain(program: bytes, error: OSError, *, by_shell: bool = False) -> DetourError:
-    """Return the error for a refusal by execve(2): with status 126, or 127 if a file is missing.
-
-    ``by_shell`` is whether /bin/sh was executed to run the program.
-    """
+    """Return the error for a refusal by execve(2), of /bin/sh with ``by_shell``: status 126, or 127 without a file."""
     if by_shell:
         return _cannot_execute(program, f"it has no `#!` line, and /bin/sh cannot run it: {error_text(error)}")
     cannot = f"cannot execute {_shown(program)}"

@@ -90,16 +90,14 @@ def _verify(account: Account, *, reversible: bool) -> None:
         for name, right in {
             "user": os.getresuid() == (account.uid,) * 3,
             "groups": _has_groups(account),
-            "capabilities": account.uid == 0 or not any(capabilities.sets()[name] for name in _OWN_SETS),
+            "capabilities": account.uid == 0
+            or not any(capabilities.sets()[f"Cap{name}"] for name in ("Prm", "Eff", "Amb")),
             "can become root again": not reversible,
         }.items()
         if not right
     ]
     if wrong:
         raise DetourError("user", f"wrong after becoming {account}: {', '.join(wrong)}", "please report it")
-
-
-_OWN_SETS = ("CapPrm", "CapEff", "CapAmb")
 
 
 def _remedy(error: OSError) -> str:

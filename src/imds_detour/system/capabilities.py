@@ -1,6 +1,8 @@
-"""The Linux capabilities of this process."""
+"""What the kernel lets this process do: its capabilities, and no firewall under an emulator."""
 
 from __future__ import annotations
+
+import os
 
 from imds_detour.errors import DetourError, error_text
 
@@ -20,6 +22,7 @@ START_AS_ROOT = (
     "{uid} make the app that user; or use the sidecar, which needs no change to the app"
 )
 """Container engines give added capabilities to root only."""
+BUILD_FOR_MACHINE = "build or pull the image for this machine's architecture: the emulator (QEMU) has no firewall"
 
 
 def effective() -> int:
@@ -52,3 +55,11 @@ def no_net_admin(uid: int) -> DetourError:
     if uid == 0:
         return DetourError("firewall", NO_NET_ADMIN, ADD_NET_ADMIN)
     return DetourError("firewall", f"{NO_NET_ADMIN} (uid {uid} is not root)", START_AS_ROOT.format(uid=uid))
+
+
+def is_emulated() -> bool:
+    """Whether QEMU's user mode runs this process: it shows itself as the program in /proc/self/exe, and there alone."""
+    try:
+        return os.readlink("/proc/self/exe") != os.readlink("/proc/thread-self/exe")
+    except OSError:
+        return False

@@ -46,7 +46,8 @@ class SystemResolver:
         """Return the addresses; nothing when the latest look-up failed or takes over ``timeout`` seconds."""
         latest = self._running[-1]
         self._running = [lock for lock in self._running[:-1] if lock.locked()] + [latest]
-        if not self._addresses and time.monotonic() >= self._started + PAUSE * max(1, self._hanging()):
+        hanging = sum(lock.locked() for lock in self._running)
+        if not self._addresses and time.monotonic() >= self._started + PAUSE * max(1, hanging):
             self.start()
         latest = self._running[-1]
         if not self._addresses and latest.acquire(timeout=timeout):
@@ -56,9 +57,6 @@ class SystemResolver:
     def extra_timeout(self) -> float:
         """Return the seconds by which a busy machine may delay an answer."""
         return WAIT_FACTOR * max(0.0, _seconds_without_processor() - USUAL_WAIT)
-
-    def _hanging(self) -> int:
-        return sum(lock.locked() for lock in self._running)
 
     def _look_up(self, lock: lean.Lock) -> None:
         try:

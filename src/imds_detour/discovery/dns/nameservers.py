@@ -126,10 +126,7 @@ def _configured() -> tuple[dns.resolver.Resolver, list[str]]:
 
 
 def read(lines: Iterable[str]) -> tuple[dns.resolver.Resolver, list[str]]:
-    """Return a resolver with the search list in these lines of a resolv.conf(5), and the servers, in their order.
-
-    As in libc, a line that is not valid is skipped; dnspython alone would reject the whole file.
-    """
+    """Return a resolver with the search list in these lines, and the servers; as in libc, invalid lines are skipped."""
     resolver = dns.resolver.Resolver(configure=False)
     servers: list[str] = []
     for line in lines:
