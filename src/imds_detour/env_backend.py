@@ -32,7 +32,7 @@ def setup(settings: Settings, environment: Environment, deadline: Deadline, log:
     targets: list[Target] = []
     for service in environment.services:
         search = Search(service, environment, cache, log, probe=settings.probe)
-        mocks = search.wait(deadline)[:1]
+        mocks = search.wait(deadline, both=False)[:1]
         if service.preset.loopback_only and not mocks[0].endpoint.address.is_loopback:
             raise DetourError(
                 "settings",

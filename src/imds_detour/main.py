@@ -12,7 +12,7 @@ from imds_detour.errors import STATUS_WRAPPER_FAILED, DetourError
 from imds_detour.firewall.select import FirewallSelector
 from imds_detour.log import Log
 from imds_detour.process import command, handover
-from imds_detour.system import namespaces
+from imds_detour.system import capabilities, namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +54,11 @@ def main(inherited: handover.Inherited, changes: Changes) -> NoReturn:
         handover.become(app, inherited, changes)
     except DetourError as error:
         failure = error
-    except (OSError, MemoryError, ImportError) as error:  # the system may refuse these to every program
+        if failure.step == "firewall" and capabilities.is_emulated():
+            failure.remedy = capabilities.BUILD_FOR_MACHINE
+    except ImportError as error:
+        failure = DetourError("system", f"a module cannot be loaded: {error}", _INSTALL)
+    except (OSError, MemoryError) as error:  # the system may refuse these to every program
         reason = f"the system refuses what every start needs: {str(error) or type(error).__name__}"
         failure = DetourError("system", reason, "look at the container's limits on memory, files and processes")
     except Exception as error:  # a bug here must not look like the app's failure, nor let the app start
@@ -144,6 +148,7 @@ def _help() -> str:
     return _HELP.format(version=__version__, settings="\n".join(rows))
 
 
+_INSTALL = "install imds-detour again, for this Python and architecture, or raise the limit that this text names"
 _HELP = """\
 imds-detour {version}: send the cloud metadata address (169.254.169.254) to your mock, prove it, exec your app
 

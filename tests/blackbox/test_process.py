@@ -1,6 +1,10 @@
 """The app's process has the signals, limits, descriptors and streams with which imds-detour was started."""
 
+import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from signal import SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGRTMIN, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ
 
 import pytest
@@ -128,3 +132,78 @@ def test_standard_output_has_only_the_apps_bytes(running: Network) -> None:
     done = running.raw(DETOUR, "printf", "x", environ={**SETTINGS, "MOCK_LOG": "debug"})
     assert done.stdout == b"x"
     assert done.stderr.count(b"\n") > 3
+
+
+STUCK = """
+import os, pty, signal, socket, sys
+kind = sys.argv[1]
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+if kind == "/dev/full":
+    reader, end = 0, os.open(kind, os.O_WRONLY)
+elif kind == "fifo":
+    os.mkfifo(f"/run/fifo{os.getpid()}")
+    reader = end = os.open(f"/run/fifo{os.getpid()}", os.O_RDWR)
+elif kind == "terminal":
+    reader, end = pty.openpty()
+elif kind.startswith("socket"):
+    reader, end = (side.detach() for side in socket.socketpair())
+else:
+    reader, end = os.pipe()
+os.set_blocking(end, False)
+try:
+    while kind not in ("/dev/full", "socket, closed"):
+        os.write(end, bytes(4096) if kind != "terminal" else b"0" * 100)
+except BlockingIOError:
+    os.set_inheritable(reader, True)  # it stays open, and no process reads it
+os.set_blocking(end, kind != "pipe, O_NONBLOCK")
+os.dup2(end, 2)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""Execute a command whose stderr takes nothing."""
+FLAGS = "import fcntl; print(fcntl.fcntl(2, fcntl.F_GETFL))"
+STUCK_KINDS = pytest.mark.parametrize(
+    "kind", ["pipe", "pipe, O_NONBLOCK", "fifo", "terminal", "socket", "socket, closed", "/dev/full"]
+)
+
+
+@contextmanager
+def stuck(network: Network, kind: str, *command: str, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a command on the app's host whose stderr takes nothing."""
+    start = network.app.inside(sys.executable, "-c", STUCK, kind, *command)
+    with subprocess.Popen(start, env={**SETTINGS, **settings}, stdout=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@STUCK_KINDS
+def test_stuck_stderr_does_not_stop_a_start(running: Network, kind: str) -> None:
+    """With a stderr that takes nothing the lines are lost after a second in all, and the app has the stream unchanged.
+
+    A blocking write(2) would never return.
+    """
+    outputs = []
+    for wrapper in ((), (DETOUR,)):
+        begin = time.monotonic()
+        with stuck(running, kind, *wrapper, sys.executable, "-c", FLAGS, MOCK_LOG="debug") as process:
+            outputs.append(process.communicate(timeout=10)[0])
+        assert time.monotonic() - begin < 5
+    assert outputs[0] == outputs[1] != b""
+
+
+def test_stuck_stderr_blocks_a_plain_write(running: Network) -> None:
+    """Negative control: a write to the full pipe does not return."""
+    with stuck(running, "pipe", "timeout", "0.5", "sh", "-c", "echo line >&2") as process:
+        assert process.wait(timeout=10) == 124
+
+
+@STUCK_KINDS
+def test_stuck_stderr_does_not_hold_a_stop(running: Network, kind: str) -> None:
+    """A stop ends a waiting start at once, and a failed start ends with 125."""
+    with stuck(running, kind, DETOUR, "true", MOCK_HOSTNAME="10.88.0.9", MOCK_TIMEOUT="20") as process:
+        time.sleep(0.7)
+        process.terminate()
+        assert process.wait(timeout=1) == 128 + SIGTERM
+    with stuck(running, kind, DETOUR, "true", MOCK_HOSTNAME="10.88.0.9", MOCK_TIMEOUT="0.1") as process:
+        assert process.wait(timeout=5) == 125

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import pytest
 
 from tests.support.faults import nft_transactions
-from tests.support.hosts.network import ID_URL, INSTANCE, METADATA6, MOCK, MOCK6, NAME, PORT, Network
+from tests.support.hosts.network import APP6, ID_URL, INSTANCE, METADATA6, MOCK, MOCK6, NAME, PORT, Network
 from tests.support.judges.rules_listing import all_rules
 
 ID_URL6 = f"http://[{METADATA6}]/latest/meta-data/instance-id"
@@ -67,6 +68,52 @@ def test_ipv4_listener_with_an_ipv6_address_works_over_ipv4(dual: Network, backe
     dual.start_mock()
     dual.success("curl", "-sS", ID_URL, stdout=INSTANCE, MOCK_BACKEND=backend)
     assert refuses(dual, ID_URL6)
+
+
+@pytest.mark.parametrize("fresh", ["mock", "app"])
+def test_fresh_ipv6_address_is_waited_for(dual: Network, fresh: str) -> None:
+    """While duplicate address detection checks an address of either host, a start waits, and then redirects IPv6."""
+    dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
+    dual.start_mock("--quiet", at="[::]")
+    host, address = (dual.mock, MOCK6) if fresh == "mock" else (dual.app, APP6)
+    host.ip("-6", "address", "flush", "dev", "eth0")
+    host.ip("address", "add", f"{address}/64", "dev", "eth0")
+    assert "tentative" in host.ip("-6", "address", "show", "dev", "eth0")  # control: it is not usable yet
+    if fresh == "app":
+        host.ip("-6", "route", "replace", "default", "via", MOCK6)
+    done = dual.detour("curl", "-sS", "--fail", ID_URL, ID_URL6)
+    assert (done.returncode, done.stdout) == (0, INSTANCE * 2), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rule", "seconds", "reason"),
+    [
+        ("drop", (5, 7), "it does not accept a connection within"),
+        ("reject with tcp reset", (0, 2), "connection refused"),
+    ],
+)
+def test_mock_silent_over_ipv6_is_waited_for_once(
+    dual: Network, rule: str, seconds: tuple[float, float], reason: str
+) -> None:
+    """Silence over IPv6 costs five seconds in all, a refusal none; a warning says what is not redirected."""
+    dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
+    dual.start_mock("--quiet", at="[::]")
+    dual.mock.run(
+        "nft",
+        f"add table ip6 t; add chain ip6 t c {{ type filter hook input priority 0; }}; "
+        f"add rule ip6 t c tcp dport {PORT} {rule}",
+    )
+    begin = time.monotonic()
+    done = dual.detour(
+        "curl", "-sS", "--fail", ID_URL, MOCK_ENDPOINTS="aws,eks", MOCK_PROBE="/latest/meta-data/instance-id"
+    )
+    assert (done.returncode, done.stdout) == (0, INSTANCE), done.stderr
+    assert seconds[0] <= time.monotonic() - begin < seconds[1]
+    for address in (METADATA6, "fd00:ec2::23"):
+        warning = (
+            f"imds-detour: {NAME} answers over IPv4 only: [{address}] is not redirected: {NAME} ([{MOCK6}]:{PORT}): "
+        )
+        assert f"{warning}{reason}" in done.stderr
 
 
 def test_ipv6_only_mock_leaves_ipv4_refused(dual: Network, backend: str) -> None:

@@ -50,7 +50,7 @@ FAULTS = {
     "truncated": f"{MOCK} closes the connection over TCP without a reply",
     "dangling": f"{MOCK} knows the name, but no address for it (empty answer)",
     "loop": f"{MOCK} sends no valid reply: ChainTooLong",
-    f"{NAME}=fd00::3": f"{NAME} has IPv6 addresses only (fd00::3), and there is no IPv6 here",
+    f"{NAME}=fd00::3": f"{NAME} has IPv6 addresses only (fd00::3), and there is no IPv6 in this network namespace",
 }
 """The faults of the DNS server, and the text of each in the final line."""
 
@@ -517,3 +517,51 @@ def test_long_wait_logs_three_lines(long_wait: Future[tuple[list[tuple[float, st
     assert 4.95 < second - first < 5.8
     assert last.startswith("imds-detour: no mock after 6.8 s: ")
     assert 2 <= threads <= 6
+
+
+IN_PLACE = """
+case $2 in fifo) mkfifo /run/odd ;; huge) truncate -s 20G /run/odd ;; *) ln -s $2 /run/odd ;; esac
+mount --bind $(readlink -f /run/odd) $1
+shift 2
+exec "$@"
+"""
+"""Put something else in place of a file in /etc, and execute a command. Huge files are sparse."""
+ODD_FILES = [
+    *[("nsswitch.conf", kind, {}, "") for kind in ("fifo", "/dev/zero", "huge")],
+    *[("hosts", kind, {}, "") for kind in ("fifo", "/dev/zero", "huge")],
+    ("hosts", "fifo", {"MOCK_ENDPOINTS": "gcp"}, "cannot write /etc/hosts, and SDKs use the name"),
+    *[("resolv.conf", kind, {}, "/etc/resolv.conf cannot be read: ") for kind in ("fifo", "/dev/zero")],
+    *[
+        ("passwd", kind, {"MOCK_USER": "app"}, "cannot read /etc/passwd: it is")
+        for kind in ("fifo", "/dev/zero", "huge")
+    ],
+    ("group", "fifo", {"MOCK_USER": "root:app"}, "cannot read /etc/group: it is not a regular file"),
+]
+
+
+def in_place(
+    network: Network, name: str, kind: str, *command: str, **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command with at most a gigabyte of memory, and something else in place of a file in /etc."""
+    words = ("unshare", "--mount", "sh", "-euc", IN_PLACE, "sh", f"/etc/{name}", kind, "prlimit", f"--as={1 << 30}")
+    environ = network.settings(None, MOCK_TIMEOUT="1", **settings)
+    return network.app.run(*words, *command, environ=environ, timeout=20, check=False)
+
+
+@pytest.mark.parametrize(("name", "kind", "settings", "reason"), ODD_FILES)
+def test_what_is_in_place_of_a_file_holds_no_start(
+    network: Network, name: str, kind: str, settings: dict[str, str], reason: str
+) -> None:
+    """A FIFO, a device or a huge file in /etc is ignored where DNS has the answer, or is the reason of the failure."""
+    network.start_dns()
+    network.start_mock()
+    done = in_place(network, name, kind, DETOUR, "true", **settings)
+    assert (done.returncode, reason in done.stderr) == (125 if reason else 0, True), done.stderr
+
+
+def test_what_is_in_place_of_a_file_holds_libc(network: Network) -> None:
+    """The control: libc waits for a FIFO, and a regular copy in the same place is used."""
+    network.start_dns()
+    assert in_place(network, "hosts", "fifo", "timeout", "0.5", "getent", "hosts", NAME).returncode == 124
+    network.app.run("sh", "-c", f"rm /run/odd; echo {MOCK} other > /run/copy")
+    assert in_place(network, "hosts", "/run/copy", "getent", "hosts", "other").returncode == 0

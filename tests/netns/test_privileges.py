@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_detour.system.capabilities import NET_ADMIN
-from tests.support.faults.capabilities import DOCKER, PODMAN, only
+from tests.support.faults.capabilities import DOCKER, PODMAN, only, without
 from tests.support.faults.injection import Injection, calls_made, strace
 from tests.support.hosts.network import DETOUR, METADATA, SETTINGS, Network
 
@@ -211,6 +211,24 @@ def test_file_with_capabilities_does_not_regain_net_admin(
     assert done.returncode not in (0, 125), done
     assert b"not permitted" in done.stderr.lower(), done.stderr
     assert "foreign" not in capable.app.run("nft", "list", "ruleset").stdout
+
+
+@pytest.mark.usefixtures("other_users")
+@pytest.mark.parametrize(
+    ("start", "file", "reason"),
+    [
+        ((), CAPABLE, b"because the file gives itself NET_ADMIN, which imds-detour drops; "),
+        (without("sys_time"), "/run/clock", b"that this container lacks; "),
+    ],
+)
+def test_file_with_a_forbidden_capability_gets_a_remedy(
+    capable: Network, start: tuple[str, ...], file: str, reason: bytes
+) -> None:
+    """The kernel refuses a file whose capability is out of bounds; the line names the cause and `setcap -r`."""
+    capable.app.run("sh", "-euc", "cp /bin/true /run/clock; setcap cap_sys_time+ep /run/clock")
+    done = capable.raw(*start, DETOUR, file, environ=SETTINGS)
+    assert (done.returncode, reason in done.stderr, b"`setcap -r /run/" in done.stderr) == (126, True, True), done
+    assert capable.raw("/run/clock", environ=SETTINGS).returncode == 0  # the control
 
 
 @pytest.mark.usefixtures("other_users")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from imds_detour.discovery import mock
 from imds_detour.system.capabilities import NET_ADMIN
 from tests.support.faults.capabilities import only
 from tests.support.faults.injection import Injection, strace
@@ -338,3 +339,15 @@ def test_last_line_names_the_user(running: Network) -> None:
     assert done.stderr.endswith(b"; exec true as 1000:1000\n")
     done = running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_USER": "app", "MOCK_LOG": "json"})
     assert json.loads(done.stderr)["user"] == "1000:1000"
+
+
+def test_a_module_that_cannot_be_loaded_is_the_cause(running: Network) -> None:
+    """An ImportError is no limit of the container: the line says what cannot be loaded, and to install it again."""
+    spoil = ("unshare", "--mount", "sh", "-c", f'mount --bind /dev/null {mock.__file__} && exec "$@"', "sh")
+    for wrapper, status in ((spoil, 125), ((), 0)):  # with the control
+        done = running.raw(*wrapper, DETOUR, "true", environ=SETTINGS)
+        assert done.returncode == status, done.stderr
+        assert (b"a module cannot be loaded: No module named 'imds_detour.discovery.mock'" in done.stderr) is (
+            status == 125
+        )
+        assert b"memory" not in done.stderr

@@ -180,7 +180,7 @@ def test_pure_rooms_import_nothing_that_acts(room: str) -> None:
     assert any(name.startswith(ACTS) for name in imports("imds_detour.system.routes"))
 
 
-def _loaded_by_a_start() -> set[str]:
+def loaded_by_a_start() -> set[str]:
     """Return the modules that the entrypoint may import, in any of its ways."""
     waiting, loaded = ["imds_detour.bootstrap.pip"], set()
     while waiting:
@@ -194,7 +194,7 @@ def _loaded_by_a_start() -> set[str]:
 
 def test_start_imports_little_and_nothing_of_the_tool() -> None:
     """A start imports at most MAX_ENTRYPOINT lines, with any settings, and no module of the tool or the mock."""
-    loaded = _loaded_by_a_start()
+    loaded = loaded_by_a_start()
     assert not [name for name in loaded if name.startswith(("imds_detour.ctl", "imds_detour_mock"))]
     assert sum(map(lines, loaded)) <= MAX_ENTRYPOINT
 

@@ -1,13 +1,19 @@
 """Pauses between attempts and the end of a wait, on a clock of the test."""
 
+import ast
 import statistics
+import time
 from contextlib import nullcontext
 from math import inf
 
+import dns.query
+import dns.resolver
 import pytest
 
 from imds_detour.deadline import FIRST_PAUSE, MAX_PAUSE, MIN_ATTEMPT, MIN_PAUSE, Deadline, until_ready
+from imds_detour.discovery.dns import nameservers
 from imds_detour.errors import DetourError, NotYetError
+from tests.unit import test_architecture as architecture
 
 
 class Clock:
@@ -177,3 +183,22 @@ def test_jitter_spreads_waiters_that_start_together(
     assert largest_burst(0.02, 200, appears) < share
     monkeypatch.setattr("imds_detour.deadline.JITTER", 0.0)
     assert largest_burst(0.02, 200, 20) == 1.0
+
+
+def test_no_wait_depends_on_the_wall_clock() -> None:
+    """The entrypoint reads no wall clock, and dnspython waits by the monotonic one in its place."""
+    names = {name for module in architecture.loaded_by_a_start() for name in _attributes(module)}
+    assert "time.monotonic" in names  # the control: the search sees such names
+    assert names.isdisjoint({"time.time", "time.time_ns", "datetime.now", "time.localtime", "time.gmtime"})
+    assert nameservers  # which prepares dnspython
+    for module in (dns.query, dns.resolver):
+        assert vars(module)["time"].time is time.monotonic
+
+
+def _attributes(module: str) -> set[str]:
+    nodes = ast.walk(architecture.tree(module))
+    return {
+        f"{node.value.id}.{node.attr}"
+        for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }

@@ -30,6 +30,10 @@ def _exit(kind: type[BaseException], error: BaseException, _trace: TracebackType
     text = "".join(sign if sign.isprintable() else "?" for sign in f"{kind.__name__}: {error}")
     line = f"imds-detour: cannot start: {text}; is it installed whole, and are memory and open files enough?\n"
     try:
+        from imds_detour.lean import signal  # noqa: PLC0415  (only a failure needs it)
+
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(STATUS))  # stderr may be a pipe that no process reads
+        signal.alarm(1)
         os.write(2, line.encode("utf-8", "backslashreplace"))
     finally:
         os._exit(STATUS)

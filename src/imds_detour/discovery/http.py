@@ -6,9 +6,10 @@ sends a byte a second would hold it for hours.
 
 from __future__ import annotations
 
+import errno
 from contextlib import closing
 
-from imds_detour.errors import NotYetError
+from imds_detour.errors import NotYetError, error_text
 from imds_detour.lean import socket
 from imds_detour.text import DIGITS, HEX_DIGITS, is_made_of
 from imds_detour.value import Value
@@ -22,14 +23,20 @@ if TYPE_CHECKING:
 
 MAX_REPLY = 65_536
 """Bytes of a reply, head included. An instance id is 19, a token 56."""
-
-
 MAX_HEADERS = 256
 """Lines of a reply's head. Real services send about ten."""
 
 
 class GarbageError(ValueError):
     """The bytes received are not an HTTP reply."""
+
+
+class AbsentError(NotYetError):
+    """No server is there: it is refused, or there is no route."""
+
+
+ABSENT = (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EACCES)
+"""Not EADDRNOTAVAIL: duplicate address detection may still check this host's IPv6 address (RFC 4862)."""
 
 
 class Reply(Value):
@@ -67,19 +74,15 @@ def parse(data: bytes, *, ended: bool) -> Reply | None:
     fields = (line.decode("latin-1").partition(":") for line in lines[1:])
     headers = {name.strip().lower(): value.strip() for name, _, value in fields}
     body = _body(status, headers, rest, ended=ended)
-    if body is None:
-        if ended:
-            raise GarbageError("it closed the connection in the middle of its reply")
-        return None
-    return Reply(status, headers, body)
+    if body is None and ended:
+        raise GarbageError("it closed the connection in the middle of its reply")
+    return None if body is None else Reply(status, headers, body)
 
 
 def _status(line: bytes) -> int:
     version, _, rest = line.partition(b" ")
-    code, reason = rest[:3], rest[3:]
-    if version not in (b"HTTP/1.0", b"HTTP/1.1") or not is_made_of(DIGITS, code, 3) or code < b"200" or b"\n" in line:
-        raise GarbageError("its status line is not valid")
-    if reason and not reason.startswith(b" "):
+    code, known = rest[:3], version in (b"HTTP/1.0", b"HTTP/1.1")
+    if not known or not is_made_of(DIGITS, code, 3) or code < b"200" or rest[3:4] not in (b"", b" ") or b"\n" in line:
         raise GarbageError("its status line is not valid")
     return int(code)
 
@@ -118,7 +121,7 @@ def _dechunk(rest: bytes) -> bytes | None:
 def exchange(to: Endpoint, message: bytes, deadline: Deadline) -> Reply:
     """Send a request over a new connection and return the reply.
 
-    Raises NotYetError: refused, reset, no complete reply by the deadline, too large, or not HTTP.
+    Raises NotYetError: refused (an AbsentError), reset, no complete reply by the deadline, too large, or not HTTP.
     """
     family = socket.AF_INET if to.address.version == 4 else socket.AF_INET6
     received = b""
@@ -142,7 +145,7 @@ def exchange(to: Endpoint, message: bytes, deadline: Deadline) -> Reply:
     except GarbageError as error:
         raise NotYetError("probe", str(error)) from None
     except OSError as error:
-        raise NotYetError("probe", f"{error.strerror or error}".lower()) from None
+        raise (AbsentError if error.errno in ABSENT else NotYetError)("probe", error_text(error)) from None
     raise NotYetError("probe", f"its reply is larger than {MAX_REPLY} bytes")
 
 

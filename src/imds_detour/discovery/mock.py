@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from imds_detour.deadline import MIN_ATTEMPT, Deadline, until_ready
+from imds_detour.discovery.http import AbsentError
 from imds_detour.discovery.probe import Identity, Question, identify
 from imds_detour.endpoint import Endpoint
 from imds_detour.errors import DetourError, NotYetError
@@ -19,8 +22,11 @@ if TYPE_CHECKING:
 
 FIRST_TIMEOUT, MAX_TIMEOUT = 1.0, 10.0
 """Seconds for one address to answer. The timeout doubles each time it runs out: some mocks load for seconds."""
-IPV6_TIMEOUT = 0.25
-"""Seconds for the mock to answer over IPv6 too, once it has answered over IPv4."""
+IPV6_TIMEOUT = 5.0
+"""Seconds of a start for the mocks to answer over IPv6 too, once they answer over IPv4. On a fresh interface, duplicate
+address detection takes two (RFC 4862), and a question to the neighbour before its end is repeated after three."""
+MIN_IPV6_TIMEOUT = 0.25
+"""The same for a mock after that time, and for each attempt of the sidecar."""
 MAX_FAILURES = 4
 """How many addresses of one name a line names."""
 
@@ -55,26 +61,28 @@ class Search:
         self._log = log
         self._probe = probe
         self._timeout = FIRST_TIMEOUT
+        self._without_ipv6 = ""  # why the mock has an IPv6 address and does not answer there
 
-    def wait(self, deadline: Deadline) -> tuple[Mock, ...]:
-        """Attempt it until the mock has an address and answers there.
-
-        Raises DetourError when the mock cannot be there, or is not by the deadline; with the last failure.
-        """
+    def wait(self, deadline: Deadline, *, both: bool = True) -> tuple[Mock, ...]:
+        """Attempt it until the mock answers, over IPv6 too with ``both``; DetourError with the last failure."""
         try:
-            return until_ready(
-                lambda: self.attempt(deadline), deadline, on_failure=lambda error: self._log.waiting(error, deadline)
-            )
+            waiting = partial(self._log.waiting, deadline=deadline)
+            mocks = until_ready(lambda: self.attempt(deadline, patient=both), deadline, on_failure=waiting)
         except NotYetError as error:
             setting = "name in MOCK_HOSTNAME" if error.step == "lookup" else "port in MOCK_PORT"
             reason = f"no mock after {deadline.limit:g} s: {error.reason}"
             remedy = f"start it, or correct its {setting} or MOCK_ENDPOINTS; MOCK_TIMEOUT is how long to wait"
             raise DetourError(error.step, reason, remedy) from None
+        if both and self._without_ipv6:
+            host = self._questions[6].host
+            self._log.warning(f"{mocks[0].name} answers over IPv4 only: {host} is not redirected: {self._without_ipv6}")
+        return mocks
 
-    def attempt(self, deadline: Deadline) -> tuple[Mock, ...]:
+    def attempt(self, deadline: Deadline, *, patient: bool = False) -> tuple[Mock, ...]:
         """Look once, and return the mock over each IP version.
 
         It comes over IPv4 if it has such an address, and over IPv6 too if it answers there at the same time.
+        ``patient`` is whether to wait until that is certain, or IPV6_TIMEOUT has passed.
 
         Raises DetourError when no mock can be there. Raises NotYetError when there is none now.
         """
@@ -93,15 +101,39 @@ class Search:
         mock = self._first_answer(resolution.name, by_version[first], self._timeout, deadline)
         if first == 6 or not by_version.get(6):
             return (mock,)
+        other = self._over_ipv6(resolution.name, by_version[6], deadline, patient=patient)
+        if isinstance(other, Mock):
+            return (mock, other)
+        self._log.step(f"no mock over IPv6: {other.reason}")
+        self._without_ipv6 = other.reason
+        return (mock,)
+
+    def _over_ipv6(
+        self, name: str, addresses: list[Address], deadline: Deadline, *, patient: bool
+    ) -> Mock | NotYetError:
+        """Return the mock over IPv6, or why there is none. Only silence and wrong answers are waited for."""
+        now = deadline.clock()
+        if self._cache.ipv6_since is None:
+            self._cache.ipv6_since = now
+        wait = self._cache.ipv6_since + IPV6_TIMEOUT - now if patient else 0.0
+        limit = Deadline(deadline.within(max(wait, MIN_IPV6_TIMEOUT)))
+
+        def ask() -> Mock | NotYetError:
+            try:
+                return self._first_answer(name, addresses, FIRST_TIMEOUT, limit)
+            except NotYetError as error:
+                if not patient or isinstance(error, AbsentError):
+                    return error
+                raise
+
         try:
-            return (mock, self._first_answer(resolution.name, by_version[6], IPV6_TIMEOUT, deadline))
+            return until_ready(ask, limit, on_failure=partial(self._log.waiting, deadline=deadline))
         except NotYetError as error:
-            self._log.step(f"no mock over IPv6: {error.reason}")
-            return (mock,)
+            return error
 
     def _first_answer(self, name: str, addresses: list[Address], limit: float, deadline: Deadline) -> Mock:
         failures: list[str] = []
-        stalled = False
+        absent, stalled = True, False
         for position, address in enumerate(addresses):
             if failures and deadline.remaining() < MIN_ATTEMPT:
                 break  # a name may have thousands of addresses
@@ -115,6 +147,7 @@ class Search:
             try:
                 identity = identify(endpoint, question, timeout, self._log.step)
             except NotYetError as error:
+                absent = absent and isinstance(error, AbsentError)
                 stalled = stalled or timeout.remaining() <= 0
                 failures.append(f"{_named(name, endpoint)}: {error.reason}")
             else:
@@ -123,21 +156,20 @@ class Search:
         if stalled:
             self._timeout = min(self._timeout * 2, MAX_TIMEOUT)
         more = f"; and {len(failures) - MAX_FAILURES} more" if len(failures) > MAX_FAILURES else ""
-        raise NotYetError("probe", "; ".join(failures[:MAX_FAILURES]) + more)
+        raise (AbsentError if absent else NotYetError)("probe", "; ".join(failures[:MAX_FAILURES]) + more)
 
     def _unusable(self, resolution: Resolution) -> DetourError:
         """Return why none of the addresses is of an IP version that the service has in this network namespace."""
         address, preset = resolution.addresses[0], self._service.preset
         no_ipv6 = address.version == 6 and any(endpoint.address.version == 6 for endpoint in preset.endpoints)
         other = 4 if address.version == 6 else 6
-        if isinstance(self._service.mock.host, str):
-            reason = "there is no IPv6 here" if no_ipv6 else f"{preset.name} is at an IPv{other} address"
-            self._cache.invalidate(self._service.mock.host)  # look it up again at once
-            summary = f"{resolution.name} has IPv{address.version} addresses only ({address}), and {reason}"
-            return NotYetError("lookup", summary)
         reason = (
             "there is no IPv6 in this network namespace" if no_ipv6 else f"{preset.name} is at an IPv{other} address"
         )
+        if isinstance(self._service.mock.host, str):
+            self._cache.invalidate(self._service.mock.host)  # look it up again at once
+            summary = f"{resolution.name} has IPv{address.version} addresses only ({address}), and {reason}"
+            return NotYetError("lookup", summary)
         return DetourError(
             "lookup",
             f"{resolution.name} is an IPv{address.version} address, and {reason}",

@@ -7,6 +7,8 @@ import os
 import stat
 
 from imds_detour.errors import STATUS_CANNOT_EXECUTE, STATUS_NOT_FOUND, DetourError, error_text
+from imds_detour.system.capabilities import NET_ADMIN, sets
+from imds_detour.system.files import read
 from imds_detour.text import quoted
 from imds_detour.value import Value
 
@@ -54,20 +56,16 @@ def find(arguments: Sequence[str], path: str | None) -> Command:
         refused = refused or _cannot_execute(program, obstacle)
     if refused:
         raise refused
-    in_path = "" if "/" in name else " in PATH"
     raise DetourError(
         "command",
-        f"command not found{in_path}: {quoted(name)}",
+        f"command not found{'' if '/' in name else ' in PATH'}: {quoted(name)}",
         "correct it, or install it in the image",
         status=STATUS_NOT_FOUND,
     )
 
 
 def _obstacle(program: bytes) -> str:
-    """Return a reason why a file cannot be executed, or an empty string.
-
-    A file that does not exist is a FileNotFoundError or a NotADirectoryError.
-    """
+    """Return why a file cannot be executed, or an empty string; FileNotFoundError or NotADirectoryError without one."""
     try:
         mode = os.stat(program).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -102,10 +100,7 @@ def is_text(program: bytes) -> bool:
 
 
 def explain(program: bytes, error: OSError, *, by_shell: bool = False) -> DetourError:
-    """Return the error for a refusal by execve(2): with status 126, or 127 if a file is missing.
-
-    ``by_shell`` is whether /bin/sh was executed to run the program.
-    """
+    """Return the error for a refusal by execve(2), of /bin/sh with ``by_shell``: status 126, or 127 without a file."""
     if by_shell:
         return _cannot_execute(program, f"it has no `#!` line, and /bin/sh cannot run it: {error_text(error)}")
     cannot = f"cannot execute {_shown(program)}"
@@ -124,8 +119,27 @@ def explain(program: bytes, error: OSError, *, by_shell: bool = False) -> Detour
         machine = os.uname().machine
         reason = f"it is not a program for this machine ({machine}): was the image built for another platform?"
         return _cannot_execute(program, reason)
+    file = interpreter or program
+    if error.errno == errno.EPERM and (forbidden := _forbidden_capabilities(file)):
+        name, give = "a capability that this container lacks", "add it to the container (`cap_add`)"
+        if forbidden & NET_ADMIN:
+            name, give = "NET_ADMIN, which imds-detour drops", "let the app keep it (MOCK_KEEP_NET_ADMIN=1)"
+        reason = f"{cannot}: {error_text(error)}, because the file gives itself {name}"
+        remedy = f"{give}, or take it from the file in the image: `setcap -r {os.fsdecode(file)}`"
+        return DetourError("command", reason, remedy, status=STATUS_CANNOT_EXECUTE)
     subject = f"its interpreter {_shown(interpreter)}: " if interpreter else ""
     return _cannot_execute(program, subject + error_text(error))
+
+
+def _forbidden_capabilities(program: bytes) -> int:
+    """Return a file's capabilities that are outside of the bounding set, as a mask; execve(2) fails with EPERM then."""
+    try:
+        data = os.getxattr(program, "security.capability")
+    except OSError:
+        return 0
+    # linux/capability.h, struct vfs_cap_data: flags, then permitted and inheritable, once or twice, of 32 bits each
+    permitted = int.from_bytes(data[4:8], "little") | int.from_bytes(data[12:16], "little") << 32
+    return permitted & ~sets()["CapBnd"] if data[0] & 1 else 0
 
 
 def _interpreter(program: bytes) -> bytes:
@@ -145,7 +159,6 @@ def _interpreter(program: bytes) -> bytes:
 
 def _head(program: bytes) -> bytes:
     try:
-        with open(program, "rb") as file:
-            return file.read(BINPRM_BUF_SIZE)
+        return read(program, BINPRM_BUF_SIZE)
     except OSError:
         return b""

@@ -128,10 +128,7 @@ def changed_by_python() -> dict[bytes, bytes | None]:
 
 
 def relaunch(interpreter: str, option: str, script: str, *arguments: str) -> NoReturn:
-    """Replace this interpreter by another one without losing a stop signal.
-
-    Its script gets the ``--launched=`` argument and then these arguments.
-    """
+    """Replace this interpreter by another, whose script gets ``--launched=`` and these arguments; no stop is lost."""
     inherited = Inherited.from_process()
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     _apply(changed_by_python())

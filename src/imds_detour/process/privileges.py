@@ -9,7 +9,7 @@ from imds_detour.errors import DetourError
 from imds_detour.system.capabilities import NET_ADMIN, sets
 
 # linux/prctl.h
-PR_CAPBSET_DROP = 24
+PR_CAPBSET_READ, PR_CAPBSET_DROP = 23, 24
 PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS = 38, 39
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, PR_CAP_AMBIENT_CLEAR_ALL = 47, 3, 4
 SYS_SETUID = {("x86_64", 8): 105, ("aarch64", 8): 146}
@@ -36,7 +36,8 @@ def drop_net_admin() -> bool:
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, NET_ADMIN_NUMBER, 0, 0)
-    bounded = libc.prctl(PR_CAPBSET_DROP, NET_ADMIN_NUMBER, 0, 0, 0) == 0 or not sets()["CapBnd"] & NET_ADMIN
+    bounded = libc.prctl(PR_CAPBSET_DROP, NET_ADMIN_NUMBER, 0, 0, 0) == 0
+    bounded = bounded or libc.prctl(PR_CAPBSET_READ, NET_ADMIN_NUMBER, 0, 0, 0) == 0
     _lower(libc, ~NET_ADMIN, "effective", "permitted", "inheritable")
     if not bounded and libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise DetourError("privileges", f"cannot drop NET_ADMIN: {os.strerror(ctypes.get_errno())}", _REMEDY)

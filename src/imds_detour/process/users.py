@@ -7,7 +7,7 @@ import stat
 
 from imds_detour.errors import DetourError, error_text
 from imds_detour.process import accounts, privileges
-from imds_detour.system import capabilities
+from imds_detour.system import capabilities, files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ def switch(account: Account) -> tuple[int, ...]:
 
 def _text(path: str) -> str | None:
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            return file.read()
+        return files.read(path).decode("utf-8", "surrogateescape")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -91,16 +90,14 @@ def _verify(account: Account, *, reversible: bool) -> None:
         for name, right in {
             "user": os.getresuid() == (account.uid,) * 3,
             "groups": _has_groups(account),
-            "capabilities": account.uid == 0 or not any(capabilities.sets()[name] for name in _OWN_SETS),
+            "capabilities": account.uid == 0
+            or not any(capabilities.sets()[f"Cap{name}"] for name in ("Prm", "Eff", "Amb")),
             "can become root again": not reversible,
         }.items()
         if not right
     ]
     if wrong:
         raise DetourError("user", f"wrong after becoming {account}: {', '.join(wrong)}", "please report it")
-
-
-_OWN_SETS = ("CapPrm", "CapEff", "CapAmb")
 
 
 def _remedy(error: OSError) -> str:

@@ -1,10 +1,13 @@
-"""The Linux capabilities of this process."""
+"""What the kernel lets this process do: its capabilities, and no firewall under an emulator."""
 
 from __future__ import annotations
+
+import os
 
 from imds_detour.errors import DetourError, error_text
 
 STATUS = "/proc/self/status"
+SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 
 # linux/capability.h
 SETGID = 1 << 6
@@ -19,6 +22,7 @@ START_AS_ROOT = (
     "{uid} make the app that user; or use the sidecar, which needs no change to the app"
 )
 """Container engines give added capabilities to root only."""
+BUILD_FOR_MACHINE = "build or pull the image for this machine's architecture: the emulator (QEMU) has no firewall"
 
 
 def effective() -> int:
@@ -32,16 +36,18 @@ def within_reach(capability: int) -> bool:
 
 
 def sets() -> dict[str, int]:
-    """Return CapInh, CapPrm, CapEff, CapBnd and CapAmb (proc(5)) as bit masks; DetourError if /proc is hidden."""
+    """Return CapInh, CapPrm, CapEff, CapBnd and CapAmb (proc(5)) as bit masks; DetourError if /proc is hidden.
+
+    A set that the kernel does not show is empty: gVisor has no ambient set.
+    """
     try:
         with open(STATUS, "rb") as status:
             lines = status.read().decode("ascii", "replace").splitlines()
     except OSError as error:
         reason = f"cannot see this process's capabilities: {STATUS}: {error_text(error)}"
         raise DetourError("privileges", reason, "give the container its own /proc") from None
-    return {
-        name: int(mask, 16) for name, _, mask in (line.partition(":\t") for line in lines) if name.startswith("Cap")
-    }
+    shown = {name: mask for name, _, mask in (line.partition(":\t") for line in lines)}
+    return {name: int(shown.get(name, "0"), 16) for name in SETS}
 
 
 def no_net_admin(uid: int) -> DetourError:
@@ -49,3 +55,11 @@ def no_net_admin(uid: int) -> DetourError:
     if uid == 0:
         return DetourError("firewall", NO_NET_ADMIN, ADD_NET_ADMIN)
     return DetourError("firewall", f"{NO_NET_ADMIN} (uid {uid} is not root)", START_AS_ROOT.format(uid=uid))
+
+
+def is_emulated() -> bool:
+    """Whether QEMU's user mode runs this process: it shows itself as the program in /proc/self/exe, and there alone."""
+    try:
+        return os.readlink("/proc/self/exe") != os.readlink("/proc/thread-self/exe")
+    except OSError:
+        return False

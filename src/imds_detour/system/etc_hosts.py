@@ -7,6 +7,7 @@ from contextlib import suppress
 from ipaddress import ip_address
 
 from imds_detour.errors import DetourError, error_text
+from imds_detour.system import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +25,7 @@ MARK = "# imds-detour"
 def addresses_of(name: str) -> tuple[Address, ...]:
     """Return the addresses of a name in the file; none if it cannot be read."""
     try:
-        with open(PATH, encoding="utf-8", errors="replace") as file:
-            entries = [_entry(line) for line in file]
+        entries = [_entry(line) for line in _read().splitlines()]
     except OSError:
         return ()
     addresses = []
@@ -104,10 +104,9 @@ def remove(keep: Collection[Address] = ()) -> bool:
     Raises DetourError if they remain.
     """
     try:
-        with open(PATH, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            text = file.read()
-            if _without(text, keep) == text:
-                return False
+        text = _read()
+        if _without(text, keep) == text:
+            return False
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -150,10 +149,13 @@ def _entry(line: str) -> list[str]:
     return line.partition("#")[0].split()
 
 
+def _read() -> str:
+    return files.read(PATH).decode("utf-8", "surrogateescape")
+
+
 def _rewrite(change: Callable[[str], str]) -> bool:
     """Change the file in place, because a mounted file cannot be replaced; return whether it changed."""
-    with open(PATH, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        text = file.read()
+    text = _read()
     if (changed := change(text)) == text:
         return False
     old, new = (version.encode("utf-8", "surrogateescape") for version in (text, changed))

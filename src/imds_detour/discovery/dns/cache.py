@@ -49,12 +49,10 @@ class ResolverCache:
         self._entries = {host: _Entry(look_up) for host, look_up in lookups}
         self.lookups = 0  # so far
         self.failures = 0  # look-ups without an answer
+        self.ipv6_since: float | None = None  # when Search first asked a mock over IPv6 too, on the clock
 
     def resolve(self, host: Host, deadline: Deadline) -> Resolution:
-        """Return the addresses of a host, looked up if it is time.
-
-        Raises DetourError when no mock can be at any of the addresses. Raises NotYetError when there is no answer.
-        """
+        """Return a host's addresses, looked up if it is time. NotYetError without any, DetourError if no mock fits."""
         entry, now = self._entries[host], self._clock()
         if now >= entry.due:
             self._look_up(host, entry, now, deadline)

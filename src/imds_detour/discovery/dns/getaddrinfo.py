@@ -7,6 +7,7 @@ from ipaddress import ip_address
 
 from imds_detour import lean
 from imds_detour.lean import socket
+from imds_detour.system import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class SystemResolver:
         lock = lean.held_lock()
         self._running.append(lock)
         try:
-            lean.start_thread(self._look_up, lock)
+            lean.start_thread(self._look_up if files.is_libc_safe() else lean.Lock.release, lock)
         except RuntimeError:
             lock.release()  # no thread (a limit on processes): the DNS servers are asked directly
 
@@ -45,7 +46,8 @@ class SystemResolver:
         """Return the addresses; nothing when the latest look-up failed or takes over ``timeout`` seconds."""
         latest = self._running[-1]
         self._running = [lock for lock in self._running[:-1] if lock.locked()] + [latest]
-        if not self._addresses and time.monotonic() >= self._started + PAUSE * max(1, self._hanging()):
+        hanging = sum(lock.locked() for lock in self._running)
+        if not self._addresses and time.monotonic() >= self._started + PAUSE * max(1, hanging):
             self.start()
         latest = self._running[-1]
         if not self._addresses and latest.acquire(timeout=timeout):
@@ -55,9 +57,6 @@ class SystemResolver:
     def extra_timeout(self) -> float:
         """Return the seconds by which a busy machine may delay an answer."""
         return WAIT_FACTOR * max(0.0, _seconds_without_processor() - USUAL_WAIT)
-
-    def _hanging(self) -> int:
-        return sum(lock.locked() for lock in self._running)
 
     def _look_up(self, lock: lean.Lock) -> None:
         try:

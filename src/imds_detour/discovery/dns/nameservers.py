@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import suppress
 from functools import partial
 from io import StringIO
 from ipaddress import ip_address
+from types import SimpleNamespace
 
-from imds_detour.discovery.dns.resolv_conf import MAX_CHARACTERS, PATH
+from imds_detour.discovery.dns.resolv_conf import MAX_SIZE, PATH
 from imds_detour.errors import NotYetError
+from imds_detour.system import files
 from imds_detour.value import Value
 
 # dnspython needs OpenSSL only for DNS over TLS and signed messages, and it is large (bench/NOTES.md). None makes an
@@ -20,6 +23,7 @@ for _name in OPENSSL:
 
 import dns.exception  # noqa: E402  (see above)
 import dns.inet  # noqa: E402
+import dns.query  # noqa: E402
 import dns.rdtypes.IN.A  # noqa: E402  (otherwise imported with the first answer, which delays it)
 import dns.rdtypes.IN.AAAA  # noqa: E402
 import dns.resolver  # noqa: E402
@@ -27,6 +31,10 @@ import dns.resolver  # noqa: E402
 for _name in OPENSSL:
     if sys.modules[_name] is None:
         del sys.modules[_name]
+
+# dnspython waits by the wall clock, which may be set meanwhile.
+_clock = SimpleNamespace(time=time.monotonic, sleep=time.sleep)
+vars(dns.query)["time"] = vars(dns.resolver)["time"] = _clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,8 +118,7 @@ def _use(resolver: dns.resolver.Resolver, server: str, deadline: Deadline) -> No
 def _configured() -> tuple[dns.resolver.Resolver, list[str]]:
     """Return a resolver with the search list, and the servers. The file is read each time: it may have changed."""
     try:
-        with open(PATH, encoding="utf-8", errors="replace") as file:
-            return read(file.read(MAX_CHARACTERS).splitlines())
+        return read(files.read(PATH, MAX_SIZE).decode("utf-8", "replace").splitlines())
     except OSError as error:
         raise NotYetError("lookup", f"{PATH} cannot be read: {error.strerror or error}") from None
     except dns.exception.DNSException as error:  # without a search list, it is the host's own domain
@@ -119,12 +126,7 @@ def _configured() -> tuple[dns.resolver.Resolver, list[str]]:
 
 
 def read(lines: Iterable[str]) -> tuple[dns.resolver.Resolver, list[str]]:
-    """Return a resolver with the search list in these lines of a resolv.conf(5), and the servers, in their order.
-
-    As in libc, a line that is not valid is skipped; dnspython alone would reject the whole file.
-
-    .
-    """
+    """Return a resolver with the search list in these lines, and the servers; as in libc, invalid lines are skipped."""
     resolver = dns.resolver.Resolver(configure=False)
     servers: list[str] = []
     for line in lines:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+from imds_detour.system.files import read as read_file
 from imds_detour.text import HEX_DIGITS
 
 TYPE_CHECKING = False
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from imds_detour.endpoint import Address
 
 PATH = "/etc/resolv.conf"
-MAX_CHARACTERS = 65_536
-"""Characters to read. Kubernetes allows a search list of 2,048."""
+MAX_SIZE = 65_536
+"""Bytes to read. Kubernetes allows a search list of 2,048."""
 EXTERNAL_SERVERS = "# ExtServers: ["
 """Docker's comment (libnetwork, since Engine 25) with the servers that its embedded server asks."""
 ADDRESS_CHARACTERS = HEX_DIGITS | {".", ":"}
@@ -43,8 +44,7 @@ def _servers(line: str) -> list[str]:
 def read() -> str:
     """Return the file's text; an empty string if it cannot be read."""
     try:
-        with open(PATH, encoding="utf-8", errors="replace") as file:
-            return file.read(MAX_CHARACTERS)
+        return read_file(PATH, MAX_SIZE).decode("utf-8", "replace")
     except OSError:
         return ""
 
