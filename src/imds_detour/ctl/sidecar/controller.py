@@ -17,9 +17,9 @@ from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns.cache import ResolverCache
 from imds_detour.errors import DetourError
 from imds_detour.firewall.lock import SETUP, namespace_lock
-from imds_detour.firewall.rules import SIDECAR_COMMENT, Redirect
+from imds_detour.firewall.rules import Redirect
 from imds_detour.log import Log
-from imds_detour.redirect import Transaction, install_redirects
+from imds_detour.redirect import Transaction
 from imds_detour.result import Target
 
 Changes = dict[ServiceStatus, tuple[Target, ...]]
@@ -147,7 +147,7 @@ class Controller:
             deadline = Deadline(TIMEOUT)
             with namespace_lock(SETUP, LOCK_TIMEOUT), Transaction(deadline, self.log) as transaction:
                 changed = [target for targets in changes.values() for target in targets]
-                install_redirects(transaction, self.reconciler.firewall, (*others, *changed), SIDECAR_COMMENT)
+                self.reconciler.install_redirects(transaction, (*others, *changed))
                 self.prober.verify(changed)
                 transaction.keep()
         except DetourError:

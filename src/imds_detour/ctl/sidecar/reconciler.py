@@ -13,9 +13,9 @@ from imds_detour.errors import DetourError
 from imds_detour.firewall.base import Firewall
 from imds_detour.firewall.change import Change, SetRedirects
 from imds_detour.firewall.lock import SETUP, namespace_lock
-from imds_detour.firewall.rules import SIDECAR_COMMENT, Redirect, redirects_of
+from imds_detour.firewall.rules import SIDECAR_COMMENT, Redirect, is_forwarded, redirects_of
 from imds_detour.log import Log
-from imds_detour.redirect import NO_GUARDS, Guards, Transaction, install_guards
+from imds_detour.redirect import NO_GUARDS, Guards, Transaction, install_guards, install_redirects
 from imds_detour.result import Environment, Target, host_names
 from imds_detour.system import etc_hosts, namespaces
 
@@ -100,6 +100,10 @@ class Reconciler:
             self._closing.clear()
         return not self._closing
 
+    def install_redirects(self, transaction: Transaction, targets: Sequence[Target]) -> None:
+        """Install the redirects of these targets; DetourError when the firewall refuses."""
+        install_redirects(transaction, self.firewall, targets, SIDECAR_COMMENT, forwarded=self.environment.forwarded)
+
     def install_guard(self, environment: Environment) -> None:
         """Install the guard; DetourError when the firewall refuses."""
         with Transaction(Deadline(inf), self.log) as transaction:
@@ -131,8 +135,11 @@ class Reconciler:
         remove = self._closing | {redirect for redirect in left if redirect.endpoint in own}
         if not remove & present.keys():
             self._closing.clear()
-        if None in rules or remove & present.keys() or wanted.keys() - present.keys():
-            return [(self.firewall, SetRedirects(tuple(wanted.items()), tuple(remove - wanted.keys())))]
+        forwarded = self.environment.forwarded and bool(wanted)
+        partial = forwarded > is_forwarded((rule for rule in rules if rule), self.firewall.layout)
+        if None in rules or partial or remove & present.keys() or wanted.keys() - present.keys():
+            change = SetRedirects(tuple(wanted.items()), tuple(remove - wanted.keys()), forwarded or None)
+            return [(self.firewall, change)]
         return []
 
     def _reconcile_names(self, targets: Sequence[Target]) -> None:
