@@ -127,12 +127,12 @@ class Container:
 
 
 class Lan:
-    """A closed network and its containers, removed together."""
+    """A network and its containers, removed together. It is closed unless a test opens it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *options: str) -> None:
         self.engine = engine
         self.name = f"imds-detour-test-{os.getpid()}-{next(_numbers)}"
-        engine.run("network", "create", "--internal", "--label", LABEL, self.name)
+        engine.run("network", "create", *(options or ("--internal",)), "--label", LABEL, self.name)
         self._containers: list[str] = []
 
     def start(self, *arguments: str, on: str | None = None) -> Container:
