@@ -140,7 +140,35 @@ def test_later_start_keeps_guard_and_redirects_of_an_earlier_one(real: Network, 
     assert real.guarded() == before | {ecs}
 
 
-# Rules without an effect
+@pytest.mark.parametrize(("flags", "stays"), [((), True), (("--host",), False)])
+def test_guard_of_a_host_ends_with_its_redirect(
+    network: Network, sidecars: Sidecars, flags: tuple[str, ...], *, stays: bool
+) -> None:
+    """A failed `init --host`, and `sidecar --host` at its end, take their guard away. Control: without it, it stays."""
+    network.wanted |= {"MOCK_HOSTNAME": MOCK, "MOCK_TIMEOUT": "0.3"}
+    assert network.ctl("init", *flags).returncode == 125
+    assert network.guarded() == (set(ALL) if stays else set())
+    network.start_mock("--quiet")
+    sidecar = sidecars.start(*flags)
+    assert network.guarded() == set(ALL)
+    assert sidecar.stop() == 0
+    assert (network.detour_redirects(), network.guarded()) == ("", set(ALL) if stays else set())
+
+
+# Rules that come before
+
+
+@pytest.mark.parametrize(("address", "port"), [(MOCK, "9"), ("10.9.9.9", "9")], ids=["to a closed port", "to nowhere"])
+def test_rule_before_legacy_iptables_makes_auto_use_nftables(mocked: Network, address: str, port: str) -> None:
+    """When a foreign rule precedes legacy iptables' redirect, auto redirects by nftables. Control: legacy fails."""
+    mocked.divert(address, port, priority=-101)
+    mocked.wanted |= {"MOCK_HOSTNAME": MOCK, "MOCK_TIMEOUT": "20"}
+    reason = f"{METADATA}:80 is not reached by the rule: its counter does not rise"
+    assert reason in mocked.failure("true", MOCK_BACKEND="legacy")
+    debug = mocked.success("curl", "-sS", "--fail", ID_URL, stdout=INSTANCE, MOCK_LOG="debug")
+    assert f"nftables is used instead: {reason}" in debug
+    assert (mocked.detour_redirects().count("dnat to"), mocked.detour_redirects().count("DNAT")) == (1, 0)
+
 
 UNHOOK = """
 nft list table ip imds_detour | sed '/{hook} hook output/d' > /run/table

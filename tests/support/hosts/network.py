@@ -75,9 +75,12 @@ class Network:
         for host, address in ((self.mock, MOCK6), (self.app, APP6)):
             host.ip("address", "add", f"{address}/64", "dev", "eth0", "nodad")
 
-    def divert(self, address: str, port: str) -> None:
-        """Redirect the metadata address by a foreign nftables rule, which precedes those of imds-detour."""
-        chain = "add table ip foreign; add chain ip foreign output { type nat hook output priority -150; };"
+    def divert(self, address: str, port: str, priority: int = -150) -> None:
+        """Redirect the metadata address by a foreign nftables rule, which precedes those of imds-detour.
+
+        With priority -101 it precedes those in legacy iptables only.
+        """
+        chain = f"add table ip foreign; add chain ip foreign output {{ type nat hook output priority {priority}; }};"
         rule = f"add rule ip foreign output ip daddr {METADATA} tcp dport 80 dnat to {address}:{port}"
         self.app.run("nft", f"{chain} {rule}")
 
