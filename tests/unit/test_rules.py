@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_detour.endpoint import Endpoint
-from imds_detour.firewall.rules import COMMENT, LEGACY, NFT, Redirect, dnat_rule, guard_rules, redirect_rules
+from imds_detour.firewall.rules import COMMENT, LEGACY, NFT, Redirect, dnat_rule, guard_rules, nat_rules, redirect_rules
 
 METADATA = Endpoint(ip_address("169.254.169.254"), 80)
 ECS = Endpoint(ip_address("169.254.170.2"), 80)
@@ -61,9 +61,18 @@ def test_redirects_have_one_jump_per_address(wanted: list[Redirect]) -> None:
 
 
 def test_nftables_hooks_match_the_destination() -> None:
-    """In the nftables table, each rule of a base chain matches the metadata address, and the others refuse."""
-    rules = (*redirect_rules([Redirect(METADATA, MOCK)], NFT), *guard_rules([METADATA.address], NFT))
-    assert {rule.chain for rule in rules if rule.destination == METADATA.address} == {
-        chain for _, _, chain in NFT.hooks
-    }
-    assert {rule.chain for rule in rules if rule.destination is None} == {NFT.guard}
+    """In the nftables table, each rule of a base chain matches the metadata address, and the others refuse.
+
+    Only what comes from bridges needs the other hooks of table nat: a translation, and the mock's in postrouting.
+    """
+    redirects = {Redirect(METADATA, MOCK): COMMENT}
+    hooks = {(table, hook): chain for table, hook, chain in NFT.hooks}
+    forwarded_only = {hooks["nat", "prerouting"]}
+    for forwarded in (False, True):
+        rules = (*nat_rules(redirects, NFT, forwarded=forwarded), *guard_rules([METADATA.address], NFT))
+        to_mock = {rule.chain for rule in rules if rule.destination == MOCK.address}
+        assert to_mock == ({hooks["nat", "postrouting"]} if forwarded else set())
+        assert {rule.chain for rule in rules if rule.destination == METADATA.address} == (
+            set(hooks.values()) - {hooks["nat", "postrouting"]} - (set() if forwarded else forwarded_only)
+        )
+        assert {rule.chain for rule in rules if rule.destination is None} == {NFT.guard}

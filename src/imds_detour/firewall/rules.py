@@ -7,12 +7,9 @@ from imds_detour.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import TypeVar
+    from collections.abc import Iterable, Mapping
 
     from imds_detour.endpoint import Address
-
-    Item = TypeVar("Item")
 
 COMMENT = "imds-detour"
 """The comment of every rule that imds-detour installs."""
@@ -163,12 +160,14 @@ def guard_rules(addresses: Iterable[Address], layout: Layout, *, reject: bool = 
     Table nat comes first, so they match only packets that are not redirected.
     """
     rules: list[Rule] = []
-    for version, of_version in _by_version(addresses, lambda address: address):
+    addresses = tuple(addresses)
+    for version in sorted({address.version for address in addresses}):
         reply = "icmp-port-unreachable" if version == 4 else "icmp6-port-unreachable"
         refuse = (("tcp", Reject("tcp-reset")), (None, Reject(reply))) if reject else ((None, Drop()),)
         for hook in GUARD_HOOKS:
             chain = layout.at("filter", hook)
-            rules += (_jump("filter", chain, layout.guard, address) for address in of_version)
+            of_version = (address for address in addresses if address.version == version)
+            rules += (Rule("filter", chain, Jump(layout.guard), address, version=version) for address in of_version)
         # The jumps let only packets to these addresses into the chain.
         rules += (Rule("filter", layout.guard, action, None, protocol, None, version) for protocol, action in refuse)
     return tuple(rules)
@@ -191,13 +190,14 @@ def nat_rules(redirects: Mapping[Redirect, str], layout: Layout, *, forwarded: b
     ``forwarded`` is whether they are for what comes from bridges in the namespace, too.
     """
     rules: list[Rule] = []
-    for version, of_version in _by_version(redirects, lambda redirect: redirect.endpoint.address):
+    for version in (4, 6):
+        of_version = [redirect for redirect in redirects if redirect.endpoint.address.version == version]
         translations = [dnat_rule(redirect, layout).replace(comment=redirects[redirect]) for redirect in of_version]
         for hook in ("output", "prerouting") if forwarded else ("output",):
             chain = layout.at("nat", hook)
             if layout.redirect:
                 addresses = dict.fromkeys(redirect.endpoint.address for redirect in of_version)
-                rules += (_jump("nat", chain, layout.redirect, address) for address in addresses)
+                rules += (Rule("nat", chain, Jump(layout.redirect), address, version=version) for address in addresses)
             else:
                 rules += (rule.replace(chain=chain) for rule in translations)
         if layout.redirect:
@@ -228,14 +228,3 @@ def dnat_rule(redirect: Redirect, layout: Layout) -> Rule:
     address = redirect.endpoint.address
     chain = layout.redirect or layout.at("nat", "output")
     return Rule("nat", chain, Dnat(redirect.mock), address, "tcp", redirect.endpoint.port, version=address.version)
-
-
-def _jump(table: str, chain: str, to: str, address: Address) -> Rule:
-    return Rule(table, chain, Jump(to), destination=address, version=address.version)
-
-
-def _by_version(items: Iterable[Item], address: Callable[[Item], Address]) -> Iterator[tuple[int, list[Item]]]:
-    items = list(items)
-    for version in (4, 6):
-        if of_version := [item for item in items if address(item).version == version]:
-            yield version, of_version

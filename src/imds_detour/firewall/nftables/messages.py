@@ -14,6 +14,8 @@ from imds_detour.system.netlink import (
     attribute,
     attributes,
     nested,
+    string,
+    text,
 )
 
 TYPE_CHECKING = False
@@ -34,7 +36,7 @@ ACCEPT = 1  # linux/netfilter.h: NF_ACCEPT
 HOOK_NUMBERS = {"prerouting": 0, "forward": 2, "output": 3, "postrouting": 4}
 """linux/netfilter.h: NF_INET_*."""
 
-TABLE_ATTRIBUTE = NFT_TABLE.encode() + b"\0"
+TABLE_ATTRIBUTE = string(NFT_TABLE)
 HOOKS = {chain: (table, hook) for table, hook, chain in NFT.hooks}
 """Table and hook of each base chain."""
 
@@ -61,7 +63,7 @@ def get_chains(family: int) -> Message:
 
 def own_chains(chains: Iterable[dict[int, bytes]]) -> dict[str, dict[int, bytes]]:
     """Return the chains of imds-detour's table by name."""
-    return {_text(chain[CHAIN_NAME]): chain for chain in chains if chain.get(CHAIN_TABLE) == TABLE_ATTRIBUTE}
+    return {text(chain[CHAIN_NAME]): chain for chain in chains if chain.get(CHAIN_TABLE) == TABLE_ATTRIBUTE}
 
 
 def is_dormant(answers: Iterable[bytes]) -> bool:
@@ -112,16 +114,11 @@ def _chain_messages(family: int, wanted: list[Rule], kept: tuple[Rule, ...], exi
             continue
         if rules or chain in existing:
             messages += [_chain_message(family, chain), _rule_message(DELRULE, 0, family, chain)]
-            messages += [
-                _rule_message(NEWRULE, NLM_F_CREATE | NLM_F_APPEND, family, chain, encode(rule)) for rule in rules
-            ]
+            flags = NLM_F_CREATE | NLM_F_APPEND
+            messages += (_rule_message(NEWRULE, flags, family, chain, encode(rule)) for rule in rules)
         if chain in existing and not rules:
             unused.append(_message(DELCHAIN, family, 0, *_chain_name(chain)))
     return messages + unused
-
-
-def _text(name: bytes) -> str:
-    return name.rstrip(b"\0").decode(errors="replace")
 
 
 def _hook(chain: str) -> tuple[bytes, bytes]:
@@ -140,7 +137,7 @@ def _table_message(kind: int, family: int) -> Message:
 
 
 def _chain_name(chain: str) -> tuple[bytes, bytes]:
-    return attribute(CHAIN_TABLE, TABLE_ATTRIBUTE), attribute(CHAIN_NAME, chain.encode() + b"\0")
+    return attribute(CHAIN_TABLE, TABLE_ATTRIBUTE), attribute(CHAIN_NAME, string(chain))
 
 
 def _chain_message(family: int, chain: str) -> Message:
@@ -154,11 +151,11 @@ def _chain_message(family: int, chain: str) -> Message:
         *_chain_name(chain),
         nested(CHAIN_HOOK, attribute(HOOK_NUM, number), attribute(HOOK_PRIORITY, priority)),
         attribute(CHAIN_POLICY, struct.pack("!I", ACCEPT)),
-        attribute(CHAIN_TYPE, HOOKS[chain][0].encode() + b"\0"),
+        attribute(CHAIN_TYPE, string(HOOKS[chain][0])),
     )
 
 
 def _rule_message(kind: int, flags: int, family: int, chain: str, *rule: bytes) -> Message:
     """Return a message about a rule of a chain, or about all its rules."""
     table = attribute(RULE_TABLE, TABLE_ATTRIBUTE)
-    return _message(kind, family, flags, table, attribute(RULE_CHAIN, chain.encode() + b"\0"), *rule)
+    return _message(kind, family, flags, table, attribute(RULE_CHAIN, string(chain)), *rule)
