@@ -9,7 +9,7 @@ from imds_detour.discovery.dns import resolv_conf
 from imds_detour.discovery.dns.cache import start_cache
 from imds_detour.discovery.mock import Search
 from imds_detour.errors import DetourError
-from imds_detour.firewall.change import AddGuard, Replace, SetRedirects
+from imds_detour.firewall.change import AddGuard, SetRedirects
 from imds_detour.firewall.lock import SETUP, namespace_lock
 from imds_detour.firewall.rules import COMMENT
 from imds_detour.result import Redirected, host_names, targets_of
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from imds_detour.endpoint import Address, Endpoint
     from imds_detour.firewall.base import Firewall
     from imds_detour.firewall.change import Change
-    from imds_detour.firewall.rules import Rule
     from imds_detour.firewall.select import FirewallSelector
     from imds_detour.log import Log
     from imds_detour.result import Environment, Target
@@ -100,8 +99,7 @@ class Transaction:
     __slots__ = ("_undo", "deadline", "log")
 
     def __init__(self, deadline: Deadline, log: Log) -> None:
-        self.deadline = deadline
-        self.log = log
+        self.deadline, self.log = deadline, log
         self._undo: list[Callable[[], None]] = []
 
     def __enter__(self) -> Self:
@@ -123,12 +121,12 @@ class Transaction:
         """Keep all changes."""
         self._undo.clear()
 
-    def change(self, firewall: Firewall, change: Change, undo: Callable[[tuple[Rule, ...]], Change | None]) -> None:
-        """Change the rules of a table. ``undo`` returns the opposite change for the previous rules, if there is one."""
+    def change(self, firewall: Firewall, change: AddGuard | SetRedirects) -> None:
+        """Change the rules of a table."""
         for rule in change.wanted((), firewall.layout):
             self.log.step(f"rule: {rule.table} {rule.spec}")
         previous = firewall.apply(change, self.deadline.within(LOCK_TIMEOUT))
-        if opposite := undo(previous):
+        if opposite := change.undo(previous, firewall.layout):
             self.on_undo(partial(self._undo_change, firewall, opposite))
 
     def _undo_change(self, firewall: Firewall, change: Change) -> None:
@@ -170,16 +168,15 @@ def install_guards(
 
 def _install_guard(transaction: Transaction, firewall: Firewall, addresses: tuple[Address, ...]) -> AddGuard:
     change = AddGuard(addresses)
-    undo = partial(Replace, "filter")
     try:
-        transaction.change(firewall, change, undo)
+        transaction.change(firewall, change)
     except DetourError as refusal:
         if refusal.step == "lock":
             raise  # another program writes all the time; other rules would not help
         # The kernel or the image may lack REJECT alone; if it lacks more, this fails too.
         change = AddGuard(addresses, reject=False)
         try:
-            transaction.change(firewall, change, undo)
+            transaction.change(firewall, change)
         except DetourError:
             raise refusal from None
         transaction.log.warning(
@@ -220,7 +217,7 @@ def install_redirects(
                 " set MOCK_HOSTNAME to an address of this machine, such as the bridge's"
             )
     change = SetRedirects(tuple((redirect, comment) for redirect in redirects), forwarded=forwarded or None)
-    transaction.change(firewall, change, lambda previous: change.undo(previous, firewall.layout))
+    transaction.change(firewall, change)
     for redirect in redirects:
         log.step(f"redirect: {redirect.endpoint} -> {redirect.mock}, {firewall.name}")
     if names := host_names(targets):

@@ -113,9 +113,6 @@ class Redirected(Value):
             "verified": _listed(self.identities) or None,
         }
 
-    def __str__(self) -> str:
-        return self.line()
-
     def line(self, *, with_reason: bool = False) -> str:
         """Return one line for people, with the reason for the firewall if asked."""
         by_name: dict[str, list[Redirect]] = {}

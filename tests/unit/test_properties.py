@@ -77,7 +77,7 @@ def test_both_layouts_translate_and_guard_the_same(wanted: list[Redirect]) -> No
 def test_removal_keeps_foreign_rules_in_a_model(foreign: list[Redirect], own: list[Redirect]) -> None:
     """In a model of a kernel, removing imds-detour's rules leaves the foreign rules of OUTPUT.
 
-    Each endpoint is in the chain once, however often it is given.
+    Each redirect is in the chain once, however often it is given.
     """
     others = [Rule("nat", "OUTPUT", rules.Dnat(other.mock), other.endpoint.address) for other in foreign]
     planned = rules.redirect_rules(own, LEGACY)

@@ -65,14 +65,11 @@ def test_nftables_hooks_match_the_destination() -> None:
 
     Only what comes from bridges needs the other hooks of table nat: a translation, and the mock's in postrouting.
     """
-    redirects = {Redirect(METADATA, MOCK): COMMENT}
-    hooks = {(table, hook): chain for table, hook, chain in NFT.hooks}
-    forwarded_only = {hooks["nat", "prerouting"]}
-    for forwarded in (False, True):
-        rules = (*nat_rules(redirects, NFT, forwarded=forwarded), *guard_rules([METADATA.address], NFT))
-        to_mock = {rule.chain for rule in rules if rule.destination == MOCK.address}
-        assert to_mock == ({hooks["nat", "postrouting"]} if forwarded else set())
-        assert {rule.chain for rule in rules if rule.destination == METADATA.address} == (
-            set(hooks.values()) - {hooks["nat", "postrouting"]} - (set() if forwarded else forwarded_only)
-        )
+    own = {NFT.hooks[at] for at in (("filter", "output"), ("filter", "forward"), ("nat", "output"))}
+    for forwarded, more, to_mock in ((False, set(), set()), (True, {"nat_prerouting"}, {"nat_postrouting"})):
+        redirects = nat_rules({Redirect(METADATA, MOCK): COMMENT}, NFT, forwarded=forwarded)
+        rules = (*redirects, *guard_rules([METADATA.address], NFT))
+        assert {rule.chain for rule in rules if rule.destination == METADATA.address} == own | more
+        assert {rule.chain for rule in rules if rule.destination == MOCK.address} == to_mock
         assert {rule.chain for rule in rules if rule.destination is None} == {NFT.guard}
+    assert own | {"nat_prerouting", "nat_postrouting"} == set(NFT.hooks.values())

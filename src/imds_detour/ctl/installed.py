@@ -73,7 +73,7 @@ def summarize(backend: str, layout: Layout, installed: tuple[Installed, ...]) ->
 def usable(selector: FirewallSelector) -> tuple[list[Firewall], dict[str, DetourError]]:
     """Return all firewalls that can be used, and why the others cannot, by name; DetourError if there are none."""
     legacy = selector.start_helpers()
-    reasons = {"legacy iptables": selector.legacy_refusal(), "nftables": selector.nft_refusal()}
+    reasons = {"legacy iptables": selector.refusal(legacy), "nftables": selector.nft_refusal()}
     refused = {name: reason for name, reason in reasons.items() if reason is not None}
     firewalls = [firewall for firewall in (legacy, selector.nft) if not isinstance(firewall, DetourError)]
     if len(refused) == len(reasons):

@@ -35,9 +35,7 @@ class FirewallSelector:
         self, choice: str, versions: tuple[int, ...], remaining: Callable[[], float] = lambda: FOREVER
     ) -> None:
         """Prepare to choose by MOCK_BACKEND for these IP versions; ``remaining`` is seconds before the deadline."""
-        self._choice = choice
-        self._versions = versions
-        self._remaining = remaining
+        self._choice, self._versions, self._remaining = choice, versions, remaining
         self._nft: NftFirewall | None = None
         self._legacy: LegacyFirewall | DetourError | None = None
         self._more: list[LegacyFirewall] = []
@@ -75,13 +73,21 @@ class FirewallSelector:
                 self._legacy = error
         return self._legacy
 
-    def legacy_refusal(self) -> DetourError | None:
-        """Return why legacy iptables cannot be used, None when it can; the kernel is asked once."""
-        return self._refusal(self.start_helpers())
-
     def nft_refusal(self) -> DetourError | None:
-        """Return why nftables cannot be used, None when it can; the kernel is asked once."""
-        return self._refusal(self.nft)
+        """Return why nftables cannot be used, None when it can."""
+        return self.refusal(self.nft)
+
+    def refusal(self, firewall: LegacyFirewall | NftFirewall | DetourError) -> DetourError | None:
+        """Return why a firewall cannot be used, None when it can; the kernel is asked once."""
+        if isinstance(firewall, DetourError):
+            return firewall
+        if firewall.name not in self._refusals:
+            self._refusals[firewall.name] = None
+            try:
+                firewall.require()
+            except DetourError as error:
+                self._refusals[firewall.name] = error
+        return self._refusals[firewall.name]
 
     def choose(self, *, nft_first: bool = False) -> tuple[Firewall, str]:
         """Return the firewall to use, and the reason for it.
@@ -97,7 +103,7 @@ class FirewallSelector:
             refusal = legacy
         elif self.nft.has_redirects():  # they come before legacy iptables: a redirect there would never be used
             refusal = NFT_FIRST
-        elif refused := self._refusal(legacy):
+        elif refused := self.refusal(legacy):
             refusal = refused
         else:
             return legacy, "MOCK_BACKEND=legacy" if self._choice == "legacy" else "it works here"
@@ -133,29 +139,12 @@ class FirewallSelector:
                 log.warning(f"IPv6 is not guarded, should this network namespace get it: {error.reason}")
         return guards
 
-    def keep(self, firewall: Firewall) -> None:
-        """End the helpers unless they are of this firewall, which the caller closes from now on."""
-        if self._legacy is firewall:
-            self._legacy = None
-        self.close()
-
-    def close(self) -> None:
-        """End the helpers; the rules stay."""
-        if self._legacy is not None and not isinstance(self._legacy, DetourError):
+    def close(self, keep: Firewall | None = None) -> None:
+        """End the helpers, but not those of a firewall that the caller closes; the rules stay."""
+        if self._legacy not in (None, keep) and not isinstance(self._legacy, DetourError):
             self._legacy.close()
         for helper in self._more:
             helper.close()
-
-    def _refusal(self, firewall: LegacyFirewall | NftFirewall | DetourError) -> DetourError | None:
-        if isinstance(firewall, DetourError):
-            return firewall
-        if firewall.name not in self._refusals:
-            self._refusals[firewall.name] = None
-            try:
-                firewall.require()
-            except DetourError as error:
-                self._refusals[firewall.name] = error
-        return self._refusals[firewall.name]
 
 
 def start_legacy(versions: Sequence[int], remaining: Callable[[], float] = lambda: FOREVER) -> LegacyFirewall:

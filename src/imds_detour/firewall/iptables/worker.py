@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CHAINS = {"filter": LEGACY.guard, "nat": LEGACY.redirect}
 """imds-detour's chain in each table."""
-SHARED = {table: tuple(chain for of, _, chain in LEGACY.hooks if of == table) for table in CHAINS}
+SHARED = {table: tuple(chain for (of, _), chain in LEGACY.hooks.items() if of == table) for table in CHAINS}
 """The shared chains of each table that may jump to it."""
 CONTENDED = (os.strerror(errno.EAGAIN), os.strerror(errno.EINVAL))
 """Messages of a commit after another program has changed the table."""

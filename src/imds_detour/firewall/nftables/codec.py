@@ -7,18 +7,8 @@ from functools import lru_cache
 from ipaddress import ip_address
 
 from imds_detour.endpoint import Endpoint
-from imds_detour.firewall.rules import (
-    COMMENT,
-    NFT,
-    SIDECAR_COMMENT,
-    Dnat,
-    Drop,
-    Installed,
-    Jump,
-    Masquerade,
-    Reject,
-    Rule,
-)
+from imds_detour.firewall import rules
+from imds_detour.firewall.rules import NFT, Installed, Rule
 from imds_detour.system.netlink import NFPROTO, attribute, attributes, iterate_attributes, nested, string, text
 
 TYPE_CHECKING = False
@@ -56,7 +46,7 @@ REJECTS = {
 }
 USERDATA = {
     comment: struct.pack("=BB", 0, len(comment) + 1) + comment.encode() + b"\0"
-    for comment in (COMMENT, SIDECAR_COMMENT)
+    for comment in (rules.COMMENT, rules.SIDECAR_COMMENT)
 }
 """Comments in the format of nft, which lists them (libnftnl: NFTNL_UDATA_RULE_COMMENT)."""
 COMMENTS = {data: comment for comment, data in USERDATA.items()}
@@ -80,19 +70,19 @@ def encode(rule: Rule) -> bytes:
 
 def _verdict(action: Action) -> list[bytes]:
     match action:
-        case Dnat(to):
+        case rules.Dnat(to):
             nat = {NAT_TYPE: NAT_DNAT, NAT_FAMILY: NFPROTO[to.address.version]}
             nat |= {NAT_REG_ADDR_MIN: REG_1, NAT_REG_PROTO_MIN: REG_2}
             port = struct.pack("!H", to.port)
             return [_immediate(REG_1, to.address.packed), _immediate(REG_2, port), _expression("nat", nat)]
-        case Reject(reply):
+        case rules.Reject(reply):
             kind, code = REJECTS[reply]
             return [_expression("reject", {REJECT_TYPE: kind, REJECT_ICMP_CODE: bytes([code])})]
-        case Masquerade():
+        case rules.Masquerade():
             return [_expression("masq", {})]
-        case Jump(chain):
+        case rules.Jump(chain):
             verdict: Parts = {VERDICT_CODE: NFT_JUMP, VERDICT_CHAIN: string(chain)}
-        case Drop():
+        case rules.Drop():
             verdict = {VERDICT_CODE: NF_DROP}
     # As bytes: the kernel lists a verdict without NLA_F_NESTED.
     data = {IMMEDIATE_DREG: REG_VERDICT, IMMEDIATE_DATA: {DATA_VERDICT: _packed(verdict)}}
@@ -172,15 +162,15 @@ def _decode_rule(chain: str, version: int, comment: str, expressions: Expression
             registers[_number(data[IMMEDIATE_DREG])] = attributes(data[IMMEDIATE_DATA])
     if "nat" in by_name:
         (port,) = struct.unpack("!H", registers[REG_2][DATA_VALUE])
-        action: Action = Dnat(Endpoint(ip_address(registers[REG_1][DATA_VALUE]), port))
+        action: Action = rules.Dnat(Endpoint(ip_address(registers[REG_1][DATA_VALUE]), port))
     elif "masq" in by_name:
-        action = Masquerade()
+        action = rules.Masquerade()
     elif reject := by_name.get("reject"):
         reply = _number(reject[REJECT_TYPE]), reject.get(REJECT_ICMP_CODE, b"\0")[0]
-        action = Reject({value: name for name, value in REJECTS.items()}[reply])
+        action = rules.Reject({value: name for name, value in REJECTS.items()}[reply])
     else:
         target = text(attributes(registers[REG_VERDICT][DATA_VERDICT]).get(VERDICT_CHAIN, b""))
-        action = Jump(target) if target else Drop()
+        action = rules.Jump(target) if target else rules.Drop()
     address = compared.get(DESTINATION[version][1])
     return Rule(
         NFT.tables[chain],
