@@ -72,16 +72,16 @@ def main(inherited: handover.Inherited, changes: Changes) -> NoReturn:
 def _setup(settings: Settings, deadline: Deadline, log: Log) -> Redirected:
     if settings.backend == "env":
         handover.start_stop_thread()
-        from imds_detour import env_backend, redirect  # noqa: PLC0415  (as below)
+        from imds_detour import env_backend, result  # noqa: PLC0415  (as below)
 
         # Nothing is changed in the namespace, so it may be the host's.
-        return env_backend.setup(settings, redirect.inspect(settings, host=True), deadline, log)
+        return env_backend.setup(settings, result.inspect(settings, host=True), deadline, log)
     with FirewallSelector(settings.backend, namespaces.ip_versions(), deadline.remaining) as selector:
         selector.start()
         handover.start_stop_thread()  # a thread, so after the helpers are forked
-        from imds_detour import redirect  # noqa: PLC0415  (its imports take as long as the helpers', on another core)
+        from imds_detour import redirect, result  # noqa: PLC0415  (its imports take as long as the helpers', on another core)
 
-        return redirect.setup(settings, redirect.inspect(settings), selector, deadline, log)
+        return redirect.setup(settings, result.inspect(settings), selector, deadline, log)
 
 
 def _warn_about_unknown(log: Log) -> None:

@@ -9,8 +9,6 @@ from imds_detour.firewall.rules import dnat_rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from imds_detour.discovery.probe import Identity
     from imds_detour.firewall.base import Firewall
     from imds_detour.firewall.rules import Redirect
@@ -39,6 +37,7 @@ def verify(target: Target, firewall: Firewall, deadline: Deadline, log: Log) -> 
     """
     timeout = Deadline(max(MIN_TIMEOUT, deadline.within(TIMEOUT)))
     readings = iter(range(READINGS - 1))
+    redirect = target.redirect
 
     def attempt() -> Identity:
         try:
@@ -48,7 +47,18 @@ def verify(target: Target, firewall: Firewall, deadline: Deadline, log: Log) -> 
                 raise
             raise NotYetError(error.step, error.reason) from None
 
-    return _wait(target, attempt, timeout, log)
+    def waiting(error: NotYetError) -> None:
+        reason = f"{redirect.mock} through {redirect.endpoint}: {error.reason}"
+        log.waiting(NotYetError(error.step, reason), timeout)
+
+    try:
+        return until_ready(attempt, timeout, on_failure=waiting)
+    except NotYetError as error:
+        raise DetourError(
+            "probe",
+            f"the mock answers at {redirect.mock} and not through {redirect.endpoint}: {error.reason}",
+            "look for other firewall rules in this container (`nft list ruleset`, `iptables-save`)",
+        ) from None
 
 
 def verify_once(target: Target, firewall: Firewall, deadline: Deadline, log: Log) -> Identity:
@@ -59,7 +69,7 @@ def verify_once(target: Target, firewall: Firewall, deadline: Deadline, log: Log
     before = _packets(firewall, target.redirect)
     failure: DetourError | None = None
     try:
-        seen = _same(target, identify(target.redirect.endpoint, target.mock.question, deadline, log.step), deadline)
+        seen = same(target, identify(target.redirect.endpoint, target.mock.question, deadline, log.step), deadline)
     except DetourError as error:
         failure = error
     if _packets(firewall, target.redirect) > before:
@@ -74,34 +84,11 @@ def verify_once(target: Target, firewall: Firewall, deadline: Deadline, log: Log
     )
 
 
-def compare(target: Target, deadline: Deadline, log: Log) -> Identity:
-    """Wait until the mock answers at the metadata address, by whatever rule, and return its answer."""
+def same(target: Target, seen: Identity, deadline: Deadline) -> Identity:
+    """Return the answer seen at the metadata address, if it is the mock's, which may have changed meanwhile.
 
-    def attempt() -> Identity:
-        return _same(target, identify(target.redirect.endpoint, target.mock.question, deadline, log.step), deadline)
-
-    return _wait(target, attempt, deadline, log)
-
-
-def _wait(target: Target, attempt: Callable[[], Identity], deadline: Deadline, log: Log) -> Identity:
-    redirect = target.redirect
-
-    def waiting(error: NotYetError) -> None:
-        reason = f"{redirect.mock} through {redirect.endpoint}: {error.reason}"
-        log.waiting(NotYetError(error.step, reason), deadline)
-
-    try:
-        return until_ready(attempt, deadline, on_failure=waiting)
-    except NotYetError as error:
-        raise DetourError(
-            "probe",
-            f"the mock answers at {redirect.mock} and not through {redirect.endpoint}: {error.reason}",
-            "look for other firewall rules in this container (`nft list ruleset`, `iptables-save`)",
-        ) from None
-
-
-def _same(target: Target, seen: Identity, deadline: Deadline) -> Identity:
-    """Return the answer seen at the metadata address, if it is the mock's; the mock may have changed its own."""
+    Raises DetourError if it is not.
+    """
     expected, question, redirect = target.mock.identity, target.mock.question, target.redirect
     assert expected is not None  # noqa: S101  (without a probe, nothing is verified)
     if seen.body == expected.body:

@@ -39,6 +39,16 @@ def attribute(kind: int, value: bytes) -> bytes:
     return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
+def string(value: str) -> bytes:
+    """Return the value of an attribute that is a string."""
+    return value.encode() + b"\0"
+
+
+def text(value: bytes) -> str:
+    """Return the string in the value of an attribute."""
+    return value.rstrip(b"\0").decode(errors="replace")
+
+
 def nested(kind: int, *attributes: bytes) -> bytes:
     """Return an attribute that holds attributes."""
     return attribute(kind | NLA_F_NESTED, b"".join(attributes))

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from imds_detour.ctl.installed import InstalledRules, summarize
+from imds_detour.ctl.installed import InstalledRules, summarize, usable
 from imds_detour.ctl.sidecar import last_probe
 from imds_detour.ctl.sidecar.last_probe import LastProbe
 from imds_detour.ctl.terminal import Style, Terminal
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 def read() -> Status:
     """Read the status; DetourError if no firewall can be read."""
     with FirewallSelector("auto", namespaces.ip_versions()) as selector:
-        working, refused = selector.usable()
+        working, refused = usable(selector)
         firewalls = [summarize(firewall.name, firewall.layout, firewall.installed()) for firewall in working]
     return Status(
         firewalls=tuple(firewall for firewall in firewalls if firewall.rules),

@@ -70,7 +70,7 @@ class DoctorContext:
         """Why legacy iptables cannot be used, or is not asked on the host: asking creates its tables."""
         if self.on_the_host:
             return DetourError("firewall", NOT_ASKED)
-        return self.selector.legacy_refusal()
+        return self.selector.refusal(self.selector.start_helpers())
 
     @cached_property
     def installed(self) -> tuple[Installed, ...]:

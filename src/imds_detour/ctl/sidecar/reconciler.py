@@ -11,11 +11,11 @@ from imds_detour.ctl.sidecar.restarting_firewall import RestartingFirewall, guar
 from imds_detour.deadline import Deadline
 from imds_detour.errors import DetourError
 from imds_detour.firewall.base import Firewall
-from imds_detour.firewall.change import Change, SetRedirects
+from imds_detour.firewall.change import AddGuard, Change, SetRedirects
 from imds_detour.firewall.lock import SETUP, namespace_lock
 from imds_detour.firewall.rules import SIDECAR_COMMENT, Redirect, is_forwarded, redirects_of
 from imds_detour.log import Log
-from imds_detour.redirect import NO_GUARDS, Guards, Transaction, install_guards, install_redirects
+from imds_detour.redirect import Transaction, install_guards, install_redirects
 from imds_detour.result import Environment, Target, host_names
 from imds_detour.system import etc_hosts, namespaces
 
@@ -37,7 +37,7 @@ class Reconciler:
     due: float = field(init=False)  # when the next read is due, by time.monotonic()
     repairs: int = 0  # how often another program's change of the rules was undone
     own_failure: bool = False  # whether a change failed here: the next difference need not be another program's work
-    guards: Guards = NO_GUARDS
+    guards: tuple[tuple[Firewall, AddGuard], ...] = ()
     _closing: set[Redirect] = field(default_factory=set)  # redirects that could not be removed
     _warned: dict[str, str] = field(default_factory=dict)
 
@@ -114,7 +114,7 @@ class Reconciler:
     def _guard_repairs(self) -> list[tuple[Firewall, Change]]:
         """Return the changes that install what is missing of the guard."""
         repairs: list[tuple[Firewall, Change]] = []
-        for firewall, change in self.guards.parts:
+        for firewall, change in self.guards:
             installed = [entry.rule for entry in firewall.installed("filter")]
             present = tuple(rule for rule in installed if rule is not None)
             if None in installed or set(change.wanted(present, firewall.layout)) != set(present):
