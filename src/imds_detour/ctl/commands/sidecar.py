@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -18,15 +19,19 @@ from imds_detour.ctl.sidecar.reconciler import Reconciler
 from imds_detour.ctl.sidecar.restarting_firewall import RestartingFirewall, choose_firewall
 from imds_detour.ctl.sidecar.server import start_server
 from imds_detour.ctl.sidecar.signals import install_signal_handlers
-from imds_detour.discovery.dns.cache import SIDECAR, ResolverCache
-from imds_detour.discovery.dns.lookup import lookup_with_ttl
-from imds_detour.endpoint import Endpoint
+from imds_detour.deadline import FOREVER, Deadline
+from imds_detour.discovery.dns.cache import Lifetimes, ResolverCache
+from imds_detour.discovery.dns.lookup import Resolution, ask_servers, resolution_of
+from imds_detour.endpoint import Address, Endpoint
 from imds_detour.errors import DetourError
 from imds_detour.log import Log
+from imds_detour.system import etc_hosts
 from imds_detour.text import quoted
 
 PROBE_INTERVAL = 5.0
 """Seconds between two probes, by default."""
+LIFETIMES = Lifetimes(minimum=1.0, maximum=60.0, without_ttl=2.0, invalid=0.2, keep=True)
+"""Docker's DNS server gives a TTL of 600 to containers that come and go, hence the maximum."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,8 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
     firewall = RestartingFirewall(chosen, environment.versions, signals, log)
     reconciler = Reconciler(environment, inspect, firewall, log, arguments.every)
     hosts = dict.fromkeys(service.mock.host for service in environment.services)
-    lookups = ((host, partial(lookup_with_ttl, host)) for host in hosts)
-    cache = ResolverCache(lookups, SIDECAR, time.monotonic, log.step)
+    lookups = ((host, partial(_look_up, host)) for host in hosts)
+    cache = ResolverCache(lookups, LIFETIMES, time.monotonic, log.step)
     prober = Prober(reconciler, cache, signals, log)
     controller = Controller(reconciler, prober, cache, signals, log, arguments.every)
     try:
@@ -83,6 +88,15 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         firewall.close()
     return 0
+
+
+def _look_up(host: str | Address, deadline: Deadline, trace: Callable[[str], None]) -> Resolution:
+    """Look a host up in /etc/hosts, then at the DNS servers: libc may hang, and keeps TTLs to itself."""
+    if not isinstance(host, str):
+        return Resolution(str(host), (host,), "literal", FOREVER)
+    if known := etc_hosts.addresses_of(host):
+        return resolution_of(host, known, f"file {etc_hosts.PATH}")
+    return ask_servers(host, deadline, trace)
 
 
 def _require(settings: Settings, interval: float) -> None:

@@ -28,8 +28,6 @@ class Lifetimes(Value):
 
 START = Lifetimes(minimum=2.0, maximum=2.0, without_ttl=2.0, invalid=0.0, keep=False)
 """For a start: an answer is used while the mock is about to listen, and no longer."""
-SIDECAR = Lifetimes(minimum=1.0, maximum=60.0, without_ttl=2.0, invalid=0.2, keep=True)
-"""For the sidecar. Docker's DNS server gives a TTL of 600 to containers that come and go, hence the maximum."""
 
 
 class ResolverCache:
