@@ -13,8 +13,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from imds_detour.process.handover import Inherited
-
 MANY = 500
 """Entries. Each putenv(3) searches all of them, so a large environment is set as a whole."""
 
@@ -25,21 +23,17 @@ def main() -> NoReturn:
     sys.argv = [program, *sys.argv[5:]]
     _restore_environ(_read(int(environ.removeprefix("--environ="))).split(b"\0")[:-1])
     sys.path[:] = [__file__.rpartition("/imds_detour/")[0]]  # all modules are in one folder
-    from imds_detour.bootstrap import excepthook, start  # noqa: PLC0415  (the environment had to be restored first)
-
-    if program != "imds-detourctl":
-        excepthook.install_excepthook()
-    from imds_detour.process import handover  # noqa: PLC0415  (see above)
-
-    inherited = handover.Inherited.from_argument(launched)
     if program == "imds-detourctl":
-        _run_ctl(inherited)
-    start(inherited, {})  # the interpreter's changes of the environment are undone already
+        _run_ctl(launched)
+    from imds_detour.bootstrap import start  # noqa: PLC0415  (the environment had to be restored first)
+
+    start(launched, restored=True)
 
 
-def _run_ctl(inherited: Inherited) -> NoReturn:
+def _run_ctl(launched: str) -> NoReturn:
     from imds_detour.process import handover  # noqa: PLC0415  (see main())
 
+    inherited = handover.Inherited.from_argument(launched)
     handover.install_stop_handlers(inherited)
     import signal  # noqa: PLC0415  (only this program needs it)
 
