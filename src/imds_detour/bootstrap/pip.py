@@ -53,15 +53,13 @@ def main() -> "NoReturn":
         handover.relaunch((sys.executable, "-I", os.path.abspath(__file__)), sys.argv[1:])
     if not sys.flags.safe_path:
         del sys.path[0]  # the folder of pip's script, which may contain a socket.py
-    _run(None)
-
-
-def _run(launched: str | None) -> "NoReturn":
     from imds_detour.bootstrap import start  # noqa: PLC0415  (sys.path had to be set first)
 
-    start(launched)
+    start(None)
 
 
 if __name__ == "__main__":  # by relaunch(), which adds the first argument
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(__file__))))
-    _run(sys.argv.pop(1))
+    from imds_detour.bootstrap import start
+
+    start(sys.argv.pop(1))

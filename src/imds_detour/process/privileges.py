@@ -44,8 +44,7 @@ def drop_net_admin() -> bool:
     bounding_counts = bounded or libc.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1
     remaining = [name for name, mask in sets().items() if mask & NET_ADMIN and (bounding_counts or name != "CapBnd")]
     if remaining:
-        reason = f"NET_ADMIN is still in {', '.join(remaining)} after dropping it"
-        raise DetourError("privileges", reason, _REMEDY)
+        raise DetourError("privileges", f"NET_ADMIN is still in {', '.join(remaining)} after dropping it", _REMEDY)
     return not bounded
 
 
