@@ -21,7 +21,9 @@ def main() -> NoReturn:
     """Run the program that the launcher names, as if it had been started without it."""
     program, launched, environ = sys.argv[1:4]
     sys.argv = [program, *sys.argv[5:]]
-    _restore_environ(_read(int(environ.removeprefix("--environ="))).split(b"\0")[:-1])
+    file = int(environ.removeprefix("--environ="))
+    _restore_environ(posix.pread(file, posix.fstat(file).st_size, 0).split(b"\0")[:-1])
+    posix.close(file)
     sys.path[:] = [__file__.rpartition("/imds_detour/")[0]]  # all modules are in one folder
     if program == "imds-detourctl":
         _run_ctl(launched)
@@ -42,12 +44,6 @@ def _run_ctl(launched: str) -> NoReturn:
     if signal.SIGINT not in inherited.ignored:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # verbs clean up on Ctrl-C
     sys.exit(ctl.main())
-
-
-def _read(file: int) -> bytes:
-    text = posix.pread(file, posix.fstat(file).st_size, 0)
-    posix.close(file)
-    return text
 
 
 def _restore_environ(entries: list[bytes]) -> None:

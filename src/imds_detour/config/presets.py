@@ -51,6 +51,12 @@ def _at(*addresses: str) -> tuple[Endpoint, ...]:
     return tuple(Endpoint(IPv6Address(text) if ":" in text else IPv4Address(text), 80) for text in addresses)
 
 
+def _instance_id(product: str) -> Proof:
+    """Return the proof by an instance id, with a session token as of IMDSv2."""
+    token = Token("/latest/api/token", (f"X-{product}-metadata-token-ttl-seconds", "60"), f"X-{product}-metadata-token")
+    return Proof("/latest/meta-data/instance-id", token=token, answer="word")
+
+
 LINK_LOCAL = "169.254.169.254"
 """The address of most clouds' services. A mock of several clouds distinguishes them by path and header."""
 
@@ -59,13 +65,7 @@ _ALL = (
     Preset(
         "aws",
         _at(LINK_LOCAL, "fd00:ec2::254"),
-        Proof(
-            "/latest/meta-data/instance-id",
-            token=Token(
-                "/latest/api/token", ("X-aws-ec2-metadata-token-ttl-seconds", "60"), "X-aws-ec2-metadata-token"
-            ),
-            answer="word",
-        ),
+        _instance_id("aws-ec2"),
         variables=(("AWS_EC2_METADATA_SERVICE_ENDPOINT", "{url}"),),
         ignored_by="ec2-metadata for Python, cloud-init",
     ),
@@ -111,17 +111,7 @@ _ALL = (
         Proof("/opc/v2/instance/", (("Authorization", "Bearer Oracle"),), answer="json", member="id"),
     ),
     # Alibaba Cloud documentation, "Access instance metadata", security hardening mode
-    Preset(
-        "alibaba",
-        _at("100.100.100.200"),
-        Proof(
-            "/latest/meta-data/instance-id",
-            token=Token(
-                "/latest/api/token", ("X-aliyun-ecs-metadata-token-ttl-seconds", "60"), "X-aliyun-ecs-metadata-token"
-            ),
-            answer="word",
-        ),
-    ),
+    Preset("alibaba", _at("100.100.100.200"), _instance_id("aliyun-ecs")),
     # DigitalOcean documentation, "Droplet metadata API"
     Preset("digitalocean", _at(LINK_LOCAL), Proof("/metadata/v1.json", answer="json", member="droplet_id")),
     # Hetzner documentation, "Server metadata"

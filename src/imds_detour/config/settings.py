@@ -95,21 +95,15 @@ def similar(name: str) -> str:
 
 def _read(environ: Mapping[str, str], name: str, convert: Callable[[str], Chosen]) -> Chosen:
     variable = BY_NAME[name]
-    text = environ.get(name)
-    if text is None and not variable.default:
-        raise DetourError(
-            "settings",
-            f"{name} is not set",
-            f"set it to {variable.allowed}; in Compose: `environment: {{{name}: mock_metadata}}`",
-        )
-    value = variable.default if text is None else text
+    if name not in environ and not variable.default:
+        remedy = f"set it to {variable.allowed}; in Compose: `environment: {{{name}: mock_metadata}}`"
+        raise DetourError("settings", f"{name} is not set", remedy)
+    value = environ.get(name, variable.default)
     try:
         return convert(value)
     except BadValueError as error:
-        detail = f" ({error})" if str(error) else ""
-        raise DetourError(
-            "settings", f"{name}={quoted(value)} is not valid{detail}", f"allowed: {variable.allowed}"
-        ) from None
+        reason = f"{name}={quoted(value)} is not valid" + (f" ({error})" if str(error) else "")
+        raise DetourError("settings", reason, f"allowed: {variable.allowed}") from None
 
 
 def _choice(*values: str) -> Callable[[str], str]:
@@ -122,9 +116,8 @@ def _choice(*values: str) -> Callable[[str], str]:
 
 
 def _timeout(text: str) -> float:
-    whole, point, fraction = text.partition(".")
-    parts = (whole, fraction) if point else (whole,)
-    if not all(is_made_of(DIGITS, part, 99) for part in parts) or float(text) > MAX_TIMEOUT:
+    parts = text.split(".")
+    if len(parts) > 2 or not all(is_made_of(DIGITS, part, 99) for part in parts) or float(text) > MAX_TIMEOUT:
         raise BadValueError
     return float(text) or float("inf")
 
@@ -138,7 +131,4 @@ def _probe(text: str) -> str:
 def _user(text: str) -> UserSpec:
     from imds_detour.config import user  # noqa: PLC0415  (only MOCK_USER needs it)
 
-    try:
-        return user.parse(text)
-    except ValueError as error:
-        raise BadValueError(str(error)) from None
+    return user.parse(text)

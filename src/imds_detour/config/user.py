@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from imds_detour.config.mock_address import BadValueError
 from imds_detour.text import DIGITS, is_made_of, quoted
 from imds_detour.value import Value
 
@@ -20,13 +21,13 @@ class UserSpec(Value):
 
 
 def parse(text: str) -> UserSpec:
-    """Return the user in ``user[:group]``; ValueError if it is not valid, with a reason or an empty text."""
+    """Return the user in ``user[:group]``; BadValueError if it is not valid."""
     user, colon, group = text.partition(":")
     for part in (user, group) if colon else (user,):
         if not part or ":" in part or not part.isprintable():
-            raise ValueError
+            raise BadValueError
         if DIGITS.issuperset(part) and parse_id(part) is None:
-            raise ValueError(f"{quoted(part)} is not 0 to {MAX_ID}")
+            raise BadValueError(f"{quoted(part)} is not 0 to {MAX_ID}")
     return UserSpec(user, group if colon else None)
 
 

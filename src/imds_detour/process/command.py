@@ -37,11 +37,8 @@ def find(arguments: Sequence[str], path: str | None) -> Command:
     """
     argv = arguments[1:] if arguments[:1] == ["--"] else arguments
     if not argv:
-        raise DetourError(
-            "command",
-            "no command to run",
-            "put it after imds-detour, in CMD, or in Compose's `command:` (`entrypoint:` discards the image's CMD)",
-        )
+        remedy = "put it after imds-detour, in CMD, or in Compose's `command:` (`entrypoint:` discards the image's CMD)"
+        raise DetourError("command", "no command to run", remedy)
     name = argv[0]
     folders = [""] if "/" in name else (DEFAULT_PATH if path is None else path).split(":")
     refused: DetourError | None = None
@@ -58,12 +55,8 @@ def find(arguments: Sequence[str], path: str | None) -> Command:
         refused = refused or _cannot_execute(program, obstacle)
     if refused:
         raise refused
-    raise DetourError(
-        "command",
-        f"command not found{'' if '/' in name else ' in PATH'}: {quoted(name)}",
-        "correct it, or install it in the image",
-        status=STATUS_NOT_FOUND,
-    )
+    reason = f"command not found{'' if '/' in name else ' in PATH'}: {quoted(name)}"
+    raise DetourError("command", reason, "correct it, or install it in the image", status=STATUS_NOT_FOUND)
 
 
 def _obstacle(program: bytes) -> str:
