@@ -9,7 +9,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from imds_detour.config.presets import Preset
     from imds_detour.config.settings import Settings
+    from imds_detour.endpoint import Endpoint
     from imds_detour.result import Redirected
 
 AWS_DISABLED = "AWS_EC2_METADATA_DISABLED"
@@ -31,8 +33,10 @@ def changes(
     settings: Settings, result: Redirected, environ: Mapping[str, str]
 ) -> tuple[dict[str, str | None], tuple[str, ...]]:
     """Return the app's new variables, None for a variable to unset, and warnings for the user."""
-    variables, warnings = _endpoint_variables(result) if result.backend == BY_VARIABLES else ({}, [])
-    exemption = proxy_exemption(environ, _hosts(result))
+    by_variables = result.backend == BY_VARIABLES
+    variables, warnings = _endpoint_variables(result) if by_variables else ({}, [])
+    targets = ((target.service.preset, [target.mock.endpoint] if by_variables else []) for target in result.targets)
+    exemption = proxy_exemption(environ, (host for preset, mocks in targets for host in hosts(preset, *mocks)))
     if exemption and settings.no_proxy:
         variables.update(exemption.changes)
         warnings.append(
@@ -49,7 +53,7 @@ def changes(
     return variables, tuple(warnings)
 
 
-def proxy_exemption(environ: Mapping[str, str], hosts: Iterable[str]) -> Exemption | None:
+def proxy_exemption(environ: Mapping[str, str], required: Iterable[str]) -> Exemption | None:
     """Return the exemption that these hosts need; None without a proxy, or if they are exempt already.
 
     Entries are exact hosts, for boto ignores networks. The present entries of both variables are kept.
@@ -57,7 +61,7 @@ def proxy_exemption(environ: Mapping[str, str], hosts: Iterable[str]) -> Exempti
     proxy = next((name for name in PROXIES if environ.get(name)), None)
     if proxy is None:
         return None
-    required = tuple(dict.fromkeys(hosts))
+    required = tuple(dict.fromkeys(required))
     values, missing = {}, set()
     for name, other in (NO_PROXY, NO_PROXY[::-1]):
         entries = [entry.strip() for entry in environ.get(name, environ.get(other, "")).split(",") if entry.strip()]
@@ -87,10 +91,8 @@ def _endpoint_variables(result: Redirected) -> tuple[dict[str, str | None], list
     return variables, [warning]
 
 
-def _hosts(result: Redirected) -> Iterator[str]:
+def hosts(preset: Preset, *more: Endpoint) -> Iterator[str]:
     """Yield the hosts in the SDKs' URLs: names and addresses. boto compares IPv6 in brackets, others without."""
-    for target in result.targets:
-        endpoints = target.service.preset.endpoints
-        for endpoint in (*endpoints, *([target.mock.endpoint] if result.backend == BY_VARIABLES else [])):
-            yield from dict.fromkeys((str(endpoint.address), endpoint.host))
-        yield from target.service.preset.names
+    for endpoint in (*preset.endpoints, *more):
+        yield from (str(endpoint.address), endpoint.host)
+    yield from preset.names

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -14,24 +12,18 @@ from imds_detour.ctl import flags
 from imds_detour.ctl.cleanup import end_sidecar
 from imds_detour.ctl.sidecar.controller import Controller
 from imds_detour.ctl.sidecar.pages import STALE
-from imds_detour.ctl.sidecar.prober import Prober
+from imds_detour.ctl.sidecar.prober import Prober, SidecarCache
 from imds_detour.ctl.sidecar.reconciler import Reconciler
 from imds_detour.ctl.sidecar.restarting_firewall import RestartingFirewall, choose_firewall
 from imds_detour.ctl.sidecar.server import start_server
 from imds_detour.ctl.sidecar.signals import install_signal_handlers
-from imds_detour.deadline import FOREVER, Deadline
-from imds_detour.discovery.dns.cache import Lifetimes, ResolverCache
-from imds_detour.discovery.dns.lookup import Resolution, ask_servers, resolution_of
-from imds_detour.endpoint import Address, Endpoint
+from imds_detour.endpoint import Endpoint
 from imds_detour.errors import DetourError
 from imds_detour.log import Log
-from imds_detour.system import etc_hosts
 from imds_detour.text import quoted
 
 PROBE_INTERVAL = 5.0
 """Seconds between two probes, by default."""
-LIFETIMES = Lifetimes(minimum=1.0, maximum=60.0, without_ttl=2.0, invalid=0.2, keep=True)
-"""Docker's DNS server gives a TTL of 600 to containers that come and go, hence the maximum."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,9 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = choose_firewall(settings.backend, environment.versions)
     firewall = RestartingFirewall(chosen, environment.versions, signals, log)
     reconciler = Reconciler(environment, inspect, firewall, log, arguments.every)
-    hosts = dict.fromkeys(service.mock.host for service in environment.services)
-    lookups = ((host, partial(_look_up, host)) for host in hosts)
-    cache = ResolverCache(lookups, LIFETIMES, time.monotonic, log.step)
+    cache = SidecarCache((service.mock.host for service in environment.services), log)
     prober = Prober(reconciler, cache, signals, log)
     controller = Controller(reconciler, prober, cache, signals, log, arguments.every)
     try:
@@ -88,15 +78,6 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         firewall.close()
     return 0
-
-
-def _look_up(host: str | Address, deadline: Deadline, trace: Callable[[str], None]) -> Resolution:
-    """Look a host up in /etc/hosts, then at the DNS servers: libc may hang, and keeps TTLs to itself."""
-    if not isinstance(host, str):
-        return Resolution(str(host), (host,), "literal", FOREVER)
-    if known := etc_hosts.addresses_of(host):
-        return resolution_of(host, known, f"file {etc_hosts.PATH}")
-    return ask_servers(host, deadline, trace)
 
 
 def _require(settings: Settings, interval: float) -> None:

@@ -24,7 +24,7 @@ NO_MOCK = "no address to ask"
 def resolver(context: DoctorContext, service: Service) -> CheckResult:
     """Ask each DNS server. "No such name" is an answer too, and /etc/hosts may have the name."""
     host = service.mock.host
-    addresses = [at.address for at in service.preset.endpoints]
+    addresses = (at.address for at in service.preset.endpoints)
     if context.settings and context.settings.guard and (closed := find_server(addresses, resolv_conf.read())):
         return warn(
             f"{closed} is the DNS server too, as on Google Cloud: the guard would close it",
@@ -86,7 +86,7 @@ def name(context: DoctorContext, service: Service) -> CheckResult:
             " `networks: {default: {enable_ipv6: true}}`",
         )
     return ok(
-        addresses if resolution.source == "literal" else f"{host} is at {addresses}, says the {resolution.source}",
+        addresses if resolution.source == "literal" else f"{host} is at {addresses}, says the {resolution.source}"
     )
 
 
