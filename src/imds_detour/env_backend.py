@@ -50,15 +50,10 @@ def _require_variables(services: tuple[Service, ...]) -> None:
     for service in services:
         name = service.preset.name
         if not service.preset.variables:
-            raise DetourError(
-                "settings",
-                f"MOCK_BACKEND=env cannot lead SDKs to a mock of {name}: they have no variable for that",
-                f"redirect: with NET_ADMIN, or by the sidecar; or take {name} out of MOCK_ENDPOINTS",
-            )
+            reason = f"MOCK_BACKEND=env cannot lead SDKs to a mock of {name}: they have no variable for that"
+            remedy = f"redirect: with NET_ADMIN, or by the sidecar; or take {name} out of MOCK_ENDPOINTS"
+            raise DetourError("settings", reason, remedy)
         for variable, _ in service.preset.variables:
             if users.setdefault(variable, name) != name:
-                raise DetourError(
-                    "settings",
-                    f"MOCK_BACKEND=env cannot serve {users[variable]} and {name} at once: both need {variable}",
-                    "take one of them out of MOCK_ENDPOINTS",
-                )
+                reason = f"MOCK_BACKEND=env cannot serve {users[variable]} and {name} at once: both need {variable}"
+                raise DetourError("settings", reason, "take one of them out of MOCK_ENDPOINTS")

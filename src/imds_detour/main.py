@@ -42,7 +42,7 @@ def main(inherited: handover.Inherited, changes: Changes) -> NoReturn:
         settings = config.parse(os.environ)
         app = command.find(arguments, os.environ.get("PATH"))
         account, home = _account(settings)
-        deadline = Deadline(settings.timeout, start=log.start)
+        deadline = Deadline(settings.timeout, start=log.since.start)
         for name in config.unknown(os.environ):
             hint = f"{config.similar(name)}; `imds-detour --help` lists them"
             log.warning(f"{name} is not a setting of imds-detour{hint}")
@@ -115,7 +115,7 @@ def _switch(account: Account, log: Log) -> None:
 
 
 def _announce(result: Redirected, log: Log, program: str, account: Account | None) -> None:
-    milliseconds = log.elapsed() * 1000
+    milliseconds = log.since.elapsed() * 1000
     text = f"{result.line(with_reason=log.format == 'debug')}, {milliseconds:.0f} ms; exec {program}"
     facts = {**result.facts(), "milliseconds": round(milliseconds, 1), "exec": program}
     if account:

@@ -1,5 +1,7 @@
 """What runs before main(): one module for each way of starting the interpreter, and the start sequence they share."""
 
+import gc
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -20,7 +22,7 @@ def start(launched: str | None, *, restored: bool = False) -> "NoReturn":
 
     inherited = handover.Inherited.from_process() if launched is None else handover.Inherited.from_argument(launched)
     handover.install_stop_handlers(inherited)
-    handover.raise_gc_threshold()
+    gc.set_threshold(handover.GC_THRESHOLD)  # see bench/NOTES.md
     handover.hold_closed_streams()
     from imds_detour.main import main  # noqa: PLC0415  (see above)
 

@@ -22,13 +22,13 @@ class UserSpec(Value):
 
 def parse(text: str) -> UserSpec:
     """Return the user in ``user[:group]``; BadValueError if it is not valid."""
-    user, colon, group = text.partition(":")
-    for part in (user, group) if colon else (user,):
-        if not part or ":" in part or not part.isprintable():
+    parts = text.split(":")
+    for part in parts:
+        if not part or len(parts) > 2 or not part.isprintable():
             raise BadValueError
         if DIGITS.issuperset(part) and parse_id(part) is None:
             raise BadValueError(f"{quoted(part)} is not 0 to {MAX_ID}")
-    return UserSpec(user, group if colon else None)
+    return UserSpec(parts[0], parts[1] if len(parts) == 2 else None)
 
 
 def parse_id(text: str) -> int | None:

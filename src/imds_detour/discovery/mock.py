@@ -141,8 +141,8 @@ class Search:
             try:
                 identity = identify(endpoint, question, timeout, self._log.step)
             except NotYetError as error:
-                absent = absent and isinstance(error, AbsentError)
-                stalled = stalled or timeout.remaining() <= 0
+                absent &= isinstance(error, AbsentError)
+                stalled |= timeout.remaining() <= 0
                 failures.append(f"{_named(name, endpoint)}: {error.reason}")
             else:
                 self._log.step(f"the mock answers: {identity}, asked at {endpoint}")

@@ -84,7 +84,7 @@ def _proven(proof: Proof, reply: Reply) -> bytes:
         raise NotYetError("probe", f"it answers GET {proof.path} with {reply.body[:40]!r}, which is no instance id")
     if proof.flavor and reply.headers.get(proof.flavor[0].lower()) != proof.flavor[1]:
         raise NotYetError("probe", f"its answer to GET {proof.path} lacks the header {': '.join(proof.flavor)}")
-    if proof.answer == "json" and (value := _member(reply.body, proof.member)):
+    if proof.member and (value := _member(reply.body, proof.member)):
         return _bytes(value)
     if proof.answer == "credentials":
         if not _member(reply.body, "AccessKeyId"):  # no message shows the body: it may contain keys

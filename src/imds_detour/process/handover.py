@@ -6,7 +6,6 @@ It has few imports, because PID 1 loses stop signals until the handlers are inst
 from __future__ import annotations
 
 import errno
-import gc
 import os
 
 from imds_detour.lean import signal, start_thread
@@ -94,11 +93,6 @@ def _await_stop(reader: int) -> None:
     except OSError:  # a seccomp filter may forbid it
         return
     _stop(number, None)
-
-
-def raise_gc_threshold() -> None:
-    """Collect garbage less often; see bench/NOTES.md."""
-    gc.set_threshold(GC_THRESHOLD)
 
 
 def hold_closed_streams() -> None:

@@ -133,7 +133,6 @@ def resolution_of(name: str, addresses: Iterable[Address], source: str, ttl: flo
     fit = tuple(address for address in by_version if not why_no_mock(address))
     if not fit:
         reason = f"{name} resolves to {by_version[0]}, and no mock can be there: {why_no_mock(by_version[0])}"
-        raise DetourError(
-            "lookup", f"{reason} (said the {source})", "look at who answers for that name, and at /etc/hosts"
-        )
+        remedy = "look at who answers for that name, and at /etc/hosts"
+        raise DetourError("lookup", f"{reason} (said the {source})", remedy)
     return Resolution(name, fit, source, ttl)
