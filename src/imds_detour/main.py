@@ -42,8 +42,10 @@ def main(inherited: handover.Inherited, changes: Changes) -> NoReturn:
         settings = config.parse(os.environ)
         app = command.find(arguments, os.environ.get("PATH"))
         account, home = _account(settings)
-        deadline = Deadline(settings.timeout, start=log.start)
-        _warn_about_unknown(log)
+        deadline = Deadline(settings.timeout, start=log.since.start)
+        for name in config.unknown(os.environ):
+            hint = f"{config.similar(name)}; `imds-detour --help` lists them"
+            log.warning(f"{name} is not a setting of imds-detour{hint}")
         result = _setup(settings, deadline, log)
         redirected = settings.backend != "env"
         changes = {**changes, **home, **_environment_changes(settings, result, log)}
@@ -84,19 +86,13 @@ def _setup(settings: Settings, deadline: Deadline, log: Log) -> Redirected:
         return redirect.setup(settings, result.inspect(settings), selector, deadline, log)
 
 
-def _warn_about_unknown(log: Log) -> None:
-    for name in config.unknown(os.environ):
-        log.warning(f"{name} is not a setting of imds-detour{config.similar(name)}; `imds-detour --help` lists them")
-
-
 def _account(settings: Settings) -> tuple[Account | None, Changes]:
     """Return the user to run the app as, and the HOME that goes with it."""
     if settings.user is None:
         return None, {}
     from imds_detour.process import users  # noqa: PLC0415  (only MOCK_USER needs it)
 
-    account = users.prepare(settings.user)
-    return account, users.home_variable(account, os.environ.get("HOME"))
+    return users.prepare(settings.user, os.environ.get("HOME"))
 
 
 def _environment_changes(settings: Settings, result: Redirected, log: Log) -> Changes:
@@ -119,17 +115,12 @@ def _switch(account: Account, log: Log) -> None:
 
 
 def _announce(result: Redirected, log: Log, program: str, account: Account | None) -> None:
-    milliseconds = log.elapsed() * 1000
-    user = f" as {account}" if account else ""
-    log.success(
-        f"{result.line(with_reason=log.format == 'debug')}, {milliseconds:.0f} ms; exec {program}{user}",
-        {
-            **result.facts(),
-            "milliseconds": round(milliseconds, 1),
-            "exec": program,
-            **({"user": str(account)} if account else {}),
-        },
-    )
+    milliseconds = log.since.elapsed() * 1000
+    text = f"{result.line(with_reason=log.format == 'debug')}, {milliseconds:.0f} ms; exec {program}"
+    facts = {**result.facts(), "milliseconds": round(milliseconds, 1), "exec": program}
+    if account:
+        text, facts["user"] = f"{text} as {account}", str(account)
+    log.success(text, facts)
 
 
 def _print(text: str) -> NoReturn:

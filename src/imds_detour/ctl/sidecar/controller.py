@@ -9,12 +9,11 @@ from copy import copy
 from dataclasses import dataclass, field
 from math import inf
 
-from imds_detour.ctl.sidecar.prober import TIMEOUT, Prober
+from imds_detour.ctl.sidecar.prober import TIMEOUT, Prober, SidecarCache
 from imds_detour.ctl.sidecar.reconciler import LOCK_TIMEOUT, Reconciler
 from imds_detour.ctl.sidecar.signals import Signals, StoppedError
 from imds_detour.ctl.sidecar.state import FIRST_PAUSE, NOT_PROBED, ServiceStatus, State
 from imds_detour.deadline import Deadline
-from imds_detour.discovery.dns.cache import ResolverCache
 from imds_detour.errors import DetourError
 from imds_detour.firewall.lock import SETUP, namespace_lock
 from imds_detour.firewall.rules import Redirect
@@ -39,7 +38,7 @@ class Controller:
 
     reconciler: Reconciler
     prober: Prober
-    cache: ResolverCache
+    cache: SidecarCache
     signals: Signals
     log: Log
     interval: float  # seconds between two probes
@@ -88,7 +87,7 @@ class Controller:
         if not status.targets:
             return status.due
         # A look-up of the name shows a move; after that, the next search does not wait for another look-up.
-        search = status.search_due if status.moved else max(status.search_due, self.cache.due(status.service.mock.host))
+        search = status.search_due if status.moved else max(status.search_due, self.cache.due[status.service.mock.host])
         return min(status.due, search)
 
     def _update(self, status: ServiceStatus) -> None:
