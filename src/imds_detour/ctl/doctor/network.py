@@ -7,7 +7,6 @@ import socket
 from imds_detour.config.services import Service
 from imds_detour.ctl.doctor.context import TIMEOUT, DoctorContext
 from imds_detour.ctl.doctor.result import CheckResult, State, fail, ok, skipped, warn
-from imds_detour.ctl.installed import redirect_of
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns import nameservers, resolv_conf
 from imds_detour.discovery.dns.resolv_conf import find_server
@@ -15,6 +14,7 @@ from imds_detour.discovery.http import exchange, request
 from imds_detour.discovery.probe import Question, identify
 from imds_detour.endpoint import Endpoint
 from imds_detour.errors import DetourError, NotYetError, error_text
+from imds_detour.redirect import guarded_addresses
 from imds_detour.system import routes
 
 NO_MOCK = "no address to ask"
@@ -65,6 +65,12 @@ def name(context: DoctorContext, service: Service) -> CheckResult:
             " both on a common network (`networks:`)",
         )
     addresses = ", ".join(map(str, resolution.addresses))
+    if metadata := next(filter(context.is_metadata, resolution.addresses), None):
+        refused = context.settings is None or metadata in (*context.own, *guarded_addresses(context.settings))
+        return (fail if refused else warn)(
+            f"{host} is at {metadata}, which is a metadata address: it is not asked, the real service could answer",
+            "let MOCK_HOSTNAME name the mock, and look at who answers for that name",
+        )
     if context.mock(service) is None:
         version = resolution.addresses[0].version
         return fail(
@@ -151,10 +157,8 @@ def identity(context: DoctorContext, service: Service) -> CheckResult:
 def redirect(context: DoctorContext, service: Service) -> CheckResult:
     """Ask through a redirect of imds-detour; without one, the metadata address is not asked."""
     mock = context.mock(service)
-    redirects = filter(None, (redirect_of(entry.rule) for entry in context.installed))
-    mocks = {redirect.endpoint: redirect.mock for redirect in redirects}
     for at in service.preset.endpoints:
-        leads_to = mocks.get(at)
+        leads_to = context.mocks.get(at)
         if leads_to is not None and mock is not None and mock[0].address.version == at.address.version:
             return _through(at, leads_to, mock)
     return skipped("none is installed yet, or none can be seen")

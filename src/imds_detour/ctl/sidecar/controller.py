@@ -9,7 +9,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from math import inf
 
-from imds_detour.ctl.sidecar.prober import TIMEOUT, Prober
+from imds_detour.ctl.sidecar.prober import REPROBE_TIMEOUT, TIMEOUT, Prober
 from imds_detour.ctl.sidecar.reconciler import LOCK_TIMEOUT, Reconciler
 from imds_detour.ctl.sidecar.signals import Signals, StoppedError
 from imds_detour.ctl.sidecar.state import FIRST_PAUSE, NOT_PROBED, ServiceStatus, State
@@ -26,6 +26,8 @@ Changes = dict[ServiceStatus, tuple[Target, ...]]
 
 REPROBE = 0.2
 """Seconds until a failed probe is repeated; only the second failure closes the redirect."""
+HEARTBEAT = 1.0
+"""Seconds between two snapshots during a step: mocks that do not answer take seconds each."""
 MAX_PAUSE, GROWTH = 1.0, 1.5
 """Seconds between two searches for a mock at most, and the factor by which each pause grows."""
 SETTLING = 10.0
@@ -43,13 +45,15 @@ class Controller:
     signals: Signals
     log: Log
     interval: float  # seconds between two probes
+    latest: State = field(init=False)  # a snapshot for other threads
     _settled: float = -inf
-    _started: float = field(default_factory=time.time)
+    _started: float = field(default_factory=time.monotonic)
     _counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("probe_failures", "swaps", "closings"), 0))
     _statuses: list[ServiceStatus] = field(init=False)
 
     def __post_init__(self) -> None:
         self._statuses = [ServiceStatus(service) for service in self.reconciler.environment.services]
+        self.latest = self.state()
 
     def step(self) -> float:
         """Do what is due, and return the seconds until something is due again. A stop interrupts it."""
@@ -61,6 +65,9 @@ class Controller:
         with suppress(StoppedError):
             for status in self._statuses:
                 self._update(status)
+                if time.monotonic() > self.latest.beat + HEARTBEAT:
+                    self.latest = self.state()
+        self.latest = self.state()
         due = min(self.reconciler.due, *map(self._due, self._statuses))
         return max(0.0, due - time.monotonic())
 
@@ -77,10 +84,12 @@ class Controller:
         return State(
             tuple(map(copy, self._statuses)),
             self.reconciler.firewall.name,
-            time.time(),
+            time.monotonic(),
             self._started,
+            time.time() - time.monotonic(),
             {**self._counts, "probes": self.prober.probes, "repairs": self.reconciler.repairs, **lookups},
-            guarded=self.reconciler.guarded,
+            frozenset(address for _, guard in self.reconciler.guards.parts for address in guard.addresses),
+            self.reconciler.environment.versions,
         )
 
     def _due(self, status: ServiceStatus) -> float:
@@ -148,7 +157,7 @@ class Controller:
             with namespace_lock(SETUP, LOCK_TIMEOUT), Transaction(deadline, self.log) as transaction:
                 changed = [target for targets in changes.values() for target in targets]
                 install_redirects(transaction, self.reconciler.firewall, (*others, *changed), SIDECAR_COMMENT)
-                self.prober.verify(changed)
+                self.prober.verify(changed, TIMEOUT)
                 transaction.keep()
         except DetourError:
             self.reconciler.own_failure = True
@@ -158,11 +167,11 @@ class Controller:
     def _probe(self, status: ServiceStatus) -> None:
         """Probe through the metadata address; one failure is probed again, the second closes the redirect."""
         try:
-            answer = self.prober.verify(status.targets)
+            answer = self.prober.verify(status.targets, REPROBE_TIMEOUT if status.failed else TIMEOUT)
         except DetourError as error:
             self._counts["probe_failures"] += 1
             self.cache.invalidate(status.service.mock.host)
-            status.probed = time.time()
+            status.probed = time.monotonic()
             if not status.failed:
                 status.failed, status.due = True, time.monotonic() + REPROBE
                 return
@@ -190,7 +199,7 @@ class Controller:
 
     def _open(self, status: ServiceStatus, targets: tuple[Target, ...], text: str) -> None:
         """Note that the redirect is installed and verified."""
-        before, status.probed = status.targets, time.time()
+        before, status.probed = status.targets, time.monotonic()
         status.targets, status.failed, status.pause = targets, False, FIRST_PAUSE
         status.due = time.monotonic() + self.interval
         if _redirects(before) != _redirects(targets):
@@ -212,7 +221,7 @@ class Controller:
             self.log.warning(f"{status.name} is {state} while there is no mock: {reason}")
         if before:
             self._counts["closings"] += 1
-            status.since = time.time()
+            status.since = time.monotonic()
         status.text = reason
 
     def _targets(self) -> tuple[Target, ...]:
