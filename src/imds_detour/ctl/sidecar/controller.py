@@ -9,12 +9,14 @@ from copy import copy
 from dataclasses import dataclass, field
 from math import inf
 
+from imds_detour.ctl.installed import summarize
 from imds_detour.ctl.sidecar.prober import REPROBE_TIMEOUT, TIMEOUT, Prober
 from imds_detour.ctl.sidecar.reconciler import LOCK_TIMEOUT, Reconciler
 from imds_detour.ctl.sidecar.signals import Signals, StoppedError
 from imds_detour.ctl.sidecar.state import FIRST_PAUSE, NOT_PROBED, ServiceStatus, State
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns.cache import ResolverCache
+from imds_detour.endpoint import Address
 from imds_detour.errors import DetourError
 from imds_detour.firewall.lock import SETUP, namespace_lock
 from imds_detour.firewall.rules import SIDECAR_COMMENT, Redirect
@@ -47,6 +49,8 @@ class Controller:
     interval: float  # seconds between two probes
     latest: State = field(init=False)  # a snapshot for other threads
     _settled: float = -inf
+    _guarded: frozenset[Address] = frozenset()  # as the firewalls had it when it was read last
+    _guard_due: float = 0.0
     _started: float = field(default_factory=time.monotonic)
     _counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("probe_failures", "swaps", "closings"), 0))
     _statuses: list[ServiceStatus] = field(init=False)
@@ -61,7 +65,10 @@ class Controller:
             self._settled = time.monotonic() + SETTLING
             for status in self._statuses:
                 status.moved, status.search_due = bool(status.targets), time.monotonic()
+            self._guard_due = 0.0
         self.reconciler.reconcile(self._targets())
+        if time.monotonic() >= self._guard_due:
+            self._read_guard()
         with suppress(StoppedError):
             for status in self._statuses:
                 self._update(status)
@@ -76,7 +83,7 @@ class Controller:
         for status in self._statuses:
             status.due, status.search_due, status.pause = 0.0, 0.0, FIRST_PAUSE
             self.cache.invalidate(status.service.mock.host)
-        self.reconciler.due = time.monotonic()
+        self.reconciler.due, self._guard_due = time.monotonic(), 0.0
 
     def state(self) -> State:
         """Return the state for people and programs."""
@@ -88,9 +95,17 @@ class Controller:
             self._started,
             time.time() - time.monotonic(),
             {**self._counts, "probes": self.prober.probes, "repairs": self.reconciler.repairs, **lookups},
-            frozenset(address for _, guard in self.reconciler.guards.parts for address in guard.addresses),
+            self._guarded,
             self.reconciler.environment.versions,
         )
+
+    def _read_guard(self) -> None:
+        """Read which addresses are guarded: other starts may have guarded more."""
+        self._guard_due = time.monotonic() + self.interval
+        firewalls = (self.reconciler.firewall, *(firewall for firewall, _ in self.reconciler.guards.parts))
+        with suppress(DetourError):  # the reconciler warns of it
+            rules = [summarize(each.name, each.layout, each.installed("filter")) for each in firewalls]
+            self._guarded = frozenset(guarded.address for firewall in rules for guarded in firewall.guarded)
 
     def _due(self, status: ServiceStatus) -> float:
         """Return when something is due for a service, by time.monotonic()."""
