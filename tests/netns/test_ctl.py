@@ -124,9 +124,9 @@ def test_status_lists_missing_and_foreign_rules(mocked: Network, backend: str) -
         mocked.app.run("iptables-legacy", "-D", "IMDS_DETOUR_GUARD", "1")
         mocked.app.run("iptables-legacy", "-t", "nat", "-A", "IMDS_DETOUR", "-p", "udp", "-j", "ACCEPT")
     else:
-        listed = mocked.app.run("nft", "-a", "list", "chain", "ip", "imds_detour", "guard_output").stdout
+        listed = mocked.app.run("nft", "-a", "list", "chain", "ip", "imds_detour", "guard").stdout
         (first, *_) = re.findall(r"reject.*# handle (\d+)", listed)
-        mocked.app.run("nft", "delete", "rule", "ip", "imds_detour", "guard_output", "handle", first)
+        mocked.app.run("nft", "delete", "rule", "ip", "imds_detour", "guard", "handle", first)
         mocked.app.run("nft", "add", "rule", "ip", "imds_detour", "nat_output", "udp", "dport", "1", "accept")
     facts = status(mocked)
     assert len(facts["redirects"]) == 1

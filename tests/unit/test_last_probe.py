@@ -53,26 +53,24 @@ def send(listener: socket.socket, data: bytes, pause: float) -> None:
     with listener, listener.accept()[0] as client:
         try:
             for chunk in [data[place : place + 1] for place in range(len(data))] if pause else [data]:
-                client.sendall(chunk)
                 time.sleep(pause)
+                client.sendall(chunk)
         except OSError:
             pass  # it has read enough
 
 
 @pytest.mark.parametrize("kind", ANSWERS)
 def test_only_a_valid_answer_of_the_socket_counts(listener: socket.socket, kind: str) -> None:
-    """Nonsense, numbers that are none, deep nesting and huge answers count as no answer; a valid one (control) counts."""
+    """Nonsense, NaN, deep nesting and huge answers count as no answer; a valid one (the control) counts."""
     data, expected = ANSWERS[kind]
     threading.Thread(target=send, args=(listener, data, 0), daemon=True).start()
     assert last_probe.ask() == expected
 
 
-@pytest.mark.parametrize(
-    ("data", "pause"), [(VALID.encode(), 0.2), (b"", 3), (b"x", 3)], ids=["drip", "silent", "open"]
-)
-def test_slow_answer_of_the_socket_is_not_waited_for(listener: socket.socket, data: bytes, pause: float) -> None:
-    """A drip, silence and a connection that stays open end after a second."""
-    threading.Thread(target=send, args=(listener, data or b"\n", pause), daemon=True).start()
+@pytest.mark.parametrize("pause", [0.2, 3.0])
+def test_slow_answer_of_the_socket_is_not_waited_for(listener: socket.socket, pause: float) -> None:
+    """A byte now and then, and silence, are waited for a second in all."""
+    threading.Thread(target=send, args=(listener, VALID.encode(), pause), daemon=True).start()
     began = time.monotonic()
     assert last_probe.ask() is None
     assert 0.8 < time.monotonic() - began < 1.4

@@ -99,14 +99,10 @@ class DoctorContext:
             raise resolution
         return resolution
 
-    @property
-    def own(self) -> frozenset[Address]:
-        """The metadata addresses of the services."""
-        return frozenset(endpoint.address for service in self.services for endpoint in service.preset.endpoints)
-
     def is_metadata(self, address: Address) -> bool:
         """Return whether an address is a metadata address: there, the real service could answer."""
-        return address in GUARDED_ADDRESSES | self.own
+        own = (endpoint.address for service in self.services for endpoint in service.preset.endpoints)
+        return address in GUARDED_ADDRESSES or address in own
 
     def mock(self, service: Service) -> tuple[Endpoint, Question] | None:
         """Return a service's mock and the question to it; None without an address that may be asked."""

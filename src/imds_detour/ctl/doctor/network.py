@@ -14,7 +14,6 @@ from imds_detour.discovery.http import exchange, request
 from imds_detour.discovery.probe import Question, identify
 from imds_detour.endpoint import Endpoint
 from imds_detour.errors import DetourError, NotYetError, error_text
-from imds_detour.redirect import guarded_addresses
 from imds_detour.system import routes
 
 NO_MOCK = "no address to ask"
@@ -66,9 +65,8 @@ def name(context: DoctorContext, service: Service) -> CheckResult:
         )
     addresses = ", ".join(map(str, resolution.addresses))
     if metadata := next(filter(context.is_metadata, resolution.addresses), None):
-        refused = context.settings is None or metadata in (*context.own, *guarded_addresses(context.settings))
-        return (fail if refused else warn)(
-            f"{host} is at {metadata}, which is a metadata address: it is not asked, the real service could answer",
+        return fail(
+            f"{host} is at {metadata}, and no mock can be there: it is a metadata address, so it is not asked",
             "let MOCK_HOSTNAME name the mock, and look at who answers for that name",
         )
     if context.mock(service) is None:
