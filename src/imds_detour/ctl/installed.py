@@ -47,7 +47,8 @@ def summarize(backend: str, layout: Layout, installed: tuple[Installed, ...]) ->
     expected: dict[Rule, None] = {}
     redirects = []
     for rule, connections in packets.items():
-        if redirect := redirect_of(rule):
+        if isinstance(rule.action, Dnat) and rule.destination is not None and rule.port is not None:
+            redirect = Redirect(Endpoint(rule.destination, rule.port), rule.action.to)
             needed = rules.nat_rules({redirect: rule.comment}, layout, forwarded=forwarded)
             expected.update(dict.fromkeys(needed))
             if all(part in packets for part in needed):
@@ -65,10 +66,3 @@ def summarize(backend: str, layout: Layout, installed: tuple[Installed, ...]) ->
     faults += [f"unused: {rule.spec}" for rule in packets if rule not in expected]
     faults += [f"foreign: {foreign} rules in imds-detour's chains"] if foreign else []
     return InstalledRules(backend, installed, tuple(redirects), tuple(guarded), tuple(faults))
-
-
-def redirect_of(rule: Rule | None) -> Redirect | None:
-    """Return the redirect that a rule makes, None if it makes none."""
-    if rule is None or not isinstance(rule.action, Dnat) or rule.destination is None or rule.port is None:
-        return None
-    return Redirect(Endpoint(rule.destination, rule.port), rule.action.to)

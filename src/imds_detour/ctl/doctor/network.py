@@ -77,7 +77,7 @@ def name(context: DoctorContext, service: Service) -> CheckResult:
             " `networks: {default: {enable_ipv6: true}}`",
         )
     return ok(
-        addresses if resolution.source == "literal" else f"{host} is at {addresses}, says the {resolution.source}",
+        addresses if resolution.source == "literal" else f"{host} is at {addresses}, says the {resolution.source}"
     )
 
 

@@ -102,9 +102,9 @@ class Controller:
     def _read_guard(self) -> None:
         """Read which addresses are guarded: other starts may have guarded more."""
         self._guard_due = time.monotonic() + self.interval
-        firewalls = (self.reconciler.firewall, *(firewall for firewall, _ in self.reconciler.guards.parts))
+        parts = (self.reconciler.firewall, *(firewall for firewall, _ in self.reconciler.guards.parts))
         with suppress(DetourError):  # the reconciler warns of it
-            rules = [summarize(each.name, each.layout, each.installed("filter")) for each in firewalls]
+            rules = [summarize(part.name, part.layout, part.installed("filter")) for part in parts]
             self._guarded = frozenset(guarded.address for firewall in rules for guarded in firewall.guarded)
 
     def _due(self, status: ServiceStatus) -> float:

@@ -66,10 +66,7 @@ class State:
         return all(service.open for service in self.services)
 
     def endpoints(self, service: ServiceStatus) -> dict[Endpoint, str]:
-        """Return whether each of a service's endpoints is redirected, closed or open.
-
-        An endpoint of an IP version that this network namespace lacks is left out, unless it is guarded.
-        """
+        """Return whether a service's endpoints are redirected, closed or open; those that do not exist are left out."""
         redirected = {target.redirect.endpoint for status in self.services for target in status.targets}
         states: dict[Endpoint, str] = {}
         for endpoint in service.service.preset.endpoints:
