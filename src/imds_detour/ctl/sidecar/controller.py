@@ -9,14 +9,13 @@ from copy import copy
 from dataclasses import dataclass, field
 from math import inf
 
-from imds_detour.ctl.installed import summarize
+from imds_detour.ctl.installed import InstalledRules, summarize
 from imds_detour.ctl.sidecar.prober import REPROBE_TIMEOUT, TIMEOUT, Prober
 from imds_detour.ctl.sidecar.reconciler import LOCK_TIMEOUT, Reconciler
 from imds_detour.ctl.sidecar.signals import Signals, StoppedError
 from imds_detour.ctl.sidecar.state import FIRST_PAUSE, NOT_PROBED, ServiceStatus, State
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns.cache import ResolverCache
-from imds_detour.endpoint import Address
 from imds_detour.errors import DetourError
 from imds_detour.firewall.lock import SETUP, namespace_lock
 from imds_detour.firewall.rules import SIDECAR_COMMENT, Redirect
@@ -30,6 +29,8 @@ REPROBE = 0.2
 """Seconds until a failed probe is repeated; only the second failure closes the redirect."""
 HEARTBEAT = 1.0
 """Seconds between two snapshots during a step: mocks that do not answer take seconds each."""
+READ_EVERY = 6
+"""Intervals between two reads of the rules for the page: own changes are read at once, a read takes about 1 ms."""
 MAX_PAUSE, GROWTH = 1.0, 1.5
 """Seconds between two searches for a mock at most, and the factor by which each pause grows."""
 SETTLING = 10.0
@@ -49,8 +50,8 @@ class Controller:
     interval: float  # seconds between two probes
     latest: State = field(init=False)  # a snapshot for other threads
     _settled: float = -inf
-    _guarded: frozenset[Address] = frozenset()  # as the firewalls had it when it was read last
-    _guard_due: float = 0.0
+    _rules: tuple[InstalledRules, ...] = ()  # as the firewalls had them when they were read last
+    _rules_due: float = 0.0
     _started: float = field(default_factory=time.monotonic)
     _counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("probe_failures", "swaps", "closings"), 0))
     _statuses: list[ServiceStatus] = field(init=False)
@@ -65,15 +66,14 @@ class Controller:
             self._settled = time.monotonic() + SETTLING
             for status in self._statuses:
                 status.moved, status.search_due = bool(status.targets), time.monotonic()
-            self._guard_due = 0.0
         self.reconciler.reconcile(self._targets())
-        if time.monotonic() >= self._guard_due:
-            self._read_guard()
         with suppress(StoppedError):
             for status in self._statuses:
                 self._update(status)
                 if time.monotonic() > self.latest.beat + HEARTBEAT:
                     self.latest = self.state()
+        if time.monotonic() >= self._rules_due:
+            self._read_rules()
         self.latest = self.state()
         due = min(self.reconciler.due, *map(self._due, self._statuses))
         return max(0.0, due - time.monotonic())
@@ -83,7 +83,7 @@ class Controller:
         for status in self._statuses:
             status.due, status.search_due, status.pause = 0.0, 0.0, FIRST_PAUSE
             self.cache.invalidate(status.service.mock.host)
-        self.reconciler.due, self._guard_due = time.monotonic(), 0.0
+        self.reconciler.due, self._rules_due = time.monotonic(), 0.0
 
     def state(self) -> State:
         """Return the state for people and programs."""
@@ -95,17 +95,17 @@ class Controller:
             self._started,
             time.time() - time.monotonic(),
             {**self._counts, "probes": self.prober.probes, "repairs": self.reconciler.repairs, **lookups},
-            self._guarded,
+            frozenset(active.redirect.endpoint for rules in self._rules for active in rules.redirects),
+            frozenset(guarded.address for rules in self._rules for guarded in rules.guarded),
             self.reconciler.environment.versions,
         )
 
-    def _read_guard(self) -> None:
-        """Read which addresses are guarded: other starts may have guarded more."""
-        self._guard_due = time.monotonic() + self.interval
-        parts = (self.reconciler.firewall, *(firewall for firewall, _ in self.reconciler.guards.parts))
+    def _read_rules(self) -> None:
+        """Read what is redirected and guarded, also by other starts."""
+        self._rules_due = time.monotonic() + READ_EVERY * self.interval
+        parts = dict.fromkeys((self.reconciler.firewall, *(part for part, _ in self.reconciler.guards.parts)))
         with suppress(DetourError):  # the reconciler warns of it
-            rules = [summarize(part.name, part.layout, part.installed("filter")) for part in parts]
-            self._guarded = frozenset(guarded.address for firewall in rules for guarded in firewall.guarded)
+            self._rules = tuple(summarize(part.name, part.layout, part.installed()) for part in parts)
 
     def _due(self, status: ServiceStatus) -> float:
         """Return when something is due for a service, by time.monotonic()."""
@@ -218,7 +218,7 @@ class Controller:
         status.targets, status.failed, status.pause = targets, False, FIRST_PAUSE
         status.due = time.monotonic() + self.interval
         if _redirects(before) != _redirects(targets):
-            status.since = status.probed
+            status.since, self._rules_due = status.probed, 0.0
             arrows = "; ".join(f"{target.redirect.endpoint} -> {target.mock}" for target in targets)
             facts = {"service": status.name, "redirect": arrows, "verified": text}
             self.log.success(f"{arrows}, {self.reconciler.firewall.name}, verified {text}", facts)
@@ -228,6 +228,7 @@ class Controller:
         """Remove the redirect and leave the address to the guard; the same reason is logged once."""
         before, status.targets, status.failed, status.moved = status.targets, (), False, False
         removed = self.reconciler.close(_redirects(before))
+        self._rules_due = 0.0 if before or not removed else self._rules_due
         if status.text == NOT_PROBED:
             self.reconciler.due = time.monotonic()  # an earlier sidecar may have left a redirect
         if before or status.text != reason:

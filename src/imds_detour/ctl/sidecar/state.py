@@ -57,7 +57,8 @@ class State:
     started: float  # when the sidecar was started, by time.monotonic()
     epoch: float = 0.0  # seconds since the epoch when time.monotonic() was 0, only to show times
     counts: dict[str, int] = field(default_factory=dict)  # counters, by name
-    guarded: frozenset[Address] = frozenset()  # the metadata addresses that are closed unless they are redirected
+    redirected: frozenset[Endpoint] = frozenset()  # by the rules in the kernel, also those of other starts
+    guarded: frozenset[Address] = frozenset()  # likewise
     versions: tuple[int, ...] = (4, 6)  # the IP versions of the network namespace
 
     @property
@@ -67,10 +68,9 @@ class State:
 
     def endpoints(self, service: ServiceStatus) -> dict[Endpoint, str]:
         """Return whether a service's endpoints are redirected, closed or open; those that do not exist are left out."""
-        redirected = {target.redirect.endpoint for status in self.services for target in status.targets}
         states: dict[Endpoint, str] = {}
         for endpoint in service.service.preset.endpoints:
-            if endpoint in redirected:
+            if endpoint in self.redirected:
                 states[endpoint] = "redirected"
             elif endpoint.address in self.guarded:
                 states[endpoint] = "closed"
