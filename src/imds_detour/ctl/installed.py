@@ -50,7 +50,7 @@ def summarize(backend: str, layout: Layout, installed: tuple[Installed, ...]) ->
     expected: dict[Rule, None] = {}
     redirects = []
     for rule, connections in packets.items():
-        if redirect := redirect_of(rule):
+        for redirect in rules.redirects_of([rule]):
             needed = rules.nat_rules({redirect: rule.comment}, layout, forwarded=forwarded)
             expected.update(dict.fromkeys(needed))
             if all(part in packets for part in needed):
@@ -79,8 +79,3 @@ def usable(selector: FirewallSelector) -> tuple[list[Firewall], dict[str, Detour
     if len(refused) == len(reasons):
         raise refused["nftables"]
     return [firewall for firewall in firewalls if firewall.name not in refused], refused
-
-
-def redirect_of(rule: Rule | None) -> Redirect | None:
-    """Return the redirect that a rule makes, None if it makes none."""
-    return next(iter(rules.redirects_of([rule] if rule else [])), None)

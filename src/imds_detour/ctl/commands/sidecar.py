@@ -65,12 +65,12 @@ def run(arguments: argparse.Namespace) -> int:
     prober = Prober(reconciler, cache, signals, log)
     controller = Controller(reconciler, prober, cache, signals, log, arguments.every)
     try:
-        latest = [controller.state()]
-        start_server(listen, lambda: latest[0])  # before anything is changed: it fails if another sidecar runs
+        start_server(
+            listen, lambda: controller.latest, log
+        )  # before anything is changed: it fails if another sidecar runs
         reconciler.install_guard(environment)
         while not signals.stopped:
             pause = controller.step()
-            latest[0] = controller.state()
             if signals.wait(min(pause, STALE / 3)):  # a heartbeat, even if nothing is due for an hour
                 controller.refresh()
         if not arguments.keep:

@@ -118,7 +118,7 @@ def facts(status: Status) -> dict[str, Any]:
 def show(status: Status, terminal: Terminal) -> None:
     """Print the status for people."""
     if not status.firewalls and not status.routes:
-        terminal.line("no imds-detour's rules in this network namespace")
+        terminal.line("no imds-detour rules in this network namespace")
     shown = facts(status)
     redirects = [(row["endpoint"], row["mock"], row["backend"], row["connections"]) for row in shown["redirects"]]
     guards = [(row["address"], f"{row['how']}s", row["backend"], row["refused"]) for row in shown["guard"]]

@@ -8,7 +8,6 @@ from contextlib import suppress
 from imds_detour.config.services import Service
 from imds_detour.ctl.doctor.context import TIMEOUT, DoctorContext
 from imds_detour.ctl.doctor.result import CheckResult, State, fail, ok, skipped, warn
-from imds_detour.ctl.installed import redirect_of
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns import nameservers, resolv_conf
 from imds_detour.discovery.dns.resolv_conf import find_server
@@ -78,6 +77,11 @@ def name(context: DoctorContext, service: Service) -> CheckResult:
             " both on a common network (`networks:`)",
         )
     addresses = ", ".join(map(str, resolution.addresses))
+    if metadata := next(filter(context.is_metadata, resolution.addresses), None):
+        return fail(
+            f"{host} is at {metadata}, and no mock can be there: it is a metadata address, so it is not asked",
+            "let MOCK_HOSTNAME name the mock, and look at who answers for that name",
+        )
     if context.mock(service) is None:
         version = resolution.addresses[0].version
         return fail(
@@ -164,10 +168,8 @@ def identity(context: DoctorContext, service: Service) -> CheckResult:
 def redirect(context: DoctorContext, service: Service) -> CheckResult:
     """Ask through a redirect of imds-detour; without one, the metadata address is not asked."""
     mock = context.mock(service)
-    redirects = filter(None, (redirect_of(entry.rule) for entry in context.installed))
-    mocks = {redirect.endpoint: redirect.mock for redirect in redirects}
     for at in service.preset.endpoints:
-        leads_to = mocks.get(at)
+        leads_to = context.mocks.get(at)
         if leads_to is not None and mock is not None and mock[0].address.version == at.address.version:
             return _through(at, leads_to, mock)
     return skipped("none is installed yet, or none can be seen")

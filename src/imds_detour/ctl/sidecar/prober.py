@@ -25,6 +25,8 @@ LOOKUP_TIMEOUT = 1.0
 """Seconds for one look-up."""
 TIMEOUT = 0.7
 """Seconds for one search, and for one probe through a metadata address: other services wait for it."""
+REPROBE_TIMEOUT = 2.0
+"""Seconds for the second probe, which decides whether a redirect is closed: the machine may be busy."""
 
 MIN_LIFETIME, MAX_LIFETIME, LIFETIME_WITHOUT_TTL = 1.0, 60.0, 2.0
 """Seconds for which an answer is used. Docker's DNS server gives a TTL of 600 to containers that come and go."""
@@ -97,11 +99,11 @@ class Prober:
             mocks = Search(service, self.reconciler.environment, self.cache, self.log).attempt(Deadline(TIMEOUT))
         return tuple(targets_of(service, mocks))
 
-    def verify(self, targets: Iterable[Target]) -> str:
+    def verify(self, targets: Iterable[Target], timeout: float) -> str:
         """Return the mock's answer through its metadata addresses; DetourError when it is not the mock's."""
         seen = ""
         for target in targets:
             self.probes += 1
             with self.signals.interruptible():  # RestartingFirewall is uninterruptible
-                seen = str(verify.verify_once(target, self.reconciler.firewall, Deadline(TIMEOUT), self.log))
+                seen = str(verify.verify_once(target, self.reconciler.firewall, Deadline(timeout), self.log))
         return seen
