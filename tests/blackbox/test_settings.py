@@ -88,7 +88,7 @@ def test_bad_settings_change_nothing(network: Network) -> None:
         lines = network.app.run("cat", "/run/trace").stdout.splitlines()
         assert not [line for line in lines if "socket(" in line], lines
         assert lines[-1].endswith("+++ exited with 125 +++")  # after the helper
-    assert network.detour_redirects() == ""
+    assert network.detour_rules() == ""
 
 
 @pytest.mark.parametrize(

@@ -108,11 +108,11 @@ def violations(end: Ended, case: Case = PLAIN, *, start_up: float = 0.0) -> list
         if len(finals) > 1 and "; exec " in finals[0]:
             del finals[0]  # a failure after the success line
         reported = re.search("rules of this start stay|could not be undone|firewall helper", end.err)
-        removed = not end.left or reported is not None
+        removed = not rules_listing.besides_guard(end.left) or reported is not None
         checks |= {
             f"{len(finals)} final lines": len(finals) == 1 and finals == lines[-1:],
             "a line that is not imds-detour's": own == lines,
-            "failed, and something remains that no line reports": removed,
+            "failed, and more than the guard remains that no line reports": removed,
         }
     if case.says and not case.muted:
         checks[f"{MUTE} {case.says!r}"] = bool(re.search(case.says, final))

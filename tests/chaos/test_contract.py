@@ -19,9 +19,13 @@ GUARD, GUARD6 = (
     f"{command} -A OUTPUT -d {ip.metadata}/{bits} -j IMDS_DETOUR_GUARD\n{command} -A IMDS_DETOUR_GUARD -j REJECT\n"
     for command, ip, bits in (("iptables", V4, 32), ("ip6tables", V6, 128))
 )
-NFT_REDIRECT = f"\t\tip daddr {V4.metadata} tcp dport 80 counter packets 0 bytes 0 dnat to 10.88.0.3:1338\n"
+NFT_REDIRECT = (
+    f"ip nat_output \t\tip daddr {V4.metadata} tcp dport 80 counter packets 0 bytes 0 dnat to 10.88.0.3:1338\n"
+)
 NFT_GUARD, NFT_GUARD6 = (
-    f"\t\t{ip.nft} daddr {ip.metadata} counter packets 0 bytes 0 {how}\n" for ip, how in ((V4, "reject"), (V6, "drop"))
+    f"{ip.nft} guard \t\tcounter packets 0 bytes 0 {how}\n"
+    f"{ip.nft} guard_output \t\t{ip.nft} daddr {ip.metadata} counter packets 0 bytes 0 jump guard\n"
+    for ip, how in ((V4, "reject"), (V6, "drop"))
 )
 INSTALLED = REDIRECT + GUARD + GUARD6
 STARTED = Ended(
@@ -29,9 +33,17 @@ STARTED = Ended(
 )
 
 
-@pytest.mark.parametrize("end", [FAILED, STARTED, replace(STARTED, left=NFT_GUARD + NFT_REDIRECT + NFT_GUARD6)])
+@pytest.mark.parametrize(
+    "end",
+    [
+        FAILED,
+        replace(FAILED, left=GUARD + GUARD6 + NFT_GUARD + NFT_GUARD6),
+        STARTED,
+        replace(STARTED, left=NFT_GUARD + NFT_REDIRECT + NFT_GUARD6),
+    ],
+)
 def test_judge_accepts_good_ends(end: Ended) -> None:
-    """A failure with one line, and a verified start of any duration, keep the contract."""
+    """A failure with one line, and a verified start of any duration, keep the contract. A failure leaves the guard."""
     assert violations(end) == []
 
 
@@ -64,10 +76,14 @@ BROKEN = {
     "a fault of imds-detour": replace(FAILED, err="imds-detour: unexpected KeyError: 1; please report it\n"),
     "something leaked": replace(FAILED, leaked=True),
     "a process is left": replace(FAILED, alive=("helper",)),
-    "rules remain and no line says so": replace(FAILED, left=GUARD),
+    "a redirect remains and no line says so": replace(FAILED, left=INSTALLED),
+    "the same in nftables, and no line says so": replace(FAILED, left=NFT_GUARD + NFT_REDIRECT),
+    "a route remains and no line says so": replace(FAILED, left=f"{GUARD}{V4.metadata} dev lo src {V4.app}\n"),
     "a redirect without a guard": killed_with(REDIRECT),
     "a redirect, and the other IP version's guard": killed_with(REDIRECT + GUARD6),
     "the same in nftables": killed_with(NFT_REDIRECT + NFT_GUARD6),
+    "the same in nftables, and a guard without a rule": killed_with(NFT_REDIRECT + NFT_GUARD.splitlines()[1]),
+    "the same in nftables, and a guard without a jump": killed_with(NFT_REDIRECT + NFT_GUARD.splitlines()[0]),
     "a redirect, and a guard without a rule": killed_with(f"{REDIRECT}{GUARD.splitlines()[0]}\n{GUARD6}"),
     "a redirect, and a guard without a jump": killed_with(f"{REDIRECT}{GUARD.splitlines()[1]}\n{GUARD6}"),
     "a redirect, and the guard of another address": killed_with(REDIRECT + GUARD.replace(V4.metadata, "169.254.170.2")),
@@ -104,7 +120,7 @@ def test_judge_detects_remaining_rules_and_processes(judge: Judge) -> None:
         assert process.stdout.readline() == "there\n"
         end = judge.ended(125, "", "imds-detour: a; b\n", 0.1, 1.0)
         process.kill()
-    assert {"a process is left", "failed, and something remains that no line reports"} <= set(violations(end))
+    assert {"a process is left", "failed, and more than the guard remains that no line reports"} <= set(violations(end))
     judge.clean()
     assert judge.ended(125, "", "imds-detour: a; b\n", 0.1, 1.0).left == ""
 
@@ -118,14 +134,12 @@ def test_judge_detects_a_missing_guard_of_one_ip_version(judge: Judge, backend: 
     judge.clean()
     end = judge.start(MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend, MOCK_TIMEOUT="20")
     assert violations(end) == []
-    assert (rules_listing.redirected(end.left), rules_listing.guarded(end.left)) == (
-        {V4.metadata},
-        {V4.metadata, V6.metadata},
-    )
+    guarded = rules_listing.guarded(end.left)
+    assert (rules_listing.redirected(end.left), {V4.metadata, V6.metadata} < guarded) == ({V4.metadata}, True)
     judge.cloud.app.run("sh", "-c", FLUSH[backend])
     end = judge.ended(end.status, end.out, end.err, end.seconds, end.limit)
     assert violations(end) == ["a redirect without a guard"]
-    assert rules_listing.guarded(end.left) == {V6.metadata}
+    assert rules_listing.guarded(end.left) == {address for address in guarded if ":" in address}
     judge.clean()
 
 

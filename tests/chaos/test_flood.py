@@ -14,13 +14,13 @@ from tests.support.marks import first_quick
 
 CASES = {name: case for name, case in {**DNS, **HTTP}.items() if not case.prefix and not case.signals}
 STRIDE = 1 if LONG else 19
-GUARD, UNDO = "guard: ", "undo: the rules in table filter"
+GUARD = "guard: "
 SLACK = 2.0
 """Seconds that strace and the stops at each line add."""
 
 
 def flooded(judge: Judge, since: str, **settings: str) -> Ended:
-    """Start, and flood the metadata address from a line on, until the end or the removal of the guard."""
+    """Start, and flood the metadata address from a line on, until the end: the guard stays after a failure."""
     cloud = judge.cloud
     environ = cloud.settings(None, **settings, MOCK_LOG="debug")
     floods: list[Program] = []
@@ -28,17 +28,14 @@ def flooded(judge: Judge, since: str, **settings: str) -> Ended:
     def flood(line: str, _: int) -> bool:
         text = line.partition(" ms  ")[2]
         if not floods and text.startswith(since):
-            judge.seen = cloud.seen()  # connections of the case before sent packets after its rules were removed
+            judge.seen = cloud.seen()  # connections of the case before sent packets after the judge removed its rules
             floods.append(cloud.program(cloud.app, "clients/flood.py", cloud.ip.metadata))
             assert (floods[0].ask("1") == REFUSED) is (since == GUARD)
-        if floods and text.startswith(UNDO):
-            floods[0].end()
         return "; exec " in line  # the app's lines are not stops
 
     status, out, output, seconds = stepped(judge, environ, flood)
     assert floods, output
-    if UNDO not in output:
-        floods[0].end()
+    floods[0].end()
     return judge.ended(status, out, without_steps(output), seconds, float(environ["MOCK_TIMEOUT"]))
 
 

@@ -39,7 +39,6 @@ POINTS = {
 UNDONE = {
     "no mock over IPv6": "the mock answers over IPv4 only",
     "undo: the rules in table nat": "before the redirect is removed",
-    "undo: the rules in table filter": "before the guard is removed",
 }
 """The same for a start whose verification fails."""
 SOMETIMES = ("the system resolver has no address", "DNS ")

@@ -29,6 +29,12 @@ def by_address(network: Network) -> None:
 
 
 @pytest.fixture
+def chosen(network: Network) -> None:
+    """Let each start guard the addresses of MOCK_ENDPOINTS only, so that a listing of its rules is short."""
+    network.wanted["MOCK_GUARD"] = "chosen"
+
+
+@pytest.fixture
 def mocked(network: Network) -> Network:
     """Give a network with a mock."""
     network.start_mock("--quiet")

@@ -76,7 +76,7 @@ def test_env_backend_works_without_net_admin(mocked: Network) -> None:
     assert "SDKs that ignore them (known: ec2-metadata for Python" in stderr
     assert "there is no redirect and no guard" in stderr
     assert f"{METADATA}:80 -> {MOCK}:{PORT}, endpoint variables, verified IMDSv2 {INSTANCE}" in stderr
-    assert mocked.detour_redirects() == ""
+    assert mocked.detour_rules() == ""
 
 
 NO_MOCK = {"MOCK_PORT": "9", "MOCK_TIMEOUT": "0.5"}

@@ -81,10 +81,11 @@ def test_plan_lists_routes_and_names(network: Network) -> None:
     planned = network.ctl("plan", MOCK_ENDPOINTS="gcp").stdout
     assert f"\n# /etc/hosts: {METADATA} metadata.google.internal" in planned
     assert f"\n# ip route add {METADATA} dev lo src 10.88.0.2 proto 169\n" in planned
-    assert "\n# there is no IPv6 in this network namespace: nothing to do for it\n" in planned
-    assert "ip6" not in planned
+    assert "\n# there is no IPv6 in this network namespace: it is guarded, and not redirected\n" in planned
+    assert "[fd00" not in planned
 
 
+@pytest.mark.usefixtures("chosen")
 def test_status_lists_rules_and_counters(network: Network, backend: str) -> None:
     """Status exits with 1 without rules, and lists redirect, guard, route and counters, as text and as JSON."""
     network.app.ip("route", "del", "default")
@@ -115,6 +116,7 @@ def test_status_lists_rules_and_counters(network: Network, backend: str) -> None
     assert lines[-1][-3:] == ["shows", "the", "rules"]
 
 
+@pytest.mark.usefixtures("chosen")
 def test_status_lists_missing_and_foreign_rules(mocked: Network, backend: str) -> None:
     """Status reports a deleted guard rule, and a rule that another program added to imds-detour's chain."""
     mocked.success("true", MOCK_BACKEND=backend)
@@ -122,9 +124,9 @@ def test_status_lists_missing_and_foreign_rules(mocked: Network, backend: str) -
         mocked.app.run("iptables-legacy", "-D", "IMDS_DETOUR_GUARD", "1")
         mocked.app.run("iptables-legacy", "-t", "nat", "-A", "IMDS_DETOUR", "-p", "udp", "-j", "ACCEPT")
     else:
-        listed = mocked.app.run("nft", "-a", "list", "chain", "ip", "imds_detour", "guard_output").stdout
+        listed = mocked.app.run("nft", "-a", "list", "chain", "ip", "imds_detour", "guard").stdout
         (first, *_) = re.findall(r"reject.*# handle (\d+)", listed)
-        mocked.app.run("nft", "delete", "rule", "ip", "imds_detour", "guard_output", "handle", first)
+        mocked.app.run("nft", "delete", "rule", "ip", "imds_detour", "guard", "handle", first)
         mocked.app.run("nft", "add", "rule", "ip", "imds_detour", "nat_output", "udp", "dport", "1", "accept")
     facts = status(mocked)
     assert len(facts["redirects"]) == 1
@@ -172,7 +174,7 @@ def test_remove_keeps_foreign_rules_and_routes(network: Network, backend: str) -
     assert network.detour_routes() != ""
     removed = network.ctl("remove")
     assert removed.returncode == 0
-    assert re.fullmatch(rf"{NAMES[backend]}: \d rules removed\nroutes: 1 route removed\n", removed.stdout)
+    assert re.fullmatch(rf"{NAMES[backend]}: \d+ rules removed\nroutes: 1 route removed\n", removed.stdout)
     assert state(network) == before
     assert network.ctl("remove").stdout == "nothing to remove\n"
 
@@ -218,6 +220,7 @@ def test_failing_verb_gives_the_reason(
     assert (done.returncode, done.stdout, len(waiting)) == (125, "", 1 if "no mock" in reason else 0), done
     assert reason in line
     assert network.detour_redirects() == ""
+    assert "no mock" in reason or network.detour_rules() == ""
 
 
 def test_init_on_a_host_redirects_to_loopback(network: Network) -> None:

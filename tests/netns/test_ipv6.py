@@ -147,6 +147,7 @@ def test_missing_routes_are_added_over_loopback(dual: Network, backend: str) -> 
 
 FAILS_FOR_IPV6 = """
 from imds_detour.firewall import rules
+from imds_detour.firewall.change import Replace
 from imds_detour.firewall.select import start_legacy
 from imds_detour.config.presets import PRESETS
 from imds_detour.errors import DetourError
@@ -154,7 +155,8 @@ from imds_detour.errors import DetourError
 firewall = start_legacy((4, 6))
 refused = rules.Rule("filter", rules.LEGACY.guard, rules.Reject("no-such-reply"), version=6)
 try:
-    firewall.apply("filter", (*rules.guard_rules([PRESETS["aws"].endpoints[0].address], rules.LEGACY), refused), 1)
+    wanted = (*rules.guard_rules([PRESETS["aws"].endpoints[0].address], rules.LEGACY), refused)
+    firewall.apply(Replace("filter", wanted), 1)
 except DetourError as error:
     print("refused")
 firewall.close()
@@ -165,16 +167,18 @@ def test_failure_for_ipv6_undoes_the_ipv4_rules(dual: Network) -> None:
     """Legacy iptables commits each IP version separately: a failure of the second removes the first's rules."""
     dual.start_mock()
     assert dual.app.run(sys.executable, "-c", FAILS_FOR_IPV6).stdout == "refused\n"
-    assert dual.detour_redirects() == ""
+    assert dual.detour_rules() == ""
 
 
-def test_namespace_without_ipv6_gets_no_ipv6_rules(network: Network, backend: str) -> None:
-    """In a namespace without IPv6 a start makes no IPv6 rule and logs only its one line."""
+def test_namespace_without_ipv6_gets_an_ipv6_guard(network: Network, backend: str) -> None:
+    """In a namespace without IPv6 a start guards IPv6 by nftables, without a redirect, and logs only its one line."""
     network.without_ipv6()
     network.start_dns()
     network.start_mock()
     assert network.success("true", MOCK_BACKEND=backend).count("\n") == 1
-    assert METADATA6 not in all_rules(network.app)
+    listed = network.app.run("nft", "list", "table", "ip6", "imds_detour").stdout
+    assert (METADATA6 in listed, "dnat" in listed) == (True, False)
+    assert network.app.run("ip6tables-legacy-save").stdout == ""
 
 
 def test_ipv6_mock_in_a_namespace_without_ipv6_fails_at_once(network: Network) -> None:

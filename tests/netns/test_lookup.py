@@ -56,7 +56,7 @@ FAULTS = {
 
 
 def last_line(network: Network, **options: Any) -> str:  # noqa: ANN401  (those of detour())
-    """Assert that a start fails and leaves no rules or processes, and return its last line."""
+    """Assert that a start fails and leaves no redirects or processes, and return its last line."""
     stderr = network.failure("true", **options)
     assert "Traceback" not in stderr
     assert (network.detour_redirects(), processes_in(network.app)) == ("", ())

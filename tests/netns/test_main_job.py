@@ -10,7 +10,7 @@ def test_client_reads_the_mocks_instance_id(network: Network) -> None:
     """A client gets the mock's answer by the documented rules, the log has one line, and the mock sees its address."""
     network.start_dns()
     mock = network.start_mock()
-    stderr = network.success("curl", "-sS", "--fail", ID_URL, stdout=INSTANCE)
+    stderr = network.success("curl", "-sS", "--fail", ID_URL, stdout=INSTANCE, MOCK_GUARD="chosen")
     line = f"imds-detour: {METADATA}:80 -> {NAME} ({MOCK}:{PORT}), legacy iptables, verified IMDSv2 {INSTANCE}, "
     assert stderr.startswith(line)
     assert stderr.endswith(" ms; exec curl\n")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.hosts.network import ID_URL, INSTANCE, METADATA, output, read_until
 from tests.support.hosts.pods import BACKEND, CLUSTER_IP, OTHER_BACKEND, SERVICE, Cluster
-from tests.support.judges import kubernetes
+from tests.support.judges import kubernetes, rules_listing
 from tests.support.judges.rules_listing import all_rules
 
 if TYPE_CHECKING:
@@ -104,13 +104,13 @@ def test_variables_of_a_service_give_no_warning(running: Cluster) -> None:
 
 
 def test_missing_mock_fails_the_init_container(cluster: Cluster) -> None:
-    """Without a mock the init container fails and leaves nothing. Its next run with a mock succeeds."""
+    """Without a mock the init container fails and leaves the guard only. Its next run with a mock succeeds."""
     cluster.start_cluster_dns()
-    before = all_rules(cluster.pod)
     done = init(cluster, MOCK_TIMEOUT="0.5")
     assert done.returncode == 125
     assert f"no mock after 0.5 s: {SERVICE} ({CLUSTER_IP}:1338)" in done.stderr
-    assert all_rules(cluster.pod) == before
+    listed = cluster.pod.run("sh", "-c", rules_listing.LISTED).stdout
+    assert (rules_listing.redirected(listed), METADATA in rules_listing.guarded(listed)) == (set(), True)
     cluster.start_backend()
     cluster.serve(CLUSTER_IP, BACKEND)
     assert init(cluster).returncode == 0

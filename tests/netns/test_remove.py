@@ -15,7 +15,7 @@ from tests.support.faults.nft_transactions import BATCH
 from tests.support.hosts.network import CTL, DETOUR, METADATA, MOCK, Network, read_line, read_until
 from tests.support.hosts.sidecars import Sidecars, listed
 
-pytestmark = pytest.mark.usefixtures("by_address")
+pytestmark = pytest.mark.usefixtures("by_address", "chosen")
 LOG = "/run/sendto.log"
 DELETE_ROUTE = re.compile(r"nlmsg_type=(RTM_DELROUTE|0x19)\b")
 """How strace shows a request to remove a route (linux/rtnetlink.h), with or without the family of the socket."""
@@ -28,7 +28,7 @@ import ipaddress, sys, threading
 from imds_detour.errors import DetourError
 from imds_detour.firewall.iptables.backend import LegacyFirewall
 from imds_detour.firewall.iptables.helper import start_helper
-from imds_detour.firewall.rules import guard_rules
+from imds_detour.firewall.change import AddGuard
 helpers = {version: start_helper(version) for version in (4, 6)}
 firewall = LegacyFirewall(helpers, lambda: 1.5)
 firewall.require()
@@ -41,9 +41,9 @@ def call_and_report(*arguments, **options):
     print("committed", flush=True)
     return result
 helpers[4].call = call_and_report
-addresses = [ipaddress.ip_address("169.254.169.254"), ipaddress.ip_address("fd00:ec2::254")]
+addresses = (ipaddress.ip_address("169.254.169.254"), ipaddress.ip_address("fd00:ec2::254"))
 try:
-    firewall.apply("filter", guard_rules(addresses, firewall.layout), 1)
+    firewall.apply(AddGuard(addresses), 1)
 except DetourError as error:
     print(error.reason)
 firewall.close()
@@ -72,7 +72,7 @@ def test_remove_reports_a_hosts_file_that_it_cannot_write(mocked: Network) -> No
     """The command remove names the lines that it cannot remove from /etc/hosts, and exits with 125 until it can."""
     mocked.success("true", MOCK_ENDPOINTS="gcp")
     mocked.remount_hosts("ro")
-    for stdout in ("legacy iptables: 5 rules removed\n", ""):
+    for stdout in ("legacy iptables: 6 rules removed\n", ""):
         refused = mocked.ctl("remove")
         assert (refused.returncode, refused.stderr) == (125, f"imds-detour: {HOSTS_ERROR}\n")
         assert refused.stdout == stdout
@@ -93,7 +93,7 @@ def test_remove_reports_a_route_that_the_kernel_keeps(routed: Network) -> None:
     assert routed.detour_routes() == ""
     routed.success("true")
     refused = routed.app.run(*prefix, CTL, "remove", check=False)
-    assert (refused.returncode, refused.stdout) == (125, "legacy iptables: 8 rules removed\n")
+    assert (refused.returncode, refused.stdout) == (125, "legacy iptables: 10 rules removed\n")
     remedy = "add NET_ADMIN; `ip route show proto 169` lists the routes that remain"
     assert refused.stderr == f"imds-detour: {ROUTE_REASON}; {remedy}\n"
     assert METADATA in routed.detour_routes()
@@ -109,7 +109,7 @@ def test_remove_reports_a_guard_that_the_kernel_keeps(mocked: Network) -> None:
     mocked.success("true", MOCK_BACKEND="nft")
     refused = mocked.app.run(*prefix, CTL, "remove", check=False)
     assert (refused.returncode, refused.stdout) == (125, "nftables: 1 rule removed\n")
-    assert "no NET_ADMIN capability" in refused.stderr  # EPERM
+    assert "another program owns the table imds_detour" in refused.stderr  # what EPERM means with NET_ADMIN
     assert ("dnat" in listed(mocked), "reject" in listed(mocked)) == (False, True)
     assert mocked.app.run(CTL, "remove").stdout.endswith("rules removed\n")  # the control
     assert listed(mocked) == ""
@@ -159,7 +159,7 @@ def test_refused_undo_of_the_hosts_file_is_a_warning(mocked: Network) -> None:
     *_, error = lines = start.communicate(timeout=20)[1].splitlines()
     reason = HOSTS_ERROR.partition("; ")[0]
     assert any(line.endswith(f"a change could not be undone: {reason}") for line in lines)
-    assert (start.returncode, "cannot write" in error, mocked.detour_rules()) == (125, False, "")
+    assert (start.returncode, "cannot write" in error, mocked.detour_redirects()) == (125, False, "")
 
 
 @pytest.mark.parametrize("helper", ["killed", "alive"])

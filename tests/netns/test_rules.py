@@ -16,7 +16,7 @@ from tests.support.hosts.network import ID_URL, INSTANCE, METADATA, MOCK, PORT, 
 from tests.support.judges.processes import children
 from tests.support.marks import first_quick
 
-pytestmark = pytest.mark.usefixtures("by_address")
+pytestmark = pytest.mark.usefixtures("by_address", "chosen")
 REDIRECT = f"""\
 :IMDS_DETOUR -
 -A OUTPUT -d {METADATA}/32 -m comment --comment imds-detour -j IMDS_DETOUR
@@ -24,6 +24,7 @@ REDIRECT = f"""\
 --to-destination {MOCK}:{PORT}"""
 GUARD = f"""\
 :IMDS_DETOUR_GUARD -
+-A FORWARD -d {METADATA}/32 -m comment --comment imds-detour -j IMDS_DETOUR_GUARD
 -A OUTPUT -d {METADATA}/32 -m comment --comment imds-detour -j IMDS_DETOUR_GUARD
 -A IMDS_DETOUR_GUARD -p tcp -m comment --comment imds-detour -j REJECT --reject-with tcp-reset
 -A IMDS_DETOUR_GUARD -m comment --comment imds-detour -j REJECT --reject-with icmp-port-unreachable"""
@@ -178,7 +179,7 @@ def test_stale_guard_is_repaired(network: Network) -> None:
     network.start_mock()
     network.success("true")
     assert tables(network) == f"{REDIRECT}\n{GUARD}"
-    assert network.app.run("iptables-legacy", "-S", "OUTPUT", "1").stdout.strip() == GUARD.splitlines()[1]
+    assert network.app.run("iptables-legacy", "-S", "OUTPUT", "1").stdout.strip() == GUARD.splitlines()[2]
 
 
 def test_start_with_another_mock_replaces_the_redirect(network: Network) -> None:

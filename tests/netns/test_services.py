@@ -90,7 +90,7 @@ def test_mock_without_googles_header_fails(network: Network) -> None:
 
 
 def test_missing_mock_of_one_service_fails_the_start(mocked: Network) -> None:
-    """If one of two services has no mock, the app does not start, and nothing remains of the other."""
+    """If one of two services has no mock, the app does not start, and no redirect of the other remains."""
     stderr = mocked.failure("true", MOCK_ENDPOINTS=f"aws,ecs={MOCK}:9", MOCK_TIMEOUT="1")
     assert f"{MOCK}:9: connection refused" in stderr
     assert (mocked.detour_redirects(), mocked.detour_routes()) == ("", "")

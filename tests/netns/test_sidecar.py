@@ -82,14 +82,16 @@ def test_another_service_at_the_mocks_address_closes_the_redirect(network: Netwo
     assert "hello" not in asked(network)
 
 
-def test_sigterm_removes_all_rules_and_ends_with_0(ready: Network, sidecars: Sidecars, backend: str) -> None:
-    """SIGTERM ends the sidecar soon with status 0; its rules are gone, and foreign ones stay."""
+def test_sigterm_removes_the_redirect_and_ends_with_0(ready: Network, sidecars: Sidecars, backend: str) -> None:
+    """SIGTERM ends the sidecar soon with status 0; its redirect is gone, and the guard and foreign rules stay."""
     before = ready.foreign()
     sidecar = sidecars.start(MOCK_BACKEND=backend)
+    assert ready.detour_redirects() != ""  # the control
     sent = time.monotonic()
     assert sidecar.stop() == 0
     assert time.monotonic() - sent < 5
     assert (ready.detour_redirects(), ready.detour_routes(), ready.foreign()) == ("", "", before)
+    assert METADATA in ready.guarded()
 
 
 @pytest.mark.slow

@@ -121,7 +121,7 @@ def test_root_by_name_is_root_without_net_admin(running: Network, user: str) -> 
 def test_unknown_user_fails_before_any_change(network: Network, user: str, reason: str) -> None:
     """An unknown user or group ends the start before it looks for a mock, and never means root."""
     done = network.raw(DETOUR, "echo", "started", environ={**SETTINGS, "MOCK_USER": user})
-    assert (done.returncode, done.stdout, network.detour_redirects()) == (125, b"", "")
+    assert (done.returncode, done.stdout, network.detour_rules()) == (125, b"", "")
     assert done.stderr.decode().startswith(f"imds-detour: MOCK_USER: {reason}; add it to the image")
     assert done.stderr.count(b"\n") == 1
 
@@ -292,7 +292,7 @@ def test_missing_setuid_and_setgid_fail_before_any_change(network: Network) -> N
     """Without SETUID or SETGID, the start fails before it looks for a mock, and the line says how to add them."""
     for start in (only("net_admin", "setuid"), only("net_admin", "setgid")):
         done = network.raw(*start, DETOUR, "echo", "started", environ={**SETTINGS, "MOCK_USER": "1:1"})
-        assert (done.returncode, done.stdout, network.detour_redirects()) == (125, b"", "")
+        assert (done.returncode, done.stdout, network.detour_rules()) == (125, b"", "")
         assert done.stderr == (
             b"imds-detour: MOCK_USER=1:1: this process may not become 1:1;"
             b" add SETUID and SETGID: in Compose `cap_add: [NET_ADMIN, SETGID, SETUID]`, and start as root\n"

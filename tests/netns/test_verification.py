@@ -38,11 +38,12 @@ def add_foreign_rules(network: Network) -> None:
 
 
 def refused(network: Network, **settings: str) -> list[str]:
-    """Assert that a start fails and leaves nothing; return its lines."""
+    """Assert that a start fails and leaves its guard only; return its lines."""
     before = network.foreign()
     stderr = network.failure("echo", "started", **settings)
     assert "Traceback" not in stderr
     assert (network.detour_redirects(), network.detour_routes(), network.foreign()) == ("", "", before)
+    assert METADATA in network.guarded()
     return stderr.splitlines()
 
 
@@ -72,7 +73,7 @@ NEVER = {
 def test_mock_without_a_good_answer_ends_the_start_with_125(
     network: Network, plan: tuple[str, ...], reason: str
 ) -> None:
-    """The start ends at its deadline, with one line of what was seen last, and without rules."""
+    """The start ends at its deadline, with one line of what was seen last, and without a redirect."""
     add_foreign_rules(network)
     if plan:
         network.start_faulty(*plan)
@@ -142,8 +143,8 @@ def test_answers_that_change_once_are_accepted(network: Network, plan: tuple[str
     assert line in network.success("echo", "started", stdout="started\n")
 
 
-def test_failure_through_the_redirect_removes_the_rules(network: Network) -> None:
-    """If only direct requests get an answer, the start exits with 125 and removes its rules."""
+def test_failure_through_the_redirect_removes_it(network: Network) -> None:
+    """If only direct requests get an answer, the start exits with 125 and removes its redirect."""
     network.start_faulty("GET=ok", "GET=404")
     add_foreign_rules(network)
     last = refused(network, MOCK_TIMEOUT="0.5")[-1]
@@ -192,11 +193,14 @@ def test_another_service_ends_the_start_with_125(mocked: Network) -> None:
     mocked.success("curl", "-sS", "--fail", ID_URL, stdout=REAL_INSTANCE, MOCK_PROBE="off")
 
 
+NOT_REACHED = f"{METADATA}:80 is not reached by the rule: its counter does not rise"
+
+
 @pytest.mark.parametrize(
     ("port", "reason"),
     [
-        (PORT, f"{METADATA}:80 answers like the mock, but not by the rule: its counter does not rise"),
-        ("9", f"the mock answers at {MOCK}:{PORT} and not through {METADATA}:80: connection refused"),
+        (PORT, f"{NOT_REACHED}; it answers like the mock"),
+        ("9", f"{NOT_REACHED}; connection refused"),
     ],
     ids=["the mock's port", "a closed port"],
 )

@@ -33,6 +33,7 @@ REDIRECTS = st.lists(
             *(st.builds(Endpoint, st.ip_addresses(v=version), st.integers(1, 65535)) for _ in range(2)),  # type: ignore[arg-type]  # a literal's values
         )
     ),
+    unique=True,
     max_size=6,
 )
 MEGABYTE = 1 << 20

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_detour.endpoint import Endpoint
-from imds_detour.firewall.rules import COMMENT, LEGACY, NFT, Redirect, dnat_rule, guard_rules, redirect_rules
+from imds_detour.firewall.rules import COMMENT, LEGACY, NFT, Redirect, dnat_rule, guard_rules, nat_rules, redirect_rules
 
 METADATA = Endpoint(ip_address("169.254.169.254"), 80)
 ECS = Endpoint(ip_address("169.254.170.2"), 80)
@@ -62,8 +62,8 @@ def test_redirects_have_one_jump_per_address(wanted: list[Redirect]) -> None:
 
 def test_nftables_hooks_match_the_destination() -> None:
     """In the nftables table, each rule of a base chain matches the metadata address, and the others refuse."""
-    rules = (*redirect_rules([Redirect(METADATA, MOCK)], NFT), *guard_rules([METADATA.address], NFT))
-    assert {rule.chain for rule in rules if rule.destination == METADATA.address} == {
-        chain for _, _, chain in NFT.hooks
-    }
+    redirect = {Redirect(METADATA, MOCK): COMMENT}
+    rules = (*nat_rules(redirect, NFT, forwarded=True), *guard_rules([METADATA.address], NFT))
+    own = {rule.chain for rule in rules if rule.destination == METADATA.address}
+    assert own == {chain for _, _, chain in NFT.hooks} - {NFT.at("nat", "postrouting")}
     assert {rule.chain for rule in rules if rule.destination is None} == {NFT.guard}

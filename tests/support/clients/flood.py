@@ -29,13 +29,14 @@ def senders(address: str) -> dict[str, Callable[[], None]]:
     """Return a function for each protocol, which sends a packet to the address."""
     version = 6 if ":" in address else 4
     family = socket.AF_INET6 if version == 6 else socket.AF_INET
+    host, _, *scope = socket.getaddrinfo(address, 0, family, socket.SOCK_DGRAM)[0][4]  # of a link-local address
 
     def tcp(port: int) -> None:
         socket.create_connection((address, port), timeout=TIMEOUT).close()
 
     def send(kind: socket.SocketKind, protocol: int, data: bytes, port: int) -> None:
         with socket.socket(family, kind, protocol) as sender:
-            sender.sendto(data, (address, port))
+            sender.sendto(data, (host, port, *scope))
 
     return {
         "tcp 80": lambda: tcp(80),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from imds_detour.ctl.lab.hosts import Host, environ, link, start_host
 from tests.support import SUPPORT
+from tests.support.judges import rules_listing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,9 +75,12 @@ class Network:
         for host, address in ((self.mock, MOCK6), (self.app, APP6)):
             host.ip("address", "add", f"{address}/64", "dev", "eth0", "nodad")
 
-    def divert(self, address: str, port: str) -> None:
-        """Redirect the metadata address by a foreign nftables rule, which precedes those of imds-detour."""
-        chain = "add table ip foreign; add chain ip foreign output { type nat hook output priority -150; };"
+    def divert(self, address: str, port: str, priority: int = -150) -> None:
+        """Redirect the metadata address by a foreign nftables rule, which precedes those of imds-detour.
+
+        With priority -101 it precedes those in legacy iptables only.
+        """
+        chain = f"add table ip foreign; add chain ip foreign output {{ type nat hook output priority {priority}; }};"
         rule = f"add rule ip foreign output ip daddr {METADATA} tcp dport 80 dnat to {address}:{port}"
         self.app.run("nft", f"{chain} {rule}")
 
@@ -184,8 +188,12 @@ class Network:
         return "\n".join(line for line in self.rules().splitlines() if "IMDS_DETOUR" in line)
 
     def detour_redirects(self) -> str:
-        """Return the lines of detour_rules() that redirect: a guard stays after a failed start."""
-        return "\n".join(line for line in self.detour_rules().splitlines() if "IMDS_DETOUR_GUARD" not in line)
+        """Return imds-detour's rules in both firewalls and IP versions, without the guard."""
+        return rules_listing.besides_guard(self.app.run("sh", "-c", rules_listing.LISTED).stdout)
+
+    def guarded(self) -> set[str]:
+        """Return the addresses that imds-detour guards, in both firewalls and IP versions."""
+        return rules_listing.guarded(self.app.run("sh", "-c", rules_listing.LISTED).stdout)
 
     def detour_routes(self) -> str:
         """Return the routes of the app's host that imds-detour made."""

@@ -12,14 +12,19 @@ LISTED = """
 for i in iptables ip6tables; do
     for t in nat filter; do $i-legacy-save -t $t | grep "^[:-].*IMDS_DETOUR" | sed "s/^/$i /"; done
 done
-nft list ruleset | grep -A 9 'table ip6* imds_detour' | grep -e chain -e dnat -e reject -e drop
+for f in ip ip6; do
+    nft list table $f imds_detour 2>/dev/null |
+        awk -v f=$f '/^table/ { print f, "table" } /chain/ { chain = $2 } /counter/ { print f, chain, $0 }'
+done
 true
 """
-"""A shell script that lists imds-detour's rules; legacy rules follow the command's name, which tells the IP version."""
+"""A shell script that lists imds-detour's rules. Legacy rules follow the command's name, which tells the IP version.
+nftables' rules follow their family and chain."""
 ANYWHERE = "anywhere"
 ADDRESS = re.compile(r"(?: -d |\bdaddr )([0-9a-f.:]+)")
-JUMP = re.compile("-A OUTPUT .*-j IMDS_DETOUR_GUARD")
-REFUSES = re.compile("-A IMDS_DETOUR_GUARD .*-j (REJECT|DROP)")
+JUMP = re.compile("-A OUTPUT .*-j IMDS_DETOUR_GUARD|guard_output .*jump guard")
+REFUSES = re.compile("-A IMDS_DETOUR_GUARD .*-j (REJECT|DROP)|guard .*(reject|drop)")
+GUARD = re.compile("IMDS_DETOUR_GUARD|^ip6? (table|guard)")
 
 
 def all_rules(host: Host, more: str = "true") -> str:
@@ -35,14 +40,18 @@ def redirected(listed: str) -> set[str]:
 
 
 def guarded(listed: str) -> set[str]:
-    """Return the guarded addresses: in legacy iptables those with a jump to a chain that refuses."""
-    lines = listed.splitlines()
-    addresses = {_address(line) for line in lines if re.search("daddr .*(reject|drop)", line)}
-    for version in ("iptables ", "ip6tables "):
-        rules = [line for line in lines if line.startswith(version)]
+    """Return the guarded addresses: those with a jump from the hook of processes to a chain that refuses."""
+    addresses = set()
+    for tables in ("iptables ", "ip6tables ", "ip ", "ip6 "):
+        rules = [line for line in listed.splitlines() if line.startswith(tables)]
         if any(map(REFUSES.search, rules)):
             addresses |= {_address(line) for line in rules if JUMP.search(line)}
     return addresses
+
+
+def besides_guard(listed: str) -> str:
+    """Return the lines that are not of the guard, which stays after a failed start."""
+    return "\n".join(line for line in listed.splitlines() if not GUARD.search(line))
 
 
 def unguarded(listed: str) -> set[str]:
