@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -105,6 +106,51 @@ def test_readme_compose_file_is_short_and_equals_the_examples(readme: str) -> No
     assert services["mock_metadata"]["image"].endswith(f":-{shown['mock_metadata']['image']}}}")
 
 
+YAML_FILES = sorted(glob.glob("**/*.yaml", root_dir=ROOT, recursive=True))
+SNIPPETS = {
+    **{name: read(name) for name in YAML_FILES if "\nservices:" in f"\n{read(name)}"},
+    **{f"{name}, snippet": code for name in DOCUMENTS for code in blocks(name, "yaml") if code.startswith("services:")},
+}
+
+
+def with_net_raw(compose: str) -> list[str]:
+    """Return the services of a Compose file behind imds-detour, or beside its sidecar, that keep NET_RAW."""
+    services, net_raw = yaml.safe_load(compose)["services"], {"ALL", "NET_RAW"}
+
+    def is_redirected(service: dict[str, Any]) -> bool:
+        of_another = service.get("network_mode", "").removeprefix("service:")
+        return any(variable.startswith("MOCK_HOSTNAME") for variable in service.get("environment", ())) or (
+            of_another in services and is_redirected(services[of_another])
+        )
+
+    return [
+        name
+        for name, service in services.items()
+        if is_redirected(service)
+        and (net_raw.isdisjoint(service.get("cap_drop", ())) or not net_raw.isdisjoint(service.get("cap_add", ())))
+    ]
+
+
+@pytest.mark.parametrize("name", SNIPPETS)
+def test_compose_files_drop_net_raw(name: str) -> None:
+    """Each service behind imds-detour, or beside its sidecar, drops NET_RAW and does not add it again."""
+    assert with_net_raw(SNIPPETS[name]) == []
+
+
+def test_net_raw_is_detected_in_a_compose_file() -> None:
+    """Negative control: an app and a neighbour without `cap_drop`, or with NET_RAW added again, are reported."""
+    app = {"environment": {"MOCK_HOSTNAME": "mock"}, "cap_drop": ["NET_RAW"]}
+    services = {
+        "mock": {},
+        "good": app,
+        "open": {"environment": ["MOCK_HOSTNAME=mock"]},
+        "added": {**app, "cap_add": ["NET_RAW"]},
+        "neighbour": {"network_mode": "service:good"},
+    }
+    assert with_net_raw(json.dumps({"services": services})) == ["open", "added", "neighbour"]
+    assert len(SNIPPETS) >= 7
+
+
 def shape(text: str) -> dict[str, object]:
     """Return the levels of a document's headings, the sizes of its tables, and the languages of its code blocks."""
     plain = FENCE.sub("", text)
@@ -150,6 +196,13 @@ def test_picture_is_well_formed_and_self_contained(picture: str) -> None:
 
 EXAMPLES = sorted(glob.glob(f"{ROOT}/examples/*/Dockerfile"))
 DOCKERFILES = sorted(EXAMPLES + glob.glob(f"{ROOT}/docker/*Dockerfile") + glob.glob(f"{ROOT}/tests/docker/*Dockerfile"))
+
+
+@pytest.mark.parametrize("name", [*DOCUMENTS, *(os.path.relpath(file, ROOT) for file in DOCKERFILES)])
+def test_docker_run_with_net_admin_drops_net_raw(name: str) -> None:
+    """Each `docker run` that adds NET_ADMIN drops NET_RAW, or every other capability."""
+    commands = re.findall(r"docker run [^\n]*--cap-add NET_ADMIN", read(name))
+    assert [command for command in commands if "--cap-drop" not in command] == []
 
 
 @pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: os.path.relpath(file, ROOT))
