@@ -91,6 +91,56 @@ def test_named_tests_settings_targets_and_verbs_exist(document: str) -> None:
     assert set(re.findall(r"\bimds-detourctl(?:\",)? \"?([a-z]+)", code)) <= set(VERBS)
 
 
+NAMED_TEST = re.compile(r"\b(\w+/test_\w+\.py)::(test_\w+)")
+CLAIMS = {"docs/reliability.md": ("What it cannot do",), "docs/threats.md": ()}
+"""The pages on promises and threats, and their sections that claim nothing that a test could show."""
+
+
+def missing_tests(text: str) -> list[str]:
+    """Return the tests that a text names as `file::test`, below tests/, and that do not exist."""
+    return [
+        f"{file}::{test}"
+        for file, test in NAMED_TEST.findall(text)
+        if not os.path.exists(f"{ROOT}/tests/{file}") or f"\ndef {test}(" not in read(f"tests/{file}")
+    ]
+
+
+def claims_without_test(text: str, exempt: tuple[str, ...]) -> list[str]:
+    """Return the rows and items of a page's sections that name no test and do not say "(no test)"."""
+    claims: list[str] = []
+    for section in re.split(r"^## ", text, flags=re.MULTILINE):
+        heading, _, content = section.partition("\n")
+        rows = re.findall(r"^\|(?!-).*", re.sub(r"^\|.*\n(?=\|-)", "", content, flags=re.MULTILINE), re.MULTILINE)
+        items = re.findall(r"^(?:- |\d+\. ).*(?:\n  +.*)*", content, re.MULTILINE)
+        if heading not in exempt:
+            claims += (claim for claim in (*rows, *items) if not NAMED_TEST.search(claim) and "(no test)" not in claim)
+    return claims
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_named_tests_exist(document: str) -> None:
+    """Each test that a document names as `file::test` exists."""
+    assert missing_tests(read(document)) == []
+
+
+@pytest.mark.parametrize("document", CLAIMS)
+def test_each_claim_names_its_test(document: str) -> None:
+    """Each row and item of the pages on promises and threats names its test, or says that there is none."""
+    assert claims_without_test(read(document), CLAIMS[document]) == []
+    assert len(NAMED_TEST.findall(read(document))) > 30
+
+
+def test_missing_tests_and_unbacked_claims_are_detected() -> None:
+    """Negative control: a missing file, a missing test, and a row and an item without a test are reported."""
+    real = "unit/test_documents.py::test_named_tests_exist"
+    missing = ["unit/test_nothing.py::test_x", "unit/test_documents.py::test_x"]
+    assert missing_tests(" ".join([real, *missing])) == missing
+    table = f"| it can | result |\n|---|---|\n| do | {real} |\n| be | no |\n"
+    items = f"- one\n  {real}\n- two (no test)\n- three,\n  four\n"
+    page = f"# A page\n\n## A section\n\n{table}\n{items}\n## Not here\n\n- x\n"
+    assert claims_without_test(page, ("Not here",)) == ["| be | no |", "- three,\n  four"]
+
+
 @pytest.mark.parametrize("readme", READMES)
 def test_readme_compose_file_is_short_and_equals_the_examples(readme: str) -> None:
     """The README's Compose file has at most twelve lines, NET_ADMIN, and only known settings.
