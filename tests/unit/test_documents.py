@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from ipaddress import IPv4Address, ip_address
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -16,10 +17,13 @@ import yaml
 from bench import readme
 
 from imds_detour.config.mock_address import MockAddress
+from imds_detour.config.presets import GUARDED_ADDRESSES
 from imds_detour.config.services import parse_services
 from imds_detour.config.variables import BY_NAME, VARIABLES
 from imds_detour.ctl.commands import status
 from imds_detour.ctl.main import VERBS
+from imds_detour.endpoint import Endpoint
+from imds_detour.firewall.rules import LEGACY, Redirect, guard_rules, redirect_rules
 
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
 DOCUMENTS = sorted(
@@ -139,6 +143,25 @@ def test_missing_tests_and_unbacked_claims_are_detected() -> None:
     items = f"- one\n  {real}\n- two (no test)\n- three,\n  four\n"
     page = f"# A page\n\n## A section\n\n{table}\n{items}\n## Not here\n\n- x\n"
     assert claims_without_test(page, ("Not here",)) == ["| be | no |", "- three,\n  four"]
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_readme_rules_are_those_of_the_code(readme: str) -> None:
+    """The listed rules are all rules of the guard of one address and of its redirect, and the guard's size is right."""
+    (listing,) = blocks(readme, "text")
+    end, mock = Endpoint(IPv4Address("169.254.169.254"), 80), Endpoint(IPv4Address("172.20.0.2"), 1338)
+    rules = (*guard_rules([end.address], LEGACY), *redirect_rules([Redirect(end, mock)], LEGACY))
+    lines = listing.splitlines()
+    assert sorted(line for line in lines if line[0] != "*") == sorted(rule.spec for rule in rules)
+    versions = [address.version for address in GUARDED_ADDRESSES]
+    assert f" {len(versions)} " in read(readme)
+    assert f", {versions.count(6)} " in read(readme)
+
+
+def test_listed_metadata_addresses_are_the_guarded_ones() -> None:
+    """The page on threats lists exactly the addresses of the guard."""
+    cells = re.findall(r"^\| ([\da-f.:]+(?:, [\da-f.:]+)*) \|", read("docs/threats.md"), re.MULTILINE)
+    assert {ip_address(text) for cell in cells for text in cell.split(", ")} == set(GUARDED_ADDRESSES)
 
 
 @pytest.mark.parametrize("readme", READMES)
