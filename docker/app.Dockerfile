@@ -3,7 +3,8 @@
 # copies from.
 #
 #     docker build -f docker/app.Dockerfile -t my-app .
-#     docker run -e MOCK_HOSTNAME=mock_metadata -e MOCK_PORT=1338 --cap-add NET_ADMIN --network my-network my-app
+#     docker run -e MOCK_HOSTNAME=mock_metadata -e MOCK_PORT=1338 --cap-drop NET_RAW --cap-add NET_ADMIN \
+#         --network my-network my-app
 ARG BASE=buildpack-deps:bookworm-curl
 FROM ${BASE}
 

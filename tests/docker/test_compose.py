@@ -31,7 +31,7 @@ def test_readme_commands_work_and_down_is_quick(composer: Composer, images: Imag
     """
     project, debug, line = main(composer, images)
     assert f"{METADATA}:80 -> mock_metadata (" in line
-    assert f":1338), legacy iptables, verified IMDSv2 {INSTANCE}" in line
+    assert f":1338), nftables, verified IMDSv2 {INSTANCE}" in line
     assert "verified" in project.run("logs", "debug").stdout
     assert project.run("exec", "-T", "debug", *GET).stdout == INSTANCE
     assert debug.processes() == ["sleep 3600"]

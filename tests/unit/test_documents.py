@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
+from ipaddress import IPv4Address, ip_address
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -15,10 +17,13 @@ import yaml
 from bench import readme
 
 from imds_detour.config.mock_address import MockAddress
+from imds_detour.config.presets import GUARDED_ADDRESSES
 from imds_detour.config.services import parse_services
 from imds_detour.config.variables import BY_NAME, VARIABLES
 from imds_detour.ctl.commands import status
 from imds_detour.ctl.main import VERBS
+from imds_detour.endpoint import Endpoint
+from imds_detour.firewall.rules import LEGACY, Redirect, guard_rules, redirect_rules
 
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
 DOCUMENTS = sorted(
@@ -90,6 +95,75 @@ def test_named_tests_settings_targets_and_verbs_exist(document: str) -> None:
     assert set(re.findall(r"\bimds-detourctl(?:\",)? \"?([a-z]+)", code)) <= set(VERBS)
 
 
+NAMED_TEST = re.compile(r"\b(\w+/test_\w+\.py)::(test_\w+)")
+CLAIMS = {"docs/reliability.md": ("What it cannot do",), "docs/threats.md": ()}
+"""The pages on promises and threats, and their sections that claim nothing that a test could show."""
+
+
+def missing_tests(text: str) -> list[str]:
+    """Return the tests that a text names as `file::test`, below tests/, and that do not exist."""
+    return [
+        f"{file}::{test}"
+        for file, test in NAMED_TEST.findall(text)
+        if not os.path.exists(f"{ROOT}/tests/{file}") or f"\ndef {test}(" not in read(f"tests/{file}")
+    ]
+
+
+def claims_without_test(text: str, exempt: tuple[str, ...]) -> list[str]:
+    """Return the rows and items of a page's sections that name no test and do not say "(no test)"."""
+    claims: list[str] = []
+    for section in re.split(r"^## ", text, flags=re.MULTILINE):
+        heading, _, content = section.partition("\n")
+        rows = re.findall(r"^\|(?!-).*", re.sub(r"^\|.*\n(?=\|-)", "", content, flags=re.MULTILINE), re.MULTILINE)
+        items = re.findall(r"^(?:- |\d+\. ).*(?:\n  +.*)*", content, re.MULTILINE)
+        if heading not in exempt:
+            claims += (claim for claim in (*rows, *items) if not NAMED_TEST.search(claim) and "(no test)" not in claim)
+    return claims
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_named_tests_exist(document: str) -> None:
+    """Each test that a document names as `file::test` exists."""
+    assert missing_tests(read(document)) == []
+
+
+@pytest.mark.parametrize("document", CLAIMS)
+def test_each_claim_names_its_test(document: str) -> None:
+    """Each row and item of the pages on promises and threats names its test, or says that there is none."""
+    assert claims_without_test(read(document), CLAIMS[document]) == []
+    assert len(NAMED_TEST.findall(read(document))) > 30
+
+
+def test_missing_tests_and_unbacked_claims_are_detected() -> None:
+    """Negative control: a missing file, a missing test, and a row and an item without a test are reported."""
+    real = "unit/test_documents.py::test_named_tests_exist"
+    missing = ["unit/test_nothing.py::test_x", "unit/test_documents.py::test_x"]
+    assert missing_tests(" ".join([real, *missing])) == missing
+    table = f"| it can | result |\n|---|---|\n| do | {real} |\n| be | no |\n"
+    items = f"- one\n  {real}\n- two (no test)\n- three,\n  four\n"
+    page = f"# A page\n\n## A section\n\n{table}\n{items}\n## Not here\n\n- x\n"
+    assert claims_without_test(page, ("Not here",)) == ["| be | no |", "- three,\n  four"]
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_readme_rules_are_those_of_the_code(readme: str) -> None:
+    """The listed rules are all rules of the guard of one address and of its redirect, and the guard's size is right."""
+    (listing,) = blocks(readme, "text")
+    end, mock = Endpoint(IPv4Address("169.254.169.254"), 80), Endpoint(IPv4Address("172.20.0.2"), 1338)
+    rules = (*guard_rules([end.address], LEGACY), *redirect_rules([Redirect(end, mock)], LEGACY))
+    lines = listing.splitlines()
+    assert sorted(line for line in lines if line[0] != "*") == sorted(rule.spec for rule in rules)
+    versions = [address.version for address in GUARDED_ADDRESSES]
+    assert f" {len(versions)} " in read(readme)
+    assert f", {versions.count(6)} " in read(readme)
+
+
+def test_listed_metadata_addresses_are_the_guarded_ones() -> None:
+    """The page on threats lists exactly the addresses of the guard."""
+    cells = re.findall(r"^\| ([\da-f.:]+(?:, [\da-f.:]+)*) \|", read("docs/threats.md"), re.MULTILINE)
+    assert {ip_address(text) for cell in cells for text in cell.split(", ")} == set(GUARDED_ADDRESSES)
+
+
 @pytest.mark.parametrize("readme", READMES)
 def test_readme_compose_file_is_short_and_equals_the_examples(readme: str) -> None:
     """The README's Compose file has at most twelve lines, NET_ADMIN, and only known settings.
@@ -103,6 +177,51 @@ def test_readme_compose_file_is_short_and_equals_the_examples(readme: str) -> No
     assert set(shown["app"]["environment"]) <= set(BY_NAME)
     assert {**services["app"], "build": "."} == shown["app"]
     assert services["mock_metadata"]["image"].endswith(f":-{shown['mock_metadata']['image']}}}")
+
+
+YAML_FILES = sorted(glob.glob("**/*.yaml", root_dir=ROOT, recursive=True))
+SNIPPETS = {
+    **{name: read(name) for name in YAML_FILES if "\nservices:" in f"\n{read(name)}"},
+    **{f"{name}, snippet": code for name in DOCUMENTS for code in blocks(name, "yaml") if code.startswith("services:")},
+}
+
+
+def with_net_raw(compose: str) -> list[str]:
+    """Return the services of a Compose file behind imds-detour, or beside its sidecar, that keep NET_RAW."""
+    services, net_raw = yaml.safe_load(compose)["services"], {"ALL", "NET_RAW"}
+
+    def is_redirected(service: dict[str, Any]) -> bool:
+        of_another = service.get("network_mode", "").removeprefix("service:")
+        return any(variable.startswith("MOCK_HOSTNAME") for variable in service.get("environment", ())) or (
+            of_another in services and is_redirected(services[of_another])
+        )
+
+    return [
+        name
+        for name, service in services.items()
+        if is_redirected(service)
+        and (net_raw.isdisjoint(service.get("cap_drop", ())) or not net_raw.isdisjoint(service.get("cap_add", ())))
+    ]
+
+
+@pytest.mark.parametrize("name", SNIPPETS)
+def test_compose_files_drop_net_raw(name: str) -> None:
+    """Each service behind imds-detour, or beside its sidecar, drops NET_RAW and does not add it again."""
+    assert with_net_raw(SNIPPETS[name]) == []
+
+
+def test_net_raw_is_detected_in_a_compose_file() -> None:
+    """Negative control: an app and a neighbour without `cap_drop`, or with NET_RAW added again, are reported."""
+    app = {"environment": {"MOCK_HOSTNAME": "mock"}, "cap_drop": ["NET_RAW"]}
+    services = {
+        "mock": {},
+        "good": app,
+        "open": {"environment": ["MOCK_HOSTNAME=mock"]},
+        "added": {**app, "cap_add": ["NET_RAW"]},
+        "neighbour": {"network_mode": "service:good"},
+    }
+    assert with_net_raw(json.dumps({"services": services})) == ["open", "added", "neighbour"]
+    assert len(SNIPPETS) >= 7
 
 
 def shape(text: str) -> dict[str, object]:
@@ -150,6 +269,13 @@ def test_picture_is_well_formed_and_self_contained(picture: str) -> None:
 
 EXAMPLES = sorted(glob.glob(f"{ROOT}/examples/*/Dockerfile"))
 DOCKERFILES = sorted(EXAMPLES + glob.glob(f"{ROOT}/docker/*Dockerfile") + glob.glob(f"{ROOT}/tests/docker/*Dockerfile"))
+
+
+@pytest.mark.parametrize("name", [*DOCUMENTS, *(os.path.relpath(file, ROOT) for file in DOCKERFILES)])
+def test_docker_run_with_net_admin_drops_net_raw(name: str) -> None:
+    """Each `docker run` that adds NET_ADMIN drops NET_RAW, or every other capability."""
+    commands = re.findall(r"docker run [^\n]*--cap-add NET_ADMIN", read(name))
+    assert [command for command in commands if "--cap-drop" not in command] == []
 
 
 @pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: os.path.relpath(file, ROOT))
