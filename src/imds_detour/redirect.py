@@ -60,10 +60,10 @@ def setup(
         with namespace_lock(SETUP, deadline.within(SETUP_TIMEOUT)), Transaction(deadline, log) as transaction:
             install_redirects(transaction, firewall, targets, forwarded=environment.forwarded)
             confirm_guards(guards, deadline)
-            probed = (target for target in targets if target.mock.identity is not None)
-            identities = tuple(verify.verify(target, firewall, deadline, log) for target in probed)
+            probed = [target for target in targets if target.mock.identity is not None]
+            identities = verify.verify(probed, firewall, deadline, log)
             confirm_guards(guards, deadline)
-            for target, identity in zip(targets, identities, strict=False):  # without a probe there are none
+            for target, identity in zip(probed, identities, strict=True):
                 log.step(f"verified: {identity} answers at {target.redirect.endpoint}, by the rule")
             if not settings.keep_net_admin:
                 drop_net_admin(log)

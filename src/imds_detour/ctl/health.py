@@ -90,7 +90,7 @@ class HealthCheck:
         # This fails at once: there is nothing to wait for.
         seen = identify(target.redirect.endpoint, mock.question, self.deadline, self.log.step)
         if self.reader.firewall is not None and leads_to is not None:
-            identity = verify.verify(target, self.reader.firewall, self.deadline, self.log)
+            (identity,) = verify.verify([target], self.reader.firewall, self.deadline, self.log)
             how = "by the rule"
         else:
             identity = verify.same(target, seen, self.deadline)

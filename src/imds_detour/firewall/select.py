@@ -154,9 +154,10 @@ def start_legacy(versions: Sequence[int], remaining: Callable[[], float] = lambd
     """
     # Not for MOCK_BACKEND=nft. What the helpers need too is loaded before the fork, once.
     from imds_detour.firewall import lock  # noqa: F401, PLC0415  (see above)
-    from imds_detour.firewall.iptables import helper, preflight  # noqa: F401, PLC0415  (see above)
+    from imds_detour.firewall.iptables import helper, preflight  # noqa: PLC0415  (see above)
     from imds_detour.firewall.iptables.backend import LegacyFirewall  # noqa: PLC0415  (see above)
 
+    preflight.require_capabilities()  # without them, no helper could do anything
     helpers: dict[int, helper.Helper] = {}
     try:
         for version in versions:

@@ -37,11 +37,10 @@ class FirewallEvents:
 
 def open_firewall_events() -> FirewallEvents | None:
     """Listen for changes; None where the kernel has no nftables."""
-    connection = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
     try:
+        connection = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
         connection.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES)
+        connection.setblocking(False)
     except OSError:
-        connection.close()
         return None
-    connection.setblocking(False)
     return FirewallEvents(connection)

@@ -21,6 +21,8 @@ from imds_detour.system import etc_hosts, namespaces
 
 LOCK_TIMEOUT = 0.5
 """Seconds to wait for other writers of the firewall. A failure is retried, and a stop must not wait for it."""
+SETTLE = 0.2
+"""Seconds between two reads, if nftables changes all the time."""
 RETRY = 1.0
 """Seconds until a failed read or write is retried."""
 
@@ -39,6 +41,7 @@ class Reconciler:
     own_failure: bool = False  # whether a change failed here: the next difference need not be another program's work
     guards: tuple[tuple[Firewall, AddGuard], ...] = ()
     _closing: set[Redirect] = field(default_factory=set)  # redirects that could not be removed
+    _read: float = -inf  # when the rules were read last
     _warned: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -68,11 +71,16 @@ class Reconciler:
         self._warn("versions", "")
         return True
 
+    def read_soon(self) -> None:
+        """Read the rules soon, after a change that may be another program's; not more often than every SETTLE."""
+        self.due = min(self.due, max(time.monotonic(), self._read + SETTLE))
+
     def reconcile(self, targets: Sequence[Target]) -> None:
         """If it is due, compare rules and host names with what these targets need, and repair differences."""
         if time.monotonic() < self.due:
             return
-        self.due = time.monotonic() + self.interval
+        self._read = time.monotonic()
+        self.due = self._read + self.interval
         self._reconcile_names(targets)
         try:
             repairs = [*self._guard_repairs(), *self._redirect_repairs(targets)]

@@ -42,7 +42,6 @@ MAX_DECODED = 1000
 
 def load(version: int) -> dict[str, Callable[..., object]]:
     """Return the functions for an IP version that the parent may call, by name."""
-    preflight.require_capabilities()
     tables = _Tables(loader.load(version), version)
     return {"check": tables.check, "apply": tables.apply, "installed": tables.installed}
 
@@ -130,8 +129,8 @@ class _Tables:
             entries.append_rule(codec.encode(self._library, rule))
         for shared in SHARED[table.name]:
             hooked = self._library.chain(table, shared)
-            for _, jump in list(_jumps(table, shared)):
-                hooked.delete_rule(self._library.rule(jump, hooked))
+            for position in reversed([position for position, _ in _jumps(table, shared)]):
+                self._library.delete(table, shared, position)
             entry: Iptc = None
             for rule in reversed([rule for rule in wanted if rule.chain == shared]):
                 entry = entry or codec.encode(self._library, rule)
