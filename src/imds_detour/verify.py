@@ -5,7 +5,7 @@ from __future__ import annotations
 from imds_detour.deadline import Deadline, until_ready
 from imds_detour.discovery.probe import identify
 from imds_detour.errors import DetourError, NotYetError
-from imds_detour.firewall.rules import COMMENT, dnat_rule
+from imds_detour.firewall.rules import COMMENT, redirect_rules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,12 +149,12 @@ def same(target: Target, seen: Identity, deadline: Deadline) -> Identity:
 def _packets(firewall: Firewall, redirects: Iterable[Redirect]) -> list[int]:
     """Return the connections that each rule has redirected. Without the rule, the real service could be asked."""
     counts = {entry.rule.replace(comment=COMMENT): entry.packets for entry in firewall.installed("nat") if entry.rule}
-    rules = {redirect: dnat_rule(redirect, firewall.layout) for redirect in redirects}
-    for redirect, rule in rules.items():
-        if rule not in counts:
+    rules = {redirect: redirect_rules([redirect], firewall.layout) for redirect in redirects}
+    for redirect, needed in rules.items():
+        if not counts.keys() >= set(needed):
             raise DetourError(
                 "firewall",
                 f"the rule that redirects {redirect.endpoint} is missing or has no effect",
                 "look for another program that changes the firewall (`nft list ruleset`, `iptables-save`)",
             )
-    return [counts[rule] for rule in rules.values()]
+    return [counts[needed[-1]] for needed in rules.values()]  # the translation, after its jump

@@ -52,7 +52,7 @@ def test_guard_off_keeps_the_guard_of_an_earlier_sidecar(network: Network, sidec
         "--listen", LISTEN, "--every", "0.5", MOCK_GUARD="off", says="aws is not redirected while there is no mock"
     )
     assert "reject" in listed(network)
-    assert ">closed<" in sidecar.get("/")[1]
+    assert until(lambda: ">closed<" in sidecar.get("/")[1], bool)
     network.app.run("nft", "flush", "ruleset")
     assert until(lambda: ">open<" in sidecar.get("/")[1], bool)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from imds_detour.ctl.installed import summarize
 from imds_detour.errors import DetourError
-from imds_detour.firewall.rules import Dnat
 from imds_detour.firewall.select import FirewallSelector
 from imds_detour.system import capabilities, namespaces
 
@@ -29,15 +29,12 @@ class RuleReader:
         if self.firewall is None:
             return None
         try:
-            rules = [installed.rule for installed in self.firewall.installed()]
+            installed = self.firewall.installed()
         except DetourError:
             return None  # a library of legacy iptables is missing, for example
-        self.complete = bool(rules) or self.firewall.name != "nftables"
-        wanted = endpoint.address, endpoint.port
-        for rule in rules:
-            if rule and isinstance(rule.action, Dnat) and (rule.destination, rule.port) == wanted:
-                return rule.action.to
-        return None
+        self.complete = bool(installed) or self.firewall.name != "nftables"
+        active = summarize(self.firewall.name, self.firewall.layout, installed).redirects
+        return next((entry.redirect.mock for entry in active if entry.redirect.endpoint == endpoint), None)
 
 
 @contextmanager
