@@ -4,6 +4,7 @@ Run by the bundle's interpreter: ``python -I -S least.py LIB MOCK PORT APP...``,
 shows how much of a start is neither waiting nor verifying.
 """
 
+import gc
 import os
 import sys
 
@@ -17,7 +18,7 @@ from imds_detour.firewall.iptables import worker  # noqa: E402  (as above)
 from imds_detour.firewall.rules import LEGACY, Redirect, guard_rules, redirect_rules  # noqa: E402  (as above)
 from imds_detour.process import handover  # noqa: E402  (as above)
 
-handover.raise_gc_threshold()
+gc.set_threshold(handover.GC_THRESHOLD)
 metadata = Endpoint(ip_address("169.254.169.254"), 80)
 apply = worker.load(4)["apply"]
 apply("filter", guard_rules((metadata.address,), LEGACY), 4.0)

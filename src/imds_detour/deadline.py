@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from imds_detour.errors import NotYetError
 
@@ -82,10 +83,8 @@ def until_ready(
                 on_failure(error)
             raise
 
-    try:
+    with suppress(NotYetError):
         return once()
-    except NotYetError:
-        pass
 
     import tenacity  # noqa: PLC0415  (costly; only a start that waits needs it, and it is a part of the first pause)
 

@@ -34,12 +34,10 @@ def setup(settings: Settings, environment: Environment, deadline: Deadline, log:
         search = Search(service, environment, cache, log, probe=settings.probe)
         mocks = search.wait(deadline, both=False)[:1]
         if service.preset.loopback_only and not mocks[0].endpoint.address.is_loopback:
-            raise DetourError(
-                "settings",
-                f"MOCK_BACKEND=env: SDKs follow {service.preset.variables[0][0]} to a loopback address only, not to"
-                f" {mocks[0]}",
-                "run that mock in the app's network namespace, or redirect: with NET_ADMIN, or by the sidecar",
-            )
+            variable = service.preset.variables[0][0]
+            reason = f"MOCK_BACKEND=env: SDKs follow {variable} to a loopback address only, not to {mocks[0]}"
+            remedy = "run that mock in the app's network namespace, or redirect: with NET_ADMIN, or by the sidecar"
+            raise DetourError("settings", reason, remedy)
         targets += targets_of(service, mocks)
     if not settings.keep_net_admin:
         drop_net_admin(log)
@@ -52,15 +50,10 @@ def _require_variables(services: tuple[Service, ...]) -> None:
     for service in services:
         name = service.preset.name
         if not service.preset.variables:
-            raise DetourError(
-                "settings",
-                f"MOCK_BACKEND=env cannot lead SDKs to a mock of {name}: they have no variable for that",
-                f"redirect: with NET_ADMIN, or by the sidecar; or take {name} out of MOCK_ENDPOINTS",
-            )
+            reason = f"MOCK_BACKEND=env cannot lead SDKs to a mock of {name}: they have no variable for that"
+            remedy = f"redirect: with NET_ADMIN, or by the sidecar; or take {name} out of MOCK_ENDPOINTS"
+            raise DetourError("settings", reason, remedy)
         for variable, _ in service.preset.variables:
             if users.setdefault(variable, name) != name:
-                raise DetourError(
-                    "settings",
-                    f"MOCK_BACKEND=env cannot serve {users[variable]} and {name} at once: both need {variable}",
-                    "take one of them out of MOCK_ENDPOINTS",
-                )
+                reason = f"MOCK_BACKEND=env cannot serve {users[variable]} and {name} at once: both need {variable}"
+                raise DetourError("settings", reason, "take one of them out of MOCK_ENDPOINTS")

@@ -7,6 +7,7 @@ import stat
 import time
 from contextlib import closing, suppress
 
+from imds_detour.deadline import Deadline
 from imds_detour.lean import socket
 from imds_detour.text import printable, readable
 
@@ -14,7 +15,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from imds_detour.deadline import Deadline
     from imds_detour.errors import DetourError
 
     Facts = Mapping[str, str | int | float | None]
@@ -30,23 +30,18 @@ OWN = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 class Log:
     """Writes lines in the format that MOCK_LOG asks for: ``text``, ``json``, ``quiet`` or ``debug``."""
 
-    __slots__ = ("_blocked", "_last_wait", "clock", "format", "start")
+    __slots__ = ("_blocked", "_last_wait", "format", "since")
 
     def __init__(self, format: str, clock: Callable[[], float] = time.monotonic) -> None:  # noqa: A002  (the field's word)
         self.format = format
-        self.clock = clock  # monotonic, in seconds
-        self.start = clock()  # ``debug`` lines count from here
+        self.since = Deadline(float("inf"), clock)  # ``debug`` lines count from its start
         self._last_wait: float | None = None
         self._blocked = 0.0  # seconds
-
-    def elapsed(self) -> float:
-        """Return the seconds since the start."""
-        return self.clock() - self.start
 
     def step(self, text: str) -> None:
         """Report a step that is done; for ``debug`` only."""
         if self.format == "debug":
-            self._line(f"{self.elapsed() * 1000:6.0f} ms  {text}")
+            self._line(f"{self.since.elapsed() * 1000:6.0f} ms  {text}")
 
     def warning(self, text: str) -> None:
         """Report a problem that stops nothing."""
@@ -54,7 +49,7 @@ class Log:
 
     def waiting(self, error: DetourError, deadline: Deadline) -> None:
         """Report a wait: the first failure, then a line every REPEAT seconds."""
-        now = self.clock()
+        now = self.since.elapsed()
         if self._last_wait is not None and now - self._last_wait < REPEAT:
             return
         self._last_wait = now

@@ -42,8 +42,10 @@ def main(inherited: handover.Inherited, changes: Changes) -> NoReturn:
         settings = config.parse(os.environ)
         app = command.find(arguments, os.environ.get("PATH"))
         account, home = _account(settings)
-        deadline = Deadline(settings.timeout, start=log.start)
-        _warn_about_unknown(log)
+        deadline = Deadline(settings.timeout, start=log.since.start)
+        for name in config.unknown(os.environ):
+            hint = f"{config.similar(name)}; `imds-detour --help` lists them"
+            log.warning(f"{name} is not a setting of imds-detour{hint}")
         result = _setup(settings, deadline, log)
         redirected = settings.backend != "env"
         changes = {**changes, **home, **_environment_changes(settings, result, log)}
@@ -72,21 +74,16 @@ def main(inherited: handover.Inherited, changes: Changes) -> NoReturn:
 def _setup(settings: Settings, deadline: Deadline, log: Log) -> Redirected:
     if settings.backend == "env":
         handover.start_stop_thread()
-        from imds_detour import env_backend, redirect  # noqa: PLC0415  (as below)
+        from imds_detour import env_backend, result  # noqa: PLC0415  (as below)
 
         # Nothing is changed in the namespace, so it may be the host's.
-        return env_backend.setup(settings, redirect.inspect(settings, host=True), deadline, log)
+        return env_backend.setup(settings, result.inspect(settings, host=True), deadline, log)
     with FirewallSelector(settings.backend, namespaces.ip_versions(), deadline.remaining) as selector:
         selector.start()
         handover.start_stop_thread()  # a thread, so after the helpers are forked
-        from imds_detour import redirect  # noqa: PLC0415  (its imports take as long as the helpers', on another core)
+        from imds_detour import redirect, result  # noqa: PLC0415  (its imports take as long as the helpers', on another core)
 
-        return redirect.setup(settings, redirect.inspect(settings), selector, deadline, log)
-
-
-def _warn_about_unknown(log: Log) -> None:
-    for name in config.unknown(os.environ):
-        log.warning(f"{name} is not a setting of imds-detour{config.similar(name)}; `imds-detour --help` lists them")
+        return redirect.setup(settings, result.inspect(settings), selector, deadline, log)
 
 
 def _account(settings: Settings) -> tuple[Account | None, Changes]:
@@ -95,8 +92,7 @@ def _account(settings: Settings) -> tuple[Account | None, Changes]:
         return None, {}
     from imds_detour.process import users  # noqa: PLC0415  (only MOCK_USER needs it)
 
-    account = users.prepare(settings.user)
-    return account, users.home_variable(account, os.environ.get("HOME"))
+    return users.prepare(settings.user, os.environ.get("HOME"))
 
 
 def _environment_changes(settings: Settings, result: Redirected, log: Log) -> Changes:
@@ -119,17 +115,12 @@ def _switch(account: Account, log: Log) -> None:
 
 
 def _announce(result: Redirected, log: Log, program: str, account: Account | None) -> None:
-    milliseconds = log.elapsed() * 1000
-    user = f" as {account}" if account else ""
-    log.success(
-        f"{result.line(with_reason=log.format == 'debug')}, {milliseconds:.0f} ms; exec {program}{user}",
-        {
-            **result.facts(),
-            "milliseconds": round(milliseconds, 1),
-            "exec": program,
-            **({"user": str(account)} if account else {}),
-        },
-    )
+    milliseconds = log.since.elapsed() * 1000
+    text = f"{result.line(with_reason=log.format == 'debug')}, {milliseconds:.0f} ms; exec {program}"
+    facts = {**result.facts(), "milliseconds": round(milliseconds, 1), "exec": program}
+    if account:
+        text, facts["user"] = f"{text} as {account}", str(account)
+    log.success(text, facts)
 
 
 def _print(text: str) -> NoReturn:

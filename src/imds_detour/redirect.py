@@ -5,17 +5,15 @@ from __future__ import annotations
 from functools import partial
 
 from imds_detour import verify
-from imds_detour.config.presets import GUARDED_ADDRESSES
 from imds_detour.discovery.dns import resolv_conf
 from imds_detour.discovery.dns.cache import start_cache
 from imds_detour.discovery.mock import Search
 from imds_detour.errors import DetourError
-from imds_detour.firewall.change import AddGuard, Replace, SetRedirects, in_order
+from imds_detour.firewall.change import AddGuard, SetRedirects
 from imds_detour.firewall.lock import SETUP, namespace_lock
 from imds_detour.firewall.rules import COMMENT
-from imds_detour.result import Environment, Redirected, host_names, targets_of
-from imds_detour.system import capabilities, namespaces, routes
-from imds_detour.value import Value
+from imds_detour.result import Redirected, host_names, targets_of
+from imds_detour.system import capabilities, routes
 from imds_detour.verify import NotByRuleError
 
 TYPE_CHECKING = False
@@ -30,10 +28,9 @@ if TYPE_CHECKING:
     from imds_detour.endpoint import Address, Endpoint
     from imds_detour.firewall.base import Firewall
     from imds_detour.firewall.change import Change
-    from imds_detour.firewall.rules import Rule
     from imds_detour.firewall.select import FirewallSelector
     from imds_detour.log import Log
-    from imds_detour.result import Target
+    from imds_detour.result import Environment, Target
 
 LOCK_TIMEOUT = 4.0
 """Seconds to wait for other writers of the firewall, if the deadline leaves as much. An iptables command takes some
@@ -62,10 +59,11 @@ def setup(
         # Without another start in between: it must not rely on a redirect that may be undone here.
         with namespace_lock(SETUP, deadline.within(SETUP_TIMEOUT)), Transaction(deadline, log) as transaction:
             install_redirects(transaction, firewall, targets, forwarded=environment.forwarded)
-            guards.confirm(deadline)
-            identities = verify_targets(firewall, targets, deadline, log)
-            guards.confirm(deadline)
-            for target, identity in zip(targets, identities, strict=False):  # without a probe there are none
+            confirm_guards(guards, deadline)
+            probed = [target for target in targets if target.mock.identity is not None]
+            identities = verify.verify(probed, firewall, deadline, log)
+            confirm_guards(guards, deadline)
+            for target, identity in zip(probed, identities, strict=True):
                 log.step(f"verified: {identity} answers at {target.redirect.endpoint}, by the rule")
             if not settings.keep_net_admin:
                 drop_net_admin(log)
@@ -95,49 +93,13 @@ def setup(
     return Redirected(tuple(targets), firewall.name, reason, identities)
 
 
-def inspect(settings: Settings, *, host: bool = False, forwarded: bool = False) -> Environment:
-    """Look at this network namespace. Nothing is changed."""
-    if not host and namespaces.is_host_netns():
-        raise DetourError(
-            "namespace",
-            "this is the host's own network namespace: a redirect here would hold for the whole machine",
-            "run it in a container with a network of its own, or `imds-detourctl init --host` if you mean it",
-        )
-    versions = namespaces.ip_versions()
-    addresses: list[Address] = []
-    for service in settings.services:
-        available = [at.address for at in service.preset.endpoints if at.address.version in versions]
-        if not available:
-            raise DetourError(
-                "settings",
-                f"{service.preset.name} is at an IPv6 address, and there is no IPv6 in this network namespace",
-                "enable IPv6 on the network, or take it out of MOCK_ENDPOINTS",
-            )
-        addresses += available
-    return Environment(
-        versions, settings.services, tuple(dict.fromkeys(addresses)), guarded_addresses(settings), host, forwarded
-    )
-
-
-def guarded_addresses(settings: Settings) -> tuple[Address, ...]:
-    """Return the addresses to guard, over all IP versions of the kernel."""
-    if settings.guard == "off":
-        return ()
-    kernel = namespaces.kernel_versions()
-    addresses = {at.address for service in settings.services for at in service.preset.endpoints}
-    if settings.guard == "on":
-        addresses |= GUARDED_ADDRESSES
-    return in_order(address for address in addresses if address.version in kernel)
-
-
 class Transaction:
     """Changes of firewalls, routes and /etc/hosts. Leaving it undoes them in reverse order, unless they are kept."""
 
     __slots__ = ("_undo", "deadline", "log")
 
     def __init__(self, deadline: Deadline, log: Log) -> None:
-        self.deadline = deadline
-        self.log = log
+        self.deadline, self.log = deadline, log
         self._undo: list[Callable[[], None]] = []
 
     def __enter__(self) -> Self:
@@ -159,12 +121,12 @@ class Transaction:
         """Keep all changes."""
         self._undo.clear()
 
-    def change(self, firewall: Firewall, change: Change, undo: Callable[[tuple[Rule, ...]], Change | None]) -> None:
-        """Change the rules of a table. ``undo`` returns the opposite change for the previous rules, if there is one."""
+    def change(self, firewall: Firewall, change: AddGuard | SetRedirects) -> None:
+        """Change the rules of a table."""
         for rule in change.wanted((), firewall.layout):
             self.log.step(f"rule: {rule.table} {rule.spec}")
         previous = firewall.apply(change, self.deadline.within(LOCK_TIMEOUT))
-        if opposite := undo(previous):
+        if opposite := change.undo(previous, firewall.layout):
             self.on_undo(partial(self._undo_change, firewall, opposite))
 
     def _undo_change(self, firewall: Firewall, change: Change) -> None:
@@ -178,51 +140,43 @@ class Transaction:
             raise DetourError(error.step, reason, error.remedy) from None
 
 
-class Guards(Value):
-    """The guard of a network namespace, in one firewall or in two."""
-
-    parts: tuple[tuple[Firewall, AddGuard], ...]
-
-    def confirm(self, deadline: Deadline) -> None:
-        """Read the guard back, and install again what has no effect; DetourError if that fails."""
-        for firewall, change in self.parts:
-            firewall.apply(change, deadline.within(LOCK_TIMEOUT))
-
-
-NO_GUARDS = Guards(())
+def confirm_guards(guards: Iterable[tuple[Firewall, AddGuard]], deadline: Deadline) -> None:
+    """Read the guard back, and install again what has no effect; DetourError if that fails."""
+    for firewall, change in guards:
+        firewall.apply(change, deadline.within(LOCK_TIMEOUT))
 
 
 def install_guards(
     transaction: Transaction, firewalls: Iterable[tuple[Firewall, tuple[int, ...]]], addresses: Sequence[Address]
-) -> Guards:
-    """Refuse everything that goes to these addresses from now on, over all IP versions of the kernel."""
+) -> tuple[tuple[Firewall, AddGuard], ...]:
+    """Refuse everything that goes to these addresses from now on, and return the guard's part of each firewall."""
+    if not addresses:
+        return ()
     log = transaction.log
-    parts = []
-    for firewall, versions in firewalls if addresses else ():
+    guards = []
+    for firewall, versions in firewalls:
         of_versions = tuple(address for address in addresses if address.version in versions)
-        parts.append((firewall, _install_guard(transaction, firewall, of_versions)))
-    if addresses:
-        log.step(f"guard: everything that goes to {' or '.join(map(str, addresses))} is refused from now on")
+        guards.append((firewall, _install_guard(transaction, firewall, of_versions)))
+    log.step(f"guard: everything that goes to {' or '.join(map(str, addresses))} is refused from now on")
     if server := resolv_conf.find_server(addresses, resolv_conf.read()):
         log.warning(
             f"{server} is this container's DNS server too, and the guard closes it: give it another, in Compose"
             " `dns: [1.1.1.1]`, or set MOCK_GUARD=off"
         )
-    return Guards(tuple(parts))
+    return tuple(guards)
 
 
 def _install_guard(transaction: Transaction, firewall: Firewall, addresses: tuple[Address, ...]) -> AddGuard:
     change = AddGuard(addresses)
-    undo = partial(Replace, "filter")
     try:
-        transaction.change(firewall, change, undo)
+        transaction.change(firewall, change)
     except DetourError as refusal:
         if refusal.step == "lock":
             raise  # another program writes all the time; other rules would not help
         # The kernel or the image may lack REJECT alone; if it lacks more, this fails too.
         change = AddGuard(addresses, reject=False)
         try:
-            transaction.change(firewall, change, undo)
+            transaction.change(firewall, change)
         except DetourError:
             raise refusal from None
         transaction.log.warning(
@@ -263,7 +217,7 @@ def install_redirects(
                 " set MOCK_HOSTNAME to an address of this machine, such as the bridge's"
             )
     change = SetRedirects(tuple((redirect, comment) for redirect in redirects), forwarded=forwarded or None)
-    transaction.change(firewall, change, lambda previous: change.undo(previous, firewall.layout))
+    transaction.change(firewall, change)
     for redirect in redirects:
         log.step(f"redirect: {redirect.endpoint} -> {redirect.mock}, {firewall.name}")
     if names := host_names(targets):
@@ -273,13 +227,6 @@ def install_redirects(
             transaction.on_undo(put_back)
         for address, aliases in names.items():
             log.step(f"{etc_hosts.PATH}: {' '.join(aliases)} is {address}")
-
-
-def verify_targets(firewall: Firewall, targets: Iterable[Target], deadline: Deadline, log: Log) -> tuple[Identity, ...]:
-    """Return the answer at each metadata address, which is its mock's and came by the rule; none without a probe."""
-    return tuple(
-        verify.verify(target, firewall, deadline, log) for target in targets if target.mock.identity is not None
-    )
 
 
 def drop_net_admin(log: Log) -> None:

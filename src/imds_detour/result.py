@@ -1,9 +1,12 @@
-"""What a start works on and what it did, as values."""
+"""What a start works on, read from settings and network namespace, and what it did, as values."""
 
 from __future__ import annotations
 
+from imds_detour.config.presets import GUARDED_ADDRESSES
 from imds_detour.errors import DetourError
+from imds_detour.firewall.change import in_order
 from imds_detour.firewall.rules import Redirect
+from imds_detour.system import namespaces
 from imds_detour.value import Value
 
 TYPE_CHECKING = False
@@ -11,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from imds_detour.config.services import Service
+    from imds_detour.config.settings import Settings
     from imds_detour.discovery.mock import Mock
     from imds_detour.discovery.probe import Identity
     from imds_detour.endpoint import Address
@@ -47,6 +51,41 @@ class Environment(Value):
                 )
 
 
+def inspect(settings: Settings, *, host: bool = False, forwarded: bool = False) -> Environment:
+    """Look at this network namespace. Nothing is changed."""
+    if not host and namespaces.is_host_netns():
+        raise DetourError(
+            "namespace",
+            "this is the host's own network namespace: a redirect here would hold for the whole machine",
+            "run it in a container with a network of its own, or `imds-detourctl init --host` if you mean it",
+        )
+    versions = namespaces.ip_versions()
+    addresses: list[Address] = []
+    for service in settings.services:
+        available = [at.address for at in service.preset.endpoints if at.address.version in versions]
+        if not available:
+            raise DetourError(
+                "settings",
+                f"{service.preset.name} is at an IPv6 address, and there is no IPv6 in this network namespace",
+                "enable IPv6 on the network, or take it out of MOCK_ENDPOINTS",
+            )
+        addresses += available
+    return Environment(
+        versions, settings.services, tuple(dict.fromkeys(addresses)), guarded_addresses(settings), host, forwarded
+    )
+
+
+def guarded_addresses(settings: Settings) -> tuple[Address, ...]:
+    """Return the addresses to guard, over all IP versions of the kernel."""
+    if settings.guard == "off":
+        return ()
+    kernel = namespaces.kernel_versions()
+    addresses = {at.address for service in settings.services for at in service.preset.endpoints}
+    if settings.guard == "on":
+        addresses |= GUARDED_ADDRESSES
+    return in_order(address for address in addresses if address.version in kernel)
+
+
 class Target(Value):
     """A service's mock over one IP version, and the redirect that leads to it."""
 
@@ -74,9 +113,6 @@ class Redirected(Value):
             "verified": _listed(self.identities) or None,
         }
 
-    def __str__(self) -> str:
-        return self.line()
-
     def line(self, *, with_reason: bool = False) -> str:
         """Return one line for people, with the reason for the firewall if asked."""
         by_name: dict[str, list[Redirect]] = {}
@@ -95,8 +131,8 @@ class Redirected(Value):
 def targets_of(service: Service, mocks: Sequence[Mock]) -> list[Target]:
     """Return where a service leads."""
     endpoints = {endpoint.address.version: endpoint for endpoint in service.preset.endpoints}
-    redirects = (Redirect(endpoints[mock.endpoint.address.version], mock.endpoint) for mock in mocks)
-    return [Target(service, mock, redirect) for mock, redirect in zip(mocks, redirects, strict=True)]
+    at = (endpoints[mock.endpoint.address.version] for mock in mocks)
+    return [Target(service, mock, Redirect(endpoint, mock.endpoint)) for endpoint, mock in zip(at, mocks, strict=True)]
 
 
 def host_names(targets: Iterable[Target]) -> dict[Address, tuple[str, ...]]:

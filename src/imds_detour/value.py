@@ -58,11 +58,10 @@ class Value(metaclass=_Parts):
             """Return the same value with other parts, as dataclasses.replace() does."""
             return type(self)(**{**dict(zip(self.__slots__, self._parts(), strict=True)), **changes})
 
-        def __setattr__(self, name: str, _value: object) -> NoReturn:
+        def __setattr__(self, name: str, _value: object = None) -> NoReturn:
             raise AttributeError(f"{type(self).__name__} is frozen: {name}")
 
-        def __delattr__(self, name: str) -> NoReturn:
-            raise AttributeError(f"{type(self).__name__} is frozen: {name}")
+        __delattr__ = __setattr__
 
     def _parts(self) -> tuple[object, ...]:
         return tuple(getattr(self, name) for name in self.__match_args__)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from imds_detour.deadline import Deadline, until_ready
 from imds_detour.discovery.probe import identify
 from imds_detour.errors import DetourError, NotYetError
-from imds_detour.firewall.rules import dnat_rule
+from imds_detour.firewall.rules import COMMENT, dnat_rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable, Sequence
 
     from imds_detour.discovery.probe import Identity
     from imds_detour.firewall.base import Firewall
@@ -21,6 +21,8 @@ TIMEOUT = 10.0
 """Seconds for an answer through the redirect. The mock has just answered directly."""
 MIN_TIMEOUT = 0.1
 """Seconds for it even if the deadline is nearer: with no time, every service seems silent."""
+FIRST_TIMEOUT = 2.0
+"""Seconds for the first of these answers: another rule may lead to an address that is silent."""
 READINGS = 5
 """Attempts to see the counter rise. Another writer of a legacy table resets its counters for a moment."""
 
@@ -29,69 +31,55 @@ class NotByRuleError(DetourError):
     """The connections to a metadata address do not pass imds-detour's rule; another rule comes before it."""
 
 
-def verify(target: Target, firewall: Firewall, deadline: Deadline, log: Log) -> Identity:
-    """Wait until the mock answers at the metadata address by the rule, and return its answer.
+def verify(targets: Sequence[Target], firewall: Firewall, deadline: Deadline, log: Log) -> tuple[Identity, ...]:
+    """Wait until each mock answers at its metadata address by the rule, and return the answers.
 
-    The mock has answered directly before; its answer now must be the same.
+    The mock has answered directly before; its answer now must be the same. Without the rule, nothing is asked.
 
-    Raises NotByRuleError when the answer did not come by the rule, and DetourError when another service or none
+    Raises NotByRuleError when an answer did not come by the rule, and DetourError when another service or none
     answers there.
     """
+    answers: dict[int, Identity] = {}
+    pending = list(range(len(targets)))
+    for _ in range(READINGS if targets else 0):
+        redirects = [targets[number].redirect for number in pending]
+        before = _packets(firewall, redirects)
+        for number, packets in zip(pending, before, strict=True):
+            answers[number] = _wait(targets[number], firewall, packets, deadline, log)
+        after = _packets(firewall, redirects)
+        pending = [number for number, old, new in zip(pending, before, after, strict=True) if new <= old]
+        if not pending:
+            break
+    if pending:
+        raise _not_by_rule(targets[pending[0]], "it answers like the mock")
+    return tuple(answers[number] for number in range(len(targets)))
+
+
+def _wait(target: Target, firewall: Firewall, packets: int, deadline: Deadline, log: Log) -> Identity:
+    """Return the answer at a metadata address, whose rule had this count before."""
     timeout = Deadline(max(MIN_TIMEOUT, deadline.within(TIMEOUT)))
-    readings = iter(range(READINGS - 1))
-
-    def attempt() -> Identity:
-        try:
-            return verify_once(target, firewall, timeout, log)
-        except NotByRuleError as error:
-            if next(readings, None) is None:
-                raise
-            raise NotYetError(error.step, error.reason) from None
-
-    return _wait(target, attempt, timeout, log)
-
-
-def verify_once(target: Target, firewall: Firewall, deadline: Deadline, log: Log) -> Identity:
-    """Do the same in one attempt, for a caller that tries again later. Without the rule, nothing is asked.
-
-    Raises NotYetError when there is no answer at the metadata address now. Raises other errors as verify().
-    """
-    before = _packets(firewall, target.redirect)
-    failure: DetourError | None = None
-    try:
-        seen = _same(target, identify(target.redirect.endpoint, target.mock.question, deadline, log.step), deadline)
-    except DetourError as error:
-        failure = error
-    if _packets(firewall, target.redirect) > before:
-        if failure:
-            raise failure
-        return seen
-    answer = failure.reason if failure else "it answers like the mock"
-    raise NotByRuleError(
-        "probe",
-        f"{target.redirect.endpoint} is not reached by the rule: its counter does not rise; {answer}",
-        "another rule redirects that address already (`nft list ruleset`, `iptables-save`): remove one of the two",
-    )
-
-
-def compare(target: Target, deadline: Deadline, log: Log) -> Identity:
-    """Wait until the mock answers at the metadata address, by whatever rule, and return its answer."""
-
-    def attempt() -> Identity:
-        return _same(target, identify(target.redirect.endpoint, target.mock.question, deadline, log.step), deadline)
-
-    return _wait(target, attempt, deadline, log)
-
-
-def _wait(target: Target, attempt: Callable[[], Identity], deadline: Deadline, log: Log) -> Identity:
     redirect = target.redirect
+    limit, bypassed = FIRST_TIMEOUT, 0
+
+    def attempt() -> Identity:
+        nonlocal limit, bypassed
+        try:
+            return _ask(target, Deadline(max(MIN_TIMEOUT, timeout.within(limit))), log)
+        except DetourError as error:
+            if _packets(firewall, [redirect])[0] > packets:
+                limit = TIMEOUT  # it is the mock that is slow
+                raise
+            bypassed += 1
+            if bypassed > 1:
+                raise _not_by_rule(target, error.reason) from None
+            raise NotYetError(error.step, error.reason) from None
 
     def waiting(error: NotYetError) -> None:
         reason = f"{redirect.mock} through {redirect.endpoint}: {error.reason}"
-        log.waiting(NotYetError(error.step, reason), deadline)
+        log.waiting(NotYetError(error.step, reason), timeout)
 
     try:
-        return until_ready(attempt, deadline, on_failure=waiting)
+        return until_ready(attempt, timeout, on_failure=waiting)
     except NotYetError as error:
         raise DetourError(
             "probe",
@@ -100,8 +88,41 @@ def _wait(target: Target, attempt: Callable[[], Identity], deadline: Deadline, l
         ) from None
 
 
-def _same(target: Target, seen: Identity, deadline: Deadline) -> Identity:
-    """Return the answer seen at the metadata address, if it is the mock's; the mock may have changed its own."""
+def verify_once(target: Target, firewall: Firewall, deadline: Deadline, log: Log) -> Identity:
+    """Do the same for one mock in one attempt, for a caller that tries again later.
+
+    Raises NotYetError when there is no answer at the metadata address now. Raises other errors as verify().
+    """
+    before = _packets(firewall, [target.redirect])
+    failure: DetourError | None = None
+    try:
+        seen = _ask(target, deadline, log)
+    except DetourError as error:
+        failure = error
+    if _packets(firewall, [target.redirect]) <= before:
+        raise _not_by_rule(target, failure.reason if failure else "it answers like the mock")
+    if failure:
+        raise failure
+    return seen
+
+
+def _ask(target: Target, deadline: Deadline, log: Log) -> Identity:
+    return same(target, identify(target.redirect.endpoint, target.mock.question, deadline, log.step), deadline)
+
+
+def _not_by_rule(target: Target, answer: str) -> NotByRuleError:
+    return NotByRuleError(
+        "probe",
+        f"{target.redirect.endpoint} is not reached by the rule: its counter does not rise; {answer}",
+        "another rule redirects that address already (`nft list ruleset`, `iptables-save`): remove one of the two",
+    )
+
+
+def same(target: Target, seen: Identity, deadline: Deadline) -> Identity:
+    """Return the answer seen at the metadata address, if it is the mock's, which may have changed meanwhile.
+
+    Raises DetourError if it is not.
+    """
     expected, question, redirect = target.mock.identity, target.mock.question, target.redirect
     assert expected is not None  # noqa: S101  (without a probe, nothing is verified)
     if seen.body == expected.body:
@@ -125,14 +146,15 @@ def _same(target: Target, seen: Identity, deadline: Deadline) -> Identity:
     )
 
 
-def _packets(firewall: Firewall, redirect: Redirect) -> int:
-    """Return the connections that the rule has redirected. Without the rule, the real service could be asked."""
-    wanted = dnat_rule(redirect, firewall.layout)
-    for installed in firewall.installed(wanted.table):
-        if installed.rule and installed.rule.replace(comment=wanted.comment) == wanted:
-            return installed.packets
-    raise DetourError(
-        "firewall",
-        f"the rule that redirects {redirect.endpoint} is missing or has no effect",
-        "look for another program that changes the firewall (`nft list ruleset`, `iptables-save`)",
-    )
+def _packets(firewall: Firewall, redirects: Iterable[Redirect]) -> list[int]:
+    """Return the connections that each rule has redirected. Without the rule, the real service could be asked."""
+    counts = {entry.rule.replace(comment=COMMENT): entry.packets for entry in firewall.installed("nat") if entry.rule}
+    rules = {redirect: dnat_rule(redirect, firewall.layout) for redirect in redirects}
+    for redirect, rule in rules.items():
+        if rule not in counts:
+            raise DetourError(
+                "firewall",
+                f"the rule that redirects {redirect.endpoint} is missing or has no effect",
+                "look for another program that changes the firewall (`nft list ruleset`, `iptables-save`)",
+            )
+    return [counts[rule] for rule in rules.values()]

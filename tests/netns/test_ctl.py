@@ -16,19 +16,20 @@ from tests.support.judges.rules_listing import all_rules
 pytestmark = pytest.mark.usefixtures("by_address")
 NAMES = {"legacy": "legacy iptables", "nft": "nftables"}
 SIDECAR = """
-import socket, sys, time
+import os, socket, sys
 from imds_detour.ctl.sidecar.last_probe import ADDRESS, LastProbe
+os.setuid(int(sys.argv[2]))
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(ADDRESS)
 listener.listen()
 print("listening", flush=True)
-reply = LastProbe(True, sys.argv[1], time.time() - 60).encode() if sys.argv[1] else b"[nonsense"
+reply = LastProbe(True, sys.argv[1], 60.0).encode()
 while True:
     connection, _ = listener.accept()
     connection.sendall(reply)
     connection.close()
 """
-"""A stub of the sidecar's socket. Without an argument it sends an invalid reply."""
+"""A stub of the sidecar's socket, as another user."""
 
 
 def state(network: Network) -> list[str]:
@@ -82,7 +83,8 @@ def test_plan_lists_routes_and_names(network: Network) -> None:
     assert f"\n# /etc/hosts: {METADATA} metadata.google.internal" in planned
     assert f"\n# ip route add {METADATA} dev lo src 10.88.0.2 proto 169\n" in planned
     assert "\n# there is no IPv6 in this network namespace: it is guarded, and not redirected\n" in planned
-    assert "[fd00" not in planned
+    assert "# redirect [" not in planned
+    assert "ip6" not in network.ctl("plan", MOCK_ENDPOINTS="gcp", MOCK_GUARD="off").stdout
 
 
 @pytest.mark.usefixtures("chosen")
@@ -91,8 +93,8 @@ def test_status_lists_rules_and_counters(network: Network, backend: str) -> None
     network.app.ip("route", "del", "default")
     network.start_mock()
     empty = network.ctl("status")
-    assert (empty.returncode, empty.stdout) == (1, "no imds-detour's rules in this network namespace\n")
-    network.success("curl", "-sS", ID_URL, stdout=INSTANCE, MOCK_BACKEND=backend)
+    assert (empty.returncode, empty.stdout) == (1, "no imds-detour rules in this network namespace\n")
+    network.success("curl", "-sS", ID_URL, stdout=INSTANCE, MOCK_BACKEND=backend, MOCK_GUARD="chosen")
     network.app.run("curl", "-sS", f"http://{METADATA}:8080", check=False)  # the guard refuses it
     name = NAMES[backend]
     facts = status(network)
@@ -119,7 +121,7 @@ def test_status_lists_rules_and_counters(network: Network, backend: str) -> None
 @pytest.mark.usefixtures("chosen")
 def test_status_lists_missing_and_foreign_rules(mocked: Network, backend: str) -> None:
     """Status reports a deleted guard rule, and a rule that another program added to imds-detour's chain."""
-    mocked.success("true", MOCK_BACKEND=backend)
+    mocked.success("true", MOCK_BACKEND=backend, MOCK_GUARD="chosen")
     if backend == "legacy":
         mocked.app.run("iptables-legacy", "-D", "IMDS_DETOUR_GUARD", "1")
         mocked.app.run("iptables-legacy", "-t", "nat", "-A", "IMDS_DETOUR", "-p", "udp", "-j", "ACCEPT")
@@ -138,19 +140,19 @@ def test_status_lists_missing_and_foreign_rules(mocked: Network, backend: str) -
     assert missing in mocked.ctl("status").stdout
 
 
+@pytest.mark.usefixtures("other_users")
 def test_status_shows_the_sidecars_last_probe(mocked: Network) -> None:
-    """Status reads the sidecar's last probe from an abstract socket, and ignores an invalid reply."""
+    """Status reads the last probe from an abstract socket of root, escapes it, and ignores one of another user."""
     mocked.success("true")
-    sidecar = mocked.start(mocked.app, sys.executable, "-c", SIDECAR, "IMDSv2 i-1")
-    probe = status(mocked)["probe"]
-    assert (probe["verified"], probe["text"]) == (True, "IMDSv2 i-1")
-    assert 60 <= probe["age"] < 600
-    line = r"(?m)^last probe of the sidecar: verified [0-9.]+ s ago, IMDSv2 i-1$"
-    assert re.search(line, mocked.ctl("status").stdout)
+    sidecar = mocked.start(mocked.app, sys.executable, "-c", SIDECAR, "IMDSv2 i-1\33[2J", "0")
+    assert status(mocked)["probe"] == {"verified": True, "text": "IMDSv2 i-1\33[2J", "age": 60.0}
+    text = mocked.ctl("status").stdout
+    assert "\nlast probe of the sidecar: verified 60.0 s ago, IMDSv2 i-1\\x1b[2J\n" in text
     end(sidecar)
     assert status(mocked)["probe"] is None
-    mocked.start(mocked.app, sys.executable, "-c", SIDECAR, "")
+    mocked.start(mocked.app, sys.executable, "-c", SIDECAR, "IMDSv2 i-1", "64090")
     assert status(mocked)["probe"] is None
+    assert "last probe" not in mocked.ctl("status").stdout
 
 
 def test_status_names_unreadable_rules(network: Network) -> None:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from imds_detour.ctl import doctor
+from imds_detour.ctl.doctor import kernel
+from imds_detour.errors import DetourError
+from imds_detour.firewall.nftables.backend import LOAD
+from imds_detour.system.capabilities import BUILD_FOR_MACHINE
 from tests.support.faults.capabilities import without
 from tests.support.faults.host_namespace import BY_HARDWARE
 from tests.support.faults.seccomp import kernel_without
-from tests.support.hosts.network import MOCK, NAME, PORT, Network
+from tests.support.hosts.network import METADATA, MOCK, NAME, PORT, Network
 from tests.support.judges.rules_listing import all_rules
 from tests.support.marks import first_quick
+
+if TYPE_CHECKING:
+    from imds_detour.ctl.doctor.context import DoctorContext
 
 RESOURCES = "ip route; cat /etc/hosts"
 ALL_OK = "all is well: imds-detour can start here"
@@ -279,3 +288,41 @@ def test_doctor_in_the_host_netns_creates_no_table(ready: Network, prefix: tuple
     in_host_netns = "\nFix (network namespace): give the container a network of its own" in done.stdout
     assert in_host_netns is (done.returncode == 1) is (tables == "")
     assert done.stdout.count("not asked for in the host's own network namespace") == (3 if in_host_netns else 0)
+
+
+@pytest.mark.parametrize(("host", "endpoints"), [(METADATA, "aws"), ("192.0.2.7", "192.0.2.7:80")])
+def test_doctor_sends_nothing_to_a_metadata_address(ready: Network, host: str, endpoints: str) -> None:
+    """If the mock's name leads to a metadata address, the doctor says so and sends no packet there."""
+    chain = "add table ip t; add chain ip t c { type filter hook output priority 0; }"
+    ready.app.run("nft", f"{chain}; add rule ip t c ip daddr {host} counter reject")
+    ready.app.write("hosts", f"{host} elsewhere\n")
+    report = Report(ready, MOCK_HOSTNAME="elsewhere", MOCK_ENDPOINTS=endpoints)
+    assert re.search(f"{host}, .*it is a metadata address", report.findings["name"]["seen"])
+    assert report.state("name") == "fail"
+    assert {report.state(name) for name in ("TCP", "HTTP", "who answers", "redirect")} == {"skip"}
+    assert "counter packets 0 " in ready.app.run("nft", "list", "table", "ip", "t").stdout
+    ready.app.run("curl", "-sS", "--max-time", "2", f"http://{host}/", check=False)  # the control
+    assert "counter packets 0 " not in ready.app.run("nft", "list", "table", "ip", "t").stdout
+
+
+def test_doctor_asks_through_a_complete_redirect_only(ready: Network, backend: str) -> None:
+    """A redirect whose jump was flushed has no effect, so the doctor asks nothing there; a whole one is asked."""
+    ready.success("true", MOCK_BACKEND=backend)
+    assert Report(ready).state("redirect") == "ok"
+    flush = {
+        "legacy": ("iptables-legacy", "-t", "nat", "-F", "OUTPUT"),
+        "nft": ("nft", "flush chain ip imds_detour nat_output"),
+    }
+    ready.app.run(*flush[backend])
+    assert Report(ready).state("redirect") == "skip"
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+def test_doctor_names_the_emulator_instead_of_modules(monkeypatch: pytest.MonkeyPatch, emulated: bool) -> None:
+    """Under QEMU's user mode the fix is an image for this machine; elsewhere (control) it is modprobe."""
+    monkeypatch.setattr(kernel, "is_emulated", lambda: emulated)
+    refusal = DetourError("firewall", "no nf_tables", "")
+    selector = SimpleNamespace(nft_refusal=lambda: refusal)
+    context = SimpleNamespace(backend="nft", capabilities=refusal, selector=selector, legacy_refusal=refusal)
+    result = kernel.nftables(cast("DoctorContext", context))
+    assert (result.state.value, result.remedy) == ("fail", BUILD_FOR_MACHINE if emulated else LOAD)

@@ -52,14 +52,16 @@ def test_failed_write_is_not_reported_as_a_foreign_change(network: Network, side
     with held_lock(network.app):
         mock.kill()
         sidecar.says("table nat: an iptables command holds the firewall's lock.*; it is tried again")
-        sidecar.says("aws is still redirected, because the rule cannot be removed, while there is no mock")
+        assert f'"{METADATA}:80": "redirected"' in sidecar.get("/status.json")[1]
+    sidecar.says("aws is closed while there is no mock|rules are not as they should be: they are put back")
+    until(lambda: sidecar.get("/status.json")[1], lambda seen: f'"{METADATA}:80": "closed"' in seen)
     assert until(lambda: "dnat" in all_rules(network.app), lambda installed: not installed) is False
     assert count(sidecar, "repairs") == 0
 
 
 @pytest.mark.slow
 def test_later_ipv6_is_guarded_and_redirected(network: Network, sidecars: Sidecars, backend: str) -> None:
-    """When the container gets IPv6, its metadata address is guarded, and redirected when a route to the mock exists."""
+    """IPv6 is guarded before the container gets it, and redirected when a route to the mock exists."""
     network.without_ipv6()
     network.mock.ip("address", "add", "fd88::3/64", "dev", "eth0", "nodad")
     network.app.write("hosts", f"{MOCK} mock_metadata\nfd88::3 mock_metadata\n")

@@ -61,9 +61,15 @@ def test_redirects_have_one_jump_per_address(wanted: list[Redirect]) -> None:
 
 
 def test_nftables_hooks_match_the_destination() -> None:
-    """In the nftables table, each rule of a base chain matches the metadata address, and the others refuse."""
-    redirect = {Redirect(METADATA, MOCK): COMMENT}
-    rules = (*nat_rules(redirect, NFT, forwarded=True), *guard_rules([METADATA.address], NFT))
-    own = {rule.chain for rule in rules if rule.destination == METADATA.address}
-    assert own == {chain for _, _, chain in NFT.hooks} - {NFT.at("nat", "postrouting")}
-    assert {rule.chain for rule in rules if rule.destination is None} == {NFT.guard}
+    """In the nftables table, each rule of a base chain matches the metadata address, and the others refuse.
+
+    Only what comes from bridges needs the other hooks of table nat: a translation, and the mock's in postrouting.
+    """
+    own = {NFT.hooks[at] for at in (("filter", "output"), ("filter", "forward"), ("nat", "output"))}
+    for forwarded, more, to_mock in ((False, set(), set()), (True, {"nat_prerouting"}, {"nat_postrouting"})):
+        redirects = nat_rules({Redirect(METADATA, MOCK): COMMENT}, NFT, forwarded=forwarded)
+        rules = (*redirects, *guard_rules([METADATA.address], NFT))
+        assert {rule.chain for rule in rules if rule.destination == METADATA.address} == own | more
+        assert {rule.chain for rule in rules if rule.destination == MOCK.address} == to_mock
+        assert {rule.chain for rule in rules if rule.destination is None} == {NFT.guard}
+    assert own | {"nat_prerouting", "nat_postrouting"} == set(NFT.hooks.values())

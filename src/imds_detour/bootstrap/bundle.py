@@ -13,8 +13,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from imds_detour.process.handover import Inherited
-
 MANY = 500
 """Entries. Each putenv(3) searches all of them, so a large environment is set as a whole."""
 
@@ -23,23 +21,21 @@ def main() -> NoReturn:
     """Run the program that the launcher names, as if it had been started without it."""
     program, launched, environ = sys.argv[1:4]
     sys.argv = [program, *sys.argv[5:]]
-    _restore_environ(_read(int(environ.removeprefix("--environ="))).split(b"\0")[:-1])
+    file = int(environ.removeprefix("--environ="))
+    _restore_environ(posix.pread(file, posix.fstat(file).st_size, 0).split(b"\0")[:-1])
+    posix.close(file)
     sys.path[:] = [__file__.rpartition("/imds_detour/")[0]]  # all modules are in one folder
-    from imds_detour.bootstrap import excepthook, start  # noqa: PLC0415  (the environment had to be restored first)
-
-    if program != "imds-detourctl":
-        excepthook.install_excepthook()
-    from imds_detour.process import handover  # noqa: PLC0415  (see above)
-
-    inherited = handover.Inherited.from_argument(launched)
     if program == "imds-detourctl":
-        _run_ctl(inherited)
-    start(inherited, {})  # the interpreter's changes of the environment are undone already
+        _run_ctl(launched)
+    from imds_detour.bootstrap import start  # noqa: PLC0415  (the environment had to be restored first)
+
+    start(launched, restored=True)
 
 
-def _run_ctl(inherited: Inherited) -> NoReturn:
+def _run_ctl(launched: str) -> NoReturn:
     from imds_detour.process import handover  # noqa: PLC0415  (see main())
 
+    inherited = handover.Inherited.from_argument(launched)
     handover.install_stop_handlers(inherited)
     import signal  # noqa: PLC0415  (only this program needs it)
 
@@ -48,12 +44,6 @@ def _run_ctl(inherited: Inherited) -> NoReturn:
     if signal.SIGINT not in inherited.ignored:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # verbs clean up on Ctrl-C
     sys.exit(ctl.main())
-
-
-def _read(file: int) -> bytes:
-    text = posix.pread(file, posix.fstat(file).st_size, 0)
-    posix.close(file)
-    return text
 
 
 def _restore_environ(entries: list[bytes]) -> None:

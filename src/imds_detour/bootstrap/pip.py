@@ -50,22 +50,16 @@ def main() -> "NoReturn":
         from imds_detour.process import handover  # noqa: PLC0415  (see above)
 
         excepthook.install_excepthook()
-        handover.relaunch(sys.executable, "-I", os.path.abspath(__file__), *sys.argv[1:])
+        handover.relaunch((sys.executable, "-I", os.path.abspath(__file__)), sys.argv[1:])
     if not sys.flags.safe_path:
         del sys.path[0]  # the folder of pip's script, which may contain a socket.py
-    _run(None)
+    from imds_detour.bootstrap import start  # noqa: PLC0415  (sys.path had to be set first)
 
-
-def _run(launched: str | None) -> "NoReturn":
-    from imds_detour.bootstrap import excepthook, start  # noqa: PLC0415  (sys.path had to be set first)
-
-    excepthook.install_excepthook()  # from here on, any failure is one line
-    from imds_detour.process import handover  # noqa: PLC0415  (see above)
-
-    inherited = handover.Inherited.from_process() if launched is None else handover.Inherited.from_argument(launched)
-    start(inherited, handover.changed_by_python())
+    start(None)
 
 
 if __name__ == "__main__":  # by relaunch(), which adds the first argument
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(__file__))))
-    _run(sys.argv.pop(1))
+    from imds_detour.bootstrap import start
+
+    start(sys.argv.pop(1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from imds_detour.config.presets import METADATA_ADDRESSES
 from imds_detour.text import DIGITS, HEX_DIGITS, is_made_of, quoted
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 LABEL = DIGITS | frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-")
 IPV4_MAPPED = "it is an IPv4-mapped IPv6 address; use the IPv4 address"
 """::ffff:0:0/96 (RFC 4291 section 2.5.5.2): the kernel sends these connections over IPv4, past the rules for IPv6."""
-THIS_NETWORK = IPv4Network("0.0.0.0/8")
 
 
 class BadValueError(ValueError):
@@ -48,19 +47,17 @@ def parse_mock_address(text: str, default_port: int) -> MockAddress:
 def parse_host_port(text: str) -> tuple[str | Address, int | None]:
     """Return the host and the port in a text, None without a port; BadValueError if either is not valid."""
     inside, bracket, rest = text.removeprefix("[").partition("]")
-    written: str | None
     if text.startswith("[") and bracket and rest[:1] in ("", ":"):
         host: str | Address = _ipv6(inside)
-        written = rest[1:] if rest else None
     elif text.count(":") > 1:
-        host, written = _ipv6(text), None
+        host, rest = _ipv6(text), ""
     else:
-        name, colon, written = text.partition(":")
-        host, written = _name(name), written if colon else None
+        name, colon, port = text.partition(":")
+        host, rest = _name(name), colon + port
     try:
-        return host, None if written is None else parse_port(written)
+        return host, parse_port(rest[1:]) if rest else None
     except BadValueError:
-        raise BadValueError(f"the port {quoted(written or '')} is not 1 to 65535") from None
+        raise BadValueError(f"the port {quoted(rest[1:])} is not 1 to 65535") from None
 
 
 def why_no_mock(address: Address) -> str:
@@ -74,7 +71,7 @@ def why_no_mock(address: Address) -> str:
         (address.is_multicast, "it is a multicast address"),
         (address == IPv4Address("255.255.255.255"), "it is the broadcast address"),
         # RFC 1122 section 3.2.1.3 ("this network") and RFC 1112 section 4 (class E)
-        (address.version == 4 and (address.is_reserved or address in THIS_NETWORK), "no host can have it"),
+        (address.version == 4 and (address.is_reserved or address.packed[0] == 0), "no host can have it"),
     )
     return next((reason for applies, reason in reasons if applies), "")
 

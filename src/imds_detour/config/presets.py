@@ -24,11 +24,10 @@ class Proof(Value):
     path: str  # path of the GET request
     headers: tuple[tuple[str, str], ...] = ()  # its headers, names and values
     token: Token | None = None  # session token to ask for first
-    # ``word``: a single word, such as an instance id, and no web page. ``text``: any text. ``json``: a document,
-    # compared by ``member`` if it has that. ``credentials``: a document of keys; only their role is shown and compared.
-    # ``reply``: any reply, a 404 too, for services without a preset
+    # ``word``: a single word, such as an instance id, and no web page. ``text``: any text. ``credentials``: a document
+    # of keys; only their role is shown and compared. ``reply``: any reply, a 404 too, for services without a preset
     answer: str = "text"
-    member: str = ""  # member that differs between machines, with dots between the levels
+    member: str = ""  # member of a JSON reply that differs between machines, with dots between the levels
     flavor: tuple[str, str] | None = None  # header that the reply must have, name and value
 
 
@@ -51,6 +50,12 @@ def _at(*addresses: str) -> tuple[Endpoint, ...]:
     return tuple(Endpoint(IPv6Address(text) if ":" in text else IPv4Address(text), 80) for text in addresses)
 
 
+def _instance_id(product: str) -> Proof:
+    """Return the proof by an instance id, with a session token as of IMDSv2."""
+    token = Token("/latest/api/token", (f"X-{product}-metadata-token-ttl-seconds", "60"), f"X-{product}-metadata-token")
+    return Proof("/latest/meta-data/instance-id", token=token, answer="word")
+
+
 LINK_LOCAL = "169.254.169.254"
 """The address of most clouds' services. A mock of several clouds distinguishes them by path and header."""
 
@@ -59,13 +64,7 @@ _ALL = (
     Preset(
         "aws",
         _at(LINK_LOCAL, "fd00:ec2::254"),
-        Proof(
-            "/latest/meta-data/instance-id",
-            token=Token(
-                "/latest/api/token", ("X-aws-ec2-metadata-token-ttl-seconds", "60"), "X-aws-ec2-metadata-token"
-            ),
-            answer="word",
-        ),
+        _instance_id("aws-ec2"),
         variables=(("AWS_EC2_METADATA_SERVICE_ENDPOINT", "{url}"),),
         ignored_by="ec2-metadata for Python, cloud-init",
     ),
@@ -99,35 +98,23 @@ _ALL = (
     Preset(
         "azure",
         _at(LINK_LOCAL),
-        Proof(
-            "/metadata/instance?api-version=2021-02-01", (("Metadata", "true"),), answer="json", member="compute.vmId"
-        ),
+        Proof("/metadata/instance?api-version=2021-02-01", (("Metadata", "true"),), member="compute.vmId"),
         variables=(("AZURE_POD_IDENTITY_AUTHORITY_HOST", "{url}"),),
     ),
     # OCI documentation, "Getting Instance Metadata"
     Preset(
         "oci",
         _at(LINK_LOCAL, "fd00:c1::a9fe:a9fe"),
-        Proof("/opc/v2/instance/", (("Authorization", "Bearer Oracle"),), answer="json", member="id"),
+        Proof("/opc/v2/instance/", (("Authorization", "Bearer Oracle"),), member="id"),
     ),
     # Alibaba Cloud documentation, "Access instance metadata", security hardening mode
-    Preset(
-        "alibaba",
-        _at("100.100.100.200"),
-        Proof(
-            "/latest/meta-data/instance-id",
-            token=Token(
-                "/latest/api/token", ("X-aliyun-ecs-metadata-token-ttl-seconds", "60"), "X-aliyun-ecs-metadata-token"
-            ),
-            answer="word",
-        ),
-    ),
+    Preset("alibaba", _at("100.100.100.200"), _instance_id("aliyun-ecs")),
     # DigitalOcean documentation, "Droplet metadata API"
-    Preset("digitalocean", _at(LINK_LOCAL), Proof("/metadata/v1.json", answer="json", member="droplet_id")),
+    Preset("digitalocean", _at(LINK_LOCAL), Proof("/metadata/v1.json", member="droplet_id")),
     # Hetzner documentation, "Server metadata"
     Preset("hetzner", _at(LINK_LOCAL), Proof("/hetzner/v1/metadata")),
     # Scaleway documentation, "Instance metadata"
-    Preset("scaleway", _at("169.254.42.42", "fd00:42::42"), Proof("/conf?format=json", answer="json", member="id")),
+    Preset("scaleway", _at("169.254.42.42", "fd00:42::42"), Proof("/conf?format=json", member="id")),
     # Akamai (Linode) documentation, "Metadata service API"
     Preset(
         "akamai",
@@ -136,12 +123,11 @@ _ALL = (
             "/v1/instance",
             (("Accept", "application/json"),),
             token=Token("/v1/token", ("Metadata-Token-Expiry-Seconds", "300"), "Metadata-Token"),
-            answer="json",
             member="id",
         ),
     ),
     # OpenStack Nova documentation, "Metadata"
-    Preset("openstack", _at(LINK_LOCAL), Proof("/openstack/latest/meta_data.json", answer="json", member="uuid")),
+    Preset("openstack", _at(LINK_LOCAL), Proof("/openstack/latest/meta_data.json", member="uuid")),
     # IBM Cloud documentation, "Accessing instance metadata"
     Preset(
         "ibm",
@@ -155,7 +141,6 @@ _ALL = (
                 prefix="Bearer ",
                 member="access_token",
             ),
-            answer="json",
             member="id",
         ),
         names=("api.metadata.cloud.ibm.com",),

@@ -40,7 +40,7 @@ class Settings(Value):
 
 def parse(environ: Mapping[str, str]) -> Settings:
     """Return the settings in an environment; DetourError for the first value that is not valid."""
-    probe = _read(environ, "MOCK_PROBE", _probe)
+    probe = _read(environ, "MOCK_PROBE", lambda text: text if text in ("on", "off") or is_path(text) else None)
     path = probe if probe.startswith("/") else None
     return Settings(
         services=tuple(services.with_proof_path(service, path, environ) for service in _services(environ)),
@@ -93,52 +93,33 @@ def similar(name: str) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def _read(environ: Mapping[str, str], name: str, convert: Callable[[str], Chosen]) -> Chosen:
+def _read(environ: Mapping[str, str], name: str, convert: Callable[[str], Chosen | None]) -> Chosen:
+    """Return a setting. ``convert`` returns None, or raises BadValueError with a reason, for a value that is wrong."""
     variable = BY_NAME[name]
-    text = environ.get(name)
-    if text is None and not variable.default:
-        raise DetourError(
-            "settings",
-            f"{name} is not set",
-            f"set it to {variable.allowed}; in Compose: `environment: {{{name}: mock_metadata}}`",
-        )
-    value = variable.default if text is None else text
+    if name not in environ and not variable.default:
+        remedy = f"set it to {variable.allowed}; in Compose: `environment: {{{name}: mock_metadata}}`"
+        raise DetourError("settings", f"{name} is not set", remedy)
+    value, detail = environ.get(name, variable.default), ""
     try:
-        return convert(value)
+        if (chosen := convert(value)) is not None:
+            return chosen
     except BadValueError as error:
         detail = f" ({error})" if str(error) else ""
-        raise DetourError(
-            "settings", f"{name}={quoted(value)} is not valid{detail}", f"allowed: {variable.allowed}"
-        ) from None
+    raise DetourError("settings", f"{name}={quoted(value)} is not valid{detail}", f"allowed: {variable.allowed}")
 
 
-def _choice(*values: str) -> Callable[[str], str]:
-    def convert(text: str) -> str:
-        if text not in values:
-            raise BadValueError
-        return text
-
-    return convert
+def _choice(*values: str) -> Callable[[str], str | None]:
+    return lambda text: text if text in values else None
 
 
-def _timeout(text: str) -> float:
-    whole, point, fraction = text.partition(".")
-    parts = (whole, fraction) if point else (whole,)
-    if not all(is_made_of(DIGITS, part, 99) for part in parts) or float(text) > MAX_TIMEOUT:
-        raise BadValueError
+def _timeout(text: str) -> float | None:
+    parts = text.split(".")
+    if len(parts) > 2 or not all(is_made_of(DIGITS, part, 99) for part in parts) or float(text) > MAX_TIMEOUT:
+        return None
     return float(text) or float("inf")
-
-
-def _probe(text: str) -> str:
-    if text not in ("on", "off") and not is_path(text):
-        raise BadValueError
-    return text
 
 
 def _user(text: str) -> UserSpec:
     from imds_detour.config import user  # noqa: PLC0415  (only MOCK_USER needs it)
 
-    try:
-        return user.parse(text)
-    except ValueError as error:
-        raise BadValueError(str(error)) from None
+    return user.parse(text)

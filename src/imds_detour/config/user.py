@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from imds_detour.config.mock_address import BadValueError
 from imds_detour.text import DIGITS, is_made_of, quoted
 from imds_detour.value import Value
 
@@ -20,14 +21,14 @@ class UserSpec(Value):
 
 
 def parse(text: str) -> UserSpec:
-    """Return the user in ``user[:group]``; ValueError if it is not valid, with a reason or an empty text."""
-    user, colon, group = text.partition(":")
-    for part in (user, group) if colon else (user,):
-        if not part or ":" in part or not part.isprintable():
-            raise ValueError
+    """Return the user in ``user[:group]``; BadValueError if it is not valid."""
+    parts = text.split(":")
+    for part in parts:
+        if not part or len(parts) > 2 or not part.isprintable():
+            raise BadValueError
         if DIGITS.issuperset(part) and parse_id(part) is None:
-            raise ValueError(f"{quoted(part)} is not 0 to {MAX_ID}")
-    return UserSpec(user, group if colon else None)
+            raise BadValueError(f"{quoted(part)} is not 0 to {MAX_ID}")
+    return UserSpec(parts[0], parts[1] if len(parts) == 2 else None)
 
 
 def parse_id(text: str) -> int | None:

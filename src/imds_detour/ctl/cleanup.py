@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from imds_detour.endpoint import Address
-from imds_detour.errors import DetourError
+from imds_detour.errors import DetourError, NotInKernelError, error_text
 from imds_detour.firewall.base import Firewall
-from imds_detour.firewall.change import Replace, SetRedirects
+from imds_detour.firewall.change import Change, Replace, SetRedirects
+from imds_detour.firewall.iptables.preflight import existing_tables
 from imds_detour.firewall.lock import SETUP, namespace_lock
 from imds_detour.firewall.rules import SIDECAR_COMMENT, Redirect, redirects_of
-from imds_detour.redirect import LOCK_TIMEOUT, Guards
+from imds_detour.redirect import LOCK_TIMEOUT
 from imds_detour.system import etc_hosts, routes
 
 
@@ -42,6 +43,14 @@ class Removed:
             raise DetourError(self.failures[0].step, "; ".join(reasons), "; ".join(remedies))
 
 
+def may_hold_rules(name: str, refusal: DetourError) -> bool:
+    """Return whether a firewall that cannot be used may have rules. This needs no capability, and changes nothing."""
+    if name == "nftables":
+        return not isinstance(refusal, NotInKernelError)
+    tables = [existing_tables(version) for version in (4, 6)]  # None if they cannot be read
+    return any(names is None or not names.isdisjoint(("filter", "nat")) for names in tables)
+
+
 def clean_up(firewalls: Iterable[Firewall]) -> Removed:
     """Remove redirects, guard, host names and routes, in this order: a partial removal leaves the addresses closed.
 
@@ -56,7 +65,7 @@ def clean_up(firewalls: Iterable[Firewall]) -> Removed:
     return removed
 
 
-def end_sidecar(firewall: Firewall, guards: Guards, *, host: bool) -> Removed:
+def end_sidecar(firewall: Firewall, guards: Iterable[tuple[Firewall, Change]], *, host: bool) -> Removed:
     """Remove the redirects that sidecars have installed, and the host names and routes that no other redirect needs.
 
     The guard stays, because an app in this namespace may need it. On a host it is removed with the last redirect.
@@ -68,7 +77,7 @@ def end_sidecar(firewall: Firewall, guards: Guards, *, host: bool) -> Removed:
         own = tuple(redirect for redirect, comment in installed.items() if comment == SIDECAR_COMMENT)
         firewall.apply(SetRedirects(remove=own), LOCK_TIMEOUT)
         remaining = {redirect: comment for redirect, comment in installed.items() if redirect not in own}
-        for guard, _ in guards.parts if host and not remaining else ():
+        for guard, _ in guards if host and not remaining else ():
             guard.apply(Replace("filter"), LOCK_TIMEOUT)
     _remove_others(removed, frozenset(redirect.endpoint.address for redirect in remaining))
     return removed
@@ -77,10 +86,28 @@ def end_sidecar(firewall: Firewall, guards: Guards, *, host: bool) -> Removed:
 def _remove_others(removed: Removed, keep: Collection[Address]) -> None:
     """Remove host names and routes, except those of addresses that are still redirected."""
     with removed.noting_failures():
-        removed.names = etc_hosts.remove(keep)
+        removed.names = _remove_names(keep)
     with removed.noting_failures():
         for route in routes.installed_routes():
             if route.to not in keep:
                 with removed.noting_failures():
                     routes.remove(route)
                     removed.routes += 1
+
+
+def _remove_names(keep: Collection[Address]) -> bool:
+    """Remove the marked lines of /etc/hosts, except those of some addresses, and return whether there were any."""
+    path = etc_hosts.PATH
+    try:
+        text = etc_hosts.read()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        reason = f"cannot read {path}, which may have lines of imds-detour: {error_text(error)}"
+        raise DetourError("hosts", reason, f"make {path} readable and try again") from None
+    try:
+        return etc_hosts.without_marked(text, keep) != text and etc_hosts.rewrite(
+            lambda text: etc_hosts.without_marked(text, keep)
+        )
+    except OSError as error:
+        raise etc_hosts.unwritable(error) from None

@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from imds_detour import redirect
+from imds_detour import result
 from imds_detour.config import settings
 from imds_detour.config.variables import VARIABLES
 from imds_detour.errors import DetourError
@@ -56,7 +56,7 @@ def add_namespace(parser: argparse.ArgumentParser) -> None:
 
 def inspect(settings: Settings, arguments: argparse.Namespace) -> Environment:
     """Look at this network namespace, as the flags of add_namespace() say."""
-    return redirect.inspect(settings, host=arguments.host, forwarded=arguments.host or arguments.bridges)
+    return result.inspect(settings, host=arguments.host, forwarded=arguments.host or arguments.bridges)
 
 
 def flags(name: str) -> tuple[str, ...]:

@@ -13,8 +13,7 @@ from imds_detour.discovery.probe import identify
 from imds_detour.errors import DetourError, NotYetError
 from imds_detour.firewall.refusal import is_refused
 from imds_detour.firewall.rules import Redirect
-from imds_detour.redirect import inspect
-from imds_detour.result import Target, targets_of
+from imds_detour.result import Target, inspect, targets_of
 
 if TYPE_CHECKING:
     from imds_detour.config.settings import Settings
@@ -88,12 +87,13 @@ class HealthCheck:
         """Return a line about the answer at a metadata address; NotYetError when there is none."""
         mock = target.mock
         self._require_closed(target.redirect.endpoint, leads_to)
-        identify(target.redirect.endpoint, mock.question, self.deadline)  # fails at once: there is nothing to wait for
+        # This fails at once: there is nothing to wait for.
+        seen = identify(target.redirect.endpoint, mock.question, self.deadline, self.log.step)
         if self.reader.firewall is not None and leads_to is not None:
-            identity = verify.verify(target, self.reader.firewall, self.deadline, self.log)
+            (identity,) = verify.verify([target], self.reader.firewall, self.deadline, self.log)
             how = "by the rule"
         else:
-            identity = verify.compare(target, self.deadline, self.log)
+            identity = verify.same(target, seen, self.deadline)
             how = "by comparison alone: the rule cannot be seen from here"
         return f"{target.redirect.endpoint} -> {mock}, verified {identity}, {how}"
 

@@ -1,12 +1,15 @@
-"""Summarize the rules that were read from a firewall."""
+"""Which firewalls can be read, and what the rules in one do."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from imds_detour.endpoint import Address, Endpoint
+from imds_detour.endpoint import Address
+from imds_detour.errors import DetourError
 from imds_detour.firewall import rules
-from imds_detour.firewall.rules import Dnat, Drop, Installed, Layout, Redirect, Rule
+from imds_detour.firewall.base import Firewall
+from imds_detour.firewall.rules import Drop, Installed, Layout, Redirect, Rule
+from imds_detour.firewall.select import FirewallSelector
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ def summarize(backend: str, layout: Layout, installed: tuple[Installed, ...]) ->
     expected: dict[Rule, None] = {}
     redirects = []
     for rule, connections in packets.items():
-        if redirect := redirect_of(rule):
+        for redirect in rules.redirects_of([rule]):
             needed = rules.nat_rules({redirect: rule.comment}, layout, forwarded=forwarded)
             expected.update(dict.fromkeys(needed))
             if all(part in packets for part in needed):
@@ -67,8 +70,12 @@ def summarize(backend: str, layout: Layout, installed: tuple[Installed, ...]) ->
     return InstalledRules(backend, installed, tuple(redirects), tuple(guarded), tuple(faults))
 
 
-def redirect_of(rule: Rule | None) -> Redirect | None:
-    """Return the redirect that a rule makes, None if it makes none."""
-    if rule is None or not isinstance(rule.action, Dnat) or rule.destination is None or rule.port is None:
-        return None
-    return Redirect(Endpoint(rule.destination, rule.port), rule.action.to)
+def usable(selector: FirewallSelector) -> tuple[list[Firewall], dict[str, DetourError]]:
+    """Return all firewalls that can be used, and why the others cannot, by name; DetourError if there are none."""
+    legacy = selector.start_helpers()
+    reasons = {"legacy iptables": selector.refusal(legacy), "nftables": selector.nft_refusal()}
+    refused = {name: reason for name, reason in reasons.items() if reason is not None}
+    firewalls = [firewall for firewall in (legacy, selector.nft) if not isinstance(firewall, DetourError)]
+    if len(refused) == len(reasons):
+        raise refused["nftables"]
+    return [firewall for firewall in firewalls if firewall.name not in refused], refused

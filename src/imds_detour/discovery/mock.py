@@ -49,7 +49,7 @@ class Search:
     def __init__(
         self, service: Service, environment: Environment, cache: ResolverCache, log: Log, *, probe: bool = True
     ) -> None:
-        """Prepare to search for a service's mock in this environment; ``probe`` is whether to ask the mock."""
+        """``probe`` is whether to ask the mock."""
         self._service = service
         self._environment = environment
         self._questions = {
@@ -89,29 +89,18 @@ class Search:
         host = self._service.mock.host
         resolution = self._cache.resolve(host, deadline)
         self._environment.require_no_metadata(resolution.name, resolution.addresses)
-        by_version: dict[int, list[Address]] = {
-            version: [address for address in resolution.addresses if address.version == version]
-            for version in self._questions
-        }
-        first = next((version for version in (4, 6) if by_version.get(version)), None)
-        if first is None:
+        usable = [address for address in resolution.addresses if address.version in self._questions]
+        if not usable:
             raise self._unusable(resolution)
-        if first == 6:
+        ipv4, ipv6 = ([address for address in usable if address.version == version] for version in (4, 6))
+        if not ipv4:
             self._cache.invalidate(host)  # if the mock does not answer, its IPv4 address may be known by then
-        mock = self._first_answer(resolution.name, by_version[first], self._timeout, deadline)
-        if first == 6 or not by_version.get(6):
-            return (mock,)
-        other = self._over_ipv6(resolution.name, by_version[6], deadline, patient=patient)
-        if isinstance(other, Mock):
-            return (mock, other)
-        self._log.step(f"no mock over IPv6: {other.reason}")
-        self._without_ipv6 = other.reason
-        return (mock,)
+        mock = self._first_answer(resolution.name, ipv4 or ipv6, self._timeout, deadline)
+        other = self._over_ipv6(resolution.name, ipv6, deadline, patient=patient) if ipv4 and ipv6 else None
+        return (mock, other) if other else (mock,)
 
-    def _over_ipv6(
-        self, name: str, addresses: list[Address], deadline: Deadline, *, patient: bool
-    ) -> Mock | NotYetError:
-        """Return the mock over IPv6, or why there is none. Only silence and wrong answers are waited for."""
+    def _over_ipv6(self, name: str, addresses: list[Address], deadline: Deadline, *, patient: bool) -> Mock | None:
+        """Return the mock over IPv6, None if there is none. Only silence and wrong answers are waited for."""
         now = deadline.clock()
         if self._cache.ipv6_since is None:
             self._cache.ipv6_since = now
@@ -127,9 +116,14 @@ class Search:
                 raise
 
         try:
-            return until_ready(ask, limit, on_failure=partial(self._log.waiting, deadline=deadline))
+            outcome = until_ready(ask, limit, on_failure=partial(self._log.waiting, deadline=deadline))
         except NotYetError as error:
-            return error
+            outcome = error
+        if isinstance(outcome, Mock):
+            return outcome
+        self._log.step(f"no mock over IPv6: {outcome.reason}")
+        self._without_ipv6 = outcome.reason
+        return None
 
     def _first_answer(self, name: str, addresses: list[Address], limit: float, deadline: Deadline) -> Mock:
         failures: list[str] = []
@@ -147,8 +141,8 @@ class Search:
             try:
                 identity = identify(endpoint, question, timeout, self._log.step)
             except NotYetError as error:
-                absent = absent and isinstance(error, AbsentError)
-                stalled = stalled or timeout.remaining() <= 0
+                absent &= isinstance(error, AbsentError)
+                stalled |= timeout.remaining() <= 0
                 failures.append(f"{_named(name, endpoint)}: {error.reason}")
             else:
                 self._log.step(f"the mock answers: {identity}, asked at {endpoint}")
@@ -161,20 +155,14 @@ class Search:
     def _unusable(self, resolution: Resolution) -> DetourError:
         """Return why none of the addresses is of an IP version that the service has in this network namespace."""
         address, preset = resolution.addresses[0], self._service.preset
-        no_ipv6 = address.version == 6 and any(endpoint.address.version == 6 for endpoint in preset.endpoints)
-        other = 4 if address.version == 6 else 6
-        reason = (
-            "there is no IPv6 in this network namespace" if no_ipv6 else f"{preset.name} is at an IPv{other} address"
-        )
+        version, other = address.version, 10 - address.version
+        reason, remedy = f"{preset.name} is at an IPv{other} address", f"give the mock by an IPv{other} one"
+        if version == 6 and any(endpoint.address.version == 6 for endpoint in preset.endpoints):
+            reason, remedy = "there is no IPv6 in this network namespace", f"{remedy}, or enable IPv6 on the network"
         if isinstance(self._service.mock.host, str):
             self._cache.invalidate(self._service.mock.host)  # look it up again at once
-            summary = f"{resolution.name} has IPv{address.version} addresses only ({address}), and {reason}"
-            return NotYetError("lookup", summary)
-        return DetourError(
-            "lookup",
-            f"{resolution.name} is an IPv{address.version} address, and {reason}",
-            f"give the mock by an IPv{other} one" + (", or enable IPv6 on the network" if no_ipv6 else ""),
-        )
+            return NotYetError("lookup", f"{resolution.name} has IPv{version} addresses only ({address}), and {reason}")
+        return DetourError("lookup", f"{resolution.name} is an IPv{version} address, and {reason}", remedy)
 
 
 def _named(name: str, endpoint: Endpoint) -> str:

@@ -75,14 +75,16 @@ def _proven(proof: Proof, reply: Reply) -> bytes:
     if proof.answer == "reply" and reply.status < 500:
         return b"%d %s" % (reply.status, reply.body)
     if reply.status != 200:
-        raise NotYetError("probe", f"it answers {_status(reply)} to GET {proof.path}")
+        location = reply.headers.get("location", "")
+        status = f"{reply.status} (to {location[:80]!r})" if location else str(reply.status)
+        raise NotYetError("probe", f"it answers {status} to GET {proof.path}")
     if not reply.body.strip():
         raise NotYetError("probe", f"it answers GET {proof.path} with nothing")
     if proof.answer == "word" and not is_made_of(VISIBLE - {"<"}, reply.body.strip(), 256):
         raise NotYetError("probe", f"it answers GET {proof.path} with {reply.body[:40]!r}, which is no instance id")
     if proof.flavor and reply.headers.get(proof.flavor[0].lower()) != proof.flavor[1]:
         raise NotYetError("probe", f"its answer to GET {proof.path} lacks the header {': '.join(proof.flavor)}")
-    if proof.answer == "json" and (value := _member(reply.body, proof.member)):
+    if proof.member and (value := _member(reply.body, proof.member)):
         return _bytes(value)
     if proof.answer == "credentials":
         if not _member(reply.body, "AccessKeyId"):  # no message shows the body: it may contain keys
@@ -107,8 +109,3 @@ def _member(body: bytes, path: str) -> object:
 def _bytes(value: object) -> bytes:
     """Return a member as bytes. JSON may contain half a surrogate pair, which UTF-8 cannot encode."""
     return str(value).encode("utf-8", "backslashreplace")
-
-
-def _status(reply: Reply) -> str:
-    location = reply.headers.get("location", "")
-    return f"{reply.status} (to {location[:80]!r})" if location else str(reply.status)

@@ -37,6 +37,10 @@ class AddGuard(Value):
         """Return the rules that guard these addresses and those guarded before, in one order for all starts."""
         return guard_rules(in_order((*self.addresses, *guarded_addresses(installed))), layout, reject=self.reject)
 
+    def undo(self, previous: Installed, _layout: Layout) -> Replace:
+        """Return the opposite change."""
+        return Replace(self.table, previous)
+
 
 class SetRedirects(Value):
     """Change the redirects of some endpoints, and leave the others."""
@@ -51,16 +55,12 @@ class SetRedirects(Value):
 
         An app relies on a redirect with the comment of a start. A sidecar may change where it leads, not its comment.
         """
-        before = {
-            redirect: comment for redirect, comment in redirects_of(installed).items() if redirect not in self.remove
-        }
-        relied_on = {redirect.endpoint for redirect, comment in before.items() if comment == COMMENT}
-        ends = {redirect.endpoint for redirect, _ in self.add}
-        after = {redirect: comment for redirect, comment in before.items() if redirect.endpoint not in ends}
+        wanted = {at.endpoint: (at, by) for at, by in redirects_of(installed).items() if at not in self.remove}
         for redirect, comment in self.add:
-            after[redirect] = COMMENT if redirect.endpoint in relied_on else comment
+            _, previous = wanted.pop(redirect.endpoint, (None, comment))  # the new one comes last
+            wanted[redirect.endpoint] = redirect, COMMENT if previous == COMMENT else comment
         forwarded = is_forwarded(installed, layout) if self.forwarded is None else self.forwarded
-        return nat_rules(after, layout, forwarded=forwarded)
+        return nat_rules(dict(wanted.values()), layout, forwarded=forwarded)
 
     def undo(self, previous: Installed, layout: Layout) -> SetRedirects | None:
         """Return the opposite change, None if these rules were installed already."""

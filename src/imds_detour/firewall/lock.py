@@ -21,8 +21,6 @@ PAUSE = 0.002
 """Seconds between two attempts."""
 TABLES, SETUP = "imds-detour-tables", "imds-detour-setup"
 """Names of locks: for one change of a table, and for redirects until they are verified or undone."""
-NAMES = 4
-"""Names to try for a lock. One that an unprivileged process holds is left to it."""
 BACKLOG = 4096
 """Other starts that ask who holds a name; the kernel's limit is net.core.somaxconn."""
 ASKING = 0.2
@@ -50,7 +48,7 @@ def namespace_lock(name: str, timeout: float) -> Iterator[None]:
     """
     try:
         own = socket.socket(socket.AF_UNIX)
-        if name not in _skipped and not _bind_any(own, name, timeout):
+        if name not in _skipped and not _bind(own, f"\0{name}", timeout):
             _skipped.add(name)  # do not wait for it again
     except OSError as error:
         raise DetourError("firewall", f"the firewall's lock cannot be taken: {error_text(error)}") from None
@@ -79,16 +77,11 @@ def tables_lock(timeout: float) -> Iterator[None]:
                 os.close(file)
 
 
-def _bind_any(own: socket.socket, name: str, timeout: float) -> bool:
-    deadline = time.monotonic() + timeout
-    return any(_bind(own, f"\0{name}{number or ''}", deadline) for number in range(NAMES))
-
-
-def _bind(own: socket.socket, name: str, deadline: float) -> bool:
-    """Bind a name; return False if its holder is to be ignored, or keeps it until the deadline."""
+def _bind(own: socket.socket, name: str, timeout: float) -> bool:
+    """Bind a name; return False if its holder is to be ignored, or keeps it for ``timeout`` seconds."""
     start = now = time.monotonic()
     answered, asked = False, 0.0
-    while now <= deadline:
+    while now <= start + timeout:
         try:
             own.bind(name)
             own.listen(BACKLOG)
@@ -122,13 +115,10 @@ def _holder(name: str) -> int | None:
 
 
 def _open(path: str) -> int:
-    """Open the lock file of iptables; return -1 if there is none.
-
-    Then no iptables command has run, or only one of another user, which cannot change these tables.
-    """
+    """Open the lock file of iptables; return -1 if there is none."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError:
+    except OSError:  # no iptables command has run, or only one of another user, which cannot change these tables
         return -1
     if not stat.S_ISREG(os.fstat(file).st_mode):  # a FIFO, for example
         os.close(file)

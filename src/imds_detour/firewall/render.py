@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from imds_detour.firewall.rules import LEGACY, NFT, NFT_TABLE, Dnat, Drop, Jump, Masquerade, Reject, nft_priority
 
-HOOKS = {chain: (table, hook) for table, hook, chain in NFT.hooks}
+HOOKS = {chain: at for at, chain in NFT.hooks.items()}
 """Table and hook of each base chain."""
 
 TYPE_CHECKING = False

@@ -7,12 +7,9 @@ from imds_detour.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import TypeVar
+    from collections.abc import Iterable, Mapping
 
     from imds_detour.endpoint import Address
-
-    Item = TypeVar("Item")
 
 COMMENT = "imds-detour"
 """The comment of every rule that imds-detour installs."""
@@ -28,41 +25,37 @@ class Layout(Value):
 
     redirect: str  # the chain of table nat; empty if redirects are in the chains of their hooks
     guard: str  # the chain of table filter that refuses
-    hooks: tuple[tuple[str, str, str], ...]  # table, hook and chain: where packets enter
+    hooks: Mapping[tuple[str, str], str]  # the chains where packets enter, by table and hook
 
     @property
     def tables(self) -> dict[str, str]:
         """The table of each chain. A chain comes after the one that it jumps to."""
-        own = {self.guard: "filter", self.redirect or self.at("nat", "output"): "nat"}
-        return {**own, **{chain: table for table, _, chain in self.hooks}}
-
-    def at(self, table: str, hook: str) -> str:
-        """Return the chain of a hook."""
-        return next(chain for of_table, of_hook, chain in self.hooks if (of_table, of_hook) == (table, hook))
+        own = {self.guard: "filter", self.redirect or self.hooks["nat", "output"]: "nat"}
+        return {**own, **{chain: table for (table, _), chain in self.hooks.items()}}
 
 
 LEGACY = Layout(
     "IMDS_DETOUR",
     "IMDS_DETOUR_GUARD",
-    (
-        ("filter", "output", "OUTPUT"),
-        ("filter", "forward", "FORWARD"),
-        ("nat", "output", "OUTPUT"),
-        ("nat", "prerouting", "PREROUTING"),
-    ),
+    {
+        ("filter", "output"): "OUTPUT",
+        ("filter", "forward"): "FORWARD",
+        ("nat", "output"): "OUTPUT",
+        ("nat", "prerouting"): "PREROUTING",
+    },
 )
 """Rules in shared chains jump to these chains. Names are at most 28 bytes (XT_FUNCTION_MAXNAMELEN in
 linux/netfilter/x_tables.h)."""
 NFT = Layout(
     "",
     "guard",
-    (
-        ("filter", "output", "guard_output"),
-        ("filter", "forward", "guard_forward"),
-        ("nat", "output", "nat_output"),
-        ("nat", "prerouting", "nat_prerouting"),
-        ("nat", "postrouting", "nat_postrouting"),
-    ),
+    {
+        ("filter", "output"): "guard_output",
+        ("filter", "forward"): "guard_forward",
+        ("nat", "output"): "nat_output",
+        ("nat", "prerouting"): "nat_prerouting",
+        ("nat", "postrouting"): "nat_postrouting",
+    },
 )
 """Base chains of the table NFT_TABLE, and the chain that refuses."""
 NFT_TABLE = "imds_detour"
@@ -163,12 +156,14 @@ def guard_rules(addresses: Iterable[Address], layout: Layout, *, reject: bool = 
     Table nat comes first, so they match only packets that are not redirected.
     """
     rules: list[Rule] = []
-    for version, of_version in _by_version(addresses, lambda address: address):
+    addresses = tuple(addresses)
+    for version in sorted({address.version for address in addresses}):
         reply = "icmp-port-unreachable" if version == 4 else "icmp6-port-unreachable"
         refuse = (("tcp", Reject("tcp-reset")), (None, Reject(reply))) if reject else ((None, Drop()),)
         for hook in GUARD_HOOKS:
-            chain = layout.at("filter", hook)
-            rules += (_jump("filter", chain, layout.guard, address) for address in of_version)
+            chain = layout.hooks["filter", hook]
+            of_version = (address for address in addresses if address.version == version)
+            rules += (Rule("filter", chain, Jump(layout.guard), address, version=version) for address in of_version)
         # The jumps let only packets to these addresses into the chain.
         rules += (Rule("filter", layout.guard, action, None, protocol, None, version) for protocol, action in refuse)
     return tuple(rules)
@@ -191,51 +186,41 @@ def nat_rules(redirects: Mapping[Redirect, str], layout: Layout, *, forwarded: b
     ``forwarded`` is whether they are for what comes from bridges in the namespace, too.
     """
     rules: list[Rule] = []
-    for version, of_version in _by_version(redirects, lambda redirect: redirect.endpoint.address):
+    for version in (4, 6):
+        of_version = [redirect for redirect in redirects if redirect.endpoint.address.version == version]
         translations = [dnat_rule(redirect, layout).replace(comment=redirects[redirect]) for redirect in of_version]
         for hook in ("output", "prerouting") if forwarded else ("output",):
-            chain = layout.at("nat", hook)
+            chain = layout.hooks["nat", hook]
             if layout.redirect:
                 addresses = dict.fromkeys(redirect.endpoint.address for redirect in of_version)
-                rules += (_jump("nat", chain, layout.redirect, address) for address in addresses)
+                rules += (Rule("nat", chain, Jump(layout.redirect), address, version=version) for address in addresses)
             else:
                 rules += (rule.replace(chain=chain) for rule in translations)
         if layout.redirect:
             rules += translations
         elif forwarded:
-            chain = layout.at("nat", "postrouting")
-            for mock in dict.fromkeys(redirect.mock for redirect in of_version):
-                rules.append(Rule("nat", chain, Masquerade(), mock.address, "tcp", mock.port, version))
+            chain = layout.hooks["nat", "postrouting"]
+            mocks = dict.fromkeys(redirect.mock for redirect in of_version)
+            rules += (Rule("nat", chain, Masquerade(), at.address, "tcp", at.port, version) for at in mocks)
     return tuple(rules)
 
 
 def is_forwarded(rules: Iterable[Rule], layout: Layout) -> bool:
     """Return whether rules redirect what comes from bridges in the namespace."""
-    return any(rule.chain == layout.at("nat", "prerouting") for rule in rules)
+    return any(rule.chain == layout.hooks["nat", "prerouting"] for rule in rules)
 
 
 def redirects_of(rules: Iterable[Rule]) -> dict[Redirect, str]:
     """Return the redirects that rules make, with their comments."""
-    redirects: dict[Redirect, str] = {}
-    for rule in rules:
-        if isinstance(rule.action, Dnat) and rule.destination is not None and rule.port is not None:
-            redirects[Redirect(Endpoint(rule.destination, rule.port), rule.action.to)] = rule.comment
-    return redirects
+    return {
+        Redirect(Endpoint(rule.destination, rule.port), rule.action.to): rule.comment
+        for rule in rules
+        if isinstance(rule.action, Dnat) and rule.destination is not None and rule.port is not None
+    }
 
 
 def dnat_rule(redirect: Redirect, layout: Layout) -> Rule:
     """Return the rule that sends the connections of an endpoint to its mock. It counts them."""
     address = redirect.endpoint.address
-    chain = layout.redirect or layout.at("nat", "output")
+    chain = layout.redirect or layout.hooks["nat", "output"]
     return Rule("nat", chain, Dnat(redirect.mock), address, "tcp", redirect.endpoint.port, version=address.version)
-
-
-def _jump(table: str, chain: str, to: str, address: Address) -> Rule:
-    return Rule(table, chain, Jump(to), destination=address, version=address.version)
-
-
-def _by_version(items: Iterable[Item], address: Callable[[Item], Address]) -> Iterator[tuple[int, list[Item]]]:
-    items = list(items)
-    for version in (4, 6):
-        if of_version := [item for item in items if address(item).version == version]:
-            yield version, of_version

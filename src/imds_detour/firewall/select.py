@@ -7,12 +7,12 @@ is needed, and says why it cannot work.
 from __future__ import annotations
 
 from imds_detour.deadline import FOREVER
-from imds_detour.errors import DetourError, NotInKernelError
+from imds_detour.errors import DetourError
 from imds_detour.system import namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Self
 
     from imds_detour.firewall.base import Firewall
@@ -35,9 +35,7 @@ class FirewallSelector:
         self, choice: str, versions: tuple[int, ...], remaining: Callable[[], float] = lambda: FOREVER
     ) -> None:
         """Prepare to choose by MOCK_BACKEND for these IP versions; ``remaining`` is seconds before the deadline."""
-        self._choice = choice
-        self._versions = versions
-        self._remaining = remaining
+        self._choice, self._versions, self._remaining = choice, versions, remaining
         self._nft: NftFirewall | None = None
         self._legacy: LegacyFirewall | DetourError | None = None
         self._more: list[LegacyFirewall] = []
@@ -75,13 +73,21 @@ class FirewallSelector:
                 self._legacy = error
         return self._legacy
 
-    def legacy_refusal(self) -> DetourError | None:
-        """Return why legacy iptables cannot be used, None when it can; the kernel is asked once."""
-        return self._refusal("legacy", self.start_helpers)
-
     def nft_refusal(self) -> DetourError | None:
-        """Return why nftables cannot be used, None when it can; the kernel is asked once."""
-        return self._refusal("nft", lambda: self.nft)
+        """Return why nftables cannot be used, None when it can."""
+        return self.refusal(self.nft)
+
+    def refusal(self, firewall: LegacyFirewall | NftFirewall | DetourError) -> DetourError | None:
+        """Return why a firewall cannot be used, None when it can; the kernel is asked once."""
+        if isinstance(firewall, DetourError):
+            return firewall
+        if firewall.name not in self._refusals:
+            self._refusals[firewall.name] = None
+            try:
+                firewall.require()
+            except DetourError as error:
+                self._refusals[firewall.name] = error
+        return self._refusals[firewall.name]
 
     def choose(self, *, nft_first: bool = False) -> tuple[Firewall, str]:
         """Return the firewall to use, and the reason for it.
@@ -93,15 +99,21 @@ class FirewallSelector:
                 raise nft_refusal
             return self.nft, "MOCK_BACKEND=nft" if self._choice == "nft" else "it needs no helper process"
         legacy = self.start_helpers()
-        refusal = self._refusal_after_nft(legacy)
-        if refusal is None and not isinstance(legacy, DetourError):
+        if isinstance(legacy, DetourError):
+            refusal = legacy
+        elif self.nft.has_redirects():  # they come before legacy iptables: a redirect there would never be used
+            refusal = NFT_FIRST
+        elif refused := self.refusal(legacy):
+            refusal = refused
+        else:
             return legacy, "MOCK_BACKEND=legacy" if self._choice == "legacy" else "it works here"
-        assert refusal is not None  # noqa: S101  (legacy iptables cannot be used)
         if self._choice == "legacy":
             raise refusal
-        if nft_refusal := self.nft_refusal():
-            raise _neither(refusal, nft_refusal)
-        return self.nft, refusal.reason
+        if (nft_refusal := self.nft_refusal()) is None:
+            return self.nft, refusal.reason
+        if refusal.reason == nft_refusal.reason:
+            raise DetourError(refusal.step, refusal.reason, f"{refusal.remedy}; {WITHOUT_FIREWALL}")
+        raise DetourError("firewall", f"{refusal.reason}; {nft_refusal.reason}", nft_refusal.remedy)
 
     def can_use_nftables_instead_of(self, firewall: Firewall) -> bool:
         """Return whether the choice allows nftables in place of this firewall, and nftables works."""
@@ -127,58 +139,12 @@ class FirewallSelector:
                 log.warning(f"IPv6 is not guarded, should this network namespace get it: {error.reason}")
         return guards
 
-    def _refusal_after_nft(self, legacy: LegacyFirewall | DetourError) -> DetourError | None:
-        """Return why legacy iptables cannot be used, rules in nftables included."""
-        if isinstance(legacy, DetourError):
-            return legacy
-        if self.nft.has_redirects():  # they come before those of legacy iptables: a redirect there would never be used
-            return NFT_FIRST
-        return self.legacy_refusal()
-
-    def usable(self) -> tuple[tuple[Firewall, ...], Mapping[str, DetourError]]:
-        """Return all firewalls that can be used, and why the others cannot, by name."""
-        working: list[Firewall] = []
-        refused: dict[str, DetourError] = {}
-        legacy = self.start_helpers()
-        for name, firewall, refusal in (
-            ("legacy iptables", legacy, self.legacy_refusal()),
-            ("nftables", self.nft, self.nft_refusal()),
-        ):
-            if refusal is not None:
-                refused[name] = refusal
-            elif not isinstance(firewall, DetourError):
-                working.append(firewall)
-        if not working:
-            raise refused["nftables"]
-        return tuple(working), refused
-
-    def may_hold_rules(self, name: str) -> bool:
-        """Return whether a firewall that cannot be used may have rules, by its name in ``usable()``."""
-        if name == "nftables":
-            return not isinstance(self.nft_refusal(), NotInKernelError)
-        from imds_detour.firewall.iptables import preflight  # noqa: PLC0415  (`remove` alone asks)
-
-        return any(preflight.may_hold_rules(version) for version in (4, 6))
-
-    def keep(self, firewall: Firewall) -> None:
-        """End the helpers unless they are of this firewall, which the caller closes from now on."""
-        if self._legacy is firewall:
-            self._legacy = None
-        self.close()
-
-    def close(self) -> None:
-        """End the helpers; the rules stay."""
-        if self._legacy is not None and not isinstance(self._legacy, DetourError):
+    def close(self, keep: Firewall | None = None) -> None:
+        """End the helpers, but not those of a firewall that the caller closes; the rules stay."""
+        if self._legacy not in (None, keep) and not isinstance(self._legacy, DetourError):
             self._legacy.close()
         for helper in self._more:
             helper.close()
-
-    def _refusal(
-        self, name: str, firewall: Callable[[], LegacyFirewall | NftFirewall | DetourError]
-    ) -> DetourError | None:
-        if name not in self._refusals:
-            self._refusals[name] = _reason_against(firewall())
-        return self._refusals[name]
 
 
 def start_legacy(versions: Sequence[int], remaining: Callable[[], float] = lambda: FOREVER) -> LegacyFirewall:
@@ -188,9 +154,10 @@ def start_legacy(versions: Sequence[int], remaining: Callable[[], float] = lambd
     """
     # Not for MOCK_BACKEND=nft. What the helpers need too is loaded before the fork, once.
     from imds_detour.firewall import lock  # noqa: F401, PLC0415  (see above)
-    from imds_detour.firewall.iptables import helper, preflight  # noqa: F401, PLC0415  (see above)
+    from imds_detour.firewall.iptables import helper, preflight  # noqa: PLC0415  (see above)
     from imds_detour.firewall.iptables.backend import LegacyFirewall  # noqa: PLC0415  (see above)
 
+    preflight.require_capabilities()  # without them, no helper could do anything
     helpers: dict[int, helper.Helper] = {}
     try:
         for version in versions:
@@ -200,19 +167,3 @@ def start_legacy(versions: Sequence[int], remaining: Callable[[], float] = lambd
             running.close()
         raise
     return LegacyFirewall(helpers, remaining)
-
-
-def _reason_against(firewall: LegacyFirewall | NftFirewall | DetourError) -> DetourError | None:
-    if isinstance(firewall, DetourError):
-        return firewall
-    try:
-        firewall.require()
-    except DetourError as error:
-        return error
-    return None
-
-
-def _neither(legacy: DetourError, nft: DetourError) -> DetourError:
-    if legacy.reason == nft.reason:
-        return DetourError(legacy.step, legacy.reason, f"{legacy.remedy}; {WITHOUT_FIREWALL}")
-    return DetourError("firewall", f"{legacy.reason}; {nft.reason}", nft.remedy)

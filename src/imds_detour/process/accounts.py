@@ -42,18 +42,17 @@ def find(spec: UserSpec, passwd: str | None, group: str | None) -> Account:
     """
     users = list(_entries(passwd, USER_FIELDS))
     number = parse_id(spec.user)
-    user = next((entry for entry in users if entry[0] == spec.user), None)
-    if user is None and number is not None:
-        user = next((entry for entry in users if int(entry[2]) == number), ["", "", spec.user, "0", "", "/", ""])
-    if user is None:
+    named = [entry for entry in users if entry[0] == spec.user] or [entry for entry in users if int(entry[2]) == number]
+    if not named and number is None:
         raise _unknown("user", spec.user, "/etc/passwd", passwd)
+    name, _, uid, gid, _, home, _ = named[0] if named else ["", "", spec.user, "0", "", "/", ""]
     groups = list(_entries(group, GROUP_FIELDS))
-    if spec.group is None:
-        gid = int(user[3])
-        others = {int(entry[2]) for entry in groups if user[0] and user[0] in entry[3].split(",")}
-    else:
-        gid, others = _group(spec.group, groups, group), set()
-    return Account(int(user[2]), gid, tuple(sorted(others | {gid})), user[5] or "/")
+    others = {int(entry[2]) for entry in groups if name and name in entry[3].split(",")}
+    if spec.group is not None:
+        gid, others = next((entry[2] for entry in groups if entry[0] == spec.group), spec.group), set()
+    if parse_id(gid) is None:
+        raise _unknown("group", gid, "/etc/group", group)
+    return Account(int(uid), int(gid), tuple(sorted(others | {int(gid)})), home or "/")
 
 
 def home_variable(account: Account, passwd: str | None, home: str | None) -> dict[bytes, bytes | None]:
@@ -62,13 +61,6 @@ def home_variable(account: Account, passwd: str | None, home: str | None) -> dic
     if account.uid == 0 or home not in roots:
         return {}
     return {b"HOME": account.home.encode(errors="surrogateescape")}
-
-
-def _group(name: str, groups: list[list[str]], text: str | None) -> int:
-    number = parse_id(next((entry[2] for entry in groups if entry[0] == name), name))
-    if number is None:
-        raise _unknown("group", name, "/etc/group", text)
-    return number
 
 
 def _entries(text: str | None, fields: int) -> Iterator[list[str]]:
@@ -81,12 +73,8 @@ def _entries(text: str | None, fields: int) -> Iterator[list[str]]:
 
 
 def _unknown(kind: str, name: str, path: str, text: str | None) -> DetourError:
-    numbers = "give numbers, which need no entry: MOCK_USER=uid:gid"
+    subject, numbers = f"MOCK_USER: no {kind} {quoted(name)}", "give numbers, which need no entry: MOCK_USER=uid:gid"
     if text is None:
-        return DetourError("user", f"MOCK_USER: no {kind} {quoted(name)}: there is no {path}", numbers)
-    tool = "useradd" if kind == "user" else "groupadd"
-    return DetourError(
-        "user",
-        f"MOCK_USER: no {kind} {quoted(name)} in {path}",
-        f"add it to the image (`RUN {tool} ...`), or {numbers}",
-    )
+        return DetourError("user", f"{subject}: there is no {path}", numbers)
+    remedy = f"add it to the image (`RUN {kind}add ...`), or {numbers}"
+    return DetourError("user", f"{subject} in {path}", remedy)

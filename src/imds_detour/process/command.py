@@ -37,11 +37,8 @@ def find(arguments: Sequence[str], path: str | None) -> Command:
     """
     argv = arguments[1:] if arguments[:1] == ["--"] else arguments
     if not argv:
-        raise DetourError(
-            "command",
-            "no command to run",
-            "put it after imds-detour, in CMD, or in Compose's `command:` (`entrypoint:` discards the image's CMD)",
-        )
+        remedy = "put it after imds-detour, in CMD, or in Compose's `command:` (`entrypoint:` discards the image's CMD)"
+        raise DetourError("command", "no command to run", remedy)
     name = argv[0]
     folders = [""] if "/" in name else (DEFAULT_PATH if path is None else path).split(":")
     refused: DetourError | None = None
@@ -51,27 +48,20 @@ def find(arguments: Sequence[str], path: str | None) -> Command:
             obstacle = _obstacle(program)
         except (FileNotFoundError, NotADirectoryError):
             continue
+        except OSError as error:
+            obstacle = error_text(error)
         if not obstacle:
             return Command(tuple(os.fsencode(argument) for argument in argv), program)
         refused = refused or _cannot_execute(program, obstacle)
     if refused:
         raise refused
-    raise DetourError(
-        "command",
-        f"command not found{'' if '/' in name else ' in PATH'}: {quoted(name)}",
-        "correct it, or install it in the image",
-        status=STATUS_NOT_FOUND,
-    )
+    reason = f"command not found{'' if '/' in name else ' in PATH'}: {quoted(name)}"
+    raise DetourError("command", reason, "correct it, or install it in the image", status=STATUS_NOT_FOUND)
 
 
 def _obstacle(program: bytes) -> str:
-    """Return why a file cannot be executed, or an empty string; FileNotFoundError or NotADirectoryError without one."""
-    try:
-        mode = os.stat(program).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        raise
-    except OSError as error:
-        return error_text(error)
+    """Return why a file cannot be executed, or an empty string; OSError if it cannot be looked at."""
+    mode = os.stat(program).st_mode
     if stat.S_ISDIR(mode):
         return "it is a directory"
     if not stat.S_ISREG(mode):
@@ -105,20 +95,16 @@ def explain(program: bytes, error: OSError, *, by_shell: bool = False) -> Detour
         return _cannot_execute(program, f"it has no `#!` line, and /bin/sh cannot run it: {error_text(error)}")
     cannot = f"cannot execute {_shown(program)}"
     interpreter = _interpreter(program)
-    if error.errno == errno.ENOENT and interpreter:
-        reason = f"{cannot}: its interpreter {_shown(interpreter)} does not exist"
+    if error.errno == errno.ENOENT:
+        subject, remedy = "it, or its dynamic loader,", "was it built for another libc?"
+        if interpreter:
+            subject, remedy = f"its interpreter {_shown(interpreter)}", "correct its first line, or install it"
         if interpreter.endswith(b"\r"):
             remedy = "it has Windows line endings (\\r\\n): convert it, for example with `sed -i 's/\\r$//'`"
-        else:
-            remedy = "correct its first line, or install it"
-        return DetourError("command", reason, remedy, status=STATUS_NOT_FOUND)
-    if error.errno == errno.ENOENT:
-        reason = f"{cannot}: it, or its dynamic loader, does not exist"
-        return DetourError("command", reason, "was it built for another libc?", status=STATUS_NOT_FOUND)
+        return DetourError("command", f"{cannot}: {subject} does not exist", remedy, status=STATUS_NOT_FOUND)
     if error.errno == errno.ENOEXEC:
-        machine = os.uname().machine
-        reason = f"it is not a program for this machine ({machine}): was the image built for another platform?"
-        return _cannot_execute(program, reason)
+        machine = f"this machine ({os.uname().machine})"
+        return _cannot_execute(program, f"it is not a program for {machine}: was the image built for another platform?")
     file = interpreter or program
     if error.errno == errno.EPERM and (forbidden := _forbidden_capabilities(file)):
         name, give = "a capability that this container lacks", "add it to the container (`cap_add`)"

@@ -9,7 +9,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from imds_detour.config.presets import Preset
     from imds_detour.config.settings import Settings
+    from imds_detour.endpoint import Endpoint
     from imds_detour.result import Redirected
 
 AWS_DISABLED = "AWS_EC2_METADATA_DISABLED"
@@ -31,9 +33,10 @@ def changes(
     settings: Settings, result: Redirected, environ: Mapping[str, str]
 ) -> tuple[dict[str, str | None], tuple[str, ...]]:
     """Return the app's new variables, None for a variable to unset, and warnings for the user."""
-    variables = _endpoint_variables(result)
-    warnings = [_limits(result, variables)] if variables else []
-    exemption = proxy_exemption(environ, _hosts(result))
+    by_variables = result.backend == BY_VARIABLES
+    variables, warnings = _endpoint_variables(result) if by_variables else ({}, [])
+    targets = ((target.service.preset, [target.mock.endpoint] if by_variables else []) for target in result.targets)
+    exemption = proxy_exemption(environ, (host for preset, mocks in targets for host in hosts(preset, *mocks)))
     if exemption and settings.no_proxy:
         variables.update(exemption.changes)
         warnings.append(
@@ -44,14 +47,13 @@ def changes(
         warnings.append(
             f"{exemption.proxy} is set and MOCK_NO_PROXY=keep: metadata requests go to the proxy, not to the mock"
         )
-    if environ.get(AWS_DISABLED, "").lower() == "true" and any(
-        target.service.preset.name == "aws" for target in result.targets
-    ):
+    presets = {target.service.preset.name for target in result.targets}
+    if environ.get(AWS_DISABLED, "").lower() == "true" and "aws" in presets:
         warnings.append(f"{AWS_DISABLED}=true keeps AWS SDKs from asking at all: unset it for the app")
     return variables, tuple(warnings)
 
 
-def proxy_exemption(environ: Mapping[str, str], hosts: Iterable[str]) -> Exemption | None:
+def proxy_exemption(environ: Mapping[str, str], required: Iterable[str]) -> Exemption | None:
     """Return the exemption that these hosts need; None without a proxy, or if they are exempt already.
 
     Entries are exact hosts, for boto ignores networks. The present entries of both variables are kept.
@@ -59,11 +61,10 @@ def proxy_exemption(environ: Mapping[str, str], hosts: Iterable[str]) -> Exempti
     proxy = next((name for name in PROXIES if environ.get(name)), None)
     if proxy is None:
         return None
-    required = tuple(dict.fromkeys(hosts))
+    required = tuple(dict.fromkeys(required))
     values, missing = {}, set()
     for name, other in (NO_PROXY, NO_PROXY[::-1]):
-        present = environ[name] if name in environ else environ.get(other, "")
-        entries = [entry.strip() for entry in present.split(",") if entry.strip()]
+        entries = [entry.strip() for entry in environ.get(name, environ.get(other, "")).split(",") if entry.strip()]
         lacking = [host for host in required if host not in entries and "*" not in entries]
         missing.update(lacking)
         if lacking:
@@ -71,38 +72,27 @@ def proxy_exemption(environ: Mapping[str, str], hosts: Iterable[str]) -> Exempti
     return Exemption(proxy, tuple(host for host in required if host in missing), values) if values else None
 
 
-def _endpoint_variables(result: Redirected) -> dict[str, str | None]:
-    """Return the variables that point SDKs at the mocks, None for a variable to unset; empty with a redirect."""
-    if result.backend != BY_VARIABLES:
-        return {}
-    # Most SDKs prefer the variable with the path to the variable with the URL.
-    unset: dict[str, str | None] = {
-        target.service.preset.path_variable: None for target in result.targets if target.service.preset.path_variable
-    }
-    return unset | {
-        name: template.format(
-            url=f"http://{target.mock.endpoint}", host=str(target.mock.endpoint), path=target.service.proof.path
-        )
-        for target in result.targets
-        for name, template in target.service.preset.variables
-    }
-
-
-def _limits(result: Redirected, variables: Mapping[str, str | None]) -> str:
-    """Return a warning that names the SDKs that ignore the variables."""
+def _endpoint_variables(result: Redirected) -> tuple[dict[str, str | None], list[str]]:
+    """Return the variables that point SDKs at the mocks, None for one to unset, and which SDKs ignore them."""
+    variables: dict[str, str | None] = {}
+    for target in result.targets:
+        preset, mock = target.service.preset, target.mock.endpoint
+        if preset.path_variable:
+            variables[preset.path_variable] = None  # most SDKs prefer it to the variable with the URL
+        for name, template in preset.variables:
+            variables[name] = template.format(url=f"http://{mock}", host=mock, path=target.service.proof.path)
     ignored_by = dict.fromkeys(target.service.preset.ignored_by for target in result.targets)
     known = f" (known: {'; '.join(filter(None, ignored_by))})" if any(ignored_by) else ""
     names = ", ".join(name for name, value in variables.items() if value is not None)
-    return (
+    warning = (
         f"MOCK_BACKEND=env: only {names} point to the mock; SDKs that ignore them{known} reach any service at the"
         " metadata address, because there is no redirect and no guard"
     )
+    return variables, [warning]
 
 
-def _hosts(result: Redirected) -> Iterator[str]:
+def hosts(preset: Preset, *more: Endpoint) -> Iterator[str]:
     """Yield the hosts in the SDKs' URLs: names and addresses. boto compares IPv6 in brackets, others without."""
-    for target in result.targets:
-        endpoints = target.service.preset.endpoints
-        for endpoint in (*endpoints, *([target.mock.endpoint] if result.backend == BY_VARIABLES else [])):
-            yield from dict.fromkeys((str(endpoint.address), endpoint.host))
-        yield from target.service.preset.names
+    for endpoint in (*preset.endpoints, *more):
+        yield from (str(endpoint.address), endpoint.host)
+    yield from preset.names

@@ -6,7 +6,6 @@ It has few imports, because PID 1 loses stop signals until the handlers are inst
 from __future__ import annotations
 
 import errno
-import gc
 import os
 
 from imds_detour.lean import signal, start_thread
@@ -19,9 +18,8 @@ if TYPE_CHECKING:
 
     from imds_detour.process.command import Command
 
-STOPS = frozenset(
-    (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
-) | frozenset(range(signal.SIGRTMIN, signal.SIGRTMAX + 1))
+_NAMED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
+STOPS = frozenset((*_NAMED, *range(signal.SIGRTMIN, signal.SIGRTMAX + 1)))
 """Signals that people send to end a process. PID 1 without handlers ignores them."""
 IGNORED_BY_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 """Signals that the interpreter ignores from its start; an app would inherit that."""
@@ -47,8 +45,8 @@ class Inherited:
     @classmethod
     def from_argument(cls, argument: str) -> Inherited:
         """Read ``--launched=BLOCKED:IGNORED``: masks as in /proc/self/status, 16 digits, signal n is bit n-1."""
-        blocked, ignored = argument.removeprefix(LAUNCHED).split(":")
-        return cls(_numbers(blocked), _numbers(ignored))
+        masks = [int(mask, 16) for mask in argument.removeprefix(LAUNCHED).split(":")]
+        return cls(*([number for number in range(1, 65) if mask >> number - 1 & 1] for mask in masks))
 
     @classmethod
     def from_process(cls) -> Inherited:
@@ -60,10 +58,6 @@ class Inherited:
         """Return the argument for from_argument()."""
         blocked, ignored = (sum(1 << number - 1 for number in mask) for mask in (self.blocked, self.ignored))
         return f"{LAUNCHED}{blocked:016x}:{ignored:016x}"
-
-
-def _numbers(mask: str) -> list[int]:
-    return [number for number in range(1, 65) if int(mask, 16) >> number - 1 & 1]
 
 
 def install_stop_handlers(inherited: Inherited) -> None:
@@ -101,11 +95,6 @@ def _await_stop(reader: int) -> None:
     _stop(number, None)
 
 
-def raise_gc_threshold() -> None:
-    """Collect garbage less often; see bench/NOTES.md."""
-    gc.set_threshold(GC_THRESHOLD)
-
-
 def hold_closed_streams() -> None:
     """Open closed descriptors 0, 1 and 2, so that no file gets these numbers; exec closes them."""
     for number in (0, 1, 2):
@@ -127,12 +116,12 @@ def changed_by_python() -> dict[bytes, bytes | None]:
     return {} if original == os.environb.get(b"LC_CTYPE") else {b"LC_CTYPE": original}
 
 
-def relaunch(interpreter: str, option: str, script: str, *arguments: str) -> NoReturn:
+def relaunch(command: tuple[str, ...], arguments: list[str]) -> NoReturn:
     """Replace this interpreter by another, whose script gets ``--launched=`` and these arguments; no stop is lost."""
     inherited = Inherited.from_process()
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     _apply(changed_by_python())
-    os.execv(interpreter, (interpreter, option, script, inherited.argument(), *arguments))  # noqa: S606  (no shell)
+    os.execv(command[0], (*command, inherited.argument(), *arguments))  # noqa: S606  (no shell)
 
 
 def become(app: Command, inherited: Inherited, changes: Mapping[bytes, bytes | None]) -> NoReturn:
@@ -145,7 +134,11 @@ def become(app: Command, inherited: Inherited, changes: Mapping[bytes, bytes | N
     _apply(changes)
     for number in (STOPS | IGNORED_BY_PYTHON) - inherited.ignored:
         signal.signal(number, signal.SIG_DFL)
-    _clear_sigchld()
+    if signal.SIGCHLD in signal.sigpending():  # the helpers', which was blocked at the start
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # the app has no children
+            signal.sigtimedwait([signal.SIGCHLD], 0)
     # A stop signal that is pending now must not be lost, but PID 1 with default actions would lose it at the unblock.
     # One that was blocked at the start stays pending for the app.
     newly_blocked = STOPS - inherited.blocked
@@ -154,7 +147,18 @@ def become(app: Command, inherited: Inherited, changes: Mapping[bytes, bytes | N
     signal.pthread_sigmask(signal.SIG_UNBLOCK, newly_blocked)
     if reserved := RESERVED & inherited.blocked:
         _block_reserved(reserved)
-    _execute(app.program, app.argv)
+    try:
+        os.execv(app.program, app.argv)  # noqa: S606  (no shell)
+    except OSError as error:
+        failure = error
+    from imds_detour.process import command  # noqa: PLC0415  (only a failure needs it, and main has loaded it)
+
+    if failure.errno == errno.ENOEXEC and command.is_text(app.program):
+        try:
+            os.execv(b"/bin/sh", (b"/bin/sh", app.program, *app.argv[1:]))  # noqa: S606  (as execvp(3) does)
+        except OSError as error:
+            raise command.explain(app.program, error, by_shell=True) from None
+    raise command.explain(app.program, failure)
 
 
 def _block_reserved(reserved: frozenset[int]) -> None:
@@ -172,27 +176,3 @@ def _apply(changes: Mapping[bytes, bytes | None]) -> None:
             os.unsetenv(name)
         else:
             os.putenv(name, value)  # exec uses the C library's environment, not os.environ
-
-
-def _clear_sigchld() -> None:
-    """Clear a pending SIGCHLD of the helpers, which was blocked at the start, unless the app has children."""
-    if signal.SIGCHLD in signal.sigpending():
-        try:
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            signal.sigtimedwait([signal.SIGCHLD], 0)
-
-
-def _execute(program: bytes, argv: tuple[bytes, ...]) -> NoReturn:
-    try:
-        os.execv(program, argv)  # noqa: S606  (no shell)
-    except OSError as error:
-        failure = error
-    from imds_detour.process import command  # noqa: PLC0415  (only a failure needs it, and main has loaded it)
-
-    if failure.errno == errno.ENOEXEC and command.is_text(program):
-        try:
-            os.execv(b"/bin/sh", (b"/bin/sh", program, *argv[1:]))  # noqa: S606  (as execvp(3) does)
-        except OSError as error:
-            raise command.explain(program, error, by_shell=True) from None
-    raise command.explain(program, failure)

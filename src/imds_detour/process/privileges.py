@@ -15,16 +15,9 @@ PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, PR_CAP_AMBIENT_CLEAR_ALL = 47, 3, 4
 SYS_SETUID = {("x86_64", 8): 105, ("aarch64", 8): 146}
 """System call numbers by machine and pointer size in bytes (asm/unistd_64.h, asm-generic/unistd.h)."""
 CAPABILITY_VERSION_3 = 0x20080522
-"""linux/capability.h: two 32-bit words per set."""
+SETS = ("effective", "permitted", "inheritable")
+"""linux/capability.h: the header is this version and a pid; the data are the low words of these sets, then the high."""
 NET_ADMIN_NUMBER = NET_ADMIN.bit_length() - 1
-
-
-class _Header(ctypes.Structure):
-    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
-
-
-class _Data(ctypes.Structure):
-    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
 
 
 def drop_net_admin() -> bool:
@@ -44,8 +37,7 @@ def drop_net_admin() -> bool:
     bounding_counts = bounded or libc.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1
     remaining = [name for name, mask in sets().items() if mask & NET_ADMIN and (bounding_counts or name != "CapBnd")]
     if remaining:
-        reason = f"NET_ADMIN is still in {', '.join(remaining)} after dropping it"
-        raise DetourError("privileges", reason, _REMEDY)
+        raise DetourError("privileges", f"NET_ADMIN is still in {', '.join(remaining)} after dropping it", _REMEDY)
     return not bounded
 
 
@@ -72,13 +64,12 @@ def can_become_root() -> bool:
 
 def _lower(libc: ctypes.CDLL, mask: int, *names: str) -> None:
     """Keep only the capabilities in a mask in these sets. The caller checks the result."""
-    header = _Header(CAPABILITY_VERSION_3, 0)
-    data = (_Data * 2)()
-    if libc.capget(ctypes.byref(header), data) == 0:
-        for number, half in enumerate(data):
-            for name in names:
-                setattr(half, name, getattr(half, name) & mask >> 32 * number & 0xFFFFFFFF)
-        libc.capset(ctypes.byref(header), data)
+    header, data = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3), (ctypes.c_uint32 * 6)()
+    if libc.capget(header, data) == 0:
+        for number, name in enumerate((*SETS, *SETS)):
+            if name in names:
+                data[number] &= mask >> 32 * (number // 3) & 0xFFFFFFFF
+        libc.capset(header, data)
 
 
 _REMEDY = (

@@ -18,19 +18,18 @@ PASSWD, GROUP = "/etc/passwd", "/etc/group"
 REMEDY = "add SETUID and SETGID: in Compose `cap_add: [NET_ADMIN, SETGID, SETUID]`, and start as root"
 
 
-def prepare(spec: UserSpec) -> Account:
-    """Return the user's account; DetourError if it is unknown, or this process may not switch to it."""
-    account = accounts.find(spec, _text(PASSWD), _text(GROUP))
+def prepare(spec: UserSpec, home: str | None) -> tuple[Account, dict[bytes, bytes | None]]:
+    """Return the user's account, and the change of HOME (``home``) that goes with it.
+
+    Raises DetourError if the user is unknown, or this process may not switch to it.
+    """
+    passwd = _text(PASSWD)
+    account = accounts.find(spec, passwd, _text(GROUP))
     required = {capabilities.SETUID: os.getuid() != account.uid, capabilities.SETGID: not _has_groups(account)}
     effective = capabilities.effective()
     if any(needed and not effective & capability for capability, needed in required.items()):
         raise DetourError("user", f"MOCK_USER={spec}: this process may not become {account}", REMEDY)
-    return account
-
-
-def home_variable(account: Account, home: str | None) -> dict[bytes, bytes | None]:
-    """Return the change of HOME for an account (accounts.home_variable)."""
-    return accounts.home_variable(account, _text(PASSWD), home)
+    return account, accounts.home_variable(account, passwd, home)
 
 
 def switch(account: Account) -> tuple[int, ...]:
@@ -45,10 +44,12 @@ def switch(account: Account) -> tuple[int, ...]:
             os.setresgid(account.gid, account.gid, account.gid)
         os.setresuid(account.uid, account.uid, account.uid)
     except OSError as error:
-        raise DetourError("user", f"cannot become {account}: {error_text(error)}", _remedy(error)) from None
+        remedy = "a rootless engine maps some numbers only (/proc/self/uid_map); use one of them"
+        remedy = REMEDY if isinstance(error, PermissionError) else remedy
+        raise DetourError("user", f"cannot become {account}: {error_text(error)}", remedy) from None
     if account.uid != 0:
         privileges.drop_own_capabilities()
-    _verify(account, reversible=account.uid != 0 and privileges.can_become_root())
+    _verify(account)
     return kept
 
 
@@ -83,24 +84,16 @@ def _give_streams(uid: int) -> tuple[int, ...]:
     return tuple(kept)
 
 
-def _verify(account: Account, *, reversible: bool) -> None:
+def _verify(account: Account) -> None:
     """Raise a DetourError if user, groups or capabilities are wrong, or the process could become root again."""
-    wrong = [
-        name
-        for name, right in {
-            "user": os.getresuid() == (account.uid,) * 3,
-            "groups": _has_groups(account),
-            "capabilities": account.uid == 0
-            or not any(capabilities.sets()[f"Cap{name}"] for name in ("Prm", "Eff", "Amb")),
-            "can become root again": not reversible,
-        }.items()
-        if not right
-    ]
-    if wrong:
-        raise DetourError("user", f"wrong after becoming {account}: {', '.join(wrong)}", "please report it")
-
-
-def _remedy(error: OSError) -> str:
-    if isinstance(error, PermissionError):
-        return REMEDY
-    return "a rootless engine maps some numbers only (/proc/self/uid_map); use one of them"
+    wrong = {"can become root again": privileges.can_become_root()} if account.uid != 0 else {}
+    sets = capabilities.sets()
+    wrong = {
+        "user": os.getresuid() != (account.uid,) * 3,
+        "groups": not _has_groups(account),
+        "capabilities": account.uid != 0 and any(sets[name] for name in ("CapPrm", "CapEff", "CapAmb")),
+        **wrong,
+    }
+    if any(wrong.values()):
+        names = ", ".join(name for name in wrong if wrong[name])
+        raise DetourError("user", f"wrong after becoming {account}: {names}", "please report it")

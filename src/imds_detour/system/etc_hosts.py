@@ -25,7 +25,7 @@ MARK = "# imds-detour"
 def addresses_of(name: str) -> tuple[Address, ...]:
     """Return the addresses of a name in the file; none if it cannot be read."""
     try:
-        entries = [_entry(line) for line in _read().splitlines()]
+        entries = [_entry(line) for line in read().splitlines()]
     except OSError:
         return ()
     addresses = []
@@ -36,30 +36,6 @@ def addresses_of(name: str) -> tuple[Address, ...]:
     return tuple(addresses)
 
 
-def with_names(text: str, names: Names) -> str:
-    """Return a hosts file's text with a marked line for each address, and without other marked lines.
-
-    Marked lines come first, because the first entry of a name counts. Names that have the address already need none.
-    """
-    others = without_marked(text)
-    lines = [
-        f"{address}\t{' '.join(aliases)}\t{MARK}\n"
-        for address, aliases in names.items()
-        if not _has(others, address, aliases)
-    ]
-    return "".join(lines) + others
-
-
-def without_marked(text: str) -> str:
-    """Return a hosts file's text without the marked lines."""
-    return "".join(line for line in text.splitlines(keepends=True) if not _is_marked(line))
-
-
-def marked(text: str) -> str:
-    """Return the marked lines of a hosts file's text."""
-    return "".join(line for line in text.splitlines(keepends=True) if _is_marked(line))
-
-
 def add(names: Names) -> Callable[[], None] | None:
     """Give these names these addresses. Return a function that restores the file, or None if nothing has changed.
 
@@ -67,20 +43,24 @@ def add(names: Names) -> Callable[[], None] | None:
     """
     if not names:
         return None
-    replaced: list[str] = []
+    replaced = ""
 
     def change(text: str) -> str:
-        replaced.append(marked(text))
-        return with_names(text, names)
+        nonlocal replaced
+        others = without_marked(text)
+        replaced = "".join(line for line in text.splitlines(keepends=True) if _is_marked(line))
+        # These lines come first, because the first entry of a name counts. One that has the address already needs none.
+        needed = {address: aliases for address, aliases in names.items() if not _has(others, address, aliases)}
+        return "".join(f"{address}\t{' '.join(aliases)}\t{MARK}\n" for address, aliases in needed.items()) + others
 
     def restore() -> None:
         try:
-            _rewrite(lambda text: "".join(replaced) + without_marked(text))
+            rewrite(lambda text: replaced + without_marked(text))
         except OSError as error:
-            raise _unwritable(error) from None
+            raise unwritable(error) from None
 
     try:
-        changed = _rewrite(change)
+        changed = rewrite(change)
     except OSError as error:
         remaining = ""
         if replaced:
@@ -98,33 +78,15 @@ def add(names: Names) -> Callable[[], None] | None:
     return restore if changed else None
 
 
-def remove(keep: Collection[Address] = ()) -> bool:
-    """Remove the marked lines, except those of some addresses, and return whether there were any.
-
-    Raises DetourError if they remain.
-    """
-    try:
-        text = _read()
-        if _without(text, keep) == text:
-            return False
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        reason = f"cannot read {PATH}, which may have lines of imds-detour: {error_text(error)}"
-        raise DetourError("hosts", reason, f"make {PATH} readable and try again") from None
-    try:
-        return _rewrite(lambda text: _without(text, keep))
-    except OSError as error:
-        raise _unwritable(error) from None
-
-
-def _without(text: str, keep: Collection[Address]) -> str:
+def without_marked(text: str, keep: Collection[Address] = ()) -> str:
+    """Return a hosts file's text without the marked lines, except those of some addresses."""
     kept = tuple(f"{address}\t" for address in keep)
     lines = text.splitlines(keepends=True)
     return "".join(line for line in lines if not _is_marked(line) or line.startswith(kept))
 
 
-def _unwritable(error: OSError) -> DetourError:
+def unwritable(error: OSError) -> DetourError:
+    """Return the error for marked lines that remain."""
     remedy = f"remove the lines that end with `{MARK}` by hand, or make {PATH} writable and try again"
     return DetourError("hosts", f"cannot write {PATH}, which has lines of imds-detour: {error_text(error)}", remedy)
 
@@ -149,13 +111,14 @@ def _entry(line: str) -> list[str]:
     return line.partition("#")[0].split()
 
 
-def _read() -> str:
+def read() -> str:
+    """Return the file's text; OSError if it cannot be read."""
     return files.read(PATH).decode("utf-8", "surrogateescape")
 
 
-def _rewrite(change: Callable[[str], str]) -> bool:
+def rewrite(change: Callable[[str], str]) -> bool:
     """Change the file in place, because a mounted file cannot be replaced; return whether it changed."""
-    text = _read()
+    text = read()
     if (changed := change(text)) == text:
         return False
     old, new = (version.encode("utf-8", "surrogateescape") for version in (text, changed))

@@ -1,9 +1,9 @@
-"""This network namespace: its owner and its IP versions."""
+"""This network namespace: whether it is the host's, and its IP versions."""
 
 from __future__ import annotations
 
-import errno
 import os
+from contextlib import closing
 
 from imds_detour.lean import socket
 from imds_detour.value import Value
@@ -12,8 +12,6 @@ INITIAL_NET = 0xEFFFFFF9
 """linux/nsfs.h: NET_NS_INIT_INO, the inode number of the host's network namespace since Linux 6.18."""
 INITIAL_PID = 0xEFFFFFFC
 """linux/proc_ns.h: PROC_PID_INIT_INO, the inode number of the host's PID namespace."""
-NS_GET_USERNS = 0xB701
-"""linux/nsfs.h: _IO(0xb7, 1), the user namespace that owns another namespace."""
 SIOCGIFHWADDR = 0x8927
 """linux/sockios.h: a network device's hardware address."""
 IFREQ = "16s24x"
@@ -40,8 +38,7 @@ def ip_versions() -> tuple[int, ...]:
         with open("/proc/net/if_inet6", "rb") as addresses:
             return (4, 6) if addresses.read(1) else (4,)
     except OSError:
-        pass
-    return kernel_versions()
+        return kernel_versions()
 
 
 def kernel_versions() -> tuple[int, ...]:
@@ -59,21 +56,6 @@ def is_host_netns(info: NamespaceInfo | None = None) -> bool:
     if info.fixed:
         return info.net == INITIAL_NET
     return info.hardware or (info.pid == INITIAL_PID and info.net == info.net_of_init)
-
-
-def is_owned_by_other_userns() -> bool:
-    """Whether another user namespace owns this network namespace, so that capabilities have no effect in it."""
-    import fcntl  # noqa: PLC0415  (only the doctor needs it)
-
-    try:
-        with open("/proc/self/ns/net", "rb") as net:
-            owner = fcntl.ioctl(net, NS_GET_USERNS)
-    except OSError as error:
-        return error.errno == errno.EPERM  # its owner is out of scope (ioctl_ns(2))
-    try:
-        return os.fstat(owner).st_ino != _inode("/proc/self/ns/user")
-    finally:
-        os.close(owner)
 
 
 def read_namespace_info() -> NamespaceInfo:
@@ -113,11 +95,9 @@ def _is_in_this_namespace(device: str) -> bool:
 
     with open(f"{DEVICES}/{device}/address") as file:
         expected = bytes.fromhex(file.read().strip().replace(":", ""))
-    datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        answer = fcntl.ioctl(datagram.fileno(), SIOCGIFHWADDR, struct.pack(IFREQ, os.fsencode(device)))
-    except OSError:
-        return False
-    finally:
-        datagram.close()
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as datagram:
+        try:
+            answer = fcntl.ioctl(datagram.fileno(), SIOCGIFHWADDR, struct.pack(IFREQ, os.fsencode(device)))
+        except OSError:
+            return False
     return answer[18:32].startswith(expected[:14])

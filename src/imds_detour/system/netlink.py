@@ -22,6 +22,8 @@ NFPROTO = {4: 2, 6: 10}  # linux/netfilter.h: NFPROTO_IPV4 and NFPROTO_IPV6, by 
 HEADER = struct.Struct("=IHHII")
 MAX_READ = 65_536
 """Bytes per read. The kernel sends dumps in pieces of at most 32 KiB (NLMSG_GOODSIZE and the reader's buffer)."""
+SO_SNDBUFFORCE = 32
+"""asm-generic/socket.h; needs NET_ADMIN."""
 TIMEOUT = 10.0
 """Seconds for an answer. An nftables commit may wait for an RCU grace period."""
 
@@ -37,6 +39,16 @@ class Message(Value):
 def attribute(kind: int, value: bytes) -> bytes:
     """Return an attribute, padded to 4 bytes."""
     return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def string(value: str) -> bytes:
+    """Return the value of an attribute that is a string."""
+    return value.encode() + b"\0"
+
+
+def text(value: bytes) -> str:
+    """Return the string in the value of an attribute."""
+    return value.rstrip(b"\0").decode(errors="replace")
 
 
 def nested(kind: int, *attributes: bytes) -> bytes:
@@ -83,7 +95,10 @@ class Kernel:
                 waiting.add(self._sequence)
         bodies: list[bytes] = []
         failure = 0
-        self._connection.sendto(b"".join(parts), (0, 0))
+        data = b"".join(parts)
+        if len(data) > MAX_READ:  # a thousand redirects are more than the kernel takes by default
+            self._connection.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 2 * len(data))
+        self._connection.sendto(data, (0, 0))
         while waiting:
             for kind, sequence, body in _split(self._connection.recv(MAX_READ)):
                 if sequence < first:

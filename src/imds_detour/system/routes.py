@@ -15,16 +15,7 @@ from ipaddress import IPv4Address, ip_address
 
 from imds_detour.errors import DetourError, error_text
 from imds_detour.lean import socket
-from imds_detour.system.netlink import (
-    NLM_F_ACK,
-    NLM_F_CREATE,
-    NLM_F_DUMP,
-    NLM_F_EXCL,
-    Message,
-    attribute,
-    attributes,
-    open_netlink,
-)
+from imds_detour.system import netlink
 from imds_detour.value import Value
 
 TYPE_CHECKING = False
@@ -39,7 +30,7 @@ RTMSG_SIZE, RTM_TABLE, RTM_PROTOCOL = 12, 4, 5  # struct rtmsg, and the position
 
 PROTOCOL = 169
 """rtm_protocol, the program that installed a route; unused in iproute2's rt_protos. Only such routes are removed."""
-NEW = NLM_F_CREATE | NLM_F_EXCL
+NEW = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
 
 
 class Route(Value):
@@ -123,14 +114,14 @@ def installed_routes() -> tuple[Route, ...]:
     """Return imds-detour's routes in this network namespace; DetourError if the kernel does not list them."""
     routes = []
     for family in (socket.AF_INET, socket.AF_INET6):
-        request = Message(RTM_GETROUTE, NLM_F_DUMP, bytes([family]) + bytes(RTMSG_SIZE - 1))
+        request = netlink.Message(RTM_GETROUTE, netlink.NLM_F_DUMP, bytes([family]) + bytes(RTMSG_SIZE - 1))
         try:
-            with open_netlink(socket.NETLINK_ROUTE) as kernel:
+            with netlink.open_netlink(socket.NETLINK_ROUTE) as kernel:
                 bodies = kernel.talk([request])
         except OSError as error:
             raise DetourError("route", f"cannot list the routes: {error_text(error)}") from None
         for body in bodies:
-            parts = attributes(body[RTMSG_SIZE:])
+            parts = netlink.attributes(body[RTMSG_SIZE:])
             marked = (body[0], body[RTM_TABLE], body[RTM_PROTOCOL]) == (family, RT_TABLE_MAIN, PROTOCOL)
             if marked and {RTA_DST, RTA_PREFSRC} <= parts.keys():
                 routes.append(Route(ip_address(parts[RTA_DST]), ip_address(parts[RTA_PREFSRC])))
@@ -147,13 +138,13 @@ def _change(kind: int, flags: int, route: Route) -> int:
     body = struct.pack(
         "=8BI", family, route.to.max_prefixlen, 0, 0, RT_TABLE_MAIN, PROTOCOL, RT_SCOPE_LINK, RTN_UNICAST, 0
     )
-    body += attribute(RTA_DST, route.to.packed)
+    body += netlink.attribute(RTA_DST, route.to.packed)
     if kind == RTM_NEWROUTE:  # not for a removal: the route of an earlier start may have another source
-        body += attribute(RTA_PREFSRC, route.source.packed)
+        body += netlink.attribute(RTA_PREFSRC, route.source.packed)
     try:
-        body += attribute(RTA_OIF, struct.pack("=I", socket.if_nametoindex("lo")))
-        with open_netlink(socket.NETLINK_ROUTE) as kernel:
-            kernel.talk([Message(kind, NLM_F_ACK | flags, body)])
+        body += netlink.attribute(RTA_OIF, struct.pack("=I", socket.if_nametoindex("lo")))
+        with netlink.open_netlink(socket.NETLINK_ROUTE) as kernel:
+            kernel.talk([netlink.Message(kind, netlink.NLM_F_ACK | flags, body)])
     except OSError as error:
         return error.errno or errno.EIO
     return 0

@@ -32,5 +32,5 @@ def run(arguments: argparse.Namespace) -> int:
     spinner = Spinner(Terminal.of(sys.stderr), "redirecting", wanted=settings.log == "text")
     with spinner, FirewallSelector(settings.backend, environment.versions, deadline.remaining) as selector:
         result = redirect.setup(settings, environment, selector, deadline, Progress(settings.log, spinner))
-    Terminal.of(sys.stdout).line(str(result), Style.GREEN if result.identities else Style.YELLOW)
+    Terminal.of(sys.stdout).line(result.line(), Style.GREEN if result.identities else Style.YELLOW)
     return 0

@@ -16,7 +16,7 @@ from imds_detour.endpoint import Address, Endpoint
 from imds_detour.errors import DetourError
 from imds_detour.firewall import render, rules
 from imds_detour.firewall.rules import Redirect
-from imds_detour.redirect import guarded_addresses
+from imds_detour.result import guarded_addresses
 from imds_detour.system import etc_hosts, namespaces, routes
 from imds_detour.system.routes import Route
 

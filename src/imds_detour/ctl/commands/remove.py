@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from imds_detour.ctl.cleanup import clean_up
+from imds_detour.ctl.cleanup import clean_up, may_hold_rules
+from imds_detour.ctl.installed import usable
 from imds_detour.ctl.terminal import Style, Terminal
 from imds_detour.errors import DetourError
 from imds_detour.firewall.select import FirewallSelector
@@ -26,9 +27,9 @@ def run(_arguments: argparse.Namespace) -> int:
     """Remove everything and report it; DetourError if no firewall can be used, or something remains."""
     terminal = Terminal.of(sys.stdout)
     with FirewallSelector("auto", namespaces.ip_versions()) as selector:
-        working, refused = selector.usable()
+        working, refused = usable(selector)
         removed = clean_up(working)
-        unread = {name for name in refused if selector.may_hold_rules(name)}
+        unread = {name for name, refusal in refused.items() if may_hold_rules(name, refusal)}
     lines = [f"{name}: {_counted(count, 'rule')} removed" for name, count in removed.rules.items() if count]
     if removed.names:
         lines.append(f"{etc_hosts.PATH}: lines of imds-detour removed")

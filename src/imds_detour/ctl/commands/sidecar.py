@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import time
 from contextlib import suppress
 from functools import partial
 
@@ -12,14 +11,13 @@ from imds_detour.config.settings import Settings
 from imds_detour.ctl import flags
 from imds_detour.ctl.cleanup import end_sidecar
 from imds_detour.ctl.sidecar.controller import Controller
+from imds_detour.ctl.sidecar.firewall_events import open_firewall_events
 from imds_detour.ctl.sidecar.pages import STALE
-from imds_detour.ctl.sidecar.prober import Prober
+from imds_detour.ctl.sidecar.prober import Prober, SidecarCache
 from imds_detour.ctl.sidecar.reconciler import Reconciler
 from imds_detour.ctl.sidecar.restarting_firewall import RestartingFirewall, choose_firewall
 from imds_detour.ctl.sidecar.server import start_server
 from imds_detour.ctl.sidecar.signals import install_signal_handlers
-from imds_detour.discovery.dns.cache import SIDECAR, ResolverCache
-from imds_detour.discovery.dns.lookup import lookup_with_ttl
 from imds_detour.endpoint import Endpoint
 from imds_detour.errors import DetourError
 from imds_detour.log import Log
@@ -64,20 +62,21 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = choose_firewall(settings.backend, environment.versions)
     firewall = RestartingFirewall(chosen, environment.versions, signals, log)
     reconciler = Reconciler(environment, inspect, firewall, log, arguments.every)
-    hosts = dict.fromkeys(service.mock.host for service in environment.services)
-    lookups = ((host, partial(lookup_with_ttl, host)) for host in hosts)
-    cache = ResolverCache(lookups, SIDECAR, time.monotonic, log.step)
+    cache = SidecarCache((service.mock.host for service in environment.services), log)
     prober = Prober(reconciler, cache, signals, log)
     controller = Controller(reconciler, prober, cache, signals, log, arguments.every)
     try:
-        latest = [controller.state()]
-        start_server(listen, lambda: latest[0])  # before anything is changed: it fails if another sidecar runs
+        start_server(
+            listen, lambda: controller.latest, log
+        )  # before anything is changed: it fails if another sidecar runs
         reconciler.install_guard(environment)
+        events = open_firewall_events()
         while not signals.stopped:
             pause = controller.step()
-            latest[0] = controller.state()
-            if signals.wait(min(pause, STALE / 3)):  # a heartbeat, even if nothing is due for an hour
+            if signals.wait(min(pause, STALE / 3), events):  # a heartbeat, even if nothing is due for an hour
                 controller.refresh()
+            if events and events.clear():
+                reconciler.read_soon()
         if not arguments.keep:
             end_sidecar(firewall, reconciler.guards, host=arguments.host).require_all()
     finally:

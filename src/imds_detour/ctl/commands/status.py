@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from imds_detour.ctl.installed import InstalledRules, summarize
+from imds_detour.ctl.installed import InstalledRules, summarize, usable
 from imds_detour.ctl.sidecar import last_probe
 from imds_detour.ctl.sidecar.last_probe import LastProbe
 from imds_detour.ctl.terminal import Style, Terminal
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 def read() -> Status:
     """Read the status; DetourError if no firewall can be read."""
     with FirewallSelector("auto", namespaces.ip_versions()) as selector:
-        working, refused = selector.usable()
+        working, refused = usable(selector)
         firewalls = [summarize(firewall.name, firewall.layout, firewall.installed()) for firewall in working]
     return Status(
         firewalls=tuple(firewall for firewall in firewalls if firewall.rules),
@@ -118,7 +118,7 @@ def facts(status: Status) -> dict[str, Any]:
 def show(status: Status, terminal: Terminal) -> None:
     """Print the status for people."""
     if not status.firewalls and not status.routes:
-        terminal.line("no imds-detour's rules in this network namespace")
+        terminal.line("no imds-detour rules in this network namespace")
     shown = facts(status)
     redirects = [(row["endpoint"], row["mock"], row["backend"], row["connections"]) for row in shown["redirects"]]
     guards = [(row["address"], f"{row['how']}s", row["backend"], row["refused"]) for row in shown["guard"]]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from imds_detour.config import settings
 from imds_detour.ctl.doctor.context import DoctorContext
 from imds_detour.ctl.doctor.result import CheckResult, fail, ok, skipped, warn
-from imds_detour.process.environment import AWS_DISABLED, proxy_exemption
+from imds_detour.process.environment import AWS_DISABLED, hosts, proxy_exemption
 
 
 def settings_make_sense(context: DoctorContext) -> CheckResult:
@@ -24,7 +22,8 @@ def settings_make_sense(context: DoctorContext) -> CheckResult:
 
 def proxy(context: DoctorContext) -> CheckResult:
     """Check for a proxy, which gets metadata requests before a firewall sees them."""
-    exemption = proxy_exemption(context.environ, _hosts(context))
+    required = (host for service in context.services for host in hosts(service.preset))
+    exemption = proxy_exemption(context.environ, required)
     if exemption is None:
         return ok("no proxy for metadata requests")
     seen = f"{exemption.proxy} is set, and NO_PROXY does not name {', '.join(exemption.hosts)}"
@@ -53,20 +52,12 @@ def endpoint_variables(context: DoctorContext) -> CheckResult:
     if context.backend == "env":
         return skipped("MOCK_BACKEND=env sets them for the app")
     for service in context.services:
-        hosts = [endpoint.host for endpoint in service.preset.endpoints]
+        own = [endpoint.host for endpoint in service.preset.endpoints]
         for variable, _ in service.preset.variables:
             value = context.environ.get(variable, "")
-            if value and not any(host in value for host in (*hosts, *service.preset.names)):
+            if value and not any(host in value for host in (*own, *service.preset.names)):
                 return warn(
-                    f"{variable}={value}: SDKs that follow it ask there, and not {hosts[0]}",
+                    f"{variable}={value}: SDKs that follow it ask there, and not {own[0]}",
                     f"remove {variable}, unless it is meant",
                 )
     return ok("none with another endpoint")
-
-
-def _hosts(context: DoctorContext) -> Iterator[str]:
-    """Yield the hosts in the URLs of SDKs, as process/environment.py does."""
-    for service in context.services:
-        for endpoint in service.preset.endpoints:
-            yield from dict.fromkeys((str(endpoint.address), endpoint.host))
-        yield from service.preset.names

@@ -7,15 +7,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from imds_detour.config.presets import GUARDED_ADDRESSES
 from imds_detour.config.services import Service
 from imds_detour.config.settings import Settings, parse
 from imds_detour.ctl.doctor.result import State
+from imds_detour.ctl.installed import summarize
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns.lookup import Lookup, Resolution
 from imds_detour.discovery.probe import Question
 from imds_detour.endpoint import Address, Endpoint
 from imds_detour.errors import DetourError
-from imds_detour.firewall.rules import Installed
 from imds_detour.firewall.select import FirewallSelector
 from imds_detour.system import capabilities, namespaces
 from imds_detour.system.namespaces import NamespaceInfo
@@ -70,20 +71,21 @@ class DoctorContext:
         """Why legacy iptables cannot be used, or is not asked on the host: asking creates its tables."""
         if self.on_the_host:
             return DetourError("firewall", NOT_ASKED)
-        return self.selector.legacy_refusal()
+        return self.selector.refusal(self.selector.start_helpers())
 
     @cached_property
-    def installed(self) -> tuple[Installed, ...]:
-        """imds-detour's rules in the firewalls that can be read."""
-        rules: tuple[Installed, ...] = ()
+    def mocks(self) -> dict[Endpoint, Endpoint]:
+        """Where redirects of imds-detour lead, in the firewalls that can be read."""
+        mocks: dict[Endpoint, Endpoint] = {}
         for firewall, refusal in (
             (self.selector.start_helpers(), self.legacy_refusal),
             (self.selector.nft, self.selector.nft_refusal()),
         ):
             if refusal is None and not isinstance(firewall, DetourError):
                 with suppress(DetourError):  # other checks say what cannot be read
-                    rules += firewall.installed()
-        return rules
+                    rules = summarize(firewall.name, firewall.layout, firewall.installed())
+                    mocks |= {active.redirect.endpoint: active.redirect.mock for active in rules.redirects}
+        return mocks
 
     def resolve(self, host: str | Address) -> Resolution:
         """Return the addresses of a host; it is looked up once. DetourError if there is no usable answer."""
@@ -97,15 +99,20 @@ class DoctorContext:
             raise resolution
         return resolution
 
+    def is_metadata(self, address: Address) -> bool:
+        """Return whether an address is a metadata address: there, the real service could answer."""
+        own = (endpoint.address for service in self.services for endpoint in service.preset.endpoints)
+        return address in GUARDED_ADDRESSES or address in own
+
     def mock(self, service: Service) -> tuple[Endpoint, Question] | None:
-        """Return a service's mock and the question to it; None without a usable address."""
+        """Return a service's mock and the question to it; None without an address that may be asked."""
         try:
             addresses = self.resolve(service.mock.host).addresses
         except DetourError:
             return None
         at = {endpoint.address.version: endpoint for endpoint in service.preset.endpoints}
         for address in addresses:
-            if address.version in at and address.version in self.versions:
+            if address.version in at and address.version in self.versions and not self.is_metadata(address):
                 question = Question(service.preset.name, at[address.version].host, service.proof)
                 return Endpoint(address, service.mock.port), question
         return None

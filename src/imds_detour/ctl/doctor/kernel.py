@@ -9,7 +9,7 @@ from imds_detour.firewall.iptables.loader import PACKAGES
 from imds_detour.firewall.iptables.preflight import require_capabilities, require_tables
 from imds_detour.firewall.nftables.backend import LOAD
 from imds_detour.firewall.select import NFT_FIRST
-from imds_detour.system.capabilities import NET_ADMIN
+from imds_detour.system.capabilities import BUILD_FOR_MACHINE, NET_ADMIN, is_emulated
 
 
 def legacy_kernel(context: DoctorContext) -> CheckResult:
@@ -48,7 +48,7 @@ def nftables(context: DoctorContext) -> CheckResult:
     if error is None:
         return ok("in the kernel")
     if context.backend == "nft" or context.legacy_refusal is not None:
-        return fail(error.reason, error.remedy or LOAD)
+        return fail(error.reason, _remedy(error.remedy or LOAD))
     return ok(f"{error.reason}; not needed, legacy iptables works")
 
 
@@ -89,7 +89,12 @@ def _reason_to_skip(context: DoctorContext, other: str) -> str:
 
 def _without_legacy(context: DoctorContext, reason: str, remedy: str) -> CheckResult:
     if context.backend == "legacy":
-        return fail(reason, remedy)
+        return fail(reason, _remedy(remedy))
     if context.selector.nft_refusal() is None:
         return ok(f"{reason}; nftables takes its place")
-    return warn(reason, remedy)
+    return warn(reason, _remedy(remedy))
+
+
+def _remedy(text: str) -> str:
+    """Return a remedy; under an emulator it is the machine's architecture, since no kernel module helps."""
+    return BUILD_FOR_MACHINE if is_emulated() else text

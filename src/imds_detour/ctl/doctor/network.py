@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 
 from imds_detour.config.services import Service
 from imds_detour.ctl.doctor.context import TIMEOUT, DoctorContext
 from imds_detour.ctl.doctor.result import CheckResult, State, fail, ok, skipped, warn
-from imds_detour.ctl.installed import redirect_of
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns import nameservers, resolv_conf
 from imds_detour.discovery.dns.resolv_conf import find_server
@@ -23,7 +23,7 @@ NO_MOCK = "no address to ask"
 def resolver(context: DoctorContext, service: Service) -> CheckResult:
     """Ask each DNS server. "No such name" is an answer too, and /etc/hosts may have the name."""
     host = service.mock.host
-    addresses = [at.address for at in service.preset.endpoints]
+    addresses = (at.address for at in service.preset.endpoints)
     if context.settings and context.settings.guard and (closed := find_server(addresses, resolv_conf.read())):
         return warn(
             f"{closed} is the DNS server too, as on Google Cloud: the guard would close it",
@@ -31,15 +31,10 @@ def resolver(context: DoctorContext, service: Service) -> CheckResult:
         )
     if not isinstance(host, str):
         return ok("not needed: the mock is given by its address")
-    try:
-        failures = nameservers.failures(host, Deadline(TIMEOUT))
-    except NotYetError as error:
-        failures = {resolv_conf.PATH: error.reason}
-    failed = {server: failure for server, failure in failures.items() if failure}
-    seen = "; ".join(f"{server} {failure}" for server, failure in failed.items())
-    seen = seen or f"{resolv_conf.PATH} names no DNS server"
-    if len(failed) < len(failures):
-        return ok("; ".join([f"{server} answers" for server in failures if server not in failed]))
+    answering, failures = _ask_servers(host)
+    if answering:
+        return ok("; ".join(f"{server} answers" for server in answering))
+    seen = "; ".join(failures) or f"{resolv_conf.PATH} names no DNS server"
     try:
         context.resolve(host)
     except DetourError:
@@ -50,6 +45,23 @@ def resolver(context: DoctorContext, service: Service) -> CheckResult:
             " [ADDRESS]`",
         )
     return warn(f"{seen}; /etc/hosts has the name")
+
+
+def _ask_servers(name: str) -> tuple[list[str], list[str]]:
+    """Return the DNS servers that answer, also with "no", and what is wrong with the others."""
+    deadline, answering, failures = Deadline(TIMEOUT), [], []
+    try:
+        resolver, servers = nameservers.configured()
+    except NotYetError as error:
+        return [], [error.reason]
+    for server in servers:
+        try:
+            with suppress(nameservers.DefiniteError):
+                nameservers.ask_server(resolver, server, name, deadline, lambda _line: None)
+            answering.append(server)
+        except NotYetError as error:
+            failures.append(error.reason)
+    return answering, failures
 
 
 def name(context: DoctorContext, service: Service) -> CheckResult:
@@ -65,6 +77,11 @@ def name(context: DoctorContext, service: Service) -> CheckResult:
             " both on a common network (`networks:`)",
         )
     addresses = ", ".join(map(str, resolution.addresses))
+    if metadata := next(filter(context.is_metadata, resolution.addresses), None):
+        return fail(
+            f"{host} is at {metadata}, and no mock can be there: it is a metadata address, so it is not asked",
+            "let MOCK_HOSTNAME name the mock, and look at who answers for that name",
+        )
     if context.mock(service) is None:
         version = resolution.addresses[0].version
         return fail(
@@ -73,7 +90,7 @@ def name(context: DoctorContext, service: Service) -> CheckResult:
             " `networks: {default: {enable_ipv6: true}}`",
         )
     return ok(
-        addresses if resolution.source == "literal" else f"{host} is at {addresses}, says the {resolution.source}",
+        addresses if resolution.source == "literal" else f"{host} is at {addresses}, says the {resolution.source}"
     )
 
 
@@ -151,10 +168,8 @@ def identity(context: DoctorContext, service: Service) -> CheckResult:
 def redirect(context: DoctorContext, service: Service) -> CheckResult:
     """Ask through a redirect of imds-detour; without one, the metadata address is not asked."""
     mock = context.mock(service)
-    redirects = filter(None, (redirect_of(entry.rule) for entry in context.installed))
-    mocks = {redirect.endpoint: redirect.mock for redirect in redirects}
     for at in service.preset.endpoints:
-        leads_to = mocks.get(at)
+        leads_to = context.mocks.get(at)
         if leads_to is not None and mock is not None and mock[0].address.version == at.address.version:
             return _through(at, leads_to, mock)
     return skipped("none is installed yet, or none can be seen")

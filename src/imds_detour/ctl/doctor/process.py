@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 
 from imds_detour.ctl.doctor.context import DoctorContext
 from imds_detour.ctl.doctor.result import CheckResult, fail, ok, unknown, warn
 from imds_detour.errors import DetourError, error_text
-from imds_detour.system import namespaces
 from imds_detour.system.capabilities import NET_ADMIN, NET_RAW
 
 SETPCAP = 1 << 8
 """linux/capability.h: CAP_SETPCAP."""
+NS_GET_USERNS = 0xB701
+"""linux/nsfs.h: _IO(0xb7, 1), the user namespace that owns another namespace."""
 UID_MAP = "/proc/self/uid_map"
 """user_namespaces(7); missing without CONFIG_USER_NS, and if /proc is hidden."""
 
@@ -31,7 +34,7 @@ def network_namespace(context: DoctorContext) -> CheckResult:
 
 def user_namespace(_context: DoctorContext) -> CheckResult:
     """Check that the network namespace belongs to the user namespace of this process."""
-    if namespaces.is_owned_by_other_userns():
+    if _is_owned_by_other_userns():
         return fail(
             "the network namespace belongs to another user namespace, where this process has no capabilities",
             "start it as the container's own process, not below another `unshare --user`; no `userns_mode:` in Compose",
@@ -44,6 +47,15 @@ def user_namespace(_context: DoctorContext) -> CheckResult:
     if [line[:2] for line in mapped] == [["0", "0"]]:
         return ok("the host's")
     return ok(f"rootless: uid {mapped[0][0]} here is uid {mapped[0][1]} outside" if mapped else "")
+
+
+def _is_owned_by_other_userns() -> bool:
+    """Return whether this process's capabilities have no effect in this network namespace."""
+    try:
+        with open("/proc/self/ns/net", "rb") as net, open(fcntl.ioctl(net, NS_GET_USERNS), "rb") as owner:
+            return not os.path.samestat(os.fstat(owner.fileno()), os.stat("/proc/self/ns/user"))
+    except OSError as error:
+        return error.errno == errno.EPERM  # its owner is out of scope (ioctl_ns(2))
 
 
 def net_admin(context: DoctorContext) -> CheckResult:

@@ -60,11 +60,7 @@ class Host:
         return subprocess.Popen(self.inside(*command), env=environ, **{"text": True, **options})
 
     def run(
-        self,
-        *command: str,
-        environ: Mapping[str, str] | None = None,
-        timeout: float = 60,
-        check: bool = True,
+        self, *command: str, environ: Mapping[str, str] | None = None, timeout: float = 60, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the host and return its output; a failure raises, unless ``check`` is off."""
         return subprocess.run(

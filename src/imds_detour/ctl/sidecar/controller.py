@@ -9,12 +9,12 @@ from copy import copy
 from dataclasses import dataclass, field
 from math import inf
 
-from imds_detour.ctl.sidecar.prober import TIMEOUT, Prober
+from imds_detour.ctl.installed import InstalledRules, summarize
+from imds_detour.ctl.sidecar.prober import REPROBE_TIMEOUT, TIMEOUT, Prober, SidecarCache
 from imds_detour.ctl.sidecar.reconciler import LOCK_TIMEOUT, Reconciler
 from imds_detour.ctl.sidecar.signals import Signals, StoppedError
 from imds_detour.ctl.sidecar.state import FIRST_PAUSE, NOT_PROBED, ServiceStatus, State
 from imds_detour.deadline import Deadline
-from imds_detour.discovery.dns.cache import ResolverCache
 from imds_detour.errors import DetourError
 from imds_detour.firewall.lock import SETUP, namespace_lock
 from imds_detour.firewall.rules import Redirect
@@ -26,6 +26,10 @@ Changes = dict[ServiceStatus, tuple[Target, ...]]
 
 REPROBE = 0.2
 """Seconds until a failed probe is repeated; only the second failure closes the redirect."""
+HEARTBEAT = 1.0
+"""Seconds between two snapshots during a step: mocks that do not answer take seconds each."""
+READ_EVERY = 6
+"""Intervals between two reads of the rules for the page: own changes are read at once, a read takes about 1 ms."""
 MAX_PAUSE, GROWTH = 1.0, 1.5
 """Seconds between two searches for a mock at most, and the factor by which each pause grows."""
 SETTLING = 10.0
@@ -39,17 +43,21 @@ class Controller:
 
     reconciler: Reconciler
     prober: Prober
-    cache: ResolverCache
+    cache: SidecarCache
     signals: Signals
     log: Log
     interval: float  # seconds between two probes
+    latest: State = field(init=False)  # a snapshot for other threads
     _settled: float = -inf
-    _started: float = field(default_factory=time.time)
+    _rules: tuple[InstalledRules, ...] = ()  # as the firewalls had them when they were read last
+    _rules_due: float = 0.0
+    _started: float = field(default_factory=time.monotonic)
     _counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("probe_failures", "swaps", "closings"), 0))
     _statuses: list[ServiceStatus] = field(init=False)
 
     def __post_init__(self) -> None:
         self._statuses = [ServiceStatus(service) for service in self.reconciler.environment.services]
+        self.latest = self.state()
 
     def step(self) -> float:
         """Do what is due, and return the seconds until something is due again. A stop interrupts it."""
@@ -61,6 +69,11 @@ class Controller:
         with suppress(StoppedError):
             for status in self._statuses:
                 self._update(status)
+                if time.monotonic() > self.latest.beat + HEARTBEAT:
+                    self.latest = self.state()
+        if time.monotonic() >= self._rules_due:
+            self._read_rules()
+        self.latest = self.state()
         due = min(self.reconciler.due, *map(self._due, self._statuses))
         return max(0.0, due - time.monotonic())
 
@@ -69,7 +82,7 @@ class Controller:
         for status in self._statuses:
             status.due, status.search_due, status.pause = 0.0, 0.0, FIRST_PAUSE
             self.cache.invalidate(status.service.mock.host)
-        self.reconciler.due = time.monotonic()
+        self.reconciler.due, self._rules_due = time.monotonic(), 0.0
 
     def state(self) -> State:
         """Return the state for people and programs."""
@@ -77,18 +90,28 @@ class Controller:
         return State(
             tuple(map(copy, self._statuses)),
             self.reconciler.firewall.name,
-            time.time(),
+            time.monotonic(),
             self._started,
+            time.time() - time.monotonic(),
             {**self._counts, "probes": self.prober.probes, "repairs": self.reconciler.repairs, **lookups},
-            guarded=self.reconciler.guarded,
+            frozenset(active.redirect.endpoint for rules in self._rules for active in rules.redirects),
+            frozenset(guarded.address for rules in self._rules for guarded in rules.guarded),
+            self.reconciler.environment.versions,
         )
+
+    def _read_rules(self) -> None:
+        """Read what is redirected and guarded, also by other starts."""
+        self._rules_due = time.monotonic() + READ_EVERY * self.interval
+        parts = dict.fromkeys((self.reconciler.firewall, *(part for part, _ in self.reconciler.guards)))
+        with suppress(DetourError):  # the reconciler warns of it
+            self._rules = tuple(summarize(part.name, part.layout, part.installed()) for part in parts)
 
     def _due(self, status: ServiceStatus) -> float:
         """Return when something is due for a service, by time.monotonic()."""
         if not status.targets:
             return status.due
         # A look-up of the name shows a move; after that, the next search does not wait for another look-up.
-        search = status.search_due if status.moved else max(status.search_due, self.cache.due(status.service.mock.host))
+        search = status.search_due if status.moved else max(status.search_due, self.cache.due[status.service.mock.host])
         return min(status.due, search)
 
     def _update(self, status: ServiceStatus) -> None:
@@ -148,7 +171,7 @@ class Controller:
             with namespace_lock(SETUP, LOCK_TIMEOUT), Transaction(deadline, self.log) as transaction:
                 changed = [target for targets in changes.values() for target in targets]
                 self.reconciler.install_redirects(transaction, (*others, *changed))
-                self.prober.verify(changed)
+                self.prober.verify(changed, TIMEOUT)
                 transaction.keep()
         except DetourError:
             self.reconciler.own_failure = True
@@ -158,11 +181,11 @@ class Controller:
     def _probe(self, status: ServiceStatus) -> None:
         """Probe through the metadata address; one failure is probed again, the second closes the redirect."""
         try:
-            answer = self.prober.verify(status.targets)
+            answer = self.prober.verify(status.targets, REPROBE_TIMEOUT if status.failed else TIMEOUT)
         except DetourError as error:
             self._counts["probe_failures"] += 1
             self.cache.invalidate(status.service.mock.host)
-            status.probed = time.time()
+            status.probed = time.monotonic()
             if not status.failed:
                 status.failed, status.due = True, time.monotonic() + REPROBE
                 return
@@ -190,11 +213,11 @@ class Controller:
 
     def _open(self, status: ServiceStatus, targets: tuple[Target, ...], text: str) -> None:
         """Note that the redirect is installed and verified."""
-        before, status.probed = status.targets, time.time()
+        before, status.probed = status.targets, time.monotonic()
         status.targets, status.failed, status.pause = targets, False, FIRST_PAUSE
         status.due = time.monotonic() + self.interval
         if _redirects(before) != _redirects(targets):
-            status.since = status.probed
+            status.since, self._rules_due = status.probed, 0.0
             arrows = "; ".join(f"{target.redirect.endpoint} -> {target.mock}" for target in targets)
             facts = {"service": status.name, "redirect": arrows, "verified": text}
             self.log.success(f"{arrows}, {self.reconciler.firewall.name}, verified {text}", facts)
@@ -204,6 +227,7 @@ class Controller:
         """Remove the redirect and leave the address to the guard; the same reason is logged once."""
         before, status.targets, status.failed, status.moved = status.targets, (), False, False
         removed = self.reconciler.close(_redirects(before))
+        self._rules_due = 0.0 if before or not removed else self._rules_due
         if status.text == NOT_PROBED:
             self.reconciler.due = time.monotonic()  # an earlier sidecar may have left a redirect
         if before or status.text != reason:
@@ -212,7 +236,7 @@ class Controller:
             self.log.warning(f"{status.name} is {state} while there is no mock: {reason}")
         if before:
             self._counts["closings"] += 1
-            status.since = time.time()
+            status.since = time.monotonic()
         status.text = reason
 
     def _targets(self) -> tuple[Target, ...]:

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 
-from imds_detour.ctl.sidecar.state import ServiceStatus, State
+from imds_detour.ctl.sidecar.state import State
 
 STALE = 30.0
 """Seconds without a heartbeat after which the process counts as stuck; a step takes at most a few."""
 TEXT, JSON, HTML = "text/plain; charset=utf-8", "application/json", "text/html; charset=utf-8"
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 """Prometheus' text format ("Exposition formats")."""
+STATES = ("redirected", "closed", "open")
 
 COUNTS = {
     "probes": "Probes through a metadata address.",
@@ -53,7 +54,7 @@ class Page:
 
 
 def answer(method: str, path: str, state: State, now: float) -> Page:
-    """Answer a request; ``now`` is in seconds since the epoch."""
+    """Answer a request; ``now`` is time.monotonic()."""
     if method not in ("GET", "HEAD"):
         return Page(405, TEXT, "only GET and HEAD\n")
     page = PAGES.get(path.partition("?")[0])
@@ -76,9 +77,15 @@ def metrics(state: State, now: float) -> Page:
     """Return the metrics."""
     lines = [*_head("ready", "gauge", "Whether the redirect is installed and verified, by service.")]
     lines += [f'imds_detour_ready{{service="{service.name}"}} {int(service.open)}' for service in state.services]
+    lines += _head("endpoint", "gauge", "1 for the state of each metadata endpoint: redirected, closed or open.")
+    for service in state.services:
+        for endpoint, seen in state.endpoints(service).items():
+            labels = f'service="{service.name}",endpoint="{endpoint}",state='
+            lines += [f'imds_detour_endpoint{{{labels}"{word}"}} {int(word == seen)}' for word in STATES]
     lines += _head("last_probe_timestamp_seconds", "gauge", "Time of the last probe, by service.")
     for service in state.services:
-        lines.append(f'imds_detour_last_probe_timestamp_seconds{{service="{service.name}"}} {service.probed:.3f}')
+        at = 0.0 if service.probed is None else state.epoch + service.probed
+        lines.append(f'imds_detour_last_probe_timestamp_seconds{{service="{service.name}"}} {at:.3f}')
     for name, text in COUNTS.items():
         lines += _head(f"{name}_total", "counter", text)
         lines.append(f"imds_detour_{name}_total {state.counts[name]}")
@@ -92,7 +99,8 @@ def facts(state: State, now: float) -> Page:
     services = [
         {
             "service": service.name,
-            "endpoints": _endpoints(service),
+            "endpoints": list(map(str, service.service.preset.endpoints)),
+            "states": {str(endpoint): seen for endpoint, seen in state.endpoints(service).items()},
             "mock": service.mock,
             "ready": service.open,
             "text": service.text,
@@ -106,19 +114,14 @@ def facts(state: State, now: float) -> Page:
 
 def people(state: State, now: float) -> Page:
     """Return a page for people."""
-    shut = "closed" if state.guarded else "not redirected"
     rows = "".join(
-        f"<tr><td>{escape(service.name)}<td>{escape(', '.join(_endpoints(service)))}<td>{escape(service.mock)}"
-        f"<td class={'open' if service.open else 'closed'}>{'redirected' if service.open else shut}"
-        f"<td>{now - service.since:.0f} s<td>{escape(service.text)}"
+        f"<tr><td>{escape(service.name)}<td>{escape(str(endpoint))}<td>{escape(service.mock)}"
+        f"<td class={seen}>{seen}<td>{now - service.since:.0f} s<td>{escape(service.text)}"
         for service in state.services
+        for endpoint, seen in state.endpoints(service).items()
     )
     counts = "".join(f"<tr><td>{escape(text)}<td>{state.counts[name]}" for name, text in COUNTS.items())
     return Page(200, HTML, _PAGE.format(rows=rows, counts=counts, backend=escape(state.backend)))
-
-
-def _endpoints(service: ServiceStatus) -> list[str]:
-    return [str(endpoint) for endpoint in service.service.preset.endpoints]
 
 
 def _head(name: str, kind: str, text: str) -> tuple[str, str]:
@@ -141,7 +144,7 @@ _PAGE = """\
 body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem }}
 table {{ border-collapse: collapse; margin: 1rem 0; width: 100% }}
 td, th {{ border-bottom: 1px solid #8884; padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top }}
-.open {{ color: #1a7f37 }} .closed {{ color: #cf222e }}
+.redirected {{ color: #1a7f37 }} .closed {{ color: #9a6700 }} .open {{ color: #cf222e }}
 </style>
 <h1>imds-detour</h1>
 <p>Redirects by {backend}. <a href=/metrics>metrics</a>, <a href=/status.json>status.json</a>,

@@ -11,16 +11,18 @@ from imds_detour.ctl.sidecar.restarting_firewall import RestartingFirewall, guar
 from imds_detour.deadline import Deadline
 from imds_detour.errors import DetourError
 from imds_detour.firewall.base import Firewall
-from imds_detour.firewall.change import Change, SetRedirects
+from imds_detour.firewall.change import AddGuard, Change, SetRedirects
 from imds_detour.firewall.lock import SETUP, namespace_lock
 from imds_detour.firewall.rules import SIDECAR_COMMENT, Redirect, is_forwarded, redirects_of
 from imds_detour.log import Log
-from imds_detour.redirect import NO_GUARDS, Guards, Transaction, install_guards, install_redirects
+from imds_detour.redirect import Transaction, install_guards, install_redirects
 from imds_detour.result import Environment, Target, host_names
 from imds_detour.system import etc_hosts, namespaces
 
 LOCK_TIMEOUT = 0.5
 """Seconds to wait for other writers of the firewall. A failure is retried, and a stop must not wait for it."""
+SETTLE = 0.2
+"""Seconds between two reads, if nftables changes all the time."""
 RETRY = 1.0
 """Seconds until a failed read or write is retried."""
 
@@ -37,8 +39,9 @@ class Reconciler:
     due: float = field(init=False)  # when the next read is due, by time.monotonic()
     repairs: int = 0  # how often another program's change of the rules was undone
     own_failure: bool = False  # whether a change failed here: the next difference need not be another program's work
-    guards: Guards = NO_GUARDS
+    guards: tuple[tuple[Firewall, AddGuard], ...] = ()
     _closing: set[Redirect] = field(default_factory=set)  # redirects that could not be removed
+    _read: float = -inf  # when the rules were read last
     _warned: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -68,11 +71,16 @@ class Reconciler:
         self._warn("versions", "")
         return True
 
+    def read_soon(self) -> None:
+        """Read the rules soon, after a change that may be another program's; not more often than every SETTLE."""
+        self.due = min(self.due, max(time.monotonic(), self._read + SETTLE))
+
     def reconcile(self, targets: Sequence[Target]) -> None:
         """If it is due, compare rules and host names with what these targets need, and repair differences."""
         if time.monotonic() < self.due:
             return
-        self.due = time.monotonic() + self.interval
+        self._read = time.monotonic()
+        self.due = self._read + self.interval
         self._reconcile_names(targets)
         try:
             repairs = [*self._guard_repairs(), *self._redirect_repairs(targets)]
@@ -114,7 +122,7 @@ class Reconciler:
     def _guard_repairs(self) -> list[tuple[Firewall, Change]]:
         """Return the changes that install what is missing of the guard."""
         repairs: list[tuple[Firewall, Change]] = []
-        for firewall, change in self.guards.parts:
+        for firewall, change in self.guards:
             installed = [entry.rule for entry in firewall.installed("filter")]
             present = tuple(rule for rule in installed if rule is not None)
             if None in installed or set(change.wanted(present, firewall.layout)) != set(present):

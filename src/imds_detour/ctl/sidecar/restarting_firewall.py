@@ -32,7 +32,7 @@ def choose_firewall(choice: str, versions: tuple[int, ...]) -> Firewall:
     except BaseException:
         selector.close()
         raise
-    selector.keep(firewall)
+    selector.close(keep=firewall)
     return firewall
 
 

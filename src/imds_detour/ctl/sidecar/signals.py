@@ -8,6 +8,8 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from imds_detour.ctl.sidecar.firewall_events import FirewallEvents
+
 STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -24,10 +26,12 @@ class Signals:
         self._refresh = False
         self._interruptible = False
 
-    def wait(self, seconds: float) -> bool:
-        """Wait for a signal, ``seconds`` at most; return whether it asks for a refresh (SIGHUP)."""
+    def wait(self, seconds: float, events: FirewallEvents | None = None) -> bool:
+        """Wait for a signal or an event, ``seconds`` at most; return whether a signal asks for a refresh (SIGHUP)."""
         if not self.stopped:
-            select.select([self._reader], [], [], seconds)
+            readers: list[int | FirewallEvents] = [self._reader]
+            readers += [events] if events else []
+            select.select(readers, [], [], seconds)
         with suppress(BlockingIOError):
             os.read(self._reader, 4096)
         refresh, self._refresh = self._refresh, False

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from imds_detour.config.services import Service
+from imds_detour.endpoint import Address, Endpoint
 from imds_detour.result import Target
 
 FIRST_PAUSE = 0.1
@@ -26,8 +27,9 @@ class ServiceStatus:
     pause: float = FIRST_PAUSE  # seconds until the next search
     failed: bool = False  # whether the latest probe failed; a second failure closes the redirect
     text: str = NOT_PROBED  # the mock's last answer, or why there is no redirect
-    since: float = field(default_factory=time.time)  # seconds since the epoch when the redirect was opened or closed
-    probed: float = 0.0  # seconds since the epoch of the last probe; 0 before the first
+    # The wall clock may be set at any time, so ages are differences of time.monotonic().
+    since: float = field(default_factory=time.monotonic)  # when the redirect was opened or closed
+    probed: float | None = None  # when it was probed last
 
     @property
     def name(self) -> str:
@@ -51,12 +53,27 @@ class State:
 
     services: tuple[ServiceStatus, ...]  # copies, in the user's order
     backend: str  # the firewall's name
-    beat: float  # seconds since the epoch of the last step
-    started: float  # seconds since the epoch
+    beat: float  # when the sidecar loop was alive last, by time.monotonic()
+    started: float  # when the sidecar was started, by time.monotonic()
+    epoch: float = 0.0  # seconds since the epoch when time.monotonic() was 0, only to show times
     counts: dict[str, int] = field(default_factory=dict)  # counters, by name
-    guarded: bool = True  # whether metadata addresses that are not redirected are closed
+    redirected: frozenset[Endpoint] = frozenset()  # by the rules in the kernel, also those of other starts
+    guarded: frozenset[Address] = frozenset()  # likewise
+    versions: tuple[int, ...] = (4, 6)  # the IP versions of the network namespace
 
     @property
     def ready(self) -> bool:
         """Whether every service's redirect is installed and verified."""
         return all(service.open for service in self.services)
+
+    def endpoints(self, service: ServiceStatus) -> dict[Endpoint, str]:
+        """Return whether a service's endpoints are redirected, closed or open; those that do not exist are left out."""
+        states: dict[Endpoint, str] = {}
+        for endpoint in service.service.preset.endpoints:
+            if endpoint in self.redirected:
+                states[endpoint] = "redirected"
+            elif endpoint.address in self.guarded:
+                states[endpoint] = "closed"
+            elif endpoint.address.version in self.versions:
+                states[endpoint] = "open"
+        return states

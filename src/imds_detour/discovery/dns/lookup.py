@@ -2,15 +2,19 @@
 
 A start asks libc first: it knows /etc/hosts, search domains, and everything else that the app will see. When libc has
 no answer in time, dnspython asks the configured servers, and can tell "no such name" from "no reply". libc's look-up
-continues meanwhile.
+continues meanwhile, in a thread: a stop signal cannot interrupt it, and a silent server holds it for ten seconds.
 """
 
 from __future__ import annotations
 
+import time
+from ipaddress import ip_address
+
+from imds_detour import lean
 from imds_detour.config.mock_address import why_no_mock
-from imds_detour.deadline import FOREVER
-from imds_detour.discovery.dns.getaddrinfo import SystemResolver
 from imds_detour.errors import DetourError
+from imds_detour.lean import socket
+from imds_detour.system import files
 from imds_detour.value import Value
 
 TYPE_CHECKING = False
@@ -24,6 +28,14 @@ SYSTEM_TIMEOUT = 0.25
 """Seconds for libc's first answer, before the servers are asked directly. Resolvers abroad take up to 0.1 s."""
 LATER_TIMEOUT = 0.02
 """The same from the second attempt on: enough for /etc/hosts and a server nearby."""
+PAUSE = 1.0
+"""Seconds between two look-ups by libc, also while the first still hangs: /etc/hosts may have the name by then. It
+grows with the number of hanging look-ups, which are threads: four after ten seconds."""
+USUAL_WAIT = 0.2
+"""Seconds that a start waits for a processor in all, on a machine with other work."""
+WAIT_FACTOR = 4.0
+"""Each second of waiting beyond that extends the timeout by so many: the server may wait for a processor too. Otherwise
+many starts at once would each load dnspython, which takes more of the processor than they are waiting for."""
 
 
 class Resolution(Value):
@@ -40,15 +52,21 @@ class Lookup:
 
     def __init__(self, host: str | Address) -> None:
         self._host = host
-        self._system: SystemResolver | None = None
-        self._attempts = 0
+        self._attempts = 0  # since the last answer
+        self._started = float("-inf")  # libc's latest look-up
+        self._running: list[lean.Lock] = []  # each is held until its look-up by libc has ended; the latest comes last
+        self._addresses: list[Address] = []  # libc's answer
 
     def start(self) -> None:
         """Let libc look the name up in a thread; nothing to do for an address. Fork before that."""
-        self._attempts = 0
         if isinstance(self._host, str):
-            self._system = SystemResolver(self._host)
-            self._system.start()
+            self._started = time.monotonic()
+            lock = lean.held_lock()
+            self._running.append(lock)
+            try:
+                lean.start_thread(_ask_libc, self._host, self._addresses, lock)
+            except RuntimeError:
+                lock.release()  # no thread (a limit on processes): the DNS servers are asked directly
 
     def attempt(self, deadline: Deadline, trace: Callable[[str], None] = lambda _line: None) -> Resolution:
         """Ask libc and then the DNS servers once; ``trace`` receives each query and its outcome.
@@ -57,51 +75,64 @@ class Lookup:
         """
         if not isinstance(self._host, str):
             return Resolution(str(self._host), (self._host,), "literal")
-        if self._system is None:
-            self.start()
-        system = self._system
-        assert system is not None  # noqa: S101  (start() has made it)
-        timeout = LATER_TIMEOUT if self._attempts else SYSTEM_TIMEOUT + system.extra_timeout()
+        extra = WAIT_FACTOR * max(0.0, _seconds_without_processor() - USUAL_WAIT)
+        timeout = LATER_TIMEOUT if self._attempts else SYSTEM_TIMEOUT + extra
         self._attempts += 1
-        if addresses := system.answer(deadline.within(timeout)):
-            resolution = _resolution(self._host, addresses, "system resolver")
+        if addresses := self._from_libc(deadline.within(timeout)):
+            resolution = resolution_of(self._host, addresses, "system resolver")
         else:
             trace(f"the system resolver has no address for {self._host} within {timeout * 1000:.0f} ms")
-            resolution = _ask_servers(self._host, deadline, trace)
-        self._system = None  # it would repeat its answer: the next attempt starts another
+            resolution = ask_servers(self._host, deadline, trace)
+        # The next attempt starts another look-up; one that still hangs writes to the old list.
+        self._attempts, self._started, self._addresses = 0, float("-inf"), []
         return resolution
 
-
-def lookup_with_ttl(host: str | Address, deadline: Deadline, trace: Callable[[str], None]) -> Resolution:
-    """Look a host up once, with the time for which the answer is valid: in /etc/hosts, then at the DNS servers.
-
-    For a caller that tries again later and must not wait for libc, which keeps TTLs to itself.
-
-    Raises DetourError when no mock can be at any of the addresses. Raises NotYetError when there is no answer.
-    """
-    if not isinstance(host, str):
-        return Resolution(str(host), (host,), "literal", FOREVER)
-    from imds_detour.system import etc_hosts  # noqa: PLC0415  (a start asks libc, which reads the file)
-
-    if known := etc_hosts.addresses_of(host):
-        return _resolution(host, known, f"file {etc_hosts.PATH}")
-    return _ask_servers(host, deadline, trace)
+    def _from_libc(self, timeout: float) -> list[Address]:
+        """Return libc's addresses; nothing when its latest look-up failed or takes over ``timeout`` seconds."""
+        self._running = [lock for lock in self._running if lock.locked()]
+        if not self._addresses and time.monotonic() >= self._started + PAUSE * max(1, len(self._running)):
+            self.start()
+        if not self._addresses and self._running and self._running[-1].acquire(timeout=timeout):
+            self._running.pop().release()
+        return self._addresses
 
 
-def _ask_servers(name: str, deadline: Deadline, trace: Callable[[str], None]) -> Resolution:
+def _ask_libc(name: str, addresses: list[Address], lock: lean.Lock) -> None:
+    try:
+        if files.is_libc_safe():
+            # As bytes, so that Python's IDNA codec does not change the name.
+            infos = socket.getaddrinfo(name.encode("ascii"), None, type=socket.SOCK_STREAM)
+            addresses[:] = [ip_address(str(info[4][0]).partition("%")[0]) for info in infos]
+    except (OSError, ValueError):
+        pass  # nameservers.py finds out what went wrong
+    finally:
+        lock.release()
+
+
+def _seconds_without_processor() -> float:
+    """Return the seconds that the main thread was ready to run and did not (proc(5), schedstat)."""
+    try:
+        with open("/proc/self/schedstat", "rb") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):  # a kernel without CONFIG_SCHED_INFO
+        return 0.0
+
+
+def ask_servers(name: str, deadline: Deadline, trace: Callable[[str], None]) -> Resolution:
+    """Ask the DNS servers once; ``trace`` and errors are those of Lookup.attempt()."""
     from imds_detour.discovery.dns import nameservers  # noqa: PLC0415  (dnspython is costly to import)
 
     answer = nameservers.ask(name, deadline, trace)
-    return _resolution(name, answer.addresses, f"DNS server {answer.server}", answer.ttl)
+    return resolution_of(name, answer.addresses, f"DNS server {answer.server}", answer.ttl)
 
 
-def _resolution(name: str, addresses: Iterable[Address], source: str, ttl: float | None = None) -> Resolution:
+def resolution_of(name: str, addresses: Iterable[Address], source: str, ttl: float | None = None) -> Resolution:
+    """Return those of a name's addresses at which a mock can be; DetourError if there is none."""
     # Sorted, because servers rotate their answers; IPv4 before IPv6.
     by_version = sorted(set(addresses), key=lambda address: (address.version, int(address)))
     fit = tuple(address for address in by_version if not why_no_mock(address))
     if not fit:
         reason = f"{name} resolves to {by_version[0]}, and no mock can be there: {why_no_mock(by_version[0])}"
-        raise DetourError(
-            "lookup", f"{reason} (said the {source})", "look at who answers for that name, and at /etc/hosts"
-        )
+        remedy = "look at who answers for that name, and at /etc/hosts"
+        raise DetourError("lookup", f"{reason} (said the {source})", remedy)
     return Resolution(name, fit, source, ttl)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import suppress
-from functools import partial
 from io import StringIO
 from ipaddress import ip_address
 from types import SimpleNamespace
@@ -60,6 +59,10 @@ class Answer(Value):
     ttl: float  # seconds for which it is valid
 
 
+class DefiniteError(NotYetError):
+    """A server's answer is that the name has no address."""
+
+
 def ask(name: str, deadline: Deadline, trace: Callable[[str], None]) -> Answer:
     """Ask each server in turn until one gives a definite answer, and return it.
 
@@ -68,54 +71,39 @@ def ask(name: str, deadline: Deadline, trace: Callable[[str], None]) -> Answer:
 
     Raises NotYetError with the last failure, and its server.
     """
-    resolver, servers = _configured()
+    resolver, servers = configured()
     failure: NotYetError | None = None
     for server in servers:
         if failure and deadline.remaining() < MIN_TIMEOUT:
             break  # the failure so far says more than a server without time to answer
-        _use(resolver, server, deadline)
         try:
-            answer = _both(resolver, name, partial(_trace, trace, server))
-            if answer.addresses:
-                return answer
-            raise NotYetError("lookup", f"{server} knows the name, but no address for it (empty answer)")
-        except dns.resolver.NXDOMAIN:
-            raise NotYetError("lookup", f"{server} says there is no such name (NXDOMAIN)") from None
-        except dns.exception.DNSException as error:
-            failure = NotYetError("lookup", f"{server} {_failure(error)}")
-        except OSError as error:
-            failure = NotYetError("lookup", f"{server} cannot be asked: {error.strerror or error}")
+            return ask_server(resolver, server, name, deadline, trace)
+        except DefiniteError:
+            raise
+        except NotYetError as error:
+            failure = error
     raise failure or NotYetError("lookup", f"{PATH} names no DNS server")
 
 
-def failures(name: str, deadline: Deadline) -> dict[str, str]:
-    """Ask each server for a name's IPv4 address, and return its failure; an empty string if it answers, also with "no".
-
-    Raises NotYetError when the servers are not known.
-    """
-    resolver, servers = _configured()
-    by_server = dict.fromkeys(servers, "")
-    for server in servers:
-        _use(resolver, server, deadline)
-        try:
-            resolver.resolve(name, "A", search=True, raise_on_no_answer=False)
-        except dns.resolver.NXDOMAIN:
-            continue  # it has answered
-        except dns.exception.DNSException as error:
-            by_server[server] = _failure(error)
-        except OSError as error:
-            by_server[server] = f"cannot be asked: {error.strerror or error}"
-    return by_server
-
-
-def _use(resolver: dns.resolver.Resolver, server: str, deadline: Deadline) -> None:
-    """Let the resolver ask one server, so that each failure is of a known server."""
+def ask_server(
+    resolver: dns.resolver.Resolver, server: str, name: str, deadline: Deadline, trace: Callable[[str], None]
+) -> Answer:
+    """Ask one server for a name's addresses. Raises DefiniteError when it has none, NotYetError when it is no help."""
     resolver.nameservers = [server]
     resolver.timeout = max(deadline.within(TIMEOUT), MIN_TIMEOUT)
     resolver.lifetime = resolver.timeout + SILENCE_PAUSE
+    try:
+        answer = _both(resolver, name, trace)
+    except dns.resolver.NXDOMAIN:
+        raise DefiniteError("lookup", f"{server} says there is no such name (NXDOMAIN)") from None
+    except (dns.exception.DNSException, OSError) as error:
+        raise NotYetError("lookup", f"{server} {_failure(error)}") from None
+    if not answer.addresses:
+        raise DefiniteError("lookup", f"{server} knows the name, but no address for it (empty answer)")
+    return answer
 
 
-def _configured() -> tuple[dns.resolver.Resolver, list[str]]:
+def configured() -> tuple[dns.resolver.Resolver, list[str]]:
     """Return a resolver with the search list, and the servers. The file is read each time: it may have changed."""
     try:
         return read(files.read(PATH, MAX_SIZE).decode("utf-8", "replace").splitlines())
@@ -137,15 +125,11 @@ def read(lines: Iterable[str]) -> tuple[dns.resolver.Resolver, list[str]]:
     return resolver, servers
 
 
-def _trace(trace: Callable[[str], None], server: str, kind: str, name: str, outcome: str) -> None:
-    trace(f"DNS {server}: {kind} {name}: {outcome}")
-
-
-def _both(resolver: dns.resolver.Resolver, name: str, tell: Callable[[str, str, str], None]) -> Answer:
+def _both(resolver: dns.resolver.Resolver, name: str, trace: Callable[[str], None]) -> Answer:
     """Return the IPv4 and IPv6 addresses. Some servers never answer for IPv6; the IPv4 addresses are used then."""
-    ipv4 = _query(resolver, name, "A", tell)
+    ipv4 = _query(resolver, name, "A", trace)
     try:
-        ipv6 = _query(resolver, name, "AAAA", tell)
+        ipv6 = _query(resolver, name, "AAAA", trace)
     except (dns.exception.DNSException, OSError):
         if not ipv4.addresses:
             raise
@@ -154,25 +138,24 @@ def _both(resolver: dns.resolver.Resolver, name: str, tell: Callable[[str, str, 
     return Answer(ipv4.addresses + ipv6.addresses, ipv4.server, min(ttls, default=0.0))
 
 
-def _query(resolver: dns.resolver.Resolver, name: str, kind: str, tell: Callable[[str, str, str], None]) -> Answer:
+def _query(resolver: dns.resolver.Resolver, name: str, kind: str, trace: Callable[[str], None]) -> Answer:
+    server = str(resolver.nameservers[0])
     try:
         answer = resolver.resolve(name, kind, search=True, raise_on_no_answer=False)
-    except dns.resolver.NXDOMAIN:
-        tell(kind, name, "NXDOMAIN")
-        raise
     except dns.exception.DNSException as error:
-        tell(kind, name, _failure(error))
+        outcome = "NXDOMAIN" if isinstance(error, dns.resolver.NXDOMAIN) else _failure(error)
+        trace(f"DNS {server}: {kind} {name}: {outcome}")
         raise
     addresses = tuple(ip_address(record.address) for record in answer.rrset or ())
-    tell(kind, str(answer.qname), ", ".join(map(str, addresses)) or "no address")
+    trace(f"DNS {server}: {kind} {answer.qname}: {', '.join(map(str, addresses)) or 'no address'}")
     # In a chain of aliases, the smallest TTL counts.
-    return Answer(addresses, str(resolver.nameservers[0]), float(answer.chaining_result.minimum_ttl))
+    return Answer(addresses, server, float(answer.chaining_result.minimum_ttl))
 
 
-def _failure(error: dns.exception.DNSException) -> str:
+def _failure(error: dns.exception.DNSException | OSError) -> str:
     """Return a server's failure. dnspython has (server, over TCP, port, failure, response) for each one."""
-    errors = (error.kwargs or {}).get("errors")
-    if not errors and not isinstance(error, dns.exception.Timeout):
+    errors = (getattr(error, "kwargs", None) or {}).get("errors")
+    if not errors and not isinstance(error, dns.exception.Timeout | OSError):
         return f"is no help: {error}"
     _, tcp, _, failure, _ = errors[-1] if errors else (None, False, 53, error, None)
     if isinstance(failure, str):

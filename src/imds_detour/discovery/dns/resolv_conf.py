@@ -6,6 +6,7 @@ inside the container's network namespace.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from ipaddress import ip_address
 
 from imds_detour.system.files import read as read_file
@@ -27,7 +28,11 @@ ADDRESS_CHARACTERS = HEX_DIGITS | {".", ":"}
 
 def find_server(addresses: Iterable[Address], text: str) -> Address | None:
     """Return the first of these addresses that is a DNS server in the text of a resolv.conf."""
-    servers = {_address(word) for line in text.splitlines() for word in _servers(line)}
+    servers = set()
+    for line in text.splitlines():
+        for word in _servers(line):
+            with suppress(ValueError):
+                servers.add(ip_address(word))
     return next((address for address in addresses if address in servers), None)
 
 
@@ -47,10 +52,3 @@ def read() -> str:
         return read_file(PATH, MAX_SIZE).decode("utf-8", "replace")
     except OSError:
         return ""
-
-
-def _address(word: str) -> Address | None:
-    try:
-        return ip_address(word)
-    except ValueError:
-        return None

@@ -40,7 +40,12 @@ class LegacyFirewall:
             for version in self._helpers:
                 previous[version] = self._call(version, "apply", change, timeout)
         except DetourError as error:
-            self._roll_back(change.table, previous, timeout, error)
+            for version, rules in previous.items():  # undo the commits for the other IP version
+                try:
+                    self._call(version, "apply", Replace(change.table, rules), timeout)
+                except DetourError as second:
+                    if second.reason != error.reason:  # otherwise this helper is the one that was lost
+                        error.reason += f"; the change for IPv{version} could not be undone: {second.reason}"
             raise
         return tuple(rule for of_version in previous.values() for rule in of_version)
 
@@ -55,15 +60,3 @@ class LegacyFirewall:
 
     def _call(self, version: int, function: str, *arguments: object) -> Any:  # noqa: ANN401  (the function's own type)
         return self._helpers[version].call(function, *arguments, remaining=self._remaining())
-
-    def _roll_back(
-        self, table: str, previous: Mapping[int, tuple[Rule, ...]], timeout: float, error: DetourError
-    ) -> None:
-        """Undo the commits for other IP versions. The reason of a failure is added to the error's reason."""
-        for version, rules in previous.items():
-            try:
-                self._call(version, "apply", Replace(table, rules), timeout)
-            except DetourError as second:
-                if second.reason == error.reason:
-                    continue  # this helper is the one that was lost
-                error.reason += f"; the change for IPv{version} could not be undone: {second.reason}"

@@ -72,7 +72,8 @@ def decode(entry: Iptc, table: str, chain: str, version: int) -> Rule | None:
     parameters = entry.target.get_all_parameters()
     match entry.target.name:
         case "DNAT" if set(parameters) == {"to-destination"}:
-            action: Action = Dnat(_endpoint(parameters["to-destination"][0]))
+            host, _, number = parameters["to-destination"][0].rpartition(":")
+            action: Action = Dnat(Endpoint(ip_address(host.strip("[]")), int(number)))
         case "REJECT" if set(parameters) == {"reject-with"}:
             action = Reject(parameters["reject-with"][0])
         case "DROP":
@@ -97,8 +98,3 @@ def decode(entry: Iptc, table: str, chain: str, version: int) -> Rule | None:
     exact = rule.destination is None or ip_interface(entry.dst).network.num_addresses == 1
     known = [{"comment": {"comment": [comment]}} for comment in (COMMENT, SIDECAR_COMMENT)]
     return rule.replace(comment=matches["comment"]["comment"][0]) if plain and exact and matches in known else None
-
-
-def _endpoint(text: str) -> Endpoint:
-    host, _, port = text.rpartition(":")
-    return Endpoint(ip_address(host.strip("[]")), int(port))

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-    Functions = dict[str, Callable[..., object]]
-    Refusal = tuple[str, str, str]
-
 TIMEOUT = 60.0
 """Seconds for a call. The first call waits until the library has loaded, which takes long when many containers start at
 once."""
@@ -42,10 +39,9 @@ class Helper:
     """A process that runs functions on request."""
 
     def __init__(self, pid: int, connection: socket.socket, output: int) -> None:
-        """Take a process, the socket to it, and the file that holds its stderr."""
         self._pid = pid
         self._connection = connection
-        self._output = output
+        self._output = output  # its stderr, of which the last line is quoted when it has ended early
         self._lost: HelperLostError | None = None
 
     def call(self, function: str, *arguments: object, remaining: float = FOREVER) -> Any:  # noqa: ANN401  (the function's own type)
@@ -106,19 +102,16 @@ class Helper:
         return True
 
     def _lose(self, reason: str, remedy: str) -> HelperLostError:
-        """Kill the helper and return the error for this call and all later ones.
-
-        A late answer would be taken for that of the next call.
-        """
-        self._kill()
+        """Return the error for this call and all later ones."""
+        self._kill()  # a late answer would be taken for that of the next call
         self._lost = HelperLostError("firewall", f"the firewall helper {reason}", remedy)
         return self._lost
 
     def _last_line(self) -> str:
-        lines: list[str] = []
-        with suppress(OSError):
-            lines = os.pread(self._output, 4096, 0).decode(errors="replace").split("\n")
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        try:
+            last = os.pread(self._output, 4096, 0).decode(errors="replace").strip().rpartition("\n")[2].strip()
+        except OSError:
+            last = ""
         return f": {last}" if last else ""
 
 
@@ -131,7 +124,6 @@ def start_helper(version: int) -> Helper:
     try:
         connection, calls = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         undo += (connection.close, calls.close)
-        # The helper's stderr. Its last line is quoted when the helper has ended early.
         output = os.memfd_create("imds-detour-firewall")
         undo.append(lambda: os.close(output))
         pid = os.fork()
@@ -158,39 +150,29 @@ def _serve(calls: socket.socket, output: int, version: int) -> NoReturn:
         os.dup2(output, 2)
         # None if imds-detour was started with stdout closed. python-iptables flushes it when it reads rules.
         sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  (until the helper ends)
-        functions: Functions = {}
-        failure: DetourError | None = None
+        functions: dict[str, Callable[..., object]] = {}
+        refusal: tuple[str, str, str] | None = None
         try:
             from imds_detour.firewall.iptables import worker  # noqa: PLC0415  (only the helper needs it)
 
             functions = worker.load(version)
-        except DetourError as error:
-            failure = error
         except Exception as error:
-            failure = _translated(error)
+            refusal = _refusal(error)
         while message := calls.recv(MAX_MESSAGE):
             function, arguments = pickle.loads(message)
-            calls.sendall(pickle.dumps(_answer(functions, failure, function, arguments)))
+            answer: object = None, refusal
+            if refusal is None:
+                try:
+                    answer = functions[function](*arguments), None
+                except Exception as error:
+                    answer = None, _refusal(error)
+            calls.sendall(pickle.dumps(answer))
     finally:
         os._exit(0)  # without the parent's clean-up, and without a traceback
 
 
-def _answer(
-    functions: Functions, failure: DetourError | None, function: str, arguments: tuple[object, ...]
-) -> tuple[object, Refusal | None]:
-    if failure is not None:
-        return None, _refusal(failure)
-    try:
-        return functions[function](*arguments), None
-    except DetourError as error:
-        return None, _refusal(error)
-    except Exception as error:
-        return None, _refusal(_translated(error))
-
-
-def _refusal(error: DetourError) -> Refusal:
-    return error.step, error.reason, error.remedy
-
-
-def _translated(error: Exception) -> DetourError:
-    return DetourError("firewall", f"the firewall helper failed: {type(error).__name__}: {error}")
+def _refusal(error: Exception) -> tuple[str, str, str]:
+    """Return the arguments of the DetourError that the caller raises."""
+    if isinstance(error, DetourError):
+        return error.step, error.reason, error.remedy
+    return "firewall", f"the firewall helper failed: {type(error).__name__}: {error}", ""

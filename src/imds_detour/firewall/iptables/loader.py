@@ -50,6 +50,11 @@ class Library(Value):
     refused: type[Exception]  # raised when the kernel refuses
     missing: type[Exception]  # raised when an extension is missing, or of another version
 
+    def delete(self, table: Any, chain: str, position: int) -> None:  # noqa: ANN401  (python-iptables has no types)
+        """Delete an entry by its position. Deleting it as a rule would need the extensions of its matches."""
+        if not table._iptc.iptc_delete_num_entry(chain.encode(), position, table._handle):  # noqa: SLF001  (see above)
+            raise self.refused(f"can't delete entry {position} of {chain}: {table.strerror()}")
+
 
 def load(version: int) -> Library:
     """Load python-iptables. Use it in a helper only: it changes os.environ and sys.modules."""

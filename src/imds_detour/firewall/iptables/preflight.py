@@ -31,12 +31,6 @@ def existing_tables(version: int) -> frozenset[str] | None:
         return None
 
 
-def may_hold_rules(version: int) -> bool:
-    """Return whether a table of imds-detour's rules exists. This needs no capability, and changes nothing."""
-    existing = existing_tables(version)
-    return existing is None or not existing.isdisjoint(("filter", "nat"))
-
-
 def require_capabilities() -> None:
     """Raise DetourError if this process lacks a capability that legacy iptables needs."""
     capabilities = effective()

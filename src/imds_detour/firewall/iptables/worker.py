@@ -16,14 +16,7 @@ from imds_detour.endpoint import Endpoint
 from imds_detour.errors import DetourError
 from imds_detour.firewall.iptables import codec, loader, preflight
 from imds_detour.firewall.lock import tables_lock
-from imds_detour.firewall.rules import (
-    LEGACY,
-    Dnat,
-    Installed,
-    Redirect,
-    Rule,
-    redirect_rules,
-)
+from imds_detour.firewall.rules import LEGACY, Installed, Redirect, Rule, dnat_rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +29,7 @@ if TYPE_CHECKING:
 
 CHAINS = {"filter": LEGACY.guard, "nat": LEGACY.redirect}
 """imds-detour's chain in each table."""
-SHARED = {table: tuple(chain for of, _, chain in LEGACY.hooks if of == table) for table in CHAINS}
+SHARED = {table: tuple(chain for (of, _), chain in LEGACY.hooks.items() if of == table) for table in CHAINS}
 """The shared chains of each table that may jump to it."""
 CONTENDED = (os.strerror(errno.EAGAIN), os.strerror(errno.EINVAL))
 """Messages of a commit after another program has changed the table."""
@@ -49,7 +42,6 @@ MAX_DECODED = 1000
 
 def load(version: int) -> dict[str, Callable[..., object]]:
     """Return the functions for an IP version that the parent may call, by name."""
-    preflight.require_capabilities()
     tables = _Tables(loader.load(version), version)
     return {"check": tables.check, "apply": tables.apply, "installed": tables.installed}
 
@@ -65,15 +57,12 @@ class _Tables:
     def check(self) -> None:
         """Raise DetourError if the kernel has no such tables, or an extension that a redirect needs is missing.
 
-        This is not a part of load(): the kernel creates the tables at the first access, and the parent may not need
-        them. An extension is loaded when a rule that uses it is built; the rule here is not installed.
+        This creates the tables, which the parent may not need, so load() does without.
         """
         preflight.require_tables(self._version)
         example = Endpoint(ip_address("192.0.2.1" if self._version == 4 else "2001:db8::1"), 80)  # RFC 5737, RFC 3849
-        try:
-            for rule in redirect_rules([Redirect(example, example)], LEGACY):
-                if isinstance(rule.action, Dnat):
-                    codec.encode(self._library, rule)
+        try:  # building a rule loads the extensions that it uses; this one is not installed
+            codec.encode(self._library, dnat_rule(Redirect(example, example), LEGACY))
         except self._library.missing as error:
             folder = os.environ["XTABLES_LIBDIR"]
             reason = f"an iptables extension is missing in {folder}, or of another version ({error})"
@@ -140,8 +129,8 @@ class _Tables:
             entries.append_rule(codec.encode(self._library, rule))
         for shared in SHARED[table.name]:
             hooked = self._library.chain(table, shared)
-            for _, jump in list(self._jumps(table, shared)):
-                hooked.delete_rule(self._library.rule(jump, hooked))
+            for position in reversed([position for position, _ in _jumps(table, shared)]):
+                self._library.delete(table, shared, position)
             entry: Iptc = None
             for rule in reversed([rule for rule in wanted if rule.chain == shared]):
                 entry = entry or codec.encode(self._library, rule)
@@ -154,23 +143,13 @@ class _Tables:
         chain = CHAINS[table.name]
         installed = []
         for shared in SHARED[table.name]:
-            for index, (position, entry) in enumerate(self._jumps(table, shared)):
+            for index, (position, entry) in enumerate(_jumps(table, shared)):
                 # A jump after a foreign rule may have no effect. It counts as foreign too.
                 rule = self._decode(entry, table, shared) if position == index else None
                 installed.append(Installed(rule, entry.counters.pcnt))
         entries = _entries(table, chain) if table.is_chain(chain) else ()
         installed += (Installed(self._decode(entry, table, chain), entry.counters.pcnt) for entry in entries)
         return installed
-
-    def _jumps(self, table: Iptc, shared: str) -> Iterator[tuple[int, Iptc]]:
-        """Yield the position and the entry of every rule of a shared chain that jumps to imds-detour's chain.
-
-        Foreign rules are not decoded: an extension that they need may be missing, or of another version.
-        """
-        chain = CHAINS[table.name].encode()
-        for position, entry in enumerate(_entries(table, shared)):
-            if table.get_target(entry) == chain:
-                yield position, entry
 
     def _decode(self, entry: Iptc, table: Iptc, chain: str) -> Rule | None:
         """Return the rule of an entry, None for a foreign one.
@@ -190,6 +169,15 @@ class _Tables:
                 self._decoded[key] = None  # a foreign rule: a range, a list of ports, a missing extension
         decoded = self._decoded[key]
         return decoded.replace(destination=destination) if decoded and destination else decoded
+
+
+def _jumps(table: Iptc, shared: str) -> Iterator[tuple[int, Iptc]]:
+    """Yield the position and the entry of every rule of a shared chain that jumps to imds-detour's chain."""
+    chain = CHAINS[table.name].encode()
+    for position, entry in enumerate(_entries(table, shared)):
+        # Foreign rules are not decoded: an extension that they need may be missing, or of another version.
+        if table.get_target(entry) == chain:
+            yield position, entry
 
 
 def _entries(table: Iptc, chain: str) -> Iterator[Iptc]:

@@ -63,7 +63,11 @@ class NftFirewall:
                 try:
                     self._write((*others, *wanted), others, recreate=None in installed)
                 except DetourError as error:
-                    self._roll_back((*others, *previous), error)
+                    try:  # a refusal may hide a commit whose answer was lost
+                        self._replace((*others, *previous), (), recreate=True)
+                    except DetourError as second:
+                        if second.reason != error.reason:
+                            error.reason += f"; the change could not be undone: {second.reason}"
                     raise
         return previous
 
@@ -105,16 +109,13 @@ class NftFirewall:
                     kernel.talk(messages.batch(transaction))
         except OSError as error:
             if error.errno == errno.ENOENT:
-                raise _missing_feature({rule.table for rule in rules if rule not in kept}) from None
+                # The kernel has nf_tables without such a chain or expression.
+                feature, modules = MODULES[
+                    "nat" if any(rule.table == "nat" for rule in rules if rule not in kept) else "filter"
+                ]
+                text = f"nftables refuses imds-detour's rules: the kernel has no {feature} for it ({error.strerror})"
+                raise DetourError("firewall", text, f"load it on the host: `modprobe -a {modules}`") from None
             raise _translated(error, "refuses imds-detour's rules") from None
-
-    def _roll_back(self, rules: tuple[Rule, ...], error: DetourError) -> None:
-        """Install the previous rules. The reason of a failure is added to the error's reason."""
-        try:
-            self._replace(rules, (), recreate=True)  # a refusal may hide a commit whose answer was lost
-        except DetourError as second:
-            if second.reason != error.reason:
-                error.reason += f"; the change could not be undone: {second.reason}"
 
 
 def _read(kernel: Kernel, family: int, table: str | None) -> list[Installed]:
@@ -122,21 +123,13 @@ def _read(kernel: Kernel, family: int, table: str | None) -> list[Installed]:
 
     While the table is dormant, or a chain lacks its hook, its rules have no effect. They count as foreign then.
     """
-    try:
-        bodies = [attributes(body[4:]) for body in kernel.talk([messages.get_rules(family)])]
-    except OSError as error:
-        if error.errno == errno.ENOENT:
-            return []
-        raise
-    if not bodies:
+    if (chains := _chains(kernel, family)) is None:
         return []
+    bodies = [attributes(body[4:]) for body in kernel.talk([messages.get_rules(family)])]
     from imds_detour.firewall.nftables.codec import chain_of, decode  # noqa: PLC0415  (legacy iptables does without)
 
     version = next(version for version, number in NFPROTO.items() if number == family)
     entries = [decode(body, version) for body in bodies if table in (None, NFT.tables.get(chain_of(body)))]
-    if messages.is_dormant(kernel.talk([messages.get_table(family)])):
-        return [Installed(None, entry.packets) for entry in entries]
-    chains = _chains(kernel, family) or {}
     return [
         entry if entry.rule and messages.has_hook(entry.rule.chain, chains) else Installed(None, entry.packets)
         for entry in entries
@@ -144,27 +137,20 @@ def _read(kernel: Kernel, family: int, table: str | None) -> list[Installed]:
 
 
 def _chains(kernel: Kernel, family: int) -> dict[str, dict[int, bytes]] | None:
-    """Return the chains of imds-detour's table, None if there is no such table."""
+    """Return the chains of imds-detour's table, none while it is dormant; None if there is no such table."""
     try:
-        kernel.talk([messages.get_table(family)])
-        chains = [attributes(body[4:]) for body in kernel.talk([messages.get_chains(family)])]
+        if messages.is_dormant(kernel.talk([messages.get_table(family)])):
+            return {}
+        return messages.own_chains(kernel.talk([messages.get_chains(family)]))
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP):  # the last: no IPv6
             return None
         raise
-    return messages.own_chains(chains)
 
 
 def _ordered(rules: Iterable[Rule | None]) -> list[Rule | None]:
     """Sort by IP version and chain. The order within a chain does not change."""
     return sorted(rules, key=lambda rule: (rule.version, rule.chain) if rule else (0, ""))
-
-
-def _missing_feature(tables: set[str]) -> DetourError:
-    """Return the error for a kernel that has nf_tables without such a chain or expression."""
-    feature, modules = MODULES["nat" if "nat" in tables else "filter"]
-    reason = f"nftables refuses imds-detour's rules: the kernel has no {feature} for it ({os.strerror(errno.ENOENT)})"
-    return DetourError("firewall", reason, f"load it on the host: `modprobe -a {modules}`")
 
 
 def _translated(error: OSError, problem: str) -> DetourError:

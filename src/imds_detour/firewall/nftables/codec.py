@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from ipaddress import ip_address
 
 from imds_detour.endpoint import Endpoint
-from imds_detour.firewall.rules import (
-    COMMENT,
-    NFT,
-    SIDECAR_COMMENT,
-    Dnat,
-    Drop,
-    Installed,
-    Jump,
-    Masquerade,
-    Reject,
-    Rule,
-)
-from imds_detour.system.netlink import NFPROTO, attribute, attributes, iterate_attributes, nested
+from imds_detour.firewall import rules
+from imds_detour.firewall.rules import NFT, Installed, Rule
+from imds_detour.system.netlink import NFPROTO, attribute, attributes, iterate_attributes, nested, string, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from imds_detour.endpoint import Address
+    from collections.abc import Mapping
+    from typing import Any, TypeAlias
+
     from imds_detour.firewall.rules import Action
+
+    Parts: TypeAlias = dict[int, Any]  # attributes to encode, by kind: numbers, bytes, and Parts
+    Expressions: TypeAlias = list[tuple[str, dict[int, bytes]]]  # names, and attributes by kind
 
 # linux/netfilter/nf_tables.h; the names there begin with NFTA_ or NFT_
 RULE_CHAIN, RULE_EXPRESSIONS, RULE_USERDATA = 2, 4, 7
@@ -50,177 +46,148 @@ REJECTS = {
 }
 USERDATA = {
     comment: struct.pack("=BB", 0, len(comment) + 1) + comment.encode() + b"\0"
-    for comment in (COMMENT, SIDECAR_COMMENT)
+    for comment in (rules.COMMENT, rules.SIDECAR_COMMENT)
 }
 """Comments in the format of nft, which lists them (libnftnl: NFTNL_UDATA_RULE_COMMENT)."""
 COMMENTS = {data: comment for comment, data in USERDATA.items()}
 MAX_DECODED = 1000
 """Decoded rules to keep. A sidecar runs for months, and its rules' counters change."""
 
-_decoded: dict[tuple[int, bytes, bytes, bytes], Installed] = {}
-
 
 def encode(rule: Rule) -> bytes:
     """Return the expressions and the comment of a rule as attributes of a rule message."""
-    parts = list(_matches(rule))
-    parts.append(_expression("counter"))
-    parts += _verdict(rule.action)
-    return nested(RULE_EXPRESSIONS, *parts) + attribute(RULE_USERDATA, USERDATA[rule.comment])
-
-
-def _matches(rule: Rule) -> list[bytes]:
     parts = []
     if rule.destination is not None:
         offset, length = DESTINATION[rule.destination.version]
         parts += [_payload(NETWORK_HEADER, offset, length), _equals(rule.destination.packed)]
     if rule.protocol is not None:
-        parts += [
-            _expression("meta", _number(META_DREG, REG_1), _number(META_KEY, META_L4PROTO)),
-            _equals(bytes([TCP])),
-        ]
+        parts += [_expression("meta", {META_DREG: REG_1, META_KEY: META_L4PROTO}), _equals(bytes([TCP]))]
     if rule.port is not None:
         parts += [_payload(TRANSPORT_HEADER, 2, 2), _equals(struct.pack("!H", rule.port))]
-    return parts
+    parts += [_expression("counter", {}), *_verdict(rule.action)]
+    return nested(RULE_EXPRESSIONS, *parts) + attribute(RULE_USERDATA, USERDATA[rule.comment])
 
 
 def _verdict(action: Action) -> list[bytes]:
-    if isinstance(action, Dnat):
-        return [
-            _immediate(REG_1, action.to.address.packed),
-            _immediate(REG_2, struct.pack("!H", action.to.port)),
-            _expression(
-                "nat",
-                _number(NAT_TYPE, NAT_DNAT),
-                _number(NAT_FAMILY, NFPROTO[action.to.address.version]),
-                _number(NAT_REG_ADDR_MIN, REG_1),
-                _number(NAT_REG_PROTO_MIN, REG_2),
-            ),
-        ]
-    if isinstance(action, Reject):
-        kind, code = REJECTS[action.reply]
-        return [_expression("reject", _number(REJECT_TYPE, kind), attribute(REJECT_ICMP_CODE, bytes([code])))]
-    if isinstance(action, Masquerade):
-        return [_expression("masq")]
-    verdict = _number(VERDICT_CODE, NF_DROP)
-    if isinstance(action, Jump):
-        verdict = _number(VERDICT_CODE, NFT_JUMP) + attribute(VERDICT_CHAIN, action.chain.encode() + b"\0")
-    # Not nested(): the kernel lists it without NLA_F_NESTED.
-    data = nested(IMMEDIATE_DATA, attribute(DATA_VERDICT, verdict))
-    return [_expression("immediate", _number(IMMEDIATE_DREG, REG_VERDICT), data)]
-
-
-def _expression(name: str, *data: bytes) -> bytes:
-    return nested(LIST_ELEM, attribute(EXPR_NAME, name.encode() + b"\0"), nested(EXPR_DATA, *data))
-
-
-def _number(kind: int, value: int) -> bytes:
-    return attribute(kind, struct.pack("!I", value))
+    match action:
+        case rules.Dnat(to):
+            nat = {NAT_TYPE: NAT_DNAT, NAT_FAMILY: NFPROTO[to.address.version]}
+            nat |= {NAT_REG_ADDR_MIN: REG_1, NAT_REG_PROTO_MIN: REG_2}
+            port = struct.pack("!H", to.port)
+            return [_immediate(REG_1, to.address.packed), _immediate(REG_2, port), _expression("nat", nat)]
+        case rules.Reject(reply):
+            kind, code = REJECTS[reply]
+            return [_expression("reject", {REJECT_TYPE: kind, REJECT_ICMP_CODE: bytes([code])})]
+        case rules.Masquerade():
+            return [_expression("masq", {})]
+        case rules.Jump(chain):
+            verdict: Parts = {VERDICT_CODE: NFT_JUMP, VERDICT_CHAIN: string(chain)}
+        case rules.Drop():
+            verdict = {VERDICT_CODE: NF_DROP}
+    # As bytes: the kernel lists a verdict without NLA_F_NESTED.
+    data = {IMMEDIATE_DREG: REG_VERDICT, IMMEDIATE_DATA: {DATA_VERDICT: _packed(verdict)}}
+    return [_expression("immediate", data)]
 
 
 def _payload(base: int, offset: int, length: int) -> bytes:
-    numbers = ((PAYLOAD_DREG, REG_1), (PAYLOAD_BASE, base), (PAYLOAD_OFFSET, offset), (PAYLOAD_LEN, length))
-    return _expression("payload", *(_number(kind, value) for kind, value in numbers))
+    parts = {PAYLOAD_DREG: REG_1, PAYLOAD_BASE: base, PAYLOAD_OFFSET: offset, PAYLOAD_LEN: length}
+    return _expression("payload", parts)
 
 
 def _equals(value: bytes) -> bytes:
-    data = nested(CMP_DATA, attribute(DATA_VALUE, value))
-    return _expression("cmp", _number(CMP_SREG, REG_1), _number(CMP_OP, CMP_EQ), data)
+    return _expression("cmp", {CMP_SREG: REG_1, CMP_OP: CMP_EQ, CMP_DATA: {DATA_VALUE: value}})
 
 
 def _immediate(register: int, value: bytes) -> bytes:
-    data = nested(IMMEDIATE_DATA, attribute(DATA_VALUE, value))
-    return _expression("immediate", _number(IMMEDIATE_DREG, register), data)
+    return _expression("immediate", {IMMEDIATE_DREG: register, IMMEDIATE_DATA: {DATA_VALUE: value}})
 
 
-def chain_of(parts: dict[int, bytes]) -> str:
+def _expression(name: str, data: Parts) -> bytes:
+    return nested(LIST_ELEM, _packed({EXPR_NAME: string(name), EXPR_DATA: data}))
+
+
+def _packed(parts: Parts) -> bytes:
+    packed = b""
+    for kind, value in parts.items():
+        if isinstance(value, dict):
+            packed += nested(kind, _packed(value))
+        else:
+            packed += attribute(kind, struct.pack("!I", value) if isinstance(value, int) else value)
+    return packed
+
+
+def chain_of(parts: Mapping[int, bytes]) -> str:
     """Return the name of a rule's chain."""
-    return parts.get(RULE_CHAIN, b"").rstrip(b"\0").decode("ascii", "replace")
+    return text(parts.get(RULE_CHAIN, b""))
 
 
-def decode(parts: dict[int, bytes], version: int) -> Installed:
-    """Return the rule in the attributes of a rule message. Installed.rule is None for a foreign rule.
-
-    A rule is read many times, mostly with the same bytes, so the results are cached.
-    """
-    key = version, parts.get(RULE_CHAIN, b""), parts.get(RULE_USERDATA, b""), parts.get(RULE_EXPRESSIONS, b"")
-    if key not in _decoded:
-        if len(_decoded) > MAX_DECODED:
-            _decoded.clear()
-        _decoded[key] = _decode(parts, version)
-    return _decoded[key]
+def decode(parts: Mapping[int, bytes], version: int) -> Installed:
+    """Return the rule in the attributes of a rule message. Installed.rule is None for a foreign rule."""
+    return _decode(chain_of(parts), version, parts.get(RULE_USERDATA, b""), parts.get(RULE_EXPRESSIONS, b""))
 
 
-def _decode(parts: dict[int, bytes], version: int) -> Installed:
+@lru_cache(MAX_DECODED)  # a rule is read many times, mostly with the same bytes
+def _decode(chain: str, version: int, userdata: bytes, data: bytes) -> Installed:
     packets = 0
     try:
-        expressions = [_parse(value) for _, value in iterate_attributes(parts.get(RULE_EXPRESSIONS, b""))]
-        packets = next((_packets(data) for name, data in expressions if name == "counter"), 0)
-        comment = COMMENTS[parts.get(RULE_USERDATA, b"")]
-        rule = _decode_rule(chain_of(parts), version, comment, [item for item in expressions if item[0] != "counter"])
+        expressions = _expressions(data)
+        packets = _number(dict(expressions).get("counter", {}).get(COUNTER_PACKETS, b""))
+        rule = _decode_rule(chain, version, COMMENTS[userdata], expressions)
     except (KeyError, ValueError, IndexError, struct.error):
         return Installed(None, packets)
     # A foreign rule may have parts that were ignored. A rule of imds-detour is the same when it is encoded again.
-    same = _plain(attributes(encode(rule))) == _plain(parts)
-    return Installed(rule if same else None, packets)
+    again = _expressions(attributes(encode(rule))[RULE_EXPRESSIONS])
+    return Installed(rule if _plain(again) == _plain(expressions) else None, packets)
 
 
-def _parse(element: bytes) -> tuple[str, dict[int, bytes]]:
-    parts = attributes(element)
-    return parts[EXPR_NAME].rstrip(b"\0").decode("ascii", "replace"), attributes(parts.get(EXPR_DATA, b""))
+def _expressions(data: bytes) -> Expressions:
+    elements = (attributes(element) for _, element in iterate_attributes(data))
+    return [(text(parts[EXPR_NAME]), attributes(parts.get(EXPR_DATA, b""))) for parts in elements]
 
 
-def _packets(data: dict[int, bytes]) -> int:
-    return int.from_bytes(data.get(COUNTER_PACKETS, b""), "big")
+def _number(value: bytes) -> int:
+    return int.from_bytes(value, "big")
 
 
-def _decode_rule(chain: str, version: int, comment: str, expressions: list[tuple[str, dict[int, bytes]]]) -> Rule:
-    destination: Address | None = None
-    protocol, port = None, None
+def _decode_rule(chain: str, version: int, comment: str, expressions: Expressions) -> Rule:
+    """Return the rule that these expressions seem to make; whether they do is seen when it is encoded again."""
+    compared: dict[int, bytes] = {}  # an address, a port and a protocol differ in length
     registers: dict[int, dict[int, bytes]] = {}
-    loaded: tuple[str, int] = ("", 0)
-    action: Action | None = None
+    by_name = dict(expressions)
     for name, data in expressions:
-        if name in ("payload", "meta"):
-            loaded = (name, int.from_bytes(data.get(PAYLOAD_BASE, b""), "big"))
-        elif name == "cmp":
+        if name == "cmp":
             value = attributes(data[CMP_DATA])[DATA_VALUE]
-            if loaded == ("payload", NETWORK_HEADER):
-                destination = ip_address(value)
-            elif loaded == ("payload", TRANSPORT_HEADER):
-                (port,) = struct.unpack("!H", value)
-            else:
-                protocol = {bytes([TCP]): "tcp"}[value]
+            compared[len(value)] = value
         elif name == "immediate":
-            registers[int.from_bytes(data[IMMEDIATE_DREG], "big")] = attributes(data[IMMEDIATE_DATA])
-        else:
-            action = _action(name, data, registers)
-    if REG_VERDICT in registers:
-        verdict = attributes(registers[REG_VERDICT][DATA_VERDICT])
-        target = verdict.get(VERDICT_CHAIN, b"").rstrip(b"\0").decode("ascii", "replace")
-        action = Jump(target) if target else Drop()  # another verdict shows when the rule is encoded again
-    if action is None:
-        raise ValueError("no verdict")
-    return Rule(NFT.tables[chain], chain, action, destination, protocol, port, version, comment)
-
-
-def _action(name: str, data: dict[int, bytes], registers: dict[int, dict[int, bytes]]) -> Action:
-    if name == "nat":
+            registers[_number(data[IMMEDIATE_DREG])] = attributes(data[IMMEDIATE_DATA])
+    if "nat" in by_name:
         (port,) = struct.unpack("!H", registers[REG_2][DATA_VALUE])
-        return Dnat(Endpoint(ip_address(registers[REG_1][DATA_VALUE]), port))
-    if name == "masq":
-        return Masquerade()
-    if name == "reject":
-        kind, code = int.from_bytes(data[REJECT_TYPE], "big"), data.get(REJECT_ICMP_CODE, b"\0")[0]
-        return Reject({value: reply for reply, value in REJECTS.items()}[kind, code])
-    raise ValueError(name)
+        action: Action = rules.Dnat(Endpoint(ip_address(registers[REG_1][DATA_VALUE]), port))
+    elif "masq" in by_name:
+        action = rules.Masquerade()
+    elif reject := by_name.get("reject"):
+        reply = _number(reject[REJECT_TYPE]), reject.get(REJECT_ICMP_CODE, b"\0")[0]
+        action = rules.Reject({value: name for name, value in REJECTS.items()}[reply])
+    else:
+        target = text(attributes(registers[REG_VERDICT][DATA_VERDICT]).get(VERDICT_CHAIN, b""))
+        action = rules.Jump(target) if target else rules.Drop()
+    address = compared.get(DESTINATION[version][1])
+    return Rule(
+        NFT.tables[chain],
+        chain,
+        action,
+        destination=None if address is None else ip_address(address),
+        protocol="tcp" if 1 in compared else None,
+        port=_number(compared[2]) if 2 in compared else None,
+        version=version,
+        comment=comment,
+    )
 
 
-def _plain(rule: dict[int, bytes]) -> list[tuple[str, dict[int, bytes]]]:
+def _plain(expressions: Expressions) -> Expressions:
     """Return the expressions without the parts that the kernel adds: counters, ends of ranges, unused codes."""
-    expressions = [_parse(value) for _, value in iterate_attributes(rule[RULE_EXPRESSIONS])]
     added = {"counter": {1, 2}, "nat": {4, 6, 7}, "reject": {REJECT_ICMP_CODE}}
-    plain = []
-    for name, data in expressions:
-        kept = {kind: value for kind, value in data.items() if kind not in added.get(name, set())}
-        plain.append((name, kept))
-    return plain
+    return [
+        (name, {kind: value for kind, value in data.items() if kind not in added.get(name, ())})
+        for name, data in expressions
+    ]
