@@ -193,10 +193,7 @@ def install_redirects(
     *,
     forwarded: bool = False,
 ) -> None:
-    """Install the routes, redirects and host names that lead to the mocks. Other endpoints keep their redirects.
-
-    ``forwarded`` is whether what comes from bridges is redirected too.
-    """
+    """Install routes, redirects and host names, ``forwarded`` for what comes from bridges too. Other redirects stay."""
     log = transaction.log
     redirects = tuple(dict.fromkeys(target.redirect for target in targets))
     mocks: dict[Endpoint, Endpoint] = {}

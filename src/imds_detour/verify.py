@@ -119,10 +119,7 @@ def _not_by_rule(target: Target, answer: str) -> NotByRuleError:
 
 
 def same(target: Target, seen: Identity, deadline: Deadline) -> Identity:
-    """Return the answer seen at the metadata address, if it is the mock's, which may have changed meanwhile.
-
-    Raises DetourError if it is not.
-    """
+    """Return the answer seen at the metadata address; DetourError if it is not the mock's, which may have changed."""
     expected, question, redirect = target.mock.identity, target.mock.question, target.redirect
     assert expected is not None  # noqa: S101  (without a probe, nothing is verified)
     if seen.body == expected.body:

@@ -151,10 +151,7 @@ class Installed(Value):
 
 
 def guard_rules(addresses: Iterable[Address], layout: Layout, *, reject: bool = True) -> tuple[Rule, ...]:
-    """Return the rules that refuse all packets to these addresses, IPv4 first.
-
-    Table nat comes first, so they match only packets that are not redirected.
-    """
+    """Return the rules that refuse what table nat, which comes before, leaves to these addresses; IPv4 first."""
     rules: list[Rule] = []
     addresses = tuple(addresses)
     for version in sorted({address.version for address in addresses}):
@@ -181,10 +178,7 @@ def redirect_rules(redirects: Iterable[Redirect], layout: Layout, comment: str =
 
 
 def nat_rules(redirects: Mapping[Redirect, str], layout: Layout, *, forwarded: bool = False) -> tuple[Rule, ...]:
-    """Return the same for redirects with different comments.
-
-    ``forwarded`` is whether they are for what comes from bridges in the namespace, too.
-    """
+    """Return the same for redirects with comments; ``forwarded``: also for what comes from bridges in the namespace."""
     rules: list[Rule] = []
     for version in (4, 6):
         of_version = [redirect for redirect in redirects if redirect.endpoint.address.version == version]

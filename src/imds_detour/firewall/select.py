@@ -62,10 +62,7 @@ class FirewallSelector:
             self.start_helpers()
 
     def start_helpers(self) -> LegacyFirewall | DetourError:
-        """Fork the helpers of legacy iptables unless they run; return it, or why they cannot start.
-
-        Fork before the first thread starts.
-        """
+        """Fork the helpers of legacy iptables unless they run, before any thread; return it, or why they cannot."""
         if self._legacy is None:
             try:
                 self._legacy = start_legacy(self._versions, self._remaining)
@@ -148,10 +145,7 @@ class FirewallSelector:
 
 
 def start_legacy(versions: Sequence[int], remaining: Callable[[], float] = lambda: FOREVER) -> LegacyFirewall:
-    """Fork a helper for each IP version, for one process can build one version's rules only. Fork before any thread.
-
-    ``remaining`` returns the seconds before the deadline of the whole start.
-    """
+    """Fork a helper for each IP version, for one process can build one version's rules only. Fork before any thread."""
     # Not for MOCK_BACKEND=nft. What the helpers need too is loaded before the fork, once.
     from imds_detour.firewall import lock  # noqa: F401, PLC0415  (see above)
     from imds_detour.firewall.iptables import helper, preflight  # noqa: PLC0415  (see above)
@@ -163,7 +157,6 @@ def start_legacy(versions: Sequence[int], remaining: Callable[[], float] = lambd
         for version in versions:
             helpers[version] = helper.start_helper(version)
     except BaseException:
-        for running in helpers.values():
-            running.close()
+        LegacyFirewall(helpers, remaining).close()
         raise
     return LegacyFirewall(helpers, remaining)

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from imds_detour.endpoint import Address
 
-    Names = Mapping[Address, tuple[str, ...]]
-
 PATH = "/etc/hosts"
 MARK = "# imds-detour"
 """The end of every line that imds-detour adds: a comment (hosts(5))."""
@@ -36,7 +34,7 @@ def addresses_of(name: str) -> tuple[Address, ...]:
     return tuple(addresses)
 
 
-def add(names: Names) -> Callable[[], None] | None:
+def add(names: Mapping[Address, tuple[str, ...]]) -> Callable[[], None] | None:
     """Give these names these addresses. Return a function that restores the file, or None if nothing has changed.
 
     Both raise DetourError if the file cannot be written.
@@ -122,8 +120,8 @@ def rewrite(change: Callable[[str], str]) -> bool:
     if (changed := change(text)) == text:
         return False
     old, new = (version.encode("utf-8", "surrogateescape") for version in (text, changed))
-    handle = os.open(PATH, os.O_WRONLY | os.O_CLOEXEC)
-    try:
+    with open(PATH, "r+b", buffering=0) as file:
+        handle = file.fileno()
         # First write what makes the file longer: on a full disk it stays as it was. A reader may see lines twice.
         try:
             _write(handle, new[len(old) :], len(old))
@@ -132,8 +130,6 @@ def rewrite(change: Callable[[str], str]) -> bool:
             raise
         _write(handle, new[: len(old)], 0)
         os.ftruncate(handle, len(new))
-    finally:
-        os.close(handle)
     return True
 
 

@@ -30,14 +30,11 @@ class NamespaceInfo(Value):
 
 
 def ip_versions() -> tuple[int, ...]:
-    """Return the IP versions of this network namespace: 4, and 6 if a device has an address (proc(5), if_inet6).
-
-    If /proc is hidden and the kernel has IPv6, the guard must cover it.
-    """
+    """Return the IP versions of this network namespace: 4, and 6 if a device has an address (proc(5), if_inet6)."""
     try:
         with open("/proc/net/if_inet6", "rb") as addresses:
             return (4, 6) if addresses.read(1) else (4,)
-    except OSError:
+    except OSError:  # /proc is hidden, and the guard must cover IPv6 if there may be some
         return kernel_versions()
 
 

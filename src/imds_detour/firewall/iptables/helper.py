@@ -116,10 +116,7 @@ class Helper:
 
 
 def start_helper(version: int) -> Helper:
-    """Fork a helper that loads python-iptables for an IP version and then waits for calls.
-
-    Raises DetourError at a limit on processes, memory or file descriptors.
-    """
+    """Fork a helper for an IP version; DetourError at a limit on processes, memory or file descriptors."""
     undo: list[Callable[[], None]] = []
     try:
         connection, calls = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -55,10 +55,7 @@ class _Tables:
         library.table.existing_table_names.update(mangle=False, raw=False, security=False)
 
     def check(self) -> None:
-        """Raise DetourError if the kernel has no such tables, or an extension that a redirect needs is missing.
-
-        This creates the tables, which the parent may not need, so load() does without.
-        """
+        """Raise DetourError if an extension or a table is missing. This makes the kernel create the tables."""
         preflight.require_tables(self._version)
         example = Endpoint(ip_address("192.0.2.1" if self._version == 4 else "2001:db8::1"), 80)  # RFC 5737, RFC 3849
         try:  # building a rule loads the extensions that it uses; this one is not installed
@@ -152,10 +149,7 @@ class _Tables:
         return installed
 
     def _decode(self, entry: Iptc, table: Iptc, chain: str) -> Rule | None:
-        """Return the rule of an entry, None for a foreign one.
-
-        Decoding is slow, so the results are cached. Jumps that differ only in the destination are decoded once.
-        """
+        """Return the rule of an entry, None for a foreign one. Jumps with different destinations are cached once."""
         target = table.get_target(entry)
         destination, masked = codec.masked_bytes(entry, self._version, jumps=target in JUMPS)
         key = chain, target, masked

@@ -110,9 +110,8 @@ class NftFirewall:
         except OSError as error:
             if error.errno == errno.ENOENT:
                 # The kernel has nf_tables without such a chain or expression.
-                feature, modules = MODULES[
-                    "nat" if any(rule.table == "nat" for rule in rules if rule not in kept) else "filter"
-                ]
+                new = {rule.table for rule in rules if rule not in kept}
+                feature, modules = MODULES["nat" if "nat" in new else "filter"]
                 text = f"nftables refuses imds-detour's rules: the kernel has no {feature} for it ({error.strerror})"
                 raise DetourError("firewall", text, f"load it on the host: `modprobe -a {modules}`") from None
             raise _translated(error, "refuses imds-detour's rules") from None
@@ -125,7 +124,7 @@ def _read(kernel: Kernel, family: int, table: str | None) -> list[Installed]:
     """
     if (chains := _chains(kernel, family)) is None:
         return []
-    bodies = [attributes(body[4:]) for body in kernel.talk([messages.get_rules(family)])]
+    bodies = [attributes(body[4:]) for body in kernel.talk([messages.get(messages.GETRULE, family)])]
     from imds_detour.firewall.nftables.codec import chain_of, decode  # noqa: PLC0415  (legacy iptables does without)
 
     version = next(version for version, number in NFPROTO.items() if number == family)
@@ -139,9 +138,9 @@ def _read(kernel: Kernel, family: int, table: str | None) -> list[Installed]:
 def _chains(kernel: Kernel, family: int) -> dict[str, dict[int, bytes]] | None:
     """Return the chains of imds-detour's table, none while it is dormant; None if there is no such table."""
     try:
-        if messages.is_dormant(kernel.talk([messages.get_table(family)])):
+        if messages.is_dormant(kernel.talk([messages.get(messages.GETTABLE, family)])):
             return {}
-        return messages.own_chains(kernel.talk([messages.get_chains(family)]))
+        return messages.own_chains(kernel.talk([messages.get(messages.GETCHAIN, family)]))
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP):  # the last: no IPv6
             return None

@@ -36,23 +36,13 @@ def get_generation() -> Message:
     return _message(GETGEN, 0, netlink.NLM_F_ACK)
 
 
-def get_rules(family: int) -> Message:
-    """Return the question for all rules of the table."""
-    return _message(GETRULE, family, netlink.NLM_F_DUMP, OF_TABLE)
-
-
-def get_table(family: int) -> Message:
-    """Return the question for the table itself."""
-    return _message(GETTABLE, family, netlink.NLM_F_ACK, OF_TABLE)
-
-
-def get_chains(family: int) -> Message:
-    """Return the question for the chains of all tables."""
-    return _message(GETCHAIN, family, netlink.NLM_F_DUMP)
+def get(kind: int, family: int) -> Message:
+    """Return the question for imds-detour's table (GETTABLE), its rules (GETRULE) or all chains (GETCHAIN)."""
+    return _message(kind, family, netlink.NLM_F_ACK if kind == GETTABLE else netlink.NLM_F_DUMP, OF_TABLE)
 
 
 def own_chains(answers: Iterable[bytes]) -> dict[str, dict[int, bytes]]:
-    """Return the chains of imds-detour's table by name, from answers to get_chains()."""
+    """Return the chains of imds-detour's table by name, from answers about all chains."""
     chains = (netlink.attributes(body[4:]) for body in answers)
     own = string(NFT_TABLE)
     return {netlink.text(chain[CHAIN_NAME]): chain for chain in chains if chain.get(TABLE_NAME) == own}
