@@ -9,7 +9,7 @@ from imds_detour.firewall.rules import COMMENT, redirect_rules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from imds_detour.discovery.probe import Identity
     from imds_detour.firewall.base import Firewall
@@ -143,7 +143,7 @@ def same(target: Target, seen: Identity, deadline: Deadline) -> Identity:
     )
 
 
-def _packets(firewall: Firewall, redirects: Iterable[Redirect]) -> list[int]:
+def _packets(firewall: Firewall, redirects: Sequence[Redirect]) -> list[int]:
     """Return the connections that each rule has redirected. Without the rule, the real service could be asked."""
     counts = {entry.rule.replace(comment=COMMENT): entry.packets for entry in firewall.installed("nat") if entry.rule}
     rules = {redirect: redirect_rules([redirect], firewall.layout) for redirect in redirects}
@@ -154,4 +154,4 @@ def _packets(firewall: Firewall, redirects: Iterable[Redirect]) -> list[int]:
                 f"the rule that redirects {redirect.endpoint} is missing or has no effect",
                 "look for another program that changes the firewall (`nft list ruleset`, `iptables-save`)",
             )
-    return [counts[needed[-1]] for needed in rules.values()]  # the translation, after its jump
+    return [counts[rules[redirect][-1]] for redirect in redirects]  # the translation, after its jump

@@ -252,10 +252,10 @@ def test_fifo_as_the_lock_file_is_ignored(mocked: Network, backend: str) -> None
     mocked.app.run("mkfifo", "/run/fifo")
     wanted = {"MOCK_HOSTNAME": MOCK, "MOCK_BACKEND": backend, "MOCK_TIMEOUT": "1"}
     with held_lock(mocked.app):
+        assert "holds the firewall's lock" in mocked.failure("true", **wanted)
         began = time.monotonic()
         mocked.success("true", environment={"XTABLES_LOCKFILE": "/run/fifo"}, **{**wanted, "MOCK_TIMEOUT": "10"})
         assert time.monotonic() - began < SOON
-        assert "holds the firewall's lock" in mocked.failure("true", **wanted)
 
 
 # The check without privileges

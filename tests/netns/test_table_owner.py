@@ -1,20 +1,11 @@
 """An nftables table whose name is imds-detour's, and whose owner is another program (NFT_TABLE_F_OWNER)."""
 
-from __future__ import annotations
-
 import subprocess
-from typing import TYPE_CHECKING
 
-import pytest
-
-from tests.support.hosts.network import DETOUR, SETTINGS
-
-if TYPE_CHECKING:
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import DETOUR, SETTINGS, Network
 
 
-@pytest.mark.xfail(strict=True, reason="issue 16: EPERM of a foreign owner is told as a missing NET_ADMIN")
-def test_a_foreign_owner_of_the_table_is_named(network: Network) -> None:
+def test_foreign_owner_of_the_table_is_named(network: Network) -> None:
     """The kernel refuses a change of an owned table with EPERM; the line does not blame a missing capability."""
     network.start_mock()
     with network.app.popen("nft", "-i", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:

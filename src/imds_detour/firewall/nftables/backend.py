@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import nullcontext
 
 from imds_detour.errors import DetourError, NotInKernelError
 from imds_detour.firewall.lock import tables_lock
@@ -37,6 +38,9 @@ class NftFirewall:
     layout = NFT
     versions: tuple[int, ...] = (4, 6)
 
+    def __init__(self) -> None:
+        self._known: tuple[int, list[Rule | None]] | None = None
+
     def require(self) -> None:
         """Raise DetourError if nftables cannot be used. This changes no rules."""
         try:
@@ -48,18 +52,22 @@ class NftFirewall:
     def has_redirects(self) -> bool:
         """Return whether redirects of imds-detour are installed, False if they cannot be read."""
         try:
-            return bool(self.installed("nat"))
+            return any(rule is None or rule.table == "nat" for rule in self._rules())
         except DetourError:
             return False
 
     def apply(self, change: Change, timeout: float) -> tuple[Rule, ...]:
         """Change imds-detour's rules in a table by a transaction, and return the previous ones."""
-        with tables_lock(timeout):
-            installed = [entry.rule for entry in self.installed()]
-            previous = tuple(rule for rule in installed if rule is not None and rule.table == change.table)
-            others = tuple(rule for rule in installed if rule is not None and rule.table != change.table)
-            wanted = change.wanted(previous, self.layout)
-            if _ordered(previous) != _ordered(wanted) or None in installed:
+        for lock in (nullcontext(), tables_lock(timeout)):  # mostly there is nothing to do
+            with lock:
+                installed = self._rules()
+                previous = tuple(rule for rule in installed if rule is not None and rule.table == change.table)
+                wanted = change.wanted(previous, self.layout)
+                if _ordered(previous) == _ordered(wanted) and None not in installed:
+                    break
+                if isinstance(lock, nullcontext):
+                    continue
+                others = tuple(rule for rule in installed if rule is not None and rule.table != change.table)
                 try:
                     self._write((*others, *wanted), others, recreate=None in installed)
                 except DetourError as error:
@@ -70,6 +78,17 @@ class NftFirewall:
                             error.reason += f"; the change could not be undone: {second.reason}"
                     raise
         return previous
+
+    def _rules(self) -> list[Rule | None]:
+        """Return the installed rules. They are read again only if the kernel's ruleset has another generation."""
+        try:
+            with open_netlink(NETLINK_NETFILTER) as kernel:
+                generation = messages.generation_of(kernel.talk([messages.get_generation()]))
+        except OSError as error:
+            raise _translated(error, "cannot be read") from None
+        if self._known is None or self._known[0] != generation:
+            self._known = generation, [entry.rule for entry in self.installed()]
+        return self._known[1]
 
     def installed(self, table: str | None = None) -> tuple[Installed, ...]:
         """Read imds-detour's rules from the kernel, in one table or in both."""
@@ -88,7 +107,7 @@ class NftFirewall:
     def _write(self, rules: tuple[Rule, ...], kept: tuple[Rule, ...], *, recreate: bool) -> None:
         """Replace the rules of imds-detour's tables, and read them back."""
         self._replace(rules, kept, recreate=recreate)
-        if _ordered(entry.rule for entry in self.installed()) != _ordered(rules):
+        if _ordered(self._rules()) != _ordered(rules):
             raise DetourError("firewall", "the nftables rules read back are not the ones written")
 
     def _replace(self, rules: tuple[Rule, ...], kept: tuple[Rule, ...], *, recreate: bool) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 NETLINK_NETFILTER = 12  # linux/netlink.h
 SUBSYSTEM, BATCH_BEGIN, BATCH_END = 10, 16, 17  # linux/netfilter/nfnetlink.h: NFNL_SUBSYS_NFTABLES, NFNL_MSG_BATCH_*
 # linux/netfilter/nf_tables.h
+GEN_ID = 1
 NEWTABLE, GETTABLE, DELTABLE, NEWCHAIN, GETCHAIN, DELCHAIN, NEWRULE, GETRULE, DELRULE, GETGEN = *range(9), 16
 TABLE_NAME, TABLE_FLAGS, DORMANT = 1, 2, 1  # the first one in messages about chains and rules, too
 RULE_CHAIN = 2
@@ -34,6 +35,11 @@ HOOKS = {chain: at for at, chain in NFT.hooks.items()}
 def get_generation() -> Message:
     """Return a question that every kernel with nftables answers, and only with NET_ADMIN."""
     return _message(GETGEN, 0, netlink.NLM_F_ACK)
+
+
+def generation_of(answers: Iterable[bytes]) -> int:
+    """Return the number that every change of the ruleset raises."""
+    return next(int.from_bytes(netlink.attributes(body[4:])[GEN_ID], "big") for body in answers)
 
 
 def get(kind: int, family: int) -> Message:
