@@ -99,15 +99,13 @@ def _remove_names(keep: Collection[Address]) -> bool:
     """Remove the marked lines of /etc/hosts, except those of some addresses, and return whether there were any."""
     path = etc_hosts.PATH
     try:
-        text = etc_hosts.read()
+        etc_hosts.read()
     except FileNotFoundError:
         return False
     except OSError as error:
         reason = f"cannot read {path}, which may have lines of imds-detour: {error_text(error)}"
         raise DetourError("hosts", reason, f"make {path} readable and try again") from None
     try:
-        return etc_hosts.without_marked(text, keep) != text and etc_hosts.rewrite(
-            lambda text: etc_hosts.without_marked(text, keep)
-        )
+        return etc_hosts.rewrite(lambda text: etc_hosts.without_marked(text, keep))
     except OSError as error:
         raise etc_hosts.unwritable(error) from None

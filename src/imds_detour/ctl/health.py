@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from imds_detour import verify
 from imds_detour.config.presets import PRESETS
+from imds_detour.config.settings import Settings
+from imds_detour.ctl.rule_reader import RuleReader
+from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns.cache import start_cache
-from imds_detour.discovery.mock import Search
+from imds_detour.discovery.mock import Mock, Search
 from imds_detour.discovery.probe import identify
+from imds_detour.endpoint import Address, Endpoint
 from imds_detour.errors import DetourError, NotYetError
 from imds_detour.firewall.refusal import is_refused
 from imds_detour.firewall.rules import Redirect
+from imds_detour.log import Log
 from imds_detour.result import Target, inspect, targets_of
-
-if TYPE_CHECKING:
-    from imds_detour.config.settings import Settings
-    from imds_detour.ctl.rule_reader import RuleReader
-    from imds_detour.deadline import Deadline
-    from imds_detour.discovery.mock import Mock
-    from imds_detour.endpoint import Address, Endpoint
-    from imds_detour.log import Log
+from imds_detour.value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class HealthCheck:
+class HealthCheck(Value):
     """Checks redirects within a deadline, by the rules that it can read."""
 
     reader: RuleReader

@@ -9,7 +9,6 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from enum import Enum
 from itertools import cycle
 from typing import Self, TextIO
@@ -18,6 +17,7 @@ from imds_detour.deadline import Deadline
 from imds_detour.errors import DetourError
 from imds_detour.log import Log
 from imds_detour.text import printable
+from imds_detour.value import Value
 
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 PLAIN_FRAMES = "|/-\\"
@@ -38,8 +38,7 @@ class Style(Enum):
     CYAN = "36"
 
 
-@dataclass(frozen=True, slots=True)
-class Terminal:
+class Terminal(Value):
     """A stream, and what it can show."""
 
     stream: TextIO  # stdout or stderr

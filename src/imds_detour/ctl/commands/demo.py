@@ -43,10 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo in a new sandbox and return its exit status."""
-    why = sandbox.missing()
-    if not why and not shutil.which("curl"):
-        why = "curl is not installed: sudo apt-get install -y curl"
-    if why:
+    if why := sandbox.missing() or (
+        "" if shutil.which("curl") else "curl is not installed: sudo apt-get install -y curl"
+    ):
         sys.stderr.write(f"demo: {why}\n")
         return 2
     return sandbox.run([*INSIDE, *filter(None, [arguments.command])], environ())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from imds_detour.config.settings import Settings
 from imds_detour.ctl import flags
@@ -19,13 +18,13 @@ from imds_detour.firewall.rules import Redirect
 from imds_detour.result import guarded_addresses
 from imds_detour.system import etc_hosts, namespaces, routes
 from imds_detour.system.routes import Route
+from imds_detour.value import Value
 
 TIMEOUT = 5.0
 """Seconds for the look-up of the mock's name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Value):
     """What a start would install."""
 
     guarded: tuple[Address, ...]  # the addresses that would be guarded
@@ -43,11 +42,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what a start with these settings would install."""
+    """Print the rules as the tools of each firewall load them, after the comments."""
     settings = flags.parse(arguments)
     remedy = "leave it out, or run `imds-detour env` to see what the app gets"
     flags.refuse_env(settings, "makes no rules to plan", remedy)
-    show(make(settings), settings.backend, Terminal.of(sys.stdout))
+    plan, terminal = make(settings), Terminal.of(sys.stdout)
+    for comment in plan.comments:
+        terminal.line(f"# {comment}", Style.DIM)
+    legacy, nft = (
+        (*rules.guard_rules(plan.guarded, layout), *rules.redirect_rules(plan.redirects, layout))
+        for layout in (rules.LEGACY, rules.NFT)
+    )
+    for name, command, text in (
+        ("legacy", "iptables-legacy-restore --noflush", render.iptables_text(legacy, 4)),
+        ("legacy", "ip6tables-legacy-restore --noflush", render.iptables_text(legacy, 6)),
+        ("nft", "nft -f -", render.nft_text(nft)),
+    ):
+        if text and settings.backend in (name, "auto"):
+            terminal.line()
+            terminal.line(f"# {command}", Style.BOLD)
+            for line in text.splitlines():
+                terminal.line(line.expandtabs(4))
     return 0
 
 
@@ -89,23 +104,3 @@ def _required_routes(redirects: Iterable[Redirect]) -> tuple[list[Route], list[s
         else:
             required += [route] if route else []
     return required, notes
-
-
-def show(plan: Plan, backend: str, terminal: Terminal) -> None:
-    """Print the rules as the tools of each firewall load them, after the comments."""
-    for comment in plan.comments:
-        terminal.line(f"# {comment}", Style.DIM)
-    legacy, nft = (
-        (*rules.guard_rules(plan.guarded, layout), *rules.redirect_rules(plan.redirects, layout))
-        for layout in (rules.LEGACY, rules.NFT)
-    )
-    for name, command, text in (
-        ("legacy", "iptables-legacy-restore --noflush", render.iptables_text(legacy, 4)),
-        ("legacy", "ip6tables-legacy-restore --noflush", render.iptables_text(legacy, 6)),
-        ("nft", "nft -f -", render.nft_text(nft)),
-    ):
-        if text and backend in (name, "auto"):
-            terminal.line()
-            terminal.line(f"# {command}", Style.BOLD)
-            for line in text.splitlines():
-                terminal.line(line.expandtabs(4))
