@@ -37,9 +37,6 @@ EPILOG = """\
 environment (MOCK_HOSTNAME and so on) or by flag (--hostname and so on); a flag wins.
 """
 
-STDOUT_ERRORS = (errno.EPIPE, errno.ENOSPC)
-"""Errors of a failed write to stdout, and of nothing else that a verb does."""
-
 
 def main() -> int:
     """Run the verb on the command line and return its exit status."""
@@ -122,7 +119,7 @@ def _outcome(words: list[str], arguments: argparse.Namespace) -> int:
     except DetourError as error:
         failure = error
     except OSError as error:
-        if error.errno in STDOUT_ERRORS:
+        if error.errno in (errno.EPIPE, errno.ENOSPC):  # a failed write to stdout, and nothing else that a verb does
             raise
         failure = DetourError("system", f"the system refuses: {error}")
     except Exception as error:  # a bug is one line too

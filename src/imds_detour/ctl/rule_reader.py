@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from imds_detour.errors import DetourError
-from imds_detour.firewall.rules import Dnat
+from imds_detour.firewall.rules import redirects_of
 from imds_detour.firewall.select import FirewallSelector
 from imds_detour.system import capabilities, namespaces
 
@@ -29,15 +29,12 @@ class RuleReader:
         if self.firewall is None:
             return None
         try:
-            rules = [installed.rule for installed in self.firewall.installed()]
+            installed = self.firewall.installed()
         except DetourError:
             return None  # a library of legacy iptables is missing, for example
-        self.complete = bool(rules) or self.firewall.name != "nftables"
-        wanted = endpoint.address, endpoint.port
-        for rule in rules:
-            if rule and isinstance(rule.action, Dnat) and (rule.destination, rule.port) == wanted:
-                return rule.action.to
-        return None
+        self.complete = bool(installed) or self.firewall.name != "nftables"
+        redirects = redirects_of(entry.rule for entry in installed if entry.rule)
+        return next((redirect.mock for redirect in redirects if redirect.endpoint == endpoint), None)
 
 
 @contextmanager

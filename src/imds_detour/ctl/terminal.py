@@ -85,7 +85,6 @@ class Spinner:
         self.live = terminal.live and wanted
         unicode = (terminal.stream.encoding or "").lower() in ("utf-8", "utf8")
         self._frames = cycle(FRAMES if unicode else PLAIN_FRAMES)
-        self._width = 80
         self._aside = False
         self.text = text
 
@@ -114,9 +113,10 @@ class Spinner:
     def _draw(self, *_signal: object) -> None:
         if self._aside:
             return
+        columns = 0
         with suppress(OSError):  # the terminal is gone
-            self._width = os.get_terminal_size(self._terminal.stream.fileno()).columns or self._width
-        room = self._width - 3
+            columns = os.get_terminal_size(self._terminal.stream.fileno()).columns
+        room = (columns or 80) - 3
         text = printable(self.text)
         text = text if len(text) <= room else text[: room - 3] + "..."
         frame = self._terminal.paint(next(self._frames), Style.CYAN)

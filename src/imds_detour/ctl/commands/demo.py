@@ -43,9 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo in a new sandbox and return its exit status."""
-    if why := sandbox.missing() or (
-        "" if shutil.which("curl") else "curl is not installed: sudo apt-get install -y curl"
-    ):
+    no_curl = "" if shutil.which("curl") else "curl is not installed: sudo apt-get install -y curl"
+    if why := sandbox.missing() or no_curl:
         sys.stderr.write(f"demo: {why}\n")
         return 2
     return sandbox.run([*INSIDE, *filter(None, [arguments.command])], environ())

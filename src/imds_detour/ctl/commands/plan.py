@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
 
 from imds_detour.config.settings import Settings
 from imds_detour.ctl import flags
@@ -81,7 +80,14 @@ def make(settings: Settings) -> Plan:
             address = of_service[0].endpoint.address
             names[address] = (*names.get(address, ()), *service.preset.names)
     closed = guarded_addresses(settings)
-    required, notes = _required_routes(redirects)
+    required: list[Route] = []
+    notes: list[str] = []
+    for redirect in redirects:
+        try:
+            route = routes.required_route(redirect.endpoint.address, redirect.mock.address)
+            required += [route] if route else []
+        except DetourError as error:
+            notes.append(f"{error.reason}: nothing would be redirected there")
     if 6 not in versions:
         notes.append("there is no IPv6 in this network namespace: it is guarded, and not redirected")
     comments = [f"redirect {redirect.endpoint} -> {redirect.mock}" for redirect in redirects]
@@ -90,17 +96,3 @@ def make(settings: Settings) -> Plan:
     comments += [f"{etc_hosts.PATH}: {address} {' '.join(aliases)}" for address, aliases in names.items()]
     comments += [f"ip route add {route.to} dev lo src {route.source} proto {routes.PROTOCOL}" for route in required]
     return Plan(closed, tuple(dict.fromkeys(redirects)), tuple(dict.fromkeys(comments)))
-
-
-def _required_routes(redirects: Iterable[Redirect]) -> tuple[list[Route], list[str]]:
-    """Return the routes that redirects need, and a note for each mock without a route."""
-    required: list[Route] = []
-    notes: list[str] = []
-    for redirect in redirects:
-        try:
-            route = routes.required_route(redirect.endpoint.address, redirect.mock.address)
-        except DetourError as error:
-            notes.append(f"{error.reason}: nothing would be redirected there")
-        else:
-            required += [route] if route else []
-    return required, notes

@@ -34,10 +34,8 @@ def libraries(context: DoctorContext) -> CheckResult:
         return ok("python-iptables and the libraries of iptables load")
     if _tables_missing(context):
         return skipped("legacy iptables cannot work here anyway")
-    remedy = error.remedy
-    if remedy == PACKAGES:
-        remedy = "in the Dockerfile `RUN apt-get update && apt-get install -y iptables` (Alpine: `apk add iptables`)"
-    return _without_legacy(context, error.reason, remedy)
+    install = "in the Dockerfile `RUN apt-get update && apt-get install -y iptables` (Alpine: `apk add iptables`)"
+    return _without_legacy(context, error.reason, install if error.remedy == PACKAGES else error.remedy)
 
 
 def nftables(context: DoctorContext) -> CheckResult:

@@ -171,16 +171,13 @@ def redirect(context: DoctorContext, service: Service, mock: tuple[Endpoint, Que
     """Ask through a redirect of imds-detour; without one, the metadata address is not asked."""
     for at in service.preset.endpoints:
         leads_to = context.mocks.get(at)
-        if leads_to is not None and mock is not None and mock[0].address.version == at.address.version:
-            return _through(at, leads_to, mock)
+        if leads_to is None or mock is None or mock[0].address.version != at.address.version:
+            continue
+        restart = "restart this container, or run `imds-detourctl init`"
+        if leads_to != mock[0]:
+            return warn(f"{at} leads to {leads_to}, and the mock is at {mock[0]}", restart)
+        try:
+            return ok(f"{at} -> {leads_to}: {identify(at, mock[1], Deadline(TIMEOUT))}")
+        except NotYetError as error:
+            return fail(f"{at} -> {leads_to}: {error.reason}", f"`imds-detourctl remove`, then {restart}")
     return skipped("none is installed yet, or none can be seen")
-
-
-def _through(at: Endpoint, leads_to: Endpoint, mock: tuple[Endpoint, Question]) -> CheckResult:
-    restart = "restart this container, or run `imds-detourctl init`"
-    if leads_to != mock[0]:
-        return warn(f"{at} leads to {leads_to}, and the mock is at {mock[0]}", restart)
-    try:
-        return ok(f"{at} -> {leads_to}: {identify(at, mock[1], Deadline(TIMEOUT))}")
-    except NotYetError as error:
-        return fail(f"{at} -> {leads_to}: {error.reason}", f"`imds-detourctl remove`, then {restart}")

@@ -68,8 +68,7 @@ def net_admin(context: DoctorContext) -> CheckResult:
         return unknown(effective.reason) if keeps else fail(effective.reason, effective.remedy)
     if effective & NET_ADMIN:
         return ok("given")
-    uid = os.geteuid()
-    if uid:
+    if uid := os.geteuid():
         return fail(
             f"not given: this is uid {uid}, and a container gives added capabilities to root only",
             "start as root: no `USER` line in the Dockerfile, no `user:` in Compose; and `cap_add: [NET_ADMIN]`",
