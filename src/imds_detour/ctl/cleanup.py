@@ -1,7 +1,5 @@
 """Remove everything that imds-detour has installed, and nothing else: for `remove`, and for the end of a sidecar."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager

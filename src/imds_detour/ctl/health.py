@@ -1,7 +1,5 @@
 """Check that each mock answers at its metadata address."""
 
-from __future__ import annotations
-
 from imds_detour import verify
 from imds_detour.config.presets import PRESETS
 from imds_detour.config.settings import Settings
@@ -81,7 +79,7 @@ class HealthCheck(Value):
         """Return a line about the answer at a metadata address; NotYetError when there is none."""
         endpoint = target.redirect.endpoint
         guarded = endpoint.address if endpoint.address.version == 4 else PRESETS["aws"].endpoints[0].address
-        if leads_to is None and not is_refused(guarded):  # without a redirect or a guard, the real service would be asked
+        if leads_to is None and not is_refused(guarded):  # without either, the real service would be asked
             raise DetourError(
                 "firewall",
                 f"no redirect or guard of {endpoint} can be seen, so it is not asked: the real service could answer",

@@ -1,7 +1,5 @@
 """Which firewalls can be read, and what the rules in one do."""
 
-from __future__ import annotations
-
 from imds_detour.endpoint import Address
 from imds_detour.errors import DetourError
 from imds_detour.firewall import rules

@@ -3,8 +3,6 @@
 A library for this would be in every user's image.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Iterator, Sequence

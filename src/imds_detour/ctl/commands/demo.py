@@ -1,7 +1,5 @@
 """imds-detourctl demo: show a start on this machine, without Docker, in two network namespaces."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil

@@ -1,7 +1,5 @@
 """imds-detourctl doctor: check everything that a redirect needs, and name the one thing to fix."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

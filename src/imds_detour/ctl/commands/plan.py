@@ -1,7 +1,5 @@
 """imds-detourctl plan: print the rules and routes that imds-detour would install, and change nothing."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 

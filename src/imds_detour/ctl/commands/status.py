@@ -3,8 +3,6 @@
 docs/status.md describes the JSON object that ``--json`` prints.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -3,8 +3,6 @@
 They write no rule, route or file. Asking for its tables makes the kernel load modules and create the tables.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 

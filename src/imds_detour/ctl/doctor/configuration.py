@@ -1,7 +1,5 @@
 """Checks of the environment: the settings, and variables that make SDKs bypass a redirect."""
 
-from __future__ import annotations
-
 from imds_detour.config import settings
 from imds_detour.ctl.doctor.context import DoctorContext
 from imds_detour.ctl.doctor.result import CheckResult, fail, ok, skipped, warn

@@ -1,7 +1,5 @@
 """The context of the checks: settings, namespace, firewalls, and the answers so far."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field

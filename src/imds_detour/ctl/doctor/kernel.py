@@ -1,7 +1,5 @@
 """Checks of the kernel and the libraries."""
 
-from __future__ import annotations
-
 from imds_detour.ctl.doctor.context import NOT_ASKED, DoctorContext
 from imds_detour.ctl.doctor.result import CheckResult, fail, ok, skipped, warn
 from imds_detour.errors import DetourError

@@ -1,7 +1,5 @@
 """Checks of one service's mock: resolver, name, route, TCP, HTTP, and its answer."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Iterator
 from contextlib import suppress

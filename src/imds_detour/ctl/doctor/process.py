@@ -1,7 +1,5 @@
 """Checks of this process: its namespaces and capabilities."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

@@ -4,8 +4,6 @@ A command in a sandbox is root; for another user, a user namespace makes it so. 
 its processes end and the kernel removes the namespaces: nothing remains on the machine.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """The sidecar loop: probe each redirect, change it when the mock moves, close it when the mock does not answer."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from contextlib import suppress

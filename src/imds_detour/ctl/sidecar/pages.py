@@ -4,8 +4,6 @@ The metrics are written in Prometheus' text format without its client library, w
 the sidecar (bench/NOTES.md). Tests read them with the library's parser.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from html import escape

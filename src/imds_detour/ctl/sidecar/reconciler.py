@@ -1,7 +1,5 @@
 """Keep guard, redirects and host names installed: read them at intervals, and repair what differs."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field

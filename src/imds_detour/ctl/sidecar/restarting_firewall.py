@@ -5,8 +5,6 @@ or changed until a new helper runs. It is forked while the HTTP thread exists, w
 interpreter's lock, or waits in a system call without a lock of libc.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeVar
 
