@@ -322,7 +322,7 @@ def test_doctor_names_the_emulator_instead_of_modules(monkeypatch: pytest.Monkey
     """Under QEMU's user mode the fix is an image for this machine; elsewhere (control) it is modprobe."""
     monkeypatch.setattr(kernel, "is_emulated", lambda: emulated)
     refusal = DetourError("firewall", "no nf_tables", "")
-    selector = SimpleNamespace(nft_refusal=lambda: refusal)
-    context = SimpleNamespace(backend="nft", capabilities=refusal, selector=selector, legacy_refusal=refusal)
+    selector, settings = SimpleNamespace(nft_refusal=lambda: refusal), SimpleNamespace(backend="nft")
+    context = SimpleNamespace(settings=settings, capabilities=refusal, selector=selector, legacy_refusal=refusal)
     result = kernel.nftables(cast("DoctorContext", context))
     assert (result.state.value, result.remedy) == ("fail", BUILD_FOR_MACHINE if emulated else LOAD)

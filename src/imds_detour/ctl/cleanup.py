@@ -1,7 +1,5 @@
 """Remove everything that imds-detour has installed, and nothing else: for `remove`, and for the end of a sidecar."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -99,7 +97,7 @@ def _remove_names(keep: Collection[Address]) -> bool:
     """Remove the marked lines of /etc/hosts, except those of some addresses, and return whether there were any."""
     path = etc_hosts.PATH
     try:
-        text = etc_hosts.read()
+        etc_hosts.read()
     except FileNotFoundError:
         return False
     except OSError as error:

@@ -90,9 +90,8 @@ def refuse_env(settings: Settings, reason: str, remedy: str) -> None:
 
 
 def _given(arguments: argparse.Namespace) -> Mapping[str, str]:
-    values = vars(arguments)
-    names = (variable.name for variable in VARIABLES)
-    return {name: values[name] for name in names if values.get(name) is not None}
+    given = {variable.name: getattr(arguments, variable.name, None) for variable in VARIABLES}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _words(variable: Variable) -> list[str] | None:

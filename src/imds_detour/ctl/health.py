@@ -1,31 +1,23 @@
 """Check that each mock answers at its metadata address."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from imds_detour import verify
 from imds_detour.config.presets import PRESETS
+from imds_detour.config.settings import Settings
+from imds_detour.ctl.rule_reader import RuleReader
+from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns.cache import start_cache
-from imds_detour.discovery.mock import Search
+from imds_detour.discovery.mock import Mock, Search
 from imds_detour.discovery.probe import identify
+from imds_detour.endpoint import Address, Endpoint
 from imds_detour.errors import DetourError, NotYetError
 from imds_detour.firewall.refusal import is_refused
 from imds_detour.firewall.rules import Redirect
+from imds_detour.log import Log
 from imds_detour.result import Target, inspect, targets_of
-
-if TYPE_CHECKING:
-    from imds_detour.config.settings import Settings
-    from imds_detour.ctl.rule_reader import RuleReader
-    from imds_detour.deadline import Deadline
-    from imds_detour.discovery.mock import Mock
-    from imds_detour.endpoint import Address, Endpoint
-    from imds_detour.log import Log
+from imds_detour.value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class HealthCheck:
+class HealthCheck(Value):
     """Checks redirects within a deadline, by the rules that it can read."""
 
     reader: RuleReader
@@ -85,27 +77,23 @@ class HealthCheck:
 
     def _answer(self, target: Target, leads_to: Endpoint | None) -> str:
         """Return a line about the answer at a metadata address; NotYetError when there is none."""
-        mock = target.mock
-        self._require_closed(target.redirect.endpoint, leads_to)
+        endpoint = target.redirect.endpoint
+        guarded = endpoint.address if endpoint.address.version == 4 else PRESETS["aws"].endpoints[0].address
+        if leads_to is None and not is_refused(guarded):  # without either, the real service would be asked
+            raise DetourError(
+                "firewall",
+                f"no redirect or guard of {endpoint} can be seen, so it is not asked: the real service could answer",
+                "start the container's command behind imds-detour, or run this check with NET_ADMIN",
+            )
         # This fails at once: there is nothing to wait for.
-        seen = identify(target.redirect.endpoint, mock.question, self.deadline, self.log.step)
+        seen = identify(endpoint, target.mock.question, self.deadline, self.log.step)
         if self.reader.firewall is not None and leads_to is not None:
             (identity,) = verify.verify([target], self.reader.firewall, self.deadline, self.log)
             how = "by the rule"
         else:
             identity = verify.same(target, seen, self.deadline)
             how = "by comparison alone: the rule cannot be seen from here"
-        return f"{target.redirect.endpoint} -> {mock}, verified {identity}, {how}"
-
-    def _require_closed(self, endpoint: Endpoint, leads_to: Endpoint | None) -> None:
-        """Raise DetourError unless a redirect or a guard is seen: without one, the real service would be asked."""
-        guarded = endpoint.address if endpoint.address.version == 4 else PRESETS["aws"].endpoints[0].address
-        if leads_to is None and not is_refused(guarded):
-            raise DetourError(
-                "firewall",
-                f"no redirect or guard of {endpoint} can be seen, so it is not asked: the real service could answer",
-                "start the container's command behind imds-detour, or run this check with NET_ADMIN",
-            )
+        return f"{endpoint} -> {target.mock}, verified {identity}, {how}"
 
     def _moved(self, mock: Mock, endpoint: Endpoint, leads_to: Endpoint, addresses: tuple[Address, ...]) -> Mock:
         """Return the mock at the address to which the rule redirects, if its name has that address too."""

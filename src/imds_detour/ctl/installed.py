@@ -1,27 +1,22 @@
 """Which firewalls can be read, and what the rules in one do."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-
 from imds_detour.endpoint import Address
 from imds_detour.errors import DetourError
 from imds_detour.firewall import rules
 from imds_detour.firewall.base import Firewall
 from imds_detour.firewall.rules import Drop, Installed, Layout, Redirect, Rule
 from imds_detour.firewall.select import FirewallSelector
+from imds_detour.value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class ActiveRedirect:
+class ActiveRedirect(Value):
     """A redirect with all its rules."""
 
     redirect: Redirect
     connections: int  # redirected connections
 
 
-@dataclass(frozen=True, slots=True)
-class GuardedAddress:
+class GuardedAddress(Value):
     """An address with all rules of its guard."""
 
     address: Address
@@ -29,8 +24,7 @@ class GuardedAddress:
     refused: int  # refused packets
 
 
-@dataclass(frozen=True, slots=True)
-class InstalledRules:
+class InstalledRules(Value):
     """The rules of imds-detour in a firewall."""
 
     backend: str  # the firewall's name

@@ -37,9 +37,6 @@ EPILOG = """\
 environment (MOCK_HOSTNAME and so on) or by flag (--hostname and so on); a flag wins.
 """
 
-STDOUT_ERRORS = (errno.EPIPE, errno.ENOSPC)
-"""Errors of a failed write to stdout, and of nothing else that a verb does."""
-
 
 def main() -> int:
     """Run the verb on the command line and return its exit status."""
@@ -112,11 +109,17 @@ def _outcome(words: list[str], arguments: argparse.Namespace) -> int:
     Raises OSError when stdout cannot be written to.
     """
     try:
-        return _run(words, arguments)
+        if words == ["check"]:  # a container's HEALTHCHECK runs this every few seconds: there is nothing to parse
+            arguments.verb = "check"
+        else:
+            parser(words[:1]).parse_args(words, arguments)  # only --help and --version can come before the verb
+        return int(verb(arguments.verb).run(arguments))
+    except SystemExit as end:  # argparse has printed its message
+        return int(end.code or 0)
     except DetourError as error:
         failure = error
     except OSError as error:
-        if error.errno in STDOUT_ERRORS:
+        if error.errno in (errno.EPIPE, errno.ENOSPC):  # a failed write to stdout, and nothing else that a verb does
             raise
         failure = DetourError("system", f"the system refuses: {error}")
     except Exception as error:  # a bug is one line too
@@ -134,16 +137,6 @@ def _failed(error: DetourError, arguments: argparse.Namespace) -> int:
         log = settings.log_of(flags.environ(arguments))
     Log(log).failure(error)
     return error.status
-
-
-def _run(words: list[str], arguments: argparse.Namespace) -> int:
-    if words == ["check"]:  # a container's HEALTHCHECK runs this every few seconds: there is nothing to parse
-        return int(verb("check").run(arguments))
-    try:
-        parser(words[:1]).parse_args(words, arguments)  # only --help and --version can come before the verb
-    except SystemExit as end:  # argparse has printed its message
-        return int(end.code or 0)
-    return int(verb(arguments.verb).run(arguments))
 
 
 if __name__ == "__main__":

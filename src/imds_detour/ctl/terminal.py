@@ -3,13 +3,10 @@
 A library for this would be in every user's image.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from enum import Enum
 from itertools import cycle
 from typing import Self, TextIO
@@ -18,6 +15,7 @@ from imds_detour.deadline import Deadline
 from imds_detour.errors import DetourError
 from imds_detour.log import Log
 from imds_detour.text import printable
+from imds_detour.value import Value
 
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 PLAIN_FRAMES = "|/-\\"
@@ -38,8 +36,7 @@ class Style(Enum):
     CYAN = "36"
 
 
-@dataclass(frozen=True, slots=True)
-class Terminal:
+class Terminal(Value):
     """A stream, and what it can show."""
 
     stream: TextIO  # stdout or stderr
@@ -86,7 +83,6 @@ class Spinner:
         self.live = terminal.live and wanted
         unicode = (terminal.stream.encoding or "").lower() in ("utf-8", "utf8")
         self._frames = cycle(FRAMES if unicode else PLAIN_FRAMES)
-        self._width = 80
         self._aside = False
         self.text = text
 
@@ -115,9 +111,10 @@ class Spinner:
     def _draw(self, *_signal: object) -> None:
         if self._aside:
             return
+        columns = 0
         with suppress(OSError):  # the terminal is gone
-            self._width = os.get_terminal_size(self._terminal.stream.fileno()).columns or self._width
-        room = self._width - 3
+            columns = os.get_terminal_size(self._terminal.stream.fileno()).columns
+        room = (columns or 80) - 3
         text = printable(self.text)
         text = text if len(text) <= room else text[: room - 3] + "..."
         frame = self._terminal.paint(next(self._frames), Style.CYAN)

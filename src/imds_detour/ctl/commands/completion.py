@@ -1,7 +1,5 @@
 """imds-detourctl completion: the script that teaches a shell the verbs and flags."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 

@@ -1,7 +1,5 @@
 """imds-detourctl demo: show a start on this machine, without Docker, in two network namespaces."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil
@@ -43,10 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo in a new sandbox and return its exit status."""
-    why = sandbox.missing()
-    if not why and not shutil.which("curl"):
-        why = "curl is not installed: sudo apt-get install -y curl"
-    if why:
+    no_curl = "" if shutil.which("curl") else "curl is not installed: sudo apt-get install -y curl"
+    if why := sandbox.missing() or no_curl:
         sys.stderr.write(f"demo: {why}\n")
         return 2
     return sandbox.run([*INSIDE, *filter(None, [arguments.command])], environ())

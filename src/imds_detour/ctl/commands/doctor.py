@@ -1,7 +1,5 @@
 """imds-detourctl doctor: check everything that a redirect needs, and name the one thing to fix."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys
@@ -48,9 +46,16 @@ def run(arguments: argparse.Namespace) -> int:
         findings = [{**asdict(result), "state": result.state.value} for result in results]
         change = failure.remedy if failure else None
         sys.stdout.write(json.dumps({"schema": 1, "findings": findings, "change": change}) + "\n")
-    else:
-        conclude(failure, results, terminal)
-    return 1 if failure else 0
+        return 1 if failure else 0
+    terminal.line()
+    if failure:
+        terminal.line(f"Fix ({failure.name}): {failure.remedy}", Style.BOLD)
+        return 1
+    warning = next((result for result in results if result.state is State.WARN and result.remedy), None)
+    if warning:
+        terminal.line(f"worth a look ({warning.name}): {warning.remedy}", Style.YELLOW)
+    terminal.line("all is well: imds-detour can start here", Style.GREEN)
+    return 0
 
 
 def first_failure(results: Sequence[CheckResult]) -> CheckResult | None:
@@ -64,15 +69,3 @@ def show(result: CheckResult, terminal: Terminal) -> None:
     seen = terminal.paint(result.seen, *([Style.DIM] if result.state is State.SKIPPED else []))
     terminal.stream.write(f"{state}  {terminal.paint(f'{result.name:{NAME_WIDTH}}')}{seen}\n")
     terminal.stream.flush()
-
-
-def conclude(failure: CheckResult | None, results: Sequence[CheckResult], terminal: Terminal) -> None:
-    """Print the one thing to fix, or that there is none."""
-    terminal.line()
-    if failure:
-        terminal.line(f"Fix ({failure.name}): {failure.remedy}", Style.BOLD)
-        return
-    warning = next((result for result in results if result.state is State.WARN and result.remedy), None)
-    if warning:
-        terminal.line(f"worth a look ({warning.name}): {warning.remedy}", Style.YELLOW)
-    terminal.line("all is well: imds-detour can start here", Style.GREEN)

@@ -1,7 +1,5 @@
 """imds-detourctl init: redirect once and verify, without an app: for init containers, or a laptop's network."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 

@@ -1,11 +1,7 @@
 """imds-detourctl plan: print the rules and routes that imds-detour would install, and change nothing."""
 
-from __future__ import annotations
-
 import argparse
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
 
 from imds_detour.config.settings import Settings
 from imds_detour.ctl import flags
@@ -19,13 +15,13 @@ from imds_detour.firewall.rules import Redirect
 from imds_detour.result import guarded_addresses
 from imds_detour.system import etc_hosts, namespaces, routes
 from imds_detour.system.routes import Route
+from imds_detour.value import Value
 
 TIMEOUT = 5.0
 """Seconds for the look-up of the mock's name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Value):
     """What a start would install."""
 
     guarded: tuple[Address, ...]  # the addresses that would be guarded
@@ -43,11 +39,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what a start with these settings would install."""
+    """Print the rules as the tools of each firewall load them, after the comments."""
     settings = flags.parse(arguments)
     remedy = "leave it out, or run `imds-detour env` to see what the app gets"
     flags.refuse_env(settings, "makes no rules to plan", remedy)
-    show(make(settings), settings.backend, Terminal.of(sys.stdout))
+    plan, terminal = make(settings), Terminal.of(sys.stdout)
+    for comment in plan.comments:
+        terminal.line(f"# {comment}", Style.DIM)
+    legacy, nft = (
+        (*rules.guard_rules(plan.guarded, layout), *rules.redirect_rules(plan.redirects, layout))
+        for layout in (rules.LEGACY, rules.NFT)
+    )
+    for name, command, text in (
+        ("legacy", "iptables-legacy-restore --noflush", render.iptables_text(legacy, 4)),
+        ("legacy", "ip6tables-legacy-restore --noflush", render.iptables_text(legacy, 6)),
+        ("nft", "nft -f -", render.nft_text(nft)),
+    ):
+        if text and settings.backend in (name, "auto"):
+            terminal.line()
+            terminal.line(f"# {command}", Style.BOLD)
+            for line in text.splitlines():
+                terminal.line(line.expandtabs(4))
     return 0
 
 
@@ -66,7 +78,14 @@ def make(settings: Settings) -> Plan:
             address = of_service[0].endpoint.address
             names[address] = (*names.get(address, ()), *service.preset.names)
     closed = guarded_addresses(settings)
-    required, notes = _required_routes(redirects)
+    required: list[Route] = []
+    notes: list[str] = []
+    for redirect in redirects:
+        try:
+            route = routes.required_route(redirect.endpoint.address, redirect.mock.address)
+            required += [route] if route else []
+        except DetourError as error:
+            notes.append(f"{error.reason}: nothing would be redirected there")
     if 6 not in versions:
         notes.append("there is no IPv6 in this network namespace: it is guarded, and not redirected")
     comments = [f"redirect {redirect.endpoint} -> {redirect.mock}" for redirect in redirects]
@@ -75,37 +94,3 @@ def make(settings: Settings) -> Plan:
     comments += [f"{etc_hosts.PATH}: {address} {' '.join(aliases)}" for address, aliases in names.items()]
     comments += [f"ip route add {route.to} dev lo src {route.source} proto {routes.PROTOCOL}" for route in required]
     return Plan(closed, tuple(dict.fromkeys(redirects)), tuple(dict.fromkeys(comments)))
-
-
-def _required_routes(redirects: Iterable[Redirect]) -> tuple[list[Route], list[str]]:
-    """Return the routes that redirects need, and a note for each mock without a route."""
-    required: list[Route] = []
-    notes: list[str] = []
-    for redirect in redirects:
-        try:
-            route = routes.required_route(redirect.endpoint.address, redirect.mock.address)
-        except DetourError as error:
-            notes.append(f"{error.reason}: nothing would be redirected there")
-        else:
-            required += [route] if route else []
-    return required, notes
-
-
-def show(plan: Plan, backend: str, terminal: Terminal) -> None:
-    """Print the rules as the tools of each firewall load them, after the comments."""
-    for comment in plan.comments:
-        terminal.line(f"# {comment}", Style.DIM)
-    legacy, nft = (
-        (*rules.guard_rules(plan.guarded, layout), *rules.redirect_rules(plan.redirects, layout))
-        for layout in (rules.LEGACY, rules.NFT)
-    )
-    for name, command, text in (
-        ("legacy", "iptables-legacy-restore --noflush", render.iptables_text(legacy, 4)),
-        ("legacy", "ip6tables-legacy-restore --noflush", render.iptables_text(legacy, 6)),
-        ("nft", "nft -f -", render.nft_text(nft)),
-    ):
-        if text and backend in (name, "auto"):
-            terminal.line()
-            terminal.line(f"# {command}", Style.BOLD)
-            for line in text.splitlines():
-                terminal.line(line.expandtabs(4))

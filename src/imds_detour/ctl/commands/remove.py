@@ -1,7 +1,5 @@
 """imds-detourctl remove: remove everything that imds-detour has installed, and nothing else."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 

@@ -3,13 +3,10 @@
 docs/status.md describes the JSON object that ``--json`` prints.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from imds_detour.ctl.installed import InstalledRules, summarize, usable
@@ -19,10 +16,10 @@ from imds_detour.ctl.terminal import Style, Terminal
 from imds_detour.firewall.select import FirewallSelector
 from imds_detour.system import namespaces, routes
 from imds_detour.system.routes import Route
+from imds_detour.value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Value):
     """The state of a network namespace."""
 
     firewalls: tuple[InstalledRules, ...]  # those that hold rules of imds-detour

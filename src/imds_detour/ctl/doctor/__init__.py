@@ -3,8 +3,6 @@
 They write no rule, route or file. Asking for its tables makes the kernel load modules and create the tables.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -25,15 +23,7 @@ CONTAINER_CHECKS = {
     "firewall": kernel.firewall,
     "settings": configuration.settings_make_sense,
 }
-MOCK_CHECKS = {
-    "resolver": network.resolver,
-    "name": network.name,
-    "route": network.route,
-    "TCP": network.tcp,
-    "HTTP": network.http,
-    "who answers": network.identity,
-    "redirect": network.redirect,
-}
+MOCK_CHECKS = ("resolver", "name", "route", "TCP", "HTTP", "who answers", "redirect")
 APP_CHECKS = {
     "proxy variables": configuration.proxy,
     AWS_DISABLED: configuration.disabled,
@@ -45,10 +35,9 @@ def run_checks(context: DoctorContext) -> Iterator[CheckResult]:
     """Run all checks, those of a mock for each service, and yield their results."""
     for name, check in CONTAINER_CHECKS.items():
         yield replace(check(context), name=name)
-    for service in context.services:
-        suffix = f" ({service.preset.name})" if len(context.services) > 1 else ""
-        for name, check_mock in MOCK_CHECKS.items():
-            context.states[service, check_mock] = (result := check_mock(context, service)).state
+    for service in context.settings.services:
+        suffix = f" ({service.preset.name})" if len(context.settings.services) > 1 else ""
+        for name, result in zip(MOCK_CHECKS, network.run_checks(context, service), strict=True):
             yield replace(result, name=name + suffix)
     for name, check in APP_CHECKS.items():
         yield replace(check(context), name=name)

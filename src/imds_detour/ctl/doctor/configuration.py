@@ -1,7 +1,5 @@
 """Checks of the environment: the settings, and variables that make SDKs bypass a redirect."""
 
-from __future__ import annotations
-
 from imds_detour.config import settings
 from imds_detour.ctl.doctor.context import DoctorContext
 from imds_detour.ctl.doctor.result import CheckResult, fail, ok, skipped, warn
@@ -16,18 +14,18 @@ def settings_make_sense(context: DoctorContext) -> CheckResult:
     if names:
         seen = f"{names[0]} is not a setting of imds-detour{settings.similar(names[0])}"
         return warn(seen, "correct its name, or remove it: `imds-detour --help` lists them all")
-    arrows = (f"{service.preset.name} -> {service.mock.host} port {service.mock.port}" for service in context.services)
-    return ok("; ".join(arrows))
+    services = context.settings.services
+    return ok("; ".join(f"{at.preset.name} -> {at.mock.host} port {at.mock.port}" for at in services))
 
 
 def proxy(context: DoctorContext) -> CheckResult:
     """Check for a proxy, which gets metadata requests before a firewall sees them."""
-    required = (host for service in context.services for host in hosts(service.preset))
+    required = (host for service in context.settings.services for host in hosts(service.preset))
     exemption = proxy_exemption(context.environ, required)
     if exemption is None:
         return ok("no proxy for metadata requests")
     seen = f"{exemption.proxy} is set, and NO_PROXY does not name {', '.join(exemption.hosts)}"
-    if context.settings is None or context.settings.no_proxy:
+    if context.settings.no_proxy:
         return ok(f"{seen}: imds-detour adds what is missing, for the app")
     lines = ", ".join(f'{variable}: "{value}"' for variable, value in exemption.changes.items())
     return fail(
@@ -39,7 +37,7 @@ def proxy(context: DoctorContext) -> CheckResult:
 def disabled(context: DoctorContext) -> CheckResult:
     """Check whether AWS SDKs are disabled: then they send no request."""
     value = context.environ.get(AWS_DISABLED, "")
-    if value.lower() == "true" and any(service.preset.name == "aws" for service in context.services):
+    if value.lower() == "true" and any(service.preset.name == "aws" for service in context.settings.services):
         return fail(
             f"{value}: AWS SDKs do not ask the metadata service at all",
             f'in Compose `environment: {{{AWS_DISABLED}: "false"}}`, or remove it from the Dockerfile',
@@ -49,9 +47,9 @@ def disabled(context: DoctorContext) -> CheckResult:
 
 def endpoint_variables(context: DoctorContext) -> CheckResult:
     """Check for variables with another endpoint: SDKs that follow them ask there."""
-    if context.backend == "env":
+    if context.settings.backend == "env":
         return skipped("MOCK_BACKEND=env sets them for the app")
-    for service in context.services:
+    for service in context.settings.services:
         own = [endpoint.host for endpoint in service.preset.endpoints]
         for variable, _ in service.preset.variables:
             value = context.environ.get(variable, "")

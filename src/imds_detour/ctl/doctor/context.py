@@ -1,7 +1,5 @@
 """The context of the checks: settings, namespace, firewalls, and the answers so far."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -10,7 +8,6 @@ from functools import cached_property
 from imds_detour.config.presets import GUARDED_ADDRESSES
 from imds_detour.config.services import Service
 from imds_detour.config.settings import Settings, parse
-from imds_detour.ctl.doctor.result import State
 from imds_detour.ctl.installed import summarize
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns.lookup import Lookup, Resolution
@@ -31,22 +28,11 @@ class DoctorContext:
     """The context of the checks; open_context() makes it."""
 
     environ: Mapping[str, str]  # the environment, flags included
-    settings: Settings | None  # the settings in it; None when they are not valid
+    settings: Settings  # the settings in it; the defaults, without services, when they are not valid
     error: DetourError | None  # why they are not valid
     versions: tuple[int, ...]  # the IP versions of this network namespace
     selector: FirewallSelector  # the firewalls of this network namespace
-    states: dict[tuple[Service, object], State] = field(init=False, default_factory=dict)  # of checks of mocks so far
     _resolutions: dict[str | Address, Resolution | DetourError] = field(init=False, default_factory=dict)
-
-    @property
-    def services(self) -> tuple[Service, ...]:
-        """The services to redirect; none if the settings are not valid."""
-        return self.settings.services if self.settings else ()
-
-    @property
-    def backend(self) -> str:
-        """MOCK_BACKEND, or its default."""
-        return self.settings.backend if self.settings else "auto"
 
     @cached_property
     def namespace(self) -> NamespaceInfo:
@@ -101,7 +87,7 @@ class DoctorContext:
 
     def is_metadata(self, address: Address) -> bool:
         """Return whether an address is a metadata address: there, the real service could answer."""
-        own = (endpoint.address for service in self.services for endpoint in service.preset.endpoints)
+        own = (endpoint.address for service in self.settings.services for endpoint in service.preset.endpoints)
         return address in GUARDED_ADDRESSES or address in own
 
     def mock(self, service: Service) -> tuple[Endpoint, Question] | None:
@@ -121,13 +107,13 @@ class DoctorContext:
 @contextmanager
 def open_context(environ: Mapping[str, str]) -> Iterator[DoctorContext]:
     """Give the context of a run in this environment. Helpers of legacy iptables are forked; so start threads later."""
-    settings, error = None, None
+    error = None
     try:
         settings = parse(environ)
     except DetourError as invalid:
-        error = invalid
+        settings, error = parse({"MOCK_HOSTNAME": "mock"}).replace(services=()), invalid
     versions = namespaces.ip_versions()
-    choice = settings.backend if settings and settings.backend != "env" else "auto"
+    choice = "auto" if settings.backend == "env" else settings.backend
     with FirewallSelector(choice, versions) as selector:
         selector.start_helpers()
         yield DoctorContext(environ, settings, error, versions, selector)

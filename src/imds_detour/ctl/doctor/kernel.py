@@ -1,7 +1,5 @@
 """Checks of the kernel and the libraries."""
 
-from __future__ import annotations
-
 from imds_detour.ctl.doctor.context import NOT_ASKED, DoctorContext
 from imds_detour.ctl.doctor.result import CheckResult, fail, ok, skipped, warn
 from imds_detour.errors import DetourError
@@ -25,8 +23,8 @@ def legacy_kernel(context: DoctorContext) -> CheckResult:
 
 def libraries(context: DoctorContext) -> CheckResult:
     """Load python-iptables, the libraries of iptables, and their extensions."""
-    if context.backend in ("nft", "env"):
-        return skipped(f"MOCK_BACKEND={context.backend} needs none")
+    if context.settings.backend in ("nft", "env"):
+        return skipped(f"MOCK_BACKEND={context.settings.backend} needs none")
     if context.on_the_host:
         return skipped(NOT_ASKED)
     error = context.legacy_refusal
@@ -34,10 +32,8 @@ def libraries(context: DoctorContext) -> CheckResult:
         return ok("python-iptables and the libraries of iptables load")
     if _tables_missing(context):
         return skipped("legacy iptables cannot work here anyway")
-    remedy = error.remedy
-    if remedy == PACKAGES:
-        remedy = "in the Dockerfile `RUN apt-get update && apt-get install -y iptables` (Alpine: `apk add iptables`)"
-    return _without_legacy(context, error.reason, remedy)
+    install = "in the Dockerfile `RUN apt-get update && apt-get install -y iptables` (Alpine: `apk add iptables`)"
+    return _without_legacy(context, error.reason, install if error.remedy == PACKAGES else error.remedy)
 
 
 def nftables(context: DoctorContext) -> CheckResult:
@@ -47,16 +43,16 @@ def nftables(context: DoctorContext) -> CheckResult:
     error = context.selector.nft_refusal()
     if error is None:
         return ok("in the kernel")
-    if context.backend == "nft" or context.legacy_refusal is not None:
+    if context.settings.backend == "nft" or context.legacy_refusal is not None:
         return fail(error.reason, _remedy(error.remedy or LOAD))
     return ok(f"{error.reason}; not needed, legacy iptables works")
 
 
 def firewall(context: DoctorContext) -> CheckResult:
     """Report the firewall that a start would use."""
-    if context.backend == "env":
+    if context.settings.backend == "env":
         return skipped("MOCK_BACKEND=env changes no rules")
-    if context.on_the_host and context.backend != "nft":
+    if context.on_the_host and context.settings.backend != "nft":
         return skipped(f"legacy iptables is {NOT_ASKED}")
     try:
         chosen, reason = context.selector.choose()
@@ -80,15 +76,15 @@ def _tables_missing(context: DoctorContext) -> DetourError | None:
 
 def _reason_to_skip(context: DoctorContext, other: str) -> str:
     """Return why the kernel is not asked for a firewall; ``other`` is the MOCK_BACKEND that excludes it."""
-    if context.backend in (other, "env"):
-        return f"MOCK_BACKEND={context.backend} does without"
+    if context.settings.backend in (other, "env"):
+        return f"MOCK_BACKEND={context.settings.backend} does without"
     capabilities = context.capabilities  # if they are unknown, the kernel is asked
     lacking = not isinstance(capabilities, DetourError) and not capabilities & NET_ADMIN
     return "cannot be asked for without NET_ADMIN" if lacking else ""
 
 
 def _without_legacy(context: DoctorContext, reason: str, remedy: str) -> CheckResult:
-    if context.backend == "legacy":
+    if context.settings.backend == "legacy":
         return fail(reason, _remedy(remedy))
     if context.selector.nft_refusal() is None:
         return ok(f"{reason}; nftables takes its place")

@@ -1,8 +1,7 @@
 """Checks of one service's mock: resolver, name, route, TCP, HTTP, and its answer."""
 
-from __future__ import annotations
-
 import socket
+from collections.abc import Iterator
 from contextlib import suppress
 
 from imds_detour.config.services import Service
@@ -13,18 +12,37 @@ from imds_detour.discovery.dns import nameservers, resolv_conf
 from imds_detour.discovery.dns.resolv_conf import find_server
 from imds_detour.discovery.http import exchange, request
 from imds_detour.discovery.probe import Question, identify
-from imds_detour.endpoint import Endpoint
+from imds_detour.endpoint import Address, Endpoint
 from imds_detour.errors import DetourError, NotYetError, error_text
 from imds_detour.system import routes
 
-NO_MOCK = "no address to ask"
+
+def run_checks(context: DoctorContext, service: Service) -> Iterator[CheckResult]:
+    """Yield the results of MOCK_CHECKS for a service, in their order; each check needs what those before it saw."""
+    yield resolver(context, service)
+    yield name(context, service)
+    mock = context.mock(service)
+    if mock is None:
+        yield from [skipped("no address to ask")] * 4
+    else:
+        at, question = mock
+        yield route(service, at.address)
+        yield (connection := tcp(at))
+        yield (reply := http(at, question) if connection.state is State.OK else skipped("no connection"))
+        if reply.state is not State.OK:
+            yield skipped("no HTTP")
+        elif not context.settings.probe:
+            yield skipped("MOCK_PROBE=off: the mock is not asked")
+        else:
+            yield identity(service, at, question)
+    yield redirect(context, service, mock)
 
 
 def resolver(context: DoctorContext, service: Service) -> CheckResult:
     """Ask each DNS server. "No such name" is an answer too, and /etc/hosts may have the name."""
     host = service.mock.host
     addresses = (at.address for at in service.preset.endpoints)
-    if context.settings and context.settings.guard and (closed := find_server(addresses, resolv_conf.read())):
+    if context.settings.guard and (closed := find_server(addresses, resolv_conf.read())):
         return warn(
             f"{closed} is the DNS server too, as on Google Cloud: the guard would close it",
             "give the container another: in Compose `dns: [ADDRESS]`; or leave the address open with MOCK_GUARD=off",
@@ -94,12 +112,8 @@ def name(context: DoctorContext, service: Service) -> CheckResult:
     )
 
 
-def route(context: DoctorContext, service: Service) -> CheckResult:
+def route(service: Service, address: Address) -> CheckResult:
     """Check for a route to the mock. A start adds one to the metadata address if it is missing."""
-    mock = context.mock(service)
-    if mock is None:
-        return skipped(NO_MOCK)
-    address = mock[0].address
     if routes.source_toward(address) is None:
         return fail(
             f"no route to the mock at {address}",
@@ -111,12 +125,8 @@ def route(context: DoctorContext, service: Service) -> CheckResult:
     return ok(f"there is one to the mock at {address}; {second}")
 
 
-def tcp(context: DoctorContext, service: Service) -> CheckResult:
+def tcp(at: Endpoint) -> CheckResult:
     """Connect to the mock."""
-    mock = context.mock(service)
-    if mock is None:
-        return skipped(NO_MOCK)
-    at = mock[0]
     try:
         socket.create_connection((str(at.address), at.port), TIMEOUT).close()
     except TimeoutError:
@@ -132,12 +142,8 @@ def tcp(context: DoctorContext, service: Service) -> CheckResult:
     return ok(f"{at} accepts")
 
 
-def http(context: DoctorContext, service: Service) -> CheckResult:
+def http(at: Endpoint, question: Question) -> CheckResult:
     """Check whether the server at the mock's address speaks HTTP."""
-    mock = context.mock(service)
-    if mock is None or context.states[service, tcp] is not State.OK:
-        return skipped(NO_MOCK if mock is None else "no connection")
-    at, question = mock
     message = request("GET", question.proof.path, {"Host": question.host, **dict(question.proof.headers)})
     try:
         reply = exchange(at, message, Deadline(TIMEOUT))
@@ -147,14 +153,8 @@ def http(context: DoctorContext, service: Service) -> CheckResult:
     return ok(f"{at} answers, with status {reply.status}")
 
 
-def identity(context: DoctorContext, service: Service) -> CheckResult:
+def identity(service: Service, at: Endpoint, question: Question) -> CheckResult:
     """Ask the mock for its identity."""
-    mock = context.mock(service)
-    if mock is None or context.states[service, http] is not State.OK:
-        return skipped(NO_MOCK if mock is None else "no HTTP")
-    if context.settings and not context.settings.probe:
-        return skipped("MOCK_PROBE=off: the mock is not asked")
-    at, question = mock
     try:
         return ok(f"{identify(at, question, Deadline(TIMEOUT))}, at {at}")
     except NotYetError as error:
@@ -165,21 +165,17 @@ def identity(context: DoctorContext, service: Service) -> CheckResult:
         )
 
 
-def redirect(context: DoctorContext, service: Service) -> CheckResult:
+def redirect(context: DoctorContext, service: Service, mock: tuple[Endpoint, Question] | None) -> CheckResult:
     """Ask through a redirect of imds-detour; without one, the metadata address is not asked."""
-    mock = context.mock(service)
     for at in service.preset.endpoints:
         leads_to = context.mocks.get(at)
-        if leads_to is not None and mock is not None and mock[0].address.version == at.address.version:
-            return _through(at, leads_to, mock)
+        if leads_to is None or mock is None or mock[0].address.version != at.address.version:
+            continue
+        restart = "restart this container, or run `imds-detourctl init`"
+        if leads_to != mock[0]:
+            return warn(f"{at} leads to {leads_to}, and the mock is at {mock[0]}", restart)
+        try:
+            return ok(f"{at} -> {leads_to}: {identify(at, mock[1], Deadline(TIMEOUT))}")
+        except NotYetError as error:
+            return fail(f"{at} -> {leads_to}: {error.reason}", f"`imds-detourctl remove`, then {restart}")
     return skipped("none is installed yet, or none can be seen")
-
-
-def _through(at: Endpoint, leads_to: Endpoint, mock: tuple[Endpoint, Question]) -> CheckResult:
-    restart = "restart this container, or run `imds-detourctl init`"
-    if leads_to != mock[0]:
-        return warn(f"{at} leads to {leads_to}, and the mock is at {mock[0]}", restart)
-    try:
-        return ok(f"{at} -> {leads_to}: {identify(at, mock[1], Deadline(TIMEOUT))}")
-    except NotYetError as error:
-        return fail(f"{at} -> {leads_to}: {error.reason}", f"`imds-detourctl remove`, then {restart}")

@@ -1,7 +1,5 @@
 """Checks of this process: its namespaces and capabilities."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os
@@ -60,17 +58,15 @@ def _is_owned_by_other_userns() -> bool:
 
 def net_admin(context: DoctorContext) -> CheckResult:
     """Check for NET_ADMIN in the effective set, which rules and routes need."""
-    if context.backend == "env":
+    if context.settings.backend == "env":
         return ok("not needed: MOCK_BACKEND=env changes no rules")
     effective = context.capabilities
-    if isinstance(effective, DetourError) and context.settings and context.settings.keep_net_admin:
-        return unknown(effective.reason)
     if isinstance(effective, DetourError):  # a start that cannot see that NET_ADMIN is dropped fails
-        return fail(effective.reason, effective.remedy)
+        keeps = context.settings.keep_net_admin
+        return unknown(effective.reason) if keeps else fail(effective.reason, effective.remedy)
     if effective & NET_ADMIN:
         return ok("given")
-    uid = os.geteuid()
-    if uid:
+    if uid := os.geteuid():
         return fail(
             f"not given: this is uid {uid}, and a container gives added capabilities to root only",
             "start as root: no `USER` line in the Dockerfile, no `user:` in Compose; and `cap_add: [NET_ADMIN]`",
@@ -85,7 +81,7 @@ def net_raw(context: DoctorContext) -> CheckResult:
         return unknown(effective.reason)
     if effective & NET_RAW:
         return ok("given")
-    if context.backend == "legacy":
+    if context.settings.backend == "legacy":
         return fail(
             "not given, and legacy iptables opens a raw socket",
             "add it: in Compose `cap_add: [NET_ADMIN, NET_RAW]`; or let MOCK_BACKEND be auto, which uses nftables",
@@ -100,7 +96,7 @@ def setpcap(context: DoctorContext) -> CheckResult:
         return unknown(effective.reason)
     if effective & SETPCAP or not effective & NET_ADMIN:
         return ok("given" if effective & SETPCAP else "not given, and there is no NET_ADMIN to drop")
-    if context.settings and context.settings.keep_net_admin:
+    if context.settings.keep_net_admin:
         return ok("not given, and not needed: MOCK_KEEP_NET_ADMIN=1")
     return warn(
         "not given: NET_ADMIN is dropped by no_new_privs, and set-uid programs such as sudo have no effect in the app",

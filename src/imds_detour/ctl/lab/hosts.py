@@ -1,7 +1,5 @@
 """Hosts in network namespaces, joined by cables, inside a sandbox. They act as containers."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Mapping

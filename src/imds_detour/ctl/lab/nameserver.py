@@ -1,7 +1,5 @@
 """A small DNS server for the demo and the tests: real datagrams and streams, answers from a function."""
 
-from __future__ import annotations
-
 import selectors
 import socket
 import struct

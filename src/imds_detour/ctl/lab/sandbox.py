@@ -4,8 +4,6 @@ A command in a sandbox is root; for another user, a user namespace makes it so. 
 its processes end and the kernel removes the namespaces: nothing remains on the machine.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
@@ -13,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 SETUP = 'mount -t tmpfs tmpfs /run && ip link set lo up && hostname sandbox && exec "$@"'
 """An empty /run hides the machine's sockets (name service caches, container engines) and lock files. The host name has
@@ -44,32 +43,21 @@ def inside() -> bool:
     return [name for _, name in socket.if_nameindex()] == ["lo"]
 
 
-class _StoppedError(Exception):
-    """A stop signal was received."""
-
-
 def run(command: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run a command in a new sandbox, with root's folders on its PATH, and return its exit status.
 
     SIGTERM and SIGHUP end it at once.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _stop)
-    process = subprocess.Popen(_unshare(command), env={**environ, "PATH": path(environ)})
-    while True:
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
+    with subprocess.Popen(_unshare(command), env={**environ, "PATH": path(environ)}) as process:
         try:
-            status = process.wait()
-        except KeyboardInterrupt:
-            continue  # Ctrl-C goes to the whole foreground group: the command ends by itself
-        except _StoppedError as stopped:
+            while True:
+                with suppress(KeyboardInterrupt):  # Ctrl-C goes to the whole foreground group: the command ends itself
+                    status = process.wait()
+                    return 128 - status if status < 0 else status
+        finally:
             process.kill()  # unshare's --kill-child kills the sandbox's first process, and the kernel kills the others
-            process.wait()
-            return 128 + int(stopped.args[0])
-        return 128 - status if status < 0 else status
-
-
-def _stop(number: int, _frame: object) -> None:
-    raise _StoppedError(number)
 
 
 def _unshare(command: Sequence[str]) -> list[str]:

@@ -1,7 +1,5 @@
 """The sidecar loop: probe each redirect, change it when the mock moves, close it when the mock does not answer."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -65,7 +63,7 @@ class Controller:
             self._settled = time.monotonic() + SETTLING
             for status in self._statuses:
                 status.moved, status.search_due = bool(status.targets), time.monotonic()
-        self.reconciler.reconcile(self._targets())
+        self.reconciler.reconcile([target for status in self._statuses for target in status.targets])
         with suppress(StoppedError):
             for status in self._statuses:
                 self._update(status)
@@ -139,7 +137,11 @@ class Controller:
         except DetourError as error:
             pause, status.pause = status.pause, min(status.pause * GROWTH, MAX_PAUSE)
             status.search_due = time.monotonic() + pause
-            if status.targets and self._still_answers(status):
+            if status.targets and time.monotonic() >= status.due:  # it may answer at its old address only
+                wait = status.pause
+                self._probe(status)
+                status.pause = wait
+            if status.targets:
                 return
             self.cache.invalidate(status.service.mock.host)
             self._close(status, error.reason)
@@ -194,14 +196,6 @@ class Controller:
         else:
             self._open(status, status.targets, answer)
 
-    def _still_answers(self, status: ServiceStatus) -> bool:
-        """Probe if it is due, and return whether the redirect remains: the mock may answer at its old address only."""
-        pause = status.pause
-        if time.monotonic() >= status.due:
-            self._probe(status)
-            status.pause = pause
-        return bool(status.targets)
-
     def _moved(self, status: ServiceStatus) -> bool:
         """Whether the mock's name has lost an address to which the redirect leads."""
         try:
@@ -219,8 +213,8 @@ class Controller:
         if _redirects(before) != _redirects(targets):
             status.since, self._rules_due = status.probed, 0.0
             arrows = "; ".join(f"{target.redirect.endpoint} -> {target.mock}" for target in targets)
-            facts = {"service": status.name, "redirect": arrows, "verified": text}
-            self.log.success(f"{arrows}, {self.reconciler.firewall.name}, verified {text}", facts)
+            line = f"{arrows}, {self.reconciler.firewall.name}, verified {text}"
+            self.log.success(line, {"service": status.name, "redirect": arrows, "verified": text})
         status.text = text
 
     def _close(self, status: ServiceStatus, reason: str) -> None:
@@ -231,16 +225,13 @@ class Controller:
         if status.text == NOT_PROBED:
             self.reconciler.due = time.monotonic()  # an earlier sidecar may have left a redirect
         if before or status.text != reason:
-            closed = "closed" if self.reconciler.guarded else "not redirected"
+            closed = "closed" if self.reconciler.environment.guarded else "not redirected"
             state = closed if removed else "still redirected, because the rule cannot be removed,"
             self.log.warning(f"{status.name} is {state} while there is no mock: {reason}")
         if before:
             self._counts["closings"] += 1
             status.since = time.monotonic()
         status.text = reason
-
-    def _targets(self) -> tuple[Target, ...]:
-        return tuple(target for status in self._statuses for target in status.targets)
 
 
 def _redirects(targets: Sequence[Target]) -> list[Redirect]:

@@ -7,8 +7,6 @@ system and no shared volume, and is free again when the sidecar ends. A client r
 Every user can bind the name: only an answer from root or from this user counts, and it is not trusted either.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import socket

@@ -4,14 +4,12 @@ The metrics are written in Prometheus' text format without its client library, w
 the sidecar (bench/NOTES.md). Tests read them with the library's parser.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from html import escape
 
 from imds_detour.ctl.sidecar.state import State
+from imds_detour.value import Value
 
 STALE = 30.0
 """Seconds without a heartbeat after which the process counts as stuck; a step takes at most a few."""
@@ -31,8 +29,7 @@ COUNTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Value):
     """An HTTP answer."""
 
     status: int

@@ -1,7 +1,5 @@
 """Find mocks and probe redirects for the sidecar, once each. A stop interrupts every wait for an answer."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass

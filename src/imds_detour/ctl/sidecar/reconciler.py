@@ -1,7 +1,5 @@
 """Keep guard, redirects and host names installed: read them at intervals, and repair what differs."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -47,11 +45,6 @@ class Reconciler:
     def __post_init__(self) -> None:
         self.due = time.monotonic() + self.interval
 
-    @property
-    def guarded(self) -> bool:
-        """Whether metadata addresses that are not redirected are closed."""
-        return bool(self.environment.guarded)
-
     def guard_new_versions(self) -> bool:
         """Guard an IP version that the namespace has got since, and return whether there is one.
 
@@ -81,7 +74,11 @@ class Reconciler:
             return
         self._read = time.monotonic()
         self.due = self._read + self.interval
-        self._reconcile_names(targets)
+        try:  # Kubernetes rewrites a pod's /etc/hosts when a container starts
+            etc_hosts.add(host_names(targets))
+            self._warn("names", "")
+        except DetourError as error:
+            self._warn("names", error.reason)
         try:
             repairs = [*self._guard_repairs(), *self._redirect_repairs(targets)]
         except DetourError as error:
@@ -90,14 +87,13 @@ class Reconciler:
             return
         self._warn("reading", "")
         own_failure, self.own_failure = self.own_failure, False
-        if not repairs:
-            self._warn("rules", "")
-            return
-        if own_failure:
-            self._warn("rules", "imds-detour's firewall rules are not as they should be: they are put back")
-        else:
+        problem = ""
+        if repairs and own_failure:
+            problem = "imds-detour's firewall rules are not as they should be: they are put back"
+        elif repairs:
             self.repairs += 1
-            self._warn("rules", "another program has changed imds-detour's firewall rules: they are put back")
+            problem = "another program has changed imds-detour's firewall rules: they are put back"
+        self._warn("rules", problem)
         for firewall, change in repairs:
             self._apply(firewall, change)
 
@@ -145,19 +141,9 @@ class Reconciler:
             self._closing.clear()
         forwarded = self.environment.forwarded and bool(wanted)
         partial = forwarded > is_forwarded((rule for rule in rules if rule), self.firewall.layout)
-        if None in rules or partial or remove & present.keys() or wanted.keys() - present.keys():
-            change = SetRedirects(tuple(wanted.items()), tuple(remove - wanted.keys()), forwarded or None)
-            return [(self.firewall, change)]
-        return []
-
-    def _reconcile_names(self, targets: Sequence[Target]) -> None:
-        """Restore the lines in /etc/hosts: Kubernetes rewrites a pod's file when a container starts."""
-        try:
-            etc_hosts.add(host_names(targets))
-        except DetourError as error:
-            self._warn("names", error.reason)
-        else:
-            self._warn("names", "")
+        if not (None in rules or partial or remove & present.keys() or wanted.keys() - present.keys()):
+            return []
+        return [(self.firewall, SetRedirects(tuple(wanted.items()), tuple(remove - wanted.keys()), forwarded or None))]
 
     def _apply(self, firewall: Firewall, change: Change) -> bool:
         try:

@@ -5,8 +5,6 @@ or changed until a new helper runs. It is forked while the HTTP thread exists, w
 interpreter's lock, or waits in a system call without a lock of libc.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -45,11 +43,10 @@ def guard_parts(firewall: Firewall, log: Log) -> list[tuple[Firewall, tuple[int,
 class RestartingFirewall:
     """Passes calls on to a firewall, and restarts it when its helper is lost."""
 
-    def __init__(self, firewall: Firewall, versions: tuple[int, ...], signals: Signals, log: Log) -> None:
-        """Take a firewall that works for these IP versions; close() closes it."""
+    def __init__(self, firewall: Firewall, signals: Signals, log: Log) -> None:
+        """Take a firewall; close() closes it."""
         self.name, self.layout = firewall.name, firewall.layout
         self._firewall = firewall
-        self._versions = versions
         self._signals = signals
         self._log = log
         self._warned = ""
@@ -76,7 +73,7 @@ class RestartingFirewall:
         # The rules are in this firewall, whatever `auto` would choose now.
         fresh = choose_firewall("nft" if self.name == "nftables" else "legacy", versions)
         self._firewall.close()
-        self._firewall, self._versions = fresh, versions
+        self._firewall = fresh
 
     def _call(self, function: Callable[[Firewall], Outcome]) -> Outcome:
         with self._signals.uninterruptible():
@@ -86,6 +83,6 @@ class RestartingFirewall:
                 if error.reason != self._warned:  # once, even if many attempts to start another fail
                     self._log.warning(f"{error.reason}; another one is started")
                     self._warned = error.reason
-            self.restart(self._versions)
+            self.restart(self.versions)
             self._warned = ""
             return function(self._firewall)

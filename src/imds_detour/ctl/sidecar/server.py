@@ -4,8 +4,6 @@ One thread serves a bounded number of clients at the same time, each until its d
 memory than the rest of the sidecar (bench/NOTES.md).
 """
 
-from __future__ import annotations
-
 import socket
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The sidecar's state: what it knows about each service, and the snapshot that its server answers from."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass, field
 
