@@ -1,7 +1,5 @@
 """The bundle's content: complete, minimal, documented, and independent of this machine."""
 
-from __future__ import annotations
-
 import glob
 import hashlib
 import json
@@ -12,14 +10,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.bundle.conftest import PROJECT, python
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.slow
 

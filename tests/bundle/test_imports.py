@@ -1,19 +1,13 @@
 """No import and no codec that a start can reach is missing in the bundle."""
 
-from __future__ import annotations
-
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.bundle.conftest import make_root, python
 from tests.bundle.test_roots import run
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import Network
 
 pytestmark = pytest.mark.slow
 

@@ -1,16 +1,11 @@
 """The app's environment: proxy variables, and MOCK_BACKEND=env with its endpoint variables."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+import subprocess
 
 import pytest
 
 from tests.support.faults.capabilities import without
 from tests.support.hosts.network import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT, SETTINGS, Network, read_line
-
-if TYPE_CHECKING:
-    import subprocess
 
 PROXY_PORT = "8888"
 PROXY = {"http_proxy": f"http://{MOCK}:{PROXY_PORT}"}

@@ -1,7 +1,5 @@
 """imds-detourctl check, for HEALTHCHECK: whether the mock answers at the metadata address now."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

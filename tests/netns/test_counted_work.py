@@ -5,10 +5,8 @@ more work. So a test repeats the start and takes the lowest count. A ceiling is 
 of writing: lower it when a start needs less.
 """
 
-from __future__ import annotations
-
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import pytest
 
@@ -16,9 +14,6 @@ from tests.support.faults.injection import strace
 from tests.support.hosts.network import DETOUR, MOCK, NAME, Network, output
 from tests.support.judges.trace import OPTIONS, Work, missing_steps, work
 from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 CEILINGS = {
     "legacy": Work(modules=73, syscalls=2110, processes=1, programs=0, threads=2),

@@ -1,11 +1,9 @@
 """A kill between any two steps leaves no rules, the guard, or guard and redirect; the next start repairs them."""
 
-from __future__ import annotations
-
 import random
 import re
 import signal
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,9 +12,6 @@ from tests.support.hosts.cloud import BACKENDS, LONG, Cloud
 from tests.support.hosts.ip_version import V4, V6, IpVersion
 from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, NAME, PORT
 from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 STRIDE = 1 if LONG else 11
 """Every call of a kind is tried with LONG=1, and every eleventh without."""

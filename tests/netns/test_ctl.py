@@ -1,7 +1,5 @@
 """imds-detourctl plan, status, remove and init: the rules of imds-detour, without an app."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys

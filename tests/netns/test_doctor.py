@@ -1,11 +1,9 @@
 """imds-detourctl doctor: the check that fails for each missing precondition, and its fix."""
 
-from __future__ import annotations
-
 import json
 import re
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 
@@ -20,9 +18,6 @@ from tests.support.faults.seccomp import kernel_without
 from tests.support.hosts.network import METADATA, MOCK, NAME, PORT, Network
 from tests.support.judges.rules_listing import all_rules
 from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    from imds_detour.ctl.doctor.context import DoctorContext
 
 RESOURCES = "ip route; cat /etc/hosts"
 ALL_OK = "all is well: imds-detour can start here"
@@ -323,6 +318,6 @@ def test_doctor_names_the_emulator_instead_of_modules(monkeypatch: pytest.Monkey
     monkeypatch.setattr(kernel, "is_emulated", lambda: emulated)
     refusal = DetourError("firewall", "no nf_tables", "")
     selector = SimpleNamespace(nft_refusal=lambda: refusal)
-    context = SimpleNamespace(backend="nft", capabilities=refusal, selector=selector, legacy_refusal=refusal)
-    result = kernel.nftables(cast("DoctorContext", context))
+    context: Any = SimpleNamespace(backend="nft", capabilities=refusal, selector=selector, legacy_refusal=refusal)
+    result = kernel.nftables(context)
     assert (result.state.value, result.remedy) == ("fail", BUILD_FOR_MACHINE if emulated else LOAD)

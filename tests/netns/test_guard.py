@@ -1,7 +1,5 @@
 """The guard refuses all metadata addresses, over both IP versions, and nothing but its removal takes it away."""
 
-from __future__ import annotations
-
 import json
 import signal
 import subprocess

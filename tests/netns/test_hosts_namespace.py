@@ -1,9 +1,7 @@
 """A start in the host's network namespace fails unless --host is set. The tests simulate that namespace."""
 
-from __future__ import annotations
-
+import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,12 +9,8 @@ from imds_detour.system.namespaces import INITIAL_NET, read_namespace_info
 from tests.support.faults.host_namespace import AN_OLD_KERNEL, BY_HARDWARE, HARDWARE_AT
 from tests.support.faults.injection import Injection, strace
 from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT, Network
+from tests.support.hosts.sidecars import Sidecars
 from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    import subprocess
-
-    from tests.support.hosts.sidecars import Sidecars
 
 OTHER_HARDWARE = (*HARDWARE_AT, "02:00:00:00:00:01")
 """Hardware of a network device with another address: /sys of another namespace."""

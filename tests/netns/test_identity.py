@@ -1,13 +1,11 @@
 """Installing and removing any redirects leaves none of their rules, and foreign rules unchanged."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import example, given, settings
@@ -20,9 +18,6 @@ from tests.support.hosts.cloud import BACKENDS, LONG, Program
 from tests.support.hosts.network import Network
 from tests.support.marks import first_quick
 from tests.unit.test_properties import REDIRECTS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 FOREIGN = """
 ip6tables-legacy -A OUTPUT -d 2001:db8::1 -p tcp -m tcp --dport 80 -c 3 300 -j DROP

@@ -1,7 +1,5 @@
 """The IPv6 endpoint [fd00:ec2::254]:80 is redirected when the mock has IPv6, and refused otherwise."""
 
-from __future__ import annotations
-
 import sys
 import time
 

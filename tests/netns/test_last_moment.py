@@ -1,15 +1,14 @@
 """A stop signal just before exec is not lost. strace sends SIGTERM at each of the last signal system calls."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -18,10 +17,6 @@ from tests.support.faults.injection import Injection, calls_made, strace
 from tests.support.hosts.cloud import LONG
 from tests.support.hosts.network import DETOUR, SETTINGS, Network, read_line
 from tests.support.judges.processes import children
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 CALLS = ("rt_sigprocmask", "rt_sigaction", "rt_sigpending")
 """Signal system calls between the last log line and exec."""

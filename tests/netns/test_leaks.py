@@ -1,10 +1,8 @@
 """No packet of the app reaches a real metadata service after the first rule. Capture and counters verify it."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,10 +12,6 @@ from tests.support.hosts.ip_version import IP_VERSIONS, V4
 from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, NAME, read_line, read_until
 from tests.support.hosts.sidecars import until
 from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 ROUNDS = "10"
 

@@ -1,15 +1,14 @@
 """Lookup of the mock's name: the installed command with a DNS server that fails in planned ways."""
 
-from __future__ import annotations
-
 import re
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -29,10 +28,6 @@ from tests.support.hosts.network import (
 )
 from tests.support.judges.processes import processes_in
 from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
 
 RIGHT = f"{NAME}={MOCK}"
 LOWER, HIGHER = "10.88.0.1", "10.88.0.9"  # addresses before and after MOCK, unused unless a test adds them

@@ -1,7 +1,5 @@
 """The nftables backend: it uses its own table, and needs NET_ADMIN only."""
 
-from __future__ import annotations
-
 import glob
 import os
 import re

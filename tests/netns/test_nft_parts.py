@@ -1,16 +1,10 @@
 """A kernel with nf_tables and without an expression that the rules need."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import pytest
 
 from tests.netns.test_nft import OURS, ruleset
 from tests.support.faults import nft_transactions
-
-if TYPE_CHECKING:
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import Network
 
 pytestmark = pytest.mark.usefixtures("chosen")
 

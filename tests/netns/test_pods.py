@@ -1,23 +1,17 @@
 """The steps of Kubernetes for a pod, from the manifests: one network, containers in order, and restarts."""
 
-from __future__ import annotations
-
 import copy
 import signal
-from typing import TYPE_CHECKING
+import subprocess
+from collections.abc import Iterator
 
 import pytest
 
 from tests.support.hosts.network import ID_URL, INSTANCE, METADATA, output, read_until
 from tests.support.hosts.pods import BACKEND, CLUSTER_IP, OTHER_BACKEND, SERVICE, Cluster
 from tests.support.judges import kubernetes, rules_listing
+from tests.support.judges.kubernetes import Manifest
 from tests.support.judges.rules_listing import all_rules
-
-if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Iterator
-
-    from tests.support.judges.kubernetes import Manifest
 
 OTHER = "i-0ther0backend00"
 REAL = "i-0real0real0real00"

@@ -1,9 +1,8 @@
 """The app cannot undo the redirect or regain NET_ADMIN, and it loses nothing else."""
 
-from __future__ import annotations
-
+import subprocess
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,10 +10,6 @@ from imds_detour.system.capabilities import NET_ADMIN
 from tests.support.faults.capabilities import DOCKER, PODMAN, only, without
 from tests.support.faults.injection import Injection, calls_made, strace
 from tests.support.hosts.network import DETOUR, METADATA, SETTINGS, Network
-
-if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Iterator
 
 SETPCAP = 1 << 8
 """linux/capability.h: CAP_SETPCAP."""

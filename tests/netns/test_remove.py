@@ -1,7 +1,5 @@
 """Removal and undo when the kernel or a file refuses: each failure is reported, and none hides another."""
 
-from __future__ import annotations
-
 import re
 import signal
 import subprocess

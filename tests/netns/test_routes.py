@@ -1,9 +1,8 @@
 """A start makes the metadata address routable, by a route that leads only into the redirect."""
 
-from __future__ import annotations
-
+import subprocess
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,10 +11,6 @@ from tests.support.hosts.cloud import BACKENDS
 from tests.support.hosts.ip_version import IP_VERSIONS, V4, IpVersion
 from tests.support.hosts.network import APP, INSTANCE, METADATA, PORT, Network, output
 from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Iterator
 
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 ANY = {4: "0.0.0.0", 6: "[::]"}

@@ -1,7 +1,5 @@
 """Rules in legacy iptables: one copy of imds-detour's, no change to foreign ones, and messages for failures."""
 
-from __future__ import annotations
-
 import glob
 import importlib.util
 import os

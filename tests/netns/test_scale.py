@@ -1,7 +1,5 @@
 """Many pods that start at once with one mock. ``LONG=1`` uses the sizes of docs/scale.md."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.support.hosts.cloud import LONG

@@ -1,7 +1,5 @@
 """Several services of clouds at once: each is redirected and verified, by host name too if SDKs use one."""
 
-from __future__ import annotations
-
 import pytest
 
 from imds_detour.config.presets import PRESETS

@@ -1,13 +1,8 @@
 """Several starts in one network namespace, as with Compose's ``network_mode: service:...``, do not undo each other."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+import subprocess
 
 from tests.support.hosts.network import ID_URL, INSTANCE, METADATA, MOCK, Network, read_until
-
-if TYPE_CHECKING:
-    import subprocess
 
 ABSENT = "not_there_yet"
 

@@ -1,7 +1,5 @@
 """Commands that only read create no table of legacy iptables, although reading a table creates it for good."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.support.faults.capabilities import without

@@ -1,7 +1,5 @@
 """The sidecar closes at once, redirects when the mock answers, follows it, and closes again when it is gone."""
 
-from __future__ import annotations
-
 import json
 import re
 import signal

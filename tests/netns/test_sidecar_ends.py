@@ -1,7 +1,5 @@
 """The sidecar's start and end: it is the only one in its namespace, and any wait ends with a stop."""
 
-from __future__ import annotations
-
 import sys
 import time
 

@@ -1,7 +1,5 @@
 """The sidecar while a mock is gone or moves: it costs little, and services with one address move together."""
 
-from __future__ import annotations
-
 import re
 import sys
 import time

@@ -1,7 +1,5 @@
 """The sidecar maintains its state: it restores rules, host names and helpers, and adds IPv6 that appears later."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """A stop signal ends any wait at once, as PID 1 and as another process; after exec it is the app's."""
 
-from __future__ import annotations
-
 import os
 import random
 import select
@@ -10,9 +8,9 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -23,9 +21,6 @@ from tests.support.hosts.network import BUNDLED, DETOUR, MOCK, NAME, SETTINGS, N
 from tests.support.judges import rules_listing
 from tests.support.judges.processes import children
 from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 STOPS = {
     "SIGTERM": signal.SIGTERM,

@@ -1,26 +1,19 @@
 """The sidecar's --listen: it serves beside hostile clients, without the wall clock, and shows each endpoint's state."""
 
-from __future__ import annotations
-
 import json
 import re
 import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import SUPPORT
 from tests.support.hosts.network import INSTANCE, METADATA, METADATA6, MOCK, Network
-from tests.support.hosts.sidecars import LISTEN, Sidecars, asked, count, until
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.hosts.sidecars import Sidecar
+from tests.support.hosts.sidecars import LISTEN, Sidecar, Sidecars, asked, count, until
 
 HOLDERS = """
 import socket, sys, time

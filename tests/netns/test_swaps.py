@@ -1,7 +1,5 @@
 """The mock of a redirect changes under load: every connection gets the old or the new one."""
 
-from __future__ import annotations
-
 import json
 import re
 

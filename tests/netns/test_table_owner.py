@@ -1,16 +1,10 @@
 """An nftables table whose name is imds-detour's, and whose owner is another program (NFT_TABLE_F_OWNER)."""
 
-from __future__ import annotations
-
 import subprocess
-from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.hosts.network import DETOUR, SETTINGS
-
-if TYPE_CHECKING:
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import DETOUR, SETTINGS, Network
 
 
 @pytest.mark.xfail(strict=True, reason="issue 16: EPERM of a foreign owner is told as a missing NET_ADMIN")

@@ -1,13 +1,12 @@
 """MOCK_USER makes the app another user for good, as USER in the image's Dockerfile would."""
 
-from __future__ import annotations
-
 import json
 import os
 import pty
 import stat
+import subprocess
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pytest
 
@@ -16,10 +15,6 @@ from imds_detour.system.capabilities import NET_ADMIN
 from tests.support.faults.capabilities import only
 from tests.support.faults.injection import Injection, strace
 from tests.support.hosts.network import DETOUR, SETTINGS, Network
-
-if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Iterator
 
 pytestmark = pytest.mark.usefixtures("other_users")
 

@@ -1,18 +1,13 @@
 """Verification: slow and broken mocks, and another service instead of the mock."""
 
-from __future__ import annotations
-
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pytest
 
 from imds_detour.ctl.lab.hosts import Host, link, start_host
 from tests.support.hosts.network import ID_URL, INSTANCE, METADATA, MOCK, PORT, Network, output, read_until
 from tests.support.judges import rules_listing
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = pytest.mark.usefixtures("by_address")
 REAL = "10.99.0.9"

@@ -1,16 +1,11 @@
 """The system as imds-detour sees it: files that never end, a kernel with fewer capability sets, and an emulator."""
 
-from __future__ import annotations
-
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from imds_detour.system import capabilities, files
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def make(kind: str, folder: Path) -> str:

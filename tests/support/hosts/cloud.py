@@ -1,22 +1,18 @@
 """A network with a fake metadata service on the app's default route, watched by a capture and counters."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from imds_detour.ctl.lab.hosts import Host
 from tests.support import SUPPORT
+from tests.support.hosts.ip_version import IpVersion
 from tests.support.hosts.network import CTL, PORT, Network, end, read_line
 from tests.support.judges.capture import open_capture
-
-if TYPE_CHECKING:
-    from imds_detour.ctl.lab.hosts import Host
-    from tests.support.hosts.ip_version import IpVersion
 
 LONG = os.getenv("LONG") == "1"
 """Whether to run the heavy tests completely: ``LONG=1``."""

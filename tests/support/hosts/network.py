@@ -1,22 +1,18 @@
 """Two hosts in network namespaces: one runs the mock and the DNS server, one the app with imds-detour."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from imds_detour.ctl.lab.hosts import Host, environ, link, start_host
 from tests.support import SUPPORT
 from tests.support.judges import rules_listing
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 BIN = os.environ.get("IMDS_DETOUR_BIN") or os.path.dirname(sys.executable)
 """The folder of the programs under test: this Python's, or the bundle's (scripts/test runs some tests with both)."""

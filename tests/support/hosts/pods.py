@@ -1,16 +1,11 @@
 """A small cluster network: a node that replaces kube-proxy, one pod, and the pod of a Service."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 from imds_detour.ctl.lab.hosts import link, start_host
 from tests.support.hosts.network import BIN, FAULTY_DNS, PORT, Network, end
-
-if TYPE_CHECKING:
-    from tests.support.judges.kubernetes import Manifest
+from tests.support.judges.kubernetes import Manifest
 
 BACKEND = "10.244.1.5"
 OTHER_BACKEND = "10.244.1.6"

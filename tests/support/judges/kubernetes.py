@@ -4,8 +4,6 @@ This is no cluster: cel-python replaces the API server's CEL, and selectors, par
 plugins are not evaluated. Type names with dots are flattened for cel-python, which has no nested types.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import json

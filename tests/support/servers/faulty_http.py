@@ -31,8 +31,6 @@ stays. Without any for PUT, that is 404: no tokens. WHAT is
 and ``WHAT*N`` takes a step N times. Each request is a line on stdout: method, path, and its token.
 """
 
-from __future__ import annotations
-
 import gzip
 import re
 import socket
