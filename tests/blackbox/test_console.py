@@ -87,10 +87,7 @@ def test_working_directory_modules_do_not_affect_the_wrapper(running: Network, t
 
 
 def test_pythonhome_stops_a_pip_install_before_any_change(network: Network, tmp_path: Path) -> None:
-    """With PYTHONHOME the interpreter of a pip install fails with status 1, without an app and without a rule.
-
-    It fails before imds-detour's first line. The bundle ignores PYTHONHOME (tests/bundle/test_environment.py).
-    """
+    """With PYTHONHOME a pip install's interpreter fails with 1 before imds-detour's first line: no app, no rule."""
     network.start_mock("--quiet")
     for home in ("/nowhere", str(tmp_path), hostile(tmp_path, *NAMES)):
         done = network.raw(DETOUR, "echo", "started", environ={**SETTINGS, "PYTHONHOME": home})

@@ -35,10 +35,7 @@ def demo(*command: str, stdin: str | None = None, **variables: str) -> subproces
 
 @pytest.mark.parametrize("path", [os.environ["PATH"], "/usr/local/bin:/usr/bin:/bin"], ids=["root", "user"])
 def test_demo_shows_steps_rule_and_instance_id(path: str) -> None:
-    """The demo shows steps, rule and instance id, for IMDSv1 and IMDSv2.
-
-    It works with the PATH of an ordinary user of Debian, which has no sbin folders.
-    """
+    """The demo shows steps, rule and id, for IMDSv1 and IMDSv2, also with a PATH without sbin (a user of Debian)."""
     done = demo(CTL, "demo", PATH=path)
     assert "Traceback" not in done.stderr
     assert "$ iptables-legacy-save\n*nat\n" in done.stdout or "$ iptables-legacy-save\n*filter\n" in done.stdout

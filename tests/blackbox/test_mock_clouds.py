@@ -127,10 +127,7 @@ def test_fail_answers_each_nth_request_with_the_status(flag: str, statuses: list
 
 
 def test_hanging_mock_logs_requests_and_never_answers() -> None:
-    """--hang logs requests, answers none, keeps the connection open, and stops at a signal.
-
-    The control, which gets answers without --hang, is test_connection_is_kept_open of test_mock_server.py.
-    """
+    """--hang logs requests, answers none (control: test_connection_is_kept_open), and stops at a signal."""
     with running_mock("--hang") as mock, mock.connect() as stream, mock.connect() as closing:
         stream.sendall(GET)
         closing.sendall(GET.replace(b"Host: mock", b"Connection: close"))

@@ -112,10 +112,7 @@ def test_connection_closes_when_the_client_asks(mock: Mock, request_bytes: bytes
 
 
 def test_half_closed_client_gets_its_answers_and_head_no_body(mock: Mock) -> None:
-    """A client that sends requests and then closes its sending side gets its answers.
-
-    The reply to HEAD has GET's headers with Content-Length, and no body.
-    """
+    """A client that closes its sending side gets its answers; HEAD has GET's headers and no body."""
     with mock.connect() as stream:
         stream.sendall(GET * 2)
         stream.shutdown(socket.SHUT_WR)
@@ -288,10 +285,7 @@ def test_invalid_or_foreign_address_is_refused_in_one_line(address: str, words: 
 
 
 def test_listen_adds_addresses_and_any_address_includes_both_families() -> None:
-    """--listen adds an address each time, and the same one twice counts as one.
-
-    [::] answers IPv4 clients on the same port, and IPv6 clients if the machine has IPv6.
-    """
+    """--listen adds an address, once if it is given twice; [::] answers IPv4 too, and IPv6 if the machine has it."""
     with running_mock("--listen", "127.0.0.2:0", "--listen", "127.0.0.1:0") as mock:
         assert_served(mock, "127.0.0.2")
         assert mock.ready.count("127.0.0.1:") == 1

@@ -37,10 +37,7 @@ def test_pytest_starts_itself_in_a_sandbox(network: Network, workers: str) -> No
 
 
 def test_pytest_runs_only_unit_tests_without_a_sandbox(network: Network) -> None:
-    """Unit tests run where no sandbox can be made.
-
-    Negative control: without a sandbox no network test runs, and the message gives the reason.
-    """
+    """Unit tests run without a sandbox. Negative control: no network test does, and the message gives the reason."""
     unable = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", *PYTEST)
     done = typed(network, *unable, "tests/unit/test_http.py")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -76,10 +76,7 @@ def test_unprintable_value_is_escaped(running: Network, value: str, shown: str) 
 
 
 def test_bad_settings_change_nothing(network: Network) -> None:
-    """Bad settings end the start without a socket, a rule or a remaining process.
-
-    The helper of legacy iptables has started by then, and ends first.
-    """
+    """Bad settings end the start without a socket, a rule or a process, and also the helper that has started."""
     trace = strace(log="/run/trace", calls=["socket"], children=True)
     plain = {**SETTINGS, "HOME": "/root"}  # without it the interpreter itself asks the user database, over a socket
     for wrong in ({"MOCK_PORT": "http"}, {"MOCK_LOG": "x"}, {"MOCK_TIMEOUT": "nan"}, {"MOCK_USER": "no-such-user"}):
@@ -101,10 +98,7 @@ def test_bad_settings_change_nothing(network: Network) -> None:
     ],
 )
 def test_unknown_variable_is_a_warning(running: Network, name: str, shown: str) -> None:
-    """An unknown MOCK_ variable, which may be another program's, gives a warning, and the app starts.
-
-    Control characters in its name are escaped.
-    """
+    """An unknown MOCK_ variable gives a warning, with control characters escaped, and the app starts."""
     done = running.raw(DETOUR, "echo", "started", environ={**SETTINGS, name: "x"})
     assert (done.returncode, done.stdout) == (0, b"started\n")
     first, second, end = done.stderr.decode().split("\n")

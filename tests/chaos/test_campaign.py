@@ -67,10 +67,7 @@ def judged(judge: Judge, case: Case, backend: str) -> Ended:
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "backend"), [*chosen(DNS), *chosen(HTTP)])
 def test_any_dns_or_mock_fault_keeps_the_contract(judge: Judge, name: str, backend: str) -> None:
-    """A start keeps the contract with DNS that is silent, slow, lying, huge, changing or misconfigured.
-
-    It does so with mocks that refuse, stall, flood, lie or change their answers.
-    """
+    """A start keeps the contract with faulty DNS servers, and with mocks that refuse, stall, flood, lie or change."""
     judged(judge, {**DNS, **HTTP}[name], backend)
 
 

@@ -13,10 +13,7 @@ NET_ADMIN = 1 << 12
 
 @pytest.mark.parametrize("base", BASES)
 def test_app_in_any_image_reads_the_mock(scene: Scene, base: str) -> None:
-    """An app in any image reads the mock at the metadata address. stderr has one line of imds-detour.
-
-    Negative control: without imds-detour the same app gets no answer.
-    """
+    """An app in any image reads the mock, and stderr has one line. Negative control: without imds-detour, no answer."""
     image = scene.images.app(base)
     done = scene.lan.run(*scene.options(image), *fetch(image, ID_URL))
     assert done.stdout == INSTANCE, done.stderr

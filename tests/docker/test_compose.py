@@ -25,10 +25,7 @@ def main(composer: Composer, images: Images) -> tuple[Project, Container, str]:
 
 
 def test_readme_commands_work_and_down_is_quick(composer: Composer, images: Images) -> None:
-    """The README's `up`, `logs` and `exec curl` print what it shows.
-
-    `down` ends within the short grace period of compose.yaml: sleep as PID 1 ignores a stop.
-    """
+    """The README's `up`, `logs` and `exec curl` print what it shows; `down` ends within the short grace period."""
     project, debug, line = main(composer, images)
     assert f"{METADATA}:80 -> mock_metadata (" in line
     assert f":1338), nftables, verified IMDSv2 {INSTANCE}" in line

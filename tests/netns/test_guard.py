@@ -185,10 +185,7 @@ TAMPERED = {
 @pytest.mark.parametrize("repair", ["start", "sidecar"])
 @pytest.mark.parametrize("case", TAMPERED)
 def test_rules_without_effect_are_repaired(network: Network, sidecars: Sidecars, case: str, repair: str) -> None:
-    """The next start and a running sidecar repair rules that are installed and have no effect; the mock alone answers.
-
-    Control: without the repair, the real service answers, or a port of it that is not redirected.
-    """
+    """The next start and a sidecar repair rules without effect. Control: before, the real service or a port answers."""
     backend, script = TAMPERED[case]
     network.mock.ip("address", "add", METADATA, "dev", "lo")
     for port in ("80", "8080"):

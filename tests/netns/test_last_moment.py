@@ -39,10 +39,7 @@ def network() -> Iterator[Network]:
 def traced(
     network: Network, trace: Path, *command: str, as_pid_1: bool, at: Call | None = None, prefix: tuple[str, ...] = ()
 ) -> Iterator[subprocess.Popen[str]]:
-    """Start a command under strace, and send SIGTERM before one of its calls.
-
-    With -D strace traces its parent, which becomes the command, so that PID 1 stays the command.
-    """
+    """Send SIGTERM before one of the command's calls, under strace -D, with which PID 1 stays the command."""
     injections = () if at is None else (Injection(at[0], "signal=TERM", at[1]),)
     calls = ("write", "execve", "exit_group", *CALLS)
     tracer = strace(*injections, log=str(trace), calls=calls, options=("-D", "-s", "200"))

@@ -152,10 +152,7 @@ def test_search_domains_match_libc(  # noqa: PLR0917  (parametrised)
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_permanent_fault_ends_at_the_timeout(permanent: dict[str, tuple[str, float]], fault: str) -> None:
-    """With a permanent DNS fault a start exits with 125 at the timeout and names the fault.
-
-    It logs one waiting line, or none if the first attempt lasts until the timeout, as on a busy machine.
-    """
+    """With a permanent DNS fault a start ends with 125 at the timeout, names the fault, and logs at most one wait."""
     stderr, took = permanent[fault]
     *waiting_lines, line = stderr.splitlines()
     reason = FAULTS[fault] if "IPv6" in FAULTS[fault] else f"cannot resolve {NAME}: {FAULTS[fault]}"

@@ -393,10 +393,7 @@ def time_of_a_start(network: Network, **settings: str) -> float:
 
 
 def stop_often(network: Network, runs: int, latest: float, *, as_pid_1: bool, **settings: str) -> dict[str, int]:
-    """Stop many starts by the signals of IN_TURN at random offsets, and count the ends.
-
-    No start leaves a redirect without the guard. A late start must not be late again at the same offset.
-    """
+    """Stop many starts at random offsets, and count the ends: no redirect without a guard, none late twice."""
     stopped: list[Stopped] = []
     for run in range(runs):
         name = IN_TURN[run % len(IN_TURN)]

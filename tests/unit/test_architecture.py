@@ -123,10 +123,7 @@ def internal(module: str) -> list[str]:
 
 
 def test_no_import_runs_back_up() -> None:
-    """A room imports its own layer and those below; imds_detour imports the mock only in its verb.
-
-    The mock imports only imds_detour.errors from imds_detour.
-    """
+    """A room imports its layer and those below, the mock only imds_detour.errors; only its verb imports the mock."""
     wrong = [
         f"{module} imports {name}"
         for module in modules()

@@ -79,10 +79,7 @@ def test_access_tokens_rotate() -> None:
 
 
 def test_credentials_stay_without_rotation_and_those_of_a_user_rotate() -> None:
-    """Without rotation the access key never changes and always expires in six hours.
-
-    Rotation replaces a fixed expiry in the user's values, and adds no member.
-    """
+    """Without rotation the access key stays and expires in six hours; rotation replaces the user's fixed expiry."""
     first, later = (json_body(get(ROLE, now=NOW + after)) for after in (0, 10**6))
     assert first["AccessKeyId"] == later["AccessKeyId"]
     assert seconds(later["Expiration"]) == NOW + 10**6 + 21600

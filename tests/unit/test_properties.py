@@ -76,10 +76,7 @@ def test_both_layouts_translate_and_guard_the_same(wanted: list[Redirect]) -> No
 
 @given(REDIRECTS, REDIRECTS)
 def test_removal_keeps_foreign_rules_in_a_model(foreign: list[Redirect], own: list[Redirect]) -> None:
-    """In a model of a kernel, removing imds-detour's rules leaves the foreign rules of OUTPUT.
-
-    Each redirect is in the chain once, however often it is given.
-    """
+    """In a model kernel, removal leaves OUTPUT's foreign rules; a redirect is there once, however often given."""
     others = [Rule("nat", "OUTPUT", rules.Dnat(other.mock), other.endpoint.address) for other in foreign]
     planned = rules.redirect_rules(own, LEGACY)
     output = [rule for rule in planned if rule.chain == "OUTPUT"] + others

@@ -85,10 +85,7 @@ class Seen:
 
 
 class Cloud(Network):
-    """A network for one IP version. The mock's host also has the metadata address, where server R answers.
-
-    It is the default gateway of the app's host. Two more servers, A and B, are the mocks.
-    """
+    """A network for one IP version: R answers on the gateway, which has the metadata address; mocks are A and B."""
 
     def __init__(self, ip: IpVersion) -> None:
         """Make the hosts and start everything but a metadata mock."""

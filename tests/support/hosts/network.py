@@ -72,10 +72,7 @@ class Network:
             host.ip("address", "add", f"{address}/64", "dev", "eth0", "nodad")
 
     def divert(self, address: str, port: str, priority: int = -150) -> None:
-        """Redirect the metadata address by a foreign nftables rule, which precedes those of imds-detour.
-
-        With priority -101 it precedes those in legacy iptables only.
-        """
+        """Redirect the metadata address by a foreign rule before imds-detour's; at -101, before legacy's only."""
         chain = f"add table ip foreign; add chain ip foreign output {{ type nat hook output priority {priority}; }};"
         rule = f"add rule ip foreign output ip daddr {METADATA} tcp dport 80 dnat to {address}:{port}"
         self.app.run("nft", f"{chain} {rule}")

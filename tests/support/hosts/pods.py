@@ -61,10 +61,7 @@ class Cluster(Network):
     def container(
         self, container: Manifest, shared: Manifest | None = None, **environ: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a container of the pod to its end, with the user, capabilities and root file system of its manifest.
-
-        ``shared`` is the pod's securityContext; ``environ`` overrides the manifest's.
-        """
+        """Run a container of the pod, with its securityContext ``shared``, to its end; ``environ`` overrides its own."""
         return self.pod.run(
             *runtime_command(container, shared or {}), environ={**_settings(container), **environ}, check=False
         )
@@ -83,10 +80,7 @@ def _settings(container: Manifest) -> dict[str, str]:
 
 
 def runtime_command(container: Manifest, shared: Manifest) -> list[str]:
-    """Return the command line that sets a container up as its runtime does.
-
-    Root has only the added capabilities. Other users have none, as in Kubernetes.
-    """
+    """Return its runtime's command line: root has only the added capabilities, other users none, as in Kubernetes."""
     context = {**shared, **container.get("securityContext", {})}
     steps = []
     if context.get("readOnlyRootFilesystem"):

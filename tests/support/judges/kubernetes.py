@@ -67,10 +67,7 @@ def find_manifest(manifests: list[Manifest], kind: str, name: str) -> Manifest:
 
 
 def complaints(manifest: Manifest, version: tuple[int, ...]) -> str:
-    """Return the objections of a Kubernetes version's official schema to a manifest, or an empty string.
-
-    Unknown fields are an error, as with ``kubectl apply --validate=strict``.
-    """
+    """Return a version's schema's objections, also to unknown fields (``kubectl apply --validate=strict``), or ""."""
     return _complaints(json.dumps(manifest), name_of(version))
 
 
