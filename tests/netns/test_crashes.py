@@ -98,7 +98,7 @@ class Starts:
         assert all(self.complete[V4])
 
     def start_and_kill(self, *command: str, **changed: str) -> str | None:
-        """Start with a command that kills it, repair, and return the rules' state; None, and no redirect, without a kill."""
+        """Start with a command that kills it, repair, and return the rules' state; None without a kill."""
         self.clean()
         environ = settings(self.cloud, self.backend, **{**self.changed, **changed})
         done = self.cloud.app.run(*command, DETOUR, "echo", "started", environ=environ, check=False)

@@ -61,7 +61,7 @@ class Cluster(Network):
     def container(
         self, container: Manifest, shared: Manifest | None = None, **environ: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a container of the pod, with its securityContext ``shared``, to its end; ``environ`` overrides its own."""
+        """Run a container, with the pod's securityContext ``shared``, to its end; ``environ`` overrides its own."""
         return self.pod.run(
             *runtime_command(container, shared or {}), environ={**_settings(container), **environ}, check=False
         )
