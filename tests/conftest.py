@@ -51,9 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in set(slow)]
     if not sandbox.inside() and any(_needs_sandbox(item.path) for item in items):
-        raise pytest.UsageError(
-            "these tests touch networks and firewalls: they run only in a sandbox (CONTRIBUTING.md)"
-        )
+        raise pytest.UsageError("these tests touch networks and firewalls: run them in a sandbox (CONTRIBUTING.md)")
 
 
 @pytest.hookimpl(hookwrapper=True)

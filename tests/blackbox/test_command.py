@@ -70,7 +70,7 @@ def foreign_elf() -> bytes:
     ],
     ids=["directory", "not executable", "symlink loop", "dangling symlink"],
 )
-def test_path_without_a_program_is_refused(
+def test_path_without_program_is_refused(
     running: Network, tmp_path: Path, script: str, status: int, reason: str
 ) -> None:
     """A path without an executable program gives status 126 or 127 and the reason, as in execvp(3)."""

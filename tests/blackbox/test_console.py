@@ -40,9 +40,7 @@ def test_pythonpath_does_not_affect_the_wrapper(running: Network, tmp_path: Path
 
 
 @pytest.mark.parametrize("wrapper", [(), (DETOUR,)], ids=["plain", "app"])
-def test_pythonpath_affects_plain_python_and_the_app(
-    running: Network, tmp_path: Path, wrapper: tuple[str, ...]
-) -> None:
+def test_pythonpath_affects_python_and_the_app(running: Network, tmp_path: Path, wrapper: tuple[str, ...]) -> None:
     """The app imports the modules in PYTHONPATH and ends, as does plain Python, the negative control."""
     path = {"PYTHONPATH": hostile(tmp_path, *NAMES)}
     done = running.raw(*wrapper, sys.executable, "-c", "import socket", environ={**ENVIRON, **path})

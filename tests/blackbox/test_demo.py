@@ -72,9 +72,7 @@ def test_demo_setup_failure_is_one_line(tool: str, line: str, tmp_path: pathlib.
     assert last.endswith(line)
 
 
-def test_demo_command_has_folder_streams_and_exit_status(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_demo_command_has_folder_streams_and_status(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The user's command reads the mock and the terminal, in the current folder, and its exit status is the demo's."""
     monkeypatch.chdir(tmp_path)
     done = demo(CTL, "demo", "--command", f"pwd; cat; curl -sS {ID_URL}; exit 7", stdin="typed\n")

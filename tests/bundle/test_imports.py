@@ -114,9 +114,7 @@ def test_codecs_and_late_imports_are_included(bundle: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "hint"), [("MOCK_PROT", " (did you mean MOCK_PORT?)"), ("MOCK_SERVER_URL", "")])
-def test_unknown_variable_warns_and_the_app_starts(
-    clean: Network, bundle: str, tmp_path: Path, name: str, hint: str
-) -> None:
+def test_unknown_variable_gives_a_warning(clean: Network, bundle: str, tmp_path: Path, name: str, hint: str) -> None:
     """An unknown MOCK_* variable is a warning with a hint, and the app starts."""
     root = make_root(tmp_path / "root", bundle)
     done = run(clean, root, "/app", **{name: "1"})

@@ -31,9 +31,7 @@ def files(engine: Engine, lan: Lan, image: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_images_hold_only_the_folder_and_oci_labels(
-    engine: Engine, images: Images, lan: Lan, tmp_path: Path, name: str
-) -> None:
+def test_images_hold_a_folder_and_labels(engine: Engine, images: Images, lan: Lan, tmp_path: Path, name: str) -> None:
     """The images have only /opt/imds-detour, without shell, pip or compiler, and OCI labels with their own title."""
     paths = files(engine, lan, images.target(name), tmp_path)
     assert "opt/imds-detour/bin/imds-detour" in paths

@@ -26,9 +26,7 @@ def unhealthy(network: Network, reason: str, prefix: tuple[str, ...] = (), **set
 
 
 @pytest.mark.parametrize(("prefix", "method"), [((), BY_RULE), (without("net_admin"), BY_COMPARISON)])
-def test_check_with_a_running_mock_is_healthy(
-    ready: Network, backend: str, prefix: tuple[str, ...], method: str
-) -> None:
+def test_check_with_a_mock_is_healthy(ready: Network, backend: str, prefix: tuple[str, ...], method: str) -> None:
     """The check succeeds: by the rule's counter with NET_ADMIN, by comparing answers without."""
     assert ready.detour("true", MOCK_BACKEND=backend).returncode == 0
     line = f"{METADATA}:80 -> {NAME} ({MOCK}:{PORT}), verified IMDSv2 {INSTANCE}, {method}\n"

@@ -31,7 +31,7 @@ WASTEFUL = (sys.executable, "-c", f"{HALF_THE_LIBRARY}; from imds_detour.bootstr
 def traced(network: Network, *command: str, **settings: str) -> str:
     """Run a command on the app's host under strace and return the trace."""
     network.app.run(
-        "sh", "-c", "printf '*filter\\nCOMMIT\\n*nat\\nCOMMIT\\n' | iptables-legacy-restore; nft flush ruleset"
+        "sh", "-c", "printf '*filter\\nCOMMIT\\n*nat\\nCOMMIT\\n'|iptables-legacy-restore;nft flush ruleset"
     )
     file = "/run/trace"
     environ = network.settings(None, MOCK_TIMEOUT="25", **settings)

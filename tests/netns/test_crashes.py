@@ -163,9 +163,7 @@ def test_kill_with_the_helper_leaves_a_repairable_state(cloud: Cloud, backend: s
     states: list[str | None] = []
     for _ in range(RANDOM_KILLS):
         after = f"{delays.uniform(0.02, 0.25):.3f}"
-        state = starts.start_and_kill(
-            "timeout", "--signal=KILL", after, *("unshare", "--pid", "--fork", "--kill-child")
-        )
+        state = starts.start_and_kill("timeout", "--signal=KILL", after, *("unshare", "--pid", "--kill-child"))
         states.append(state)
     print(f"{backend}: {[(state, states.count(state)) for state in set(states)]}")  # noqa: T201  (figures, for -rP)
 

@@ -274,7 +274,5 @@ def test_check_by_nobody_asks_only_behind_a_guard(cloud: Cloud, backend: str) ->
     assert closed.stdout.endswith("by comparison alone: the rule cannot be seen from here\n")
     assert cloud.seen() == before
     assert cloud.app.run(CTL, "remove").returncode == 0
-    cloud.app.run(
-        "curl", "-sS", "--http0.9", "--max-time", "5", f"http://{cloud.ip.at(cloud.ip.metadata, 80)}", check=False
-    )
+    cloud.app.run("curl", "-sS", "--http0.9", "-m", "5", f"http://{cloud.ip.at(cloud.ip.metadata, 80)}", check=False)
     assert cloud.seen() != before  # the control: the capture sees a packet

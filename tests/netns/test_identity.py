@@ -70,9 +70,7 @@ AWS_REDIRECTS = [
 @settings(max_examples=150 if LONG else 15)
 @given(drawn=REDIRECTS)
 @example(drawn=AWS_REDIRECTS)
-def test_install_and_remove_restore_the_rules(
-    shared: Network, applier: tuple[str, Program], drawn: list[Redirect]
-) -> None:
+def test_install_and_remove_restore_rules(shared: Network, applier: tuple[str, Program], drawn: list[Redirect]) -> None:
     """Installing and removing redirects leaves all foreign rules, counters, handles, chains and tables unchanged."""
     backend, program = applier
     layout = LEGACY if backend == "legacy" else NFT

@@ -97,20 +97,14 @@ def test_mock_silent_over_ipv6_is_waited_for_once(
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
     dual.start_mock("--quiet", at="[::]")
     dual.mock.run(
-        "nft",
-        f"add table ip6 t; add chain ip6 t c {{ type filter hook input priority 0; }}; "
-        f"add rule ip6 t c tcp dport {PORT} {rule}",
+        "nft", f"table ip6 t {{ chain c {{ type filter hook input priority 0; tcp dport {PORT} {rule}; }}; }}"
     )
     begin = time.monotonic()
-    done = dual.detour(
-        "curl", "-sS", "--fail", ID_URL, MOCK_ENDPOINTS="aws,eks", MOCK_PROBE="/latest/meta-data/instance-id"
-    )
+    done = dual.detour("curl", "-sSf", ID_URL, MOCK_ENDPOINTS="aws,eks", MOCK_PROBE="/latest/meta-data/instance-id")
     assert (done.returncode, done.stdout) == (0, INSTANCE), done.stderr
     assert seconds[0] <= time.monotonic() - begin < seconds[1]
     for address in (METADATA6, "fd00:ec2::23"):
-        warning = (
-            f"imds-detour: {NAME} answers over IPv4 only: [{address}] is not redirected: {NAME} ([{MOCK6}]:{PORT}): "
-        )
+        warning = f"{NAME} answers over IPv4 only: [{address}] is not redirected: {NAME} ([{MOCK6}]:{PORT}): "
         assert f"{warning}{reason}" in done.stderr
 
 

@@ -80,9 +80,7 @@ def stop_calls(last_calls: list[Call]) -> list[Call]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
-def test_stop_at_a_last_call_ends_the_start(
-    network: Network, last_calls: list[Call], tmp_path: Path, as_pid_1: bool
-) -> None:
+def test_stop_at_a_last_call_ends_it(network: Network, last_calls: list[Call], tmp_path: Path, as_pid_1: bool) -> None:
     """SIGTERM between dropping NET_ADMIN and the last signal check exits with 143 and does not execute the app."""
     for at in stop_calls(last_calls):
         trace = tmp_path / "-".join(map(str, at))
@@ -93,9 +91,7 @@ def test_stop_at_a_last_call_ends_the_start(
         assert at in signal_calls(trace)  # the signal was sent at that call
 
 
-def test_stop_after_the_last_check_has_the_default_action(
-    network: Network, last_calls: list[Call], tmp_path: Path
-) -> None:
+def test_stop_after_the_last_check_has_default_action(network: Network, last_calls: list[Call], tmp_path: Path) -> None:
     """SIGTERM after the last signal check kills the process, as an app without a handler."""
     trace = tmp_path / "trace"
     with traced(network, trace, DETOUR, "sh", "-c", APP, as_pid_1=False, at=last_calls[-1]) as process:
@@ -103,9 +99,7 @@ def test_stop_after_the_last_check_has_the_default_action(
     assert signal_calls(trace) == last_calls
 
 
-def test_stop_of_pid_1_after_the_last_check_is_dropped(
-    network: Network, last_calls: list[Call], tmp_path: Path
-) -> None:
+def test_stop_of_pid_1_after_last_check_is_dropped(network: Network, last_calls: list[Call], tmp_path: Path) -> None:
     """The kernel drops SIGTERM for a PID 1 without a handler, with or without imds-detour; the app gets the next."""
     for wrapper, at in (
         ((DETOUR,), last_calls[-1]),

@@ -390,9 +390,7 @@ LATE_ALIAS = ("SERVFAIL@0.3", f"cname:{NAME}={LOWER},{MOCK}")
     ],
     ids=["nothing listens", "no host", "the mock moves", "an alias chain after a fault"],
 )
-def test_address_without_a_mock_is_skipped(
-    network: Network, plan: tuple[str, ...], present: bool, waiting: str
-) -> None:
+def test_address_without_mock_is_skipped(network: Network, plan: tuple[str, ...], present: bool, waiting: str) -> None:
     """If an address fails its probe, a start uses the next one at once, or repeats the lookup until a mock answers."""
     if present:
         network.mock.ip("address", "add", f"{LOWER}/24", "dev", "eth0")
@@ -484,9 +482,7 @@ def long_wait() -> Iterator[Future[tuple[list[tuple[float, str]], int]]]:
     def start() -> tuple[list[tuple[float, str]], int]:
         with Network() as network:
             network.start_dns("silent")
-            command = network.app.popen(
-                DETOUR, "true", environ=network.settings(MOCK_TIMEOUT="6.8"), stderr=subprocess.PIPE
-            )
+            command = network.popen_detour("true", MOCK_TIMEOUT="6.8")
             lines, threads = [], 0
             with command as process:
                 assert process.stderr is not None

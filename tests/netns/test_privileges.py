@@ -197,9 +197,7 @@ def capable(running: Network) -> Network:
 @pytest.mark.usefixtures("other_users")
 @pytest.mark.parametrize("user", [None, "65534:65534"])
 @BY_SETPCAP
-def test_file_with_capabilities_does_not_regain_net_admin(
-    capable: Network, start: tuple[str, ...], user: str | None
-) -> None:
+def test_file_capabilities_do_not_regain_net_admin(capable: Network, start: tuple[str, ...], user: str | None) -> None:
     """The kernel does not execute such a file, or executes it without NET_ADMIN, for root and for another user."""
     environ = {**SETTINGS, **({"MOCK_USER": user} if user else {})}
     done = capable.raw(*start, DETOUR, CAPABLE, "add", "table", "ip", "foreign", environ=environ)
@@ -286,9 +284,7 @@ MATRIX = {
 
 
 @pytest.mark.parametrize("row", MATRIX)
-def test_every_start_loses_net_admin_only_and_for_good(
-    running: Network, row: str, request: pytest.FixtureRequest
-) -> None:
+def test_every_start_loses_net_admin_only(running: Network, row: str, request: pytest.FixtureRequest) -> None:
     """Every set loses NET_ADMIN only. If the bounding set cannot, no_new_privs blocks it."""
     if "another user" in row:
         request.getfixturevalue("other_users")

@@ -140,9 +140,7 @@ def test_mock_behind_a_gateway_is_reached(network: Network, ip: IpVersion, *, de
     with start_host() as far:
         link(far, network.mock, "eth1", f"{prefix}7/{ip.length}", f"{prefix}1/{ip.length}")
         far.ip(version, "route", "add", "default", "via", f"{prefix}1")
-        network.mock.run(
-            "sh", "-c", "for i in 4/ip_forward 6/conf/all/forwarding; do echo 1 > /proc/sys/net/ipv$i; done"
-        )
+        network.mock.run("sh", "-c", "for i in 4/ip_forward 6/conf/all/forwarding; do echo 1 >/proc/sys/net/ipv$i;done")
         if not default:
             network.app.ip(version, "route", "del", "default")
             network.app.ip(version, "route", "add", f"{prefix}0/{ip.length}", "via", ip.mock)

@@ -20,9 +20,7 @@ def test_killed_helper_is_replaced(ready: Network, sidecars: Sidecars) -> None:
         os.kill(helper, signal.SIGKILL)
     sidecar.says("the firewall helper ended early; another one is started")
     assert asked(ready) == INSTANCE
-    ready.app.run(
-        "iptables-legacy", "-t", "nat", "-F"
-    )  # the sidecar detects this by reading the rules, or by two probes
+    ready.app.run("iptables-legacy", "-t", "nat", "-F")  # detected by reading the rules, or by probes
     assert until(lambda: asked(ready), lambda seen: seen == INSTANCE) == INSTANCE
     assert sidecar.stop() == 0
     assert ready.detour_redirects() == ""

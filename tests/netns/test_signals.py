@@ -35,6 +35,8 @@ STOPS = {
 }
 TIMEOUT = 0.3
 """Seconds from the signal to the end. 0.1 is promised, and the rest is for a machine that is busy with other tests."""
+CHAINS = {"OUTPUT", "FORWARD", "IMDS_DETOUR_GUARD"}
+"""The chains that a stopped start leaves rules in: its guard's."""
 PID_1 = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
 """Run a command as the first process of a pid namespace; unshare waits outside and returns its status."""
 SETTLED = {"MOCK_LOG": "debug", "MOCK_TIMEOUT": "30"}
@@ -128,11 +130,7 @@ def test_stop_ends_a_wait_at_once(waiting: Network, name: str, wait: str, as_pid
         assert time.monotonic() < deadline, "the firewall helper outlives its parent"
         time.sleep(0.005)
     assert "DNAT" not in waiting.rules()
-    assert {line.split()[1] for line in waiting.detour_rules().splitlines() if line.startswith("-A")} <= {
-        "OUTPUT",
-        "FORWARD",
-        "IMDS_DETOUR_GUARD",
-    }
+    assert {line.split()[1] for line in waiting.detour_rules().splitlines() if line.startswith("-A")} <= CHAINS
 
 
 def test_pid_1_without_a_handler_ignores_a_stop(waiting: Network) -> None:

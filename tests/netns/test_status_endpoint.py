@@ -49,9 +49,7 @@ HOUR = 3600
     [("", ""), ("GET /healthz HT", ""), ("GET / HTTP/1.1\r\n\r\n", ""), ("G", "x")],
     ids=["silent", "half a request", "reads nothing", "a byte a second"],
 )
-def test_listen_serves_beside_64_clients_that_hold_it(
-    ready: Network, sidecars: Sidecars, first: str, drip: str
-) -> None:
+def test_listen_serves_beside_64_clients(ready: Network, sidecars: Sidecars, first: str, drip: str) -> None:
     """With 64 clients that send nothing, too little or too slowly, or read nothing, others are served in 2 s."""
     sidecar = sidecars.start("--listen", LISTEN)
     ready.start(ready.app, sys.executable, "-c", HOLDERS, *LISTEN.split(":"), "64", first, drip)

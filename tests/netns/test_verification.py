@@ -65,9 +65,7 @@ NEVER = {
 
 
 @pytest.mark.parametrize(("plan", "reason"), NEVER.values(), ids=NEVER.keys())
-def test_mock_without_a_good_answer_ends_the_start_with_125(
-    network: Network, plan: tuple[str, ...], reason: str
-) -> None:
+def test_mock_without_a_good_answer_ends_with_125(network: Network, plan: tuple[str, ...], reason: str) -> None:
     """The start ends at its deadline, with one line of what was seen last, and without a redirect."""
     add_foreign_rules(network)
     if plan:

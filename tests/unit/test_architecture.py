@@ -44,9 +44,7 @@ MAX_MODULE, MAX_FUNCTION, MAX_AT_TOP = 250, 50, 18
 MAX_ENTRYPOINT, MAX_CTL, MAX_MOCK = 5800, 3600, 1700
 """Lines of source that a start may import, of the operator's tool, and of the development mock."""
 
-STARTING = re.compile(
-    r"^(open|fork|popen|bind|listen|connect|socketpair|start\w*|install\w*|signal|pipe2?|memfd_create)$"
-)
+STARTING = re.compile(r"^(open|fork|popen|bind|listen|connect|socketpair|start\w*|install\w*|signal|pipe2?|memfd_\w+)$")
 """Names of functions that do something to the system: no constructor calls one."""
 
 PRIVATE_LANGUAGE = (
@@ -112,7 +110,7 @@ def layer(module: str) -> int:
     """Return the line of LAYERS that a module belongs to, by the longest name that fits."""
     inner = module.removeprefix("imds_detour.")
     fitting = {
-        len(name): number for number, names in enumerate(LAYERS) for name in names if f"{inner}.".startswith(f"{name}.")
+        len(name): number for number, row in enumerate(LAYERS) for name in row if f"{inner}.".startswith(f"{name}.")
     }
     return fitting[max(fitting)]
 

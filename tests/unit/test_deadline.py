@@ -164,9 +164,7 @@ def largest_burst(window: float, waiters: int, appears: float) -> float:
 
 
 @pytest.mark.parametrize(("appears", "share"), [(5, 0.75), (20, 0.25), (60, 0.2)])
-def test_jitter_spreads_waiters_that_start_together(
-    monkeypatch: pytest.MonkeyPatch, appears: float, share: float
-) -> None:
+def test_jitter_spreads_waiters(monkeypatch: pytest.MonkeyPatch, appears: float, share: float) -> None:
     """Waiters that start together arrive apart, more so after a longer wait. Negative control: none without jitter."""
     assert largest_burst(0.02, 200, appears) < share
     monkeypatch.setattr("imds_detour.deadline.JITTER", 0.0)

@@ -45,9 +45,7 @@ def text(path: str, override: Json = None) -> str:
 )
 @pytest.mark.parametrize("version", ["latest", "2021-03-23", "2018-09-24", "2016-09-02", "1.0"])
 @pytest.mark.parametrize(("before", "after"), [("/", ""), ("/", "/"), ("//", ""), ("///", "?query=1")])
-def test_ec2_value_is_text_under_every_version_and_spelling(
-    path: str, value: str, version: str, before: str, after: str
-) -> None:
+def test_ec2_value_is_text_in_every_spelling(path: str, value: str, version: str, before: str, after: str) -> None:
     """EC2's mock serves a value under each version, also with repeated or trailing slashes, escapes or a query."""
     for method in ("GET", "HEAD"):  # the server removes the body
         reply = mock().answer(method, f"{before}{version}/meta-data/{path}{after}", {}, NOW)

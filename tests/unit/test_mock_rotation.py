@@ -23,9 +23,8 @@ HEADERS = {"authorization": "x", "metadata-flavor": "Google", "metadata": "true"
 def served(target: str, ttl: float, after: float) -> dict[str, Any]:
     """Return the credentials that a mock serves `after` seconds after its start at NOW."""
     headers = {**HEADERS, **({"host": "100.100.100.200"} if target == ALIBABA_ROLE else {})}
-    document: dict[str, Any] = json_body(
-        get(target, headers, clouds=mock(rotation=Rotation(ttl, NOW)), now=NOW + after)
-    )
+    rotation = Rotation(ttl, NOW)
+    document: dict[str, Any] = json_body(get(target, headers, clouds=mock(rotation=rotation), now=NOW + after))
     return document
 
 

@@ -85,9 +85,7 @@ def test_removal_keeps_foreign_rules_in_a_model(foreign: list[Redirect], own: li
     assert len(chain) == len(set(own))
     for version in (4, 6):
         text = render.iptables_text(planned, version)
-        assert text.count("-A IMDS_DETOUR ") == sum(
-            redirect.endpoint.address.version == version for redirect in set(own)
-        )
+        assert text.count("-A IMDS_DETOUR ") == sum(each.endpoint.address.version == version for each in set(own))
         assert "-A OUTPUT" not in text  # a jump is inserted, never appended
 
 

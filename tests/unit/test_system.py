@@ -42,9 +42,7 @@ def test_regular_file_is_read(tmp_path: Path, kind: str, content: bytes) -> None
     ("kind", "safe"),
     [("fifo", False), ("/dev/zero", False), ("huge", False), ("regular", True), ("/dev/null", True), ("/none", True)],
 )
-def test_libc_is_kept_from_endless_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, safe: bool
-) -> None:
+def test_libc_is_kept_from_endless_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, safe: bool) -> None:
     """A file of libc without an end is noticed: libc itself would read it without a bound."""
     monkeypatch.setattr(files, "LIBCS", ("/none", make(kind, tmp_path)))
     assert files.is_libc_safe() is safe

@@ -23,9 +23,7 @@ PROTOCOLS = ("tcp", "udp", "icmp", "other")
 REFUSED = {
     "tcp 80": ["ECONNREFUSED"],
     "tcp 8080": ["ECONNREFUSED"],
-    "udp": ["EPERM"],
-    "icmp": ["EPERM"],
-    "other": ["EPERM"],
+    **{name: ["EPERM"] for name in ("udp", "icmp", "other")},
 }
 """How the guard refuses each protocol, at once."""
 REDIRECTED = {**REFUSED, "tcp 80": ["sent"]}
@@ -101,10 +99,7 @@ class Cloud(Network):
         servers = (f"A={self.mocks[0]}", f"B={self.mocks[1]}", f"R={ip.metadata},80")
         self.start(self.mock, sys.executable, f"{SUPPORT}/servers/identity.py", *servers)
         icmp = "icmp" if ip.version == 4 else "ipv6-icmp"
-        kinds = [
-            *(f"meta l4proto {protocol}" for protocol in ("tcp", "udp", icmp)),
-            f"meta l4proto != {{ tcp, udp, {icmp} }}",
-        ]
+        kinds = [*(f"meta l4proto {name}" for name in ("tcp", "udp", icmp)), f"meta l4proto != {{ tcp, udp, {icmp} }}"]
         counters = "\n".join(f"{ip.nft} daddr {ip.metadata} {kind} counter" for kind in kinds)
         hook = "type filter hook prerouting priority -400;"
         self.mock.run("nft", f"table inet seen {{ chain packets {{ {hook}\n{counters}\n}}\n}}")

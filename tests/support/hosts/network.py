@@ -198,12 +198,8 @@ class Network:
         legacy = [line.split(" [")[0] for table in tables for line in table.splitlines() if "IMDS_DETOUR" not in line]
         routes = self.app.ip("-4", "route", "show", "table", "all").splitlines()
         others = [line for line in (*legacy, *routes) if "proto 169" not in line and not line.startswith("#")]
-        nft = re.sub(
-            r"^table ip6? imds_detour \{\n(?:\t.*\n|\n)*\}\n",
-            "",
-            self.app.run("nft", "list", "ruleset").stdout,
-            flags=re.MULTILINE,
-        )
+        listed = self.app.run("nft", "list", "ruleset").stdout
+        nft = re.sub(r"(?m)^table ip6? imds_detour \{\n(?:\t.*\n|\n)*\}\n", "", listed)
         return "\n".join((*others, nft))
 
 
