@@ -39,8 +39,7 @@ def test_missing_program_is_127(running: Network, name: str) -> None:
 
 def test_missing_program_is_noticed_before_any_change(network: Network) -> None:
     """A missing program is noticed before the DNS lookup and before any rule."""
-    done = network.detour("no-such-command")
-    assert (done.returncode, network.detour_rules()) == (127, "")
+    assert (network.detour("no-such-command").returncode, network.detour_rules()) == (127, "")
 
 
 def program(path: Path, content: bytes, mode: int = 0o755) -> str:

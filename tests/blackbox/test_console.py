@@ -121,8 +121,7 @@ def test_interpreter_variable_changes_nothing(running: Network, name: str) -> No
     entries = (f"{name}={VARIABLES[name]}".encode(), b"TWICE=1", b"=x", b"NO_EQUALS", *ENTRIES, b"TWICE=2")
     command = ("/bin/cat", "/proc/self/environ", "/proc/self/limits")
     assert with_environ(running, entries, DETOUR, *command) == with_environ(running, entries, *command)
-    environ = {**ENVIRON, name: VARIABLES[name]}
-    done = running.raw(DETOUR, "true", environ=environ)
+    done = running.raw(DETOUR, "true", environ={**ENVIRON, name: VARIABLES[name]})
     assert (done.returncode, done.stderr.count(b"\n")) == (0, 1), done.stderr
     # PYTHONINSPECT opens a prompt after any Python program.
     done = running.raw(DETOUR, "--version", environ={name: VARIABLES[name]}, stdin=b"print(1)\n")

@@ -107,8 +107,7 @@ def test_connection_closes_when_the_client_asks(mock: Mock, request_bytes: bytes
     with mock.connect() as stream:
         stream.sendall(request_bytes + GET)
         status, headers, body = read_reply(stream)
-        assert (status, headers["Connection"], body) == (200, "close", ID)
-        assert stream.recv(1) == b""
+        assert (status, headers["Connection"], body, stream.recv(1)) == (200, "close", ID, b"")
 
 
 def test_half_closed_client_gets_its_answers_and_head_no_body(mock: Mock) -> None:
@@ -116,8 +115,7 @@ def test_half_closed_client_gets_its_answers_and_head_no_body(mock: Mock) -> Non
     with mock.connect() as stream:
         stream.sendall(GET * 2)
         stream.shutdown(socket.SHUT_WR)
-        assert [read_reply(stream)[2] for _ in range(2)] == [ID, ID]
-        assert stream.recv(1) == b""
+        assert ([read_reply(stream)[2] for _ in range(2)], stream.recv(1)) == ([ID, ID], b"")
     with mock.connect() as stream:
         stream.sendall(GET.replace(b"GET", b"HEAD") + GET.replace(b"HTTP/1.1", b"HTTP/1.0"))
         stream.shutdown(socket.SHUT_WR)

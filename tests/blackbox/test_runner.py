@@ -59,5 +59,4 @@ def test_netns_files_have_quick_tests() -> None:
     command = [*PYTEST, "--collect-only", "-q", "-m", "not slow", "tests/netns"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     quick = {line.partition("::")[0].rpartition("/")[2] for line in listed.splitlines() if "::" in line}
-    files = {name for name in os.listdir(f"{ROOT}/tests/netns") if name.startswith("test_")}
-    assert files - quick == set(SLOW_FILES)
+    assert {name for name in os.listdir(f"{ROOT}/tests/netns") if name.startswith("test_")} - quick == set(SLOW_FILES)

@@ -80,8 +80,7 @@ def test_bad_settings_change_nothing(network: Network) -> None:
     trace = strace(log="/run/trace", calls=["socket"], children=True)
     plain = {**SETTINGS, "HOME": "/root"}  # without it the interpreter itself asks the user database, over a socket
     for wrong in ({"MOCK_PORT": "http"}, {"MOCK_LOG": "x"}, {"MOCK_TIMEOUT": "nan"}, {"MOCK_USER": "no-such-user"}):
-        done = network.app.run(*trace, DETOUR, "true", environ={**plain, **wrong}, check=False)
-        assert done.returncode == 125
+        assert network.app.run(*trace, DETOUR, "true", environ={**plain, **wrong}, check=False).returncode == 125
         lines = network.app.run("cat", "/run/trace").stdout.splitlines()
         assert not [line for line in lines if "socket(" in line], lines
         assert lines[-1].endswith("+++ exited with 125 +++")  # after the helper
@@ -116,8 +115,7 @@ def objects(done: subprocess.CompletedProcess[bytes]) -> list[dict[str, object]]
 
 def test_json_reports_success_as_one_object(running: Network) -> None:
     """MOCK_LOG=json reports a start as one object with the facts by name."""
-    done = running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_LOG": "json"})
-    (ready,) = objects(done)
+    (ready,) = objects(running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_LOG": "json"}))
     milliseconds = ready.pop("milliseconds")
     assert isinstance(milliseconds, float)
     assert 1 < milliseconds < 10_000

@@ -153,6 +153,5 @@ def test_held_lock_ends_the_start_at_its_deadline(judge: Judge, backend: str) ->
             return replace(end, alive=())  # the holder is one of them
 
         end = judge.until_kept(play, Case(says="an iptables command holds the firewall's lock"))
-        assert end.status == 125
-        assert end.left == ""
+        assert (end.status, end.left) == (125, "")
     assert LATE not in violations(end, start_up=judge.start_up)

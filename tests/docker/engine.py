@@ -146,8 +146,7 @@ class Lan:
 
     def run(self, *arguments: str, stdin: str | None = None, on: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a container to its end, and return its result."""
-        made = self._named()
-        return self.engine.run("run", *self._options(made, on), *arguments, check=False, stdin=stdin)
+        return self.engine.run("run", *self._options(self._named(), on), *arguments, check=False, stdin=stdin)
 
     def command(self, *arguments: str) -> list[str]:
         """Return the docker run command, for a test that starts it itself."""

@@ -13,8 +13,7 @@ from tests.support.hosts.network import ID_URL, INSTANCE
 
 def test_without_net_admin_the_app_does_not_start(scene: Scene) -> None:
     """Without NET_ADMIN the app does not start, and a line says to add it."""
-    image = scene.images.app("busybox")
-    done = scene.lan.run("--env", "MOCK_HOSTNAME=mock_metadata:1338", image, "echo", "started")
+    done = scene.lan.run("--env", "MOCK_HOSTNAME=mock_metadata:1338", scene.images.app("busybox"), "echo", "started")
     assert (done.returncode, done.stdout) == (125, "")
     (line,) = done.stderr.splitlines()
     add = "add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`"

@@ -72,8 +72,7 @@ def test_container_reads_the_mock_by_init_on_its_host(bridge: Bridge, backend: s
         bridge.host.run("sh", "-c", f"! [ -e {BRIDGE_FILTER} ] || echo 0 > {BRIDGE_FILTER}")
     done = bridge.network.ctl("init", "--host", MOCK_HOSTNAME=MOCKS[place], MOCK_BACKEND=backend)
     assert (done.returncode, bridge.asked()) == (0, INSTANCE), done.stderr
-    assert bridge.host.run("curl", "-sS", ID_URL).stdout == INSTANCE
-    assert bridge.network.ctl("remove").returncode == 0
+    assert (bridge.host.run("curl", "-sS", ID_URL).stdout, bridge.network.ctl("remove").returncode) == (INSTANCE, 0)
     assert (bridge.rules(), bridge.asked()) == (before, REAL)
 
 
@@ -106,5 +105,4 @@ def test_container_beside_a_sidecar_reads_the_mock(bridge: Bridge, sidecars: Sid
     bridge.start_mock(MOCK)
     for flags, answer in (((), "7"), (("--bridges",), INSTANCE)):
         sidecar = sidecars.start(*flags, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
-        assert bridge.asked() == answer
-        assert (sidecar.stop(), bridge.asked()) == (0, "7")
+        assert (bridge.asked(), sidecar.stop(), bridge.asked()) == (answer, 0, "7")

@@ -103,8 +103,7 @@ class Starts:
         environ = settings(self.cloud, self.backend, **{**self.changed, **changed})
         done = self.cloud.app.run(*command, DETOUR, "echo", "started", environ=environ, check=False)
         if done.returncode == 125:
-            assert changed == FAILING
-            assert self.state() == GUARD
+            assert (changed, self.state()) == (FAILING, GUARD)
             return None
         if done.returncode == 0:
             assert done.stdout == "started\n"
@@ -196,8 +195,7 @@ def test_kill_during_undo_leaves_no_redirect_without_guard(cloud: Cloud, backend
     assert "None" not in states
     first_undo = states.index(BOTH) if BOTH in states else 0
     setup, undo = states[:first_undo], states[first_undo:]
-    assert setup == sorted(setup, key=[NOTHING, GUARD].index)
-    assert undo == sorted(undo, key=[BOTH, GUARD].index)
+    assert (setup, undo) == (sorted(setup, key=[NOTHING, GUARD].index), sorted(undo, key=[BOTH, GUARD].index))
     assert not LONG or (first_undo and undo[-1] == GUARD), states
 
 

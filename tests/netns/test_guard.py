@@ -144,12 +144,10 @@ def test_guard_of_a_host_ends_with_its_redirect(
 ) -> None:
     """A failed `init --host`, and `sidecar --host` at its end, take their guard away. Control: without it, it stays."""
     network.wanted |= {"MOCK_HOSTNAME": MOCK, "MOCK_TIMEOUT": "0.3"}
-    assert network.ctl("init", *flags).returncode == 125
-    assert network.guarded() == (set(ALL) if stays else set())
+    assert (network.ctl("init", *flags).returncode, network.guarded()) == (125, set(ALL) if stays else set())
     network.start_mock("--quiet")
     sidecar = sidecars.start(*flags)
-    assert network.guarded() == set(ALL)
-    assert sidecar.stop() == 0
+    assert (network.guarded(), sidecar.stop()) == (set(ALL), 0)
     assert (network.detour_redirects(), network.guarded()) == ("", set(ALL) if stays else set())
 
 
@@ -272,7 +270,6 @@ def test_check_by_nobody_asks_only_behind_a_guard(cloud: Cloud, backend: str) ->
     closed = cloud.ctl("check", prefix=NOBODY)
     assert (closed.returncode, closed.stderr) == (0, ""), closed
     assert closed.stdout.endswith("by comparison alone: the rule cannot be seen from here\n")
-    assert cloud.seen() == before
-    assert cloud.app.run(CTL, "remove").returncode == 0
+    assert (cloud.seen(), cloud.app.run(CTL, "remove").returncode) == (before, 0)
     cloud.app.run("curl", "-sS", "--http0.9", "-m", "5", f"http://{cloud.ip.at(cloud.ip.metadata, 80)}", check=False)
     assert cloud.seen() != before  # the control: the capture sees a packet

@@ -48,8 +48,7 @@ def test_start_in_the_host_netns_fails(
 ) -> None:
     """In the host's network namespace a start prints one line, exits with 125, and creates no rule or table."""
     done = run(mocked, *simulation, *command, MOCK_BACKEND=backend)
-    assert (done.returncode, done.stdout, done.stderr) == (125, "", REFUSED)
-    assert tables(mocked) == ""
+    assert (done.returncode, done.stdout, done.stderr, tables(mocked)) == (125, "", REFUSED, "")
 
 
 @pytest.mark.parametrize("simulation", SIMULATIONS.values(), ids=SIMULATIONS.keys())
@@ -65,8 +64,7 @@ def test_sidecar_with_host_works_in_the_host_netns(mocked: Network, sidecars: Si
     """In the host's network namespace `sidecar --host` reports a verified redirect and runs until SIGTERM."""
     command = (*BY_HARDWARE, CTL, "sidecar", "--host")
     sidecar = sidecars.start(start=command, says=f"{METADATA}:80 -> {MOCK}:{PORT}", MOCK_HOSTNAME=MOCK)
-    assert mocked.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
-    assert sidecar.stop() == 0
+    assert (mocked.app.run("curl", "-sS", ID_URL).stdout, sidecar.stop()) == (INSTANCE, 0)
 
 
 @pytest.mark.slow

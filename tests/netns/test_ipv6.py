@@ -122,8 +122,7 @@ def test_ipv6_literal_works_as_the_mock(dual: Network, backend: str) -> None:
     """MOCK_HOSTNAME accepts [address]:port with an IPv6 address, without DNS."""
     dual.start_mock("--quiet", at="[::]")
     dual.wanted = {"MOCK_HOSTNAME": f"[{MOCK6}]:{PORT}", "MOCK_PORT": "1", "MOCK_BACKEND": backend}
-    stderr = dual.success("curl", "-sS", ID_URL6, stdout=INSTANCE)
-    assert f"[{METADATA6}]:80 -> [{MOCK6}]:{PORT}, " in stderr
+    assert f"[{METADATA6}]:80 -> [{MOCK6}]:{PORT}, " in dual.success("curl", "-sS", ID_URL6, stdout=INSTANCE)
 
 
 def test_missing_routes_are_added_over_loopback(dual: Network, backend: str) -> None:
@@ -131,8 +130,7 @@ def test_missing_routes_are_added_over_loopback(dual: Network, backend: str) -> 
     for version in ("-4", "-6"):
         dual.app.ip(version, "route", "del", "default")
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
-    assert dual.detour("true", MOCK_TIMEOUT="0.3", MOCK_BACKEND=backend).returncode == 125
-    assert dual.detour_routes() == ""
+    assert (dual.detour("true", MOCK_TIMEOUT="0.3", MOCK_BACKEND=backend).returncode, dual.detour_routes()) == (125, "")
     dual.start_mock("--quiet", at="[::]")
     dual.success("curl", "-sS", "--fail", ID_URL, ID_URL6, stdout=INSTANCE * 2, MOCK_BACKEND=backend)
 
@@ -158,8 +156,7 @@ firewall.close()
 def test_failure_for_ipv6_undoes_the_ipv4_rules(dual: Network) -> None:
     """Legacy iptables commits each IP version separately: a failure of the second removes the first's rules."""
     dual.start_mock()
-    assert dual.app.run(sys.executable, "-c", FAILS_FOR_IPV6).stdout == "refused\n"
-    assert dual.detour_rules() == ""
+    assert (dual.app.run(sys.executable, "-c", FAILS_FOR_IPV6).stdout, dual.detour_rules()) == ("refused\n", "")
 
 
 def test_namespace_without_ipv6_gets_an_ipv6_guard(network: Network, backend: str) -> None:
@@ -169,8 +166,7 @@ def test_namespace_without_ipv6_gets_an_ipv6_guard(network: Network, backend: st
     network.start_mock()
     assert network.success("true", MOCK_BACKEND=backend).count("\n") == 1
     listed = network.app.run("nft", "list", "table", "ip6", "imds_detour").stdout
-    assert (METADATA6 in listed, "dnat" in listed) == (True, False)
-    assert network.app.run("ip6tables-legacy-save").stdout == ""
+    assert (METADATA6 in listed, "dnat" in listed, network.app.run("ip6tables-legacy-save").stdout) == (True, False, "")
 
 
 def test_ipv6_mock_in_a_namespace_without_ipv6_fails_at_once(network: Network) -> None:

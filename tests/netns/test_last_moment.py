@@ -111,8 +111,7 @@ def test_stop_of_pid_1_after_last_check_is_dropped(network: Network, last_calls:
             assert "--- SIGTERM" in trace.read_text()
             (app,) = children(process.pid)
             os.kill(app, signal.SIGTERM)
-            assert read_line(process) == "got\n"
-            assert process.wait(timeout=60) == 0
+            assert (read_line(process), process.wait(timeout=60)) == ("got\n", 0)
 
 
 @pytest.mark.slow

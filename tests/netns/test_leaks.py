@@ -38,8 +38,7 @@ def test_capture_and_counters_see_every_protocol(cloud: Cloud) -> None:
     flood.end()
     # Wait until the last connections are closed.
     seen = until(cloud.seen, lambda seen: {name: seen.captured[name] for name in PROTOCOLS} == seen.counted)
-    assert {name: seen.captured[name] for name in PROTOCOLS} == seen.counted
-    assert seen.lost == 0
+    assert ({name: seen.captured[name] for name in PROTOCOLS}, seen.lost) == (seen.counted, 0)
     assert all(count >= 3 for count in seen.counted.values()), seen
 
 

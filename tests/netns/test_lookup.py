@@ -108,8 +108,7 @@ def test_etc_hosts_has_priority_over_dns(network: Network) -> None:
     network.app.write("hosts", f"{MOCK} {NAME}\n")
     assert getent(network) == MOCK
     network.success("true", MOCK_PROBE="off")
-    assert redirect_target(network) == f"{MOCK}:{PORT}"
-    assert questions(dns) == []
+    assert (redirect_target(network), questions(dns)) == (f"{MOCK}:{PORT}", [])
     network.app.write("resolv.conf", "")  # no DNS server is needed
     network.start_mock()
     network.success("true")
@@ -468,8 +467,7 @@ def test_check_for_leftovers_detects_them(network: Network) -> None:
     """Control: the check for leftovers of a failed start detects a process and a rule."""
     start = ("sh", "-c", "echo started; exec cat")
     with network.app.popen(*start, stdin=subprocess.PIPE, stdout=subprocess.PIPE, environ=environ()) as other:
-        assert read_line(other) == "started\n"
-        assert len(processes_in(network.app)) == 1
+        assert (read_line(other), len(processes_in(network.app))) == ("started\n", 1)
         other.communicate()
     network.success("true", MOCK_HOSTNAME=MOCK, MOCK_PROBE="off")
     assert network.detour_rules()

@@ -45,5 +45,4 @@ def test_kernel_that_refuses_every_guard_fails_the_start(mocked: Network) -> Non
 def test_complete_kernel_starts_the_app(mocked: Network) -> None:
     """Control: under the same tracer, without a failing call, the app starts."""
     assert len(nft_transactions.places(mocked)) == 2
-    assert nft_transactions.refused(mocked, "1000", "echo", "started").stdout == "started\n"
-    assert ruleset(mocked) == OURS
+    assert (nft_transactions.refused(mocked, "1000", "echo", "started").stdout, ruleset(mocked)) == ("started\n", OURS)

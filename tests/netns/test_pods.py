@@ -107,8 +107,7 @@ def test_missing_mock_fails_the_init_container(cluster: Cluster) -> None:
     assert (rules_listing.redirected(listed), METADATA in rules_listing.guarded(listed)) == (set(), True)
     cluster.start_backend()
     cluster.serve(CLUSTER_IP, BACKEND)
-    assert init(cluster).returncode == 0
-    assert app(cluster) == INSTANCE
+    assert (init(cluster).returncode, app(cluster)) == (0, INSTANCE)
 
 
 def test_rules_outlive_every_container(running: Cluster) -> None:
@@ -117,16 +116,14 @@ def test_rules_outlive_every_container(running: Cluster) -> None:
     rules = all_rules(running.pod)
     assert METADATA in rules
     for _ in range(2):
-        assert app(running) == INSTANCE
-        assert init(running).returncode == 0
+        assert (app(running), init(running).returncode) == (INSTANCE, 0)
         assert all_rules(running.pod) == rules
 
 
 def test_service_follows_a_rescheduled_mock(running: Cluster) -> None:
     """The ClusterIP stays, so the next request reaches the new pod without a change of the redirect."""
     running.backend.run("sh", "-c", f'echo \'{{"meta-data": {{"instance-id": "{OTHER}"}}}}\' > /run/other.json')
-    assert init(running).returncode == 0
-    assert app(running) == INSTANCE
+    assert (init(running).returncode, app(running)) == (0, INSTANCE)
     running.start_mock("--data", "/run/other.json", port="1400", host=running.backend)
     running.backend.run("nft", "table ip moved { chain pre { type nat hook prerouting priority dstnat; }; }")
     to_the_other = f"ip daddr {OTHER_BACKEND} tcp dport 1338 redirect to :1400"

@@ -29,6 +29,5 @@ def test_waiting_starts_spread_their_requests() -> None:
     """Many starts that wait since the same moment reach a new mock spread over the time of a pause."""
     with Fleet(LARGE) as fleet:
         seen = fleet.start(LATE, MOCK_BACKEND="nft")
-    assert seen.verified == LARGE
-    assert len(seen.arrivals) == LARGE
+    assert (seen.verified, len(seen.arrivals)) == (LARGE, LARGE)
     assert seen.busiest(0.02) < 0.5

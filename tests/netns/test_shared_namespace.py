@@ -25,8 +25,7 @@ def test_failed_start_keeps_the_rules_of_a_running_app(ready: Network) -> None:
         installed = ready.detour_rules()
         failing.communicate()
         assert failing.returncode == 125
-    assert ready.detour_rules() == installed
-    assert ready.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
+    assert (ready.detour_rules(), ready.app.run("curl", "-sS", ID_URL).stdout) == (installed, INSTANCE)
 
 
 def test_failed_verification_restores_the_earlier_redirect(ready: Network) -> None:

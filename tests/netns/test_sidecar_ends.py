@@ -33,8 +33,7 @@ def test_sidecar_without_a_thread_ends_with_a_line(network: Network, sidecars: S
     limited = (*user, f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}", CTL, "sidecar")
     network.wanted["MOCK_BACKEND"] = "nft"
     reason = "cannot start a thread .*; raise the limit on processes"
-    assert sidecars.start(start=("prlimit", "--nproc=1", *limited), says=reason).ends() == 125
-    assert listed(network) == ""
+    assert (sidecars.start(start=("prlimit", "--nproc=1", *limited), says=reason).ends(), listed(network)) == (125, "")
     # Control: one process more is enough.
     sidecars.start(start=("prlimit", "--nproc=2", *limited), says="aws is closed while there is no mock")
 

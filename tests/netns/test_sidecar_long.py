@@ -116,8 +116,7 @@ def probe_often(cloud: Cloud, started: Sidecar, rounds: int) -> None:
 
 def probes(cloud: Cloud) -> int:
     """Return the number of connections that the rule has redirected."""
-    listed = cloud.ctl("status", "--json").stdout
-    return sum(map(int, re.findall(r'"connections": (\d+)', listed)))
+    return sum(map(int, re.findall(r'"connections": (\d+)', cloud.ctl("status", "--json").stdout)))
 
 
 def descriptors(pid: int) -> int:

@@ -213,8 +213,7 @@ def test_after_exec_the_app_gets_the_signal(working: Network, name: str, as_pid_
     with started(working, *STARTS, as_pid_1=as_pid_1) as (process, target):
         assert read_line(process) == "ready\n"
         os.kill(target, STOPS[name])
-        assert read_line(process) == "got\n"
-        assert process.wait(timeout=5) == 0
+        assert (read_line(process), process.wait(timeout=5)) == ("got\n", 0)
 
 
 RUNS = 500 if LONG else 24
@@ -462,8 +461,7 @@ while True:
 @pytest.mark.parametrize(("how", "late"), [("asleep", True), ("busy", False), ("at once", False)])
 def test_judge_detects_a_late_exit(waiting: Network, how: str, late: bool) -> None:
     """Negative control: a wrapper that sleeps is late, and one that waits for a processor is not."""
-    command = (sys.executable, "-c", LATE_WRAPPER, how)
-    end = stop_after(waiting, signal.SIGTERM, 0, as_pid_1=True, command=command)
+    end = stop_after(waiting, signal.SIGTERM, 0, as_pid_1=True, command=(sys.executable, "-c", LATE_WRAPPER, how))
     assert (end.how, end.late) == (IN_WRAPPER, late), end
     assert how == "at once" or end.delay > ON_TIME
 
@@ -519,5 +517,4 @@ def test_blocked_stop_reaches_the_app(working: Network) -> None:
             assert process.stdout.readline() == "blocked\n"
             time.sleep(random.uniform(0, latest))  # noqa: S311  (chance is the point)
             os.kill(target, signal.SIGTERM)
-            assert process.stdout.read() == f"{signal.SIGTERM:d}\n"
-            assert process.wait() == 0
+            assert (process.stdout.read(), process.wait()) == (f"{signal.SIGTERM:d}\n", 0)

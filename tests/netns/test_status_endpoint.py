@@ -103,8 +103,7 @@ def test_each_endpoint_is_shown_as_it_is(network: Network, sidecars: Sidecars, g
     rows = re.findall(r"<td>([^<]*:80)<td>[^<]*<td class=(\w+)>(\w+)<", sidecar.get("/")[1])
     assert rows == [(endpoint, state, state) for endpoint, state in expected.items()]
     samples = metrics(sidecar)["imds_detour_endpoint"]
-    assert {labels["endpoint"]: labels["state"] for labels, value in samples if value} == expected
-    assert len(samples) == 6
+    assert ({labels["endpoint"]: labels["state"] for labels, value in samples if value}, len(samples)) == (expected, 6)
 
 
 def test_busy_mock_keeps_its_redirect_and_a_stop_interrupts(ready: Network, sidecars: Sidecars) -> None:

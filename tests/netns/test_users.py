@@ -42,8 +42,7 @@ def running() -> Iterator[Network]:
         network.start_mock()
         network.app.run("install", "-m", "4755", "/bin/cat", "/run/root-cat")
         for name, text in (("passwd", ACCOUNTS), ("group", GROUP)):
-            script = f"cat > /run/{name} <<'E'\n{text}E\nmount --bind /run/{name} /etc/{name}"
-            network.app.run("sh", "-euc", script)
+            network.app.run("sh", "-euc", f"cat > /run/{name} <<'E'\n{text}E\nmount --bind /run/{name} /etc/{name}")
         yield network
 
 
@@ -100,8 +99,7 @@ def test_groups_are_those_of_the_system(running: Network) -> None:
 def test_root_by_name_is_root_without_net_admin(running: Network, user: str) -> None:
     """An app with MOCK_USER=root is root without NET_ADMIN, and keeps every other capability."""
     plain, seen = fields(running.raw(*LOOK, environ=SETTINGS).stdout), look(running, user)
-    assert seen["Uid"] == "0 0 0 0"
-    assert int(seen["CapEff"], 16) == int(plain["CapEff"], 16) & ~NET_ADMIN
+    assert (seen["Uid"], int(seen["CapEff"], 16)) == ("0 0 0 0", int(plain["CapEff"], 16) & ~NET_ADMIN)
 
 
 @pytest.mark.parametrize(
@@ -134,8 +132,7 @@ os.execv("/bin/sh", ["sh", "-c", "id -u"])
 def test_naive_wrapper_makes_an_unknown_user_root(running: Network) -> None:
     """Negative control: a wrapper that ignores a missing account starts the app as root."""
     for name, uid in (("app", b"1000\n"), ("unknown", b"0\n")):
-        environ = {**SETTINGS, "MOCK_USER": name}
-        done = running.raw(sys.executable, "-c", NAIVE, environ=environ)
+        done = running.raw(sys.executable, "-c", NAIVE, environ={**SETTINGS, "MOCK_USER": name})
         assert done.stdout == uid, done.stderr
 
 
@@ -196,8 +193,7 @@ def test_terminal_belongs_to_the_user(running: Network) -> None:
     os.fchown(terminal, 0, 5)
     streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
     with running.app.popen(DETOUR, "sh", "-c", "echo said > /dev/stdout", environ=QUIET, **streams) as app:
-        assert os.read(controller, 100) == b"said\r\n"
-        assert app.wait() == 0
+        assert (os.read(controller, 100), app.wait()) == (b"said\r\n", 0)
     status = os.fstat(terminal)
     assert (status.st_uid, status.st_gid) == (1000, 5)
     os.close(controller)
@@ -215,8 +211,7 @@ def test_files_devices_and_foreign_pipes_keep_their_owners(running: Network, tmp
             assert app.wait() == 0
     with open(path) as log:
         assert log.read() == "out\n"
-    assert os.read(pipe[0], 100) == b"err\n"
-    assert (os.stat(path).st_uid, os.fstat(pipe[0]).st_uid) == (0, 7)
+    assert (os.read(pipe[0], 100), os.stat(path).st_uid, os.fstat(pipe[0]).st_uid) == (b"err\n", 0, 7)
     assert running.app.run("stat", "-c", "%u:%g", "/dev/null").stdout == null
     assert stat.S_ISFIFO(os.fstat(pipe[0]).st_mode)
     for end in pipe:

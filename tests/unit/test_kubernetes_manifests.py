@@ -127,8 +127,7 @@ def test_sidecar_and_init_container_differ_only_in_role() -> None:
     assert sidecar.pop("restartPolicy") == "Always"
     assert sidecar.pop("startupProbe")["exec"]["command"] == ["imds-detourctl", "check"]
     assert sidecar.pop("command") == ["imds-detourctl", "sidecar", "--keep"]
-    assert init.pop("command") == ["imds-detourctl", "init"]
-    assert sidecar == init
+    assert (init.pop("command"), sidecar) == (["imds-detourctl", "init"], init)
 
 
 @pytest.mark.parametrize("folder", COMPONENTS)
@@ -203,5 +202,4 @@ def test_manifest_image_has_imds_detourctl_on_path(kind: str) -> None:
     else:
         image = detour_container(kind)["image"]
         assert detour_container(kind)["command"][0] == "imds-detourctl"
-    assert path_of(image) == "/opt/imds-detour/bin"
-    assert path_of("imds-detour") == ""
+    assert (path_of(image), path_of("imds-detour")) == ("/opt/imds-detour/bin", "")

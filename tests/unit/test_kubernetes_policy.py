@@ -47,8 +47,7 @@ def test_policy_and_component_add_the_same_container(role: str) -> None:
     expected["initContainers"][0]["env"][0]["value"] = "mock-metadata.imds-detour.svc.cluster.local."
     before = app()
     after = policy().mutate(before, namespace(role))
-    assert after["spec"] == expected
-    assert after["metadata"] == before["metadata"]
+    assert (after["spec"], after["metadata"]) == (expected, before["metadata"])
 
 
 @pytest.mark.parametrize("version", VERSIONS, ids=name_of)

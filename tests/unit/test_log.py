@@ -72,5 +72,4 @@ def test_printable_text_has_no_control_characters(text: str) -> None:
     assert shown.isprintable()
     assert shown.endswith(r"\n\x1b\x80\xff")
     assert not text.isprintable() or shown.startswith(text)
-    assert quoted("a" * 10, 10) == f"'{'a' * 10}'"
-    assert quoted("a" * 9 + "\n\n", 10) == f"'{'a' * 9}\\n...'"
+    assert (quoted("a" * 10, 10), quoted("a" * 9 + "\n\n", 10)) == (f"'{'a' * 10}'", f"'{'a' * 9}\\n...'")

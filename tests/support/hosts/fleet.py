@@ -154,8 +154,7 @@ class Fleet:
         with suppress(PermissionError):  # root only; keep the server fast although the fleet uses all processors
             os.setpriority(os.PRIO_PROCESS, server.pid, -15)
         assert server.stdout is not None
-        line = server.stdout.readline()
-        assert line, f"{command} did not start"
+        assert server.stdout.readline(), f"{command} did not start"
         return server
 
 

@@ -199,8 +199,7 @@ class Network:
         routes = self.app.ip("-4", "route", "show", "table", "all").splitlines()
         others = [line for line in (*legacy, *routes) if "proto 169" not in line and not line.startswith("#")]
         listed = self.app.run("nft", "list", "ruleset").stdout
-        nft = re.sub(r"(?m)^table ip6? imds_detour \{\n(?:\t.*\n|\n)*\}\n", "", listed)
-        return "\n".join((*others, nft))
+        return "\n".join((*others, re.sub(r"(?m)^table ip6? imds_detour \{\n(?:\t.*\n|\n)*\}\n", "", listed)))
 
 
 def end(process: subprocess.Popen[str]) -> None:
