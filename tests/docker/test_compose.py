@@ -56,8 +56,7 @@ def test_moto_gives_metadata_and_aws_apis(composer: Composer, images: Images) ->
         "print(json.dumps([s.get_credentials().method, [b['Name'] for b in s3.list_buckets()['Buckets']]]))"
     )
     method, buckets = json.loads(app.run("python3", "-c", script).stdout)
-    assert (method, buckets) == ("iam-role", ["bucket"])
-    assert app.run(*fetch("moto", ID_URL)).stdout == MOTO_INSTANCE
+    assert (method, buckets, app.run(*fetch("moto", ID_URL)).stdout) == ("iam-role", ["bucket"], MOTO_INSTANCE)
 
 
 def test_two_apps_wait_for_a_mock_that_starts_late(composer: Composer, images: Images) -> None:

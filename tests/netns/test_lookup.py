@@ -3,7 +3,6 @@
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,19 +12,7 @@ from typing import Any
 import pytest
 
 from imds_detour.ctl.lab.hosts import Host, environ
-from tests.support.hosts.network import (
-    DETOUR,
-    FAULTY_DNS,
-    INSTANCE,
-    METADATA,
-    MOCK,
-    NAME,
-    PORT,
-    Network,
-    output,
-    read_line,
-    read_until,
-)
+from tests.support.hosts.network import DETOUR, INSTANCE, METADATA, MOCK, NAME, PORT, Network, read_line, read_until
 from tests.support.judges.processes import processes_in
 from tests.support.marks import first_quick
 
@@ -67,7 +54,8 @@ def redirect_target(network: Network) -> str:
 
 def questions(server: subprocess.Popen[str]) -> list[str]:
     """Stop a DNS server and return the questions that it received."""
-    return output(server).splitlines()
+    server.terminate()
+    return server.communicate()[0].splitlines()
 
 
 def getent(network: Network, name: str = NAME) -> str:
@@ -264,7 +252,7 @@ def test_second_server_replaces_a_faulty_first(network: Network, first: str, pla
         network.app.ip("route", "del", "default")
     network.mock.ip("address", "add", "10.88.0.4/24", "dev", "eth0")
     if plan:
-        network.start(network.mock, sys.executable, FAULTY_DNS, "10.88.0.4", plan)
+        network.start_dns(plan, at="10.88.0.4")
     network.app.write("resolv.conf", f"nameserver {first}\nnameserver {MOCK}\n")
     network.start_dns()
     network.start_mock()
@@ -277,7 +265,7 @@ def test_second_server_replaces_a_faulty_first(network: Network, first: str, pla
 def test_final_line_quotes_the_last_server(network: Network) -> None:
     """With two faulty DNS servers the final line quotes the last one that was asked."""
     network.mock.ip("address", "add", "10.88.0.4/24", "dev", "eth0")
-    network.start(network.mock, sys.executable, FAULTY_DNS, "10.88.0.4", "SERVFAIL")
+    network.start_dns("SERVFAIL", at="10.88.0.4")
     network.start_dns("REFUSED")
     network.app.write("resolv.conf", f"nameserver {MOCK}\nnameserver 10.88.0.4\n")
     assert "10.88.0.4 answers SERVFAIL" in last_line(network, MOCK_TIMEOUT="4")

@@ -116,8 +116,7 @@ def test_rules_outlive_every_container(running: Cluster) -> None:
     rules = all_rules(running.pod)
     assert METADATA in rules
     for _ in range(2):
-        assert (app(running), init(running).returncode) == (INSTANCE, 0)
-        assert all_rules(running.pod) == rules
+        assert (app(running), init(running).returncode, all_rules(running.pod)) == (INSTANCE, 0, rules)
 
 
 def test_service_follows_a_rescheduled_mock(running: Cluster) -> None:

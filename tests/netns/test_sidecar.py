@@ -95,8 +95,7 @@ def test_sigterm_removes_the_redirect_and_ends_with_0(ready: Network, sidecars: 
 def test_keep_leaves_the_redirect_for_the_next_sidecar(ready: Network, sidecars: Sidecars) -> None:
     """With --keep, a restarted sidecar interrupts no request of the app."""
     for _ in range(2):
-        sidecar = sidecars.start("--keep")
-        assert (sidecar.stop(), asked(ready)) == (0, INSTANCE)
+        assert (sidecars.start("--keep").stop(), asked(ready)) == (0, INSTANCE)
     assert len(translations(ready, "nft")) == 1
 
 

@@ -7,16 +7,7 @@ from typing import Any
 import pytest
 from celpy.evaluation import CELEvalError
 
-from tests.support.judges.kubernetes import (
-    VERSIONS,
-    Manifest,
-    Policy,
-    complaints,
-    find_manifest,
-    name_of,
-    pod_of,
-    render,
-)
+from tests.support.judges.kubernetes import EACH_VERSION, Manifest, Policy, complaints, find_manifest, pod_of, render
 
 LABEL = "imds-detour"
 ROLES = ("sidecar", "init")
@@ -50,7 +41,7 @@ def test_policy_and_component_add_the_same_container(role: str) -> None:
     assert (after["spec"], after["metadata"]) == (expected, before["metadata"])
 
 
-@pytest.mark.parametrize("version", VERSIONS, ids=name_of)
+@EACH_VERSION
 @pytest.mark.parametrize("role", ROLES)
 def test_mutated_pod_is_valid(role: str, version: tuple[int, ...]) -> None:
     """The official schema of each version with sidecars accepts the mutated pod."""

@@ -108,9 +108,9 @@ class Network:
         """Start an HTTP server with a plan (tests/support/servers/faulty_http.py) instead of the mock."""
         return self.start(self.mock, sys.executable, FAULTY_HTTP, f"{MOCK}:{port}", *plan)
 
-    def start_dns(self, *plan: str) -> subprocess.Popen[str]:
+    def start_dns(self, *plan: str, at: str = MOCK) -> subprocess.Popen[str]:
         """Start a DNS server with a plan (tests/support/servers/faulty_dns.py)."""
-        return self.start(self.mock, sys.executable, FAULTY_DNS, MOCK, *(plan or (f"{NAME}={MOCK}",)))
+        return self.start(self.mock, sys.executable, FAULTY_DNS, at, *(plan or (f"{NAME}={MOCK}",)))
 
     def detour(
         self,

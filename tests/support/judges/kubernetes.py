@@ -16,6 +16,7 @@ from typing import Any
 import celpy.celtypes
 import jsonpatch
 import kubernetes_validate
+import pytest
 import yaml
 from celpy.adapter import json_to_cel
 from celpy.evaluation import CELEvalError
@@ -28,19 +29,17 @@ ROOT = os.path.dirname(os.path.dirname(SUPPORT))
 DEPLOY = f"{ROOT}/deploy/kubernetes"
 FIRST_WITH_SIDECARS = (1, 29)
 """The first version with native sidecars by default (KEP-753)."""
-VERSIONS = sorted(
-    {
-        version
-        for text in kubernetes_validate.utils.all_versions()
-        if (version := tuple(map(int, text.split(".")[:2]))) >= FIRST_WITH_SIDECARS
-    }
-)
+_OFFERED = (tuple(map(int, text.split(".")[:2])) for text in kubernetes_validate.utils.all_versions())
+VERSIONS = sorted({version for version in _OFFERED if version >= FIRST_WITH_SIDECARS})
 """The versions with native sidecars and an installed official schema."""
 
 
 def name_of(version: tuple[int, ...]) -> str:
     """Return a version as Kubernetes writes it."""
     return ".".join(map(str, version))
+
+
+EACH_VERSION = pytest.mark.parametrize("version", VERSIONS, ids=name_of)
 
 
 def kubectl() -> str:
