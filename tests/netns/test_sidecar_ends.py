@@ -56,7 +56,9 @@ def test_guard_off_keeps_the_guard_of_an_earlier_sidecar(network: Network, sidec
 @pytest.mark.usefixtures("mocked")
 def test_sidecar_with_rare_probes_stays_healthy(sidecars: Sidecars) -> None:
     """With an hour between probes, /healthz stays good, since the sidecar wakes up; a stuck one is unhealthy."""
-    short = "from imds_detour.ctl import main, sidecar; sidecar.pages.STALE = 3.0; main.main()"
+    short = (
+        "from imds_detour.ctl import main; from imds_detour.ctl.sidecar import pages; pages.STALE = 3.0; main.main()"
+    )
     flags = ("sidecar", "--listen", LISTEN, "--every", "3600")
     sidecar = sidecars.start(*flags, start=(sys.executable, "-c", short), MOCK_HOSTNAME=MOCK)
     give_up = time.monotonic() + 6
