@@ -4,22 +4,16 @@ Unit tests run anywhere. Docker tests need the engine, so they run outside the s
 metadata addresses only on closed networks.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
 
 from imds_detour.ctl.lab import sandbox
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import Network
 
 # No deadline, since a machine may be busy. No stored examples, so that the checkout stays clean.
 hypothesis.settings.register_profile("no-deadline", deadline=None, database=None)
@@ -57,9 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in set(slow)]
     if not sandbox.inside() and any(_needs_sandbox(item.path) for item in items):
-        raise pytest.UsageError(
-            "these tests touch networks and firewalls: they run only in a sandbox (CONTRIBUTING.md)"
-        )
+        raise pytest.UsageError("these tests touch networks and firewalls: run them in a sandbox (CONTRIBUTING.md)")
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -12,10 +12,7 @@ from tests.support.hosts.network import DETOUR, SETTINGS, Network
 
 
 def refused(done: subprocess.CompletedProcess[bytes], status: int, *, by_the_kernel: bool = False) -> str:
-    """Return the message of a start that failed with this status and printed nothing on stdout.
-
-    A failure of exec itself comes after the line that announces the app.
-    """
+    """Return the error's message of a start that failed with this status; a failed exec has its announcement first."""
     assert (done.returncode, done.stdout) == (status, b""), done.stderr
     *before, line, end = done.stderr.decode().split("\n")
     assert (len(before), end) == (int(by_the_kernel), "")
@@ -42,8 +39,7 @@ def test_missing_program_is_127(running: Network, name: str) -> None:
 
 def test_missing_program_is_noticed_before_any_change(network: Network) -> None:
     """A missing program is noticed before the DNS lookup and before any rule."""
-    done = network.detour("no-such-command")
-    assert (done.returncode, network.detour_rules()) == (127, "")
+    assert (network.detour("no-such-command").returncode, network.detour_rules()) == (127, "")
 
 
 def program(path: Path, content: bytes, mode: int = 0o755) -> str:
@@ -73,7 +69,7 @@ def foreign_elf() -> bytes:
     ],
     ids=["directory", "not executable", "symlink loop", "dangling symlink"],
 )
-def test_path_without_a_program_is_refused(
+def test_path_without_program_is_refused(
     running: Network, tmp_path: Path, script: str, status: int, reason: str
 ) -> None:
     """A path without an executable program gives status 126 or 127 and the reason, as in execvp(3)."""
@@ -135,10 +131,7 @@ def test_missing_interpreter_of_an_interpreter_is_named(running: Network, tmp_pa
 
 @pytest.mark.parametrize("content", [b"printf '%s,' \"$@\"\n", b"#!\nprintf '%s,' \"$@\"\n"], ids=["none", "empty"])
 def test_script_without_an_interpreter_is_run_by_sh(running: Network, tmp_path: Path, content: bytes) -> None:
-    """A script without an interpreter is run by sh with its arguments, as execvp(3) does.
-
-    Negative control: Python's execvp cannot run it.
-    """
+    """Sh runs a script without an interpreter, as execvp(3) does. Negative control: Python's execvp does not."""
     path = program(tmp_path / "script", content)
     done = running.raw(DETOUR, path, "", "two words", "-x", environ=SETTINGS)
     assert (done.returncode, done.stdout) == (0, b",two words,-x,")
@@ -181,10 +174,7 @@ def test_empty_path_component_is_the_working_directory(running: Network, tmp_pat
 
 
 def test_missing_path_means_the_system_folders_and_a_slash_no_search(running: Network, tmp_path: Path) -> None:
-    """Without PATH, /bin and /usr/bin are searched, and not the working directory.
-
-    A name with a slash is relative to the working directory and not searched in PATH.
-    """
+    """Without PATH, /bin and /usr/bin are searched, not the working directory, but for a name with a slash."""
     program(tmp_path / "tool", b"#!/bin/sh\necho here\n")
     for name, status in (("tool", 127), ("true", 0)):
         command = f"cd {tmp_path} && unset PATH && exec {DETOUR} {name}"

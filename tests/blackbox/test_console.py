@@ -40,9 +40,7 @@ def test_pythonpath_does_not_affect_the_wrapper(running: Network, tmp_path: Path
 
 
 @pytest.mark.parametrize("wrapper", [(), (DETOUR,)], ids=["plain", "app"])
-def test_pythonpath_affects_plain_python_and_the_app(
-    running: Network, tmp_path: Path, wrapper: tuple[str, ...]
-) -> None:
+def test_pythonpath_affects_python_and_the_app(running: Network, tmp_path: Path, wrapper: tuple[str, ...]) -> None:
     """The app imports the modules in PYTHONPATH and ends, as does plain Python, the negative control."""
     path = {"PYTHONPATH": hostile(tmp_path, *NAMES)}
     done = running.raw(*wrapper, sys.executable, "-c", "import socket", environ={**ENVIRON, **path})
@@ -87,10 +85,7 @@ def test_working_directory_modules_do_not_affect_the_wrapper(running: Network, t
 
 
 def test_pythonhome_stops_a_pip_install_before_any_change(network: Network, tmp_path: Path) -> None:
-    """With PYTHONHOME the interpreter of a pip install fails with status 1, without an app and without a rule.
-
-    It fails before imds-detour's first line. The bundle ignores PYTHONHOME (tests/bundle/test_environment.py).
-    """
+    """With PYTHONHOME a pip install's interpreter fails with 1 before imds-detour's first line: no app, no rule."""
     network.start_mock("--quiet")
     for home in ("/nowhere", str(tmp_path), hostile(tmp_path, *NAMES)):
         done = network.raw(DETOUR, "echo", "started", environ={**SETTINGS, "PYTHONHOME": home})
@@ -126,8 +121,7 @@ def test_interpreter_variable_changes_nothing(running: Network, name: str) -> No
     entries = (f"{name}={VARIABLES[name]}".encode(), b"TWICE=1", b"=x", b"NO_EQUALS", *ENTRIES, b"TWICE=2")
     command = ("/bin/cat", "/proc/self/environ", "/proc/self/limits")
     assert with_environ(running, entries, DETOUR, *command) == with_environ(running, entries, *command)
-    environ = {**ENVIRON, name: VARIABLES[name]}
-    done = running.raw(DETOUR, "true", environ=environ)
+    done = running.raw(DETOUR, "true", environ={**ENVIRON, name: VARIABLES[name]})
     assert (done.returncode, done.stderr.count(b"\n")) == (0, 1), done.stderr
     # PYTHONINSPECT opens a prompt after any Python program.
     done = running.raw(DETOUR, "--version", environ={name: VARIABLES[name]}, stdin=b"print(1)\n")

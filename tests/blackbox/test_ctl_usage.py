@@ -136,11 +136,9 @@ def test_closed_pipe_causes_no_traceback(running: Network, words: tuple[str, ...
 def test_closed_stream_equals_dev_null(running: Network, words: str, closed: str) -> None:
     """With a closed standard stream the exit status is as with /dev/null, and there is no traceback."""
     unread = closed.replace("<&-", "</dev/null").replace(">&-", ">/dev/null")
-    done, expected = (
-        running.raw("sh", "-c", f"{CTL} {words} {how}", environ={"PATH": PATH}) for how in (closed, unread)
-    )
+    done, other = (running.raw("sh", "-c", f"{CTL} {words} {how}", environ={"PATH": PATH}) for how in (closed, unread))
     assert b"Traceback" not in done.stderr
-    assert (done.returncode, done.stdout) == (expected.returncode, expected.stdout)
+    assert (done.returncode, done.stdout) == (other.returncode, other.stdout)
 
 
 @pytest.mark.parametrize(

@@ -35,10 +35,7 @@ def demo(*command: str, stdin: str | None = None, **variables: str) -> subproces
 
 @pytest.mark.parametrize("path", [os.environ["PATH"], "/usr/local/bin:/usr/bin:/bin"], ids=["root", "user"])
 def test_demo_shows_steps_rule_and_instance_id(path: str) -> None:
-    """The demo shows steps, rule and instance id, for IMDSv1 and IMDSv2.
-
-    It works with the PATH of an ordinary user of Debian, which has no sbin folders.
-    """
+    """The demo shows steps, rule and id, for IMDSv1 and IMDSv2, also with a PATH without sbin (a user of Debian)."""
     done = demo(CTL, "demo", PATH=path)
     assert "Traceback" not in done.stderr
     assert "$ iptables-legacy-save\n*nat\n" in done.stdout or "$ iptables-legacy-save\n*filter\n" in done.stdout
@@ -75,9 +72,7 @@ def test_demo_setup_failure_is_one_line(tool: str, line: str, tmp_path: pathlib.
     assert last.endswith(line)
 
 
-def test_demo_command_has_folder_streams_and_exit_status(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_demo_command_has_folder_streams_and_status(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The user's command reads the mock and the terminal, in the current folder, and its exit status is the demo's."""
     monkeypatch.chdir(tmp_path)
     done = demo(CTL, "demo", "--command", f"pwd; cat; curl -sS {ID_URL}; exit 7", stdin="typed\n")
@@ -107,5 +102,4 @@ def test_stopped_demo_leaves_nothing(number: signal.Signals, command: str, word:
     give_up = time.monotonic() + 2
     while processes(tmp_path) and time.monotonic() < give_up:
         time.sleep(0.01)  # the kernel is still ending the namespace's processes: nothing to shake hands with
-    assert processes(tmp_path) == set()
-    assert list(tmp_path.iterdir()) == []
+    assert (processes(tmp_path), list(tmp_path.iterdir())) == (set(), [])

@@ -140,8 +140,7 @@ def test_parent_sees_the_signal_that_killed_the_app(running: Network, number: in
     """The parent's wait status has the signal that killed the app, and not 128+n."""
     # A shell ignores SIGINT and SIGQUIT for a background command, and programs inherit that.
     start = ("prlimit", "--core=0", "env", "--default-signal")
-    done = running.raw(*start, DETOUR, "sh", "-c", f"kill -{int(number)} $$", environ=SETTINGS)
-    assert done.returncode == -number
+    assert running.raw(*start, DETOUR, "sh", "-c", f"kill -{int(number)} $$", environ=SETTINGS).returncode == -number
 
 
 def test_shell_form_is_left_to_the_shell(running: Network) -> None:

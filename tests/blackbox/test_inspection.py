@@ -95,14 +95,10 @@ def test_process_is_the_same_with_the_wrapper(running: Network, backend: str, se
 
 
 def test_inspection_detects_the_setup_and_a_careless_wrapper(running: Network) -> None:
-    """Negative control: the inspection shows the changes of the setup, so it would show their loss.
-
-    It shows a careless wrapper's descriptor, timer, zombie and umask.
-    """
+    """Negative control: the inspection shows a careless wrapper's descriptor, timer, zombie and umask."""
     view, plain = inspected(running), inspected(running, setup=False)
     assert view["prctl"] | {"pdeathsig": 10, "subreaper": 1, "thp": 1, "timerslack": 70_000} == view["prctl"]
-    assert view["timers"] == [True, False, True]
-    assert view["descriptors"]["9"][0] == "/etc/hostname"
+    assert (view["timers"], view["descriptors"]["9"][0]) == ([True, False, True], "/etc/hostname")
     same = {"argv", "environ", "children", "terminal", "controlling", "namespaces", "mapped"}
     assert {name for name in view if view[name] == plain[name]} <= same
     careless = inspected(running, sys.executable, "-c", CARELESS, setup=False)

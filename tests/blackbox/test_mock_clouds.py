@@ -44,8 +44,7 @@ def test_one_port_serves_several_clouds(host: str) -> None:
         assert ask(stream, "/computeMetadata/v1/project/project-id")[0] == 403
         assert ask(stream, "/metadata/instance?api-version=2021-02-01", "Metadata: true")[0] == 200
         assert ask(stream, "/metadata/instance?api-version=2021-02-01")[0] == 400
-        assert ask(stream, "/v1/credentials", "Authorization: x")[0] == 200
-        assert ask(stream, "/v1/credentials")[0] == 401
+        assert (ask(stream, "/v1/credentials", "Authorization: x")[0], ask(stream, "/v1/credentials")[0]) == (200, 401)
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
@@ -54,8 +53,7 @@ def test_mock_passes_the_proof_of_every_preset(preset: Preset, shared_mock: Mock
     endpoint = Endpoint(IPv4Address("127.0.0.1"), shared_mock.port)
     question = Question(preset.name, preset.endpoints[0].host, preset.proof)
     first, second = (identify(endpoint, question, Deadline(TIMEOUT)) for _ in range(2))
-    assert first == second
-    assert first.version == ("IMDSv2" if preset.name == "aws" else preset.name)
+    assert (first, first.version) == (second, "IMDSv2" if preset.name == "aws" else preset.name)
     for _ in range(2 * (2 if preset.proof.token else 1)):
         assert shared_mock.lines.get(timeout=TIMEOUT).split()[-1] == preset.name
 
@@ -105,8 +103,7 @@ def test_delayed_mock_survives_clients_that_close_or_leave() -> None:
             leaving.close()
             stream.sendall(GET)
             stream.shutdown(socket.SHUT_WR)
-            assert read_reply(stream)[2] == ID
-            assert stream.recv(1) == b""
+            assert (read_reply(stream)[2], stream.recv(1)) == (ID, b"")
         assert_served(mock)
         mock.stop()
         line = "imds-detourctl mock: 127.0.0.1 GET /latest/meta-data/instance-id 200 19 aws\n"
@@ -127,10 +124,7 @@ def test_fail_answers_each_nth_request_with_the_status(flag: str, statuses: list
 
 
 def test_hanging_mock_logs_requests_and_never_answers() -> None:
-    """--hang logs requests, answers none, keeps the connection open, and stops at a signal.
-
-    The control, which gets answers without --hang, is test_connection_is_kept_open of test_mock_server.py.
-    """
+    """--hang logs requests, answers none (control: test_connection_is_kept_open), and stops at a signal."""
     with running_mock("--hang") as mock, mock.connect() as stream, mock.connect() as closing:
         stream.sendall(GET)
         closing.sendall(GET.replace(b"Host: mock", b"Connection: close"))

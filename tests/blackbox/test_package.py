@@ -54,10 +54,7 @@ def test_dependencies_have_both_bounds(metadata: Message) -> None:
 
 
 def test_wheel_has_two_commands_and_exactly_the_source_files(wheel: zipfile.ZipFile) -> None:
-    """The wheel installs imds-detour and imds-detourctl, and has all files of src and no others.
-
-    Types and mock data are among them.
-    """
+    """The wheel installs both programs and exactly the files of src, with types and mock data."""
     assert wheel.read(f"{INFO}/entry_points.txt").decode().split("\n") == [
         "[console_scripts]",
         "imds-detour = imds_detour.bootstrap.pip:main",

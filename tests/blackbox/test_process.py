@@ -76,18 +76,14 @@ def test_process_state_is_kept(running: Network, preparation: str) -> None:
 
 
 def test_only_the_bundle_keeps_an_ignored_sigpipe(running: Network) -> None:
-    """An ignored SIGPIPE or SIGXFSZ stays ignored with the bundle, and has its default action with a pip install.
-
-    pip's Python ignores both signals at its start, so their previous action is unknown.
-    """
+    """The bundle keeps an ignored SIGPIPE or SIGXFSZ; with pip, whose Python ignores both first, it is the default."""
     preparation = f"ignore:{SIGPIPE:d} ignore:{SIGXFSZ:d}"
     plain, wrapped = look(running, preparation), look(running, preparation, DETOUR)
     (before,), (after,) = (
         [int(line.split()[1], 16) for line in lines if line.startswith("SigIgn:")] for lines in (plain, wrapped)
     )
     both = 1 << SIGPIPE - 1 | 1 << SIGXFSZ - 1
-    assert before & both == both
-    assert after == (before if BUNDLED else before & ~both)
+    assert (before & both, after) == (both, before if BUNDLED else before & ~both)
     assert [line for line in wrapped if "SigIgn" not in line] == [line for line in plain if "SigIgn" not in line]
 
 
@@ -115,10 +111,7 @@ SHOW_OPEN_STREAMS = "open=0; for fd in 0 1 2; do [ -e /proc/$$/fd/$fd ] && open=
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1), (0, 1, 2)])
 def test_closed_streams_stay_closed(running: Network, closed: tuple[int, ...]) -> None:
-    """A closed standard stream stays closed, and no file of imds-detour takes its number.
-
-    Negative control: the kernel gives a new socket the number of a closed standard stream.
-    """
+    """A closed stream stays closed, and no file takes its number. Negative control: a new socket would take it."""
     redirect = " ".join(f"{number}>&-" for number in closed)
     for wrapper in ("", DETOUR):
         done = running.raw("sh", "-c", f"exec {wrapper} sh -c '{SHOW_OPEN_STREAMS}' {redirect}", environ=SETTINGS)
@@ -179,10 +172,7 @@ def stuck(network: Network, kind: str, *command: str, **settings: str) -> Iterat
 
 @STUCK_KINDS
 def test_stuck_stderr_does_not_stop_a_start(running: Network, kind: str) -> None:
-    """With a stderr that takes nothing the lines are lost after a second in all, and the app has the stream unchanged.
-
-    A blocking write(2) would never return.
-    """
+    """With a stderr that takes nothing the lines are lost after a second in all, and the app has it unchanged."""
     outputs = []
     for wrapper in ((), (DETOUR,)):
         begin = time.monotonic()

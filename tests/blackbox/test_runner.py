@@ -37,10 +37,7 @@ def test_pytest_starts_itself_in_a_sandbox(network: Network, workers: str) -> No
 
 
 def test_pytest_runs_only_unit_tests_without_a_sandbox(network: Network) -> None:
-    """Unit tests run where no sandbox can be made.
-
-    Negative control: without a sandbox no network test runs, and the message gives the reason.
-    """
+    """Unit tests run without a sandbox. Negative control: no network test does, and the message gives the reason."""
     unable = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", *PYTEST)
     done = typed(network, *unable, "tests/unit/test_http.py")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -62,5 +59,4 @@ def test_netns_files_have_quick_tests() -> None:
     command = [*PYTEST, "--collect-only", "-q", "-m", "not slow", "tests/netns"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     quick = {line.partition("::")[0].rpartition("/")[2] for line in listed.splitlines() if "::" in line}
-    files = {name for name in os.listdir(f"{ROOT}/tests/netns") if name.startswith("test_")}
-    assert files - quick == set(SLOW_FILES)
+    assert {name for name in os.listdir(f"{ROOT}/tests/netns") if name.startswith("test_")} - quick == set(SLOW_FILES)

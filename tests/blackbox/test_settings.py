@@ -44,7 +44,7 @@ def failure(done: subprocess.CompletedProcess[bytes]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, values in BAD.items() for value in values], ids=lambda text: text[:40]
+    ("name", "value"), [(name, value) for name in BAD for value in BAD[name]], ids=lambda text: text[:40]
 )
 def test_bad_value_is_refused_with_the_allowed_ones(running: Network, name: str, value: str) -> None:
     """A bad value is refused with variable, value and allowed values, and the app does not start."""
@@ -76,15 +76,11 @@ def test_unprintable_value_is_escaped(running: Network, value: str, shown: str) 
 
 
 def test_bad_settings_change_nothing(network: Network) -> None:
-    """Bad settings end the start without a socket, a rule or a remaining process.
-
-    The helper of legacy iptables has started by then, and ends first.
-    """
+    """Bad settings end the start without a socket, a rule or a process, and also the helper that has started."""
     trace = strace(log="/run/trace", calls=["socket"], children=True)
     plain = {**SETTINGS, "HOME": "/root"}  # without it the interpreter itself asks the user database, over a socket
     for wrong in ({"MOCK_PORT": "http"}, {"MOCK_LOG": "x"}, {"MOCK_TIMEOUT": "nan"}, {"MOCK_USER": "no-such-user"}):
-        done = network.app.run(*trace, DETOUR, "true", environ={**plain, **wrong}, check=False)
-        assert done.returncode == 125
+        assert network.app.run(*trace, DETOUR, "true", environ={**plain, **wrong}, check=False).returncode == 125
         lines = network.app.run("cat", "/run/trace").stdout.splitlines()
         assert not [line for line in lines if "socket(" in line], lines
         assert lines[-1].endswith("+++ exited with 125 +++")  # after the helper
@@ -101,10 +97,7 @@ def test_bad_settings_change_nothing(network: Network) -> None:
     ],
 )
 def test_unknown_variable_is_a_warning(running: Network, name: str, shown: str) -> None:
-    """An unknown MOCK_ variable, which may be another program's, gives a warning, and the app starts.
-
-    Control characters in its name are escaped.
-    """
+    """An unknown MOCK_ variable gives a warning, with control characters escaped, and the app starts."""
     done = running.raw(DETOUR, "echo", "started", environ={**SETTINGS, name: "x"})
     assert (done.returncode, done.stdout) == (0, b"started\n")
     first, second, end = done.stderr.decode().split("\n")
@@ -122,8 +115,7 @@ def objects(done: subprocess.CompletedProcess[bytes]) -> list[dict[str, object]]
 
 def test_json_reports_success_as_one_object(running: Network) -> None:
     """MOCK_LOG=json reports a start as one object with the facts by name."""
-    done = running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_LOG": "json"})
-    (ready,) = objects(done)
+    (ready,) = objects(running.raw(DETOUR, "true", environ={**SETTINGS, "MOCK_LOG": "json"}))
     milliseconds = ready.pop("milliseconds")
     assert isinstance(milliseconds, float)
     assert 1 < milliseconds < 10_000

@@ -27,10 +27,7 @@ exit status: COMMAND's own; 125 when a step failed, 126 when COMMAND cannot be e
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
 def test_help_lists_every_setting_and_version_is_one_line(running: Network, locale: str) -> None:
-    """--help prints each setting with its default in 120 columns, and --version one line, whatever the environment.
-
-    A closed stdout causes no traceback.
-    """
+    """In any environment, --help prints the settings in 120 columns, --version a line; a closed stdout is no error."""
     done = running.raw(DETOUR, "--help", environ={"LC_ALL": locale, "MOCK_PORT": "http"})
     assert (done.returncode, done.stdout.decode("ascii"), done.stderr) == (0, HELP, b"")
     assert max(map(len, HELP.splitlines())) <= 120

@@ -1,7 +1,5 @@
 """The bundle's content: complete, minimal, documented, and independent of this machine."""
 
-from __future__ import annotations
-
 import glob
 import hashlib
 import json
@@ -12,14 +10,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.bundle.conftest import PROJECT, python
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.slow
 
@@ -73,9 +69,7 @@ def test_two_builds_are_the_same_bytes(bundle: str, tmp_path: Path) -> None:
 
     environ |= {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "COLUMNS": "40", "LD_RUN_PATH": str(tmp_path), "CPPFLAGS": "-g"}
     environ["PIP_FIND_LINKS"] = f"{tmp_path}/packages"
-    subprocess.run(
-        [f"{PROJECT}/scripts/bundle", str(target)], check=True, env=environ, umask=0o077, capture_output=True
-    )
+    subprocess.run([f"{PROJECT}/scripts/bundle", str(target)], check=True, env=environ, umask=0o77, capture_output=True)
     different = [name for name, path in files(bundle).items() if not _same(path, f"{target}/{name}")]
     assert not different
     assert _same(f"{bundle}.tar.gz", f"{target}.tar.gz")
@@ -134,8 +128,7 @@ def test_bill_of_materials_has_what_is_linked_statically(sbom: dict[str, Any]) -
             linked.setdefault(os.path.basename(name["value"]).split(".")[0], set()).add(part["name"].split("-")[0])
             assert "?arch=source" in part["purl"]
     assert linked == {
-        "imds-detour": {"gcc", "musl"},
-        "imds-detourctl": {"gcc", "musl"},
+        **{name: {"gcc", "musl"} for name in ("imds-detour", "imds-detourctl")},
         "libxtwrapper": {"gcc", "glibc"},
     }
     debian = [part["name"] for part in sbom["components"] if "pkg:deb" in part["purl"] and not part["properties"]]

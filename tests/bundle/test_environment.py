@@ -76,10 +76,7 @@ def test_environment_reaches_only_the_app(clean: Network, bundle: str, folder: P
 
 
 def test_preloaded_library_is_loaded_only_into_the_app(clean: Network, bundle: str, folder: Path) -> None:
-    """A library of LD_PRELOAD is loaded only into the app.
-
-    Negative control: without the launcher it is loaded into the interpreter.
-    """
+    """A library of LD_PRELOAD is loaded only into the app. Control: without the launcher, into the interpreter too."""
     environ = {"LD_PRELOAD": f"{folder}/preload.so", **SETTINGS}
     done = run(clean, folder, environ, f"{bundle}/bin/imds-detour", "./linked")
     assert done.stderr.count("preloaded into") == 1

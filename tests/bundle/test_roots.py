@@ -76,8 +76,7 @@ def test_app_in_any_root_reads_the_mock(
     clean: Network, bundle: str, tmp_path: Path, kind: Callable[[Path, str], Root], backend: str
 ) -> None:
     """In each root the mock is looked up, redirected to and verified, and the app reads its answer."""
-    root = kind(tmp_path / "root", bundle)
-    done = run(clean, root, "/app", "one", "", "two words", MOCK_BACKEND=backend)
+    done = run(clean, kind(tmp_path / "root", bundle), "/app", "one", "", "two words", MOCK_BACKEND=backend)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{INSTANCE}\n/app\0one\0\0two words\0")
     name = {"legacy": "legacy iptables", "nft": "nftables"}[backend]
@@ -87,8 +86,7 @@ def test_app_in_any_root_reads_the_mock(
 
 def test_app_without_the_bundle_gets_no_answer(clean: Network, root: Root) -> None:
     """Negative control: the same app in the same root without the bundle gets no answer."""
-    done = clean.app.run(*root.command("/app"), environ=SETTINGS, check=False)
-    assert INSTANCE not in done.stdout
+    assert INSTANCE not in clean.app.run(*root.command("/app"), environ=SETTINGS, check=False).stdout
 
 
 @pytest.mark.parametrize("place", ["imds-detour", "a b/ü/$x", "usr"], ids=ascii)

@@ -70,10 +70,7 @@ class Ended:
 
 
 def violations(end: Ended, case: Case = PLAIN, *, start_up: float = 0.0) -> list[str]:
-    """Return the parts of the contract that the end of a case breaks.
-
-    ``start_up`` is the seconds that a start needs on this machine before its deadline runs, and to end.
-    """
+    """Return the broken parts of the contract; ``start_up``: seconds before the deadline runs, and to end."""
     stopped = {status for number in case.signals for status in (-number, 128 + number)}
     if case.bare and end.status not in (0, 125) and not FIRST_LINE_RAN.search(end.err):
         crashed = end.status < 0 and end.status not in stopped

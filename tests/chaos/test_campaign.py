@@ -29,8 +29,7 @@ def chosen(table: Mapping[str, Case]) -> list[tuple[str, str]]:
 def played(judge: Judge, case: Case, backend: str, longer: float, start: Callable[..., Ended] | None = None) -> Ended:
     """Play a case, and return the start's end. ``start`` replaces the judge's start."""
     judge.clean()
-    cloud = judge.cloud
-    cloud.app.write("resolv.conf", case.resolv)
+    judge.cloud.app.write("resolv.conf", case.resolv)
     with ExitStack() as servers:
         servers.enter_context(server(judge, FAULTY_DNS, MOCK, *case.dns))
         port = PORT if case.http is None else FAULTY_PORT
@@ -67,10 +66,7 @@ def judged(judge: Judge, case: Case, backend: str) -> Ended:
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "backend"), [*chosen(DNS), *chosen(HTTP)])
 def test_any_dns_or_mock_fault_keeps_the_contract(judge: Judge, name: str, backend: str) -> None:
-    """A start keeps the contract with DNS that is silent, slow, lying, huge, changing or misconfigured.
-
-    It does so with mocks that refuse, stall, flood, lie or change their answers.
-    """
+    """A start keeps the contract with faulty DNS servers, and with mocks that refuse, stall, flood, lie or change."""
     judged(judge, {**DNS, **HTTP}[name], backend)
 
 
@@ -86,5 +82,4 @@ def test_any_missing_resource_keeps_the_contract(
 
 def test_unknown_ipv6_support_installs_the_ipv6_guard(judge: Judge) -> None:
     """With /proc/net masked, IPv6 support is unknown, and the IPv6 metadata address is guarded too."""
-    end = judged(judge, SYSTEM["/proc: its net masked"], "nft")
-    assert "ip6 daddr fd00:ec2::254" in end.left
+    assert "ip6 daddr fd00:ec2::254" in judged(judge, SYSTEM["/proc: its net masked"], "nft").left

@@ -50,6 +50,5 @@ def test_guard_stops_every_packet_during_faults(judge: Judge, name: str, backend
 
 def test_judge_detects_the_flood_without_a_guard(judge: Judge) -> None:
     """Negative control: with MOCK_GUARD=off, capture and counters see the flood, and the judge reports it."""
-    case = replace(DNS["silent"], settings={"MOCK_GUARD": "off"})
-    end = played(judge, case, "nft", 1, partial(flooded, judge, ""))
+    end = played(judge, replace(DNS["silent"], settings={"MOCK_GUARD": "off"}), "nft", 1, partial(flooded, judge, ""))
     assert "something reached the real service" in violations(end)

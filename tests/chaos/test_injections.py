@@ -183,8 +183,7 @@ def started(
 ) -> Ended:
     """Start under strace from the first line on, with these injections; it logs them and these calls."""
     judge.clean()
-    options = ("--detach-on=execve",)
-    tracer = strace(*injections, *start.also, log=log, calls=calls, children=children, options=options)
+    tracer = strace(*injections, *start.also, log=log, calls=calls, children=children, options=("--detach-on=execve",))
     environ = judge.cloud.settings(None, MOCK_BACKEND=backend, **{**SETTINGS, **start.settings})
     limit = float(environ["MOCK_TIMEOUT"])
     command = (*start.prefix, sys.executable, "-c", LAUNCH, *ANY_USERS_APP)
@@ -242,8 +241,7 @@ def _counted(judge: Judge, start: Start, backend: str, log: str) -> Calls:
     for call in made:
         by.setdefault(call.process, Counter())[call.name] += 1
     wrapper, *children = by.values()  # strace attaches to the wrapper first
-    most = {name: max((child[name] for child in children), default=0) for name in start.calls}
-    return Calls(wrapper, Counter(most))
+    return Calls(wrapper, Counter({name: max((child[name] for child in children), default=0) for name in start.calls}))
 
 
 def spread(number: int, points: int) -> list[int]:

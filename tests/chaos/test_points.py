@@ -88,10 +88,7 @@ def played(judge: Judge, point: str, backend: str, *, kind: str, how: signal.Sig
 
 
 def stepped(judge: Judge, environ: dict[str, str], at: Callable[[str, int], bool]) -> tuple[int, str, str, float]:
-    """Run a start that stops at each line that it writes; return status, stdout, stderr and seconds.
-
-    ``at`` gets each line and the start's process id, and returns whether the start runs without stops from there on.
-    """
+    """Run a start that stops at each line until ``at(line, pid)`` is true; return status, stdout, stderr, seconds."""
     began, output, target, free = time.monotonic(), "", 0, False
     with judge.cloud.app.popen(
         *(*STOPPING, DETOUR, *ANY_USERS_APP), environ=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -29,10 +29,7 @@ KEY = "backed by"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one test, for one cell.
-
-    The verdict is ``works``, ``fails``, or ``ignored`` if the client ignores the endpoint variables.
-    """
+    """The result of a test for one cell: ``works``, ``fails``, or ``ignored`` if it ignores endpoint variables."""
 
     client: str
     preset: str

@@ -29,5 +29,4 @@ def test_example_app_reads_the_mock(place: Place, case: Case) -> None:
 
 def test_every_example_has_a_case() -> None:
     """Each folder of examples/ has a case in these tests."""
-    folders = {entry.name for entry in os.scandir(EXAMPLES) if entry.is_dir()}
-    assert folders == {case.client for case in CASES}
+    assert {entry.name for entry in os.scandir(EXAMPLES) if entry.is_dir()} == {case.client for case in CASES}

@@ -107,10 +107,7 @@ class Container:
         return [line.split(maxsplit=1)[1] for line in listed]
 
     def seconds_to_stop(self) -> float:
-        """Stop it as `docker stop` does, and return the time from the signal to the end of its process.
-
-        By the engine's own clock: the command itself may take longer, while engine 20.10 waits for its DNS forwarding.
-        """
+        """Stop it as `docker stop` does, and return the time from the signal to its end, by the engine's own clock."""
         self.engine.run("stop", self.name)
         ended = self.inspect(".State.FinishedAt")
         for _ in _rounds():  # events are handed on by a process of their own
@@ -149,8 +146,7 @@ class Lan:
 
     def run(self, *arguments: str, stdin: str | None = None, on: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a container to its end, and return its result."""
-        made = self._named()
-        return self.engine.run("run", *self._options(made, on), *arguments, check=False, stdin=stdin)
+        return self.engine.run("run", *self._options(self._named(), on), *arguments, check=False, stdin=stdin)
 
     def command(self, *arguments: str) -> list[str]:
         """Return the docker run command, for a test that starts it itself."""

@@ -25,18 +25,13 @@ def main(composer: Composer, images: Images) -> tuple[Project, Container, str]:
 
 
 def test_readme_commands_work_and_down_is_quick(composer: Composer, images: Images) -> None:
-    """The README's `up`, `logs` and `exec curl` print what it shows.
-
-    `down` ends within the short grace period of compose.yaml: sleep as PID 1 ignores a stop.
-    """
+    """The README's `up`, `logs` and `exec curl` print what it shows; `down` ends within the short grace period."""
     project, debug, line = main(composer, images)
     assert f"{METADATA}:80 -> mock_metadata (" in line
     assert f":1338), nftables, verified IMDSv2 {INSTANCE}" in line
     assert "verified" in project.run("logs", "debug").stdout
-    assert project.run("exec", "-T", "debug", *GET).stdout == INSTANCE
-    assert debug.processes() == ["sleep 3600"]
-    status = debug.reads("/proc/1/status")
-    assert not int(status.split("CapEff:")[1].split()[0], 16) >> 12 & 1
+    assert (project.run("exec", "-T", "debug", *GET).stdout, debug.processes()) == (INSTANCE, ["sleep 3600"])
+    assert not int(debug.reads("/proc/1/status").split("CapEff:")[1].split()[0], 16) >> 12 & 1
     start = time.monotonic()
     project.run("down")
     assert time.monotonic() - start < 9, "the ten seconds of Docker's own grace"
@@ -61,9 +56,7 @@ def test_moto_gives_metadata_and_aws_apis(composer: Composer, images: Images) ->
         "print(json.dumps([s.get_credentials().method, [b['Name'] for b in s3.list_buckets()['Buckets']]]))"
     )
     method, buckets = json.loads(app.run("python3", "-c", script).stdout)
-    assert method == "iam-role"
-    assert buckets == ["bucket"]
-    assert app.run(*fetch("moto", ID_URL)).stdout == MOTO_INSTANCE
+    assert (method, buckets, app.run(*fetch("moto", ID_URL)).stdout) == ("iam-role", ["bucket"], MOTO_INSTANCE)
 
 
 def test_two_apps_wait_for_a_mock_that_starts_late(composer: Composer, images: Images) -> None:

@@ -69,8 +69,7 @@ def test_engine_does_not_change_the_machine(home: str) -> None:
     subprocess.run([SCRIPT, "start"], env=environ, check=True, timeout=60)
     assert engine.says("network", "ls", "--quiet", "--filter", "name=metadata"), "a second start changes nothing"
     subprocess.run([SCRIPT, "stop"], env=environ, check=True, timeout=60)
-    assert machine() == before
-    assert leftovers(home) == []
+    assert (machine(), leftovers(home)) == (before, [])
 
 
 def test_comparison_detects_a_change() -> None:

@@ -31,13 +31,8 @@ def files(engine: Engine, lan: Lan, image: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_images_hold_only_the_folder_and_oci_labels(
-    engine: Engine, images: Images, lan: Lan, tmp_path: Path, name: str
-) -> None:
-    """The images have only /opt/imds-detour, and OCI labels with their own title.
-
-    There is no shell, package manager, compiler or pip.
-    """
+def test_images_hold_a_folder_and_labels(engine: Engine, images: Images, lan: Lan, tmp_path: Path, name: str) -> None:
+    """The images have only /opt/imds-detour, without shell, pip or compiler, and OCI labels with their own title."""
     paths = files(engine, lan, images.target(name), tmp_path)
     assert "opt/imds-detour/bin/imds-detour" in paths
     assert [path for path in paths if not path.startswith("opt/imds-detour/")] == []
@@ -73,10 +68,7 @@ def test_mock_stops_at_once(scene: Scene) -> None:
 
 
 def test_images_print_version_and_help(images: Images, lan: Lan) -> None:
-    """`docker run imds-detour` prints the version, and `docker run imds-detour-ctl --help` the help.
-
-    imds-detourctl is on the image's PATH, as Kubernetes manifests need it.
-    """
+    """`docker run` prints the version or the help; imds-detourctl is on its image's PATH, for Kubernetes manifests."""
     assert lan.run(images.target("bundle")).stdout.startswith("imds-detour ")
     assert "usage: imds-detourctl" in lan.run(images.target("ctl"), "--help").stdout
     by_path = lan.run("--entrypoint", "imds-detourctl", images.target("ctl"), "--version")

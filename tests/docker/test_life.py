@@ -40,8 +40,7 @@ def test_pause_keeps_the_redirect_and_restart_runs_the_start_again(scene: Scene)
     assert app.run(*GET).stdout == INSTANCE
     scene.lan.engine.run("restart", "--time", "0", app.name)
     app.says("; exec sleep", times=2)
-    assert app.run(*GET).stdout == INSTANCE
-    assert app.processes() == ["sleep 3600"]
+    assert (app.run(*GET).stdout, app.processes()) == (INSTANCE, ["sleep 3600"])
 
 
 def test_rules_survive_a_network_disconnect(scene: Scene) -> None:

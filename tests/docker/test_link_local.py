@@ -40,8 +40,7 @@ def test_mock_answers_without_rules(composer: Composer, images: Images) -> None:
     """The app reads the mock without a rule and without a capability."""
     project = linked(composer, images, debug={"cap_drop": ["ALL"]})
     start(project)
-    debug = project.container("debug")
-    assert debug.run(*GET).stdout == INSTANCE
+    assert project.container("debug").run(*GET).stdout == INSTANCE
 
 
 def test_second_network_is_refused(composer: Composer, images: Images) -> None:
@@ -56,8 +55,7 @@ def test_engine_host_reaches_the_mock_too(composer: Composer, images: Images, en
     """A container in the engine host's network reaches the mock instead of the host's real service."""
     get = ("run", "--rm", "--pull", "never", "--network", "host", "imds-detour-test/debian", *GET)
     assert engine.run(*get, check=False).returncode, "the engine's namespace has no way to a metadata address"
-    project = linked(composer, images)
-    start(project)
+    start(linked(composer, images))
     assert engine.run(*get).stdout == INSTANCE
 
 

@@ -13,8 +13,7 @@ from tests.support.hosts.network import ID_URL, INSTANCE
 
 def test_without_net_admin_the_app_does_not_start(scene: Scene) -> None:
     """Without NET_ADMIN the app does not start, and a line says to add it."""
-    image = scene.images.app("busybox")
-    done = scene.lan.run("--env", "MOCK_HOSTNAME=mock_metadata:1338", image, "echo", "started")
+    done = scene.lan.run("--env", "MOCK_HOSTNAME=mock_metadata:1338", scene.images.app("busybox"), "echo", "started")
     assert (done.returncode, done.stdout) == (125, "")
     (line,) = done.stderr.splitlines()
     add = "add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`"
@@ -23,10 +22,7 @@ def test_without_net_admin_the_app_does_not_start(scene: Scene) -> None:
 
 @pytest.mark.parametrize(
     ("options", "word"),
-    [
-        (("--user", "1000"), "NET_ADMIN"),
-        (("--env", "MOCK_HOSTNAME=no-such-host", "--env", "MOCK_TIMEOUT=2"), "no-such-host"),
-    ],
+    [(("--user", "1000"), "NET_ADMIN"), (("--env=MOCK_HOSTNAME=no-such-host", "--env=MOCK_TIMEOUT=2"), "no-such-host")],
 )
 def test_app_does_not_start_without_root_or_a_mock(scene: Scene, options: tuple[str, ...], word: str) -> None:
     """Another user than root has no NET_ADMIN, and a name is not resolved until the timeout; the last line says so."""
@@ -42,7 +38,7 @@ HARDENED = {
     "read-only": (("--read-only",), "legacy iptables"),
     "no-new-privileges": (("--security-opt", "no-new-privileges"), "legacy iptables"),
     "everything": (
-        ("--cap-drop", "ALL", "--read-only", "--security-opt", "no-new-privileges", "--pids-limit", "16"),
+        ("--cap-drop", "ALL", "--read-only", "--security-opt=no-new-privileges", "--pids-limit=16"),
         "nftables",
     ),
     "IPv6 off": (("--sysctl", "net.ipv6.conf.all.disable_ipv6=1"), "legacy iptables"),

@@ -33,8 +33,7 @@ def test_unmodified_image_reads_the_mock(composer: Composer, images: Images) -> 
     assert "MOCK_" not in app.reads("/proc/1/environ")
     assert app.inspect(".HostConfig.CapAdd") is None
     assert app.inspect(".Mounts") == []
-    image = app.inspect(".Config.Image")
-    entrypoint = project.engine.says("inspect", "--format", "{{json .Config.Entrypoint}}", image)
+    entrypoint = project.engine.says("inspect", "--format", "{{json .Config.Entrypoint}}", app.inspect(".Config.Image"))
     assert json.dumps(app.inspect(".Config.Entrypoint")) == entrypoint
 
 

@@ -1,8 +1,6 @@
 """Fixtures of the tests with hosts in network namespaces."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,9 +9,6 @@ from tests.support.hosts.ip_version import IP_VERSIONS
 from tests.support.hosts.network import MOCK, Network, end
 from tests.support.hosts.sidecars import SECOND, Sidecars, move
 from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @pytest.fixture(params=BACKENDS)

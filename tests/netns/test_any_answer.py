@@ -1,12 +1,12 @@
 """Every DNS reply, over UDP and TCP, gives addresses or a DetourError, within the timeout and in little memory."""
 
-from __future__ import annotations
-
 import os
 import struct
 import subprocess
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import dns.flags
 import dns.message
@@ -18,10 +18,6 @@ from hypothesis import strategies as st
 from tests.support import SUPPORT
 from tests.support.hosts.cloud import LONG, Program
 from tests.support.hosts.network import NAME, Network
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 MEGABYTE = 1 << 20
 LIMIT = 2.0

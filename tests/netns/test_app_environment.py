@@ -1,16 +1,11 @@
 """The app's environment: proxy variables, and MOCK_BACKEND=env with its endpoint variables."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+import subprocess
 
 import pytest
 
 from tests.support.faults.capabilities import without
 from tests.support.hosts.network import DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT, SETTINGS, Network, read_line
-
-if TYPE_CHECKING:
-    import subprocess
 
 PROXY_PORT = "8888"
 PROXY = {"http_proxy": f"http://{MOCK}:{PROXY_PORT}"}
@@ -54,8 +49,7 @@ def test_no_proxy_keeps_the_existing_entries(mocked: Network) -> None:
 def test_environment_without_a_proxy_is_unchanged(mocked: Network, environ: dict[str, str]) -> None:
     """An environment that needs no exemption is unchanged, and stderr does not mention it."""
     seen, stderr = app_environment(mocked, **environ)
-    assert seen == {**SETTINGS, **environ}
-    assert stderr.count("\n") == 1
+    assert (seen, stderr.count("\n")) == ({**SETTINGS, **environ}, 1)
 
 
 # MOCK_BACKEND=env: no capability and no rules

@@ -1,7 +1,5 @@
 """Several imds-detour processes and other programs write rules at once: no rule is lost or doubled."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

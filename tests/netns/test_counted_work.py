@@ -5,10 +5,8 @@ more work. So a test repeats the start and takes the lowest count. A ceiling is 
 of writing: lower it when a start needs less.
 """
 
-from __future__ import annotations
-
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import pytest
 
@@ -16,9 +14,6 @@ from tests.support.faults.injection import strace
 from tests.support.hosts.network import DETOUR, MOCK, NAME, Network, output
 from tests.support.judges.trace import OPTIONS, Work, missing_steps, work
 from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 CEILINGS = {
     "legacy": Work(modules=75, syscalls=2430, processes=1, programs=0, threads=2),
@@ -36,7 +31,7 @@ WASTEFUL = (sys.executable, "-c", f"{HALF_THE_LIBRARY}; from imds_detour.bootstr
 def traced(network: Network, *command: str, **settings: str) -> str:
     """Run a command on the app's host under strace and return the trace."""
     network.app.run(
-        "sh", "-c", "printf '*filter\\nCOMMIT\\n*nat\\nCOMMIT\\n' | iptables-legacy-restore; nft flush ruleset"
+        "sh", "-c", "printf '*filter\\nCOMMIT\\n*nat\\nCOMMIT\\n'|iptables-legacy-restore;nft flush ruleset"
     )
     file = "/run/trace"
     environ = network.settings(None, MOCK_TIMEOUT="25", **settings)

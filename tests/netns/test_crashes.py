@@ -1,11 +1,9 @@
 """A kill between any two steps leaves no rules, the guard, or guard and redirect; the next start repairs them."""
 
-from __future__ import annotations
-
 import random
 import re
 import signal
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,9 +12,6 @@ from tests.support.hosts.cloud import BACKENDS, LONG, Cloud
 from tests.support.hosts.ip_version import V4, V6, IpVersion
 from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, NAME, PORT
 from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 STRIDE = 1 if LONG else 11
 """Every call of a kind is tried with LONG=1, and every eleventh without."""
@@ -103,16 +98,12 @@ class Starts:
         assert all(self.complete[V4])
 
     def start_and_kill(self, *command: str, **changed: str) -> str | None:
-        """Start with a command that kills it, repair the rules, and return their state; None without a kill.
-
-        With FAILING settings a start that is not killed must have removed its redirect.
-        """
+        """Start with a command that kills it, repair, and return the rules' state; None without a kill."""
         self.clean()
         environ = settings(self.cloud, self.backend, **{**self.changed, **changed})
         done = self.cloud.app.run(*command, DETOUR, "echo", "started", environ=environ, check=False)
         if done.returncode == 125:
-            assert changed == FAILING
-            assert self.state() == GUARD
+            assert (changed, self.state()) == (FAILING, GUARD)
             return None
         if done.returncode == 0:
             assert done.stdout == "started\n"
@@ -171,9 +162,7 @@ def test_kill_with_the_helper_leaves_a_repairable_state(cloud: Cloud, backend: s
     states: list[str | None] = []
     for _ in range(RANDOM_KILLS):
         after = f"{delays.uniform(0.02, 0.25):.3f}"
-        state = starts.start_and_kill(
-            "timeout", "--signal=KILL", after, *("unshare", "--pid", "--fork", "--kill-child")
-        )
+        state = starts.start_and_kill("timeout", "--signal=KILL", after, *("unshare", "--pid", "--kill-child"))
         states.append(state)
     print(f"{backend}: {[(state, states.count(state)) for state in set(states)]}")  # noqa: T201  (figures, for -rP)
 
@@ -206,8 +195,7 @@ def test_kill_during_undo_leaves_no_redirect_without_guard(cloud: Cloud, backend
     assert "None" not in states
     first_undo = states.index(BOTH) if BOTH in states else 0
     setup, undo = states[:first_undo], states[first_undo:]
-    assert setup == sorted(setup, key=[NOTHING, GUARD].index)
-    assert undo == sorted(undo, key=[BOTH, GUARD].index)
+    assert (setup, undo) == (sorted(setup, key=[NOTHING, GUARD].index), sorted(undo, key=[BOTH, GUARD].index))
     assert not LONG or (first_undo and undo[-1] == GUARD), states
 
 

@@ -1,7 +1,5 @@
 """imds-detourctl plan, status, remove and init: the rules of imds-detour, without an app."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys
@@ -131,8 +129,7 @@ def test_status_lists_missing_and_foreign_rules(mocked: Network, backend: str) -
         mocked.app.run("nft", "delete", "rule", "ip", "imds_detour", "guard", "handle", first)
         mocked.app.run("nft", "add", "rule", "ip", "imds_detour", "nat_output", "udp", "dport", "1", "accept")
     facts = status(mocked)
-    assert len(facts["redirects"]) == 1
-    assert [guard["address"] for guard in facts["guard"]] == ["fd00:ec2::254"]
+    assert (len(facts["redirects"]), [guard["address"] for guard in facts["guard"]]) == (1, ["fd00:ec2::254"])
     missing, foreign = facts["faults"]
     assert missing.startswith("missing: -A ")
     assert missing.endswith("-j REJECT --reject-with tcp-reset")
@@ -146,8 +143,7 @@ def test_status_shows_the_sidecars_last_probe(mocked: Network) -> None:
     mocked.success("true")
     sidecar = mocked.start(mocked.app, sys.executable, "-c", SIDECAR, "IMDSv2 i-1\33[2J", "0")
     assert status(mocked)["probe"] == {"verified": True, "text": "IMDSv2 i-1\33[2J", "age": 60.0}
-    text = mocked.ctl("status").stdout
-    assert "\nlast probe of the sidecar: verified 60.0 s ago, IMDSv2 i-1\\x1b[2J\n" in text
+    assert "\nlast probe of the sidecar: verified 60.0 s ago, IMDSv2 i-1\\x1b[2J\n" in mocked.ctl("status").stdout
     end(sidecar)
     assert status(mocked)["probe"] is None
     mocked.start(mocked.app, sys.executable, "-c", SIDECAR, "IMDSv2 i-1", "64090")
@@ -177,8 +173,7 @@ def test_remove_keeps_foreign_rules_and_routes(network: Network, backend: str) -
     removed = network.ctl("remove")
     assert removed.returncode == 0
     assert re.fullmatch(rf"{NAMES[backend]}: \d+ rules removed\nroutes: 1 route removed\n", removed.stdout)
-    assert state(network) == before
-    assert network.ctl("remove").stdout == "nothing to remove\n"
+    assert (state(network), network.ctl("remove").stdout) == (before, "nothing to remove\n")
 
 
 def test_init_installs_and_verifies_a_redirect(mocked: Network, backend: str) -> None:
@@ -231,6 +226,5 @@ def test_init_on_a_host_redirects_to_loopback(network: Network) -> None:
     before = state(network)
     done = network.ctl("init", "--host", MOCK_HOSTNAME="127.0.0.1")
     assert done.returncode == 0, done.stderr
-    assert network.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
-    assert network.ctl("remove").returncode == 0
+    assert (network.app.run("curl", "-sS", ID_URL).stdout, network.ctl("remove").returncode) == (INSTANCE, 0)
     assert state(network) == before

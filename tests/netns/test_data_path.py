@@ -6,8 +6,6 @@ precise. With it a redirected request takes about 1.25 times the kernel's work o
 a connection for each request. Half of the difference is conntrack, which Docker's networks use anyway.
 """
 
-from __future__ import annotations
-
 import os
 import statistics
 import subprocess

@@ -1,11 +1,9 @@
 """imds-detourctl doctor: the check that fails for each missing precondition, and its fix."""
 
-from __future__ import annotations
-
 import json
 import re
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 
@@ -20,9 +18,6 @@ from tests.support.faults.seccomp import kernel_without
 from tests.support.hosts.network import METADATA, MOCK, NAME, PORT, Network
 from tests.support.judges.rules_listing import all_rules
 from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    from imds_detour.ctl.doctor.context import DoctorContext
 
 RESOURCES = "ip route; cat /etc/hosts"
 ALL_OK = "all is well: imds-detour can start here"
@@ -50,8 +45,7 @@ class Report:
         assert failed[:1] == [name], self.findings
         assert seen in self.findings[name]["seen"]
         assert remedy in self.change
-        assert self.change == self.findings[name]["remedy"]
-        assert self.status == 1
+        assert (self.change, self.status) == (self.findings[name]["remedy"], 1)
 
 
 def test_doctor_reports_ok_and_changes_nothing(ready: Network) -> None:
@@ -61,8 +55,7 @@ def test_doctor_reports_ok_and_changes_nothing(ready: Network) -> None:
     *lines, empty, last = done.stdout.splitlines()
     assert (empty, last, done.stderr) == ("", ALL_OK, "")
     checks = (*doctor.CONTAINER_CHECKS, *doctor.MOCK_CHECKS, *doctor.APP_CHECKS)
-    assert len(lines) == len(checks)
-    assert {line.split()[0] for line in lines} == {"ok", "skip"}
+    assert (len(lines), {line.split()[0] for line in lines}) == (len(checks), {"ok", "skip"})
     assert [line for line in lines if line.startswith("skip")] == [
         f"skip  {'redirect':27}none is installed yet, or none can be seen"
     ]
@@ -124,8 +117,7 @@ def test_doctor_warns_without_setpcap(ready: Network) -> None:
     report = Report(ready, *without("setpcap"))
     assert (report.status, report.state("SETPCAP")) == (0, "warn")
     assert "`cap_add: [NET_ADMIN, SETPCAP]`" in report.findings["SETPCAP"]["remedy"]
-    kept = Report(ready, *without("setpcap"), MOCK_KEEP_NET_ADMIN="1")
-    assert kept.state("SETPCAP") == "ok"
+    assert Report(ready, *without("setpcap"), MOCK_KEEP_NET_ADMIN="1").state("SETPCAP") == "ok"
 
 
 MODULES = "`modprobe -a nf_tables nft_chain_nat nft_nat nft_reject_ipv4 nft_reject_ipv6`"
@@ -232,8 +224,7 @@ def test_doctor_accepts_a_proxy_with_exemptions(ready: Network) -> None:
     keep = Report(ready, HTTP_PROXY="http://10.88.0.3:3128", MOCK_NO_PROXY="keep", NO_PROXY="example.com")
     keep.assert_fails("proxy variables", "HTTP_PROXY is set", 'NO_PROXY: "example.com,169.254.169.254,')
     exempt = "169.254.169.254,fd00:ec2::254,[fd00:ec2::254]"
-    ok_report = Report(ready, HTTP_PROXY="http://x", MOCK_NO_PROXY="keep", NO_PROXY=exempt, no_proxy=exempt)
-    assert ok_report.status == 0
+    assert Report(ready, HTTP_PROXY="http://x", MOCK_NO_PROXY="keep", NO_PROXY=exempt, no_proxy=exempt).status == 0
 
 
 def test_doctor_names_variables_that_mislead_sdks(ready: Network) -> None:
@@ -261,8 +252,7 @@ def test_doctor_checks_each_mock(ready: Network) -> None:
     report = Report(ready, MOCK_ENDPOINTS=f"aws,ecs={MOCK}:1500")
     assert report.status == 1
     assert report.findings["TCP (ecs)"]["seen"].startswith(f"{MOCK}:1500 refuses")
-    assert report.state("TCP (aws)") == "ok"
-    assert report.change == report.findings["TCP (ecs)"]["remedy"]
+    assert (report.state("TCP (aws)"), report.change) == ("ok", report.findings["TCP (ecs)"]["remedy"])
 
 
 @pytest.mark.slow
@@ -323,6 +313,6 @@ def test_doctor_names_the_emulator_instead_of_modules(monkeypatch: pytest.Monkey
     monkeypatch.setattr(kernel, "is_emulated", lambda: emulated)
     refusal = DetourError("firewall", "no nf_tables", "")
     selector, settings = SimpleNamespace(nft_refusal=lambda: refusal), SimpleNamespace(backend="nft")
-    context = SimpleNamespace(settings=settings, capabilities=refusal, selector=selector, legacy_refusal=refusal)
-    result = kernel.nftables(cast("DoctorContext", context))
+    context: Any = SimpleNamespace(settings=settings, capabilities=refusal, selector=selector, legacy_refusal=refusal)
+    result = kernel.nftables(context)
     assert (result.state.value, result.remedy) == ("fail", BUILD_FOR_MACHINE if emulated else LOAD)

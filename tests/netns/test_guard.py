@@ -1,7 +1,5 @@
 """The guard refuses all metadata addresses, over both IP versions, and nothing but its removal takes it away."""
 
-from __future__ import annotations
-
 import json
 import signal
 import subprocess
@@ -146,12 +144,10 @@ def test_guard_of_a_host_ends_with_its_redirect(
 ) -> None:
     """A failed `init --host`, and `sidecar --host` at its end, take their guard away. Control: without it, it stays."""
     network.wanted |= {"MOCK_HOSTNAME": MOCK, "MOCK_TIMEOUT": "0.3"}
-    assert network.ctl("init", *flags).returncode == 125
-    assert network.guarded() == (set(ALL) if stays else set())
+    assert (network.ctl("init", *flags).returncode, network.guarded()) == (125, set(ALL) if stays else set())
     network.start_mock("--quiet")
     sidecar = sidecars.start(*flags)
-    assert network.guarded() == set(ALL)
-    assert sidecar.stop() == 0
+    assert (network.guarded(), sidecar.stop()) == (set(ALL), 0)
     assert (network.detour_redirects(), network.guarded()) == ("", set(ALL) if stays else set())
 
 
@@ -187,10 +183,7 @@ TAMPERED = {
 @pytest.mark.parametrize("repair", ["start", "sidecar"])
 @pytest.mark.parametrize("case", TAMPERED)
 def test_rules_without_effect_are_repaired(network: Network, sidecars: Sidecars, case: str, repair: str) -> None:
-    """The next start and a running sidecar repair rules that are installed and have no effect; the mock alone answers.
-
-    Control: without the repair, the real service answers, or a port of it that is not redirected.
-    """
+    """The next start and a sidecar repair rules without effect. Control: before, the real service or a port answers."""
     backend, script = TAMPERED[case]
     network.mock.ip("address", "add", METADATA, "dev", "lo")
     for port in ("80", "8080"):
@@ -277,9 +270,6 @@ def test_check_by_nobody_asks_only_behind_a_guard(cloud: Cloud, backend: str) ->
     closed = cloud.ctl("check", prefix=NOBODY)
     assert (closed.returncode, closed.stderr) == (0, ""), closed
     assert closed.stdout.endswith("by comparison alone: the rule cannot be seen from here\n")
-    assert cloud.seen() == before
-    assert cloud.app.run(CTL, "remove").returncode == 0
-    cloud.app.run(
-        "curl", "-sS", "--http0.9", "--max-time", "5", f"http://{cloud.ip.at(cloud.ip.metadata, 80)}", check=False
-    )
+    assert (cloud.seen(), cloud.app.run(CTL, "remove").returncode) == (before, 0)
+    cloud.app.run("curl", "-sS", "--http0.9", "-m", "5", f"http://{cloud.ip.at(cloud.ip.metadata, 80)}", check=False)
     assert cloud.seen() != before  # the control: the capture sees a packet

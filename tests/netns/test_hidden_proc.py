@@ -1,7 +1,5 @@
 """imds-detourctl with a hidden or incomplete /proc, or without a list of routes: its messages are correct."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

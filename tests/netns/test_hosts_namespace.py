@@ -1,9 +1,7 @@
 """A start in the host's network namespace fails unless --host is set. The tests simulate that namespace."""
 
-from __future__ import annotations
-
+import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,12 +9,8 @@ from imds_detour.system.namespaces import INITIAL_NET, read_namespace_info
 from tests.support.faults.host_namespace import AN_OLD_KERNEL, BY_HARDWARE, HARDWARE_AT
 from tests.support.faults.injection import Injection, strace
 from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, METADATA, MOCK, PORT, Network
+from tests.support.hosts.sidecars import Sidecars
 from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    import subprocess
-
-    from tests.support.hosts.sidecars import Sidecars
 
 OTHER_HARDWARE = (*HARDWARE_AT, "02:00:00:00:00:01")
 """Hardware of a network device with another address: /sys of another namespace."""
@@ -54,8 +48,7 @@ def test_start_in_the_host_netns_fails(
 ) -> None:
     """In the host's network namespace a start prints one line, exits with 125, and creates no rule or table."""
     done = run(mocked, *simulation, *command, MOCK_BACKEND=backend)
-    assert (done.returncode, done.stdout, done.stderr) == (125, "", REFUSED)
-    assert tables(mocked) == ""
+    assert (done.returncode, done.stdout, done.stderr, tables(mocked)) == (125, "", REFUSED, "")
 
 
 @pytest.mark.parametrize("simulation", SIMULATIONS.values(), ids=SIMULATIONS.keys())
@@ -71,8 +64,7 @@ def test_sidecar_with_host_works_in_the_host_netns(mocked: Network, sidecars: Si
     """In the host's network namespace `sidecar --host` reports a verified redirect and runs until SIGTERM."""
     command = (*BY_HARDWARE, CTL, "sidecar", "--host")
     sidecar = sidecars.start(start=command, says=f"{METADATA}:80 -> {MOCK}:{PORT}", MOCK_HOSTNAME=MOCK)
-    assert mocked.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
-    assert sidecar.stop() == 0
+    assert (mocked.app.run("curl", "-sS", ID_URL).stdout, sidecar.stop()) == (INSTANCE, 0)
 
 
 @pytest.mark.slow

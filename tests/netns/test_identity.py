@@ -1,13 +1,11 @@
 """Installing and removing any redirects leaves none of their rules, and foreign rules unchanged."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import example, given, settings
@@ -20,9 +18,6 @@ from tests.support.hosts.cloud import BACKENDS, LONG, Program
 from tests.support.hosts.network import Network
 from tests.support.marks import first_quick
 from tests.unit.test_properties import REDIRECTS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 FOREIGN = """
 ip6tables-legacy -A OUTPUT -d 2001:db8::1 -p tcp -m tcp --dport 80 -c 3 300 -j DROP
@@ -75,9 +70,7 @@ AWS_REDIRECTS = [
 @settings(max_examples=150 if LONG else 15)
 @given(drawn=REDIRECTS)
 @example(drawn=AWS_REDIRECTS)
-def test_install_and_remove_restore_the_rules(
-    shared: Network, applier: tuple[str, Program], drawn: list[Redirect]
-) -> None:
+def test_install_and_remove_restore_rules(shared: Network, applier: tuple[str, Program], drawn: list[Redirect]) -> None:
     """Installing and removing redirects leaves all foreign rules, counters, handles, chains and tables unchanged."""
     backend, program = applier
     layout = LEGACY if backend == "legacy" else NFT
@@ -99,5 +92,4 @@ def test_install_and_remove_restore_the_rules(
     assert sorted(installed) == sorted(rule.spec for rule in planned)
     if redirects:
         assert state(shared) != before  # control: the state includes the installed rules
-    assert program.ask() == "removed"
-    assert state(shared) == before
+    assert (program.ask(), state(shared)) == ("removed", before)

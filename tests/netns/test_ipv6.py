@@ -1,7 +1,5 @@
 """The IPv6 endpoint [fd00:ec2::254]:80 is redirected when the mock has IPv6, and refused otherwise."""
 
-from __future__ import annotations
-
 import sys
 import time
 
@@ -99,20 +97,14 @@ def test_mock_silent_over_ipv6_is_waited_for_once(
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
     dual.start_mock("--quiet", at="[::]")
     dual.mock.run(
-        "nft",
-        f"add table ip6 t; add chain ip6 t c {{ type filter hook input priority 0; }}; "
-        f"add rule ip6 t c tcp dport {PORT} {rule}",
+        "nft", f"table ip6 t {{ chain c {{ type filter hook input priority 0; tcp dport {PORT} {rule}; }}; }}"
     )
     begin = time.monotonic()
-    done = dual.detour(
-        "curl", "-sS", "--fail", ID_URL, MOCK_ENDPOINTS="aws,eks", MOCK_PROBE="/latest/meta-data/instance-id"
-    )
+    done = dual.detour("curl", "-sSf", ID_URL, MOCK_ENDPOINTS="aws,eks", MOCK_PROBE="/latest/meta-data/instance-id")
     assert (done.returncode, done.stdout) == (0, INSTANCE), done.stderr
     assert seconds[0] <= time.monotonic() - begin < seconds[1]
     for address in (METADATA6, "fd00:ec2::23"):
-        warning = (
-            f"imds-detour: {NAME} answers over IPv4 only: [{address}] is not redirected: {NAME} ([{MOCK6}]:{PORT}): "
-        )
+        warning = f"{NAME} answers over IPv4 only: [{address}] is not redirected: {NAME} ([{MOCK6}]:{PORT}): "
         assert f"{warning}{reason}" in done.stderr
 
 
@@ -130,8 +122,7 @@ def test_ipv6_literal_works_as_the_mock(dual: Network, backend: str) -> None:
     """MOCK_HOSTNAME accepts [address]:port with an IPv6 address, without DNS."""
     dual.start_mock("--quiet", at="[::]")
     dual.wanted = {"MOCK_HOSTNAME": f"[{MOCK6}]:{PORT}", "MOCK_PORT": "1", "MOCK_BACKEND": backend}
-    stderr = dual.success("curl", "-sS", ID_URL6, stdout=INSTANCE)
-    assert f"[{METADATA6}]:80 -> [{MOCK6}]:{PORT}, " in stderr
+    assert f"[{METADATA6}]:80 -> [{MOCK6}]:{PORT}, " in dual.success("curl", "-sS", ID_URL6, stdout=INSTANCE)
 
 
 def test_missing_routes_are_added_over_loopback(dual: Network, backend: str) -> None:
@@ -139,8 +130,7 @@ def test_missing_routes_are_added_over_loopback(dual: Network, backend: str) -> 
     for version in ("-4", "-6"):
         dual.app.ip(version, "route", "del", "default")
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
-    assert dual.detour("true", MOCK_TIMEOUT="0.3", MOCK_BACKEND=backend).returncode == 125
-    assert dual.detour_routes() == ""
+    assert (dual.detour("true", MOCK_TIMEOUT="0.3", MOCK_BACKEND=backend).returncode, dual.detour_routes()) == (125, "")
     dual.start_mock("--quiet", at="[::]")
     dual.success("curl", "-sS", "--fail", ID_URL, ID_URL6, stdout=INSTANCE * 2, MOCK_BACKEND=backend)
 
@@ -166,8 +156,7 @@ firewall.close()
 def test_failure_for_ipv6_undoes_the_ipv4_rules(dual: Network) -> None:
     """Legacy iptables commits each IP version separately: a failure of the second removes the first's rules."""
     dual.start_mock()
-    assert dual.app.run(sys.executable, "-c", FAILS_FOR_IPV6).stdout == "refused\n"
-    assert dual.detour_rules() == ""
+    assert (dual.app.run(sys.executable, "-c", FAILS_FOR_IPV6).stdout, dual.detour_rules()) == ("refused\n", "")
 
 
 def test_namespace_without_ipv6_gets_an_ipv6_guard(network: Network, backend: str) -> None:
@@ -177,8 +166,7 @@ def test_namespace_without_ipv6_gets_an_ipv6_guard(network: Network, backend: st
     network.start_mock()
     assert network.success("true", MOCK_BACKEND=backend).count("\n") == 1
     listed = network.app.run("nft", "list", "table", "ip6", "imds_detour").stdout
-    assert (METADATA6 in listed, "dnat" in listed) == (True, False)
-    assert network.app.run("ip6tables-legacy-save").stdout == ""
+    assert (METADATA6 in listed, "dnat" in listed, network.app.run("ip6tables-legacy-save").stdout) == (True, False, "")
 
 
 def test_ipv6_mock_in_a_namespace_without_ipv6_fails_at_once(network: Network) -> None:

@@ -1,15 +1,14 @@
 """A stop signal just before exec is not lost. strace sends SIGTERM at each of the last signal system calls."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -18,10 +17,6 @@ from tests.support.faults.injection import Injection, calls_made, strace
 from tests.support.hosts.cloud import LONG
 from tests.support.hosts.network import DETOUR, SETTINGS, Network, read_line
 from tests.support.judges.processes import children
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 CALLS = ("rt_sigprocmask", "rt_sigaction", "rt_sigpending")
 """Signal system calls between the last log line and exec."""
@@ -44,10 +39,7 @@ def network() -> Iterator[Network]:
 def traced(
     network: Network, trace: Path, *command: str, as_pid_1: bool, at: Call | None = None, prefix: tuple[str, ...] = ()
 ) -> Iterator[subprocess.Popen[str]]:
-    """Start a command under strace, and send SIGTERM before one of its calls.
-
-    With -D strace traces its parent, which becomes the command, so that PID 1 stays the command.
-    """
+    """Send SIGTERM before one of the command's calls, under strace -D, with which PID 1 stays the command."""
     injections = () if at is None else (Injection(at[0], "signal=TERM", at[1]),)
     calls = ("write", "execve", "exit_group", *CALLS)
     tracer = strace(*injections, log=str(trace), calls=calls, options=("-D", "-s", "200"))
@@ -88,9 +80,7 @@ def stop_calls(last_calls: list[Call]) -> list[Call]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("as_pid_1", [False, True], ids=["a process", "PID 1"])
-def test_stop_at_a_last_call_ends_the_start(
-    network: Network, last_calls: list[Call], tmp_path: Path, as_pid_1: bool
-) -> None:
+def test_stop_at_a_last_call_ends_it(network: Network, last_calls: list[Call], tmp_path: Path, as_pid_1: bool) -> None:
     """SIGTERM between dropping NET_ADMIN and the last signal check exits with 143 and does not execute the app."""
     for at in stop_calls(last_calls):
         trace = tmp_path / "-".join(map(str, at))
@@ -101,9 +91,7 @@ def test_stop_at_a_last_call_ends_the_start(
         assert at in signal_calls(trace)  # the signal was sent at that call
 
 
-def test_stop_after_the_last_check_has_the_default_action(
-    network: Network, last_calls: list[Call], tmp_path: Path
-) -> None:
+def test_stop_after_the_last_check_has_default_action(network: Network, last_calls: list[Call], tmp_path: Path) -> None:
     """SIGTERM after the last signal check kills the process, as an app without a handler."""
     trace = tmp_path / "trace"
     with traced(network, trace, DETOUR, "sh", "-c", APP, as_pid_1=False, at=last_calls[-1]) as process:
@@ -111,9 +99,7 @@ def test_stop_after_the_last_check_has_the_default_action(
     assert signal_calls(trace) == last_calls
 
 
-def test_stop_of_pid_1_after_the_last_check_is_dropped(
-    network: Network, last_calls: list[Call], tmp_path: Path
-) -> None:
+def test_stop_of_pid_1_after_last_check_is_dropped(network: Network, last_calls: list[Call], tmp_path: Path) -> None:
     """The kernel drops SIGTERM for a PID 1 without a handler, with or without imds-detour; the app gets the next."""
     for wrapper, at in (
         ((DETOUR,), last_calls[-1]),
@@ -125,8 +111,7 @@ def test_stop_of_pid_1_after_the_last_check_is_dropped(
             assert "--- SIGTERM" in trace.read_text()
             (app,) = children(process.pid)
             os.kill(app, signal.SIGTERM)
-            assert read_line(process) == "got\n"
-            assert process.wait(timeout=60) == 0
+            assert (read_line(process), process.wait(timeout=60)) == ("got\n", 0)
 
 
 @pytest.mark.slow

@@ -1,10 +1,8 @@
 """No packet of the app reaches a real metadata service after the first rule. Capture and counters verify it."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,10 +12,6 @@ from tests.support.hosts.ip_version import IP_VERSIONS, V4
 from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, NAME, read_line, read_until
 from tests.support.hosts.sidecars import until
 from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 ROUNDS = "10"
 
@@ -44,8 +38,7 @@ def test_capture_and_counters_see_every_protocol(cloud: Cloud) -> None:
     flood.end()
     # Wait until the last connections are closed.
     seen = until(cloud.seen, lambda seen: {name: seen.captured[name] for name in PROTOCOLS} == seen.counted)
-    assert {name: seen.captured[name] for name in PROTOCOLS} == seen.counted
-    assert seen.lost == 0
+    assert ({name: seen.captured[name] for name in PROTOCOLS}, seen.lost) == (seen.counted, 0)
     assert all(count >= 3 for count in seen.counted.values()), seen
 
 

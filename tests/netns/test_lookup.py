@@ -1,38 +1,20 @@
 """Lookup of the mock's name: the installed command with a DNS server that fails in planned ways."""
 
-from __future__ import annotations
-
 import re
 import signal
 import subprocess
-import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from imds_detour.ctl.lab.hosts import Host, environ
-from tests.support.hosts.network import (
-    DETOUR,
-    FAULTY_DNS,
-    INSTANCE,
-    METADATA,
-    MOCK,
-    NAME,
-    PORT,
-    Network,
-    output,
-    read_line,
-    read_until,
-)
+from tests.support.hosts.network import DETOUR, INSTANCE, METADATA, MOCK, NAME, PORT, Network, read_line, read_until
 from tests.support.judges.processes import processes_in
 from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
 
 RIGHT = f"{NAME}={MOCK}"
 LOWER, HIGHER = "10.88.0.1", "10.88.0.9"  # addresses before and after MOCK, unused unless a test adds them
@@ -72,7 +54,8 @@ def redirect_target(network: Network) -> str:
 
 def questions(server: subprocess.Popen[str]) -> list[str]:
     """Stop a DNS server and return the questions that it received."""
-    return output(server).splitlines()
+    server.terminate()
+    return server.communicate()[0].splitlines()
 
 
 def getent(network: Network, name: str = NAME) -> str:
@@ -113,8 +96,7 @@ def test_etc_hosts_has_priority_over_dns(network: Network) -> None:
     network.app.write("hosts", f"{MOCK} {NAME}\n")
     assert getent(network) == MOCK
     network.success("true", MOCK_PROBE="off")
-    assert redirect_target(network) == f"{MOCK}:{PORT}"
-    assert questions(dns) == []
+    assert (redirect_target(network), questions(dns)) == (f"{MOCK}:{PORT}", [])
     network.app.write("resolv.conf", "")  # no DNS server is needed
     network.start_mock()
     network.success("true")
@@ -157,10 +139,7 @@ def test_search_domains_match_libc(  # noqa: PLR0917  (parametrised)
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_permanent_fault_ends_at_the_timeout(permanent: dict[str, tuple[str, float]], fault: str) -> None:
-    """With a permanent DNS fault a start exits with 125 at the timeout and names the fault.
-
-    It logs one waiting line, or none if the first attempt lasts until the timeout, as on a busy machine.
-    """
+    """With a permanent DNS fault a start ends with 125 at the timeout, names the fault, and logs at most one wait."""
     stderr, took = permanent[fault]
     *waiting_lines, line = stderr.splitlines()
     reason = FAULTS[fault] if "IPv6" in FAULTS[fault] else f"cannot resolve {NAME}: {FAULTS[fault]}"
@@ -273,7 +252,7 @@ def test_second_server_replaces_a_faulty_first(network: Network, first: str, pla
         network.app.ip("route", "del", "default")
     network.mock.ip("address", "add", "10.88.0.4/24", "dev", "eth0")
     if plan:
-        network.start(network.mock, sys.executable, FAULTY_DNS, "10.88.0.4", plan)
+        network.start_dns(plan, at="10.88.0.4")
     network.app.write("resolv.conf", f"nameserver {first}\nnameserver {MOCK}\n")
     network.start_dns()
     network.start_mock()
@@ -286,7 +265,7 @@ def test_second_server_replaces_a_faulty_first(network: Network, first: str, pla
 def test_final_line_quotes_the_last_server(network: Network) -> None:
     """With two faulty DNS servers the final line quotes the last one that was asked."""
     network.mock.ip("address", "add", "10.88.0.4/24", "dev", "eth0")
-    network.start(network.mock, sys.executable, FAULTY_DNS, "10.88.0.4", "SERVFAIL")
+    network.start_dns("SERVFAIL", at="10.88.0.4")
     network.start_dns("REFUSED")
     network.app.write("resolv.conf", f"nameserver {MOCK}\nnameserver 10.88.0.4\n")
     assert "10.88.0.4 answers SERVFAIL" in last_line(network, MOCK_TIMEOUT="4")
@@ -398,9 +377,7 @@ LATE_ALIAS = ("SERVFAIL@0.3", f"cname:{NAME}={LOWER},{MOCK}")
     ],
     ids=["nothing listens", "no host", "the mock moves", "an alias chain after a fault"],
 )
-def test_address_without_a_mock_is_skipped(
-    network: Network, plan: tuple[str, ...], present: bool, waiting: str
-) -> None:
+def test_address_without_mock_is_skipped(network: Network, plan: tuple[str, ...], present: bool, waiting: str) -> None:
     """If an address fails its probe, a start uses the next one at once, or repeats the lookup until a mock answers."""
     if present:
         network.mock.ip("address", "add", f"{LOWER}/24", "dev", "eth0")
@@ -478,8 +455,7 @@ def test_check_for_leftovers_detects_them(network: Network) -> None:
     """Control: the check for leftovers of a failed start detects a process and a rule."""
     start = ("sh", "-c", "echo started; exec cat")
     with network.app.popen(*start, stdin=subprocess.PIPE, stdout=subprocess.PIPE, environ=environ()) as other:
-        assert read_line(other) == "started\n"
-        assert len(processes_in(network.app)) == 1
+        assert (read_line(other), len(processes_in(network.app))) == ("started\n", 1)
         other.communicate()
     network.success("true", MOCK_HOSTNAME=MOCK, MOCK_PROBE="off")
     assert network.detour_rules()
@@ -492,9 +468,7 @@ def long_wait() -> Iterator[Future[tuple[list[tuple[float, str]], int]]]:
     def start() -> tuple[list[tuple[float, str]], int]:
         with Network() as network:
             network.start_dns("silent")
-            command = network.app.popen(
-                DETOUR, "true", environ=network.settings(MOCK_TIMEOUT="6.8"), stderr=subprocess.PIPE
-            )
+            command = network.popen_detour("true", MOCK_TIMEOUT="6.8")
             lines, threads = [], 0
             with command as process:
                 assert process.stderr is not None

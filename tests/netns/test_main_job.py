@@ -1,7 +1,5 @@
 """A start from end to end: wait, redirect, verify, exec."""
 
-from __future__ import annotations
-
 from tests.netns.test_rules import GUARD, REDIRECT
 from tests.support.hosts.network import APP, ID_URL, INSTANCE, METADATA, MOCK, NAME, PORT, Network, output
 

@@ -1,7 +1,5 @@
 """Networks of containers: any frame size, and Docker's DNS rules."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

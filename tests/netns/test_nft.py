@@ -1,7 +1,5 @@
 """The nftables backend: it uses its own table, and needs NET_ADMIN only."""
 
-from __future__ import annotations
-
 import glob
 import os
 import re
@@ -125,8 +123,7 @@ def test_start_after_one_with_nftables_stays_with_nftables(ready: Network) -> No
     ready.success("true", MOCK_BACKEND="nft")
     ready.success("true", MOCK_BACKEND="auto")
     assert "redirects from an earlier start are in nftables" in ready.failure("true", MOCK_BACKEND="legacy")
-    assert ruleset(ready) == OURS
-    assert ready.detour_rules() == ""
+    assert (ruleset(ready), ready.detour_rules()) == (OURS, "")
 
 
 TO_ELSEWHERE = f"ip daddr {METADATA} tcp dport 80 counter dnat to 10.9.9.9:1"

@@ -1,16 +1,10 @@
 """A kernel with nf_tables and without an expression that the rules need."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import pytest
 
 from tests.netns.test_nft import OURS, ruleset
 from tests.support.faults import nft_transactions
-
-if TYPE_CHECKING:
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import Network
 
 pytestmark = pytest.mark.usefixtures("chosen")
 
@@ -51,5 +45,4 @@ def test_kernel_that_refuses_every_guard_fails_the_start(mocked: Network) -> Non
 def test_complete_kernel_starts_the_app(mocked: Network) -> None:
     """Control: under the same tracer, without a failing call, the app starts."""
     assert len(nft_transactions.places(mocked)) == 2
-    assert nft_transactions.refused(mocked, "1000", "echo", "started").stdout == "started\n"
-    assert ruleset(mocked) == OURS
+    assert (nft_transactions.refused(mocked, "1000", "echo", "started").stdout, ruleset(mocked)) == ("started\n", OURS)

@@ -1,7 +1,5 @@
 """imds-detourctl at the limit on processes: legacy iptables has no helper, and nftables needs none."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

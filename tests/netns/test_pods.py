@@ -1,23 +1,17 @@
 """The steps of Kubernetes for a pod, from the manifests: one network, containers in order, and restarts."""
 
-from __future__ import annotations
-
 import copy
 import signal
-from typing import TYPE_CHECKING
+import subprocess
+from collections.abc import Iterator
 
 import pytest
 
 from tests.support.hosts.network import ID_URL, INSTANCE, METADATA, output, read_until
 from tests.support.hosts.pods import BACKEND, CLUSTER_IP, OTHER_BACKEND, SERVICE, Cluster
 from tests.support.judges import kubernetes, rules_listing
+from tests.support.judges.kubernetes import Manifest
 from tests.support.judges.rules_listing import all_rules
-
-if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Iterator
-
-    from tests.support.judges.kubernetes import Manifest
 
 OTHER = "i-0ther0backend00"
 REAL = "i-0real0real0real00"
@@ -113,8 +107,7 @@ def test_missing_mock_fails_the_init_container(cluster: Cluster) -> None:
     assert (rules_listing.redirected(listed), METADATA in rules_listing.guarded(listed)) == (set(), True)
     cluster.start_backend()
     cluster.serve(CLUSTER_IP, BACKEND)
-    assert init(cluster).returncode == 0
-    assert app(cluster) == INSTANCE
+    assert (init(cluster).returncode, app(cluster)) == (0, INSTANCE)
 
 
 def test_rules_outlive_every_container(running: Cluster) -> None:
@@ -123,16 +116,13 @@ def test_rules_outlive_every_container(running: Cluster) -> None:
     rules = all_rules(running.pod)
     assert METADATA in rules
     for _ in range(2):
-        assert app(running) == INSTANCE
-        assert init(running).returncode == 0
-        assert all_rules(running.pod) == rules
+        assert (app(running), init(running).returncode, all_rules(running.pod)) == (INSTANCE, 0, rules)
 
 
 def test_service_follows_a_rescheduled_mock(running: Cluster) -> None:
     """The ClusterIP stays, so the next request reaches the new pod without a change of the redirect."""
     running.backend.run("sh", "-c", f'echo \'{{"meta-data": {{"instance-id": "{OTHER}"}}}}\' > /run/other.json')
-    assert init(running).returncode == 0
-    assert app(running) == INSTANCE
+    assert (init(running).returncode, app(running)) == (0, INSTANCE)
     running.start_mock("--data", "/run/other.json", port="1400", host=running.backend)
     running.backend.run("nft", "table ip moved { chain pre { type nat hook prerouting priority dstnat; }; }")
     to_the_other = f"ip daddr {OTHER_BACKEND} tcp dport 1338 redirect to :1400"

@@ -1,7 +1,5 @@
 """Removal and undo when the kernel or a file refuses: each failure is reported, and none hides another."""
 
-from __future__ import annotations
-
 import re
 import signal
 import subprocess
@@ -74,8 +72,7 @@ def test_remove_reports_a_hosts_file_that_it_cannot_write(mocked: Network) -> No
     mocked.remount_hosts("ro")
     for stdout in ("legacy iptables: 6 rules removed\n", ""):
         refused = mocked.ctl("remove")
-        assert (refused.returncode, refused.stderr) == (125, f"imds-detour: {HOSTS_ERROR}\n")
-        assert refused.stdout == stdout
+        assert (refused.returncode, refused.stderr, refused.stdout) == (125, f"imds-detour: {HOSTS_ERROR}\n", stdout)
     assert (mocked.detour_rules(), MARK in mocked.hosts()) == ("", True)
     mocked.remount_hosts("rw")  # the control
     done = mocked.app.run(CTL, "remove")

@@ -1,9 +1,8 @@
 """A start makes the metadata address routable, by a route that leads only into the redirect."""
 
-from __future__ import annotations
-
+import subprocess
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,10 +11,6 @@ from tests.support.hosts.cloud import BACKENDS
 from tests.support.hosts.ip_version import IP_VERSIONS, V4, IpVersion
 from tests.support.hosts.network import APP, INSTANCE, METADATA, PORT, Network, output
 from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Iterator
 
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 ANY = {4: "0.0.0.0", 6: "[::]"}
@@ -145,9 +140,7 @@ def test_mock_behind_a_gateway_is_reached(network: Network, ip: IpVersion, *, de
     with start_host() as far:
         link(far, network.mock, "eth1", f"{prefix}7/{ip.length}", f"{prefix}1/{ip.length}")
         far.ip(version, "route", "add", "default", "via", f"{prefix}1")
-        network.mock.run(
-            "sh", "-c", "for i in 4/ip_forward 6/conf/all/forwarding; do echo 1 > /proc/sys/net/ipv$i; done"
-        )
+        network.mock.run("sh", "-c", "for i in 4/ip_forward 6/conf/all/forwarding; do echo 1 >/proc/sys/net/ipv$i;done")
         if not default:
             network.app.ip(version, "route", "del", "default")
             network.app.ip(version, "route", "add", f"{prefix}0/{ip.length}", "via", ip.mock)
@@ -164,8 +157,7 @@ def test_missing_route_to_the_mock_is_reported(network: Network) -> None:
     last = network.failure("echo", "started", MOCK_TIMEOUT="0.3").splitlines()[-1]
     assert f"no mock after 0.3 s: 10.66.0.6:{PORT}: network is unreachable" in last
     line = "imds-detour: no route to the mock at 10.66.0.6; put the app and the mock on a common network\n"
-    assert network.failure("echo", "started", MOCK_PROBE="off") == line
-    assert network.detour_redirects() == ""
+    assert (network.failure("echo", "started", MOCK_PROBE="off"), network.detour_redirects()) == (line, "")
 
 
 def test_suitable_foreign_route_is_used(network: Network) -> None:

@@ -1,7 +1,5 @@
 """Rules in legacy iptables: one copy of imds-detour's, no change to foreign ones, and messages for failures."""
 
-from __future__ import annotations
-
 import glob
 import importlib.util
 import os
@@ -189,8 +187,7 @@ def test_start_with_another_mock_replaces_the_redirect(network: Network) -> None
     network.success("true", MOCK_PORT="9")
     first = tables(network)
     assert f"{MOCK}:9" in first
-    assert network.detour("true", MOCK_PORT="10", MOCK_TIMEOUT="0.1").returncode == 125
-    assert tables(network) == first
+    assert (network.detour("true", MOCK_PORT="10", MOCK_TIMEOUT="0.1").returncode, tables(network)) == (125, first)
     network.success("true")
     assert tables(network) == f"{REDIRECT}\n{GUARD}"
 

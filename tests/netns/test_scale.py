@@ -1,7 +1,5 @@
 """Many pods that start at once with one mock. ``LONG=1`` uses the sizes of docs/scale.md."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.support.hosts.cloud import LONG
@@ -31,6 +29,5 @@ def test_waiting_starts_spread_their_requests() -> None:
     """Many starts that wait since the same moment reach a new mock spread over the time of a pause."""
     with Fleet(LARGE) as fleet:
         seen = fleet.start(LATE, MOCK_BACKEND="nft")
-    assert seen.verified == LARGE
-    assert len(seen.arrivals) == LARGE
+    assert (seen.verified, len(seen.arrivals)) == (LARGE, LARGE)
     assert seen.busiest(0.02) < 0.5

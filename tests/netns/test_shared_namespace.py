@@ -1,13 +1,8 @@
 """Several starts in one network namespace, as with Compose's ``network_mode: service:...``, do not undo each other."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+import subprocess
 
 from tests.support.hosts.network import ID_URL, INSTANCE, METADATA, MOCK, Network, read_until
-
-if TYPE_CHECKING:
-    import subprocess
 
 ABSENT = "not_there_yet"
 
@@ -30,8 +25,7 @@ def test_failed_start_keeps_the_rules_of_a_running_app(ready: Network) -> None:
         installed = ready.detour_rules()
         failing.communicate()
         assert failing.returncode == 125
-    assert ready.detour_rules() == installed
-    assert ready.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
+    assert (ready.detour_rules(), ready.app.run("curl", "-sS", ID_URL).stdout) == (installed, INSTANCE)
 
 
 def test_failed_verification_restores_the_earlier_redirect(ready: Network) -> None:

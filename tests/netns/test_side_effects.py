@@ -1,7 +1,5 @@
 """Commands that only read create no table of legacy iptables, although reading a table creates it for good."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.support.faults.capabilities import without
@@ -50,8 +48,7 @@ def test_start_with_legacy_iptables_creates_its_tables(mocked: Network) -> None:
 def test_plan_creates_no_table(network: Network) -> None:
     """`plan` prints rules for both firewalls, and creates nothing."""
     assert f"-A IMDS_DETOUR -d {METADATA}/32" in network.ctl("plan").stdout
-    assert tables(network) == NONE
-    assert network.app.run("nft", "list", "ruleset").stdout == ""
+    assert (tables(network), network.app.run("nft", "list", "ruleset").stdout) == (NONE, "")
 
 
 @pytest.mark.parametrize("redirected", [True, False], ids=["a redirect in nftables", "no redirect"])
@@ -64,8 +61,7 @@ def test_check_creates_no_table(mocked: Network, *, redirected: bool) -> None:
     assert done.returncode == (0 if redirected else 1)
     said = "by the rule" if redirected else f"{METADATA}:80 is not redirected by imds-detour"
     assert said in done.stdout + done.stderr
-    assert tables(mocked) == NONE
-    assert mocked.app.run("nft", "-s", "list", "ruleset").stdout == listed
+    assert (tables(mocked), mocked.app.run("nft", "-s", "list", "ruleset").stdout) == (NONE, listed)
 
 
 UNSEEN = strace(
@@ -78,8 +74,7 @@ UNSEEN = strace(
 
 def test_check_without_a_list_reads_the_tables(mocked: Network) -> None:
     """Negative control: if the list of tables is hidden, `check` reads them, which creates them, and sees the rules."""
-    assert mocked.ctl("check", prefix=UNSEEN).returncode == 1
-    assert tables(mocked) == BOTH
+    assert (mocked.ctl("check", prefix=UNSEEN).returncode, tables(mocked)) == (1, BOTH)
     mocked.success("true", MOCK_BACKEND="legacy")
     for prefix in ((), UNSEEN):
         done = mocked.ctl("check", prefix=prefix)

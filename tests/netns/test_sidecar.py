@@ -1,7 +1,5 @@
 """The sidecar closes at once, redirects when the mock answers, follows it, and closes again when it is gone."""
 
-from __future__ import annotations
-
 import json
 import re
 import signal
@@ -64,8 +62,7 @@ def test_dns_failure_does_not_close_the_redirect(moving: Network, sidecars: Side
     moving.start_mock()
     sidecar = sidecars.start("--listen", LISTEN, "--every", "0.5")
     moving.mock.run("rm", "/run/zone")
-    failures = until(lambda: count(sidecar, "lookup_failures"), lambda value: value >= 2)
-    assert failures >= 2
+    assert until(lambda: count(sidecar, "lookup_failures"), lambda value: value >= 2) >= 2
     assert (sidecar.get("/readyz")[0], asked(moving)) == (200, INSTANCE)
 
 
@@ -98,9 +95,7 @@ def test_sigterm_removes_the_redirect_and_ends_with_0(ready: Network, sidecars: 
 def test_keep_leaves_the_redirect_for_the_next_sidecar(ready: Network, sidecars: Sidecars) -> None:
     """With --keep, a restarted sidecar interrupts no request of the app."""
     for _ in range(2):
-        sidecar = sidecars.start("--keep")
-        assert sidecar.stop() == 0
-        assert asked(ready) == INSTANCE
+        assert (sidecars.start("--keep").stop(), asked(ready)) == (0, INSTANCE)
     assert len(translations(ready, "nft")) == 1
 
 
@@ -129,23 +124,20 @@ def test_status_and_check_use_the_sidecars_last_probe(ready: Network, sidecars: 
     """`status` gets the last probe from a socket of the network namespace."""
     sidecars.start()
     probe = json.loads(ready.ctl("status", "--json").stdout)["probe"]
-    assert (probe["verified"], probe["text"]) == (True, f"aws: IMDSv2 {INSTANCE}")
-    assert ready.ctl("check").returncode == 0
+    assert (probe["verified"], probe["text"], ready.ctl("check").returncode) == (True, f"aws: IMDSv2 {INSTANCE}", 0)
 
 
 def test_sidecar_serves_health_readiness_metrics_and_a_page(network: Network, sidecars: Sidecars) -> None:
     """/readyz reports verification, Prometheus' own parser reads /metrics, and a silent client blocks no other."""
     network.start_dns()
     sidecar = sidecars.start("--listen", LISTEN, says="closed")
-    assert sidecar.get("/healthz") == (200, "ok\n")
-    assert sidecar.get("/readyz")[0] == 503
+    assert (sidecar.get("/healthz"), sidecar.get("/readyz")[0]) == ((200, "ok\n"), 503)
     network.start_mock()
     sidecar.says("verified")
     assert sidecar.get("/readyz") == (200, "ok\n")
     families = {family.name: family for family in text_string_to_metric_families(sidecar.get("/metrics")[1])}
     ready = families["imds_detour_ready"].samples[0]
-    assert (ready.labels, ready.value) == ({"service": "aws"}, 1.0)
-    assert families["imds_detour_probes"].type == "counter"
+    assert (ready.labels, ready.value, families["imds_detour_probes"].type) == ({"service": "aws"}, 1.0, "counter")
     status, page = sidecar.get("/")
     assert status == 200
     assert f"{NAME} ({MOCK}:{PORT})" in page
@@ -168,5 +160,4 @@ def test_sidecar_serves_health_readiness_metrics_and_a_page(network: Network, si
 )
 def test_bad_option_of_the_sidecar_is_one_line(sidecars: Sidecars, flags: tuple[str, ...], reason: str) -> None:
     """A sidecar that cannot start prints one line, and exits with 125."""
-    sidecar = sidecars.start(*flags, says=re.escape(reason))
-    assert sidecar.ends() == 125
+    assert sidecars.start(*flags, says=re.escape(reason)).ends() == 125

@@ -1,7 +1,5 @@
 """The sidecar's start and end: it is the only one in its namespace, and any wait ends with a stop."""
 
-from __future__ import annotations
-
 import sys
 import time
 
@@ -35,8 +33,7 @@ def test_sidecar_without_a_thread_ends_with_a_line(network: Network, sidecars: S
     limited = (*user, f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}", CTL, "sidecar")
     network.wanted["MOCK_BACKEND"] = "nft"
     reason = "cannot start a thread .*; raise the limit on processes"
-    assert sidecars.start(start=("prlimit", "--nproc=1", *limited), says=reason).ends() == 125
-    assert listed(network) == ""
+    assert (sidecars.start(start=("prlimit", "--nproc=1", *limited), says=reason).ends(), listed(network)) == (125, "")
     # Control: one process more is enough.
     sidecars.start(start=("prlimit", "--nproc=2", *limited), says="aws is closed while there is no mock")
 
@@ -48,9 +45,7 @@ def test_guard_off_keeps_the_guard_of_an_earlier_sidecar(network: Network, sidec
     assert ">closed<" in earlier.get("/")[1]
     assert earlier.stop() == 0
     assert "reject" in listed(network)
-    sidecar = sidecars.start(
-        "--listen", LISTEN, "--every", "0.5", MOCK_GUARD="off", says="aws is not redirected while there is no mock"
-    )
+    sidecar = sidecars.start("--listen", LISTEN, "--every", "0.5", MOCK_GUARD="off", says="aws is not redirected")
     assert "reject" in listed(network)
     assert until(lambda: ">closed<" in sidecar.get("/")[1], bool)
     network.app.run("nft", "flush", "ruleset")
@@ -62,7 +57,7 @@ def test_guard_off_keeps_the_guard_of_an_earlier_sidecar(network: Network, sidec
 def test_sidecar_with_rare_probes_stays_healthy(sidecars: Sidecars) -> None:
     """With an hour between probes, /healthz stays good, since the sidecar wakes up; a stuck one is unhealthy."""
     short = (
-        "from imds_detour.ctl.sidecar import pages; pages.STALE = 3.0; from imds_detour.ctl.main import main; main()"
+        "from imds_detour.ctl import main; from imds_detour.ctl.sidecar import pages; pages.STALE = 3.0; main.main()"
     )
     flags = ("sidecar", "--listen", LISTEN, "--every", "3600")
     sidecar = sidecars.start(*flags, start=(sys.executable, "-c", short), MOCK_HOSTNAME=MOCK)

@@ -1,14 +1,12 @@
 """The sidecar over time: many moves of the mock under load, many rounds, and its cost while idle."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pytest
 
@@ -19,9 +17,6 @@ from tests.support.hosts.network import PORT
 from tests.support.hosts.sidecars import Sidecar, Sidecars, until
 from tests.support.judges.rules_listing import all_rules
 from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 MOVES = 100 if LONG else 12
 ROUNDS = 100_000 if LONG else 300
@@ -121,8 +116,7 @@ def probe_often(cloud: Cloud, started: Sidecar, rounds: int) -> None:
 
 def probes(cloud: Cloud) -> int:
     """Return the number of connections that the rule has redirected."""
-    listed = cloud.ctl("status", "--json").stdout
-    return sum(map(int, re.findall(r'"connections": (\d+)', listed)))
+    return sum(map(int, re.findall(r'"connections": (\d+)', cloud.ctl("status", "--json").stdout)))
 
 
 def descriptors(pid: int) -> int:

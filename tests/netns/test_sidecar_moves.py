@@ -1,7 +1,5 @@
 """The sidecar while a mock is gone or moves: it costs little, and services with one address move together."""
 
-from __future__ import annotations
-
 import re
 import sys
 import time
@@ -62,9 +60,7 @@ def test_services_that_share_an_address_follow_their_mock_together(
 ) -> None:
     """When the mock of aws and gcp moves, both are verified at its new address soon after."""
     mock = moving.start_mock("--data", data(moving, "i-00000000000000001"), at=MOCK)
-    sidecar = sidecars.start(
-        "--listen", LISTEN, "--every", "1", MOCK_ENDPOINTS="aws,gcp", says="verified IMDSv2 i-00000000000000001"
-    )
+    sidecar = sidecars.start("--listen", LISTEN, "--every", "1", MOCK_ENDPOINTS="aws,gcp", says="verified IMDSv2 i-0+1")
     sidecar.says("verified gcp")
     moving.start_mock("--data", data(moving, "i-00000000000000002"), at=SECOND)
     if old == "gone":

@@ -1,7 +1,5 @@
 """The sidecar maintains its state: it restores rules, host names and helpers, and adds IPv6 that appears later."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -22,11 +20,8 @@ def test_killed_helper_is_replaced(ready: Network, sidecars: Sidecars) -> None:
         os.kill(helper, signal.SIGKILL)
     sidecar.says("the firewall helper ended early; another one is started")
     assert asked(ready) == INSTANCE
-    ready.app.run(
-        "iptables-legacy", "-t", "nat", "-F"
-    )  # the sidecar detects this by reading the rules, or by two probes
-    assert until(lambda: asked(ready), lambda seen: seen == INSTANCE) == INSTANCE
-    assert sidecar.stop() == 0
+    ready.app.run("iptables-legacy", "-t", "nat", "-F")  # detected by reading the rules, or by probes
+    assert (until(lambda: asked(ready), lambda seen: seen == INSTANCE), sidecar.stop()) == (INSTANCE, 0)
     assert ready.detour_redirects() == ""
 
 
@@ -74,8 +69,7 @@ def test_later_ipv6_is_guarded_and_redirected(network: Network, sidecars: Sideca
     refused = network.app.run("curl", "-sS", "--max-time", "5", f"http://[{METADATA6}]:8080/", check=False).stderr
     assert "Connection refused" in refused or "Failed to connect" in refused
     ids = network.app.run("curl", "-sS", "--fail", f"http://[{METADATA6}]/latest/meta-data/instance-id").stdout
-    assert (ids, asked(network)) == (INSTANCE, INSTANCE)
-    assert sidecar.stop() == 0
+    assert (ids, asked(network), sidecar.stop()) == (INSTANCE, INSTANCE, 0)
     assert (network.detour_redirects(), {METADATA, METADATA6} < network.guarded()) == ("", True)
 
 

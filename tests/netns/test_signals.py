@@ -1,7 +1,5 @@
 """A stop signal ends any wait at once, as PID 1 and as another process; after exec it is the app's."""
 
-from __future__ import annotations
-
 import os
 import random
 import select
@@ -10,9 +8,9 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -23,9 +21,6 @@ from tests.support.hosts.network import BUNDLED, DETOUR, MOCK, NAME, SETTINGS, N
 from tests.support.judges import rules_listing
 from tests.support.judges.processes import children
 from tests.support.marks import first_quick
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 STOPS = {
     "SIGTERM": signal.SIGTERM,
@@ -40,6 +35,8 @@ STOPS = {
 }
 TIMEOUT = 0.3
 """Seconds from the signal to the end. 0.1 is promised, and the rest is for a machine that is busy with other tests."""
+CHAINS = {"OUTPUT", "FORWARD", "IMDS_DETOUR_GUARD"}
+"""The chains that a stopped start leaves rules in: its guard's."""
 PID_1 = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
 """Run a command as the first process of a pid namespace; unshare waits outside and returns its status."""
 SETTLED = {"MOCK_LOG": "debug", "MOCK_TIMEOUT": "30"}
@@ -133,11 +130,7 @@ def test_stop_ends_a_wait_at_once(waiting: Network, name: str, wait: str, as_pid
         assert time.monotonic() < deadline, "the firewall helper outlives its parent"
         time.sleep(0.005)
     assert "DNAT" not in waiting.rules()
-    assert {line.split()[1] for line in waiting.detour_rules().splitlines() if line.startswith("-A")} <= {
-        "OUTPUT",
-        "FORWARD",
-        "IMDS_DETOUR_GUARD",
-    }
+    assert {line.split()[1] for line in waiting.detour_rules().splitlines() if line.startswith("-A")} <= CHAINS
 
 
 def test_pid_1_without_a_handler_ignores_a_stop(waiting: Network) -> None:
@@ -220,8 +213,7 @@ def test_after_exec_the_app_gets_the_signal(working: Network, name: str, as_pid_
     with started(working, *STARTS, as_pid_1=as_pid_1) as (process, target):
         assert read_line(process) == "ready\n"
         os.kill(target, STOPS[name])
-        assert read_line(process) == "got\n"
-        assert process.wait(timeout=5) == 0
+        assert (read_line(process), process.wait(timeout=5)) == ("got\n", 0)
 
 
 RUNS = 500 if LONG else 24
@@ -398,10 +390,7 @@ def time_of_a_start(network: Network, **settings: str) -> float:
 
 
 def stop_often(network: Network, runs: int, latest: float, *, as_pid_1: bool, **settings: str) -> dict[str, int]:
-    """Stop many starts by the signals of IN_TURN at random offsets, and count the ends.
-
-    No start leaves a redirect without the guard. A late start must not be late again at the same offset.
-    """
+    """Stop many starts at random offsets, and count the ends: no redirect without a guard, none late twice."""
     stopped: list[Stopped] = []
     for run in range(runs):
         name = IN_TURN[run % len(IN_TURN)]
@@ -472,8 +461,7 @@ while True:
 @pytest.mark.parametrize(("how", "late"), [("asleep", True), ("busy", False), ("at once", False)])
 def test_judge_detects_a_late_exit(waiting: Network, how: str, late: bool) -> None:
     """Negative control: a wrapper that sleeps is late, and one that waits for a processor is not."""
-    command = (sys.executable, "-c", LATE_WRAPPER, how)
-    end = stop_after(waiting, signal.SIGTERM, 0, as_pid_1=True, command=command)
+    end = stop_after(waiting, signal.SIGTERM, 0, as_pid_1=True, command=(sys.executable, "-c", LATE_WRAPPER, how))
     assert (end.how, end.late) == (IN_WRAPPER, late), end
     assert how == "at once" or end.delay > ON_TIME
 
@@ -529,5 +517,4 @@ def test_blocked_stop_reaches_the_app(working: Network) -> None:
             assert process.stdout.readline() == "blocked\n"
             time.sleep(random.uniform(0, latest))  # noqa: S311  (chance is the point)
             os.kill(target, signal.SIGTERM)
-            assert process.stdout.read() == f"{signal.SIGTERM:d}\n"
-            assert process.wait() == 0
+            assert (process.stdout.read(), process.wait()) == (f"{signal.SIGTERM:d}\n", 0)

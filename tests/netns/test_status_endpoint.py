@@ -1,26 +1,19 @@
 """The sidecar's --listen: it serves beside hostile clients, without the wall clock, and shows each endpoint's state."""
 
-from __future__ import annotations
-
 import json
 import re
 import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import SUPPORT
 from tests.support.hosts.network import INSTANCE, METADATA, METADATA6, MOCK, Network
-from tests.support.hosts.sidecars import LISTEN, Sidecars, asked, count, until
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.hosts.sidecars import Sidecar
+from tests.support.hosts.sidecars import LISTEN, Sidecar, Sidecars, asked, count, until
 
 HOLDERS = """
 import socket, sys, time
@@ -56,9 +49,7 @@ HOUR = 3600
     [("", ""), ("GET /healthz HT", ""), ("GET / HTTP/1.1\r\n\r\n", ""), ("G", "x")],
     ids=["silent", "half a request", "reads nothing", "a byte a second"],
 )
-def test_listen_serves_beside_64_clients_that_hold_it(
-    ready: Network, sidecars: Sidecars, first: str, drip: str
-) -> None:
+def test_listen_serves_beside_64_clients(ready: Network, sidecars: Sidecars, first: str, drip: str) -> None:
     """With 64 clients that send nothing, too little or too slowly, or read nothing, others are served in 2 s."""
     sidecar = sidecars.start("--listen", LISTEN)
     ready.start(ready.app, sys.executable, "-c", HOLDERS, *LISTEN.split(":"), "64", first, drip)
@@ -112,8 +103,7 @@ def test_each_endpoint_is_shown_as_it_is(network: Network, sidecars: Sidecars, g
     rows = re.findall(r"<td>([^<]*:80)<td>[^<]*<td class=(\w+)>(\w+)<", sidecar.get("/")[1])
     assert rows == [(endpoint, state, state) for endpoint, state in expected.items()]
     samples = metrics(sidecar)["imds_detour_endpoint"]
-    assert {labels["endpoint"]: labels["state"] for labels, value in samples if value} == expected
-    assert len(samples) == 6
+    assert ({labels["endpoint"]: labels["state"] for labels, value in samples if value}, len(samples)) == (expected, 6)
 
 
 def test_busy_mock_keeps_its_redirect_and_a_stop_interrupts(ready: Network, sidecars: Sidecars) -> None:

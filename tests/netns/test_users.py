@@ -1,13 +1,12 @@
 """MOCK_USER makes the app another user for good, as USER in the image's Dockerfile would."""
 
-from __future__ import annotations
-
 import json
 import os
 import pty
 import stat
+import subprocess
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pytest
 
@@ -16,10 +15,6 @@ from imds_detour.system.capabilities import NET_ADMIN
 from tests.support.faults.capabilities import only
 from tests.support.faults.injection import Injection, strace
 from tests.support.hosts.network import DETOUR, SETTINGS, Network
-
-if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Iterator
 
 pytestmark = pytest.mark.usefixtures("other_users")
 
@@ -47,8 +42,7 @@ def running() -> Iterator[Network]:
         network.start_mock()
         network.app.run("install", "-m", "4755", "/bin/cat", "/run/root-cat")
         for name, text in (("passwd", ACCOUNTS), ("group", GROUP)):
-            script = f"cat > /run/{name} <<'E'\n{text}E\nmount --bind /run/{name} /etc/{name}"
-            network.app.run("sh", "-euc", script)
+            network.app.run("sh", "-euc", f"cat > /run/{name} <<'E'\n{text}E\nmount --bind /run/{name} /etc/{name}")
         yield network
 
 
@@ -105,8 +99,7 @@ def test_groups_are_those_of_the_system(running: Network) -> None:
 def test_root_by_name_is_root_without_net_admin(running: Network, user: str) -> None:
     """An app with MOCK_USER=root is root without NET_ADMIN, and keeps every other capability."""
     plain, seen = fields(running.raw(*LOOK, environ=SETTINGS).stdout), look(running, user)
-    assert seen["Uid"] == "0 0 0 0"
-    assert int(seen["CapEff"], 16) == int(plain["CapEff"], 16) & ~NET_ADMIN
+    assert (seen["Uid"], int(seen["CapEff"], 16)) == ("0 0 0 0", int(plain["CapEff"], 16) & ~NET_ADMIN)
 
 
 @pytest.mark.parametrize(
@@ -139,8 +132,7 @@ os.execv("/bin/sh", ["sh", "-c", "id -u"])
 def test_naive_wrapper_makes_an_unknown_user_root(running: Network) -> None:
     """Negative control: a wrapper that ignores a missing account starts the app as root."""
     for name, uid in (("app", b"1000\n"), ("unknown", b"0\n")):
-        environ = {**SETTINGS, "MOCK_USER": name}
-        done = running.raw(sys.executable, "-c", NAIVE, environ=environ)
+        done = running.raw(sys.executable, "-c", NAIVE, environ={**SETTINGS, "MOCK_USER": name})
         assert done.stdout == uid, done.stderr
 
 
@@ -150,9 +142,8 @@ EMPTY_ETC = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /etc && exe
 def test_image_without_passwd_takes_numbers(running: Network) -> None:
     """An image without /etc/passwd takes numbers; a name fails, and the message suggests numbers."""
     environ = {**SETTINGS, "HOME": "/root"}
-    numbers = running.raw(
-        *EMPTY_ETC, DETOUR, "sh", "-c", "id -u; id -g; echo $HOME", environ=environ | {"MOCK_USER": "7:8"}
-    )
+    script = "id -u; id -g; echo $HOME"
+    numbers = running.raw(*EMPTY_ETC, DETOUR, "sh", "-c", script, environ=environ | {"MOCK_USER": "7:8"})
     assert numbers.stdout == b"7\n8\n/\n", numbers.stderr
     name = running.raw(*EMPTY_ETC, DETOUR, "echo", "started", environ=environ | {"MOCK_USER": "app"})
     assert (name.returncode, name.stdout) == (125, b"")
@@ -182,9 +173,7 @@ def test_roots_home_becomes_the_users(running: Network, user: str, before: str |
 
 
 QUIET = {**SETTINGS, "MOCK_USER": "app", "MOCK_LOG": "quiet"}
-OPEN_STREAMS = (
-    "echo 1 > /dev/stdout; echo 2 > /proc/self/fd/1; echo 3 > /dev/stderr; read line < /dev/stdin; echo $line"
-)
+OPEN_STREAMS = "echo 1 > /dev/stdout; echo 2 > /proc/self/fd/1; echo 3 > /dev/stderr; read l < /dev/stdin; echo $l"
 ROOTS_STREAMS = ("setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups")
 """Negative control: a change of user that leaves the streams to root."""
 
@@ -204,8 +193,7 @@ def test_terminal_belongs_to_the_user(running: Network) -> None:
     os.fchown(terminal, 0, 5)
     streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
     with running.app.popen(DETOUR, "sh", "-c", "echo said > /dev/stdout", environ=QUIET, **streams) as app:
-        assert os.read(controller, 100) == b"said\r\n"
-        assert app.wait() == 0
+        assert (os.read(controller, 100), app.wait()) == (b"said\r\n", 0)
     status = os.fstat(terminal)
     assert (status.st_uid, status.st_gid) == (1000, 5)
     os.close(controller)
@@ -223,8 +211,7 @@ def test_files_devices_and_foreign_pipes_keep_their_owners(running: Network, tmp
             assert app.wait() == 0
     with open(path) as log:
         assert log.read() == "out\n"
-    assert os.read(pipe[0], 100) == b"err\n"
-    assert (os.stat(path).st_uid, os.fstat(pipe[0]).st_uid) == (0, 7)
+    assert (os.read(pipe[0], 100), os.stat(path).st_uid, os.fstat(pipe[0]).st_uid) == (b"err\n", 0, 7)
     assert running.app.run("stat", "-c", "%u:%g", "/dev/null").stdout == null
     assert stat.S_ISFIFO(os.fstat(pipe[0]).st_mode)
     for end in pipe:
@@ -259,9 +246,7 @@ NO_FIXUP = ("setpriv", "--securebits", "+no_setuid_fixup")
         (NO_FIXUP, "capset", "user, capabilities, can become root again"),
     ],
 )
-def test_ineffective_change_of_user_is_detected(
-    running: Network, start: tuple[str, ...], call: str, wrong: str
-) -> None:
+def test_ineffective_change_is_detected(running: Network, start: tuple[str, ...], call: str, wrong: str) -> None:
     """If a system call reports success and has no effect, the app does not start, and the line says what is wrong."""
     environ = {**SETTINGS, "MOCK_USER": "app", "MOCK_KEEP_NET_ADMIN": "1"}
     honest = running.raw(*start, *strace(calls=[call], children=True), DETOUR, "id", "-u", environ=environ)
@@ -347,7 +332,6 @@ def test_a_module_that_cannot_be_loaded_is_the_cause(running: Network) -> None:
     for wrapper, status in ((spoil, 125), ((), 0)):  # with the control
         done = running.raw(*wrapper, DETOUR, "true", environ=SETTINGS)
         assert done.returncode == status, done.stderr
-        assert (b"a module cannot be loaded: No module named 'imds_detour.discovery.mock'" in done.stderr) is (
-            status == 125
-        )
+        reason = b"a module cannot be loaded: No module named 'imds_detour.discovery.mock'"
+        assert (reason in done.stderr) is (status == 125)
         assert b"memory" not in done.stderr

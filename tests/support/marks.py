@@ -1,13 +1,9 @@
 """Marks for parameters: a quick run has the first cases of a test, a full run has all."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 def first_quick(cases: Iterable[Any], quick: int = 1) -> list[Any]:

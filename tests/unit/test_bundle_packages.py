@@ -1,20 +1,15 @@
 """The build of the bundle knows Debian 13's packages. CONTRIBUTING.md describes a real build."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from bundle.packages import debian_owners, debian_package, debian_source
 from bundle.programs import BundleError
 
 from bundle import native, packages
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LOADER = "/lib64/ld-linux-x86-64.so.2"

@@ -21,10 +21,7 @@ def test_errno_of_execve_becomes_a_status(number: int, status: int) -> None:
 
 
 def test_missing_shell_or_loop_of_interpreters_is_the_reason(tmp_path: Path) -> None:
-    """In an image without /bin/sh, a script without a `#!` line fails because of the missing shell.
-
-    A script that is its own interpreter gets an error with status 126, and explain() returns.
-    """
+    """Without /bin/sh, a script without `#!` fails for it; one that is its own interpreter gets 126, and it returns."""
     file = tmp_path / "file"
     error = command.explain(bytes(file), OSError(errno.ENOENT, os.strerror(errno.ENOENT)), by_shell=True)
     assert error.reason.endswith(": it has no `#!` line, and /bin/sh cannot run it: no such file or directory")

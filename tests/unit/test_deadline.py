@@ -105,10 +105,7 @@ def test_wait_ends_at_the_deadline(takes: float) -> None:
 
 
 def test_on_failure_gets_each_error_but_the_last_in_order() -> None:
-    """on_failure gets the error of each failed attempt, but the error that ends the wait is raised instead.
-
-    So no line says "waiting" after the end.
-    """
+    """on_failure gets each failed attempt's error but the last, which is raised: no "waiting" line after the end."""
     for takes, succeed_at, seconds, errors in ((0.0, 4, 10, 3), (0.6, inf, 1, 1)):
         clock, heard = Clock(), list[str]()
         with nullcontext() if succeed_at == 4 else pytest.raises(NotYetError, match="failure 2"):
@@ -138,26 +135,19 @@ def test_permanent_error_ends_the_wait(at: int) -> None:
 
 
 def test_deadline_returns_elapsed_and_remaining_time() -> None:
-    """elapsed() and remaining() follow the clock. After the end nothing remains, and without a timeout infinity.
-
-    A start in the past counts, so the start-up time is part of the timeout.
-    """
+    """elapsed() and remaining() follow the clock from the start, also a past one; no timeout leaves infinity."""
     clock = Clock()
     deadline, endless = Deadline(2, clock), Deadline(inf, clock)
     clock.now += 1.5
     assert (deadline.elapsed(), deadline.remaining()) == (1.5, 0.5)
     assert (deadline.within(1), deadline.within(0.25)) == (0.5, 0.25)
     clock.now += 1
-    assert (deadline.remaining(), deadline.within(1)) == (0.0, 0.0)
-    assert (endless.remaining(), endless.within(1)) == (inf, 1)
+    assert (deadline.remaining(), deadline.within(1), endless.remaining(), endless.within(1)) == (0.0, 0.0, inf, 1)
     assert Deadline(10, clock, start=clock.now - 4).remaining() == 6
 
 
 def largest_burst(window: float, waiters: int, appears: float) -> float:
-    """Start so many waiters at one moment.
-
-    Return the share that arrives in the largest_burst window after the mock appears.
-    """
+    """Start waiters at once, and return the share that arrives in the largest_burst window after the mock appears."""
     arrivals = []
     for _ in range(waiters):
         clock = Clock()
@@ -173,13 +163,8 @@ def largest_burst(window: float, waiters: int, appears: float) -> float:
 
 
 @pytest.mark.parametrize(("appears", "share"), [(5, 0.75), (20, 0.25), (60, 0.2)])
-def test_jitter_spreads_waiters_that_start_together(
-    monkeypatch: pytest.MonkeyPatch, appears: float, share: float
-) -> None:
-    """Waiters that start together arrive apart, and the more so the longer they wait.
-
-    Negative control: without jitter all waiters arrive at once.
-    """
+def test_jitter_spreads_waiters(monkeypatch: pytest.MonkeyPatch, appears: float, share: float) -> None:
+    """Waiters that start together arrive apart, more so after a longer wait. Negative control: none without jitter."""
     assert largest_burst(0.02, 200, appears) < share
     monkeypatch.setattr("imds_detour.deadline.JITTER", 0.0)
     assert largest_burst(0.02, 200, 20) == 1.0

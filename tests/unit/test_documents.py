@@ -78,10 +78,7 @@ def test_link_patterns_match_links_and_headings() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_named_tests_settings_targets_and_verbs_exist(document: str) -> None:
-    """Each test file and MOCK_ variable that a document names exists, and each make target and verb in code.
-
-    The service after `--entrypoint` is no verb.
-    """
+    """Named test files, MOCK_ variables, make targets and verbs exist; a service after `--entrypoint` is no verb."""
     tests = set(re.findall(r"\btests/[\w/]+\.py\b", read(document)))
     assert sorted(name for name in tests if not os.path.exists(f"{ROOT}/{name}")) == []
     settings = set(re.findall(r"\bMOCK_[A-Z_]+[A-Z]\b", read(document)))
@@ -166,10 +163,7 @@ def test_listed_metadata_addresses_are_the_guarded_ones() -> None:
 
 @pytest.mark.parametrize("readme", READMES)
 def test_readme_compose_file_is_short_and_equals_the_examples(readme: str) -> None:
-    """The README's Compose file has at most twelve lines, NET_ADMIN, and only known settings.
-
-    examples/compose.yaml has its services and settings, and builds one of the examples.
-    """
+    """The README's Compose file has at most 12 lines, NET_ADMIN, known settings, and equals examples/compose.yaml."""
     (code,) = blocks(readme, "yaml")
     assert len(code.splitlines()) <= 12
     services, shown = yaml.safe_load(read("examples/compose.yaml"))["services"], yaml.safe_load(code)["services"]
@@ -237,10 +231,7 @@ def shape(text: str) -> dict[str, object]:
 
 
 def test_both_readmes_have_the_same_structure_code_and_names() -> None:
-    """Both READMEs have the same headings, tables, bullets, pictures, Compose file, Dockerfile lines, rules, settings.
-
-    The control of the structure lacks the last heading.
-    """
+    """Both READMEs have the same structure (control: without the last heading), pictures, code and settings."""
     english, spanish = (read(readme) for readme in READMES)
     assert shape(english) == shape(spanish)
     assert shape(english.rpartition("\n## ")[0]) != shape(spanish)
@@ -253,9 +244,7 @@ def test_both_readmes_have_the_same_structure_code_and_names() -> None:
     assert pictures[0] == pictures[1]
     rows = [re.findall(r"^\| (`MOCK_\w+`) \|", text, re.MULTILINE) for text in (english, spanish)]
     assert rows[0] == rows[1] == [f"`{variable.name}`" for variable in VARIABLES]
-    statuses = [
-        re.findall(r"^\| (\d+(?:\+n)?)(?:, \d+ \w+ \d+)? \|", text, re.MULTILINE) for text in (english, spanish)
-    ]
+    statuses = [re.findall(r"(?m)^\| (\d+(?:\+n)?)(?:, \d+ \w+ \d+)? \|", text) for text in (english, spanish)]
     assert statuses[0] == statuses[1] == ["125", "126", "127", "128+n", "1"]
 
 
@@ -296,18 +285,13 @@ def test_example_dockerfile_ends_with_copy_entrypoint_and_cmd(file: str) -> None
     assert lines[-3:-1] == [COPY_LINE, ENTRYPOINT_LINE]
     assert lines[-1].startswith('CMD ["')
     assert not any(line.startswith("USER ") for line in lines), "that takes NET_ADMIN away: MOCK_USER"
-    copied = [
-        word for line in lines if line.startswith("COPY ") and "--from" not in line for word in line.split()[1:-1]
-    ]
+    copied = [word for line in lines if re.match("COPY (?!--from)", line) for word in line.split()[1:-1]]
     assert [name for name in copied if not os.path.exists(f"{os.path.dirname(file)}/{name}")] == []
 
 
 @pytest.mark.parametrize("name", READMES)
 def test_readme_figures_equal_the_results(name: str) -> None:
-    """The READMEs' figures are those that `python -m bench.readme` writes from bench/results.json.
-
-    The control is another figure.
-    """
+    """The READMEs' figures are those of bench/results.json, by `python -m bench.readme`. Control: another figure."""
     results = json.loads(read("bench/results.json"))
     assert readme.replaced(read(name), readme.section(results, name)) == read(name)
     results["rows"][0]["value"]["middle"] += 100

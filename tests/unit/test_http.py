@@ -101,10 +101,7 @@ def test_garbage_error_names_the_fault(data: bytes, reason: str) -> None:
 
 
 def test_reply_has_headers_in_lower_case_and_request_has_length_and_close() -> None:
-    """Header names of a reply are in lower case, and bytes beyond ASCII are read as Latin-1.
-
-    A request has Connection: close and a Content-Length, because some servers answer 411 to a PUT without one.
-    """
+    """Header names of a reply are in lower case, values in Latin-1; a request has Content-Length, else PUT gets 411."""
     data = b"HTTP/1.1 301 Moved\r\nlOcAtIoN: /caf\xe9 \r\nContent-Length: 0\r\n\r\n"
     assert parse(data, ended=False) == Reply(301, {"location": "/café", "content-length": "0"}, b"")
     assert request("PUT", "/a", {"Host": "192.0.2.1"}) == (

@@ -24,10 +24,7 @@ def installed(layout: Layout, *, reject: bool = True) -> list[Installed]:
 @LAYOUTS
 @pytest.mark.parametrize("reject", [True, False], ids=["reject", "drop"])
 def test_complete_rules_have_no_faults(layout: Layout, reject: bool) -> None:
-    """The rules of a start give both redirects with connections, both guards with counters, and no faults.
-
-    A firewall without rules has none of them.
-    """
+    """A start's rules give both redirects and guards with counts, and no faults. A firewall without rules has none."""
     summary = summarize("x", layout, tuple(installed(layout, reject=reject)))
     assert [(used.redirect, used.connections) for used in summary.redirects] == [(TO_AWS, 1), (TO_ECS, 1)]
     assert [(guarded.address, guarded.drops) for guarded in summary.guarded] == [(AWS, not reject), (ECS, not reject)]
@@ -39,15 +36,11 @@ def test_complete_rules_have_no_faults(layout: Layout, reject: bool) -> None:
 
 @LAYOUTS
 def test_missing_or_foreign_rule_is_reported(layout: Layout) -> None:
-    """Without any one of the rules there is a fault, or a redirect or guard is missing from the summary.
-
-    A foreign rule in a chain of imds-detour is a fault and does not hide the redirects.
-    """
+    """Without any one rule there is a fault or a loss; a foreign rule in a chain is a fault and hides no redirect."""
     whole = installed(layout)
     for position, removed in enumerate(whole):
         summary = summarize("x", layout, tuple(whole[:position] + whole[position + 1 :]))
         reported = len(summary.redirects) + len(summary.guarded)
         assert summary.faults or reported < 4, removed
     summary = summarize("x", layout, (*whole, Installed(None, 7)))
-    assert summary.faults == ("foreign: 1 rules in imds-detour's chains",)
-    assert len(summary.redirects) == 2
+    assert (summary.faults, len(summary.redirects)) == (("foreign: 1 rules in imds-detour's chains",), 2)

@@ -10,16 +10,7 @@ import yaml
 
 from imds_detour.config.variables import BY_NAME
 from tests.support.judges import kubernetes
-from tests.support.judges.kubernetes import (
-    DEPLOY,
-    VERSIONS,
-    Manifest,
-    complaints,
-    find_manifest,
-    name_of,
-    pod_of,
-    render,
-)
+from tests.support.judges.kubernetes import DEPLOY, EACH_VERSION, Manifest, complaints, find_manifest, pod_of, render
 
 STABLE_POLICY, BETA_POLICY = (1, 36), (1, 34)
 """KEP-3962: admissionregistration.k8s.io/v1 and v1beta1 have MutatingAdmissionPolicy from these versions on."""
@@ -74,7 +65,7 @@ def test_every_kustomization_is_tested() -> None:
     assert folders == {*SINCE, *COMPONENTS}
 
 
-@pytest.mark.parametrize("version", VERSIONS, ids=name_of)
+@EACH_VERSION
 @pytest.mark.parametrize("folder", SINCE)
 def test_manifests_are_valid_for_each_kubernetes_version(folder: str, version: tuple[int, ...]) -> None:
     """The official schema of each version accepts the manifests, unless the version lacks their API."""
@@ -92,8 +83,8 @@ def test_invalid_manifests_are_refused(tmp_path: Path) -> None:
     text = json.dumps(deployment)
     for right, wrong in (("startupProbe", "startUpProbe"), ('"periodSeconds": 1', '"periodSeconds": "1s"')):
         assert right in text
-        assert complaints(json.loads(text.replace(right, wrong)), VERSIONS[-1])
-    assert complaints(deployment, VERSIONS[-1]) == ""
+        assert complaints(json.loads(text.replace(right, wrong)), kubernetes.VERSIONS[-1])
+    assert complaints(deployment, kubernetes.VERSIONS[-1]) == ""
     (tmp_path / "kustomization.yaml").write_text("patches: [{path: nowhere.yaml}]")
     with pytest.raises(Exception, match="non-zero exit status"):
         render(str(tmp_path))
@@ -127,8 +118,7 @@ def test_sidecar_and_init_container_differ_only_in_role() -> None:
     assert sidecar.pop("restartPolicy") == "Always"
     assert sidecar.pop("startupProbe")["exec"]["command"] == ["imds-detourctl", "check"]
     assert sidecar.pop("command") == ["imds-detourctl", "sidecar", "--keep"]
-    assert init.pop("command") == ["imds-detourctl", "init"]
-    assert sidecar == init
+    assert (init.pop("command"), sidecar) == (["imds-detourctl", "init"], init)
 
 
 @pytest.mark.parametrize("folder", COMPONENTS)
@@ -203,5 +193,4 @@ def test_manifest_image_has_imds_detourctl_on_path(kind: str) -> None:
     else:
         image = detour_container(kind)["image"]
         assert detour_container(kind)["command"][0] == "imds-detourctl"
-    assert path_of(image) == "/opt/imds-detour/bin"
-    assert path_of("imds-detour") == ""
+    assert (path_of(image), path_of("imds-detour")) == ("/opt/imds-detour/bin", "")

@@ -7,16 +7,7 @@ from typing import Any
 import pytest
 from celpy.evaluation import CELEvalError
 
-from tests.support.judges.kubernetes import (
-    VERSIONS,
-    Manifest,
-    Policy,
-    complaints,
-    find_manifest,
-    name_of,
-    pod_of,
-    render,
-)
+from tests.support.judges.kubernetes import EACH_VERSION, Manifest, Policy, complaints, find_manifest, pod_of, render
 
 LABEL = "imds-detour"
 ROLES = ("sidecar", "init")
@@ -42,19 +33,15 @@ def policy(**data: str) -> Policy:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_policy_and_component_add_the_same_container(role: str) -> None:
-    """Policy and component add the same container.
-
-    Only the mock's name is longer, because it is in another namespace.
-    """
+    """Policy and component add the same container, but for the mock's name, which is in another namespace."""
     expected = pod_of(find_manifest(render(f"example/{role}"), "Deployment", "app"))["spec"]
     expected["initContainers"][0]["env"][0]["value"] = "mock-metadata.imds-detour.svc.cluster.local."
     before = app()
     after = policy().mutate(before, namespace(role))
-    assert after["spec"] == expected
-    assert after["metadata"] == before["metadata"]
+    assert (after["spec"], after["metadata"]) == (expected, before["metadata"])
 
 
-@pytest.mark.parametrize("version", VERSIONS, ids=name_of)
+@EACH_VERSION
 @pytest.mark.parametrize("role", ROLES)
 def test_mutated_pod_is_valid(role: str, version: tuple[int, ...]) -> None:
     """The official schema of each version with sidecars accepts the mutated pod."""
@@ -62,10 +49,7 @@ def test_mutated_pod_is_valid(role: str, version: tuple[int, ...]) -> None:
 
 
 def test_policy_adds_the_first_init_container_once() -> None:
-    """The container comes before the pod's init containers, whose order is kept.
-
-    A pod with the container is not changed: the API server may evaluate a policy twice.
-    """
+    """The container comes before the pod's init containers, in their order; a pod that has it is not changed."""
     pod = app()
     pod["spec"]["initContainers"] = [{"name": name, "image": name} for name in ("migrate", "warm-up")]
     for role in ROLES:
@@ -140,10 +124,7 @@ def test_pod_matches_at_most_one_binding(of_pod: str | None, of_namespace: str |
 
 
 def test_bindings_refer_to_policy_and_config_map_and_ignore_the_mock() -> None:
-    """Each binding refers to the policy and the ConfigMap, and denies pods without the ConfigMap.
-
-    None matches the mock, also in a labelled namespace: it would wait for itself.
-    """
+    """Each binding has the policy and the ConfigMap, denies pods without it, and never matches the mock."""
     rendered = render("admission")
     mock = pod_of(find_manifest(render("mock"), "Deployment", "mock-metadata"))
     for binding in bindings():

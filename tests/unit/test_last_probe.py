@@ -1,7 +1,5 @@
 """The answer on the sidecar's socket: what a hostile process sends there neither holds nor misleads a reader."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket

@@ -27,10 +27,7 @@ def test_log_level_selects_the_lines(capfd: pytest.CaptureFixture[str], log: str
 
 
 def test_json_log_is_one_object_per_line(capfd: pytest.CaptureFixture[str]) -> None:
-    """With MOCK_LOG=json each line is an object with the facts by name.
-
-    Bytes that are not UTF-8 are escaped, because strict readers refuse lone surrogates.
-    """
+    """With MOCK_LOG=json each line is an object with the facts by name; bytes that are not UTF-8 are escaped."""
     log_one_of_each("json")
     Log("json").warning("\udcff\n")
     out, err = capfd.readouterr()
@@ -56,10 +53,7 @@ def log_one_of_each(log: str) -> None:
 
 
 def test_wait_is_logged_at_once_and_then_every_five_seconds(capfd: pytest.CaptureFixture[str]) -> None:
-    """A wait is logged at once and then every five seconds, however many attempts fail.
-
-    Without a timeout the line shows none.
-    """
+    """A wait is logged at once and then every five seconds, however many attempts fail, with its timeout if any."""
     clock = Clock()
     report = Log("text", clock)
     deadline = Deadline(math.inf, clock)
@@ -73,13 +67,9 @@ def test_wait_is_logged_at_once_and_then_every_five_seconds(capfd: pytest.Captur
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=100))
 def test_printable_text_has_no_control_characters(text: str) -> None:
-    """printable() escapes control characters and bytes that are not UTF-8, and leaves printable text unchanged.
-
-    quoted() cuts long text before it escapes it, so no escape sequence is cut.
-    """
+    """printable() escapes only control characters and bytes that are not UTF-8; quoted() cuts before it escapes."""
     shown = printable(text + "\n\x1b\udc80\udcff")
     assert shown.isprintable()
     assert shown.endswith(r"\n\x1b\x80\xff")
     assert not text.isprintable() or shown.startswith(text)
-    assert quoted("a" * 10, 10) == f"'{'a' * 10}'"
-    assert quoted("a" * 9 + "\n\n", 10) == f"'{'a' * 9}\\n...'"
+    assert (quoted("a" * 10, 10), quoted("a" * 9 + "\n\n", 10)) == (f"'{'a' * 10}'", f"'{'a' * 9}\\n...'")

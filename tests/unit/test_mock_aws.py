@@ -45,9 +45,7 @@ def text(path: str, override: Json = None) -> str:
 )
 @pytest.mark.parametrize("version", ["latest", "2021-03-23", "2018-09-24", "2016-09-02", "1.0"])
 @pytest.mark.parametrize(("before", "after"), [("/", ""), ("/", "/"), ("//", ""), ("///", "?query=1")])
-def test_ec2_value_is_text_under_every_version_and_spelling(
-    path: str, value: str, version: str, before: str, after: str
-) -> None:
+def test_ec2_value_is_text_in_every_spelling(path: str, value: str, version: str, before: str, after: str) -> None:
     """EC2's mock serves a value under each version, also with repeated or trailing slashes, escapes or a query."""
     for method in ("GET", "HEAD"):  # the server removes the body
         reply = mock().answer(method, f"{before}{version}/meta-data/{path}{after}", {}, NOW)
@@ -82,8 +80,7 @@ def test_ec2_credentials_have_the_time_of_the_request() -> None:
     ):
         reply = mock().answer("GET", ROLE, {}, NOW + days * 86400)
         document = json.loads(reply.body)
-        assert reply.headers == (("Content-Type", "application/json"),)
-        assert document["Code"] == "Success"
+        assert (reply.headers, document["Code"]) == ((("Content-Type", "application/json"),), "Success")
         assert document["AccessKeyId"] == "MOCKMOCKMOCKMOCKMOCK"
         assert (document["LastUpdated"], document["Expiration"]) == (updated, expires)
 
@@ -183,8 +180,7 @@ def test_ec2_read_without_a_required_token_is_401() -> None:
 def test_session_tokens_differ_and_are_not_stored() -> None:
     """Two tokens of the same moment differ, and issuing tokens stores nothing."""
     tokens = Tokens(key=b"k" * 32)
-    assert len({tokens.issue(60, NOW) for _ in range(1000)}) == 1000
-    assert tokens == Tokens(key=b"k" * 32)
+    assert (len({tokens.issue(60, NOW) for _ in range(1000)}), tokens) == (1000, Tokens(key=b"k" * 32))
     assert not hasattr(tokens, "__dict__")
     assert "k" * 32 not in repr(tokens)
 
@@ -195,8 +191,7 @@ def test_user_values_override_the_defaults() -> None:
         "user-data": "hello",
         "meta-data": {"instance-id": "i-1", "placement": {"region": "eu-west-1"}, "a": {"b": 2}},
     }
-    assert text("/latest/user-data", override) == "hello"
-    assert text("/latest/meta-data/instance-id", override) == "i-1"
+    assert (text("/latest/user-data", override), text("/latest/meta-data/instance-id", override)) == ("hello", "i-1")
     assert text("/latest/meta-data/placement/region", override) == "eu-west-1"
     assert text("/latest/meta-data/placement/availability-zone", override) == "us-east-1a"
     assert text("/latest/meta-data/a/b", override) == "2"
@@ -209,11 +204,9 @@ def test_null_removes_a_value_but_stays_in_a_document() -> None:
         "user-data": None,
         "meta-data": {"tags": None, "new": {"gone": None, "kept": True}, "iam": {"info": {"Code": None}}},
     }
-    assert get("/latest/user-data", override).status == 404
-    assert text("/latest", override) == "dynamic\nmeta-data"
+    assert (get("/latest/user-data", override).status, text("/latest", override)) == (404, "dynamic\nmeta-data")
     assert get("/latest/meta-data/tags/instance/Name", override).status == 404
-    assert text("/latest/meta-data/new/", override) == "kept"
-    assert text("/latest/meta-data/new/kept", override) == "true"
+    assert (text("/latest/meta-data/new/", override), text("/latest/meta-data/new/kept", override)) == ("kept", "true")
     assert json.loads(text("/latest/meta-data/iam/info", override))["Code"] is None
 
 
@@ -263,16 +256,14 @@ def test_ecs_task_reads_its_credentials(path: str) -> None:
     """An ECS task reads its credentials under any id, and at the paths of amazon-ecs-local-container-endpoints."""
     reply = read(path)
     assert json_body(reply) == {"RoleArn": "arn:aws:iam::123456789012:role/imds-detour-mock-role", **CREDENTIALS}
-    assert reply.cloud == "ecs"
-    assert json_body(read("/role/other"))["RoleArn"] == "arn:aws:iam::123456789012:role/other"
+    assert (reply.cloud, json_body(read("/role/other"))["RoleArn"]) == ("ecs", "arn:aws:iam::123456789012:role/other")
 
 
 @pytest.mark.parametrize("base", ["/v3", "/v4", "/v3/a-container", "/v4/a-container", "/v3/containers/a"])
 def test_ecs_container_reads_its_metadata_and_its_task(base: str) -> None:
     """ECS's metadata URI serves the container, and with /task the task."""
     container, task = json_body(read(base)), json_body(read(f"{base}/task"))
-    assert container["CreatedAt"] == "2023-11-14T21:13:20Z"
-    assert task["Containers"] == [container]
+    assert (container["CreatedAt"], task["Containers"]) == ("2023-11-14T21:13:20Z", [container])
     assert task["TaskARN"] == container["Labels"]["com.amazonaws.ecs.task-arn"]
     assert json_body(read("/v2/metadata")) == task
 
@@ -288,5 +279,4 @@ def test_user_values_override_members_of_ecs_and_remove_eks() -> None:
     clouds = mock({"ecs": {"credentials": {"AccessKeyId": "MINE"}, "task": None}, "eks": None})
     served = json_body(read("/creds", clouds=clouds))
     assert (served["AccessKeyId"], served["Token"]) == ("MINE", CREDENTIALS["Token"])
-    assert read("/v4/task", clouds=clouds).status == 404
-    assert read("/v1/credentials", TOKEN, clouds=clouds).status == 404
+    assert (read("/v4/task", clouds=clouds).status, read("/v1/credentials", TOKEN, clouds=clouds).status) == (404, 404)

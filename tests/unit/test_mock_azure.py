@@ -48,8 +48,7 @@ def test_azure_request_without_the_header_is_400(headers: dict[str, str], query:
         assert (reply.status, reply.cloud) == (400, "azure")
         assert json.loads(reply.body) == {"error": "Bad request. Required metadata header not specified"}
     probe = get(IDENTITY + query, headers)
-    assert probe.status == 400
-    assert json.loads(probe.body)["error"] == "invalid_request"
+    assert (probe.status, json.loads(probe.body)["error"]) == (400, "invalid_request")
 
 
 @pytest.mark.parametrize("query", ["", "api-version=", "api-version=2021", "api-version=new"])
@@ -76,16 +75,14 @@ def test_azure_token_names_its_resource_and_identity() -> None:
         "resource": RESOURCE,
         "token_type": "Bearer",
     }
-    assigned = get(f"{IDENTITY}?api-version=2018-02-01&resource=r&client_id=mine", HEADER)
-    assert json_body(assigned)["client_id"] == "mine"
+    assert json_body(get(f"{IDENTITY}?api-version=2018-02-01&resource=r&client_id=mine", HEADER))["client_id"] == "mine"
 
 
 @pytest.mark.parametrize("query", ["api-version=2018-02-01", "resource=r", "api-version=2018-02-01&resource="])
 def test_azure_token_request_without_version_resource_or_identity_is_400(query: str) -> None:
     """An Azure token request without api-version, resource or identity is refused in OAuth's error format."""
     reply = get(f"{IDENTITY}?{query}", HEADER)
-    assert reply.status == 400
-    assert json.loads(reply.body)["error"] == "invalid_request"
+    assert (reply.status, json.loads(reply.body)["error"]) == (400, "invalid_request")
     # Without a token in the data the machine has no identity: 400, as SDKs expect.
     clouds = mock({"azure": {"identity": {"token": None}}})
     assert get(f"{IDENTITY}?api-version=2018-02-01&resource=r", HEADER, clouds=clouds).status == 400

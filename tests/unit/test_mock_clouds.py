@@ -161,9 +161,7 @@ UNKNOWN = {
 }
 
 
-@pytest.mark.parametrize(
-    ("cloud", "target"), [(cloud, target) for cloud, targets in UNKNOWN.items() for target in targets]
-)
+@pytest.mark.parametrize(("cloud", "target"), [(cloud, target) for cloud in UNKNOWN for target in UNKNOWN[cloud]])
 def test_unknown_path_is_a_short_404(cloud: str, target: str) -> None:
     """An unknown path of any cloud is a short 404 with the cloud's header, never a page or a redirect."""
     reply = get(target, REQUIRED.get(cloud))

@@ -75,8 +75,7 @@ def test_gcp_alt_selects_json_or_text() -> None:
     assert json_body(read("project/?alt=json")) == ["attributes/", "numeric-project-id", "project-id"]
     assert json_body(read("instance/tags")) == ["imds-detour-mock"]
     assert read("instance/tags?alt=text").body == b"imds-detour-mock"
-    lines = read("project/?recursive=true&alt=text").body.decode().splitlines()
-    assert "project-id imds-detour-mock" in lines
+    assert "project-id imds-detour-mock" in read("project/?recursive=true&alt=text").body.decode().splitlines()
 
 
 @pytest.mark.parametrize("account", ["default", quote(EMAIL)])
@@ -98,8 +97,7 @@ def test_gcp_identity_token_names_its_audience(query: str, full: bool) -> None:
     header, claims, signature = (
         base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in reply.body.decode().split(".")
     )
-    assert json.loads(header)["alg"] == "RS256"
-    assert signature == b"mock-signature-proves-nothing"
+    assert (json.loads(header)["alg"], signature) == ("RS256", b"mock-signature-proves-nothing")
     read_claims = json.loads(claims)
     assert (read_claims["aud"], read_claims["email"]) == ("https://example.com", EMAIL)
     assert (read_claims["iat"], read_claims["exp"]) == (NOW, NOW + 3600)

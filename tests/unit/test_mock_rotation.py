@@ -23,9 +23,8 @@ HEADERS = {"authorization": "x", "metadata-flavor": "Google", "metadata": "true"
 def served(target: str, ttl: float, after: float) -> dict[str, Any]:
     """Return the credentials that a mock serves `after` seconds after its start at NOW."""
     headers = {**HEADERS, **({"host": "100.100.100.200"} if target == ALIBABA_ROLE else {})}
-    document: dict[str, Any] = json_body(
-        get(target, headers, clouds=mock(rotation=Rotation(ttl, NOW)), now=NOW + after)
-    )
+    rotation = Rotation(ttl, NOW)
+    document: dict[str, Any] = json_body(get(target, headers, clouds=mock(rotation=rotation), now=NOW + after))
     return document
 
 
@@ -38,8 +37,7 @@ def seconds(text: str) -> float:
 def test_new_credentials_come_five_minutes_before_the_old_expire(target: str) -> None:
     """Credentials with a lifetime of an hour are replaced after 55 minutes, with a new lifetime of an hour."""
     first, unchanged, second = (served(target, 3600, after) for after in (0, 3299, 3300))
-    assert first == unchanged
-    assert seconds(first["Expiration"]) == NOW + 3600
+    assert (first, seconds(first["Expiration"])) == (unchanged, NOW + 3600)
     assert seconds(second["Expiration"]) == NOW + 3300 + 3600
     assert first["AccessKeyId"] != second["AccessKeyId"]
     secret, token = ("AccessKeySecret", "SecurityToken") if "ram" in target else ("SecretAccessKey", "Token")
@@ -62,8 +60,7 @@ def test_credential_sets_are_numbered_from_the_start() -> None:
     """Credential sets are numbered from 0, the same in EC2, ECS and EKS; a time before the start selects the first."""
     rotation = Rotation(10, NOW)
     keys = {served(target, 60, 100)["AccessKeyId"] for target in (ROLE, "/creds", "/v1/credentials")}
-    assert len(keys) == 1
-    assert [rotation.current_set(NOW + 5 * n)[0] for n in range(4)] == [0, 1, 2, 3]
+    assert (len(keys), [rotation.current_set(NOW + 5 * n)[0] for n in range(4)]) == (1, [0, 1, 2, 3])
     assert rotation.current_set(NOW - 1000) == (0, NOW, NOW + 10)
 
 
@@ -79,13 +76,9 @@ def test_access_tokens_rotate() -> None:
 
 
 def test_credentials_stay_without_rotation_and_those_of_a_user_rotate() -> None:
-    """Without rotation the access key never changes and always expires in six hours.
-
-    Rotation replaces a fixed expiry in the user's values, and adds no member.
-    """
+    """Without rotation the access key stays and expires in six hours; rotation replaces the user's fixed expiry."""
     first, later = (json_body(get(ROLE, now=NOW + after)) for after in (0, 10**6))
-    assert first["AccessKeyId"] == later["AccessKeyId"]
-    assert seconds(later["Expiration"]) == NOW + 10**6 + 21600
+    assert (first["AccessKeyId"], seconds(later["Expiration"])) == (later["AccessKeyId"], NOW + 10**6 + 21600)
     credentials: dict[str, str | None] = {"AccessKeyId": "AKIA", "Expiration": "2030-01-01T00:00:00Z", "Token": None}
     clouds = mock({"ecs": {"credentials": {**credentials}}}, rotation=Rotation(60, NOW))
     document = json_body(get("/creds", clouds=clouds))
@@ -104,8 +97,7 @@ def test_spot_interruption_is_announced_two_minutes_before() -> None:
     """A Spot notice is 404 and unlisted until it is due, then names the time of interruption, 120 seconds later."""
     notices = Notices(spot=NOW + 30)
     paths = ("spot", "spot/instance-action", "spot/termination-time")
-    assert statuses(notices, 29.9, *paths) == [404] * 3
-    assert statuses(notices, 30, *paths) == [200] * 3
+    assert (statuses(notices, 29.9, *paths), statuses(notices, 30, *paths)) == ([404] * 3, [200] * 3)
     clouds = mock(notices=notices)
     assert b"spot" not in get(f"{META}/", clouds=clouds, now=NOW + 29).body
     assert b"\nspot/\n" in get(f"{META}/", clouds=clouds, now=NOW + 30).body

@@ -56,10 +56,7 @@ def test_doctor_refuses_the_hosts_network_namespace(net: int, state: State) -> N
 
 
 def test_doctor_fixes_the_first_failure() -> None:
-    """The remedy is that of the first failure, since later ones may follow from it.
-
-    A warning before it does not count.
-    """
+    """The remedy is that of the first failure, since later ones may follow from it; a warning does not count."""
     first = fail("seen", "do this")
     assert first_failure([warn("seen", "perhaps"), first, fail("seen", "and that")]) is first
     assert first_failure([ok("seen"), warn("seen", "perhaps")]) is None

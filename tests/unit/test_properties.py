@@ -76,10 +76,7 @@ def test_both_layouts_translate_and_guard_the_same(wanted: list[Redirect]) -> No
 
 @given(REDIRECTS, REDIRECTS)
 def test_removal_keeps_foreign_rules_in_a_model(foreign: list[Redirect], own: list[Redirect]) -> None:
-    """In a model of a kernel, removing imds-detour's rules leaves the foreign rules of OUTPUT.
-
-    Each redirect is in the chain once, however often it is given.
-    """
+    """In a model kernel, removal leaves OUTPUT's foreign rules; a redirect is there once, however often given."""
     others = [Rule("nat", "OUTPUT", rules.Dnat(other.mock), other.endpoint.address) for other in foreign]
     planned = rules.redirect_rules(own, LEGACY)
     output = [rule for rule in planned if rule.chain == "OUTPUT"] + others
@@ -88,9 +85,7 @@ def test_removal_keeps_foreign_rules_in_a_model(foreign: list[Redirect], own: li
     assert len(chain) == len(set(own))
     for version in (4, 6):
         text = render.iptables_text(planned, version)
-        assert text.count("-A IMDS_DETOUR ") == sum(
-            redirect.endpoint.address.version == version for redirect in set(own)
-        )
+        assert text.count("-A IMDS_DETOUR ") == sum(each.endpoint.address.version == version for each in set(own))
         assert "-A OUTPUT" not in text  # a jump is inserted, never appended
 
 
@@ -161,8 +156,7 @@ WORST = {
 @pytest.mark.parametrize("rest", WORST.values(), ids=WORST.keys())
 def test_largest_reply_needs_less_than_a_megabyte(rest: bytes) -> None:
     """Parsing the largest reply, in its worst shapes, needs less than a megabyte of memory."""
-    data = (b"HTTP/1.1 200 OK\r\n" + rest)[: http.MAX_REPLY]
-    assert _peak(data + b"\r\n\r\n") < MEGABYTE
+    assert _peak((b"HTTP/1.1 200 OK\r\n" + rest)[: http.MAX_REPLY] + b"\r\n\r\n") < MEGABYTE
 
 
 @given(st.binary(max_size=512))

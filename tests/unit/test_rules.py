@@ -15,10 +15,7 @@ ENDPOINTS = st.builds(Endpoint, st.ip_addresses(v=4), st.integers(1, 65535))
 
 
 def test_redirect_is_a_jump_and_a_translation_and_the_guard_rejects_by_protocol() -> None:
-    """The jump matches the address. The translation in imds-detour's chain matches address and port.
-
-    The guard resets TCP and rejects other protocols by ICMP. One pair of rules serves all addresses.
-    """
+    """The jump matches address, the translation address and port; the guard resets TCP, rejects the rest by ICMP."""
     assert [rule.spec for rule in redirect_rules([Redirect(METADATA, MOCK)], LEGACY)] == [
         "-A OUTPUT -d 169.254.169.254/32 -m comment --comment imds-detour -j IMDS_DETOUR",
         (
@@ -46,10 +43,7 @@ def test_ipv6_mock_is_in_brackets() -> None:
 
 @given(st.lists(st.builds(Redirect, ENDPOINTS, ENDPOINTS), max_size=5, unique=True))
 def test_redirects_have_one_jump_per_address(wanted: list[Redirect]) -> None:
-    """Jumps come first, one for each address. Each redirect has one translation, and each rule has the comment.
-
-    A chain name has at most 28 characters, the limit of iptables.
-    """
+    """A jump for each address comes first, then a translation each; all have the comment; names fit iptables' 28."""
     rules = redirect_rules(wanted, LEGACY)
     jumps = [rule for rule in rules if rule.chain == "OUTPUT"]
     assert [rule.destination for rule in jumps] == list(dict.fromkeys(redirect.endpoint.address for redirect in wanted))
@@ -61,10 +55,7 @@ def test_redirects_have_one_jump_per_address(wanted: list[Redirect]) -> None:
 
 
 def test_nftables_hooks_match_the_destination() -> None:
-    """In the nftables table, each rule of a base chain matches the metadata address, and the others refuse.
-
-    Only what comes from bridges needs the other hooks of table nat: a translation, and the mock's in postrouting.
-    """
+    """Rules of nftables' base chains match metadata, the others refuse; only bridges need nat's other hooks."""
     own = {NFT.hooks[at] for at in (("filter", "output"), ("filter", "forward"), ("nat", "output"))}
     for forwarded, more, to_mock in ((False, set(), set()), (True, {"nat_prerouting"}, {"nat_postrouting"})):
         redirects = nat_rules({Redirect(METADATA, MOCK): COMMENT}, NFT, forwarded=forwarded)

@@ -1,16 +1,11 @@
 """The system as imds-detour sees it: files that never end, a kernel with fewer capability sets, and an emulator."""
 
-from __future__ import annotations
-
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from imds_detour.system import capabilities, files
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def make(kind: str, folder: Path) -> str:
@@ -47,9 +42,7 @@ def test_regular_file_is_read(tmp_path: Path, kind: str, content: bytes) -> None
     ("kind", "safe"),
     [("fifo", False), ("/dev/zero", False), ("huge", False), ("regular", True), ("/dev/null", True), ("/none", True)],
 )
-def test_libc_is_kept_from_endless_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, safe: bool
-) -> None:
+def test_libc_is_kept_from_endless_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, safe: bool) -> None:
     """A file of libc without an end is noticed: libc itself would read it without a bound."""
     monkeypatch.setattr(files, "LIBCS", ("/none", make(kind, tmp_path)))
     assert files.is_libc_safe() is safe

@@ -104,7 +104,6 @@ def _remove_names(keep: Collection[Address]) -> bool:
         reason = f"cannot read {path}, which may have lines of imds-detour: {error_text(error)}"
         raise DetourError("hosts", reason, f"make {path} readable and try again") from None
     try:
-        without = etc_hosts.without_marked(text, keep)
-        return without != text and etc_hosts.rewrite(lambda text: etc_hosts.without_marked(text, keep))
+        return etc_hosts.rewrite(lambda text: etc_hosts.without_marked(text, keep))
     except OSError as error:
         raise etc_hosts.unwritable(error) from None

@@ -4,8 +4,6 @@ Each line of input is a list of redirects in JSON: address, port, mock's address
 the installed rules or the error. The next line of input removes all rules.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from ipaddress import ip_address

@@ -4,8 +4,6 @@ Each line of input is a timeout in seconds. The answer is a line of JSON with th
 memory in bytes.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import time

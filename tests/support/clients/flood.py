@@ -4,18 +4,13 @@ It sends TCP to two ports, UDP, an echo request and an unknown protocol, without
 it makes N rounds and prints the outcomes by protocol, as JSON. It ends with its input.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import select
 import socket
 import struct
 import sys
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
 
 TIMEOUT = 0.5
 ECHO = {4: struct.pack("!BBHI", 8, 0, 0xF7FF, 0), 6: struct.pack("!BBHI", 128, 0, 0, 0)}

@@ -1,7 +1,5 @@
 """A program that prints all that a process can see of itself, as JSON: python -I -S inspector.py [WORD...]."""
 
-from __future__ import annotations
-
 import ctypes
 import json
 import os

@@ -4,8 +4,6 @@ It prints ``started`` after the first connection and ``enough`` after ENOUGH con
 the counts as JSON, by server name or error.
 """
 
-from __future__ import annotations
-
 import json
 import select
 import socket

@@ -5,21 +5,15 @@ backend's class and prints ``ready``. After a line of input it installs them rep
 prints ``enough`` after ENOUGH installations. When its input ends it prints the count.
 """
 
-from __future__ import annotations
-
 import select
 import sys
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
 
 from imds_detour.endpoint import Endpoint
 from imds_detour.firewall import rules
 from imds_detour.firewall.change import AddGuard, Replace
 from imds_detour.firewall.nftables.backend import NftFirewall
 from imds_detour.firewall.select import start_legacy
-
-if TYPE_CHECKING:
-    from imds_detour.firewall.base import Firewall
 
 TIMEOUT = 60.0
 """Seconds to wait for the other writers."""
@@ -35,7 +29,7 @@ def main() -> None:
     """Install until the input ends."""
     enough, metadata = int(sys.argv[2]), endpoint(sys.argv[3])
     legacy, version = sys.argv[1] != "nft", metadata.address.version
-    firewall: Firewall = start_legacy((version,)) if legacy else NftFirewall()
+    firewall = start_legacy((version,)) if legacy else NftFirewall()
     mocks = [endpoint(text) for text in sys.argv[4:]]
     count = 0
 

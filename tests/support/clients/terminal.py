@@ -1,19 +1,14 @@
 """Commands on a terminal, and their output there."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import pty
 import struct
 import subprocess
 import termios
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from imds_detour.ctl.lab.hosts import Host
+from imds_detour.ctl.lab.hosts import Host
 
 COLUMNS = 100
 

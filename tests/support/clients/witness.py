@@ -4,8 +4,6 @@ For each line of input it asks every address once more, and prints a JSON object
 how often the real service has answered since the line before. It asks in between only after the line ``hammer``.
 """
 
-from __future__ import annotations
-
 import json
 import select
 import socket

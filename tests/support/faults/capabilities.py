@@ -1,7 +1,5 @@
 """Commands that start another one with fewer capabilities."""
 
-from __future__ import annotations
-
 DOCKER = (
     "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setpcap,net_bind_service,net_raw,sys_chroot,mknod,"
     "audit_write,setfcap"

@@ -1,7 +1,5 @@
 """A network namespace that looks like the host's, to the check for kernels before 6.18."""
 
-from __future__ import annotations
-
 HARDWARE = """
 mount -t tmpfs tmpfs /sys/class/net
 mkdir -p /sys/class/net/eth0/device

@@ -1,14 +1,9 @@
 """Faults at a system call: strace replaces its result or sends a signal (strace(1), "Tampering")."""
 
-from __future__ import annotations
-
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 CALL = re.compile(r"(?:(?P<process>\d+) +)?(?P<name>\w+)\(")
 

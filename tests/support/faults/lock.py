@@ -1,15 +1,10 @@
 """Another writer that holds the lock of iptables."""
 
-from __future__ import annotations
-
 import subprocess
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from imds_detour.ctl.lab.hosts import Host
+from imds_detour.ctl.lab.hosts import Host
 
 HOLD = "touch /run/xtables.lock; exec flock /run/xtables.lock sh -c 'echo held; exec cat'"
 

@@ -1,17 +1,10 @@
 """Failing nftables transactions, as on a kernel that lacks a part of nf_tables."""
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING
+import subprocess
 
 from tests.support.faults.injection import Injection, calls_made, strace
-from tests.support.hosts.network import MOCK
-
-if TYPE_CHECKING:
-    import subprocess
-
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import MOCK, Network
 
 BATCH = re.compile(r"sendto\(\d+, \[\[")
 """How strace shows several netlink messages in one datagram, which only a transaction has."""

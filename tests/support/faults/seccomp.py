@@ -7,8 +7,6 @@ calls that Docker's default profile (moby: profiles/seccomp) refuses to a contai
 namespaces, tracing, keys, modules, clocks, and loading code into the kernel.
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import os

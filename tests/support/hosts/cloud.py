@@ -1,22 +1,18 @@
 """A network with a fake metadata service on the app's default route, watched by a capture and counters."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from imds_detour.ctl.lab.hosts import Host
 from tests.support import SUPPORT
+from tests.support.hosts.ip_version import IpVersion
 from tests.support.hosts.network import CTL, PORT, Network, end, read_line
 from tests.support.judges.capture import open_capture
-
-if TYPE_CHECKING:
-    from imds_detour.ctl.lab.hosts import Host
-    from tests.support.hosts.ip_version import IpVersion
 
 LONG = os.getenv("LONG") == "1"
 """Whether to run the heavy tests completely: ``LONG=1``."""
@@ -27,9 +23,7 @@ PROTOCOLS = ("tcp", "udp", "icmp", "other")
 REFUSED = {
     "tcp 80": ["ECONNREFUSED"],
     "tcp 8080": ["ECONNREFUSED"],
-    "udp": ["EPERM"],
-    "icmp": ["EPERM"],
-    "other": ["EPERM"],
+    **{name: ["EPERM"] for name in ("udp", "icmp", "other")},
 }
 """How the guard refuses each protocol, at once."""
 REDIRECTED = {**REFUSED, "tcp 80": ["sent"]}
@@ -89,10 +83,7 @@ class Seen:
 
 
 class Cloud(Network):
-    """A network for one IP version. The mock's host also has the metadata address, where server R answers.
-
-    It is the default gateway of the app's host. Two more servers, A and B, are the mocks.
-    """
+    """A network for one IP version: R answers on the gateway, which has the metadata address; mocks are A and B."""
 
     def __init__(self, ip: IpVersion) -> None:
         """Make the hosts and start everything but a metadata mock."""
@@ -108,10 +99,7 @@ class Cloud(Network):
         servers = (f"A={self.mocks[0]}", f"B={self.mocks[1]}", f"R={ip.metadata},80")
         self.start(self.mock, sys.executable, f"{SUPPORT}/servers/identity.py", *servers)
         icmp = "icmp" if ip.version == 4 else "ipv6-icmp"
-        kinds = [
-            *(f"meta l4proto {protocol}" for protocol in ("tcp", "udp", icmp)),
-            f"meta l4proto != {{ tcp, udp, {icmp} }}",
-        ]
+        kinds = [*(f"meta l4proto {name}" for name in ("tcp", "udp", icmp)), f"meta l4proto != {{ tcp, udp, {icmp} }}"]
         counters = "\n".join(f"{ip.nft} daddr {ip.metadata} {kind} counter" for kind in kinds)
         hook = "type filter hook prerouting priority -400;"
         self.mock.run("nft", f"table inet seen {{ chain packets {{ {hook}\n{counters}\n}}\n}}")

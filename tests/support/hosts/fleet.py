@@ -5,8 +5,6 @@ Run it in a sandbox:
     .venv/bin/python -m imds_detour.ctl.lab.sandbox .venv/bin/python -m tests.support.hosts.fleet 50 100 200
 """
 
-from __future__ import annotations
-
 import os
 import queue
 import re
@@ -15,16 +13,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from imds_detour.ctl.lab.hosts import environ, start_host
 from tests.support.hosts.network import CTL, DETOUR, FAULTY_DNS, NAME, PORT
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 HUB = IPv4Interface("10.77.0.1/16")
 FIRST_POD = IPv4Address("10.77.1.0")
@@ -158,8 +154,7 @@ class Fleet:
         with suppress(PermissionError):  # root only; keep the server fast although the fleet uses all processors
             os.setpriority(os.PRIO_PROCESS, server.pid, -15)
         assert server.stdout is not None
-        line = server.stdout.readline()
-        assert line, f"{command} did not start"
+        assert server.stdout.readline(), f"{command} did not start"
         return server
 
 

@@ -1,7 +1,5 @@
 """The two IP versions as test parameters: their addresses and their commands."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import pytest

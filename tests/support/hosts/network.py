@@ -1,22 +1,18 @@
 """Two hosts in network namespaces: one runs the mock and the DNS server, one the app with imds-detour."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from imds_detour.ctl.lab.hosts import Host, environ, link, start_host
 from tests.support import SUPPORT
 from tests.support.judges import rules_listing
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 BIN = os.environ.get("IMDS_DETOUR_BIN") or os.path.dirname(sys.executable)
 """The folder of the programs under test: this Python's, or the bundle's (scripts/test runs some tests with both)."""
@@ -76,10 +72,7 @@ class Network:
             host.ip("address", "add", f"{address}/64", "dev", "eth0", "nodad")
 
     def divert(self, address: str, port: str, priority: int = -150) -> None:
-        """Redirect the metadata address by a foreign nftables rule, which precedes those of imds-detour.
-
-        With priority -101 it precedes those in legacy iptables only.
-        """
+        """Redirect the metadata address by a foreign rule before imds-detour's; at -101, before legacy's only."""
         chain = f"add table ip foreign; add chain ip foreign output {{ type nat hook output priority {priority}; }};"
         rule = f"add rule ip foreign output ip daddr {METADATA} tcp dport 80 dnat to {address}:{port}"
         self.app.run("nft", f"{chain} {rule}")
@@ -115,9 +108,9 @@ class Network:
         """Start an HTTP server with a plan (tests/support/servers/faulty_http.py) instead of the mock."""
         return self.start(self.mock, sys.executable, FAULTY_HTTP, f"{MOCK}:{port}", *plan)
 
-    def start_dns(self, *plan: str) -> subprocess.Popen[str]:
+    def start_dns(self, *plan: str, at: str = MOCK) -> subprocess.Popen[str]:
         """Start a DNS server with a plan (tests/support/servers/faulty_dns.py)."""
-        return self.start(self.mock, sys.executable, FAULTY_DNS, MOCK, *(plan or (f"{NAME}={MOCK}",)))
+        return self.start(self.mock, sys.executable, FAULTY_DNS, at, *(plan or (f"{NAME}={MOCK}",)))
 
     def detour(
         self,
@@ -205,13 +198,8 @@ class Network:
         legacy = [line.split(" [")[0] for table in tables for line in table.splitlines() if "IMDS_DETOUR" not in line]
         routes = self.app.ip("-4", "route", "show", "table", "all").splitlines()
         others = [line for line in (*legacy, *routes) if "proto 169" not in line and not line.startswith("#")]
-        nft = re.sub(
-            r"^table ip6? imds_detour \{\n(?:\t.*\n|\n)*\}\n",
-            "",
-            self.app.run("nft", "list", "ruleset").stdout,
-            flags=re.MULTILINE,
-        )
-        return "\n".join((*others, nft))
+        listed = self.app.run("nft", "list", "ruleset").stdout
+        return "\n".join((*others, re.sub(r"(?m)^table ip6? imds_detour \{\n(?:\t.*\n|\n)*\}\n", "", listed)))
 
 
 def end(process: subprocess.Popen[str]) -> None:

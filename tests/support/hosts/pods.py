@@ -1,16 +1,11 @@
 """A small cluster network: a node that replaces kube-proxy, one pod, and the pod of a Service."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 from imds_detour.ctl.lab.hosts import link, start_host
 from tests.support.hosts.network import BIN, FAULTY_DNS, PORT, Network, end
-
-if TYPE_CHECKING:
-    from tests.support.judges.kubernetes import Manifest
+from tests.support.judges.kubernetes import Manifest
 
 BACKEND = "10.244.1.5"
 OTHER_BACKEND = "10.244.1.6"
@@ -66,10 +61,7 @@ class Cluster(Network):
     def container(
         self, container: Manifest, shared: Manifest | None = None, **environ: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a container of the pod to its end, with the user, capabilities and root file system of its manifest.
-
-        ``shared`` is the pod's securityContext; ``environ`` overrides the manifest's.
-        """
+        """Run a container, with the pod's securityContext ``shared``, to its end; ``environ`` overrides its own."""
         return self.pod.run(
             *runtime_command(container, shared or {}), environ={**_settings(container), **environ}, check=False
         )
@@ -88,10 +80,7 @@ def _settings(container: Manifest) -> dict[str, str]:
 
 
 def runtime_command(container: Manifest, shared: Manifest) -> list[str]:
-    """Return the command line that sets a container up as its runtime does.
-
-    Root has only the added capabilities. Other users have none, as in Kubernetes.
-    """
+    """Return its runtime's command line: root has only the added capabilities, other users none, as in Kubernetes."""
     context = {**shared, **container.get("securityContext", {})}
     steps = []
     if context.get("readOnlyRootFilesystem"):

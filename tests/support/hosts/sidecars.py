@@ -1,21 +1,15 @@
 """A running sidecar in a network, and helpers for its tests."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 import subprocess
 import threading
 import time
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
-from tests.support.hosts.network import CTL, ID_URL, NAME
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tests.support.hosts.network import Network
+from tests.support.hosts.network import CTL, ID_URL, NAME, Network
 
 SECOND = "10.88.0.4"
 """A second address of the mock's host, for a mock that moves."""

@@ -1,19 +1,15 @@
 """A packet capture by tcpdump: the number of packets to an address, by protocol."""
 
-from __future__ import annotations
-
 import re
 import signal
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from imds_detour.ctl.lab.hosts import Host
+from imds_detour.ctl.lab.hosts import Host
 
 TCPDUMP = (
     *("tcpdump", "--immediate-mode", "-l", "-n", "-q", "-t"),  # a line for each packet, at once

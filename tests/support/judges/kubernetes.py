@@ -4,8 +4,6 @@ This is no cluster: cel-python replaces the API server's CEL, and selectors, par
 plugins are not evaluated. Type names with dots are flattened for cel-python, which has no nested types.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import json
@@ -18,6 +16,7 @@ from typing import Any
 import celpy.celtypes
 import jsonpatch
 import kubernetes_validate
+import pytest
 import yaml
 from celpy.adapter import json_to_cel
 from celpy.evaluation import CELEvalError
@@ -30,19 +29,17 @@ ROOT = os.path.dirname(os.path.dirname(SUPPORT))
 DEPLOY = f"{ROOT}/deploy/kubernetes"
 FIRST_WITH_SIDECARS = (1, 29)
 """The first version with native sidecars by default (KEP-753)."""
-VERSIONS = sorted(
-    {
-        version
-        for text in kubernetes_validate.utils.all_versions()
-        if (version := tuple(map(int, text.split(".")[:2]))) >= FIRST_WITH_SIDECARS
-    }
-)
+_OFFERED = (tuple(map(int, text.split(".")[:2])) for text in kubernetes_validate.utils.all_versions())
+VERSIONS = sorted({version for version in _OFFERED if version >= FIRST_WITH_SIDECARS})
 """The versions with native sidecars and an installed official schema."""
 
 
 def name_of(version: tuple[int, ...]) -> str:
     """Return a version as Kubernetes writes it."""
     return ".".join(map(str, version))
+
+
+EACH_VERSION = pytest.mark.parametrize("version", VERSIONS, ids=name_of)
 
 
 def kubectl() -> str:
@@ -69,10 +66,7 @@ def find_manifest(manifests: list[Manifest], kind: str, name: str) -> Manifest:
 
 
 def complaints(manifest: Manifest, version: tuple[int, ...]) -> str:
-    """Return the objections of a Kubernetes version's official schema to a manifest, or an empty string.
-
-    Unknown fields are an error, as with ``kubectl apply --validate=strict``.
-    """
+    """Return a version's schema's objections, also to unknown fields (``kubectl apply --validate=strict``), or ""."""
     return _complaints(json.dumps(manifest), name_of(version))
 
 

@@ -1,13 +1,9 @@
 """Processes as /proc shows them: children, and the processes in a network namespace."""
 
-from __future__ import annotations
-
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from imds_detour.ctl.lab.hosts import Host
+from imds_detour.ctl.lab.hosts import Host
 
 
 def children(pid: int) -> list[int]:

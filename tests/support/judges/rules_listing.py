@@ -1,12 +1,8 @@
 """The addresses that a host's firewalls redirect and guard, read from the system's commands."""
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from imds_detour.ctl.lab.hosts import Host
+from imds_detour.ctl.lab.hosts import Host
 
 LISTED = """
 for i in iptables ip6tables; do

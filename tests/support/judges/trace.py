@@ -1,9 +1,8 @@
 """The counted work and the steps of a start, read from strace; they do not depend on the machine's load."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, fields
+from typing import Self
 
 OPTIONS = ("--string-limit=64", "--quiet=attach,exit,path-resolution,personality,superseded")
 """Options of strace for a log that work() and missing_steps() can read."""
@@ -35,14 +34,14 @@ class Work:
     programs: int
     threads: int
 
-    def beyond(self, ceilings: Work) -> dict[str, tuple[int, int]]:
+    def beyond(self, ceilings: Self) -> dict[str, tuple[int, int]]:
         """Return the counts above their ceilings: both numbers, by name."""
         pairs = {field.name: (getattr(self, field.name), getattr(ceilings, field.name)) for field in fields(self)}
         return {name: (seen, most) for name, (seen, most) in pairs.items() if seen > most}
 
-    def without(self, other: Work) -> Work:
+    def without(self, other: Self) -> Self:
         """Return the difference to the work of another start."""
-        return Work(*(getattr(self, field.name) - getattr(other, field.name) for field in fields(self)))
+        return type(self)(*(getattr(self, field.name) - getattr(other, field.name) for field in fields(self)))
 
 
 def work(trace: str, app: str) -> Work:

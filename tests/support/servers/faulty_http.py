@@ -31,8 +31,6 @@ stays. Without any for PUT, that is 404: no tokens. WHAT is
 and ``WHAT*N`` takes a step N times. Each request is a line on stdout: method, path, and its token.
 """
 
-from __future__ import annotations
-
 import gzip
 import re
 import socket
@@ -154,8 +152,7 @@ def _whole(kind: str, text: str, plan: Plan) -> bytes:
 
 
 def _reply(status: str, body: bytes, headers: bytes = b"") -> bytes:
-    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n".encode()
-    return head + headers + b"\r\n" + body
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n".encode() + headers + b"\r\n" + body
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ Each TCP connection is answered with NAME and kept until the client ends it. A s
 port 53.
 """
 
-from __future__ import annotations
-
 import selectors
 import socket
 import sys
