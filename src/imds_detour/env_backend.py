@@ -11,7 +11,7 @@ from imds_detour.discovery.dns.cache import start_cache
 from imds_detour.discovery.mock import Search
 from imds_detour.errors import DetourError
 from imds_detour.redirect import drop_net_admin
-from imds_detour.result import BY_VARIABLES, Redirected, Target, targets_of
+from imds_detour.result import BY_VARIABLES, Environment, Redirected, Target, targets_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from imds_detour.config.settings import Settings
     from imds_detour.deadline import Deadline
     from imds_detour.log import Log
-    from imds_detour.result import Environment
 
 
 def setup(settings: Settings, environment: Environment, deadline: Deadline, log: Log) -> Redirected:

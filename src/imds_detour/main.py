@@ -18,7 +18,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from imds_detour.config.settings import Settings
     from imds_detour.process.accounts import Account
     from imds_detour.result import Redirected
 
@@ -71,7 +70,7 @@ def main(inherited: handover.Inherited, changes: Changes) -> NoReturn:
     os._exit(failure.status)
 
 
-def _setup(settings: Settings, deadline: Deadline, log: Log) -> Redirected:
+def _setup(settings: config.Settings, deadline: Deadline, log: Log) -> Redirected:
     if settings.backend == "env":
         handover.start_stop_thread()
         from imds_detour import env_backend, result  # noqa: PLC0415  (as below)
@@ -86,7 +85,7 @@ def _setup(settings: Settings, deadline: Deadline, log: Log) -> Redirected:
         return redirect.setup(settings, result.inspect(settings), selector, deadline, log)
 
 
-def _account(settings: Settings) -> tuple[Account | None, Changes]:
+def _account(settings: config.Settings) -> tuple[Account | None, Changes]:
     """Return the user to run the app as, and the HOME that goes with it."""
     if settings.user is None:
         return None, {}
@@ -95,7 +94,7 @@ def _account(settings: Settings) -> tuple[Account | None, Changes]:
     return users.prepare(settings.user, os.environ.get("HOME"))
 
 
-def _environment_changes(settings: Settings, result: Redirected, log: Log) -> Changes:
+def _environment_changes(settings: config.Settings, result: Redirected, log: Log) -> Changes:
     from imds_detour.process import environment  # noqa: PLC0415  (it imports what setup() has loaded)
 
     changes, warnings = environment.changes(settings, result, os.environ)

@@ -131,8 +131,7 @@ class Redirected(Value):
 def targets_of(service: Service, mocks: Sequence[Mock]) -> list[Target]:
     """Return where a service leads."""
     endpoints = {endpoint.address.version: endpoint for endpoint in service.preset.endpoints}
-    at = (endpoints[mock.endpoint.address.version] for mock in mocks)
-    return [Target(service, mock, Redirect(endpoint, mock.endpoint)) for endpoint, mock in zip(at, mocks, strict=True)]
+    return [Target(service, mock, Redirect(endpoints[mock.endpoint.address.version], mock.endpoint)) for mock in mocks]
 
 
 def host_names(targets: Iterable[Target]) -> dict[Address, tuple[str, ...]]:

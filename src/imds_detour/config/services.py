@@ -6,15 +6,13 @@ from ipaddress import IPv6Address
 
 from imds_detour.config.mock_address import IPV4_MAPPED, BadValueError, MockAddress, parse_host_port, parse_mock_address
 from imds_detour.config.presets import PRESETS, Preset, Proof
-from imds_detour.endpoint import Endpoint
+from imds_detour.endpoint import Address, Endpoint
 from imds_detour.text import DIGITS, is_path, quoted
 from imds_detour.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from imds_detour.endpoint import Address
 
 
 class Service(Value):

@@ -7,7 +7,7 @@ from functools import partial
 from imds_detour.deadline import MIN_ATTEMPT, Deadline, until_ready
 from imds_detour.discovery.http import AbsentError
 from imds_detour.discovery.probe import Identity, Question, identify
-from imds_detour.endpoint import Endpoint
+from imds_detour.endpoint import Address, Endpoint
 from imds_detour.errors import DetourError, NotYetError
 from imds_detour.value import Value
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from imds_detour.config.services import Service
     from imds_detour.discovery.dns.cache import ResolverCache
     from imds_detour.discovery.dns.lookup import Resolution
-    from imds_detour.endpoint import Address
     from imds_detour.log import Log
     from imds_detour.result import Environment
 
@@ -49,7 +48,6 @@ class Search:
     def __init__(
         self, service: Service, environment: Environment, cache: ResolverCache, log: Log, *, probe: bool = True
     ) -> None:
-        """``probe`` is whether to ask the mock."""
         self._service = service
         self._environment = environment
         self._questions = {
@@ -82,9 +80,8 @@ class Search:
         """Look once, and return the mock over each IP version.
 
         It comes over IPv4 if it has such an address, and over IPv6 too if it answers there at the same time.
-        ``patient`` is whether to wait until that is certain, or IPV6_TIMEOUT has passed.
-
-        Raises DetourError when no mock can be there. Raises NotYetError when there is none now.
+        ``patient`` is whether to wait until that is certain, or IPV6_TIMEOUT has passed. Raises DetourError when no
+        mock can be there, and NotYetError when there is none now.
         """
         host = self._service.mock.host
         resolution = self._cache.resolve(host, deadline)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from imds_detour.endpoint import Endpoint
+from imds_detour.endpoint import Address, Endpoint
 from imds_detour.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from imds_detour.endpoint import Address
 
 COMMENT = "imds-detour"
 """The comment of every rule that imds-detour installs."""

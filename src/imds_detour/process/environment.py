@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imds_detour.result import BY_VARIABLES
+from imds_detour.result import BY_VARIABLES, Redirected
 from imds_detour.value import Value
 
 TYPE_CHECKING = False
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from imds_detour.config.presets import Preset
     from imds_detour.config.settings import Settings
     from imds_detour.endpoint import Endpoint
-    from imds_detour.result import Redirected
 
 AWS_DISABLED = "AWS_EC2_METADATA_DISABLED"
 PROXIES = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "https_proxy", "HTTPS_PROXY")

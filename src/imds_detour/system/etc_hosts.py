@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
-from ipaddress import ip_address
 
 from imds_detour.errors import DetourError, error_text
 from imds_detour.system import files
@@ -20,20 +18,6 @@ if TYPE_CHECKING:
 PATH = "/etc/hosts"
 MARK = "# imds-detour"
 """The end of every line that imds-detour adds: a comment (hosts(5))."""
-
-
-def addresses_of(name: str) -> tuple[Address, ...]:
-    """Return the addresses of a name in the file; none if it cannot be read."""
-    try:
-        entries = [_entry(line) for line in read().splitlines()]
-    except OSError:
-        return ()
-    addresses = []
-    for entry in entries:
-        if name.lower().rstrip(".") in (word.lower() for word in entry[1:]):
-            with suppress(ValueError):
-                addresses.append(ip_address(entry[0]))
-    return tuple(addresses)
 
 
 def add(names: Names) -> Callable[[], None] | None:
@@ -98,8 +82,8 @@ def _required(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _has(text: str, address: Address, names: tuple[str, ...]) -> bool:
     """Whether the first entry of every name has the address."""
-    entries = [_entry(line) for line in text.splitlines()]
-    firsts = (next((entry[0] for entry in entries if name in entry[1:]), "") for name in _required(names))
+    entries = [entry(line) for line in text.splitlines()]
+    firsts = (next((words[0] for words in entries if name in words[1:]), "") for name in _required(names))
     return all(first == str(address) for first in firsts)
 
 
@@ -107,7 +91,8 @@ def _is_marked(line: str) -> bool:
     return line.rstrip("\r\n").endswith(MARK)
 
 
-def _entry(line: str) -> list[str]:
+def entry(line: str) -> list[str]:
+    """Return the address and the names of a line."""
     return line.partition("#")[0].split()
 
 

@@ -69,9 +69,9 @@ class Lookup:
                 lock.release()  # no thread (a limit on processes): the DNS servers are asked directly
 
     def attempt(self, deadline: Deadline, trace: Callable[[str], None] = lambda _line: None) -> Resolution:
-        """Ask libc and then the DNS servers once; ``trace`` receives each query and its outcome.
+        """Ask libc and then the DNS servers once. NotYetError without an answer, DetourError if no mock can be there.
 
-        Raises DetourError when no mock can be at any of the addresses. Raises NotYetError when there is no answer.
+        ``trace`` receives each query and its outcome.
         """
         if not isinstance(self._host, str):
             return Resolution(str(self._host), (self._host,), "literal")

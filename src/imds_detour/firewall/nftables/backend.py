@@ -12,17 +12,15 @@ from imds_detour.errors import DetourError, NotInKernelError
 from imds_detour.firewall.lock import tables_lock
 from imds_detour.firewall.nftables import messages
 from imds_detour.firewall.nftables.messages import NETLINK_NETFILTER
-from imds_detour.firewall.rules import NFT, NFT_TABLE, Installed
+from imds_detour.firewall.rules import NFT, NFT_TABLE, Installed, Rule
 from imds_detour.system.capabilities import NET_ADMIN, effective, no_net_admin
-from imds_detour.system.netlink import NFPROTO, Message, attributes, open_netlink
+from imds_detour.system.netlink import NFPROTO, Kernel, Message, attributes, open_netlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from imds_detour.firewall.change import Change
-    from imds_detour.firewall.rules import Rule
-    from imds_detour.system.netlink import Kernel
 
 LOAD = "load them on the host: `modprobe -a nf_tables nft_chain_nat nft_nat nft_reject_ipv4 nft_reject_ipv6`"
 """The remedy for a kernel without nftables."""
@@ -86,7 +84,6 @@ class NftFirewall:
         """Do nothing. There is no helper process."""
 
     def _write(self, rules: tuple[Rule, ...], kept: tuple[Rule, ...], *, recreate: bool) -> None:
-        """Replace the rules of imds-detour's tables, and read them back."""
         self._replace(rules, kept, recreate=recreate)
         if _ordered(entry.rule for entry in self.installed()) != _ordered(rules):
             raise DetourError("firewall", "the nftables rules read back are not the ones written")
