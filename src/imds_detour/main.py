@@ -58,7 +58,8 @@ def main(inherited: handover.Inherited, changes: Changes) -> NoReturn:
         if failure.step == "firewall" and capabilities.is_emulated():
             failure.remedy = capabilities.BUILD_FOR_MACHINE
     except ImportError as error:
-        failure = DetourError("system", f"a module cannot be loaded: {error}", _INSTALL)
+        remedy = "install imds-detour again, for this Python and architecture, or raise the limit that this text names"
+        failure = DetourError("system", f"a module cannot be loaded: {error}", remedy)
     except (OSError, MemoryError) as error:  # the system may refuse these to every program
         reason = f"the system refuses what every start needs: {str(error) or type(error).__name__}"
         failure = DetourError("system", reason, "look at the container's limits on memory, files and processes")
@@ -86,7 +87,6 @@ def _setup(settings: config.Settings, deadline: Deadline, log: Log) -> Redirecte
 
 
 def _account(settings: config.Settings) -> tuple[Account | None, Changes]:
-    """Return the user to run the app as, and the HOME that goes with it."""
     if settings.user is None:
         return None, {}
     from imds_detour.process import users  # noqa: PLC0415  (only MOCK_USER needs it)
@@ -138,7 +138,6 @@ def _help() -> str:
     return _HELP.format(version=__version__, settings="\n".join(rows))
 
 
-_INSTALL = "install imds-detour again, for this Python and architecture, or raise the limit that this text names"
 _HELP = """\
 imds-detour {version}: send the cloud metadata address (169.254.169.254) to your mock, prove it, exec your app
 

@@ -36,9 +36,6 @@ class Value(metaclass=_Parts):
 
     if TYPE_CHECKING:
         __match_args__: ClassVar[tuple[str, ...]]
-
-        def replace(self, **changes: object) -> Self:
-            """Return the same value with other parts, as dataclasses.replace() does."""
     else:  # type checkers read the parts of each class instead
 
         def __init__(self, *given: object, **named: object) -> None:
@@ -54,14 +51,14 @@ class Value(metaclass=_Parts):
             for name in names:
                 _set(self, name, parts[name])
 
-        def replace(self, **changes: object) -> Value:
-            """Return the same value with other parts, as dataclasses.replace() does."""
-            return type(self)(**{**dict(zip(self.__slots__, self._parts(), strict=True)), **changes})
-
         def __setattr__(self, name: str, _value: object = None) -> NoReturn:
             raise AttributeError(f"{type(self).__name__} is frozen: {name}")
 
         __delattr__ = __setattr__
+
+    def replace(self, **changes: object) -> Self:
+        """Return the same value with other parts, as dataclasses.replace() does."""
+        return type(self)(**{**dict(zip(self.__match_args__, self._parts(), strict=True)), **changes})
 
     def _parts(self) -> tuple[object, ...]:
         return tuple(getattr(self, name) for name in self.__match_args__)

@@ -6,7 +6,7 @@ from ipaddress import IPv6Address
 
 from imds_detour.config.mock_address import IPV4_MAPPED, BadValueError, MockAddress, parse_host_port, parse_mock_address
 from imds_detour.config.presets import PRESETS, Preset, Proof
-from imds_detour.endpoint import Address, Endpoint
+from imds_detour.endpoint import Endpoint
 from imds_detour.text import DIGITS, is_path, quoted
 from imds_detour.value import Value
 
@@ -41,9 +41,8 @@ def parse_services(text: str, default: Callable[[], MockAddress]) -> tuple[Servi
         for endpoint in service.preset.endpoints:
             holder = holders.setdefault(endpoint, service)
             if holder.mock != service.mock:
-                raise BadValueError(
-                    f"{holder.preset.name} and {service.preset.name} are both at {endpoint}: give them the same mock"
-                )
+                both = f"{holder.preset.name} and {service.preset.name}"
+                raise BadValueError(f"{both} are both at {endpoint}: give them the same mock")
     return services
 
 
@@ -64,7 +63,6 @@ def _service(entry: str, default: Callable[[], MockAddress]) -> Service:
 
 
 def _preset_for(text: str) -> Preset:
-    """Return a preset for an address and port."""
     if not text:
         raise BadValueError("an empty entry")
     if NUMERIC.isdisjoint(text):
@@ -72,18 +70,12 @@ def _preset_for(text: str) -> Preset:
     address, port = parse_host_port(text)
     if isinstance(address, str) or port is None:
         raise BadValueError(f"{quoted(text)} is neither a preset nor an address with a port")
-    if reason := _why_no_service(address):
+    reasons = (
+        (isinstance(address, IPv6Address) and address.ipv4_mapped is not None, IPV4_MAPPED),
+        (address.is_loopback, "it is a loopback address, where this container's DNS server may be"),
+        (address.is_unspecified or address.is_multicast, "no service can have it"),
+    )
+    if reason := next((reason for applies, reason in reasons if applies), ""):
         raise BadValueError(f"{text}: {reason}")
     endpoint = Endpoint(address, port)
     return Preset(str(endpoint), (endpoint,), Proof("/", answer="reply"))
-
-
-def _why_no_service(address: Address) -> str:
-    """Return why an address cannot be redirected and guarded, or an empty string."""
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return IPV4_MAPPED
-    if address.is_loopback:
-        return "it is a loopback address, where this container's DNS server may be"
-    if address.is_unspecified or address.is_multicast:
-        return "no service can have it"
-    return ""

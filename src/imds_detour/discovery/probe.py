@@ -61,7 +61,6 @@ def identify(
 
 
 def _token(token: Token, reply: Reply) -> str:
-    """Return the token in a reply, or an empty string if there is none."""
     text = reply.body.strip()
     if token.member:
         text = _bytes(_member(text, token.member) or "")

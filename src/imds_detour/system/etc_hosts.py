@@ -54,11 +54,9 @@ def add(names: Names) -> Callable[[], None] | None:
                 remaining = f"; {second.reason}"
         entries = ", ".join(f'"{name}:{address}"' for address, aliases in names.items() for name in _required(aliases))
         first = next(iter(names.values()))[0]
-        raise DetourError(
-            "hosts",
-            f"cannot write {PATH}, and SDKs use the name {first}: {error.strerror or error}{remaining}",
-            f"add the name to the container: in Compose `extra_hosts: [{entries}]`",
-        ) from None
+        reason = f"cannot write {PATH}, and SDKs use the name {first}: {error.strerror or error}{remaining}"
+        remedy = f"add the name to the container: in Compose `extra_hosts: [{entries}]`"
+        raise DetourError("hosts", reason, remedy) from None
     return restore if changed else None
 
 

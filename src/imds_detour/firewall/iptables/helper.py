@@ -102,9 +102,8 @@ class Helper:
         return True
 
     def _lose(self, reason: str, remedy: str) -> HelperLostError:
-        """Return the error for this call and all later ones."""
         self._kill()  # a late answer would be taken for that of the next call
-        self._lost = HelperLostError("firewall", f"the firewall helper {reason}", remedy)
+        self._lost = HelperLostError("firewall", f"the firewall helper {reason}", remedy)  # for all later calls too
         return self._lost
 
     def _last_line(self) -> str:
@@ -116,10 +115,7 @@ class Helper:
 
 
 def start_helper(version: int) -> Helper:
-    """Fork a helper that loads python-iptables for an IP version and then waits for calls.
-
-    Raises DetourError at a limit on processes, memory or file descriptors.
-    """
+    """Fork a helper that loads python-iptables for an IP version. DetourError at a limit on processes or memory."""
     undo: list[Callable[[], None]] = []
     try:
         connection, calls = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -172,7 +168,6 @@ def _serve(calls: socket.socket, output: int, version: int) -> NoReturn:
 
 
 def _refusal(error: Exception) -> tuple[str, str, str]:
-    """Return the arguments of the DetourError that the caller raises."""
     if isinstance(error, DetourError):
         return error.step, error.reason, error.remedy
     return "firewall", f"the firewall helper failed: {type(error).__name__}: {error}", ""
