@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 
 
 def setup(settings: Settings, environment: Environment, deadline: Deadline, log: Log) -> Redirected:
-    """Find the mocks and see that they answer. process/environment.py sets the variables.
-
-    Raises DetourError when a service has no such variable, two need the same one, or a mock is not there.
-    """
+    """Find the mocks, and see that they answer; DetourError if variables cannot lead to them, or one is not there."""
     _require_variables(settings.services)
     cache = start_cache((service.mock.host for service in environment.services), deadline.clock, log.step)
     targets: list[Target] = []

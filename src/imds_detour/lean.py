@@ -33,11 +33,9 @@ Lock = _thread.LockType
 
 
 def start_thread(function: Callable[..., object], *arguments: object) -> None:
-    """Start a thread that receives no signals: only the main thread acts on a stop.
+    """Start a thread without signals, which ends with the process; RuntimeError at a limit on processes.
 
-    The thread ends with the process; exec and exit do not wait for it.
-
-    Raises RuntimeError when the kernel gives no thread (a limit on processes).
+    Only the main thread acts on a stop. Exec and exit do not wait for the thread.
     """
     every = signal.valid_signals()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, every)

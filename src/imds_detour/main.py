@@ -25,10 +25,7 @@ Changes = dict[bytes, bytes | None]
 
 
 def main(inherited: handover.Inherited, changes: Changes) -> NoReturn:
-    """Run the app behind a redirect. This ends by exec, or with the wrapper's own exit status.
-
-    The app gets the inherited signal masks, and the changed environment variables; None unsets one.
-    """
+    """Become the app, with these signal masks and variables (None unsets one), or exit with the wrapper's status."""
     arguments = sys.argv[1:]
     if arguments == ["--help"]:
         _print(_help())

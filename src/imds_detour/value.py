@@ -1,8 +1,7 @@
 """Values: frozen, slotted classes that are equal if their parts are.
 
-They replace ``@dataclass(frozen=True, slots=True)``, which is costly in a start (bench/NOTES.md): dataclasses imports
-inspect with ast, dis and tokenize, builds each class twice, and compiles its methods from text. Here all classes share
-their methods.
+They replace ``@dataclass(frozen=True, slots=True)``, which is costly in a start (bench/NOTES.md): it imports inspect,
+builds each class twice, and compiles its methods from text. Here all classes share their methods.
 """
 
 from __future__ import annotations

@@ -56,10 +56,7 @@ def request(method: str, path: str, headers: Mapping[str, str]) -> bytes:
 
 
 def parse(data: bytes, *, ended: bool) -> Reply | None:
-    """Return the reply in the bytes received so far, or None while it is not complete.
-
-    ``ended`` is whether the server has closed the connection. Raises GarbageError when this cannot become a reply.
-    """
+    """Return the reply, None while more bytes may complete it (unless they have ``ended``), or raise GarbageError."""
     head, separator, rest = data.partition(b"\r\n\r\n")
     if not b"HTTP/1.".startswith(head[:7]):
         raise GarbageError("it does not speak HTTP")
@@ -119,10 +116,7 @@ def _dechunk(rest: bytes) -> bytes | None:
 
 
 def exchange(to: Endpoint, message: bytes, deadline: Deadline) -> Reply:
-    """Send a request over a new connection and return the reply.
-
-    Raises NotYetError: refused (an AbsentError), reset, no complete reply by the deadline, too large, or not HTTP.
-    """
+    """Send a request over a new connection, and return the reply; NotYetError without one, AbsentError if refused."""
     family = socket.AF_INET if to.address.version == 4 else socket.AF_INET6
     received = b""
     step = f"it does not accept a connection within {deadline.limit:.3g} s"

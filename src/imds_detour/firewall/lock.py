@@ -36,14 +36,13 @@ _skipped: set[str] = set()
 
 @contextmanager
 def namespace_lock(name: str, timeout: float) -> Iterator[None]:
-    """Hold a lock of this network namespace.
+    """Hold a lock of this network namespace; DetourError without a free file descriptor.
 
     It is the name of an abstract Unix socket, which belongs to the network namespace, so that containers that share the
     namespace share the lock without sharing a file. The kernel frees it when the holder ends.
 
     It orders honest starts, and no safety depends on it, since every process can bind such a name: a holder that is
     neither root nor this user is ignored, and so is one that keeps it for longer than ``timeout`` seconds.
-    DetourError without a free file descriptor.
     """
     try:
         own = socket.socket(socket.AF_UNIX)

@@ -149,10 +149,7 @@ class Installed(Value):
 
 
 def guard_rules(addresses: Iterable[Address], layout: Layout, *, reject: bool = True) -> tuple[Rule, ...]:
-    """Return the rules that refuse all packets to these addresses, IPv4 first.
-
-    Table nat comes first, so they match only packets that are not redirected.
-    """
+    """Return the rules that refuse all packets to these addresses that table nat has not redirected, IPv4 first."""
     rules: list[Rule] = []
     addresses = tuple(addresses)
     for version in sorted({address.version for address in addresses}):
@@ -173,13 +170,8 @@ def guarded_addresses(rules: Iterable[Rule]) -> tuple[Address, ...]:
     return tuple(dict.fromkeys(jump.destination for jump in jumps if jump.destination is not None))
 
 
-def redirect_rules(redirects: Iterable[Redirect], layout: Layout, comment: str = COMMENT) -> tuple[Rule, ...]:
-    """Return the rules that send the connections of endpoints to their mocks, IPv4 first."""
-    return nat_rules(dict.fromkeys(redirects, comment), layout)
-
-
 def nat_rules(redirects: Mapping[Redirect, str], layout: Layout, *, forwarded: bool = False) -> tuple[Rule, ...]:
-    """Return the same for redirects with different comments.
+    """Return the rules that send the connections of endpoints to their mocks, IPv4 first, by redirect and comment.
 
     ``forwarded`` is whether they are for what comes from bridges in the namespace, too.
     """

@@ -53,10 +53,7 @@ def changes(
 
 
 def proxy_exemption(environ: Mapping[str, str], required: Iterable[str]) -> Exemption | None:
-    """Return the exemption that these hosts need; None without a proxy, or if they are exempt already.
-
-    Entries are exact hosts, for boto ignores networks. The present entries of both variables are kept.
-    """
+    """Return the exemption that these hosts need; None without a proxy, or if they are exempt already."""
     proxy = next((name for name in PROXIES if environ.get(name)), None)
     if proxy is None:
         return None
@@ -64,6 +61,7 @@ def proxy_exemption(environ: Mapping[str, str], required: Iterable[str]) -> Exem
     values, missing = {}, set()
     for name, other in (NO_PROXY, NO_PROXY[::-1]):
         entries = [entry.strip() for entry in environ.get(name, environ.get(other, "")).split(",") if entry.strip()]
+        # Exact hosts, for boto ignores networks.
         lacking = [host for host in required if host not in entries and "*" not in entries]
         missing.update(lacking)
         if lacking:

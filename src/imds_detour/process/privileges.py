@@ -42,10 +42,7 @@ def drop_net_admin() -> bool:
 
 
 def drop_own_capabilities() -> None:
-    """Clear the effective, permitted and ambient sets, as for a user other than root.
-
-    The bounding and inheritable sets stay, so set-uid programs work as for any user.
-    """
+    """Clear the effective, permitted and ambient sets. The others stay, so set-uid programs work as for any user."""
     libc = ctypes.CDLL(None)
     libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     _lower(libc, 0, 2)

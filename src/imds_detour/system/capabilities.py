@@ -36,10 +36,7 @@ def within_reach(capability: int) -> bool:
 
 
 def sets() -> dict[str, int]:
-    """Return CapInh, CapPrm, CapEff, CapBnd and CapAmb (proc(5)) as bit masks; DetourError if /proc is hidden.
-
-    A set that the kernel does not show is empty: gVisor has no ambient set.
-    """
+    """Return CapInh, CapPrm, CapEff, CapBnd and CapAmb (proc(5)) as bit masks; DetourError if /proc is hidden."""
     try:
         with open(STATUS, "rb") as status:
             lines = status.read().decode("ascii", "replace").splitlines()
@@ -47,7 +44,7 @@ def sets() -> dict[str, int]:
         reason = f"cannot see this process's capabilities: {STATUS}: {error_text(error)}"
         raise DetourError("privileges", reason, "give the container its own /proc") from None
     shown = {name: mask for name, _, mask in (line.partition(":\t") for line in lines)}
-    return {name: int(shown.get(name, "0"), 16) for name in SETS}
+    return {name: int(shown.get(name, "0"), 16) for name in SETS}  # gVisor shows no ambient set
 
 
 def no_net_admin(uid: int) -> DetourError:

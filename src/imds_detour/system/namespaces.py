@@ -30,15 +30,12 @@ class NamespaceInfo(Value):
 
 
 def ip_versions() -> tuple[int, ...]:
-    """Return the IP versions of this network namespace: 4, and 6 if a device has an address (proc(5), if_inet6).
-
-    If /proc is hidden and the kernel has IPv6, the guard must cover it.
-    """
+    """Return the IP versions of this network namespace: 4, and 6 if a device has an address (proc(5), if_inet6)."""
     try:
         with open("/proc/net/if_inet6", "rb") as addresses:
             return (4, 6) if addresses.read(1) else (4,)
     except OSError:
-        return kernel_versions()
+        return kernel_versions()  # /proc is hidden, and the guard must cover IPv6
 
 
 def kernel_versions() -> tuple[int, ...]:
