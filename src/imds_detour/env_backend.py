@@ -15,7 +15,6 @@ from imds_detour.result import BY_VARIABLES, Environment, Redirected, Target, ta
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from imds_detour.config.services import Service
     from imds_detour.config.settings import Settings
     from imds_detour.deadline import Deadline
     from imds_detour.log import Log
@@ -23,7 +22,17 @@ if TYPE_CHECKING:
 
 def setup(settings: Settings, environment: Environment, deadline: Deadline, log: Log) -> Redirected:
     """Find the mocks, and see that they answer; DetourError if variables cannot lead to them, or one is not there."""
-    _require_variables(settings.services)
+    users: dict[str, str] = {}
+    for service in settings.services:
+        name = service.preset.name
+        if not service.preset.variables:
+            reason = f"MOCK_BACKEND=env cannot lead SDKs to a mock of {name}: they have no variable for that"
+            remedy = f"redirect: with NET_ADMIN, or by the sidecar; or take {name} out of MOCK_ENDPOINTS"
+            raise DetourError("settings", reason, remedy)
+        for variable, _ in service.preset.variables:
+            if users.setdefault(variable, name) != name:
+                reason = f"MOCK_BACKEND=env cannot serve {users[variable]} and {name} at once: both need {variable}"
+                raise DetourError("settings", reason, "take one of them out of MOCK_ENDPOINTS")
     cache = start_cache((service.mock.host for service in environment.services), deadline.clock, log.step)
     targets: list[Target] = []
     for service in environment.services:
@@ -39,17 +48,3 @@ def setup(settings: Settings, environment: Environment, deadline: Deadline, log:
         drop_net_admin(log)
     identities = tuple(target.mock.identity for target in targets if target.mock.identity)
     return Redirected(tuple(targets), BY_VARIABLES, "MOCK_BACKEND=env", identities)
-
-
-def _require_variables(services: tuple[Service, ...]) -> None:
-    users: dict[str, str] = {}
-    for service in services:
-        name = service.preset.name
-        if not service.preset.variables:
-            reason = f"MOCK_BACKEND=env cannot lead SDKs to a mock of {name}: they have no variable for that"
-            remedy = f"redirect: with NET_ADMIN, or by the sidecar; or take {name} out of MOCK_ENDPOINTS"
-            raise DetourError("settings", reason, remedy)
-        for variable, _ in service.preset.variables:
-            if users.setdefault(variable, name) != name:
-                reason = f"MOCK_BACKEND=env cannot serve {users[variable]} and {name} at once: both need {variable}"
-                raise DetourError("settings", reason, "take one of them out of MOCK_ENDPOINTS")

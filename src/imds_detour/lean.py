@@ -33,10 +33,7 @@ Lock = _thread.LockType
 
 
 def start_thread(function: Callable[..., object], *arguments: object) -> None:
-    """Start a thread without signals, which ends with the process; RuntimeError at a limit on processes.
-
-    Only the main thread acts on a stop. Exec and exit do not wait for the thread.
-    """
+    """Start a thread without signals: only the main thread acts on a stop. RuntimeError at a limit on processes."""
     every = signal.valid_signals()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, every)
     try:

@@ -33,11 +33,16 @@ def main(inherited: handover.Inherited, changes: Changes) -> NoReturn:
         _print(f"imds-detour {__version__}\n")
     log = Log("text")
     redirected = False
+    account: Account | None = None
+    home: Changes = {}
     try:
         log.format = config.log_of(os.environ)
         settings = config.parse(os.environ)
         app = command.find(arguments, os.environ.get("PATH"))
-        account, home = _account(settings)
+        if settings.user is not None:
+            from imds_detour.process import users  # noqa: PLC0415  (only MOCK_USER needs it)
+
+            account, home = users.prepare(settings.user, os.environ.get("HOME"))
         deadline = Deadline(settings.timeout, start=log.since.start)
         for name in config.unknown(os.environ):
             hint = f"{config.similar(name)}; `imds-detour --help` lists them"
@@ -81,14 +86,6 @@ def _setup(settings: config.Settings, deadline: Deadline, log: Log) -> Redirecte
         from imds_detour import redirect, result  # noqa: PLC0415  (its imports take as long as the helpers', on another core)
 
         return redirect.setup(settings, result.inspect(settings), selector, deadline, log)
-
-
-def _account(settings: config.Settings) -> tuple[Account | None, Changes]:
-    if settings.user is None:
-        return None, {}
-    from imds_detour.process import users  # noqa: PLC0415  (only MOCK_USER needs it)
-
-    return users.prepare(settings.user, os.environ.get("HOME"))
 
 
 def _environment_changes(settings: config.Settings, result: Redirected, log: Log) -> Changes:

@@ -49,7 +49,7 @@ class Environment(Value):
 
 def inspect(settings: Settings, *, host: bool = False, forwarded: bool = False) -> Environment:
     """Look at this network namespace. Nothing is changed."""
-    if not host and namespaces.is_host_netns():
+    if not host and namespaces.is_host_netns(namespaces.read_namespace_info()):
         reason = "this is the host's own network namespace: a redirect here would hold for the whole machine"
         remedy = "run it in a container with a network of its own, or `imds-detourctl init --host` if you mean it"
         raise DetourError("namespace", reason, remedy)

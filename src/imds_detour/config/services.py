@@ -25,8 +25,6 @@ class Service(Value):
 
 NUMERIC = DIGITS | {".", ":"}
 """Every address contains some of these characters, and no name of a preset does."""
-DEFAULT_PORT = 80
-"""The default port of a mock in MOCK_ENDPOINTS. MOCK_PORT belongs to MOCK_HOSTNAME."""
 
 
 def parse_services(text: str, default: Callable[[], MockAddress]) -> tuple[Service, ...]:
@@ -59,7 +57,8 @@ def with_proof_path(service: Service, path: str | None, environ: Mapping[str, st
 def _service(entry: str, default: Callable[[], MockAddress]) -> Service:
     name, equals, mock = entry.partition("=")
     preset = PRESETS.get(name) or _preset_for(name)
-    return Service(preset, parse_mock_address(mock, DEFAULT_PORT) if equals else default(), preset.proof)
+    # MOCK_PORT belongs to MOCK_HOSTNAME.
+    return Service(preset, parse_mock_address(mock, 80) if equals else default(), preset.proof)
 
 
 def _preset_for(text: str) -> Preset:

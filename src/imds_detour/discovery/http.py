@@ -67,21 +67,17 @@ def parse(data: bytes, *, ended: bool) -> Reply | None:
     if head.count(b"\r\n") > MAX_HEADERS:
         raise GarbageError(f"its reply has more than {MAX_HEADERS} headers")
     lines = head.split(b"\r\n")
-    status = _status(lines[0])
+    version, _, line = lines[0].partition(b" ")
+    code, known = line[:3], version in (b"HTTP/1.0", b"HTTP/1.1")
+    if not known or not is_made_of(DIGITS, code, 3) or code < b"200" or line[3:4] not in (b"", b" ") or b"\n" in line:
+        raise GarbageError("its status line is not valid")
+    status = int(code)
     fields = (line.decode("latin-1").partition(":") for line in lines[1:])
     headers = {name.strip().lower(): value.strip() for name, _, value in fields}
     body = _body(status, headers, rest, ended=ended)
     if body is None and ended:
         raise GarbageError("it closed the connection in the middle of its reply")
     return None if body is None else Reply(status, headers, body)
-
-
-def _status(line: bytes) -> int:
-    version, _, rest = line.partition(b" ")
-    code, known = rest[:3], version in (b"HTTP/1.0", b"HTTP/1.1")
-    if not known or not is_made_of(DIGITS, code, 3) or code < b"200" or rest[3:4] not in (b"", b" ") or b"\n" in line:
-        raise GarbageError("its status line is not valid")
-    return int(code)
 
 
 def _body(status: int, headers: Mapping[str, str], rest: bytes, *, ended: bool) -> bytes | None:

@@ -88,10 +88,7 @@ class Drop(Value):
 
 
 class Masquerade(Value):
-    """Give the connection an address of this machine, so that replies come back by it.
-
-    A container that is redirected to another one on its bridge would get a reply from an address that it did not ask.
-    """
+    """Give the connection an address of this machine: a mock on the client's own bridge would reply past it."""
 
 
 Action = Jump | Dnat | Reject | Drop | Masquerade

@@ -73,5 +73,4 @@ def _unknown(kind: str, name: str, path: str, text: str | None) -> DetourError:
     subject, numbers = f"MOCK_USER: no {kind} {quoted(name)}", "give numbers, which need no entry: MOCK_USER=uid:gid"
     if text is None:
         return DetourError("user", f"{subject}: there is no {path}", numbers)
-    remedy = f"add it to the image (`RUN {kind}add ...`), or {numbers}"
-    return DetourError("user", f"{subject} in {path}", remedy)
+    return DetourError("user", f"{subject} in {path}", f"add it to the image (`RUN {kind}add ...`), or {numbers}")

@@ -155,15 +155,14 @@ def become(app: Command, inherited: Inherited, changes: Mapping[bytes, bytes | N
     try:
         os.execv(app.program, app.argv)  # noqa: S606  (no shell)
     except OSError as error:
-        failure = error
-    from imds_detour.process import command  # noqa: PLC0415  (only a failure needs it, and main has loaded it)
+        from imds_detour.process import command  # noqa: PLC0415  (only a failure needs it, and main has loaded it)
 
-    if failure.errno == errno.ENOEXEC and command.is_text(app.program):
-        try:
-            os.execv(b"/bin/sh", (b"/bin/sh", app.program, *app.argv[1:]))  # noqa: S606  (as execvp(3) does)
-        except OSError as error:
-            raise command.explain(app.program, error, by_shell=True) from None
-    raise command.explain(app.program, failure)
+        if error.errno != errno.ENOEXEC or not command.is_text(app.program):
+            raise command.explain(app.program, error) from None
+    try:
+        os.execv(b"/bin/sh", (b"/bin/sh", app.program, *app.argv[1:]))  # noqa: S606  (as execvp(3) does)
+    except OSError as error:
+        raise command.explain(app.program, error, by_shell=True) from None
 
 
 def _apply(changes: Mapping[bytes, bytes | None]) -> None:

@@ -30,10 +30,7 @@ def prepare(spec: UserSpec, home: str | None) -> tuple[Account, dict[bytes, byte
 
 
 def switch(account: Account) -> tuple[int, ...]:
-    """Become another user for good; DetourError if the kernel refuses, or shows another user, group or capability.
-
-    Return the standard streams that the user does not own, and so cannot reopen by /dev/stdout.
-    """
+    """Become another user for good, or raise DetourError; return the streams that /dev/stdout cannot reopen."""
     kept = _give_streams(account.uid)
     try:
         if not _has_groups(account):

@@ -21,10 +21,7 @@ MARK = "# imds-detour"
 
 
 def add(names: Names) -> Callable[[], None] | None:
-    """Give these names these addresses. Return a function that restores the file, or None if nothing has changed.
-
-    Both raise DetourError if the file cannot be written.
-    """
+    """Add names, and return a function that restores the file, None without a change. Both may raise DetourError."""
     if not names:
         return None
     replaced = ""

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 TARGET_HEADER = 32
 """sizeof(struct xt_entry_target) (linux/netfilter/x_tables.h); a jump's verdict follows it."""
 ANY_ADDRESS = {4: "0.0.0.0/0.0.0.0", 6: "::/0"}
-"""Any address, as python-iptables writes it."""
 
 
 def encode(library: Library, rule: Rule) -> Iptc:

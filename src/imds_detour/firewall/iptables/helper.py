@@ -45,10 +45,9 @@ class Helper:
         self._lost: HelperLostError | None = None
 
     def call(self, function: str, *arguments: object, remaining: float = FOREVER) -> Any:  # noqa: ANN401  (the function's own type)
-        """Call a function in the helper and return its result.
+        """Return a function's result, or raise its DetourError; HelperLostError from the helper's end on.
 
-        ``remaining`` is the seconds before the deadline of the caller. DetourError is what the function raised.
-        HelperLostError says how the helper ended, in this call and all later ones.
+        ``remaining`` is the seconds before the deadline of the caller.
         """
         if self._lost is not None:
             raise self._lost
@@ -95,10 +94,8 @@ class Helper:
         """Kill the helper, and return whether it ends. If seccomp forbids kill(2), it ends when its input does."""
         try:
             os.kill(self._pid, signal.SIGKILL)
-        except ProcessLookupError:  # the kernel has reaped it
-            return True
-        except OSError:
-            return False
+        except OSError as error:
+            return isinstance(error, ProcessLookupError)  # the kernel has reaped it
         return True
 
     def _lose(self, reason: str, remedy: str) -> HelperLostError:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from imds_detour.firewall.change import Change
 
 LOAD = "load them on the host: `modprobe -a nf_tables nft_chain_nat nft_nat nft_reject_ipv4 nft_reject_ipv6`"
-"""The remedy for a kernel without nftables."""
 MODULES = {"filter": ("reject", "nft_reject_ipv4 nft_reject_ipv6"), "nat": ("nat", "nft_chain_nat nft_nat")}
 """By Rule.table: the feature that the rules need in addition to nf_tables, and its modules."""
 
@@ -116,10 +115,7 @@ class NftFirewall:
 
 
 def _read(kernel: Kernel, family: int, table: str | None) -> list[Installed]:
-    """Return the rules of imds-detour's table, none if there is no such table.
-
-    While the table is dormant, or a chain lacks its hook, its rules have no effect. They count as foreign then.
-    """
+    """Return the table's rules. Those without effect count as foreign: it is dormant, or their chain has no hook."""
     if (chains := _chains(kernel, family)) is None:
         return []
     bodies = [attributes(body[4:]) for body in kernel.talk([messages.get_rules(family)])]
