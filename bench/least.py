@@ -15,7 +15,8 @@ from ipaddress import ip_address  # noqa: E402  (from the bundle: sys.path is se
 
 from imds_detour.endpoint import Endpoint  # noqa: E402  (as above)
 from imds_detour.firewall.iptables import worker  # noqa: E402  (as above)
-from imds_detour.firewall.rules import LEGACY, Redirect, guard_rules, redirect_rules  # noqa: E402  (as above)
+from imds_detour.firewall.render import redirect_rules  # noqa: E402  (as above)
+from imds_detour.firewall.rules import LEGACY, Redirect, guard_rules  # noqa: E402  (as above)
 from imds_detour.process import handover  # noqa: E402  (as above)
 
 gc.set_threshold(handover.GC_THRESHOLD)

@@ -11,23 +11,28 @@ from imds_detour.discovery.dns.cache import start_cache
 from imds_detour.discovery.mock import Search
 from imds_detour.errors import DetourError
 from imds_detour.redirect import drop_net_admin
-from imds_detour.result import BY_VARIABLES, Redirected, Target, targets_of
+from imds_detour.result import BY_VARIABLES, Environment, Redirected, Target, targets_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from imds_detour.config.services import Service
     from imds_detour.config.settings import Settings
     from imds_detour.deadline import Deadline
     from imds_detour.log import Log
-    from imds_detour.result import Environment
 
 
 def setup(settings: Settings, environment: Environment, deadline: Deadline, log: Log) -> Redirected:
-    """Find the mocks and see that they answer. process/environment.py sets the variables.
-
-    Raises DetourError when a service has no such variable, two need the same one, or a mock is not there.
-    """
-    _require_variables(settings.services)
+    """Find the mocks, and see that they answer; DetourError if variables cannot lead to them, or one is not there."""
+    users: dict[str, str] = {}
+    for service in settings.services:
+        name = service.preset.name
+        if not service.preset.variables:
+            reason = f"MOCK_BACKEND=env cannot lead SDKs to a mock of {name}: they have no variable for that"
+            remedy = f"redirect: with NET_ADMIN, or by the sidecar; or take {name} out of MOCK_ENDPOINTS"
+            raise DetourError("settings", reason, remedy)
+        for variable, _ in service.preset.variables:
+            if users.setdefault(variable, name) != name:
+                reason = f"MOCK_BACKEND=env cannot serve {users[variable]} and {name} at once: both need {variable}"
+                raise DetourError("settings", reason, "take one of them out of MOCK_ENDPOINTS")
     cache = start_cache((service.mock.host for service in environment.services), deadline.clock, log.step)
     targets: list[Target] = []
     for service in environment.services:
@@ -43,17 +48,3 @@ def setup(settings: Settings, environment: Environment, deadline: Deadline, log:
         drop_net_admin(log)
     identities = tuple(target.mock.identity for target in targets if target.mock.identity)
     return Redirected(tuple(targets), BY_VARIABLES, "MOCK_BACKEND=env", identities)
-
-
-def _require_variables(services: tuple[Service, ...]) -> None:
-    users: dict[str, str] = {}
-    for service in services:
-        name = service.preset.name
-        if not service.preset.variables:
-            reason = f"MOCK_BACKEND=env cannot lead SDKs to a mock of {name}: they have no variable for that"
-            remedy = f"redirect: with NET_ADMIN, or by the sidecar; or take {name} out of MOCK_ENDPOINTS"
-            raise DetourError("settings", reason, remedy)
-        for variable, _ in service.preset.variables:
-            if users.setdefault(variable, name) != name:
-                reason = f"MOCK_BACKEND=env cannot serve {users[variable]} and {name} at once: both need {variable}"
-                raise DetourError("settings", reason, "take one of them out of MOCK_ENDPOINTS")

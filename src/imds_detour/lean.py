@@ -33,12 +33,7 @@ Lock = _thread.LockType
 
 
 def start_thread(function: Callable[..., object], *arguments: object) -> None:
-    """Start a thread that receives no signals: only the main thread acts on a stop.
-
-    The thread ends with the process; exec and exit do not wait for it.
-
-    Raises RuntimeError when the kernel gives no thread (a limit on processes).
-    """
+    """Start a thread without signals: only the main thread acts on a stop. RuntimeError at a limit on processes."""
     every = signal.valid_signals()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, every)
     try:

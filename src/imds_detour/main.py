@@ -18,7 +18,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from imds_detour.config.settings import Settings
     from imds_detour.process.accounts import Account
     from imds_detour.result import Redirected
 
@@ -26,10 +25,7 @@ Changes = dict[bytes, bytes | None]
 
 
 def main(inherited: handover.Inherited, changes: Changes) -> NoReturn:
-    """Run the app behind a redirect. This ends by exec, or with the wrapper's own exit status.
-
-    The app gets the inherited signal masks, and the changed environment variables; None unsets one.
-    """
+    """Become the app, with these signal masks and variables (None unsets one), or exit with the wrapper's status."""
     arguments = sys.argv[1:]
     if arguments == ["--help"]:
         _print(_help())
@@ -37,11 +33,16 @@ def main(inherited: handover.Inherited, changes: Changes) -> NoReturn:
         _print(f"imds-detour {__version__}\n")
     log = Log("text")
     redirected = False
+    account: Account | None = None
+    home: Changes = {}
     try:
         log.format = config.log_of(os.environ)
         settings = config.parse(os.environ)
         app = command.find(arguments, os.environ.get("PATH"))
-        account, home = _account(settings)
+        if settings.user is not None:
+            from imds_detour.process import users  # noqa: PLC0415  (only MOCK_USER needs it)
+
+            account, home = users.prepare(settings.user, os.environ.get("HOME"))
         deadline = Deadline(settings.timeout, start=log.since.start)
         for name in config.unknown(os.environ):
             hint = f"{config.similar(name)}; `imds-detour --help` lists them"
@@ -59,7 +60,8 @@ def main(inherited: handover.Inherited, changes: Changes) -> NoReturn:
         if failure.step == "firewall" and capabilities.is_emulated():
             failure.remedy = capabilities.BUILD_FOR_MACHINE
     except ImportError as error:
-        failure = DetourError("system", f"a module cannot be loaded: {error}", _INSTALL)
+        remedy = "install imds-detour again, for this Python and architecture, or raise the limit that this text names"
+        failure = DetourError("system", f"a module cannot be loaded: {error}", remedy)
     except (OSError, MemoryError) as error:  # the system may refuse these to every program
         reason = f"the system refuses what every start needs: {str(error) or type(error).__name__}"
         failure = DetourError("system", reason, "look at the container's limits on memory, files and processes")
@@ -71,7 +73,7 @@ def main(inherited: handover.Inherited, changes: Changes) -> NoReturn:
     os._exit(failure.status)
 
 
-def _setup(settings: Settings, deadline: Deadline, log: Log) -> Redirected:
+def _setup(settings: config.Settings, deadline: Deadline, log: Log) -> Redirected:
     if settings.backend == "env":
         handover.start_stop_thread()
         from imds_detour import env_backend, result  # noqa: PLC0415  (as below)
@@ -86,16 +88,7 @@ def _setup(settings: Settings, deadline: Deadline, log: Log) -> Redirected:
         return redirect.setup(settings, result.inspect(settings), selector, deadline, log)
 
 
-def _account(settings: Settings) -> tuple[Account | None, Changes]:
-    """Return the user to run the app as, and the HOME that goes with it."""
-    if settings.user is None:
-        return None, {}
-    from imds_detour.process import users  # noqa: PLC0415  (only MOCK_USER needs it)
-
-    return users.prepare(settings.user, os.environ.get("HOME"))
-
-
-def _environment_changes(settings: Settings, result: Redirected, log: Log) -> Changes:
+def _environment_changes(settings: config.Settings, result: Redirected, log: Log) -> Changes:
     from imds_detour.process import environment  # noqa: PLC0415  (it imports what setup() has loaded)
 
     changes, warnings = environment.changes(settings, result, os.environ)
@@ -139,7 +132,6 @@ def _help() -> str:
     return _HELP.format(version=__version__, settings="\n".join(rows))
 
 
-_INSTALL = "install imds-detour again, for this Python and architecture, or raise the limit that this text names"
 _HELP = """\
 imds-detour {version}: send the cloud metadata address (169.254.169.254) to your mock, prove it, exec your app
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from imds_detour.discovery.probe import Identity
     from imds_detour.endpoint import Address
 
-
 BY_VARIABLES = "endpoint variables"
 """The name that MOCK_BACKEND=env has in place of a firewall's."""
 
@@ -38,41 +37,32 @@ class Environment(Value):
         """Raise DetourError if a mock's address is a metadata address: asking there could reach the real service."""
         for address in addresses:
             if address in self.addresses:
-                raise DetourError(
-                    "lookup",
-                    f"{name} is at {address}, which MOCK_ENDPOINTS redirects: the redirect would point to itself",
-                    "take that address out of MOCK_ENDPOINTS, or look at who answers for the mock's name",
-                )
-            if address in self.guarded:
-                raise DetourError(
-                    "lookup",
-                    f"{name} is at {address}, which is a metadata address",
-                    "give the mock another address, or set MOCK_GUARD=chosen to guard only those of MOCK_ENDPOINTS",
-                )
+                reason = "which MOCK_ENDPOINTS redirects: the redirect would point to itself"
+                remedy = "take that address out of MOCK_ENDPOINTS, or look at who answers for the mock's name"
+            elif address in self.guarded:
+                reason = "which is a metadata address"
+                remedy = "give the mock another address, or set MOCK_GUARD=chosen to guard only those of MOCK_ENDPOINTS"
+            else:
+                continue
+            raise DetourError("lookup", f"{name} is at {address}, {reason}", remedy)
 
 
 def inspect(settings: Settings, *, host: bool = False, forwarded: bool = False) -> Environment:
     """Look at this network namespace. Nothing is changed."""
-    if not host and namespaces.is_host_netns():
-        raise DetourError(
-            "namespace",
-            "this is the host's own network namespace: a redirect here would hold for the whole machine",
-            "run it in a container with a network of its own, or `imds-detourctl init --host` if you mean it",
-        )
+    if not host and namespaces.is_host_netns(namespaces.read_namespace_info()):
+        reason = "this is the host's own network namespace: a redirect here would hold for the whole machine"
+        remedy = "run it in a container with a network of its own, or `imds-detourctl init --host` if you mean it"
+        raise DetourError("namespace", reason, remedy)
     versions = namespaces.ip_versions()
     addresses: list[Address] = []
     for service in settings.services:
         available = [at.address for at in service.preset.endpoints if at.address.version in versions]
         if not available:
-            raise DetourError(
-                "settings",
-                f"{service.preset.name} is at an IPv6 address, and there is no IPv6 in this network namespace",
-                "enable IPv6 on the network, or take it out of MOCK_ENDPOINTS",
-            )
+            reason = f"{service.preset.name} is at an IPv6 address, and there is no IPv6 in this network namespace"
+            raise DetourError("settings", reason, "enable IPv6 on the network, or take it out of MOCK_ENDPOINTS")
         addresses += available
-    return Environment(
-        versions, settings.services, tuple(dict.fromkeys(addresses)), guarded_addresses(settings), host, forwarded
-    )
+    distinct = tuple(dict.fromkeys(addresses))
+    return Environment(versions, settings.services, distinct, guarded_addresses(settings), host, forwarded)
 
 
 def guarded_addresses(settings: Settings) -> tuple[Address, ...]:

@@ -1,8 +1,7 @@
 """Values: frozen, slotted classes that are equal if their parts are.
 
-They replace ``@dataclass(frozen=True, slots=True)``, which is costly in a start (bench/NOTES.md): dataclasses imports
-inspect with ast, dis and tokenize, builds each class twice, and compiles its methods from text. Here all classes share
-their methods.
+They replace ``@dataclass(frozen=True, slots=True)``, which is costly in a start (bench/NOTES.md): it imports inspect,
+builds each class twice, and compiles its methods from text. Here all classes share their methods.
 """
 
 from __future__ import annotations
@@ -36,9 +35,6 @@ class Value(metaclass=_Parts):
 
     if TYPE_CHECKING:
         __match_args__: ClassVar[tuple[str, ...]]
-
-        def replace(self, **changes: object) -> Self:
-            """Return the same value with other parts, as dataclasses.replace() does."""
     else:  # type checkers read the parts of each class instead
 
         def __init__(self, *given: object, **named: object) -> None:
@@ -54,14 +50,14 @@ class Value(metaclass=_Parts):
             for name in names:
                 _set(self, name, parts[name])
 
-        def replace(self, **changes: object) -> Value:
-            """Return the same value with other parts, as dataclasses.replace() does."""
-            return type(self)(**{**dict(zip(self.__slots__, self._parts(), strict=True)), **changes})
-
         def __setattr__(self, name: str, _value: object = None) -> NoReturn:
             raise AttributeError(f"{type(self).__name__} is frozen: {name}")
 
         __delattr__ = __setattr__
+
+    def replace(self, **changes: object) -> Self:
+        """Return the same value with other parts, as dataclasses.replace() does."""
+        return type(self)(**{**dict(zip(self.__match_args__, self._parts(), strict=True)), **changes})
 
     def _parts(self) -> tuple[object, ...]:
         return tuple(getattr(self, name) for name in self.__match_args__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from imds_detour.deadline import Deadline, until_ready
 from imds_detour.discovery.probe import identify
 from imds_detour.errors import DetourError, NotYetError
-from imds_detour.firewall.rules import COMMENT, redirect_rules
+from imds_detour.firewall.rules import COMMENT, nat_rules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def same(target: Target, seen: Identity, deadline: Deadline) -> Identity:
 def _packets(firewall: Firewall, redirects: Sequence[Redirect]) -> list[int]:
     """Return the connections that each rule has redirected. Without the rule, the real service could be asked."""
     counts = {entry.rule.replace(comment=COMMENT): entry.packets for entry in firewall.installed("nat") if entry.rule}
-    rules = {redirect: redirect_rules([redirect], firewall.layout) for redirect in redirects}
+    rules = {redirect: nat_rules({redirect: COMMENT}, firewall.layout) for redirect in redirects}
     for redirect, needed in rules.items():
         if not counts.keys() >= set(needed):
             raise DetourError(

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 
 from imds_detour.endpoint import Endpoint
-from imds_detour.firewall.rules import LEGACY, NFT, Redirect, guard_rules, redirect_rules
+from imds_detour.firewall.render import redirect_rules
+from imds_detour.firewall.rules import LEGACY, NFT, Redirect, guard_rules
 from tests.netns.test_rules import DOCKER, ZOO
 from tests.support import SUPPORT
 from tests.support.hosts.cloud import BACKENDS, LONG, Program

@@ -154,7 +154,7 @@ def test_set_uid_root_program_does_not_regain_net_admin(running: Network) -> Non
 NAIVE = """
 import ctypes, os, sys
 from imds_detour.process import privileges
-privileges._lower(ctypes.CDLL(None), ~privileges.NET_ADMIN, "effective", "permitted", "inheritable")
+privileges._lower(ctypes.CDLL(None), ~privileges.NET_ADMIN, 3)
 os.execvp(sys.argv[1], sys.argv[1:])
 """
 """capset(2) without a change of the bounding set."""

@@ -23,7 +23,8 @@ from imds_detour.config.variables import BY_NAME, VARIABLES
 from imds_detour.ctl.commands import status
 from imds_detour.ctl.main import VERBS
 from imds_detour.endpoint import Endpoint
-from imds_detour.firewall.rules import LEGACY, Redirect, guard_rules, redirect_rules
+from imds_detour.firewall.render import redirect_rules
+from imds_detour.firewall.rules import LEGACY, Redirect, guard_rules
 
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
 DOCUMENTS = sorted(

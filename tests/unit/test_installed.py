@@ -6,7 +6,7 @@ import pytest
 
 from imds_detour.ctl.installed import summarize
 from imds_detour.endpoint import Endpoint
-from imds_detour.firewall import rules
+from imds_detour.firewall import render, rules
 from imds_detour.firewall.rules import LEGACY, NFT, Installed, Layout, Redirect
 
 AWS, ECS = ip_address("169.254.169.254"), ip_address("169.254.170.2")
@@ -17,7 +17,7 @@ LAYOUTS = pytest.mark.parametrize("layout", [LEGACY, NFT], ids=["legacy", "nft"]
 
 def installed(layout: Layout, *, reject: bool = True) -> list[Installed]:
     """Return all rules of a start for two services, each with one packet."""
-    wanted = (*rules.guard_rules([AWS, ECS], layout, reject=reject), *rules.redirect_rules([TO_AWS, TO_ECS], layout))
+    wanted = (*rules.guard_rules([AWS, ECS], layout, reject=reject), *render.redirect_rules([TO_AWS, TO_ECS], layout))
     return [Installed(rule, 1) for rule in wanted]
 
 

@@ -43,7 +43,7 @@ MEGABYTE = 1 << 20
 def test_nftables_rules_survive_a_round_trip(wanted: list[Redirect], reject: bool) -> None:
     """decode() of encode() is the same rule, for each possible rule of IPv4 and IPv6."""
     addresses = dict.fromkeys(redirect.endpoint.address for redirect in wanted)
-    for rule in (*rules.redirect_rules(wanted, NFT), *rules.guard_rules(addresses, NFT, reject=reject)):
+    for rule in (*render.redirect_rules(wanted, NFT), *rules.guard_rules(addresses, NFT, reject=reject)):
         message = attribute(codec.RULE_CHAIN, rule.chain.encode() + b"\0") + codec.encode(rule)
         assert codec.decode(attributes(message), rule.version).rule == rule
 
@@ -68,7 +68,7 @@ def test_both_layouts_translate_and_guard_the_same(wanted: list[Redirect]) -> No
         parts = [(rule.version, rule.destination, rule.protocol, rule.port, rule.action) for rule in planned]
         return [part for part in parts if not isinstance(part[-1], rules.Jump)]
 
-    assert meaning(rules.redirect_rules(wanted, LEGACY)) == meaning(rules.redirect_rules(wanted, NFT))
+    assert meaning(render.redirect_rules(wanted, LEGACY)) == meaning(render.redirect_rules(wanted, NFT))
     addresses = dict.fromkeys(redirect.endpoint.address for redirect in wanted)
     for layout in (LEGACY, NFT):
         assert set(rules.guarded_addresses(rules.guard_rules(addresses, layout))) == set(addresses)
@@ -78,7 +78,7 @@ def test_both_layouts_translate_and_guard_the_same(wanted: list[Redirect]) -> No
 def test_removal_keeps_foreign_rules_in_a_model(foreign: list[Redirect], own: list[Redirect]) -> None:
     """In a model kernel, removal leaves OUTPUT's foreign rules; a redirect is there once, however often given."""
     others = [Rule("nat", "OUTPUT", rules.Dnat(other.mock), other.endpoint.address) for other in foreign]
-    planned = rules.redirect_rules(own, LEGACY)
+    planned = render.redirect_rules(own, LEGACY)
     output = [rule for rule in planned if rule.chain == "OUTPUT"] + others
     chain = [rule for rule in planned if rule.chain == LEGACY.redirect]
     assert [rule for rule in output if rule.action != rules.Jump(LEGACY.redirect)] == others

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_detour.endpoint import Endpoint
-from imds_detour.firewall.rules import COMMENT, LEGACY, NFT, Redirect, dnat_rule, guard_rules, nat_rules, redirect_rules
+from imds_detour.firewall.render import redirect_rules
+from imds_detour.firewall.rules import COMMENT, LEGACY, NFT, Redirect, dnat_rule, guard_rules, nat_rules
 
 METADATA = Endpoint(ip_address("169.254.169.254"), 80)
 ECS = Endpoint(ip_address("169.254.170.2"), 80)

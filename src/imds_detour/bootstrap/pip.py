@@ -11,21 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import NoReturn
 
-HARMLESS = frozenset(
-    {
-        "PYTHONBREAKPOINT",
-        "PYTHONCOERCECLOCALE",
-        "PYTHONDONTWRITEBYTECODE",
-        "PYTHONFAULTHANDLER",
-        "PYTHONHASHSEED",
-        "PYTHONIOENCODING",
-        "PYTHONNOUSERSITE",
-        "PYTHONSAFEPATH",
-        "PYTHONSTARTUP",
-        "PYTHONUNBUFFERED",
-        "PYTHONUTF8",
-    }
+_NAMES = (
+    *("BREAKPOINT", "COERCECLOCALE", "DONTWRITEBYTECODE", "FAULTHANDLER", "HASHSEED", "IOENCODING"),
+    *("NOUSERSITE", "SAFEPATH", "STARTUP", "UNBUFFERED", "UTF8"),
 )
+HARMLESS = frozenset(f"PYTHON{name}" for name in _NAMES)
 """Variables of the interpreter (python(1)) that images often set, and that change nothing for imds-detour."""
 
 

@@ -14,8 +14,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from imds_detour.endpoint import Address
-
 
 class Service(Value):
     """A metadata service and its mock."""
@@ -27,8 +25,6 @@ class Service(Value):
 
 NUMERIC = DIGITS | {".", ":"}
 """Every address contains some of these characters, and no name of a preset does."""
-DEFAULT_PORT = 80
-"""The default port of a mock in MOCK_ENDPOINTS. MOCK_PORT belongs to MOCK_HOSTNAME."""
 
 
 def parse_services(text: str, default: Callable[[], MockAddress]) -> tuple[Service, ...]:
@@ -43,9 +39,8 @@ def parse_services(text: str, default: Callable[[], MockAddress]) -> tuple[Servi
         for endpoint in service.preset.endpoints:
             holder = holders.setdefault(endpoint, service)
             if holder.mock != service.mock:
-                raise BadValueError(
-                    f"{holder.preset.name} and {service.preset.name} are both at {endpoint}: give them the same mock"
-                )
+                both = f"{holder.preset.name} and {service.preset.name}"
+                raise BadValueError(f"{both} are both at {endpoint}: give them the same mock")
     return services
 
 
@@ -62,11 +57,11 @@ def with_proof_path(service: Service, path: str | None, environ: Mapping[str, st
 def _service(entry: str, default: Callable[[], MockAddress]) -> Service:
     name, equals, mock = entry.partition("=")
     preset = PRESETS.get(name) or _preset_for(name)
-    return Service(preset, parse_mock_address(mock, DEFAULT_PORT) if equals else default(), preset.proof)
+    # MOCK_PORT belongs to MOCK_HOSTNAME.
+    return Service(preset, parse_mock_address(mock, 80) if equals else default(), preset.proof)
 
 
 def _preset_for(text: str) -> Preset:
-    """Return a preset for an address and port."""
     if not text:
         raise BadValueError("an empty entry")
     if NUMERIC.isdisjoint(text):
@@ -74,18 +69,12 @@ def _preset_for(text: str) -> Preset:
     address, port = parse_host_port(text)
     if isinstance(address, str) or port is None:
         raise BadValueError(f"{quoted(text)} is neither a preset nor an address with a port")
-    if reason := _why_no_service(address):
+    reasons = (
+        (isinstance(address, IPv6Address) and address.ipv4_mapped is not None, IPV4_MAPPED),
+        (address.is_loopback, "it is a loopback address, where this container's DNS server may be"),
+        (address.is_unspecified or address.is_multicast, "no service can have it"),
+    )
+    if reason := next((reason for applies, reason in reasons if applies), ""):
         raise BadValueError(f"{text}: {reason}")
     endpoint = Endpoint(address, port)
     return Preset(str(endpoint), (endpoint,), Proof("/", answer="reply"))
-
-
-def _why_no_service(address: Address) -> str:
-    """Return why an address cannot be redirected and guarded, or an empty string."""
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return IPV4_MAPPED
-    if address.is_loopback:
-        return "it is a loopback address, where this container's DNS server may be"
-    if address.is_unspecified or address.is_multicast:
-        return "no service can have it"
-    return ""

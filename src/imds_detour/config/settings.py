@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imds_detour.config import mock_address, services
-from imds_detour.config.mock_address import BadValueError
+from imds_detour.config.mock_address import BadValueError, MockAddress
 from imds_detour.config.variables import BY_NAME
 from imds_detour.errors import DetourError
 from imds_detour.text import DIGITS, is_made_of, is_path, quoted
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import TypeVar
 
-    from imds_detour.config.mock_address import MockAddress
     from imds_detour.config.services import Service
     from imds_detour.config.user import UserSpec
 

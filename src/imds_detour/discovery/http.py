@@ -56,10 +56,7 @@ def request(method: str, path: str, headers: Mapping[str, str]) -> bytes:
 
 
 def parse(data: bytes, *, ended: bool) -> Reply | None:
-    """Return the reply in the bytes received so far, or None while it is not complete.
-
-    ``ended`` is whether the server has closed the connection. Raises GarbageError when this cannot become a reply.
-    """
+    """Return the reply, None while more bytes may complete it (unless they have ``ended``), or raise GarbageError."""
     head, separator, rest = data.partition(b"\r\n\r\n")
     if not b"HTTP/1.".startswith(head[:7]):
         raise GarbageError("it does not speak HTTP")
@@ -70,21 +67,17 @@ def parse(data: bytes, *, ended: bool) -> Reply | None:
     if head.count(b"\r\n") > MAX_HEADERS:
         raise GarbageError(f"its reply has more than {MAX_HEADERS} headers")
     lines = head.split(b"\r\n")
-    status = _status(lines[0])
+    version, _, line = lines[0].partition(b" ")
+    code, known = line[:3], version in (b"HTTP/1.0", b"HTTP/1.1")
+    if not known or not is_made_of(DIGITS, code, 3) or code < b"200" or line[3:4] not in (b"", b" ") or b"\n" in line:
+        raise GarbageError("its status line is not valid")
+    status = int(code)
     fields = (line.decode("latin-1").partition(":") for line in lines[1:])
     headers = {name.strip().lower(): value.strip() for name, _, value in fields}
     body = _body(status, headers, rest, ended=ended)
     if body is None and ended:
         raise GarbageError("it closed the connection in the middle of its reply")
     return None if body is None else Reply(status, headers, body)
-
-
-def _status(line: bytes) -> int:
-    version, _, rest = line.partition(b" ")
-    code, known = rest[:3], version in (b"HTTP/1.0", b"HTTP/1.1")
-    if not known or not is_made_of(DIGITS, code, 3) or code < b"200" or rest[3:4] not in (b"", b" ") or b"\n" in line:
-        raise GarbageError("its status line is not valid")
-    return int(code)
 
 
 def _body(status: int, headers: Mapping[str, str], rest: bytes, *, ended: bool) -> bytes | None:
@@ -119,10 +112,7 @@ def _dechunk(rest: bytes) -> bytes | None:
 
 
 def exchange(to: Endpoint, message: bytes, deadline: Deadline) -> Reply:
-    """Send a request over a new connection and return the reply.
-
-    Raises NotYetError: refused (an AbsentError), reset, no complete reply by the deadline, too large, or not HTTP.
-    """
+    """Send a request over a new connection, and return the reply; NotYetError without one, AbsentError if refused."""
     family = socket.AF_INET if to.address.version == 4 else socket.AF_INET6
     received = b""
     step = f"it does not accept a connection within {deadline.limit:.3g} s"

@@ -7,7 +7,7 @@ from functools import partial
 from imds_detour.deadline import MIN_ATTEMPT, Deadline, until_ready
 from imds_detour.discovery.http import AbsentError
 from imds_detour.discovery.probe import Identity, Question, identify
-from imds_detour.endpoint import Endpoint
+from imds_detour.endpoint import Address, Endpoint
 from imds_detour.errors import DetourError, NotYetError
 from imds_detour.value import Value
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from imds_detour.config.services import Service
     from imds_detour.discovery.dns.cache import ResolverCache
     from imds_detour.discovery.dns.lookup import Resolution
-    from imds_detour.endpoint import Address
     from imds_detour.log import Log
     from imds_detour.result import Environment
 
@@ -40,7 +39,8 @@ class Mock(Value):
     identity: Identity | None  # its answer; None when it was not asked
 
     def __str__(self) -> str:
-        return _named(self.name, self.endpoint)
+        address = str(self.endpoint.address)
+        return str(self.endpoint) if self.name == address else f"{self.name} ({self.endpoint})"
 
 
 class Search:
@@ -49,7 +49,6 @@ class Search:
     def __init__(
         self, service: Service, environment: Environment, cache: ResolverCache, log: Log, *, probe: bool = True
     ) -> None:
-        """``probe`` is whether to ask the mock."""
         self._service = service
         self._environment = environment
         self._questions = {
@@ -82,9 +81,8 @@ class Search:
         """Look once, and return the mock over each IP version.
 
         It comes over IPv4 if it has such an address, and over IPv6 too if it answers there at the same time.
-        ``patient`` is whether to wait until that is certain, or IPV6_TIMEOUT has passed.
-
-        Raises DetourError when no mock can be there. Raises NotYetError when there is none now.
+        ``patient`` is whether to wait until that is certain, or IPV6_TIMEOUT has passed. Raises DetourError when no
+        mock can be there, and NotYetError when there is none now.
         """
         host = self._service.mock.host
         resolution = self._cache.resolve(host, deadline)
@@ -132,21 +130,21 @@ class Search:
             if failures and deadline.remaining() < MIN_ATTEMPT:
                 break  # a name may have thousands of addresses
             endpoint = Endpoint(address, self._service.mock.port)
-            question = self._questions[address.version]
+            mock = Mock(name, endpoint, self._questions[address.version], None)
             if not self._probe:
-                return Mock(name, endpoint, question, None)
+                return mock
             # A share of what is left: a silent first address leaves time for the next.
             share = deadline.remaining() / (len(addresses) - position)
             timeout = Deadline(max(MIN_ATTEMPT, min(limit, share)))
             try:
-                identity = identify(endpoint, question, timeout, self._log.step)
+                identity = identify(endpoint, mock.question, timeout, self._log.step)
             except NotYetError as error:
                 absent &= isinstance(error, AbsentError)
                 stalled |= timeout.remaining() <= 0
-                failures.append(f"{_named(name, endpoint)}: {error.reason}")
+                failures.append(f"{mock}: {error.reason}")
             else:
                 self._log.step(f"the mock answers: {identity}, asked at {endpoint}")
-                return Mock(name, endpoint, question, identity)
+                return mock.replace(identity=identity)
         if stalled:
             self._timeout = min(self._timeout * 2, MAX_TIMEOUT)
         more = f"; and {len(failures) - MAX_FAILURES} more" if len(failures) > MAX_FAILURES else ""
@@ -163,7 +161,3 @@ class Search:
             self._cache.invalidate(self._service.mock.host)  # look it up again at once
             return NotYetError("lookup", f"{resolution.name} has IPv{version} addresses only ({address}), and {reason}")
         return DetourError("lookup", f"{resolution.name} is an IPv{version} address, and {reason}", remedy)
-
-
-def _named(name: str, endpoint: Endpoint) -> str:
-    return str(endpoint) if name == str(endpoint.address) else f"{name} ({endpoint})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imds_detour.discovery.http import exchange, request
+from imds_detour.discovery.http import Reply, exchange, request
 from imds_detour.errors import NotYetError
 from imds_detour.text import VISIBLE, is_made_of
 from imds_detour.value import Value
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from imds_detour.config.presets import Proof, Token
     from imds_detour.deadline import Deadline
-    from imds_detour.discovery.http import Reply
     from imds_detour.endpoint import Endpoint
 
 
@@ -41,9 +40,8 @@ def identify(
 ) -> Identity:
     """Ask a metadata service for its identity: with a token if SDKs use one, without if it gives none.
 
-    ``trace`` receives each request and the status of its reply, never its content.
-
-    Raises NotYetError when there is no valid answer; the reason is a clause with the subject "it".
+    ``trace`` receives each request and the status of its reply, never its content. Raises NotYetError when there is no
+    valid answer; the reason is a clause with the subject "it".
     """
     proof = question.proof
 
@@ -63,7 +61,6 @@ def identify(
 
 
 def _token(token: Token, reply: Reply) -> str:
-    """Return the token in a reply, or an empty string if there is none."""
     text = reply.body.strip()
     if token.member:
         text = _bytes(_member(text, token.member) or "")

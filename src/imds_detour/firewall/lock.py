@@ -36,15 +36,13 @@ _skipped: set[str] = set()
 
 @contextmanager
 def namespace_lock(name: str, timeout: float) -> Iterator[None]:
-    """Hold a lock of this network namespace.
+    """Hold a lock of this network namespace; DetourError without a free file descriptor.
 
     It is the name of an abstract Unix socket, which belongs to the network namespace, so that containers that share the
     namespace share the lock without sharing a file. The kernel frees it when the holder ends.
 
     It orders honest starts, and no safety depends on it, since every process can bind such a name: a holder that is
     neither root nor this user is ignored, and so is one that keeps it for longer than ``timeout`` seconds.
-
-    Raises DetourError when there is no file descriptor left.
     """
     try:
         own = socket.socket(socket.AF_UNIX)
@@ -58,12 +56,9 @@ def namespace_lock(name: str, timeout: float) -> Iterator[None]:
 
 @contextmanager
 def tables_lock(timeout: float) -> Iterator[None]:
-    """Hold imds-detour's lock for the tables, and the lock file of the iptables commands, if there is one.
-
-    Raises DetourError when an iptables command holds it for too long, or there is no file descriptor left.
-    """
+    """Hold imds-detour's lock for the tables, and the iptables commands' lock file; DetourError if one keeps it."""
     with namespace_lock(TABLES, timeout):
-        file = _open(os.getenv("XTABLES_LOCKFILE", IPTABLES_LOCK))
+        file = _open(os.getenv("XTABLES_LOCKFILE", IPTABLES_LOCK))  # -1 if there is none
         try:
             deadline = time.monotonic() + timeout
             while file >= 0 and not _lock(file):
@@ -115,7 +110,6 @@ def _holder(name: str) -> int | None:
 
 
 def _open(path: str) -> int:
-    """Open the lock file of iptables; return -1 if there is none."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:  # no iptables command has run, or only one of another user, which cannot change these tables

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from imds_detour.firewall.rules import LEGACY, NFT, NFT_TABLE, Dnat, Drop, Jump, Masquerade, Reject, nft_priority
+from imds_detour.firewall.rules import (
+    COMMENT,
+    LEGACY,
+    NFT,
+    NFT_TABLE,
+    Dnat,
+    Drop,
+    Jump,
+    Layout,
+    Masquerade,
+    Redirect,
+    Reject,
+    Rule,
+    nat_rules,
+    nft_priority,
+)
 
 HOOKS = {chain: at for at, chain in NFT.hooks.items()}
 """Table and hook of each base chain."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from imds_detour.firewall.rules import Rule
+
+def redirect_rules(redirects: Iterable[Redirect], layout: Layout) -> tuple[Rule, ...]:
+    """Return the rules that a start installs for these redirects."""
+    return nat_rules(dict.fromkeys(redirects, COMMENT), layout)
 
 
 def iptables_text(rules: Sequence[Rule], version: int) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from imds_detour.endpoint import Endpoint
+from imds_detour.endpoint import Address, Endpoint
 from imds_detour.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from imds_detour.endpoint import Address
 
 COMMENT = "imds-detour"
 """The comment of every rule that imds-detour installs."""
@@ -90,10 +88,7 @@ class Drop(Value):
 
 
 class Masquerade(Value):
-    """Give the connection an address of this machine, so that replies come back by it.
-
-    A container that is redirected to another one on its bridge would get a reply from an address that it did not ask.
-    """
+    """Give the connection an address of this machine: a mock on the client's own bridge would reply past it."""
 
 
 Action = Jump | Dnat | Reject | Drop | Masquerade
@@ -151,7 +146,7 @@ class Installed(Value):
 
 
 def guard_rules(addresses: Iterable[Address], layout: Layout, *, reject: bool = True) -> tuple[Rule, ...]:
-    """Return the rules that refuse what table nat, which comes before, leaves to these addresses; IPv4 first."""
+    """Return the rules that refuse all packets to these addresses that table nat has not redirected, IPv4 first."""
     rules: list[Rule] = []
     addresses = tuple(addresses)
     for version in sorted({address.version for address in addresses}):
@@ -172,13 +167,11 @@ def guarded_addresses(rules: Iterable[Rule]) -> tuple[Address, ...]:
     return tuple(dict.fromkeys(jump.destination for jump in jumps if jump.destination is not None))
 
 
-def redirect_rules(redirects: Iterable[Redirect], layout: Layout, comment: str = COMMENT) -> tuple[Rule, ...]:
-    """Return the rules that send the connections of endpoints to their mocks, IPv4 first."""
-    return nat_rules(dict.fromkeys(redirects, comment), layout)
-
-
 def nat_rules(redirects: Mapping[Redirect, str], layout: Layout, *, forwarded: bool = False) -> tuple[Rule, ...]:
-    """Return the same for redirects with comments; ``forwarded``: also for what comes from bridges in the namespace."""
+    """Return the rules that send the connections of endpoints to their mocks, IPv4 first, by redirect and comment.
+
+    ``forwarded`` is whether they are for what comes from bridges in the namespace, too.
+    """
     rules: list[Rule] = []
     for version in (4, 6):
         of_version = [redirect for redirect in redirects if redirect.endpoint.address.version == version]

@@ -5,7 +5,7 @@ The C library could not: its name service plug-ins may be missing, or belong to 
 
 from __future__ import annotations
 
-from imds_detour.config.user import parse_id
+from imds_detour.config.user import UserSpec, parse_id
 from imds_detour.errors import DetourError
 from imds_detour.text import quoted
 from imds_detour.value import Value
@@ -14,11 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from imds_detour.config.user import UserSpec
-
 USER_FIELDS, GROUP_FIELDS = 7, 4
 """Fields of a line of passwd(5) and of group(5)."""
-ROOTS_HOME = "/root"
 
 
 class Account(Value):
@@ -57,7 +54,7 @@ def find(spec: UserSpec, passwd: str | None, group: str | None) -> Account:
 
 def home_variable(account: Account, passwd: str | None, home: str | None) -> dict[bytes, bytes | None]:
     """Return the new HOME of a user's process if ``home`` is root's, otherwise nothing."""
-    roots = {ROOTS_HOME, *(entry[5] for entry in _entries(passwd, USER_FIELDS) if int(entry[2]) == 0)}
+    roots = {"/root", *(entry[5] for entry in _entries(passwd, USER_FIELDS) if int(entry[2]) == 0)}
     if account.uid == 0 or home not in roots:
         return {}
     return {b"HOME": account.home.encode(errors="surrogateescape")}
@@ -76,5 +73,4 @@ def _unknown(kind: str, name: str, path: str, text: str | None) -> DetourError:
     subject, numbers = f"MOCK_USER: no {kind} {quoted(name)}", "give numbers, which need no entry: MOCK_USER=uid:gid"
     if text is None:
         return DetourError("user", f"{subject}: there is no {path}", numbers)
-    remedy = f"add it to the image (`RUN {kind}add ...`), or {numbers}"
-    return DetourError("user", f"{subject} in {path}", remedy)
+    return DetourError("user", f"{subject} in {path}", f"add it to the image (`RUN {kind}add ...`), or {numbers}")

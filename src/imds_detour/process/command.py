@@ -129,10 +129,7 @@ def _forbidden_capabilities(program: bytes) -> int:
 
 
 def _interpreter(program: bytes) -> bytes:
-    """Return the interpreter in a "#!" line, as the kernel reads it; empty without such a line.
-
-    An interpreter may be a script with an interpreter, and so on. It is the last one that does not exist.
-    """
+    """Return the last interpreter in a chain of "#!" lines, as the kernel reads them; empty without such a line."""
     interpreter = b""
     for _ in range(5):  # linux/fs/exec.c: after that many it fails with ELOOP
         head = _head(interpreter or program)

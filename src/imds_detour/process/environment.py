@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imds_detour.result import BY_VARIABLES
+from imds_detour.result import BY_VARIABLES, Redirected
 from imds_detour.value import Value
 
 TYPE_CHECKING = False
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from imds_detour.config.presets import Preset
     from imds_detour.config.settings import Settings
     from imds_detour.endpoint import Endpoint
-    from imds_detour.result import Redirected
 
 AWS_DISABLED = "AWS_EC2_METADATA_DISABLED"
 PROXIES = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "https_proxy", "HTTPS_PROXY")
@@ -54,10 +53,7 @@ def changes(
 
 
 def proxy_exemption(environ: Mapping[str, str], required: Iterable[str]) -> Exemption | None:
-    """Return the exemption that these hosts need; None without a proxy, or if they are exempt already.
-
-    Entries are exact hosts, for boto ignores networks. The present entries of both variables are kept.
-    """
+    """Return the exemption that these hosts need; None without a proxy, or if they are exempt already."""
     proxy = next((name for name in PROXIES if environ.get(name)), None)
     if proxy is None:
         return None
@@ -65,6 +61,7 @@ def proxy_exemption(environ: Mapping[str, str], required: Iterable[str]) -> Exem
     values, missing = {}, set()
     for name, other in (NO_PROXY, NO_PROXY[::-1]):
         entries = [entry.strip() for entry in environ.get(name, environ.get(other, "")).split(",") if entry.strip()]
+        # Exact hosts, for boto ignores networks.
         lacking = [host for host in required if host not in entries and "*" not in entries]
         missing.update(lacking)
         if lacking:

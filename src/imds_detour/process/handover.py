@@ -146,28 +146,23 @@ def become(app: Command, inherited: Inherited, changes: Mapping[bytes, bytes | N
         _stop(number, None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, newly_blocked)
     if reserved := RESERVED & inherited.blocked:
-        _block_reserved(reserved)
+        import ctypes  # noqa: PLC0415  (costly to import; few starts need it)
+
+        # Libc hides these signals, so by the system call, where its number is known.
+        mask = ctypes.c_uint64(sum(1 << number - 1 for number in reserved))
+        if call := SYS_RT_SIGPROCMASK.get((os.uname().machine, ctypes.sizeof(ctypes.c_void_p))):
+            ctypes.CDLL(None).syscall(call, signal.SIG_BLOCK, ctypes.byref(mask), None, ctypes.sizeof(mask))
     try:
         os.execv(app.program, app.argv)  # noqa: S606  (no shell)
     except OSError as error:
-        failure = error
-    from imds_detour.process import command  # noqa: PLC0415  (only a failure needs it, and main has loaded it)
+        from imds_detour.process import command  # noqa: PLC0415  (only a failure needs it, and main has loaded it)
 
-    if failure.errno == errno.ENOEXEC and command.is_text(app.program):
-        try:
-            os.execv(b"/bin/sh", (b"/bin/sh", app.program, *app.argv[1:]))  # noqa: S606  (as execvp(3) does)
-        except OSError as error:
-            raise command.explain(app.program, error, by_shell=True) from None
-    raise command.explain(app.program, failure)
-
-
-def _block_reserved(reserved: frozenset[int]) -> None:
-    """Block signals that libc hides, by the system call, where its number is known."""
-    import ctypes  # noqa: PLC0415  (costly to import; few starts need it)
-
-    mask = ctypes.c_uint64(sum(1 << number - 1 for number in reserved))
-    if call := SYS_RT_SIGPROCMASK.get((os.uname().machine, ctypes.sizeof(ctypes.c_void_p))):
-        ctypes.CDLL(None).syscall(call, signal.SIG_BLOCK, ctypes.byref(mask), None, ctypes.sizeof(mask))
+        if error.errno != errno.ENOEXEC or not command.is_text(app.program):
+            raise command.explain(app.program, error) from None
+    try:
+        os.execv(b"/bin/sh", (b"/bin/sh", app.program, *app.argv[1:]))  # noqa: S606  (as execvp(3) does)
+    except OSError as error:
+        raise command.explain(app.program, error, by_shell=True) from None
 
 
 def _apply(changes: Mapping[bytes, bytes | None]) -> None:

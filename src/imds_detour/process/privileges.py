@@ -15,8 +15,8 @@ PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, PR_CAP_AMBIENT_CLEAR_ALL = 47, 3, 4
 SYS_SETUID = {("x86_64", 8): 105, ("aarch64", 8): 146}
 """System call numbers by machine and pointer size in bytes (asm/unistd_64.h, asm-generic/unistd.h)."""
 CAPABILITY_VERSION_3 = 0x20080522
-SETS = ("effective", "permitted", "inheritable")
-"""linux/capability.h: the header is this version and a pid; the data are the low words of these sets, then the high."""
+"""linux/capability.h: the header is this version and a pid; the data are the low words of the effective, permitted and
+inheritable sets, then the high."""
 NET_ADMIN_NUMBER = NET_ADMIN.bit_length() - 1
 
 
@@ -31,7 +31,7 @@ def drop_net_admin() -> bool:
     libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, NET_ADMIN_NUMBER, 0, 0)
     bounded = libc.prctl(PR_CAPBSET_DROP, NET_ADMIN_NUMBER, 0, 0, 0) == 0
     bounded = bounded or libc.prctl(PR_CAPBSET_READ, NET_ADMIN_NUMBER, 0, 0, 0) == 0
-    _lower(libc, ~NET_ADMIN, "effective", "permitted", "inheritable")
+    _lower(libc, ~NET_ADMIN, 3)
     if not bounded and libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise DetourError("privileges", f"cannot drop NET_ADMIN: {os.strerror(ctypes.get_errno())}", _REMEDY)
     bounding_counts = bounded or libc.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1
@@ -42,13 +42,10 @@ def drop_net_admin() -> bool:
 
 
 def drop_own_capabilities() -> None:
-    """Clear the effective, permitted and ambient sets, as for a user other than root.
-
-    The bounding and inheritable sets stay, so set-uid programs work as for any user.
-    """
+    """Clear the effective, permitted and ambient sets. The others stay, so set-uid programs work as for any user."""
     libc = ctypes.CDLL(None)
     libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-    _lower(libc, 0, "effective", "permitted")
+    _lower(libc, 0, 2)
 
 
 def can_become_root() -> bool:
@@ -62,13 +59,13 @@ def can_become_root() -> bool:
     return True
 
 
-def _lower(libc: ctypes.CDLL, mask: int, *names: str) -> None:
-    """Keep only the capabilities in a mask in these sets. The caller checks the result."""
+def _lower(libc: ctypes.CDLL, mask: int, count: int) -> None:
+    """Keep only the capabilities in a mask in the first ``count`` sets. The caller checks the result."""
     header, data = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3), (ctypes.c_uint32 * 6)()
     if libc.capget(header, data) == 0:
-        for number, name in enumerate((*SETS, *SETS)):
-            if name in names:
-                data[number] &= mask >> 32 * (number // 3) & 0xFFFFFFFF
+        for number in range(count):
+            data[number] &= mask & 0xFFFFFFFF
+            data[number + 3] &= mask >> 32 & 0xFFFFFFFF
         libc.capset(header, data)
 
 

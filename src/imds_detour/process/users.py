@@ -19,10 +19,7 @@ REMEDY = "add SETUID and SETGID: in Compose `cap_add: [NET_ADMIN, SETGID, SETUID
 
 
 def prepare(spec: UserSpec, home: str | None) -> tuple[Account, dict[bytes, bytes | None]]:
-    """Return the user's account, and the change of HOME (``home``) that goes with it.
-
-    Raises DetourError if the user is unknown, or this process may not switch to it.
-    """
+    """Return the user's account and the change of HOME; DetourError if it is unknown, or may not be switched to."""
     passwd = _text(PASSWD)
     account = accounts.find(spec, passwd, _text(GROUP))
     required = {capabilities.SETUID: os.getuid() != account.uid, capabilities.SETGID: not _has_groups(account)}
@@ -33,10 +30,7 @@ def prepare(spec: UserSpec, home: str | None) -> tuple[Account, dict[bytes, byte
 
 
 def switch(account: Account) -> tuple[int, ...]:
-    """Become another user for good; DetourError if the kernel refuses, or shows another user, group or capability.
-
-    Return the standard streams that the user does not own, and so cannot reopen by /dev/stdout.
-    """
+    """Become another user for good, or raise DetourError; return the streams that /dev/stdout cannot reopen."""
     kept = _give_streams(account.uid)
     try:
         if not _has_groups(account):

@@ -7,7 +7,6 @@ import os
 from imds_detour.errors import DetourError, error_text
 
 STATUS = "/proc/self/status"
-SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 
 # linux/capability.h
 SETGID = 1 << 6
@@ -15,13 +14,6 @@ SETUID = 1 << 7
 NET_ADMIN = 1 << 12
 NET_RAW = 1 << 13
 
-NO_NET_ADMIN = "no NET_ADMIN capability"
-ADD_NET_ADMIN = "add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`"
-START_AS_ROOT = (
-    "start as root with `cap_add: [NET_ADMIN]` (no `USER` in the Dockerfile, no `user:` in Compose) and let MOCK_USER="
-    "{uid} make the app that user; or use the sidecar, which needs no change to the app"
-)
-"""Container engines give added capabilities to root only."""
 BUILD_FOR_MACHINE = "build or pull the image for this machine's architecture: the emulator (QEMU) has no firewall"
 
 
@@ -44,14 +36,21 @@ def sets() -> dict[str, int]:
         reason = f"cannot see this process's capabilities: {STATUS}: {error_text(error)}"
         raise DetourError("privileges", reason, "give the container its own /proc") from None
     shown = {name: mask for name, _, mask in (line.partition(":\t") for line in lines)}
-    return {name: int(shown.get(name, "0"), 16) for name in SETS}  # gVisor shows no ambient set
+    names = "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"  # gVisor shows no ambient set
+    return {name: int(shown.get(name, "0"), 16) for name in names}
 
 
 def no_net_admin(uid: int) -> DetourError:
     """Return the error for a process of this user without NET_ADMIN."""
-    if uid == 0:
-        return DetourError("firewall", NO_NET_ADMIN, ADD_NET_ADMIN)
-    return DetourError("firewall", f"{NO_NET_ADMIN} (uid {uid} is not root)", START_AS_ROOT.format(uid=uid))
+    reason = "no NET_ADMIN capability"
+    remedy = "add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`"
+    if uid != 0:  # container engines give added capabilities to root only
+        reason += f" (uid {uid} is not root)"
+        remedy = (
+            "start as root with `cap_add: [NET_ADMIN]` (no `USER` in the Dockerfile, no `user:` in Compose) and let"
+            f" MOCK_USER={uid} make the app that user; or use the sidecar, which needs no change to the app"
+        )
+    return DetourError("firewall", reason, remedy)
 
 
 def is_emulated() -> bool:

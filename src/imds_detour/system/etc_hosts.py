@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
-from ipaddress import ip_address
 
 from imds_detour.errors import DetourError, error_text
 from imds_detour.system import files
@@ -20,25 +18,8 @@ MARK = "# imds-detour"
 """The end of every line that imds-detour adds: a comment (hosts(5))."""
 
 
-def addresses_of(name: str) -> tuple[Address, ...]:
-    """Return the addresses of a name in the file; none if it cannot be read."""
-    try:
-        entries = [_entry(line) for line in read().splitlines()]
-    except OSError:
-        return ()
-    addresses = []
-    for entry in entries:
-        if name.lower().rstrip(".") in (word.lower() for word in entry[1:]):
-            with suppress(ValueError):
-                addresses.append(ip_address(entry[0]))
-    return tuple(addresses)
-
-
 def add(names: Mapping[Address, tuple[str, ...]]) -> Callable[[], None] | None:
-    """Give these names these addresses. Return a function that restores the file, or None if nothing has changed.
-
-    Both raise DetourError if the file cannot be written.
-    """
+    """Add names, and return a function that restores the file, None without a change. Both may raise DetourError."""
     if not names:
         return None
     replaced = ""
@@ -68,11 +49,9 @@ def add(names: Mapping[Address, tuple[str, ...]]) -> Callable[[], None] | None:
                 remaining = f"; {second.reason}"
         entries = ", ".join(f'"{name}:{address}"' for address, aliases in names.items() for name in _required(aliases))
         first = next(iter(names.values()))[0]
-        raise DetourError(
-            "hosts",
-            f"cannot write {PATH}, and SDKs use the name {first}: {error.strerror or error}{remaining}",
-            f"add the name to the container: in Compose `extra_hosts: [{entries}]`",
-        ) from None
+        reason = f"cannot write {PATH}, and SDKs use the name {first}: {error.strerror or error}{remaining}"
+        remedy = f"add the name to the container: in Compose `extra_hosts: [{entries}]`"
+        raise DetourError("hosts", reason, remedy) from None
     return restore if changed else None
 
 
@@ -96,8 +75,8 @@ def _required(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _has(text: str, address: Address, names: tuple[str, ...]) -> bool:
     """Whether the first entry of every name has the address."""
-    entries = [_entry(line) for line in text.splitlines()]
-    firsts = (next((entry[0] for entry in entries if name in entry[1:]), "") for name in _required(names))
+    entries = [entry(line) for line in text.splitlines()]
+    firsts = (next((words[0] for words in entries if name in words[1:]), "") for name in _required(names))
     return all(first == str(address) for first in firsts)
 
 
@@ -105,7 +84,8 @@ def _is_marked(line: str) -> bool:
     return line.rstrip("\r\n").endswith(MARK)
 
 
-def _entry(line: str) -> list[str]:
+def entry(line: str) -> list[str]:
+    """Return the address and the names of a line."""
     return line.partition("#")[0].split()
 
 

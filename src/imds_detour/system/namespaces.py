@@ -34,8 +34,8 @@ def ip_versions() -> tuple[int, ...]:
     try:
         with open("/proc/net/if_inet6", "rb") as addresses:
             return (4, 6) if addresses.read(1) else (4,)
-    except OSError:  # /proc is hidden, and the guard must cover IPv6 if there may be some
-        return kernel_versions()
+    except OSError:
+        return kernel_versions()  # /proc is hidden, and the guard must cover IPv6
 
 
 def kernel_versions() -> tuple[int, ...]:
@@ -47,9 +47,8 @@ def kernel_versions() -> tuple[int, ...]:
     return (4, 6)
 
 
-def is_host_netns(info: NamespaceInfo | None = None) -> bool:
+def is_host_netns(info: NamespaceInfo) -> bool:
     """Whether this is the host's network namespace; kernels older than 6.18 show indirect signs only."""
-    info = info or read_namespace_info()
     if info.fixed:
         return info.net == INITIAL_NET
     return info.hardware or (info.pid == INITIAL_PID and info.net == info.net_of_init)

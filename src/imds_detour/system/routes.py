@@ -52,7 +52,7 @@ def source_toward(address: Address) -> Address | None:
 
 
 def required_route(metadata: Address, mock: Address) -> Route | None:
-    """Return the route that ``metadata`` needs to lead to ``mock``, if any; DetourError without one to ``mock``."""
+    """Return the route that connections to ``metadata`` need to reach ``mock``, or None; DetourError if none can."""
     source = source_toward(mock)
     if source is None:
         raise DetourError("route", f"no route to the mock at {mock}", "put the app and the mock on a common network")
@@ -72,7 +72,7 @@ def routes_loopback() -> bool:
 
 
 def add(route: Route) -> Route | None:
-    """Install a route, and return that of imds-detour which it replaces; DetourError if it is refused or foreign."""
+    """Install a route, and return imds-detour's own one that it replaces; DetourError if there is a foreign one."""
     replaced: Route | None = None
     number = _change(RTM_NEWROUTE, NEW, route)
     if number == errno.EEXIST:

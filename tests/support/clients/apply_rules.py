@@ -10,7 +10,7 @@ from ipaddress import ip_address
 
 from imds_detour.endpoint import Endpoint
 from imds_detour.errors import DetourError
-from imds_detour.firewall import rules
+from imds_detour.firewall import render, rules
 from imds_detour.firewall.change import Replace
 from imds_detour.firewall.rules import Redirect
 from imds_detour.firewall.select import FirewallSelector
@@ -33,7 +33,7 @@ def main() -> None:
         addresses = dict.fromkeys(redirect.endpoint.address for redirect in drawn)
         try:
             firewall.apply(Replace("filter", rules.guard_rules(addresses, firewall.layout)), 10)
-            firewall.apply(Replace("nat", rules.redirect_rules(drawn, firewall.layout)), 10)
+            firewall.apply(Replace("nat", render.redirect_rules(drawn, firewall.layout)), 10)
             say([installed.rule.spec for installed in firewall.installed() if installed.rule])
         except DetourError as error:
             say(str(error))

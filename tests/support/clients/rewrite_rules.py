@@ -10,7 +10,7 @@ import sys
 from ipaddress import ip_address
 
 from imds_detour.endpoint import Endpoint
-from imds_detour.firewall import rules
+from imds_detour.firewall import render, rules
 from imds_detour.firewall.change import AddGuard, Replace
 from imds_detour.firewall.nftables.backend import NftFirewall
 from imds_detour.firewall.select import start_legacy
@@ -36,7 +36,7 @@ def main() -> None:
     def install() -> None:
         wanted = [rules.Redirect(metadata, mocks[count % len(mocks)])] if mocks else []
         firewall.apply(AddGuard((metadata.address,)), TIMEOUT)
-        firewall.apply(Replace("nat", rules.redirect_rules(wanted, firewall.layout)), TIMEOUT)
+        firewall.apply(Replace("nat", render.redirect_rules(wanted, firewall.layout)), TIMEOUT)
 
     install()
     print("ready", flush=True)  # noqa: T201  (a program)

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     for comment in plan.comments:
         terminal.line(f"# {comment}", Style.DIM)
     legacy, nft = (
-        (*rules.guard_rules(plan.guarded, layout), *rules.redirect_rules(plan.redirects, layout))
+        (*rules.guard_rules(plan.guarded, layout), *render.redirect_rules(plan.redirects, layout))
         for layout in (rules.LEGACY, rules.NFT)
     )
     for name, command, text in (

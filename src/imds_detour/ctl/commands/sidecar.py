@@ -11,7 +11,7 @@ from imds_detour.config.settings import Settings
 from imds_detour.ctl import flags
 from imds_detour.ctl.cleanup import end_sidecar
 from imds_detour.ctl.sidecar.controller import Controller
-from imds_detour.ctl.sidecar.firewall_events import open_firewall_events
+from imds_detour.ctl.sidecar.firewall_events import open_firewall_events, read_events
 from imds_detour.ctl.sidecar.pages import STALE
 from imds_detour.ctl.sidecar.prober import Prober, SidecarCache
 from imds_detour.ctl.sidecar.reconciler import Reconciler
@@ -65,16 +65,15 @@ def run(arguments: argparse.Namespace) -> int:
     prober = Prober(reconciler, cache, signals, log)
     controller = Controller(reconciler, prober, cache, signals, log, arguments.every)
     try:
-        start_server(
-            listen, lambda: controller.latest, log
-        )  # before anything is changed: it fails if another sidecar runs
+        # Before anything is changed: it fails if another sidecar runs.
+        start_server(listen, lambda: controller.latest, log)
         reconciler.install_guard(environment)
         events = open_firewall_events()
         while not signals.stopped:
             pause = controller.step()
             if signals.wait(min(pause, STALE / 3), events):  # a heartbeat, even if nothing is due for an hour
                 controller.refresh()
-            if events and events.clear():
+            if events and read_events(events):
                 reconciler.read_soon()
         if not arguments.keep:
             end_sidecar(firewall, reconciler.guards, host=arguments.host).require_all()

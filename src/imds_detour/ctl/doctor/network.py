@@ -42,7 +42,7 @@ def resolver(context: DoctorContext, service: Service) -> CheckResult:
     """Ask each DNS server. "No such name" is an answer too, and /etc/hosts may have the name."""
     host = service.mock.host
     addresses = (at.address for at in service.preset.endpoints)
-    if context.settings.guard and (closed := find_server(addresses, resolv_conf.read())):
+    if context.settings.guard != "off" and (closed := find_server(addresses, resolv_conf.read())):
         return warn(
             f"{closed} is the DNS server too, as on Google Cloud: the guard would close it",
             "give the container another: in Compose `dns: [ADDRESS]`; or leave the address open with MOCK_GUARD=off",

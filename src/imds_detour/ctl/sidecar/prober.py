@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import ip_address
 
 from imds_detour import verify
 from imds_detour.config.services import Service
@@ -70,9 +72,21 @@ def _look_up(host: str | Address, deadline: Deadline, trace: Callable[[str], Non
     """Look a host up in /etc/hosts, then at the DNS servers: libc may hang, and keeps TTLs to itself."""
     if not isinstance(host, str):
         return Resolution(str(host), (host,), "literal", FOREVER)
-    if known := etc_hosts.addresses_of(host):
+    if known := _in_hosts_file(host):
         return resolution_of(host, known, f"file {etc_hosts.PATH}")
     return ask_servers(host, deadline, trace)
+
+
+def _in_hosts_file(name: str) -> list[Address]:
+    """Return the addresses of a name in /etc/hosts; none if it cannot be read."""
+    addresses = []
+    with suppress(OSError):
+        for line in etc_hosts.read().splitlines():
+            entry = etc_hosts.entry(line)
+            if name.lower().rstrip(".") in (word.lower() for word in entry[1:]):
+                with suppress(ValueError):
+                    addresses.append(ip_address(entry[0]))
+    return addresses
 
 
 @dataclass(slots=True, eq=False)

@@ -19,8 +19,6 @@ from imds_detour.system import etc_hosts, namespaces
 
 LOCK_TIMEOUT = 0.5
 """Seconds to wait for other writers of the firewall. A failure is retried, and a stop must not wait for it."""
-SETTLE = 0.2
-"""Seconds between two reads, if nftables changes all the time."""
 RETRY = 1.0
 """Seconds until a failed read or write is retried."""
 
@@ -65,8 +63,8 @@ class Reconciler:
         return True
 
     def read_soon(self) -> None:
-        """Read the rules soon, after a change that may be another program's; not more often than every SETTLE."""
-        self.due = min(self.due, max(time.monotonic(), self._read + SETTLE))
+        """Read the rules soon, after a change that may be another program's; at most five times a second."""
+        self.due = min(self.due, max(time.monotonic(), self._read + 0.2))
 
     def reconcile(self, targets: Sequence[Target]) -> None:
         """If it is due, compare rules and host names with what these targets need, and repair differences."""

@@ -9,12 +9,15 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from imds_detour.ctl.sidecar.signals import Signals
+from imds_detour.errors import DetourError
 from imds_detour.firewall.base import Firewall
 from imds_detour.firewall.change import Change
 from imds_detour.firewall.iptables.helper import HelperLostError
+from imds_detour.firewall.nftables.backend import NftFirewall
 from imds_detour.firewall.rules import Installed, Rule
 from imds_detour.firewall.select import FirewallSelector
 from imds_detour.log import Log
+from imds_detour.system import namespaces
 
 Outcome = TypeVar("Outcome")
 
@@ -36,8 +39,14 @@ def choose_firewall(choice: str, versions: tuple[int, ...]) -> Firewall:
 
 def guard_parts(firewall: Firewall, log: Log) -> list[tuple[Firewall, tuple[int, ...]]]:
     """Return the firewalls to guard with, and the IP versions of each: nftables for those without a helper."""
-    with FirewallSelector("nft", ()) as selector:
-        return selector.guards(firewall, log)
+    parts: list[tuple[Firewall, tuple[int, ...]]] = [(firewall, firewall.versions)]
+    if rest := tuple(version for version in namespaces.kernel_versions() if version not in firewall.versions):
+        try:
+            (nft := NftFirewall()).require()
+            parts.append((nft, rest))
+        except DetourError as error:  # it is guarded when the namespace gets it
+            log.warning(f"IPv6 is not guarded, should this network namespace get it: {error.reason}")
+    return parts
 
 
 class RestartingFirewall:

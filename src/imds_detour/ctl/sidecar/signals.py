@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from imds_detour.ctl.sidecar.firewall_events import FirewallEvents
+from imds_detour.lean import socket
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 
@@ -26,12 +26,10 @@ class Signals:
         self._refresh = False
         self._interruptible = False
 
-    def wait(self, seconds: float, events: FirewallEvents | None = None) -> bool:
+    def wait(self, seconds: float, events: socket.socket | None = None) -> bool:
         """Wait for a signal or an event, ``seconds`` at most; return whether a signal asks for a refresh (SIGHUP)."""
         if not self.stopped:
-            readers: list[int | FirewallEvents] = [self._reader]
-            readers += [events] if events else []
-            select.select(readers, [], [], seconds)
+            select.select([self._reader, *([events.fileno()] if events else [])], [], [], seconds)
         with suppress(BlockingIOError):
             os.read(self._reader, 4096)
         refresh, self._refresh = self._refresh, False

@@ -25,7 +25,6 @@ class ResolverCache:
     def __init__(
         self, lookups: Iterable[tuple[Host, LookUp]], clock: Callable[[], float], trace: Callable[[str], None]
     ) -> None:
-        """Keep nothing yet; each host comes with the function that looks it up."""
         self._lookups = dict(lookups)
         self._clock = clock
         self._trace = trace

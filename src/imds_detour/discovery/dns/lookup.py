@@ -69,10 +69,7 @@ class Lookup:
                 lock.release()  # no thread (a limit on processes): the DNS servers are asked directly
 
     def attempt(self, deadline: Deadline, trace: Callable[[str], None] = lambda _line: None) -> Resolution:
-        """Ask libc and then the DNS servers once; ``trace`` receives each query and its outcome.
-
-        Raises DetourError when no mock can be at any of the addresses. Raises NotYetError when there is no answer.
-        """
+        """Ask libc, then the DNS servers, once; NotYetError without an answer, DetourError if no mock can be there."""
         if not isinstance(self._host, str):
             return Resolution(str(self._host), (self._host,), "literal")
         extra = WAIT_FACTOR * max(0.0, _seconds_without_processor() - USUAL_WAIT)
@@ -119,7 +116,7 @@ def _seconds_without_processor() -> float:
 
 
 def ask_servers(name: str, deadline: Deadline, trace: Callable[[str], None]) -> Resolution:
-    """Ask the DNS servers once; ``trace`` and errors are those of Lookup.attempt()."""
+    """Ask the DNS servers once; ``trace`` is that of nameservers.ask(), and errors are those of Lookup.attempt()."""
     from imds_detour.discovery.dns import nameservers  # noqa: PLC0415  (dnspython is costly to import)
 
     answer = nameservers.ask(name, deadline, trace)

@@ -46,7 +46,6 @@ TIMEOUT = 0.4
 """Seconds for one server's reply, then the next is asked. libc waits longer for a slow one."""
 MIN_TIMEOUT = 0.05
 """Seconds for the first server even if the deadline is nearer: with less, every server seems silent."""
-
 SILENCE_PAUSE = 0.1
 """Seconds that dnspython sleeps after a timeout, before it checks its lifetime."""
 
@@ -67,9 +66,7 @@ def ask(name: str, deadline: Deadline, trace: Callable[[str], None]) -> Answer:
     """Ask each server in turn until one gives a definite answer, and return it.
 
     As in libc, a definite "no" ends the round; after silence or a failure, the next server is asked. ``trace`` receives
-    each query and its outcome.
-
-    Raises NotYetError with the last failure, and its server.
+    each query and its outcome. Raises NotYetError with the last failure, and its server.
     """
     resolver, servers = configured()
     failure: NotYetError | None = None

@@ -30,20 +30,18 @@ def find_server(addresses: Iterable[Address], text: str) -> Address | None:
     """Return the first of these addresses that is a DNS server in the text of a resolv.conf."""
     servers = set()
     for line in text.splitlines():
-        for word in _servers(line):
+        keyword, *words = line.split() or [""]
+        if line.startswith(EXTERNAL_SERVERS):
+            entries = line.removeprefix(EXTERNAL_SERVERS).partition("]")[0]
+            words = "".join(sign if sign in ADDRESS_CHARACTERS else " " for sign in entries).split()
+        elif keyword == "nameserver":  # resolv.conf(5)
+            words = words[:1]
+        else:
+            continue
+        for word in words:
             with suppress(ValueError):
                 servers.add(ip_address(word))
     return next((address for address in addresses if address in servers), None)
-
-
-def _servers(line: str) -> list[str]:
-    words = line.split()
-    if words[:1] == ["nameserver"]:  # resolv.conf(5)
-        return words[1:2]
-    if line.startswith(EXTERNAL_SERVERS):
-        entries = line.removeprefix(EXTERNAL_SERVERS).partition("]")[0]
-        return "".join(sign if sign in ADDRESS_CHARACTERS else " " for sign in entries).split()
-    return []
 
 
 def read() -> str:

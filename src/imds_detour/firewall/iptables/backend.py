@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from imds_detour.errors import DetourError
-from imds_detour.firewall.change import Replace
-from imds_detour.firewall.rules import LEGACY
+from imds_detour.firewall.change import Change, Replace
+from imds_detour.firewall.rules import LEGACY, Installed, Rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from imds_detour.firewall.change import Change
     from imds_detour.firewall.iptables.helper import Helper
-    from imds_detour.firewall.rules import Installed, Rule
 
 
 class LegacyFirewall:
@@ -23,10 +21,9 @@ class LegacyFirewall:
     layout = LEGACY
 
     def __init__(self, helpers: Mapping[int, Helper], remaining: Callable[[], float]) -> None:
-        """Take the helpers by IP version, and a function for the seconds before the deadline of the whole start."""
         self.versions = tuple(helpers)
         self._helpers = helpers
-        self._remaining = remaining
+        self._remaining = remaining  # seconds before the deadline of the whole start
 
     def require(self) -> None:
         """Raise DetourError if legacy iptables cannot be used. This changes no rules."""

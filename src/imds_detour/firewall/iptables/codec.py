@@ -5,23 +5,20 @@ from __future__ import annotations
 import ctypes
 from ipaddress import ip_address, ip_interface
 
-from imds_detour.endpoint import Endpoint
-from imds_detour.firewall.rules import COMMENT, LEGACY, SIDECAR_COMMENT, Dnat, Drop, Jump, Reject, Rule
+from imds_detour.endpoint import Address, Endpoint
+from imds_detour.firewall.rules import COMMENT, LEGACY, SIDECAR_COMMENT, Action, Dnat, Drop, Jump, Reject, Rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
-    from imds_detour.endpoint import Address
     from imds_detour.firewall.iptables.loader import Library
-    from imds_detour.firewall.rules import Action
 
     Iptc: TypeAlias = Any  # an object of python-iptables, which has no types
 
 TARGET_HEADER = 32
 """sizeof(struct xt_entry_target) (linux/netfilter/x_tables.h); a jump's verdict follows it."""
 ANY_ADDRESS = {4: "0.0.0.0/0.0.0.0", 6: "::/0"}
-"""Any address, as python-iptables writes it."""
 
 
 def encode(library: Library, rule: Rule) -> Iptc:

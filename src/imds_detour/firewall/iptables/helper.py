@@ -45,10 +45,9 @@ class Helper:
         self._lost: HelperLostError | None = None
 
     def call(self, function: str, *arguments: object, remaining: float = FOREVER) -> Any:  # noqa: ANN401  (the function's own type)
-        """Call a function in the helper and return its result.
+        """Return a function's result, or raise its DetourError; HelperLostError from the helper's end on.
 
-        ``remaining`` is the seconds before the deadline of the caller. DetourError is what the function raised.
-        HelperLostError says how the helper ended, in this call and all later ones.
+        ``remaining`` is the seconds before the deadline of the caller.
         """
         if self._lost is not None:
             raise self._lost
@@ -95,16 +94,13 @@ class Helper:
         """Kill the helper, and return whether it ends. If seccomp forbids kill(2), it ends when its input does."""
         try:
             os.kill(self._pid, signal.SIGKILL)
-        except ProcessLookupError:  # the kernel has reaped it
-            return True
-        except OSError:
-            return False
+        except OSError as error:
+            return isinstance(error, ProcessLookupError)  # the kernel has reaped it
         return True
 
     def _lose(self, reason: str, remedy: str) -> HelperLostError:
-        """Return the error for this call and all later ones."""
         self._kill()  # a late answer would be taken for that of the next call
-        self._lost = HelperLostError("firewall", f"the firewall helper {reason}", remedy)
+        self._lost = HelperLostError("firewall", f"the firewall helper {reason}", remedy)  # for all later calls too
         return self._lost
 
     def _last_line(self) -> str:
@@ -116,7 +112,7 @@ class Helper:
 
 
 def start_helper(version: int) -> Helper:
-    """Fork a helper for an IP version; DetourError at a limit on processes, memory or file descriptors."""
+    """Fork a helper that loads python-iptables for an IP version. DetourError at a limit on processes or memory."""
     undo: list[Callable[[], None]] = []
     try:
         connection, calls = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -169,7 +165,6 @@ def _serve(calls: socket.socket, output: int, version: int) -> NoReturn:
 
 
 def _refusal(error: Exception) -> tuple[str, str, str]:
-    """Return the arguments of the DetourError that the caller raises."""
     if isinstance(error, DetourError):
         return error.step, error.reason, error.remedy
     return "firewall", f"the firewall helper failed: {type(error).__name__}: {error}", ""

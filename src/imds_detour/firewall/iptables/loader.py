@@ -64,7 +64,11 @@ def load(version: int) -> Library:
         os.environ.pop("IPTABLES_LIBDIR", None)
         os.environ["XTABLES_LIBDIR"] = BUNDLED
     elif "XTABLES_LIBDIR" not in os.environ:
-        os.environ["XTABLES_LIBDIR"] = _extensions()
+        folders = [f"{root}/xtables" for root in (f"/usr/lib/{PLATFORM}", "/usr/lib64", "/usr/lib", "/usr/local/lib")]
+        extensions = next(filter(os.path.isdir, folders), None)
+        if extensions is None:
+            raise DetourError("firewall", f"no iptables extensions in {', '.join(folders)}", PACKAGES)
+        os.environ["XTABLES_LIBDIR"] = extensions
     _replace_modules()
     try:
         from iptc import ip4tc  # noqa: PLC0415  (after the preparations above)
@@ -91,14 +95,11 @@ def _replace_modules() -> None:
     # python-iptables uses constants and address conversions, which the C half of socket has.
     sys.modules.setdefault("socket", socket)
     # python-iptables compiles regular expressions for functions that imds-detour does not call.
-    _module("re", compile=_UnusedPattern, ASCII=0)
+    _module("re", compile=lambda *_: _UnusedPattern, ASCII=0)
 
 
 class _UnusedPattern:
-    """Takes the place of a compiled regular expression."""
-
-    def __init__(self, _pattern: str, _flags: int = 0) -> None:
-        self.search = None
+    search = None
 
 
 def _module(name: str, **contents: object) -> ModuleType:
@@ -121,11 +122,3 @@ def _find_library(name: str, *_older: str) -> tuple[ctypes.CDLL, int]:
 
 def _open(name: str) -> ctypes.CDLL:
     return ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
-
-
-def _extensions() -> str:
-    folders = [f"{root}/xtables" for root in (f"/usr/lib/{PLATFORM}", "/usr/lib64", "/usr/lib", "/usr/local/lib")]
-    for folder in folders:
-        if os.path.isdir(folder):
-            return folder
-    raise DetourError("firewall", f"no iptables extensions in {', '.join(folders)}", PACKAGES)

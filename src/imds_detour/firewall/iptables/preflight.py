@@ -37,29 +37,22 @@ def require_capabilities() -> None:
     if not capabilities & NET_ADMIN:
         raise no_net_admin(os.geteuid())
     if not capabilities & NET_RAW:
-        raise DetourError(
-            "firewall",
-            "no NET_RAW capability, which legacy iptables needs to open its socket",
-            "add it: in Compose `cap_add: [NET_ADMIN, NET_RAW]`, with docker run `--cap-add NET_RAW` as well",
-        )
+        reason = "no NET_RAW capability, which legacy iptables needs to open its socket"
+        remedy = "add it: in Compose `cap_add: [NET_ADMIN, NET_RAW]`, with docker run `--cap-add NET_RAW` as well"
+        raise DetourError("firewall", reason, remedy)
 
 
 def require_tables(version: int) -> None:
     """Raise DetourError if the kernel refuses the legacy tables of an IP version. The kernel may load their modules."""
     for table in ("filter", "nat"):
-        number = _info_errno(version, table)
+        if not (number := _info_errno(version, table)):
+            continue
+        problem = "refuses legacy iptables"
+        remedy = "the network namespace may belong to another user namespace: run as root of the one that owns it"
         if number in (errno.ENOPROTOOPT, errno.ENOENT):
-            raise DetourError(
-                "firewall",
-                f"the kernel has no legacy iptables here (table {table}: {os.strerror(number)})",
-                f"load it on the host: `modprobe {'iptable' if version == 4 else 'ip6table'}_{table}`",
-            )
-        if number:
-            raise DetourError(
-                "firewall",
-                f"the kernel refuses legacy iptables (table {table}: {os.strerror(number)})",
-                "the network namespace may belong to another user namespace: run as root of the one that owns it",
-            )
+            problem = "has no legacy iptables here"
+            remedy = f"load it on the host: `modprobe {'iptable' if version == 4 else 'ip6table'}_{table}`"
+        raise DetourError("firewall", f"the kernel {problem} (table {table}: {os.strerror(number)})", remedy)
 
 
 def _info_errno(version: int, table: str) -> int:

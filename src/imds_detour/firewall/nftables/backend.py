@@ -13,20 +13,17 @@ from imds_detour.errors import DetourError, NotInKernelError
 from imds_detour.firewall.lock import tables_lock
 from imds_detour.firewall.nftables import messages
 from imds_detour.firewall.nftables.messages import NETLINK_NETFILTER
-from imds_detour.firewall.rules import NFT, NFT_TABLE, Installed
+from imds_detour.firewall.rules import NFT, NFT_TABLE, Installed, Rule
 from imds_detour.system.capabilities import NET_ADMIN, effective, no_net_admin
-from imds_detour.system.netlink import NFPROTO, Message, attributes, open_netlink
+from imds_detour.system.netlink import NFPROTO, Kernel, Message, attributes, open_netlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from imds_detour.firewall.change import Change
-    from imds_detour.firewall.rules import Rule
-    from imds_detour.system.netlink import Kernel
 
 LOAD = "load them on the host: `modprobe -a nf_tables nft_chain_nat nft_nat nft_reject_ipv4 nft_reject_ipv6`"
-"""The remedy for a kernel without nftables."""
 MODULES = {"filter": ("reject", "nft_reject_ipv4 nft_reject_ipv6"), "nat": ("nat", "nft_chain_nat nft_nat")}
 """By Rule.table: the feature that the rules need in addition to nf_tables, and its modules."""
 
@@ -105,7 +102,6 @@ class NftFirewall:
         """Do nothing. There is no helper process."""
 
     def _write(self, rules: tuple[Rule, ...], kept: tuple[Rule, ...], *, recreate: bool) -> None:
-        """Replace the rules of imds-detour's tables, and read them back."""
         self._replace(rules, kept, recreate=recreate)
         if _ordered(self._rules()) != _ordered(rules):
             raise DetourError("firewall", "the nftables rules read back are not the ones written")
@@ -137,10 +133,7 @@ class NftFirewall:
 
 
 def _read(kernel: Kernel, family: int, table: str | None) -> list[Installed]:
-    """Return the rules of imds-detour's table, none if there is no such table.
-
-    While the table is dormant, or a chain lacks its hook, its rules have no effect. They count as foreign then.
-    """
+    """Return the table's rules. Those without effect count as foreign: it is dormant, or their chain has no hook."""
     if (chains := _chains(kernel, family)) is None:
         return []
     bodies = [attributes(body[4:]) for body in kernel.talk([messages.get(messages.GETRULE, family)])]

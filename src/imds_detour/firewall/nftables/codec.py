@@ -8,15 +8,13 @@ from ipaddress import ip_address
 
 from imds_detour.endpoint import Endpoint
 from imds_detour.firewall import rules
-from imds_detour.firewall.rules import NFT, Installed, Rule
+from imds_detour.firewall.rules import NFT, Action, Installed, Rule
 from imds_detour.system.netlink import NFPROTO, attribute, attributes, iterate_attributes, nested, string, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, TypeAlias
-
-    from imds_detour.firewall.rules import Action
 
     Parts: TypeAlias = dict[int, Any]  # attributes to encode, by kind: numbers, bytes, and Parts
     Expressions: TypeAlias = list[tuple[str, dict[int, bytes]]]  # names, and attributes by kind
