@@ -3,11 +3,12 @@
 import json
 import re
 import subprocess
+import sys
 
 import pytest
 
 from tests.support.hosts.cloud import BACKENDS, LONG, SERVERS_PORT, Cloud
-from tests.support.hosts.network import read_line
+from tests.support.hosts.network import Network, read_line
 
 WRITERS = 8 if LONG else 4
 INSTALLS = 50 if LONG else 20
@@ -88,3 +89,20 @@ def foreign_rules(cloud: Cloud, foreign: str, table: str) -> list[str]:
     else:
         text = cloud.app.run(f"{ip.iptables}-save", "-t", table).stdout
     return [match[1] for match in re.finditer(r'comment "?(\d+)"?', text)]
+
+
+LOCK_AT_A_FORK = """
+from imds_detour.firewall import lock
+from imds_detour.firewall.iptables.helper import start_helper
+
+with lock.namespace_lock("held", 0.5):
+    helper = start_helper(4)
+with lock.namespace_lock("held", 0.5):
+    print(lock._skipped)
+helper.close()
+"""
+
+
+def test_helper_does_not_keep_a_lock_that_was_held_at_its_fork(network: Network) -> None:
+    """A sidecar that starts another helper inside its lock gives the lock back, while the helper runs."""
+    assert network.app.run(sys.executable, "-c", LOCK_AT_A_FORK).stdout == "set()\n"

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 TIMEOUT = 60.0
 """Seconds for a call. The first call waits until the library has loaded, which takes long when many containers start at
 once."""
+MAX_DESCRIPTORS = 256
+"""More than an imds-detour has open."""
 GRACE = 0.15
 """Seconds for a call after the deadline: for an undo, and for the report of a lock that the helper did not get."""
 MAX_MESSAGE = 131_072
@@ -141,6 +143,9 @@ def _serve(calls: socket.socket, output: int, version: int) -> NoReturn:
         os.dup2(null, 0)
         os.dup2(null, 1)
         os.dup2(output, 2)
+        low, high = sorted((calls.fileno(), output))
+        for first, end in ((3, low), (low + 1, high), (high + 1, MAX_DESCRIPTORS)):
+            os.closerange(first, end)  # a lock that is held at the fork would be held until the helper ends
         # None if imds-detour was started with stdout closed. python-iptables flushes it when it reads rules.
         sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  (until the helper ends)
         functions: dict[str, Callable[..., object]] = {}
