@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -46,15 +45,12 @@ def _leaps() -> list[tuple[str, int, int]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "by", "every"), _leaps())
-def test_jumping_clock_keeps_the_contract(  # noqa: PLR0917  (fixtures)
-    judge: Judge, leaping: str, tmp_path: Path, name: str, by: int, every: int
+def test_jumping_clock_keeps_the_contract(
+    judge: Judge, leaping: str, name: str, by: int, every: int
 ) -> None:
-    """With a real-time clock that jumps by ten years and back, a start ends by its deadline."""
-    case = ASKING[name]
-    mark = tmp_path / "leapt"
-    clock = ("env", f"LD_PRELOAD={leaping}", f"LEAP={by}", f"LEAP_EVERY={every}", f"LEAP_TOLD={mark}")
-    judged(judge, replace(case, prefix=clock), BACKENDS[every % 2])
-    assert mark.exists() or name == "a mock that stalls"  # that case does not read the clock
+    """With a real-time clock that jumps by ten years and back, a start ends by its deadline: it reads another clock."""
+    clock = ("env", f"LD_PRELOAD={leaping}", f"LEAP={by}", f"LEAP_EVERY={every}")
+    judged(judge, replace(ASKING[name], prefix=clock), BACKENDS[every % 2])
 
 
 def test_jumping_clock_falsifies_a_measurement(judge: Judge, leaping: str) -> None:

@@ -22,7 +22,7 @@ def add(names: Mapping[Address, tuple[str, ...]]) -> Callable[[], None] | None:
     """Add names, and return a function that restores the file, None without a change. Both may raise DetourError."""
     if not names:
         return None
-    replaced = ""
+    replaced: str | None = None  # the lines before; None until they are known
 
     def change(text: str) -> str:
         nonlocal replaced
@@ -34,7 +34,7 @@ def add(names: Mapping[Address, tuple[str, ...]]) -> Callable[[], None] | None:
 
     def restore() -> None:
         try:
-            rewrite(lambda text: replaced + without_marked(text))
+            rewrite(lambda text: (replaced or "") + without_marked(text))
         except OSError as error:
             raise unwritable(error) from None
 
@@ -42,7 +42,7 @@ def add(names: Mapping[Address, tuple[str, ...]]) -> Callable[[], None] | None:
         changed = rewrite(change)
     except OSError as error:
         remaining = ""
-        if replaced:
+        if replaced is not None:
             try:
                 restore()
             except DetourError as second:
