@@ -45,9 +45,7 @@ def _leaps() -> list[tuple[str, int, int]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "by", "every"), _leaps())
-def test_jumping_clock_keeps_the_contract(
-    judge: Judge, leaping: str, name: str, by: int, every: int
-) -> None:
+def test_jumping_clock_keeps_the_contract(judge: Judge, leaping: str, name: str, by: int, every: int) -> None:
     """With a real-time clock that jumps by ten years and back, a start ends by its deadline: it reads another clock."""
     clock = ("env", f"LD_PRELOAD={leaping}", f"LEAP={by}", f"LEAP_EVERY={every}")
     judged(judge, replace(ASKING[name], prefix=clock), BACKENDS[every % 2])
