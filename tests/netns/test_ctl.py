@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from tests.support.faults.capabilities import without
+from tests.support.hosts.cloud import FIREWALLS
 from tests.support.hosts.network import CTL, ID_URL, INSTANCE, METADATA, MOCK, MOCK6, PORT, Network, end
 from tests.support.judges.rules_listing import all_rules
 
 pytestmark = pytest.mark.usefixtures("by_address")
-NAMES = {"legacy": "legacy iptables", "nft": "nftables"}
 SIDECAR = """
 import os, socket, sys
 from imds_detour.ctl.sidecar.last_probe import ADDRESS, LastProbe
@@ -94,7 +94,7 @@ def test_status_lists_rules_and_counters(network: Network, backend: str) -> None
     assert (empty.returncode, empty.stdout) == (1, "no imds-detour rules in this network namespace\n")
     network.success("curl", "-sS", ID_URL, stdout=INSTANCE, MOCK_BACKEND=backend, MOCK_GUARD="chosen")
     network.app.run("curl", "-sS", f"http://{METADATA}:8080", check=False)  # the guard refuses it
-    name = NAMES[backend]
+    name = FIREWALLS[backend]
     facts = status(network)
     (redirect,) = facts["redirects"]
     connections = redirect.pop("connections")
@@ -172,7 +172,7 @@ def test_remove_keeps_foreign_rules_and_routes(network: Network, backend: str) -
     assert network.detour_routes() != ""
     removed = network.ctl("remove")
     assert removed.returncode == 0
-    assert re.fullmatch(rf"{NAMES[backend]}: \d+ rules removed\nroutes: 1 route removed\n", removed.stdout)
+    assert re.fullmatch(rf"{FIREWALLS[backend]}: \d+ rules removed\nroutes: 1 route removed\n", removed.stdout)
     assert (state(network), network.ctl("remove").stdout) == (before, "nothing to remove\n")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.faults.capabilities import DOCKER, only
-from tests.support.hosts.cloud import BACKENDS, PROTOCOLS, REDIRECTED, REFUSED, Cloud
+from tests.support.hosts.cloud import BACKENDS, FIREWALLS, PROTOCOLS, REDIRECTED, REFUSED, Cloud
 from tests.support.hosts.ip_version import IP_VERSIONS, V4
 from tests.support.hosts.network import CTL, DETOUR, ID_URL, INSTANCE, NAME, read_line, read_until
 from tests.support.hosts.sidecars import until
@@ -100,7 +100,8 @@ exec "$@"
 """
 READ_ONLY = ("unshare", "--mount", "sh", "-euc", READ_ONLY_ROOT, "read-only")
 BACKEND_SETTINGS = (*BACKENDS, "auto")
-WORKS = {"legacy": "legacy iptables, verified", "nft": "nftables, verified", "auto": "legacy iptables, verified"}
+WORKS = {backend: f"{name}, verified" for backend, name in FIREWALLS.items()}
+WORKS["auto"] = WORKS["legacy"]
 NO_NET_ADMIN = dict.fromkeys(BACKEND_SETTINGS, "no NET_ADMIN capability; add it: in Compose `cap_add: [NET_ADMIN]`")
 NO_NET_RAW = "no NET_RAW capability, which legacy iptables needs to open its socket; add it: in Compose"
 WITHOUT_NET_RAW = {**WORKS, "legacy": NO_NET_RAW, "auto": WORKS["nft"]}

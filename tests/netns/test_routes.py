@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from imds_detour.ctl.lab.hosts import Host, link, start_host
-from tests.support.hosts.cloud import BACKENDS
+from tests.support.hosts.cloud import BACKENDS, FIREWALLS
 from tests.support.hosts.ip_version import IP_VERSIONS, V4, IpVersion
 from tests.support.hosts.network import APP, INSTANCE, METADATA, PORT, Network, output
 from tests.support.marks import first_quick
@@ -66,7 +66,7 @@ def reads_the_instance_id(network: Network, ip: IpVersion = V4, mock: str = "") 
     hostname = address if ip.version == 4 else ip.at(address, PORT)
     url = f"http://{ip.at(ip.metadata, 80)}/latest/meta-data/instance-id"
     stderr = network.success("curl", "-sS", "--fail", url, stdout=INSTANCE, MOCK_HOSTNAME=hostname)
-    firewall = {"legacy": "legacy iptables", "nft": "nftables"}[network.wanted["MOCK_BACKEND"]]
+    firewall = FIREWALLS[network.wanted["MOCK_BACKEND"]]
     assert f", {firewall}, verified IMDSv2 " in stderr
 
 

@@ -12,8 +12,7 @@ from ipaddress import ip_address
 from imds_detour.endpoint import Endpoint
 from imds_detour.firewall import render, rules
 from imds_detour.firewall.change import AddGuard, Replace
-from imds_detour.firewall.nftables.backend import NftFirewall
-from imds_detour.firewall.select import start_legacy
+from imds_detour.firewall.select import FirewallSelector
 
 TIMEOUT = 60.0
 """Seconds to wait for the other writers."""
@@ -28,8 +27,7 @@ def endpoint(text: str) -> Endpoint:
 def main() -> None:
     """Install until the input ends."""
     enough, metadata = int(sys.argv[2]), endpoint(sys.argv[3])
-    legacy, version = sys.argv[1] != "nft", metadata.address.version
-    firewall = start_legacy((version,)) if legacy else NftFirewall()
+    firewall, _ = FirewallSelector(sys.argv[1], (metadata.address.version,)).choose()
     mocks = [endpoint(text) for text in sys.argv[4:]]
     count = 0
 

@@ -16,7 +16,9 @@ from tests.support.judges.capture import open_capture
 
 LONG = os.getenv("LONG") == "1"
 """Whether to run the heavy tests completely: ``LONG=1``."""
-BACKENDS = ("legacy", "nft")
+FIREWALLS = {"legacy": "legacy iptables", "nft": "nftables"}
+"""The name of each firewall in messages, by its name in MOCK_BACKEND."""
+BACKENDS = tuple(FIREWALLS)
 SERVERS_PORT = 1339
 PROTOCOLS = ("tcp", "udp", "icmp", "other")
 
