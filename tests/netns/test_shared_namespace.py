@@ -3,6 +3,7 @@
 import subprocess
 
 from tests.support.hosts.network import ID_URL, INSTANCE, METADATA, MOCK, Network, read_until
+from tests.support.hosts.sidecars import Sidecars
 
 ABSENT = "not_there_yet"
 
@@ -47,3 +48,13 @@ def test_guard_off_keeps_an_earlier_guard(ready: Network, backend: str) -> None:
     assert {METADATA, "fd00:ec2::254"} < guarded
     assert ready.detour("true", MOCK_BACKEND=backend, MOCK_GUARD="off").returncode == 0
     assert (ready.detour_redirects().count(f"{MOCK}:"), ready.guarded()) == (1, guarded)
+
+
+def test_end_of_a_sidecar_keeps_the_route_of_a_start_by_the_other_firewall(mocked: Network, sidecars: Sidecars) -> None:
+    """Without a default route, an app by legacy iptables keeps its route when a sidecar by nftables ends."""
+    mocked.app.ip("route", "del", "default")
+    mocked.success("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy")
+    assert sidecars.start(MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft").stop() == 0
+    assert mocked.app.run("curl", "-sS", ID_URL).stdout == INSTANCE
+    assert mocked.ctl("remove").returncode == 0
+    assert mocked.detour_routes() == ""  # the control: the route was imds-detour's

@@ -5,15 +5,17 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from imds_detour.ctl.installed import usable
 from imds_detour.endpoint import Address
 from imds_detour.errors import DetourError, NotInKernelError, error_text
 from imds_detour.firewall.base import Firewall
 from imds_detour.firewall.change import Change, Replace, SetRedirects
 from imds_detour.firewall.iptables.preflight import existing_tables
 from imds_detour.firewall.lock import SETUP, namespace_lock
-from imds_detour.firewall.rules import SIDECAR_COMMENT, Redirect, redirects_of
+from imds_detour.firewall.rules import SIDECAR_COMMENT, redirects_of
+from imds_detour.firewall.select import FirewallSelector
 from imds_detour.redirect import LOCK_TIMEOUT
-from imds_detour.system import etc_hosts, routes
+from imds_detour.system import etc_hosts, namespaces, routes
 
 
 @dataclass(slots=True)
@@ -69,15 +71,18 @@ def end_sidecar(firewall: Firewall, guards: Iterable[tuple[Firewall, Change]], *
     The guard stays, because an app in this namespace may need it. On a host it is removed with the last redirect.
     """
     removed = Removed()
-    remaining: dict[Redirect, str] = {}
-    with namespace_lock(SETUP, LOCK_TIMEOUT), removed.noting_failures():
+    selecting = FirewallSelector("auto", namespaces.ip_versions())  # a start may use the other firewall
+    with namespace_lock(SETUP, LOCK_TIMEOUT), removed.noting_failures(), selecting as selector:
         installed = redirects_of(entry.rule for entry in firewall.installed("nat") if entry.rule)
         own = tuple(redirect for redirect, comment in installed.items() if comment == SIDECAR_COMMENT)
         firewall.apply(SetRedirects(remove=own), LOCK_TIMEOUT)
-        remaining = {redirect: comment for redirect, comment in installed.items() if redirect not in own}
-        for guard, _ in guards if host and not remaining else ():
+        working, refused = usable(selector)
+        rules = [entry.rule for part in working for entry in part.installed("nat") if entry.rule]
+        keep = frozenset(redirect.endpoint.address for redirect in redirects_of(rules))
+        for guard, _ in guards if host and not keep else ():
             guard.apply(Replace("filter"), LOCK_TIMEOUT)
-    _remove_others(removed, frozenset(redirect.endpoint.address for redirect in remaining))
+        if not any(may_hold_rules(name, refusal) for name, refusal in refused.items()):
+            _remove_others(removed, keep)
     return removed
 
 

@@ -27,17 +27,16 @@ def run(_arguments: argparse.Namespace) -> int:
     with FirewallSelector("auto", namespaces.ip_versions()) as selector:
         working, refused = usable(selector)
         removed = clean_up(working)
-        unread = {name for name, refusal in refused.items() if may_hold_rules(name, refusal)}
-    lines = [f"{name}: {_counted(count, 'rule')} removed" for name, count in removed.rules.items() if count]
+    lines = [f"{name}: {count} rule{'s' * (count != 1)} removed" for name, count in removed.rules.items() if count]
     if removed.names:
         lines.append(f"{etc_hosts.PATH}: lines of imds-detour removed")
     if removed.routes:
-        lines.append(f"routes: {_counted(removed.routes, 'route')} removed")
+        lines.append(f"routes: {removed.routes} route{'s' * (removed.routes != 1)} removed")
     for line in lines:
         terminal.line(line, Style.GREEN)
     for name, error in refused.items():
         reason = f"{name} cannot be read: {error.reason}"
-        if name in unread:
+        if may_hold_rules(name, error):
             removed.failures.append(
                 DetourError("firewall", f"{reason}; it may hold rules of imds-detour", error.remedy)
             )
@@ -47,7 +46,3 @@ def run(_arguments: argparse.Namespace) -> int:
     if not lines:
         terminal.line("nothing to remove")
     return 0
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
