@@ -36,7 +36,8 @@ FIRST_LINE_RAN = re.compile("imds[-_]detour(: |/.*[.]py)")
 """Output that imds-detour's first line has run."""
 BEFORE_THE_END = re.compile(
     r"waiting: |NET_ADMIN is dropped by no_new_privs|the guard drops instead of rejecting|"
-    r"a change could not be undone|the firewall rules of this start stay|.* is not a setting of imds-detour"
+    r"a change could not be undone|the firewall rules of this start stay|.* is not a setting of imds-detour|"
+    r".* answers over IPv[46] only: "
 )
 """Lines that may precede the final one."""
 LISTED = """
