@@ -40,3 +40,6 @@ class NotInKernelError(DetourError):
 
 class NotYetError(DetourError):
     """An attempt failed, and a later one may succeed; the caller tries again until its deadline."""
+
+    questions = 1
+    """How many questions the attempt has cost the server, which decides the pause before the next (deadline.py)."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from imds_detour.deadline import Deadline, until_ready
-from imds_detour.discovery.probe import identify
+from imds_detour.discovery.probe import Client, identify, shown
 from imds_detour.errors import DetourError, NotYetError
 from imds_detour.firewall.rules import COMMENT, nat_rules
+from imds_detour.system import conntrack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ FIRST_TIMEOUT = 2.0
 """Seconds for the first of these answers: another rule may lead to an address that is silent."""
 READINGS = 5
 """Attempts to see the counter rise. Another writer of a legacy table resets its counters for a moment."""
+
+
+STILL = "its counter does not rise; "
 
 
 class NotByRuleError(DetourError):
@@ -51,7 +55,7 @@ def verify(targets: Sequence[Target], firewall: Firewall, deadline: Deadline, lo
         if not pending:
             break
     if pending:
-        raise _not_by_rule(targets[pending[0]], "it answers like the mock")
+        raise _not_by_rule(targets[pending[0]], f"{STILL}it answers like the mock")
     return tuple(answers[number] for number in range(len(targets)))
 
 
@@ -65,13 +69,15 @@ def _wait(target: Target, firewall: Firewall, packets: int, deadline: Deadline, 
         nonlocal limit, bypassed
         try:
             return _ask(target, Deadline(max(MIN_TIMEOUT, timeout.within(limit))), log)
+        except NotByRuleError:
+            raise
         except DetourError as error:
             if _packets(firewall, [redirect])[0] > packets:
                 limit = TIMEOUT  # it is the mock that is slow
                 raise
             bypassed += 1
             if bypassed > 1:
-                raise _not_by_rule(target, error.reason) from None
+                raise _not_by_rule(target, STILL + error.reason) from None
             raise NotYetError(error.step, error.reason) from None
 
     def waiting(error: NotYetError) -> None:
@@ -100,42 +106,55 @@ def verify_once(target: Target, firewall: Firewall, deadline: Deadline, log: Log
     except DetourError as error:
         failure = error
     if _packets(firewall, [target.redirect]) <= before:
-        raise _not_by_rule(target, failure.reason if failure else "it answers like the mock")
+        raise _not_by_rule(target, STILL + (failure.reason if failure else "it answers like the mock"))
     if failure:
         raise failure
     return seen
 
 
 def _ask(target: Target, deadline: Deadline, log: Log) -> Identity:
-    return same(target, identify(target.redirect.endpoint, target.mock.question, deadline, log.step), deadline)
+    endpoint, limit = target.redirect.endpoint, deadline.limit
+    client = Client(endpoint, deadline, log.step, limit)
+    seen = client.identify(target.mock.question)
+    same(target, seen, deadline, log)
+    # The counter can rise by a neighbour's connection too, so look at this one where the kernel lists connections.
+    leads_to = conntrack.leads_to(client.own, endpoint) if client.own else None
+    if leads_to not in (None, target.redirect.mock):
+        raise _not_by_rule(target, f"the connection leads to {leads_to}; it answers like the mock")
+    return seen
 
 
-def _not_by_rule(target: Target, answer: str) -> NotByRuleError:
+def _not_by_rule(target: Target, seen: str) -> NotByRuleError:
     return NotByRuleError(
         "probe",
-        f"{target.redirect.endpoint} is not reached by the rule: its counter does not rise; {answer}",
+        f"{target.redirect.endpoint} is not reached by the rule: {seen}",
         "another rule redirects that address already (`nft list ruleset`, `iptables-save`): remove one of the two",
     )
 
 
-def same(target: Target, seen: Identity, deadline: Deadline) -> Identity:
-    """Return the answer seen at the metadata address; DetourError if it is not the mock's, which may have changed."""
+def same(target: Target, seen: Identity, deadline: Deadline, log: Log) -> None:
+    """Compare the answer seen at the metadata address; DetourError if it is not the mock's, which may have changed.
+
+    Of a mock that answers differently each time, only the status is compared, unless the user has chosen the path.
+    """
     expected, question, redirect = target.mock.identity, target.mock.question, target.redirect
     assert expected is not None  # noqa: S101  (without a probe, nothing is verified)
-    if seen.body == expected.body:
-        return seen
+    if seen.is_like(expected):
+        return
+    if seen.doubt and not expected.doubt:
+        raise NotYetError("probe", seen.doubt)
     try:
         now = identify(redirect.mock, question, deadline)
     except NotYetError:
         now = expected  # its last answer
-    if now.body == seen.body:
-        return seen
-    if now.body != expected.body:
-        raise DetourError(
-            "probe",
-            f"the mock at {redirect.mock} answers GET {question.proof.path} differently each time: {expected}, {now}",
-            "let MOCK_PROBE name a path whose answer stays the same",
-        )
+    if seen.is_like(now):
+        return
+    if not now.is_like(expected):
+        varies = f"the mock at {redirect.mock} answers GET {shown(question.proof.path)} differently each time"
+        if question.proof.accept != "200" and seen.status == now.status == expected.status:
+            log.step(f"{varies}: its status is compared alone")
+            return
+        raise DetourError("probe", varies, "let MOCK_PROBE name a path whose answer stays the same")
     raise DetourError(
         "probe",
         f"another service answers at {redirect.endpoint}: {seen}; the mock at {redirect.mock} is {expected}",

@@ -188,17 +188,27 @@ PROBE = "`environment: {MOCK_PROBE: /a/path/that/it/answers}`"
 OTHER_SERVERS = {
     "GET=tls": NO_HTTP,
     "GET=garbage": NO_HTTP,
-    "GET=404": ("who answers", "it answers 404 to GET /latest/meta-data/instance-id", PROBE),
-    "GET=body:<html>a page</html>": ("who answers", "which is no instance id", PROBE),
+    "GET=500": ("who answers", "it answers 500 to GET /latest/meta-data/instance-id", PROBE),
 }
 
 
 @pytest.mark.parametrize("plan", first_quick(OTHER_SERVERS, 2))
 def test_doctor_detects_another_server(network: Network, plan: str) -> None:
-    """The doctor fails for a server without plain HTTP, and for a web server that is no metadata service."""
+    """The doctor fails for a server without plain HTTP, and for one that fails."""
     network.start_dns()
     network.start_faulty(plan)
     Report(network).assert_fails(*OTHER_SERVERS[plan])
+
+
+@pytest.mark.parametrize(("plan", "seen"), [("404", "it answers 404 to"), ("body:<html>a page</html>", "a web page")])
+def test_doctor_warns_of_a_server_that_may_be_no_mock(network: Network, plan: str, seen: str) -> None:
+    """The doctor accepts what a start accepts, with a warning and the setting that tells which path the mock has."""
+    network.start_dns()
+    network.start_faulty(f"GET={plan}")
+    report = Report(network)
+    assert (report.status, report.state("who answers")) == (0, "warn")
+    assert seen in report.findings["who answers"]["seen"]
+    assert PROBE in report.findings["who answers"]["remedy"]
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ def test_another_service_at_the_mocks_address_closes_the_redirect(network: Netwo
     mock.kill()
     mock.wait()
     network.start_faulty("GET=body:<html>hello</html>")
-    sidecar.says("aws is closed while there is no mock: .*which is no instance id")
+    sidecar.says("aws is closed while there is no mock: .*with a web page")
     assert "hello" not in asked(network)
 
 

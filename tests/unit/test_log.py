@@ -52,8 +52,8 @@ def log_one_of_each(log: str) -> None:
     report.failure(FAILURE)
 
 
-def test_wait_is_logged_at_once_and_then_every_five_seconds(capfd: pytest.CaptureFixture[str]) -> None:
-    """A wait is logged at once and then every five seconds, however many attempts fail, with its timeout if any."""
+def test_wait_is_logged_at_once_and_then_ever_less_often(capfd: pytest.CaptureFixture[str]) -> None:
+    """A wait is logged at once, after 5 more seconds, after 10 more, and so on, with the number of attempts."""
     clock = Clock()
     report = Log("text", clock)
     deadline = Deadline(math.inf, clock)
@@ -61,7 +61,35 @@ def test_wait_is_logged_at_once_and_then_every_five_seconds(capfd: pytest.Captur
         report.waiting(FAILURE, deadline)
         clock.now += 0.1
     assert capfd.readouterr().err.splitlines() == [
-        f"imds-detour: waiting: no such name ({seconds} s)" for seconds in ("0.0", "5.1", "10.2")
+        "imds-detour: waiting: no such name (0.0 s)",
+        "imds-detour: waiting: no such name (5.1 s, 52 attempts)",
+    ]
+
+
+def test_new_reason_is_logged_a_second_after_the_last_line(capfd: pytest.CaptureFixture[str]) -> None:
+    """A wait with another reason is told a second after the last line at the latest; two in turn give no more lines."""
+    clock = Clock()
+    report = Log("text", clock)
+    deadline = Deadline(30, clock)
+    for number in range(45):
+        report.waiting(DetourError("probe", "refused" if number % 2 else "no such name"), deadline)
+        clock.now += 0.1
+    assert capfd.readouterr().err.splitlines() == [
+        "imds-detour: waiting: no such name (0.0 of 30 s)",
+        "imds-detour: waiting: refused (1.1 of 30 s)",
+    ]
+
+
+def test_debug_lines_that_repeat_are_counted(capfd: pytest.CaptureFixture[str]) -> None:
+    """MOCK_LOG=debug writes a step once, and tells how often it came again before the next other line."""
+    report = Log("debug", Clock())
+    for text in ("ask", "silence", "ask", "silence", "ask", "answer", "ask"):
+        report.step(text)
+    report.warning("end")
+    lines = ["ask", "silence", "2 times more: ask", "1 times more: silence", "answer", "1 times more: ask"]
+    assert capfd.readouterr().err.splitlines() == [
+        *(f"imds-detour:      0 ms  {line}" for line in lines),
+        "imds-detour: end",
     ]
 
 

@@ -70,7 +70,7 @@ def test_probe_is_on_off_or_a_path() -> None:
     assert {text: (parsed.probe, parsed.services[0].proof) for text, parsed in probes.items()} == {
         "on": (True, AWS.proof),
         "off": (False, AWS.proof),
-        "/a?b=c": (True, Proof("/a?b=c", token=AWS.proof.token)),
+        "/a?b=c": (True, Proof(("/a?b=c",), token=AWS.proof.token, accept="200")),
     }
 
 

@@ -45,13 +45,24 @@ def parse_services(text: str, default: Callable[[], MockAddress]) -> tuple[Servi
 
 
 def with_proof_path(service: Service, path: str | None, environ: Mapping[str, str]) -> Service:
-    """Return the service with another path to prove it by: ``path``, or the one that its SDKs read from a variable."""
+    """Return the service with other paths to prove it by: ``path``, or those that its SDKs read from variables too."""
     proof = service.proof
     if path:
-        return service.replace(proof=proof.replace(path=path, answer="text", member="", flavor=None))
-    variable = service.preset.path_variable
-    value = environ.get(variable, "") if variable else ""  # environ may have an entry without a name
-    return service.replace(proof=proof.replace(path=value)) if is_path(value) else service
+        return service.replace(proof=proof.replace(paths=(path,), member="", flavor=None, accept="200"))
+    preset = service.preset
+    first, last = (
+        [path for name in names if (path := _path(environ.get(name, ""), preset))]
+        for names in (preset.path_variables, preset.metadata_variables)
+    )
+    return service.replace(proof=proof.replace(paths=tuple(dict.fromkeys((*first, *proof.paths, *last)))))
+
+
+def _path(text: str, preset: Preset) -> str:
+    """Return the path in a path or in a URL of this service, empty if it is neither."""
+    host, slash, path = text.removeprefix("http://").partition("/")
+    if text.startswith("http://") and host in (name for at in preset.endpoints for name in (at.host, str(at))):
+        text = slash + path
+    return text if is_path(text) else ""
 
 
 def _service(entry: str, default: Callable[[], MockAddress]) -> Service:
@@ -77,4 +88,4 @@ def _preset_for(text: str) -> Preset:
     if reason := next((reason for applies, reason in reasons if applies), ""):
         raise BadValueError(f"{text}: {reason}")
     endpoint = Endpoint(address, port)
-    return Preset(str(endpoint), (endpoint,), Proof("/", answer="reply"))
+    return Preset(str(endpoint), (endpoint,), Proof(("/",), accept="any"))

@@ -88,12 +88,12 @@ class HealthCheck(Value):
         # This fails at once: there is nothing to wait for.
         seen = identify(endpoint, target.mock.question, self.deadline, self.log.step)
         if self.reader.firewall is not None and leads_to is not None:
-            (identity,) = verify.verify([target], self.reader.firewall, self.deadline, self.log)
+            (seen,) = verify.verify([target], self.reader.firewall, self.deadline, self.log)
             how = "by the rule"
         else:
-            identity = verify.same(target, seen, self.deadline)
+            verify.same(target, seen, self.deadline, self.log)
             how = "by comparison alone: the rule cannot be seen from here"
-        return f"{endpoint} -> {target.mock}, verified {identity}, {how}"
+        return f"{endpoint} -> {target.mock}, verified {seen}, {how}"
 
     def _moved(self, mock: Mock, endpoint: Endpoint, leads_to: Endpoint, addresses: tuple[Address, ...]) -> Mock:
         """Return the mock at the address to which the rule redirects, if its name has that address too."""

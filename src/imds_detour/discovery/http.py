@@ -1,14 +1,18 @@
 """One HTTP/1.1 request and its reply, bounded in time and size.
 
 http.client is costly to import (bench/NOTES.md), and its timeouts are for one read, not for the exchange: a server that
-sends a byte a second would hold it for hours.
+sends a byte a second would hold it for hours. A reply is read as leniently as http.client reads it for boto3, and curl:
+what SDKs accept from a server at home is no reason to refuse it.
 """
 
 from __future__ import annotations
 
 import errno
-from contextlib import closing
+from contextlib import closing, suppress
+from ipaddress import ip_address
 
+from imds_detour.deadline import Deadline
+from imds_detour.endpoint import Endpoint
 from imds_detour.errors import NotYetError, error_text
 from imds_detour.lean import socket
 from imds_detour.text import DIGITS, HEX_DIGITS, is_made_of
@@ -16,15 +20,16 @@ from imds_detour.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from imds_detour.deadline import Deadline
-    from imds_detour.endpoint import Endpoint
-
-MAX_REPLY = 65_536
-"""Bytes of a reply, head included. An instance id is 19, a token 56."""
-MAX_HEADERS = 256
-"""Lines of a reply's head. Real services send about ten."""
+MAX_REPLY = 1 << 20
+"""Bytes of a reply, head included. An instance id is 19, a token 56; a mock may serve one large document for all."""
+MAX_HEAD = 65_536
+"""Bytes of a reply's head, the limit that http.client has for one of its lines."""
+MAX_INTERIM = 10
+"""Heads before one reply: interim ones, such as 100 Continue and 103 Early Hints (RFC 8297), and its own."""
+CHUNK = 65_536
+"""Bytes of one read."""
 
 
 class GarbageError(ValueError):
@@ -35,6 +40,14 @@ class AbsentError(NotYetError):
     """No server is there: it is refused, or there is no route."""
 
 
+class StalledError(NotYetError):
+    """The server took longer than the timeout."""
+
+
+class UnreachableError(StalledError):
+    """There was no connection within the timeout."""
+
+
 ABSENT = (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EACCES)
 """Not EADDRNOTAVAIL: duplicate address detection may still check this host's IPv6 address (RFC 4862)."""
 
@@ -43,41 +56,58 @@ class Reply(Value):
     """A complete reply."""
 
     status: int  # 200 to 999
-    headers: Mapping[str, str]  # values by name in lower case; of several the last
+    headers: Mapping[str, str]  # values by name in lower case; of several the first
     body: bytes  # at most MAX_REPLY bytes
+    client: Endpoint | None = None  # the client's side of the connection
 
 
 def request(method: str, path: str, headers: Mapping[str, str]) -> bytes:
     """Return the bytes of a request. No argument may contain a line break."""
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
-    # A length of 0 even for PUT without a body: some servers answer 411 without it.
-    lines += ["User-Agent: imds-detour", "Accept: */*", "Content-Length: 0", "Connection: close", "", ""]
+    if method == "PUT":
+        lines.append("Content-Length: 0")  # without it, some servers answer 411
+    lines += ["User-Agent: imds-detour", "Accept: */*", "Connection: close", "", ""]
     return "\r\n".join(lines).encode("ascii")
 
 
 def parse(data: bytes, *, ended: bool) -> Reply | None:
     """Return the reply, None while more bytes may complete it (unless they have ``ended``), or raise GarbageError."""
-    head, separator, rest = data.partition(b"\r\n\r\n")
-    if not b"HTTP/1.".startswith(head[:7]):
-        raise GarbageError("it does not speak HTTP")
-    if not separator:
-        if ended:
-            raise GarbageError("it closed the connection before the end of its reply's head")
-        return None
-    if head.count(b"\r\n") > MAX_HEADERS:
-        raise GarbageError(f"its reply has more than {MAX_HEADERS} headers")
-    lines = head.split(b"\r\n")
-    version, _, line = lines[0].partition(b" ")
-    code, known = line[:3], version in (b"HTTP/1.0", b"HTTP/1.1")
-    if not known or not is_made_of(DIGITS, code, 3) or code < b"200" or line[3:4] not in (b"", b" ") or b"\n" in line:
-        raise GarbageError("its status line is not valid")
-    status = int(code)
-    fields = (line.decode("latin-1").partition(":") for line in lines[1:])
-    headers = {name.strip().lower(): value.strip() for name, _, value in fields}
+    for _ in range(MAX_INTERIM):
+        if not b"HTTP/1.".startswith(data[:7]):
+            raise GarbageError("it does not speak HTTP")
+        if (split := _split(data)) is None:
+            if len(data) > MAX_HEAD:
+                raise GarbageError(f"the head of its reply is larger than {MAX_HEAD} bytes")
+            if ended:
+                raise GarbageError("it closed the connection before the end of its reply's head")
+            return None
+        lines, data = split
+        code = [*lines[0].split(None, 2), b""][1]
+        if not is_made_of(DIGITS, code, 3) or code < b"100":
+            raise GarbageError("its status line is not valid")
+        if code >= b"200":
+            return _reply(int(code), lines[1:], data, ended=ended)
+    raise GarbageError(f"it sends {MAX_INTERIM} interim replies")
+
+
+def _reply(status: int, lines: Sequence[bytes], rest: bytes, *, ended: bool) -> Reply | None:
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.decode("latin-1").partition(":")
+        headers.setdefault(name.strip().lower(), value.strip())
     body = _body(status, headers, rest, ended=ended)
     if body is None and ended:
         raise GarbageError("it closed the connection in the middle of its reply")
     return None if body is None else Reply(status, headers, body)
+
+
+def _split(data: bytes) -> tuple[list[bytes], bytes] | None:
+    """Return the lines of the head and the bytes after it, None without its end. Lines may end with LF alone."""
+    ends = [at + len(mark) for mark in (b"\n\r\n", b"\n\n") if (at := data.find(mark, 0, MAX_HEAD)) >= 0]
+    if not ends:
+        return None
+    head = data[: min(ends)].rstrip(b"\r\n").replace(b"\r\n", b"\n")
+    return head.split(b"\n"), data[min(ends) :]
 
 
 def _body(status: int, headers: Mapping[str, str], rest: bytes, *, ended: bool) -> bytes | None:
@@ -86,52 +116,57 @@ def _body(status: int, headers: Mapping[str, str], rest: bytes, *, ended: bool) 
         return b""
     if headers.get("transfer-encoding", "").lower() == "chunked":
         return _dechunk(rest)
-    length = headers.get("content-length")
-    if length is None:
+    length = headers.get("content-length", "")
+    if not is_made_of(DIGITS, length, 18):  # none, or no number, which http.client ignores
         return rest if ended else None
-    if not is_made_of(DIGITS, length, 18):
-        raise GarbageError("its Content-Length is not valid")
     return rest[: int(length)] if len(rest) >= int(length) else None
 
 
 def _dechunk(rest: bytes) -> bytes | None:
     body, at = bytearray(), 0
-    while (end := rest.find(b"\r\n", at)) >= 0:
-        line = rest[at:end]
-        size = line.partition(b";")[0].rstrip(b" \t")
-        if not is_made_of(HEX_DIGITS, size, 8) or b"\n" in line:
+    while (end := rest.find(b"\n", at)) >= 0:
+        size = rest[at:end].partition(b";")[0].strip()
+        if not is_made_of(HEX_DIGITS, size, 8):
             raise GarbageError("its chunks are not valid")
-        length = int(size, 16)
+        start, length = end + 1, int(size, 16)
         if length == 0:
             return bytes(body)
-        at = end + 2 + length + 2
-        if len(rest) < at:
+        at = rest.find(b"\n", start + length) + 1
+        if not at:
             return None
-        body += rest[end + 2 : end + 2 + length]
+        body += rest[start : start + length]
     return None
 
 
-def exchange(to: Endpoint, message: bytes, deadline: Deadline) -> Reply:
-    """Send a request over a new connection, and return the reply; NotYetError without one, AbsentError if refused."""
+def exchange(to: Endpoint, message: bytes, deadline: Deadline, limit: float) -> Reply:
+    """Send a request over a new connection, and return the reply, within ``limit`` seconds and the deadline.
+
+    Raises NotYetError without one, AbsentError if no server is there.
+    """
     family = socket.AF_INET if to.address.version == 4 else socket.AF_INET6
     received = b""
-    step = f"it does not accept a connection within {deadline.limit:.3g} s"
+    failure: NotYetError
+    limit = min(limit, deadline.limit)
+    own = Deadline(deadline.within(limit), deadline.clock)
+    failure = UnreachableError("probe", f"it does not accept a connection within {limit:.2g} s")
     try:
         with closing(socket.socket(family, socket.SOCK_STREAM)) as connection:
-            _set_timeout(connection, deadline)
+            _set_timeout(connection, own)
             connection.connect((str(to.address), to.port))
-            step = f"it accepts and sends nothing within {deadline.limit:.3g} s"
-            connection.sendall(message)
+            failure = StalledError("probe", f"it accepts and sends nothing within {limit:.2g} s")
+            with suppress(BrokenPipeError, ConnectionResetError):  # it may have answered before it has read
+                connection.sendall(message)
             while len(received) <= MAX_REPLY:
-                _set_timeout(connection, deadline)
-                data = connection.recv(MAX_REPLY + 1 - len(received))
+                _set_timeout(connection, own)
+                data = connection.recv(CHUNK)
                 if data:
-                    step = f"its reply is not complete within {deadline.limit:.3g} s"
+                    failure = StalledError("probe", f"its reply is not complete within {limit:.2g} s")
                 received += data
                 if reply := parse(received, ended=not data):
-                    return reply
+                    name = connection.getsockname()
+                    return reply.replace(client=Endpoint(ip_address(name[0].partition("%")[0]), name[1]))
     except TimeoutError:
-        raise NotYetError("probe", step) from None
+        raise failure from None
     except GarbageError as error:
         raise NotYetError("probe", str(error)) from None
     except OSError as error:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from imds_detour.deadline import MIN_ATTEMPT, Deadline, until_ready
-from imds_detour.discovery.http import AbsentError
-from imds_detour.discovery.probe import Identity, Question, identify
+from imds_detour.discovery.http import AbsentError, StalledError
+from imds_detour.discovery.probe import Identity, Question, ServerError, identify
 from imds_detour.endpoint import Address, Endpoint
 from imds_detour.errors import DetourError, NotYetError
 from imds_detour.value import Value
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from imds_detour.result import Environment
 
 FIRST_TIMEOUT, MAX_TIMEOUT = 1.0, 10.0
-"""Seconds for one address to answer. The timeout doubles each time it runs out: some mocks load for seconds."""
+"""Seconds for one request. The timeout doubles each time it runs out: some mocks load for seconds."""
 IPV6_TIMEOUT = 5.0
 """Seconds of a start for the mocks to answer over IPv6 too, once they answer over IPv4. On a fresh interface, duplicate
 address detection takes two (RFC 4862), and a question to the neighbour before its end is repeated after three."""
@@ -61,6 +61,7 @@ class Search:
         self._probe = probe
         self._timeout = FIRST_TIMEOUT
         self._without_ipv6 = ""  # why the mock has an IPv6 address and does not answer there
+        self._failing_path = ""  # the path to which the last attempt's first answer was 5xx
 
     def wait(self, deadline: Deadline, *, both: bool = True) -> tuple[Mock, ...]:
         """Attempt it until the mock answers, over IPv6 too with ``both``; DetourError with the last failure."""
@@ -72,6 +73,12 @@ class Search:
             reason = f"no mock after {deadline.limit:g} s: {error.reason}"
             remedy = f"start it, or correct its {setting} or MOCK_ENDPOINTS; MOCK_TIMEOUT is how long to wait"
             raise DetourError(error.step, reason, remedy) from None
+        for mock in mocks[:1]:
+            if mock.identity and mock.identity.doubt:
+                self._log.warning(
+                    f"{mock} is taken for the mock, though {mock.identity.doubt}: if it is another server, correct the"
+                    " setting, or let MOCK_PROBE name a path that the mock has"
+                )
         if both and self._without_ipv6:
             host = self._questions[6].host
             self._log.warning(f"{mocks[0].name} answers over IPv4 only: {host} is not redirected: {self._without_ipv6}")
@@ -125,7 +132,7 @@ class Search:
 
     def _first_answer(self, name: str, addresses: list[Address], limit: float, deadline: Deadline) -> Mock:
         failures: list[str] = []
-        absent, stalled = True, False
+        absent, stalled, questions = True, False, 0
         for position, address in enumerate(addresses):
             if failures and deadline.remaining() < MIN_ATTEMPT:
                 break  # a name may have thousands of addresses
@@ -135,20 +142,26 @@ class Search:
                 return mock
             # A share of what is left: a silent first address leaves time for the next.
             share = deadline.remaining() / (len(addresses) - position)
-            timeout = Deadline(max(MIN_ATTEMPT, min(limit, share)))
+            timeout = Deadline(max(MIN_ATTEMPT, share))
             try:
-                identity = identify(endpoint, mock.question, timeout, self._log.step)
+                if self._failing_path:  # one question is enough while its answer does not change
+                    identify(endpoint, mock.question.bare(self._failing_path), timeout, self._log.step, limit)
+                identity = identify(endpoint, mock.question, timeout, self._log.step, limit)
             except NotYetError as error:
                 absent &= isinstance(error, AbsentError)
-                stalled |= timeout.remaining() <= 0
+                stalled |= isinstance(error, StalledError)
+                questions += error.questions
+                self._failing_path = error.path if isinstance(error, ServerError) else ""
                 failures.append(f"{mock}: {error.reason}")
             else:
                 self._log.step(f"the mock answers: {identity}, asked at {endpoint}")
-                return mock.replace(identity=identity)
+                return mock.replace(question=mock.question.only(identity.path), identity=identity)
         if stalled:
             self._timeout = min(self._timeout * 2, MAX_TIMEOUT)
         more = f"; and {len(failures) - MAX_FAILURES} more" if len(failures) > MAX_FAILURES else ""
-        raise (AbsentError if absent else NotYetError)("probe", "; ".join(failures[:MAX_FAILURES]) + more)
+        failure = (AbsentError if absent else NotYetError)("probe", "; ".join(failures[:MAX_FAILURES]) + more)
+        failure.questions = questions
+        raise failure
 
     def _unusable(self, resolution: Resolution) -> DetourError:
         """Return why none of the addresses is of an IP version that the service has in this network namespace."""

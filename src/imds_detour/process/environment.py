@@ -74,8 +74,8 @@ def _endpoint_variables(result: Redirected) -> tuple[dict[str, str | None], list
     variables: dict[str, str | None] = {}
     for target in result.targets:
         preset, mock = target.service.preset, target.mock.endpoint
-        if preset.path_variable:
-            variables[preset.path_variable] = None  # most SDKs prefer it to the variable with the URL
+        for name in preset.path_variables:
+            variables[name] = None  # most SDKs prefer the path to the variable with the URL
         for name, template in preset.variables:
             variables[name] = template.format(url=f"http://{mock}", host=mock, path=target.service.proof.path)
     ignored_by = dict.fromkeys(target.service.preset.ignored_by for target in result.targets)

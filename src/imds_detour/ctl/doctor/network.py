@@ -146,7 +146,7 @@ def http(at: Endpoint, question: Question) -> CheckResult:
     """Check whether the server at the mock's address speaks HTTP."""
     message = request("GET", question.proof.path, {"Host": question.host, **dict(question.proof.headers)})
     try:
-        reply = exchange(at, message, Deadline(TIMEOUT))
+        reply = exchange(at, message, Deadline(TIMEOUT), TIMEOUT)
     except NotYetError as error:
         remedy = "let MOCK_PORT be the port on which the mock serves plain HTTP"
         return fail(f"{at}: {error.reason}", remedy)
@@ -155,14 +155,15 @@ def http(at: Endpoint, question: Question) -> CheckResult:
 
 def identity(service: Service, at: Endpoint, question: Question) -> CheckResult:
     """Ask the mock for its identity."""
+    remedy = (
+        f"let MOCK_HOSTNAME and MOCK_PORT lead to a mock of {service.preset.name}; if it has another path, in Compose"
+        " `environment: {MOCK_PROBE: /a/path/that/it/answers}`"
+    )
     try:
-        return ok(f"{identify(at, question, Deadline(TIMEOUT))}, at {at}")
+        answer = identify(at, question, Deadline(TIMEOUT))
     except NotYetError as error:
-        return fail(
-            f"{at}: {error.reason}",
-            f"let MOCK_HOSTNAME and MOCK_PORT lead to a mock of {service.preset.name}; if it has another path, in"
-            " Compose `environment: {MOCK_PROBE: /a/path/that/it/answers}`",
-        )
+        return fail(f"{at}: {error.reason}", remedy)
+    return warn(f"{at}: {answer.doubt}", remedy) if answer.doubt else ok(f"{answer}, at {at}")
 
 
 def redirect(context: DoctorContext, service: Service, mock: tuple[Endpoint, Question] | None) -> CheckResult:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
 
@@ -16,7 +16,7 @@ from imds_detour.discovery.dns.cache import ResolverCache
 from imds_detour.discovery.dns.lookup import Resolution, ask_servers, resolution_of
 from imds_detour.discovery.mock import Search
 from imds_detour.endpoint import Address
-from imds_detour.errors import DetourError
+from imds_detour.errors import DetourError, NotYetError
 from imds_detour.log import Log
 from imds_detour.result import Target, targets_of
 from imds_detour.system import etc_hosts
@@ -98,6 +98,7 @@ class Prober:
     signals: Signals
     log: Log
     probes: int = 0  # questions through a metadata address
+    certain: set[str] = field(default_factory=set)  # services whose mocks gave an answer without a doubt
 
     def addresses(self, service: Service) -> Collection[Address]:
         """Return the addresses that the mock's name has now; DetourError when there are none."""
@@ -109,6 +110,11 @@ class Prober:
         self.addresses(service)  # with a timeout that is not the search's
         with self.signals.interruptible():
             mocks = Search(service, self.reconciler.environment, self.cache, self.log).attempt(Deadline(TIMEOUT))
+        for mock in mocks:
+            if mock.identity and mock.identity.doubt and service.preset.name in self.certain:
+                raise NotYetError("probe", f"{mock}: {mock.identity.doubt}")  # another server took the mock's place
+            if mock.identity and not mock.identity.doubt:
+                self.certain.add(service.preset.name)
         return tuple(targets_of(service, mocks))
 
     def verify(self, targets: Iterable[Target], timeout: float) -> str:

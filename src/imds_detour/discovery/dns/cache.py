@@ -50,7 +50,8 @@ class ResolverCache:
             resolution = self._lookups[host](deadline, self._trace)
         except DetourError as error:
             prefix = f"cannot resolve {host}: " if isinstance(error, NotYetError) else ""
-            raise type(error)(error.step, prefix + error.reason, error.remedy) from None
+            error.reason = prefix + error.reason
+            raise
         if resolution != self._answers.get(host) and isinstance(host, str):
             addresses = ", ".join(map(str, resolution.addresses))
             self._trace(f"{host} is at {addresses}, says the {resolution.source}")

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 
 from imds_detour import lean
 from imds_detour.config.mock_address import why_no_mock
-from imds_detour.errors import DetourError
+from imds_detour.errors import DetourError, NotYetError
 from imds_detour.lean import socket
 from imds_detour.system import files
 from imds_detour.value import Value
@@ -28,9 +28,10 @@ SYSTEM_TIMEOUT = 0.25
 """Seconds for libc's first answer, before the servers are asked directly. Resolvers abroad take up to 0.1 s."""
 LATER_TIMEOUT = 0.02
 """The same from the second attempt on: enough for /etc/hosts and a server nearby."""
-PAUSE = 1.0
+PAUSE, WAITED_SHARE = 1.0, 0.1
 """Seconds between two look-ups by libc, also while the first still hangs: /etc/hosts may have the name by then. It
-grows with the number of hanging look-ups, which are threads: four after ten seconds."""
+grows with the number of hanging look-ups, which are threads: four after ten seconds. It is at least this share of what
+has been waited, because the servers are asked directly too."""
 USUAL_WAIT = 0.2
 """Seconds that a start waits for a processor in all, on a machine with other work."""
 WAIT_FACTOR = 4.0
@@ -53,6 +54,7 @@ class Lookup:
     def __init__(self, host: str | Address) -> None:
         self._host = host
         self._attempts = 0  # since the last answer
+        self._first = time.monotonic()
         self._started = float("-inf")  # libc's latest look-up
         self._running: list[lean.Lock] = []  # each is held until its look-up by libc has ended; the latest comes last
         self._addresses: list[Address] = []  # libc's answer
@@ -75,11 +77,16 @@ class Lookup:
         extra = WAIT_FACTOR * max(0.0, _seconds_without_processor() - USUAL_WAIT)
         timeout = LATER_TIMEOUT if self._attempts else SYSTEM_TIMEOUT + extra
         self._attempts += 1
+        started = self._started
         if addresses := self._from_libc(deadline.within(timeout)):
             resolution = resolution_of(self._host, addresses, "system resolver")
         else:
-            trace(f"the system resolver has no address for {self._host} within {timeout * 1000:.0f} ms")
-            resolution = ask_servers(self._host, deadline, trace)
+            trace(f"the system resolver has no address for {self._host} yet")
+            try:
+                resolution = ask_servers(self._host, deadline, trace)
+            except NotYetError as error:
+                error.questions += 2 * (self._started > started)  # libc's, for both IP versions
+                raise
         # The next attempt starts another look-up; one that still hangs writes to the old list.
         self._attempts, self._started, self._addresses = 0, float("-inf"), []
         return resolution
@@ -87,7 +94,9 @@ class Lookup:
     def _from_libc(self, timeout: float) -> list[Address]:
         """Return libc's addresses; nothing when its latest look-up failed or takes over ``timeout`` seconds."""
         self._running = [lock for lock in self._running if lock.locked()]
-        if not self._addresses and time.monotonic() >= self._started + PAUSE * max(1, len(self._running)):
+        now = time.monotonic()
+        pause = max(PAUSE * max(1, len(self._running)), WAITED_SHARE * (now - self._first))
+        if not self._addresses and now >= self._started + pause:
             self.start()
         if not self._addresses and self._running and self._running[-1].acquire(timeout=timeout):
             self._running.pop().release()

@@ -70,15 +70,23 @@ def ask(name: str, deadline: Deadline, trace: Callable[[str], None]) -> Answer:
     """
     resolver, servers = configured()
     failure: NotYetError | None = None
+    queries = 0
+
+    def counted(line: str) -> None:
+        nonlocal queries
+        queries += 1
+        trace(line)
+
     for server in servers:
         if failure and deadline.remaining() < MIN_TIMEOUT:
             break  # the failure so far says more than a server without time to answer
         try:
-            return ask_server(resolver, server, name, deadline, trace)
-        except DefiniteError:
-            raise
+            return ask_server(resolver, server, name, deadline, counted)
         except NotYetError as error:
             failure = error
+            failure.questions = queries
+            if isinstance(error, DefiniteError):
+                break
     raise failure or NotYetError("lookup", f"{PATH} names no DNS server")
 
 
