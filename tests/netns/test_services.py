@@ -123,7 +123,7 @@ def test_read_only_hosts_file_needs_the_name(mocked: Network) -> None:
     """With a read-only /etc/hosts, a start shows Compose's extra_hosts, and succeeds if the file has that line."""
     mocked.remount_hosts()
     stderr = mocked.failure("true", MOCK_ENDPOINTS="gcp")
-    assert f'extra_hosts: ["metadata.google.internal:{METADATA}", "metadata.goog:{METADATA}"]' in stderr
+    assert f'extra_hosts: ["metadata.google.internal:{METADATA}"]' in stderr
     assert mocked.detour_redirects() == ""
     mocked.remount_hosts("rw")
     mocked.app.run("sh", "-c", f"echo '{METADATA} x metadata.google.internal' >> /etc/hosts")

@@ -69,8 +69,8 @@ def unwritable(error: OSError) -> DetourError:
 
 
 def _required(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names that do not end with a dot. SDKs that use a dot try the name without it too."""
-    return tuple(name for name in names if not name.endswith("."))
+    """Return the names that SDKs need: those that use a final dot try without it too, and metadata.goog is an alias."""
+    return tuple(name for name in names if not name.endswith((".", ".goog")))
 
 
 def _has(text: str, address: Address, names: tuple[str, ...]) -> bool:
