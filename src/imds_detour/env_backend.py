@@ -7,11 +7,14 @@ only the user chooses it. It is for platforms such as Fargate (not tried there).
 
 from __future__ import annotations
 
+import os
+
 from imds_detour.discovery.dns.cache import start_cache
 from imds_detour.discovery.mock import Search
 from imds_detour.errors import DetourError
 from imds_detour.redirect import drop_net_admin
 from imds_detour.result import BY_VARIABLES, Environment, Redirected, Target, targets_of
+from imds_detour.system.capabilities import NET_ADMIN, sets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +47,8 @@ def setup(settings: Settings, environment: Environment, deadline: Deadline, log:
             remedy = "run that mock in the app's network namespace, or redirect: with NET_ADMIN, or by the sidecar"
             raise DetourError("settings", reason, remedy)
         targets += targets_of(service, mocks)
-    if not settings.keep_net_admin:
+    # An ordinary user has it in the bounding set alone, which only no_new_privs could keep from its programs.
+    if not settings.keep_net_admin and (os.geteuid() == 0 or sets()["CapPrm"] & NET_ADMIN):
         drop_net_admin(log)
     identities = tuple(target.mock.identity for target in targets if target.mock.identity)
     return Redirected(tuple(targets), BY_VARIABLES, "MOCK_BACKEND=env", identities)

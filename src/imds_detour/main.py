@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 
 from imds_detour import __version__
 from imds_detour.config import settings as config
@@ -12,7 +13,7 @@ from imds_detour.errors import STATUS_WRAPPER_FAILED, DetourError
 from imds_detour.firewall.select import FirewallSelector
 from imds_detour.log import Log
 from imds_detour.process import command, handover
-from imds_detour.system import capabilities, namespaces
+from imds_detour.system import namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ def main(inherited: handover.Inherited, changes: Changes) -> NoReturn:
     """Become the app, with these signal masks and variables (None unsets one), or exit with the wrapper's status."""
     arguments = sys.argv[1:]
     if arguments == ["--help"]:
-        _print(_help())
+        from imds_detour.advice import usage  # noqa: PLC0415  (a start does without)
+
+        _print(usage.text())
     if arguments == ["--version"]:
         _print(f"imds-detour {__version__}\n")
     log = Log("text")
@@ -45,8 +48,9 @@ def main(inherited: handover.Inherited, changes: Changes) -> NoReturn:
             account, home = users.prepare(settings.user, os.environ.get("HOME"))
         deadline = Deadline(settings.timeout, start=log.since.start)
         for name in config.unknown(os.environ):
-            hint = f"{config.similar(name)}; `imds-detour --help` lists them"
-            log.warning(f"{name} is not a setting of imds-detour{hint}")
+            from imds_detour.advice.values import unknown  # noqa: PLC0415  (only a typo needs it)
+
+            log.warning(f"{unknown(name)}; `imds-detour --help` lists them")
         result = _setup(settings, deadline, log)
         redirected = settings.backend != "env"
         changes = {**changes, **home, **_environment_changes(settings, result, log)}
@@ -57,8 +61,6 @@ def main(inherited: handover.Inherited, changes: Changes) -> NoReturn:
         handover.become(app, inherited, changes)
     except DetourError as error:
         failure = error
-        if failure.step == "firewall" and capabilities.is_emulated():
-            failure.remedy = capabilities.BUILD_FOR_MACHINE
     except ImportError as error:
         remedy = "install imds-detour again, for this Python and architecture, or raise the limit that this text names"
         failure = DetourError("system", f"a module cannot be loaded: {error}", remedy)
@@ -69,6 +71,14 @@ def main(inherited: handover.Inherited, changes: Changes) -> NoReturn:
         failure = DetourError("internal", f"unexpected {type(error).__name__}: {error}", "please report it")
     if redirected and failure.status == STATUS_WRAPPER_FAILED:  # a command's own fault needs no such line
         log.warning("the firewall rules of this start stay in this network namespace")
+    _fail(failure, arguments, log)
+
+
+def _fail(failure: DetourError, arguments: list[str], log: Log) -> NoReturn:
+    with suppress(Exception):  # without memory or a file, it is reported as it is
+        from imds_detour.advice.failure import complete  # noqa: PLC0415  (a start that succeeds does without)
+
+        complete(failure, arguments)
     log.failure(failure)
     os._exit(failure.status)
 
@@ -122,27 +132,3 @@ def _print(text: str) -> NoReturn:
     except OSError:  # stdout is closed or full
         sys.exit(STATUS_WRAPPER_FAILED)
     sys.exit()
-
-
-def _help() -> str:
-    from imds_detour.config.variables import VARIABLES  # noqa: PLC0415  (only --help needs the whole table)
-
-    width = max(len(variable.name) for variable in VARIABLES)
-    rows = [f"  {variable.name:{width}}  {variable.default or '-':6} {variable.meaning}" for variable in VARIABLES]
-    return _HELP.format(version=__version__, settings="\n".join(rows))
-
-
-_HELP = """\
-imds-detour {version}: send the cloud metadata address (169.254.169.254) to your mock, prove it, exec your app
-
-usage: imds-detour [--] COMMAND [ARG...]
-
-A container entrypoint. It waits for the mock's name, redirects the metadata address to the mock, verifies that the mock
-is the one that answers, drops NET_ADMIN, and becomes COMMAND. If a step fails, COMMAND does not start.
-
-settings (environment):
-{settings}
-
-exit status: COMMAND's own; 125 when a step failed, 126 when COMMAND cannot be executed, 127 when it is not found,
-128+n when signal n came while waiting.
-"""

@@ -50,9 +50,9 @@ class Environment(Value):
 def inspect(settings: Settings, *, host: bool = False, forwarded: bool = False) -> Environment:
     """Look at this network namespace. Nothing is changed."""
     if not host and namespaces.is_host_netns(namespaces.read_namespace_info()):
-        reason = "this is the host's own network namespace: a redirect here would hold for the whole machine"
-        remedy = "run it in a container with a network of its own, or `imds-detourctl init --host` if you mean it"
-        raise DetourError("namespace", reason, remedy)
+        from imds_detour.advice.access import host_namespace  # noqa: PLC0415  (only a start that fails needs it)
+
+        raise host_namespace()
     versions = namespaces.ip_versions()
     addresses: list[Address] = []
     for service in settings.services:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from imds_detour.advice.access import BUILD_FOR_MACHINE
 from imds_detour.ctl import doctor
 from imds_detour.ctl.doctor import kernel
 from imds_detour.errors import DetourError
 from imds_detour.firewall.nftables.backend import LOAD
-from imds_detour.system.capabilities import BUILD_FOR_MACHINE
 from tests.support.faults.capabilities import without
 from tests.support.faults.host_namespace import BY_HARDWARE
 from tests.support.faults.seccomp import kernel_without

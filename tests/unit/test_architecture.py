@@ -17,12 +17,12 @@ LAYERS = (
     ("value", "errors", "lean"),
     ("text", "endpoint"),
     ("deadline", "log"),
-    ("config",),
-    ("system",),
+    ("config", "advice.values", "advice.commands", "advice.usage"),
+    ("system", "advice.access"),
     ("firewall.rules",),
     ("firewall",),
-    ("discovery",),
-    ("process.accounts", "process.command", "process.handover", "process.privileges", "process.users"),
+    ("discovery", "advice.mocks"),
+    ("process.accounts", "process.command", "process.handover", "process.privileges", "process.users", "advice"),
     ("result",),
     ("verify",),
     ("redirect",),
@@ -33,7 +33,7 @@ LAYERS = (
     ("bootstrap",),
 )
 """Each room imports rooms of its own line and of those above it, and no others."""
-PURE = ("config", "firewall.rules", "firewall.render")
+PURE = ("config", "advice.values", "firewall.rules", "firewall.render")
 ACTS = (
     *("os", "time", "subprocess", "ctypes", "posix", "fcntl"),
     *("imds_detour.deadline", "imds_detour.lean", "imds_detour.log", "imds_detour.system"),
@@ -41,8 +41,9 @@ ACTS = (
 """What a module that only builds values does not import."""
 
 MAX_MODULE, MAX_FUNCTION, MAX_AT_TOP = 250, 50, 18
-MAX_ENTRYPOINT, MAX_CTL, MAX_MOCK = 5800, 3600, 1700
-"""Lines of source that a start may import, of the operator's tool, and of the development mock."""
+MAX_ENTRYPOINT, MAX_ADVICE, MAX_CTL, MAX_MOCK = 5800, 500, 3600, 1700
+"""Lines of source that a start may import, of the advice that only a failure imports, of the operator's tool, and of
+the development mock."""
 
 STARTING = re.compile(r"^(open|fork|popen|bind|listen|connect|socketpair|start\w*|install\w*|signal|pipe2?|memfd_\w+)$")
 """Names of functions that do something to the system: no constructor calls one."""
@@ -174,11 +175,11 @@ def test_pure_rooms_import_nothing_that_acts(room: str) -> None:
 
 
 def loaded_by_a_start() -> set[str]:
-    """Return the modules that the entrypoint may import, in any of its ways."""
+    """Return the modules that the entrypoint may import, in any of its ways, without the advice for a failure."""
     waiting, loaded = ["imds_detour.bootstrap.pip"], set()
     while waiting:
         module = waiting.pop()
-        if module not in loaded:
+        if module not in loaded and not module.startswith("imds_detour.advice."):
             loaded.add(module)
             packages = [module.rpartition(".")[0]] if "." in module else []
             waiting += [name for name in (*internal(module), *packages) if name in modules()]
@@ -186,10 +187,25 @@ def loaded_by_a_start() -> set[str]:
 
 
 def test_start_imports_little_and_nothing_of_the_tool() -> None:
-    """A start imports at most MAX_ENTRYPOINT lines, with any settings, and no module of the tool or the mock."""
+    """A start imports at most MAX_ENTRYPOINT lines, with any settings, and no module of the tool or the mock.
+
+    The advice has a budget of its own: a start that succeeds does not load it (netns/test_counted_work.py).
+    """
     loaded = loaded_by_a_start()
     assert not [name for name in loaded if name.startswith(("imds_detour.ctl", "imds_detour_mock"))]
     assert sum(map(lines, loaded)) <= MAX_ENTRYPOINT
+    assert sum(lines(module) for module in modules() if module.startswith("imds_detour.advice")) <= MAX_ADVICE
+
+
+def test_advice_is_imported_in_functions_only() -> None:
+    """No module of a start imports the advice at its top: only a function that reports a failure does."""
+
+    def at_top(module: str) -> list[ast.stmt]:
+        statements = (node for node in tree(module).body if isinstance(node, ast.ImportFrom))
+        return [node for node in statements if (node.module or "").startswith("imds_detour.advice")]
+
+    assert [module for module in loaded_by_a_start() if at_top(module)] == []
+    assert at_top("imds_detour.advice.failure")  # control: it imports other modules of the advice
 
 
 def test_modules_and_packages_stay_small() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from imds_detour.advice import programs
 from imds_detour.process import command
 
 
@@ -14,7 +15,7 @@ from imds_detour.process import command
 )
 def test_errno_of_execve_becomes_a_status(number: int, status: int) -> None:
     """The status is 127 for a missing file, and 126 for every other refusal. E2BIG is in the system's text."""
-    error = command.explain(b"/bin/true", OSError(number, os.strerror(number)))
+    error = programs.explain(b"/bin/true", OSError(number, os.strerror(number)))
     assert (error.step, error.status) == ("command", status)
     if number == errno.E2BIG:
         assert error.reason == "cannot execute '/bin/true': argument list too long"
@@ -23,10 +24,10 @@ def test_errno_of_execve_becomes_a_status(number: int, status: int) -> None:
 def test_missing_shell_or_loop_of_interpreters_is_the_reason(tmp_path: Path) -> None:
     """Without /bin/sh, a script without `#!` fails for it; one that is its own interpreter gets 126, and it returns."""
     file = tmp_path / "file"
-    error = command.explain(bytes(file), OSError(errno.ENOENT, os.strerror(errno.ENOENT)), by_shell=True)
+    error = command.refused(bytes(file), OSError(errno.ENOENT, os.strerror(errno.ENOENT)), by_shell=True)
     assert error.reason.endswith(": it has no `#!` line, and /bin/sh cannot run it: no such file or directory")
     file.write_text(f"#!{file}\n")
-    assert command.explain(bytes(file), OSError(errno.ELOOP, os.strerror(errno.ELOOP))).status == 126
+    assert programs.explain(bytes(file), OSError(errno.ELOOP, os.strerror(errno.ELOOP))).status == 126
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imds_detour.advice import values
 from imds_detour.config import settings
 from imds_detour.config.mock_address import MockAddress
 from imds_detour.config.presets import PRESETS, Proof
@@ -127,4 +128,5 @@ def test_unknown_variables_begin_with_mock_() -> None:
 )
 def test_typo_gets_a_hint(name: str, hint: str) -> None:
     """A name close to a setting gets a hint at it; another program's variable gets none."""
-    assert settings.similar(name) == (f" (did you mean {hint}?)" if hint else "")
+    expected = f"{name} is not a setting of imds-detour"
+    assert values.unknown(name) == expected + (f" (did you mean {hint}?)" if hint else "")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from imds_detour.advice import access
 from imds_detour.system import capabilities, files
 
 
@@ -67,7 +68,7 @@ def test_capability_set_that_is_not_shown_is_empty(
 @pytest.mark.parametrize(("thread", "emulated"), [("/usr/bin/qemu-aarch64-static", True), ("/usr/bin/python3", False)])
 def test_emulator_shows_itself(monkeypatch: pytest.MonkeyPatch, thread: str, emulated: bool) -> None:
     """QEMU's user mode answers for /proc/self/exe, and for no other link to the program (seen with QEMU 7.2)."""
-    assert not capabilities.is_emulated()  # the control: these tests are not emulated
+    assert not access.is_emulated()  # the control: these tests are not emulated
     links = {"/proc/self/exe": "/usr/bin/python3", "/proc/thread-self/exe": thread}
     monkeypatch.setattr(os, "readlink", links.__getitem__)
-    assert capabilities.is_emulated() is emulated
+    assert access.is_emulated() is emulated

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from imds_detour.endpoint import Address
 
 LABEL = DIGITS | frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-")
+DEFAULT_PORT = 80
 IPV4_MAPPED = "it is an IPv4-mapped IPv6 address; use the IPv4 address"
 """::ffff:0:0/96 (RFC 4291 section 2.5.5.2): the kernel sends these connections over IPv4, past the rules for IPv6."""
 
@@ -22,10 +23,18 @@ class BadValueError(ValueError):
 
 
 class MockAddress(Value):
-    """A mock's host and port."""
+    """A mock's host and port, equal if these are."""
 
     host: str | Address  # a name or an address
     port: int  # a TCP port
+    default_port: bool = False  # whether no setting gives the port
+    setting: str = "MOCK_HOSTNAME"  # the setting that gives the host
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MockAddress) and (self.host, self.port) == (other.host, other.port)
+
+    def __hash__(self) -> int:
+        return hash((self.host, self.port))
 
 
 def parse_port(text: str) -> int:
@@ -36,12 +45,16 @@ def parse_port(text: str) -> int:
     return int(text)
 
 
-def parse_mock_address(text: str, default_port: int) -> MockAddress:
-    """Return the address of a mock; BadValueError if it is not valid, or an address that no mock can have."""
+def parse_mock_address(text: str, port: int | None, setting: str = "MOCK_HOSTNAME") -> MockAddress:
+    """Return the address of a mock; BadValueError if it is not valid, or an address that no mock can have.
+
+    ``port`` is for a text without one; None for the default port.
+    """
     host, port_of_host = parse_host_port(text)
     if not isinstance(host, str) and (reason := why_no_mock(host)):
         raise BadValueError(reason)
-    return MockAddress(host, default_port if port_of_host is None else port_of_host)
+    port = port_of_host or port
+    return MockAddress(host, port or DEFAULT_PORT, port is None, setting)
 
 
 def parse_host_port(text: str) -> tuple[str | Address, int | None]:
@@ -80,7 +93,8 @@ def _ipv6(text: str) -> IPv6Address:
     try:
         address = IPv6Address(text)
     except AddressValueError as error:
-        raise BadValueError(str(error)) from None
+        numeric = (HEX_DIGITS | {":", "."}).issuperset(text)
+        raise BadValueError(str(error) if numeric else "it is one host, perhaps with :port") from None
     if address.scope_id:
         raise BadValueError("an IPv6 zone (%) is valid on one machine only")
     return address

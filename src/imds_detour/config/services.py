@@ -6,6 +6,7 @@ from ipaddress import IPv6Address
 
 from imds_detour.config.mock_address import IPV4_MAPPED, BadValueError, MockAddress, parse_host_port, parse_mock_address
 from imds_detour.config.presets import PRESETS, Preset, Proof
+from imds_detour.config.variables import known
 from imds_detour.endpoint import Endpoint
 from imds_detour.text import DIGITS, is_path, quoted
 from imds_detour.value import Value
@@ -67,9 +68,9 @@ def _path(text: str, preset: Preset) -> str:
 
 def _service(entry: str, default: Callable[[], MockAddress]) -> Service:
     name, equals, mock = entry.partition("=")
-    preset = PRESETS.get(name) or _preset_for(name)
+    preset = PRESETS.get(known(name, PRESETS) or "") or _preset_for(name)
     # MOCK_PORT belongs to MOCK_HOSTNAME.
-    return Service(preset, parse_mock_address(mock, 80) if equals else default(), preset.proof)
+    return Service(preset, parse_mock_address(mock, None, "MOCK_ENDPOINTS") if equals else default(), preset.proof)
 
 
 def _preset_for(text: str) -> Preset:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from imds_detour.config import mock_address, services
 from imds_detour.config.mock_address import BadValueError, MockAddress
-from imds_detour.config.variables import BY_NAME
-from imds_detour.errors import DetourError
-from imds_detour.text import DIGITS, is_made_of, is_path, quoted
+from imds_detour.config.variables import BY_NAME, known
+from imds_detour.text import DIGITS, is_made_of, is_path
 from imds_detour.value import Value
 
 TYPE_CHECKING = False
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 
 MAX_TIMEOUT = 86_400
 """Seconds. 0 means no limit."""
+INJECTED = ("tcp://", "udp://", "sctp://")
+"""How Kubernetes and Docker's --link begin the variable NAME_PORT of a service or container."""
 
 
 class Settings(Value):
@@ -39,7 +40,7 @@ class Settings(Value):
 
 def parse(environ: Mapping[str, str]) -> Settings:
     """Return the settings in an environment; DetourError for the first value that is not valid."""
-    probe = _read(environ, "MOCK_PROBE", lambda text: text if text in ("on", "off") or is_path(text) else None)
+    probe = _read(environ, "MOCK_PROBE", lambda text: text if is_path(text) else known(text, ("on", "off")))
     path = probe if probe.startswith("/") else None
     return Settings(
         services=tuple(services.with_proof_path(service, path, environ) for service in _services(environ)),
@@ -47,7 +48,7 @@ def parse(environ: Mapping[str, str]) -> Settings:
         backend=_read(environ, "MOCK_BACKEND", _choice("auto", "legacy", "nft", "env")),
         probe=probe != "off",
         guard=_read(environ, "MOCK_GUARD", _choice("on", "chosen", "off")),
-        user=_read(environ, "MOCK_USER", _user) if "MOCK_USER" in environ else None,
+        user=_read(environ, "MOCK_USER", _user) if environ.get("MOCK_USER") else None,
         keep_net_admin=_read(environ, "MOCK_KEEP_NET_ADMIN", _choice("0", "1")) == "1",
         no_proxy=_read(environ, "MOCK_NO_PROXY", _choice("extend", "keep")) == "extend",
         log=log_of(environ),
@@ -56,12 +57,13 @@ def parse(environ: Mapping[str, str]) -> Settings:
 
 def _services(environ: Mapping[str, str]) -> tuple[Service, ...]:
     """Return the services with their mocks; MOCK_HOSTNAME is optional if MOCK_ENDPOINTS names every mock."""
-    port = _read(environ, "MOCK_PORT", mock_address.parse_port)
+    given = _read(environ, "MOCK_PORT", mock_address.parse_port)
+    port = given if _given(environ, "MOCK_PORT") else None
 
     def mock() -> MockAddress:
         return _read(environ, "MOCK_HOSTNAME", lambda text: mock_address.parse_mock_address(text, port))
 
-    if "MOCK_HOSTNAME" in environ:
+    if environ.get("MOCK_HOSTNAME"):
         mock()  # a value that is not valid is an error, even if no service needs it
     return _read(environ, "MOCK_ENDPOINTS", lambda text: services.parse_services(text, mock))
 
@@ -74,48 +76,51 @@ def log_of(environ: Mapping[str, str]) -> str:
 def unknown(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the MOCK_* variables that are not settings.
 
-    Variables that Kubernetes derives from a Service do not count: for a Service mock-metadata, every pod in its
-    namespace gets MOCK_METADATA_SERVICE_HOST, MOCK_METADATA_PORT_1338_TCP_ADDR and more (Kubernetes documentation,
-    "Accessing the Service").
+    Variables that a platform derives do not count: for a Service mock-metadata, every pod in its namespace gets
+    MOCK_METADATA_SERVICE_HOST, MOCK_METADATA_PORT_1338_TCP_ADDR and more (Kubernetes documentation, "Accessing the
+    Service"), and ``--link`` sets MOCK_METADATA_NAME=/app/mock_metadata and more (Docker's, "Legacy container links").
     """
     names = [name for name in environ if name.startswith("MOCK_") and name not in BY_NAME]
     prefixes = [name.removesuffix("_SERVICE_HOST") for name in names if name.endswith("_SERVICE_HOST")]
-    derived = tuple(f"{prefix}_{kind}" for prefix in prefixes for kind in ("SERVICE_", "PORT"))
+    prefixes += [name[:-5] for name in names if name.endswith("_NAME") and environ[name].startswith("/")]
+    derived = tuple(f"{prefix}_{kind}" for prefix in prefixes for kind in ("SERVICE_", "PORT", "NAME", "ENV_"))
     return tuple(sorted(name for name in names if not name.startswith(derived)))
 
 
-def similar(name: str) -> str:
-    """Return a hint at the setting that an unknown name resembles, or an empty string."""
-    import difflib  # noqa: PLC0415  (costly to import; only a typo needs it)
-
-    close = difflib.get_close_matches(name, BY_NAME, n=1, cutoff=0.8)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
 def _read(environ: Mapping[str, str], name: str, convert: Callable[[str], Chosen | None]) -> Chosen:
-    """Return a setting. ``convert`` returns None, or raises BadValueError with a reason, for a value that is wrong."""
-    variable = BY_NAME[name]
-    if name not in environ and not variable.default:
-        remedy = f"set it to {variable.allowed}; in Compose: `environment: {{{name}: mock_metadata}}`"
-        raise DetourError("settings", f"{name} is not set", remedy)
-    value, detail = environ.get(name, variable.default), ""
+    """Return a setting; its default if it is empty.
+
+    ``convert`` returns None, or raises BadValueError with a reason, for a value that is wrong.
+    """
+    detail = ""
     try:
-        if (chosen := convert(value)) is not None:
+        if (chosen := convert(_given(environ, name) or BY_NAME[name].default)) is not None:
             return chosen
     except BadValueError as error:
-        detail = f" ({error})" if str(error) else ""
-    raise DetourError("settings", f"{name}={quoted(value)} is not valid{detail}", f"allowed: {variable.allowed}")
+        detail = str(error)
+    from imds_detour.advice import values  # noqa: PLC0415  (only a start that fails needs it)
+
+    raise values.refused(BY_NAME[name], environ, detail, convert)
+
+
+def _given(environ: Mapping[str, str], name: str) -> str:
+    """Return a variable's value; empty if a platform has set it, as MOCK_PORT for a Service that is called mock."""
+    value = environ.get(name, "")
+    if value.startswith(INJECTED) and any(environ[other] == value for other in environ if other.startswith(f"{name}_")):
+        return ""  # they set NAME_PORT_80_TCP to the same
+    return value
 
 
 def _choice(*values: str) -> Callable[[str], str | None]:
-    return lambda text: text if text in values else None
+    return lambda text: known(text, values)
 
 
 def _timeout(text: str) -> float | None:
-    parts = text.split(".")
-    if len(parts) > 2 or not all(is_made_of(DIGITS, part, 99) for part in parts) or float(text) > MAX_TIMEOUT:
+    parts = text.lower().removesuffix("s").split(".")
+    if len(parts) > 2 or not all(is_made_of(DIGITS, part, 99) for part in parts):
         return None
-    return float(text) or float("inf")
+    seconds = float(".".join(parts))
+    return (seconds or float("inf")) if seconds <= MAX_TIMEOUT else None
 
 
 def _user(text: str) -> UserSpec:

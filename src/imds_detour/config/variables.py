@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from imds_detour.value import Value
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class Variable(Value):
     """One setting."""
@@ -69,3 +73,13 @@ VARIABLES = (
 )
 
 BY_NAME = {variable.name: variable for variable in VARIABLES}
+
+SAME = (("1", "on", "true", "yes"), ("0", "off", "false", "no"), ("nft", "nftables"), ("aws", "ec2"), ("gcp", "google"))
+"""Words with one meaning."""
+
+
+def known(text: str, values: Iterable[str]) -> str | None:
+    """Return the value that a word in upper or lower case means, None if it means none of them."""
+    word = text.lower()
+    words = next((same for same in SAME if word in same), (word,))
+    return next((value for value in values if value in words), None)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 from imds_detour import result
 from imds_detour.config import settings
-from imds_detour.config.variables import VARIABLES
+from imds_detour.config.variables import VARIABLES, known
 from imds_detour.errors import DetourError
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def add(parser: argparse.ArgumentParser, names: Collection[str] | None = None) -
             group.add_argument(
                 *flags(variable.name),
                 dest=variable.name,
-                choices=_words(variable),
+                choices=(words := _words(variable)),
+                type=partial(_meaning, words or ()),
                 metavar=variable.name.removeprefix("MOCK_"),
                 help=f"{variable.meaning} [{variable.name}{default}]".replace("%", "%%"),
             )
@@ -92,6 +94,11 @@ def refuse_env(settings: Settings, reason: str, remedy: str) -> None:
 def _given(arguments: argparse.Namespace) -> Mapping[str, str]:
     given = {variable.name: getattr(arguments, variable.name, None) for variable in VARIABLES}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _meaning(words: Collection[str], text: str) -> str:
+    """Return the value that a word means, as in a variable; the word itself if it means none of them."""
+    return known(text, words) or text
 
 
 def _words(variable: Variable) -> list[str] | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 from imds_detour import __version__
 from imds_detour.errors import DetourError
 from imds_detour.log import Log
+from imds_detour.text import quoted
 
 if TYPE_CHECKING:
     import argparse
@@ -112,7 +113,13 @@ def _outcome(words: list[str], arguments: argparse.Namespace) -> int:
         if words == ["check"]:  # a container's HEALTHCHECK runs this every few seconds: there is nothing to parse
             arguments.verb = "check"
         else:
-            parser(words[:1]).parse_args(words, arguments)  # only --help and --version can come before the verb
+            commands = parser(words[:1])
+            if words and words[0] not in VERBS and not words[0].startswith("-"):
+                from imds_detour.advice.values import did_you_mean  # noqa: PLC0415  (only a mistake needs it)
+
+                hint = did_you_mean(words[0].lower(), VERBS) or "`imds-detourctl --help` lists the verbs"
+                commands.error(f"{quoted(words[0])} is no verb: {hint}")
+            commands.parse_args(words, arguments)  # only --help and --version can come before the verb
         return int(verb(arguments.verb).run(arguments))
     except SystemExit as end:  # argparse has printed its message
         return int(end.code or 0)
@@ -124,6 +131,10 @@ def _outcome(words: list[str], arguments: argparse.Namespace) -> int:
         failure = DetourError("system", f"the system refuses: {error}")
     except Exception as error:  # a bug is one line too
         failure = DetourError("internal", f"unexpected {type(error).__name__}: {error}", "please report it")
+    with suppress(Exception):  # it is reported as it is, if the system refuses more
+        from imds_detour.advice.failure import complete_for_verb  # noqa: PLC0415  (a verb that succeeds does without)
+
+        complete_for_verb(failure, words)
     return _failed(failure, arguments)
 
 

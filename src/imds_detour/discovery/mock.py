@@ -69,10 +69,9 @@ class Search:
             waiting = partial(self._log.waiting, deadline=deadline)
             mocks = until_ready(lambda: self.attempt(deadline, patient=both), deadline, on_failure=waiting)
         except NotYetError as error:
-            setting = "name in MOCK_HOSTNAME" if error.step == "lookup" else "port in MOCK_PORT"
-            reason = f"no mock after {deadline.limit:g} s: {error.reason}"
-            remedy = f"start it, or correct its {setting} or MOCK_ENDPOINTS; MOCK_TIMEOUT is how long to wait"
-            raise DetourError(error.step, reason, remedy) from None
+            from imds_detour.advice.mocks import no_mock  # noqa: PLC0415  (only a start that fails needs it)
+
+            raise no_mock(error, self._service, deadline.limit) from None
         for mock in mocks[:1]:
             if mock.identity and mock.identity.doubt:
                 self._log.warning(
@@ -172,5 +171,6 @@ class Search:
             reason, remedy = "there is no IPv6 in this network namespace", f"{remedy}, or enable IPv6 on the network"
         if isinstance(self._service.mock.host, str):
             self._cache.invalidate(self._service.mock.host)  # look it up again at once
-            return NotYetError("lookup", f"{resolution.name} has IPv{version} addresses only ({address}), and {reason}")
+            seen = f"{resolution.name} has IPv{version} addresses only ({address}), and {reason}"
+            return NotYetError("lookup", seen, remedy)
         return DetourError("lookup", f"{resolution.name} is an IPv{version} address, and {reason}", remedy)

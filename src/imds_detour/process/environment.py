@@ -7,12 +7,14 @@ from imds_detour.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from imds_detour.config.presets import Preset
+    from imds_detour.config.services import Service
     from imds_detour.config.settings import Settings
     from imds_detour.endpoint import Endpoint
 
+AWS_ENDPOINT = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
 AWS_DISABLED = "AWS_EC2_METADATA_DISABLED"
 PROXIES = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "https_proxy", "HTTPS_PROXY")
 """curl reads the first, most clients the first two. gaxios (Google, Node) uses HTTPS_PROXY for every request."""
@@ -46,10 +48,31 @@ def changes(
         warnings.append(
             f"{exemption.proxy} is set and MOCK_NO_PROXY=keep: metadata requests go to the proxy, not to the mock"
         )
+    if not by_variables:
+        for service in dict.fromkeys(target.service for target in result.targets):
+            own = [target.redirect.endpoint for target in result.targets if target.service == service]
+            warnings += elsewhere(service, own, environ)
     presets = {target.service.preset.name for target in result.targets}
     if environ.get(AWS_DISABLED, "").lower() == "true" and "aws" in presets:
         warnings.append(f"{AWS_DISABLED}=true keeps AWS SDKs from asking at all: unset it for the app")
     return variables, tuple(warnings)
+
+
+def elsewhere(service: Service, endpoints: Sequence[Endpoint], environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield a warning for each variable that leads SDKs neither to these endpoints of a service nor to its mock."""
+    names = {*service.preset.names, *(at.host for at in endpoints)}
+    own = {f"{service.mock.host}:{service.mock.port}", *names, *(f"{name}:{endpoints[0].port}" for name in names)}
+    for name, _ in service.preset.variables:
+        scheme, _, rest = environ.get(name, "").rpartition("://")
+        host = rest.partition("/")[0].rpartition("@")[2].lower()  # without a path or password, which may be secret
+        if host and host not in own:
+            seen = f"{name} leads to {scheme or 'http'}://{host}"
+            yield f"{seen}: SDKs that follow it ask there; remove it, unless it is meant"
+    # botocore and the Java SDK: the endpoint's variable comes first, and the mode is in any case.
+    endpoint, mode = AWS_ENDPOINT, f"{AWS_ENDPOINT}_MODE"
+    ipv6 = environ.get(mode, "").lower() == "ipv6" and not environ.get(endpoint)
+    if service.preset.name == "aws" and ipv6 and not any(at.address.version == 6 for at in endpoints):
+        yield f"{mode}=IPv6: SDKs ask an IPv6 address, which is not redirected; remove {mode}"
 
 
 def proxy_exemption(environ: Mapping[str, str], required: Iterable[str]) -> Exemption | None:

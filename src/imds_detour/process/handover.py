@@ -158,11 +158,12 @@ def become(app: Command, inherited: Inherited, changes: Mapping[bytes, bytes | N
         from imds_detour.process import command  # noqa: PLC0415  (only a failure needs it, and main has loaded it)
 
         if error.errno != errno.ENOEXEC or not command.is_text(app.program):
-            raise command.explain(app.program, error) from None
+            error.filename = app.program
+            raise command.refused(app.program, error) from error
     try:
         os.execv(b"/bin/sh", (b"/bin/sh", app.program, *app.argv[1:]))  # noqa: S606  (as execvp(3) does)
     except OSError as error:
-        raise command.explain(app.program, error, by_shell=True) from None
+        raise command.refused(app.program, error, by_shell=True) from None
 
 
 def _apply(changes: Mapping[bytes, bytes | None]) -> None:

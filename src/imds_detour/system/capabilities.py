@@ -1,8 +1,6 @@
-"""What the kernel lets this process do: its capabilities, and no firewall under an emulator."""
+"""What the kernel lets this process do: its capabilities."""
 
 from __future__ import annotations
-
-import os
 
 from imds_detour.errors import DetourError, error_text
 
@@ -13,8 +11,6 @@ SETGID = 1 << 6
 SETUID = 1 << 7
 NET_ADMIN = 1 << 12
 NET_RAW = 1 << 13
-
-BUILD_FOR_MACHINE = "build or pull the image for this machine's architecture: the emulator (QEMU) has no firewall"
 
 
 def effective() -> int:
@@ -38,24 +34,3 @@ def sets() -> dict[str, int]:
     shown = {name: mask for name, _, mask in (line.partition(":\t") for line in lines)}
     names = "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"  # gVisor shows no ambient set
     return {name: int(shown.get(name, "0"), 16) for name in names}
-
-
-def no_net_admin(uid: int) -> DetourError:
-    """Return the error for a process of this user without NET_ADMIN."""
-    reason = "no NET_ADMIN capability"
-    remedy = "add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`"
-    if uid != 0:  # container engines give added capabilities to root only
-        reason += f" (uid {uid} is not root)"
-        remedy = (
-            "start as root with `cap_add: [NET_ADMIN]` (no `USER` in the Dockerfile, no `user:` in Compose) and let"
-            f" MOCK_USER={uid} make the app that user; or use the sidecar, which needs no change to the app"
-        )
-    return DetourError("firewall", reason, remedy)
-
-
-def is_emulated() -> bool:
-    """Whether QEMU's user mode runs this process: it shows itself as the program in /proc/self/exe, and there alone."""
-    try:
-        return os.readlink("/proc/self/exe") != os.readlink("/proc/thread-self/exe")
-    except OSError:
-        return False

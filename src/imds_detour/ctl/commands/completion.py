@@ -26,9 +26,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         import shtab  # noqa: PLC0415  (an optional dependency)
     except ModuleNotFoundError:
-        raise DetourError(
-            "completion", "the library shtab, which writes it, is not installed", "pip install 'imds-detour[ctl]'"
-        ) from None
+        reason = "the library shtab, which writes it, is not installed"
+        raise DetourError("completion", reason, f"`{sys.executable} -m pip install shtab`") from None
     from imds_detour.ctl import main  # noqa: PLC0415  (main loads this module)
 
     sys.stdout.write(shtab.complete(main.parser(main.VERBS), shell=arguments.shell) + "\n")

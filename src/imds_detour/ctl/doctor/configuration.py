@@ -1,9 +1,10 @@
 """Checks of the environment: the settings, and variables that make SDKs bypass a redirect."""
 
+from imds_detour.advice.values import unknown
 from imds_detour.config import settings
 from imds_detour.ctl.doctor.context import DoctorContext
 from imds_detour.ctl.doctor.result import CheckResult, fail, ok, skipped, warn
-from imds_detour.process.environment import AWS_DISABLED, hosts, proxy_exemption
+from imds_detour.process.environment import AWS_DISABLED, elsewhere, hosts, proxy_exemption
 
 
 def settings_make_sense(context: DoctorContext) -> CheckResult:
@@ -12,8 +13,7 @@ def settings_make_sense(context: DoctorContext) -> CheckResult:
         return fail(context.error.reason, context.error.remedy)
     names = settings.unknown(context.environ)
     if names:
-        seen = f"{names[0]} is not a setting of imds-detour{settings.similar(names[0])}"
-        return warn(seen, "correct its name, or remove it: `imds-detour --help` lists them all")
+        return warn(unknown(names[0]), "correct its name, or remove it: `imds-detour --help` lists them all")
     services = context.settings.services
     return ok("; ".join(f"{at.preset.name} -> {at.mock.host} port {at.mock.port}" for at in services))
 
@@ -50,12 +50,8 @@ def endpoint_variables(context: DoctorContext) -> CheckResult:
     if context.settings.backend == "env":
         return skipped("MOCK_BACKEND=env sets them for the app")
     for service in context.settings.services:
-        own = [endpoint.host for endpoint in service.preset.endpoints]
-        for variable, _ in service.preset.variables:
-            value = context.environ.get(variable, "")
-            if value and not any(host in value for host in (*own, *service.preset.names)):
-                return warn(
-                    f"{variable}={value}: SDKs that follow it ask there, and not {own[0]}",
-                    f"remove {variable}, unless it is meant",
-                )
+        mock = context.mock(service)
+        own = [at for at in service.preset.endpoints if mock is None or at.address.version == mock[0].address.version]
+        for warning in elsewhere(service, own, context.environ):
+            return warn(*warning.split("; "))
     return ok("none with another endpoint")

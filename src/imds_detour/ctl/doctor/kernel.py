@@ -1,5 +1,6 @@
 """Checks of the kernel and the libraries."""
 
+from imds_detour.advice.access import BUILD_FOR_MACHINE, is_emulated
 from imds_detour.ctl.doctor.context import NOT_ASKED, DoctorContext
 from imds_detour.ctl.doctor.result import CheckResult, fail, ok, skipped, warn
 from imds_detour.errors import DetourError
@@ -7,7 +8,7 @@ from imds_detour.firewall.iptables.loader import PACKAGES
 from imds_detour.firewall.iptables.preflight import require_capabilities, require_tables
 from imds_detour.firewall.nftables.backend import LOAD
 from imds_detour.firewall.select import NFT_FIRST
-from imds_detour.system.capabilities import BUILD_FOR_MACHINE, NET_ADMIN, is_emulated
+from imds_detour.system.capabilities import NET_ADMIN
 
 
 def legacy_kernel(context: DoctorContext) -> CheckResult:

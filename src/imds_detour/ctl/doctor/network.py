@@ -4,6 +4,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import suppress
 
+from imds_detour.advice import mocks
 from imds_detour.config.services import Service
 from imds_detour.ctl.doctor.context import TIMEOUT, DoctorContext
 from imds_detour.ctl.doctor.result import CheckResult, State, fail, ok, skipped, warn
@@ -27,7 +28,7 @@ def run_checks(context: DoctorContext, service: Service) -> Iterator[CheckResult
     else:
         at, question = mock
         yield route(service, at.address)
-        yield (connection := tcp(at))
+        yield (connection := tcp(service, at))
         yield (reply := http(at, question) if connection.state is State.OK else skipped("no connection"))
         if reply.state is not State.OK:
             yield skipped("no HTTP")
@@ -56,12 +57,7 @@ def resolver(context: DoctorContext, service: Service) -> CheckResult:
     try:
         context.resolve(host)
     except DetourError:
-        return fail(
-            seen,
-            "put the container on a network with a DNS server: a Compose or user-defined network (`docker network"
-            " create`) has one, Docker's default bridge has none for names of containers; or in Compose `dns:"
-            " [ADDRESS]`",
-        )
+        return fail(seen, mocks.NO_DNS_SERVER)
     return warn(f"{seen}; /etc/hosts has the name")
 
 
@@ -88,17 +84,12 @@ def name(context: DoctorContext, service: Service) -> CheckResult:
     try:
         resolution = context.resolve(host)
     except DetourError as error:
-        return fail(
-            f"cannot resolve {host}: {error.reason}",
-            error.remedy
-            or f"correct MOCK_HOSTNAME, or name the mock's service so (in Compose `services: {{{host}: ...}}`) and put"
-            " both on a common network (`networks:`)",
-        )
+        return fail(f"cannot resolve {host}: {error.reason}", error.remedy or mocks.not_found(service))
     addresses = ", ".join(map(str, resolution.addresses))
     if metadata := next(filter(context.is_metadata, resolution.addresses), None):
         return fail(
             f"{host} is at {metadata}, and no mock can be there: it is a metadata address, so it is not asked",
-            "let MOCK_HOSTNAME name the mock, and look at who answers for that name",
+            f"let {mocks.setting_of(service)} name the mock, and look at who answers for that name",
         )
     if context.mock(service) is None:
         version = resolution.addresses[0].version
@@ -115,30 +106,23 @@ def name(context: DoctorContext, service: Service) -> CheckResult:
 def route(service: Service, address: Address) -> CheckResult:
     """Check for a route to the mock. A start adds one to the metadata address if it is missing."""
     if routes.source_toward(address) is None:
-        return fail(
-            f"no route to the mock at {address}",
-            "put the app and the mock on a common network: in Compose the same entry under both services' `networks:`",
-        )
+        return fail(f"no route to the mock at {address}", mocks.NO_ROUTE)
     metadata = next(at.address for at in service.preset.endpoints if at.address.version == address.version)
     added = routes.required_route(metadata, address)
     second = f"one to {metadata} over lo would be added" if added else f"one to {metadata} too"
     return ok(f"there is one to the mock at {address}; {second}")
 
 
-def tcp(at: Endpoint) -> CheckResult:
+def tcp(service: Service, at: Endpoint) -> CheckResult:
     """Connect to the mock."""
     try:
         socket.create_connection((str(at.address), at.port), TIMEOUT).close()
     except TimeoutError:
-        remedy = "start the mock, or look for a firewall on its side; MOCK_PORT and MOCK_HOSTNAME say where it is"
-        return fail(f"{at} does not accept a connection within {TIMEOUT:g} s", remedy)
+        return fail(f"{at} does not accept a connection within {TIMEOUT:g} s", mocks.silent(service))
     except ConnectionRefusedError:
-        return fail(
-            f"{at} refuses: nothing listens there",
-            'correct MOCK_PORT (amazon-ec2-metadata-mock: `MOCK_PORT: "1338"`), or start the mock on 0.0.0.0',
-        )
+        return fail(f"{at} refuses: nothing listens there", mocks.nothing_listens(service))
     except OSError as error:
-        return fail(f"{at}: {error_text(error)}", "start the mock; see MOCK_HOSTNAME")
+        return fail(f"{at}: {error_text(error)}", mocks.silent(service))
     return ok(f"{at} accepts")
 
 

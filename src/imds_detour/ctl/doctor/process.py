@@ -1,18 +1,19 @@
 """Checks of this process: its namespaces and capabilities."""
 
-import errno
-import fcntl
 import os
+from ipaddress import ip_address
 
+from imds_detour.advice import access
+from imds_detour.config.presets import LINK_LOCAL
 from imds_detour.ctl.doctor.context import DoctorContext
-from imds_detour.ctl.doctor.result import CheckResult, fail, ok, unknown, warn
+from imds_detour.ctl.doctor.result import CheckResult, fail, fail_as, ok, unknown, warn
 from imds_detour.errors import DetourError, error_text
+from imds_detour.firewall.iptables import preflight
+from imds_detour.firewall.refusal import is_refused
 from imds_detour.system.capabilities import NET_ADMIN, NET_RAW
 
 SETPCAP = 1 << 8
 """linux/capability.h: CAP_SETPCAP."""
-NS_GET_USERNS = 0xB701
-"""linux/nsfs.h: _IO(0xb7, 1), the user namespace that owns another namespace."""
 UID_MAP = "/proc/self/uid_map"
 """user_namespaces(7); missing without CONFIG_USER_NS, and if /proc is hidden."""
 
@@ -20,11 +21,7 @@ UID_MAP = "/proc/self/uid_map"
 def network_namespace(context: DoctorContext) -> CheckResult:
     """Check that the network namespace is not the host's."""
     if context.on_the_host:
-        return fail(
-            "this is the host's own: a redirect would hold for the whole machine, and is refused",
-            "give the container a network of its own: no `network_mode: host` in Compose, no `--network host`; or, if"
-            " the whole machine is meant, `imds-detourctl init --host`",
-        )
+        return fail_as(access.host_namespace())
     if not context.namespace.net:
         return unknown("/proc/self/ns/net is hidden; assumed to be the container's own")
     return ok("the container's own")
@@ -32,11 +29,8 @@ def network_namespace(context: DoctorContext) -> CheckResult:
 
 def user_namespace(_context: DoctorContext) -> CheckResult:
     """Check that the network namespace belongs to the user namespace of this process."""
-    if _is_owned_by_other_userns():
-        return fail(
-            "the network namespace belongs to another user namespace, where this process has no capabilities",
-            "start it as the container's own process, not below another `unshare --user`; no `userns_mode:` in Compose",
-        )
+    if refusal := access.other_user_namespace():
+        return fail_as(refusal)
     try:
         with open(UID_MAP) as ids:
             mapped = [line.split() for line in ids]
@@ -47,15 +41,6 @@ def user_namespace(_context: DoctorContext) -> CheckResult:
     return ok(f"rootless: uid {mapped[0][0]} here is uid {mapped[0][1]} outside" if mapped else "")
 
 
-def _is_owned_by_other_userns() -> bool:
-    """Return whether this process's capabilities have no effect in this network namespace."""
-    try:
-        with open("/proc/self/ns/net", "rb") as net, open(fcntl.ioctl(net, NS_GET_USERNS), "rb") as owner:
-            return not os.path.samestat(os.fstat(owner.fileno()), os.stat("/proc/self/ns/user"))
-    except OSError as error:
-        return error.errno == errno.EPERM  # its owner is out of scope (ioctl_ns(2))
-
-
 def net_admin(context: DoctorContext) -> CheckResult:
     """Check for NET_ADMIN in the effective set, which rules and routes need."""
     if context.settings.backend == "env":
@@ -63,15 +48,11 @@ def net_admin(context: DoctorContext) -> CheckResult:
     effective = context.capabilities
     if isinstance(effective, DetourError):  # a start that cannot see that NET_ADMIN is dropped fails
         keeps = context.settings.keep_net_admin
-        return unknown(effective.reason) if keeps else fail(effective.reason, effective.remedy)
+        return unknown(effective.reason) if keeps else fail_as(effective)
     if effective & NET_ADMIN:
         return ok("given")
-    if uid := os.geteuid():
-        return fail(
-            f"not given: this is uid {uid}, and a container gives added capabilities to root only",
-            "start as root: no `USER` line in the Dockerfile, no `user:` in Compose; and `cap_add: [NET_ADMIN]`",
-        )
-    return fail("not given", "add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`")
+    error = access.no_net_admin(os.geteuid())
+    return fail(error.reason, access.DROPPED if is_refused(ip_address(LINK_LOCAL)) else error.remedy)
 
 
 def net_raw(context: DoctorContext) -> CheckResult:
@@ -82,10 +63,7 @@ def net_raw(context: DoctorContext) -> CheckResult:
     if effective & NET_RAW:
         return ok("given")
     if context.settings.backend == "legacy":
-        return fail(
-            "not given, and legacy iptables opens a raw socket",
-            "add it: in Compose `cap_add: [NET_ADMIN, NET_RAW]`; or let MOCK_BACKEND be auto, which uses nftables",
-        )
+        return fail_as(preflight.no_net_raw())
     return ok("not given, and not needed: nftables does without")
 
 

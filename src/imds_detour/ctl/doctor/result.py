@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 
+from imds_detour.errors import DetourError
+
 
 class State(Enum):
     """The state of what was checked."""
@@ -32,6 +34,11 @@ fail = partial(CheckResult, State.FAIL)
 """Something that stops the redirect, or makes it useless; with a remedy."""
 skipped = partial(CheckResult, State.SKIPPED)
 """Something that was not checked, because it is not needed or something before it is missing."""
+
+
+def fail_as(error: DetourError) -> CheckResult:
+    """Return the result for what a start fails by, in the same words."""
+    return fail(error.reason, error.remedy)
 
 
 def unknown(reason: str) -> CheckResult:

@@ -8,7 +8,7 @@ import os
 
 from imds_detour.errors import DetourError
 from imds_detour.lean import socket
-from imds_detour.system.capabilities import NET_ADMIN, NET_RAW, effective, no_net_admin
+from imds_detour.system.capabilities import NET_ADMIN, NET_RAW, effective
 
 FAMILIES = {4: (socket.AF_INET, 0), 6: (socket.AF_INET6, 41)}
 """Address family, and level of its socket options: SOL_IP (linux/in.h), SOL_IPV6 (linux/in6.h)."""
@@ -35,11 +35,18 @@ def require_capabilities() -> None:
     """Raise DetourError if this process lacks a capability that legacy iptables needs."""
     capabilities = effective()
     if not capabilities & NET_ADMIN:
+        from imds_detour.advice.access import no_net_admin  # noqa: PLC0415  (only a start that fails needs it)
+
         raise no_net_admin(os.geteuid())
     if not capabilities & NET_RAW:
-        reason = "no NET_RAW capability, which legacy iptables needs to open its socket"
-        remedy = "add it: in Compose `cap_add: [NET_ADMIN, NET_RAW]`, with docker run `--cap-add NET_RAW` as well"
-        raise DetourError("firewall", reason, remedy)
+        raise no_net_raw()
+
+
+def no_net_raw() -> DetourError:
+    """Return the error for a process without NET_RAW. A start with MOCK_BACKEND=auto takes nftables then."""
+    reason = "no NET_RAW capability, which legacy iptables needs to open its socket"
+    remedy = "add it: in Compose `cap_add: [NET_ADMIN, NET_RAW]`; or let MOCK_BACKEND be auto, which uses nftables"
+    return DetourError("firewall", reason, remedy)
 
 
 def require_tables(version: int) -> None:

@@ -14,7 +14,7 @@ from imds_detour.firewall.lock import tables_lock
 from imds_detour.firewall.nftables import messages
 from imds_detour.firewall.nftables.messages import NETLINK_NETFILTER
 from imds_detour.firewall.rules import NFT, NFT_TABLE, Installed, Rule
-from imds_detour.system.capabilities import NET_ADMIN, effective, no_net_admin
+from imds_detour.system.capabilities import NET_ADMIN, effective
 from imds_detour.system.netlink import NFPROTO, Kernel, Message, attributes, open_netlink
 
 TYPE_CHECKING = False
@@ -170,6 +170,8 @@ def _translated(error: OSError, problem: str) -> DetourError:
         remedy = "`nft list tables` shows it with `flags owner`: stop that program"
         return DetourError("firewall", f"nftables {problem}: another program owns the table {NFT_TABLE}", remedy)
     if error.errno == errno.EPERM:
+        from imds_detour.advice.access import no_net_admin  # noqa: PLC0415  (only a start that fails needs it)
+
         return no_net_admin(os.geteuid())
     if error.errno in (errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP):
         return NotInKernelError("firewall", f"nftables {problem}: the kernel has none ({error.strerror})", LOAD)

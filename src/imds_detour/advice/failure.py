@@ -1,0 +1,61 @@
+"""Add to a failure what its step could not know: the true cause, the way out, and where to look next."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_address
+
+from imds_detour.advice import access, commands, programs
+from imds_detour.config.presets import LINK_LOCAL
+from imds_detour.errors import STATUS_NOT_FOUND
+from imds_detour.firewall.refusal import is_refused
+from imds_detour.system import capabilities
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from imds_detour.errors import DetourError
+
+MORE = "more: `imds-detourctl doctor`"
+DOCTORS = frozenset({"namespace", "firewall", "lock", "lookup", "route", "hosts", "probe", "privileges"})
+"""Steps about which doctor tells more than the failure. Of settings and commands it knows no more."""
+
+
+def complete(failure: DetourError, arguments: Sequence[str]) -> None:
+    """Complete a failure of the entrypoint, whose arguments are the app's command."""
+    refusal = failure.__cause__
+    if failure.step == "command" and isinstance(refusal, OSError):
+        explained = programs.explain(refusal.filename, refusal)
+        failure.reason, failure.remedy, failure.status = explained.reason, explained.remedy, explained.status
+    elif failure.status == STATUS_NOT_FOUND:
+        failure.remedy = commands.remedy(arguments) or failure.remedy
+    _name_the_cause(failure)
+    _point_to_doctor(failure)
+
+
+def complete_for_verb(failure: DetourError, words: Sequence[str]) -> None:
+    """Complete a failure of imds-detourctl with these arguments."""
+    _name_the_cause(failure)
+    if failure.step == "firewall" and not capabilities.effective() & capabilities.NET_ADMIN:
+        if is_refused(ip_address(LINK_LOCAL)):
+            failure.remedy = access.DROPPED
+        elif os.geteuid() != 0:
+            failure.remedy = access.as_root(words)
+    if words[:1] in (["init"], ["sidecar"]):
+        _point_to_doctor(failure)
+
+
+def _name_the_cause(failure: DetourError) -> None:
+    """Name what makes the firewall refuse, whatever the request was."""
+    if failure.step != "firewall":
+        return
+    if access.is_emulated():
+        failure.remedy = access.BUILD_FOR_MACHINE
+    elif error := access.other_user_namespace():
+        failure.reason, failure.remedy = error.reason, error.remedy
+
+
+def _point_to_doctor(failure: DetourError) -> None:
+    if failure.step in DOCTORS:
+        failure.remedy = f"{failure.remedy}; {MORE}" if failure.remedy else MORE
