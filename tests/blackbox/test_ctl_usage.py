@@ -176,7 +176,7 @@ NO_FILE = "main.verb = lambda _: types.SimpleNamespace(run=lambda _: os.stat('/n
         ),
         (
             (sys.executable, "-c", MAIN.format("sys.modules['shtab'] = None"), "completion", "bash"),
-            "the library shtab, which writes it, is not installed; pip install 'imds-detour[ctl]'",
+            f"the library shtab, which writes it, is not installed; `{sys.executable} -m pip install shtab`",
         ),
     ],
     ids=["full disk", "unexpected OSError", "no shtab"],

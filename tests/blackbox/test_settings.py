@@ -16,19 +16,19 @@ BAD = {
         *("fd00:ec2::254", "0.0.0.0", "[::]:80", "224.0.0.1", "255.255.255.255", "fe80::1%eth0", "möck", "m\udcffck"),
         *("mock\nimds-detour: all is well", "mock\x1b[2J"),
     ),
-    "MOCK_PORT": ("0", "65536", "http", "", "-1", "80.0", "+80", " 80", "8_0", "٨٠", "1" * 300),
-    "MOCK_TIMEOUT": ("abc", "-1", "nan", "inf", "1e9", "86401", "", " 1", "1s", "9" * 400),
+    "MOCK_PORT": ("0", "65536", "http", "-1", "80.0", "+80", " 80", "8_0", "٨٠", "1" * 300),
+    "MOCK_TIMEOUT": ("abc", "-1", "nan", "inf", "1e9", "86401", "86401s", "s", " 1", "1m", "9" * 400),
     "MOCK_ENDPOINTS": (
-        *("ec2", "", "aws,", "aws,,gcp", "aws=", "=mock", "aws=a:0", "aws,gcp=other", "192.0.2.7", "mock:80"),
+        *("ec3", ",", "aws,", "aws,,gcp", "aws=", "=mock", "aws=a:0", "aws,gcp=other", "192.0.2.7", "mock:80"),
         *("127.0.0.1:80", "0.0.0.0:80", "[::ffff:169.254.169.254]:80"),
     ),
-    "MOCK_BACKEND": ("", "iptables", "AUTO"),
-    "MOCK_PROBE": ("yes", "", "latest/", "/a b", "/a\r\nHost: x"),
-    "MOCK_GUARD": ("1", "", "ON"),
-    "MOCK_NO_PROXY": ("", "off", "1"),
-    "MOCK_KEEP_NET_ADMIN": ("yes", "", "true"),
-    "MOCK_USER": ("", ":", "app:", ":app", "a:b:c", "4294967295", "9" * 5000, "0:4294967295", "a\nb"),
-    "MOCK_LOG": ("x", "", "JSON"),
+    "MOCK_BACKEND": ("iptables", "1", "AUTO "),
+    "MOCK_PROBE": ("ja", "latest/", "/a b", "/a\r\nHost: x"),
+    "MOCK_GUARD": ("2", "all", "O"),
+    "MOCK_NO_PROXY": ("off", "1"),
+    "MOCK_KEEP_NET_ADMIN": ("2", "-1", "keep"),
+    "MOCK_USER": (":", "app:", ":app", "a:b:c", "4294967295", "9" * 5000, "0:4294967295", "a\nb"),
+    "MOCK_LOG": ("x", "xml"),
 }
 
 
@@ -137,7 +137,7 @@ def test_json_reports_failure_with_step_reason_and_remedy(running: Network) -> N
     assert settings == {
         "event": "failed",
         "step": "settings",
-        "reason": r"MOCK_PORT='\xff\n' is not valid",
+        "reason": r"MOCK_PORT='\xff\n' is not valid (it has blanks or line breaks around it)",
         "remedy": "allowed: 1 to 65535",
     }
     (command,) = objects(running.raw(DETOUR, "no-such", environ={**SETTINGS, "MOCK_LOG": "json"}))
@@ -184,10 +184,22 @@ def test_debug_shows_steps_with_times(running: Network) -> None:
         {"MOCK_PROBE": "off"},
         {"MOCK_BACKEND": "legacy"},
         {"MOCK_GUARD": "off"},
+        *({name: ""} for name in BAD if name != "MOCK_HOSTNAME"),
+        {"MOCK_HOSTNAME": "", "MOCK_ENDPOINTS": f"aws={MOCK}:{PORT}"},
+        *({"MOCK_BACKEND": word} for word in ("AUTO", "nftables", "NFT")),
+        *({"MOCK_PROBE": word} for word in ("yes", "ON", "1", "true")),
+        *({"MOCK_GUARD": word} for word in ("1", "ON", "no", "Chosen")),
+        *({"MOCK_KEEP_NET_ADMIN": word} for word in ("yes", "true", "False")),
+        *({"MOCK_ENDPOINTS": word} for word in ("ec2", "EC2,Google", "AWS")),
+        *({"MOCK_TIMEOUT": word} for word in ("30s", "2.5S")),
+        {"MOCK_NO_PROXY": "Keep"},
+        {"MOCK_LOG": "TEXT"},
     ],
     ids=lambda settings: " ".join(f"{name}={value}" for name, value in settings.items()),
 )
 def test_valid_value_starts_the_app(running: Network, settings: dict[str, str]) -> None:
     """Each valid form of a value starts the app."""
+    if settings == {"MOCK_PORT": ""}:  # empty is the default, 80, so the mock's address has the port
+        settings = {"MOCK_PORT": "", "MOCK_HOSTNAME": f"{MOCK}:{PORT}"}
     done = running.raw(DETOUR, "echo", "started", environ={**SETTINGS, **settings})
     assert (done.returncode, done.stdout) == (0, b"started\n"), done.stderr

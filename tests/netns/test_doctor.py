@@ -67,14 +67,14 @@ def test_doctor_ends_with_the_fix(ready: Network) -> None:
     """The doctor's last line is the fix of the failed check, as a line for Compose and for docker run."""
     done = ready.ctl("doctor", prefix=without("net_admin"))
     assert done.returncode == 1
-    assert f"\nfail  {'NET_ADMIN':27}not given\n" in done.stdout
+    assert f"\nfail  {'NET_ADMIN':27}no NET_ADMIN capability\n" in done.stdout
     assert done.stdout.splitlines()[-1] == (
         "Fix (NET_ADMIN): add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`"
     )
 
 
 WITHOUT_RIGHTS = {
-    "setpriv --reuid 65534 --clear-groups": ("NET_ADMIN", "this is uid 65534", "no `USER` line in the Dockerfile"),
+    "setpriv --reuid 65534 --clear-groups": ("NET_ADMIN", "uid 65534 is not root", "no `USER` in the Dockerfile"),
     "unshare --user --map-root-user": ("user namespace", "belongs to another user namespace", "`unshare --user`"),
 }
 
@@ -89,7 +89,11 @@ def test_doctor_detects_a_user_without_rights(ready: Network, command: str, requ
 
 
 LEGACY_ALONE = {
-    "NET_RAW": (without("net_raw"), "opens a raw socket", "`cap_add: [NET_ADMIN, NET_RAW]`"),
+    "NET_RAW": (
+        without("net_raw"),
+        "which legacy iptables needs to open its socket",
+        "`cap_add: [NET_ADMIN, NET_RAW]`",
+    ),
     "legacy iptables": (kernel_without("legacy"), "no legacy iptables here", "`modprobe iptable_filter`"),
     "libraries": (
         *(("env", "XTABLES_LIBDIR=/run/empty"), "an iptables extension is missing"),
@@ -245,7 +249,8 @@ def test_doctor_names_variables_that_mislead_sdks(ready: Network) -> None:
     name = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
     report = Report(ready, **{name: "http://other:1338"})
     assert (report.status, report.state("endpoint variables")) == (0, "warn")
-    assert report.findings["endpoint variables"]["remedy"].startswith(f"remove {name}")
+    assert report.findings["endpoint variables"]["seen"].startswith(f"{name} leads to http://other:1338: ")
+    assert report.findings["endpoint variables"]["remedy"] == "remove it, unless it is meant"
     assert Report(ready, **{name: "http://169.254.169.254"}).state("endpoint variables") == "ok"
 
 

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from imds_detour.advice.failure import MORE
 from imds_detour.system.namespaces import INITIAL_NET, read_namespace_info
 from tests.support.faults.host_namespace import AN_OLD_KERNEL, BY_HARDWARE, HARDWARE_AT
 from tests.support.faults.injection import Injection, strace
@@ -24,7 +25,8 @@ BY_NUMBER = strace(
 SIMULATIONS = {"by hardware": BY_HARDWARE, **({"by its number": BY_NUMBER} if read_namespace_info().fixed else {})}
 REFUSED = (
     "imds-detour: this is the host's own network namespace: a redirect here would hold for the whole machine;"
-    " run it in a container with a network of its own, or `imds-detourctl init --host` if you mean it\n"
+    " give the container a network of its own: no `network_mode: host` in Compose, no `--network host`; or, if the"
+    f" whole machine is meant, `imds-detourctl init --host`; {MORE}\n"
 )
 COMMANDS = {"the entrypoint": (DETOUR, "true"), "init": (CTL, "init"), "sidecar": (CTL, "sidecar")}
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from imds_detour.advice.failure import MORE
 from tests.support.faults.capabilities import without
 from tests.support.faults.injection import Injection, strace
 from tests.support.hosts.network import ID_URL, INSTANCE, METADATA, MOCK, PORT, Network, read_until
@@ -222,7 +223,7 @@ MESSAGES = {
     "with docker run `--cap-add NET_ADMIN`; "
     "without NET_ADMIN: MOCK_BACKEND=env sets the variables that some SDKs follow",
     "no NET_RAW, as under Podman": "no NET_RAW capability, which legacy iptables needs to open its socket; "
-    "add it: in Compose `cap_add: [NET_ADMIN, NET_RAW]`, with docker run `--cap-add NET_RAW` as well",
+    "add it: in Compose `cap_add: [NET_ADMIN, NET_RAW]`; or let MOCK_BACKEND be auto, which uses nftables",
     "another user": "no NET_ADMIN capability (uid 65534 is not root); "
     "start as root with `cap_add: [NET_ADMIN]` (no `USER` in the Dockerfile, no `user:` in Compose) and let "
     "MOCK_USER=65534 make the app that user; or use the sidecar, which needs no change to the app; "
@@ -242,7 +243,7 @@ def test_failed_start_says_what_to_do(network: Network, failure: str, request: p
     if failure == "another user":
         request.getfixturevalue("other_users")
     prefix, backend = FAILURES[failure]
-    assert last_line(network, prefix=prefix, MOCK_BACKEND=backend) == MESSAGES[failure]
+    assert last_line(network, prefix=prefix, MOCK_BACKEND=backend) == f"{MESSAGES[failure]}; {MORE}"
     assert network.detour_redirects() == ""
 
 
@@ -264,7 +265,7 @@ def test_missing_library_names_the_package(network: Network, library: str) -> No
     line = last_line(network, MOCK_BACKEND="legacy")
     assert line.startswith("a library of iptables is missing (")
     assert library in line
-    assert line.endswith(f"; {PACKAGES}")
+    assert line.endswith(f"; {PACKAGES}; {MORE}")
 
 
 def test_missing_extensions_name_the_package(network: Network) -> None:
@@ -272,7 +273,7 @@ def test_missing_extensions_name_the_package(network: Network) -> None:
     network.app.run("mkdir", "/run/none")
     line = last_line(network, environment={"XTABLES_LIBDIR": "/run/none"}, MOCK_BACKEND="legacy")
     assert line.startswith("an iptables extension is missing in /run/none, or of another version (")
-    assert line.endswith(f"; {PACKAGES}")
+    assert line.endswith(f"; {PACKAGES}; {MORE}")
 
 
 def test_missing_python_iptables_says_how_to_install_it(network: Network) -> None:
@@ -283,7 +284,7 @@ def test_missing_python_iptables_says_how_to_install_it(network: Network) -> Non
     network.app.run("mount", "-t", "tmpfs", "tmpfs", folder)
     assert last_line(network, MOCK_BACKEND="legacy") == (
         "python-iptables cannot be imported: cannot import name 'ip4tc' from 'iptc' (unknown location);"
-        " pip install python-iptables"
+        f" pip install python-iptables; {MORE}"
     )
 
 

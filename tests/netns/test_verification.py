@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from imds_detour.advice.failure import MORE
 from imds_detour.ctl.lab.hosts import Host, link, start_host
 from tests.support.hosts.network import ID_URL, INSTANCE, METADATA, MOCK, PORT, Network, output, read_until
 from tests.support.judges import rules_listing
@@ -76,8 +77,10 @@ def test_mock_without_a_good_answer_ends_with_125(network: Network, plan: tuple[
     spent = time.monotonic() - start
     assert last.startswith(f"imds-detour: no mock after {SHORT} s: {MOCK}:{PORT}: ")
     assert reason in last
-    remedy = "start it, or correct its port in MOCK_PORT or MOCK_ENDPOINTS; MOCK_TIMEOUT is how long to wait"
-    assert last.endswith(f"; {remedy}")
+    remedy = "start it, look for a firewall on its side, or correct its port in MOCK_PORT"
+    if not plan:
+        remedy = 'start it on 0.0.0.0, or correct MOCK_PORT (amazon-ec2-metadata-mock: `MOCK_PORT: "1338"`)'
+    assert last.endswith(f"; {remedy}; MOCK_TIMEOUT is how long to wait; {MORE}")
     # An attempt that lasts until the deadline has no waiting line.
     assert [line.split(": ")[1] for line in lines] in ([], ["waiting"])
     # tests/chaos judges this to half a second, and plays again if the machine was busy.

@@ -30,12 +30,23 @@ NO_ROUTE = "put the app and the mock on a common network: in Compose the same en
 
 def no_mock(error: NotYetError, service: Service, limit: float) -> DetourError:
     """Return the error of a start that found no mock of a service in ``limit`` seconds, by its last attempt's."""
-    remedy = error.remedy or (_no_address(error, service) if error.step == "lookup" else _no_answer(error, service))
+    remedy = no_address(error, service) if error.step == "lookup" else _no_answer(error, service)
     reason = f"no mock after {limit:g} s: {error.reason}"
     return DetourError(error.step, reason, f"{remedy}; MOCK_TIMEOUT is how long to wait")
 
 
-def not_found(service: Service) -> str:
+def no_address(error: DetourError, service: Service) -> str:
+    """Return what to do when the look-up of a mock's name fails so."""
+    if error.remedy:
+        return error.remedy
+    from imds_detour.discovery.dns.nameservers import DefiniteError  # noqa: PLC0415  (costly; this error has loaded it)
+
+    # Docker's server answers SERVFAIL for a name that it does not know, when it cannot ask another server.
+    answered = isinstance(error, DefiniteError) or " answers " in error.reason
+    return _not_found(service) if answered else NO_DNS_SERVER
+
+
+def _not_found(service: Service) -> str:
     """Return what to do when DNS servers do not know the name of a service's mock."""
     host = str(service.mock.host)
     if host.lower() == "host.docker.internal":
@@ -43,8 +54,8 @@ def not_found(service: Service) -> str:
     if other := other_spelling(host):
         return f"correct {setting_of(service)}: {other} exists, did you mean that?"
     return (
-        f"correct {setting_of(service)}, or name the mock's service so (in Compose `services: {{{host}: ...}}`) and put"
-        " both on a common network (`networks:`)"
+        f"start it; or correct {setting_of(service)}, or name the mock's service so (in Compose"
+        f" `services: {{{host}: ...}}`) and put both on a common network (`networks:`)"
     )
 
 
@@ -82,12 +93,6 @@ def setting_of(service: Service) -> str:
     if service.mock.setting == "MOCK_ENDPOINTS":
         return f"`{service.preset.name}=` in MOCK_ENDPOINTS"
     return service.mock.setting
-
-
-def _no_address(error: NotYetError, service: Service) -> str:
-    from imds_detour.discovery.dns.nameservers import DefiniteError  # noqa: PLC0415  (costly; this error has loaded it)
-
-    return not_found(service) if isinstance(error, DefiniteError) else NO_DNS_SERVER
 
 
 def _no_answer(error: NotYetError, service: Service) -> str:

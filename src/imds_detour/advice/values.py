@@ -13,23 +13,8 @@ if TYPE_CHECKING:
 
     from imds_detour.config.variables import Variable
 
-MEANT = {
-    "iptables": "legacy",
-    "iptables-legacy": "legacy",
-    "iptables-nft": "nft",
-    "variables": "env",
-    "verbose": "debug",
-    "trace": "debug",
-    "silent": "quiet",
-    "none": "off",
-    "all": "on",
-    "amazon": "aws",
-    "imds": "aws",
-    "fargate": "ecs",
-    "oracle": "oci",
-    "linode": "akamai",
-    "aliyun": "alibaba",
-}
+MEANT = {"iptables": "legacy", "iptables-nft": "nft", "verbose": "debug", "silent": "quiet", "none": "off", "all": "on"}
+CLOUDS = {"amazon": "aws", "imds": "aws", "oracle": "oci", "linode": "akamai", "aliyun": "alibaba"}
 """Words that people write for a value whose name is not similar."""
 SECONDS = {"ms": 0.001, "m": 60.0, "min": 60.0, "h": 3600.0}
 """Units of time that people write after a number, in seconds."""
@@ -91,10 +76,10 @@ def _causes(name: str, value: str) -> tuple[list[str], str]:
     if not value:
         return ["it is empty: has its `${...}` a value in Compose?"], value
     bare, causes = value.strip(), []
-    if "\r" in value:
-        causes.append(r"it ends with \r: convert the file with Windows line endings")
+    if value.endswith("\r"):
+        causes.append(r"it ends with \r: does its file have Windows line endings?")
     elif bare != value:
-        causes.append("it has blanks around it")
+        causes.append("it has blanks or line breaks around it")
     if (plain := bare.strip("'\"")) != bare:
         causes.append("its quotes are part of it: files for `--env-file` have none")
     address = plain.replace("https://", "").replace("http://", "")
@@ -103,6 +88,11 @@ def _causes(name: str, value: str) -> tuple[list[str], str]:
         causes.append("it is a URL")
     if name == "MOCK_HOSTNAME" and not {",", ";", " "}.isdisjoint(plain):
         causes.append("it is one host, perhaps with :port")
+    elif name == "MOCK_HOSTNAME" and "/" in plain:
+        plain = plain.partition("/")[0]
+        causes.append("it has a path")
+    elif name == "MOCK_HOSTNAME" and not plain.isascii():
+        causes.append("names have the letters a to z, digits, - and _")
     return causes, plain
 
 
@@ -110,20 +100,21 @@ def _readings(variable: Variable, text: str) -> Iterator[str]:
     """Yield the values that a text may mean, the likeliest first."""
     yield text
     if variable.name == "MOCK_TIMEOUT":
+        text = text.replace(",", ".")
         number = text.rstrip("abcdefghijklmnopqrstuvwxyz ")
         if is_made_of(DIGITS, number.replace(".", "", 1), 9):
             yield f"{float(number) * SECONDS.get(text[len(number) :].strip(), 1.0):g}"
     if variable.name == "MOCK_PORT":
-        yield text.partition("/")[0].rpartition(":")[2]
+        yield text.rpartition(":")[2].partition("/")[0]
     if variable.name == "MOCK_PROBE" and text:
         yield f"/{text}"
     words = _words(variable)
-    entries = [entry.strip().partition("=") for entry in text.split(",") if entry.strip()] if words else []
+    entries = [entry.partition("=") for entry in text.replace(";", " ").replace(",", " ").split()] if words else []
     yield ",".join(_nearest(word.lower(), words) + equals + mock for word, equals, mock in entries)
 
 
 def _nearest(word: str, words: list[str]) -> str:
-    return word if word in words else MEANT.get(word) or _closest(word, words) or word
+    return word if word in words else (MEANT | CLOUDS).get(word) or _closest(word, words) or word
 
 
 def _words(variable: Variable) -> list[str]:

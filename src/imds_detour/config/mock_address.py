@@ -92,9 +92,8 @@ def why_no_mock(address: Address) -> str:
 def _ipv6(text: str) -> IPv6Address:
     try:
         address = IPv6Address(text)
-    except AddressValueError as error:
-        numeric = (HEX_DIGITS | {":", "."}).issuperset(text)
-        raise BadValueError(str(error) if numeric else "it is one host, perhaps with :port") from None
+    except AddressValueError:
+        raise BadValueError("it is neither one host, perhaps with :port, nor an IPv6 address") from None
     if address.scope_id:
         raise BadValueError("an IPv6 zone (%) is valid on one machine only")
     return address

@@ -56,8 +56,8 @@ def resolver(context: DoctorContext, service: Service) -> CheckResult:
     seen = "; ".join(failures) or f"{resolv_conf.PATH} names no DNS server"
     try:
         context.resolve(host)
-    except DetourError:
-        return fail(seen, mocks.NO_DNS_SERVER)
+    except DetourError as error:
+        return fail(seen, mocks.no_address(error, service))
     return warn(f"{seen}; /etc/hosts has the name")
 
 
@@ -84,7 +84,7 @@ def name(context: DoctorContext, service: Service) -> CheckResult:
     try:
         resolution = context.resolve(host)
     except DetourError as error:
-        return fail(f"cannot resolve {host}: {error.reason}", error.remedy or mocks.not_found(service))
+        return fail(f"cannot resolve {host}: {error.reason}", mocks.no_address(error, service))
     addresses = ", ".join(map(str, resolution.addresses))
     if metadata := next(filter(context.is_metadata, resolution.addresses), None):
         return fail(
