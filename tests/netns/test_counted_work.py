@@ -103,3 +103,10 @@ def test_start_includes_every_step(docker_like: Network, setting: dict[str, str]
     # A slow machine makes a start repeat steps.
     traces = (traced(docker_like, DETOUR, APP, MOCK_BACKEND="legacy", **setting) for _ in range(TRIES))
     assert any(missing_steps(trace, APP) == steps for trace in traces)
+
+
+def test_start_that_succeeds_loads_no_advice(docker_like: Network, backend: str) -> None:
+    """A start that succeeds loads neither the advice nor difflib. Control: a misspelt setting makes it load both."""
+    for settings, loaded in (({}, False), ({"MOCK_PROT": "1"}, True)):
+        trace = traced(docker_like, DETOUR, APP, MOCK_BACKEND=backend, **settings)
+        assert [name in trace for name in ("/imds_detour/advice/", "/difflib")] == [loaded, loaded]

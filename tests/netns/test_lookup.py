@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from imds_detour.advice import mocks
+from imds_detour.advice.failure import MORE
 from imds_detour.ctl.lab.hosts import Host, environ
 from tests.support.hosts.network import DETOUR, INSTANCE, METADATA, MOCK, NAME, PORT, Network, read_line, read_until
 from tests.support.judges.processes import processes_in
@@ -143,10 +145,17 @@ def test_permanent_fault_ends_at_the_timeout(permanent: dict[str, tuple[str, flo
     stderr, took = permanent[fault]
     *waiting_lines, line = stderr.splitlines()
     reason = FAULTS[fault] if "IPv6" in FAULTS[fault] else f"cannot resolve {NAME}: {FAULTS[fault]}"
-    remedy = "start it, or correct its name in MOCK_HOSTNAME or MOCK_ENDPOINTS; MOCK_TIMEOUT is how long to wait"
+    remedy = mocks.NO_DNS_SERVER
+    if "IPv6" in reason:
+        remedy = "give the mock by an IPv4 one, or enable IPv6 on the network"
+    elif re.search("answers|NXDOMAIN|empty answer", reason):
+        remedy = (
+            "start it; or correct MOCK_HOSTNAME, or name the mock's service so (in Compose"
+            f" `services: {{{NAME}: ...}}`) and put both on a common network (`networks:`)"
+        )
     assert len(waiting_lines) <= 1
     assert all(waited.startswith(f"imds-detour: waiting: {reason} (") for waited in waiting_lines)
-    assert line == f"imds-detour: no mock after 1.4 s: {reason}; {remedy}"
+    assert line == f"imds-detour: no mock after 1.4 s: {reason}; {remedy}; MOCK_TIMEOUT is how long to wait; {MORE}"
     assert 1.4 <= took < 2.4
 
 

@@ -17,7 +17,7 @@ def test_kernel_without_nat_fails_the_start(mocked: Network) -> None:
     assert ("dnat" in ruleset(mocked), "reject" in ruleset(mocked)) == (False, True)
     assert done.stderr == (
         "imds-detour: nftables refuses imds-detour's rules: the kernel has no nat for it (No such file or directory);"
-        " load it on the host: `modprobe -a nft_chain_nat nft_nat`\n"
+        " load it on the host: `modprobe -a nft_chain_nat nft_nat`; more: `imds-detourctl doctor`\n"
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from imds_detour.advice.failure import MORE
 from imds_detour.system.capabilities import NET_ADMIN
 from tests.support.faults.capabilities import DOCKER, PODMAN, only, without
 from tests.support.faults.injection import Injection, calls_made, strace
@@ -83,7 +84,7 @@ def with_ineffective_call(
 
 STILL = (
     "imds-detour: NET_ADMIN is still in {} after dropping it; add SETPCAP (Compose `cap_add: [NET_ADMIN, SETPCAP]`),"
-    " or MOCK_KEEP_NET_ADMIN=1 to let the app keep NET_ADMIN\n"
+    f" or MOCK_KEEP_NET_ADMIN=1 to let the app keep NET_ADMIN; {MORE}\n"
 )
 
 

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from imds_detour.advice.access import NO_ROUTE
+from imds_detour.advice.failure import MORE
 from imds_detour.ctl.lab.hosts import Host, link, start_host
 from tests.support.hosts.cloud import BACKENDS, FIREWALLS
 from tests.support.hosts.ip_version import IP_VERSIONS, V4, IpVersion
@@ -156,7 +158,7 @@ def test_missing_route_to_the_mock_is_reported(network: Network) -> None:
     network.wanted["MOCK_HOSTNAME"] = "10.66.0.6"
     last = network.failure("echo", "started", MOCK_TIMEOUT="0.3").splitlines()[-1]
     assert f"no mock after 0.3 s: 10.66.0.6:{PORT}: network is unreachable" in last
-    line = "imds-detour: no route to the mock at 10.66.0.6; put the app and the mock on a common network\n"
+    line = f"imds-detour: no route to the mock at 10.66.0.6; {NO_ROUTE}; {MORE}\n"
     assert (network.failure("echo", "started", MOCK_PROBE="off"), network.detour_redirects()) == (line, "")
 
 
@@ -179,7 +181,7 @@ def test_conflicting_foreign_route_fails_the_start(network: Network, kind: str) 
     network.start_mock()
     assert network.failure("echo", "started", MOCK_HOSTNAME=V4.mock) == (
         f"imds-detour: cannot add a route to {METADATA} with source {APP}: file exists; "
-        f"`ip route show {METADATA}` lists the other route: remove it\n"
+        f"`ip route show {METADATA}` lists the other route: remove it; {MORE}\n"
     )
     assert (network.detour_routes(), network.detour_redirects(), network.foreign()) == ("", "", before)
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 VERBS = ("check", "status", "doctor", "init", "sidecar", "plan", "remove", "mock", "demo", "completion")
 """The verbs of imds-detourctl (imds_detour.ctl.main)."""
-SHOWN = 100
-"""Characters of a command that a remedy repeats."""
 
 
 def remedy(arguments: Sequence[str]) -> str:
@@ -25,7 +23,7 @@ def remedy(arguments: Sequence[str]) -> str:
         return f"imds-detour takes no flags: {_instead_of(name, words[1:])}"
     if name in VERBS:
         return f"{name} is a verb of imds-detourctl: `imds-detourctl {name}`"
-    if len(name.split()) > 1 and len(name) <= SHOWN:
+    if len(name.split()) > 1 and len(name) <= 80:
         lists = (json.dumps(command, ensure_ascii=False) for command in (name.split(), ["sh", "-c", name]))
         return f"this is one word, with its blanks: write {printable(', or '.join(lists))}"
     return ""
@@ -37,5 +35,5 @@ def _instead_of(flag: str, rest: Sequence[str]) -> str:
     if setting not in BY_NAME:
         return "the app's command comes first; `imds-detour --help`, alone, lists the settings"
     value = value if equals else next(iter(rest), "")
-    shown = f"={value}" if is_made_of(VISIBLE, value, SHOWN) else ""
+    shown = f"={value}" if is_made_of(VISIBLE, value, 80) else ""
     return f"set {setting}{shown} in the environment"

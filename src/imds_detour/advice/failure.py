@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from imds_detour.errors import DetourError
 
 MORE = "more: `imds-detourctl doctor`"
-DOCTORS = frozenset({"namespace", "firewall", "lock", "lookup", "route", "hosts", "probe", "privileges"})
-"""Steps about which doctor tells more than the failure. Of settings and commands it knows no more."""
+DOCTORS = frozenset({"namespace", "firewall", "lookup", "route", "probe", "privileges"})
+"""Steps that doctor checks. Of settings and commands it knows no more than the failure says."""
 
 
 def complete(failure: DetourError, arguments: Sequence[str]) -> None:
@@ -38,12 +38,18 @@ def complete_for_verb(failure: DetourError, words: Sequence[str]) -> None:
     """Complete a failure of imds-detourctl with these arguments."""
     _name_the_cause(failure)
     if failure.step == "firewall" and not capabilities.effective() & capabilities.NET_ADMIN:
-        if is_refused(ip_address(LINK_LOCAL)):
+        if is_dropped():
             failure.remedy = access.DROPPED
         elif os.geteuid() != 0:
             failure.remedy = access.as_root(words)
     if words[:1] in (["init"], ["sidecar"]):
         _point_to_doctor(failure)
+
+
+def is_dropped() -> bool:
+    """Whether this is an app, or one of its processes: there is a guard, and sudo could not give NET_ADMIN."""
+    by_sudo = os.geteuid() != 0 and capabilities.within_reach(capabilities.NET_ADMIN)
+    return not by_sudo and is_refused(ip_address(LINK_LOCAL))
 
 
 def _name_the_cause(failure: DetourError) -> None:

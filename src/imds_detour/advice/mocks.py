@@ -6,6 +6,7 @@ import errno
 import os
 from contextlib import suppress
 
+from imds_detour.advice.access import NO_ROUTE
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns.lookup import Lookup
 from imds_detour.discovery.http import AbsentError
@@ -25,7 +26,6 @@ NO_DNS_SERVER = (
     "put the container on a network with a DNS server: a Compose or user-defined network (`docker network create`) has"
     " one, Docker's default bridge has none for names of containers; or in Compose `dns: [ADDRESS]`"
 )
-NO_ROUTE = "put the app and the mock on a common network: in Compose the same entry under both services' `networks:`"
 
 
 def no_mock(error: NotYetError, service: Service, limit: float) -> DetourError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from imds_detour.config.mock_address import BadValueError
+from imds_detour.config.presets import PRESETS
 from imds_detour.config.variables import BY_NAME
 from imds_detour.errors import DetourError
 from imds_detour.text import DIGITS, is_made_of, printable, quoted
@@ -33,7 +34,7 @@ def refused(
         return DetourError("settings", f"{name} is not set{_misspelt(name, environ)}", remedy)
     causes, bare = _causes(name, value)
     meant = next((text for text in _readings(variable, bare) if text != value and _is_valid(convert, text)), "")
-    why = " and ".join(causes) or detail
+    why = ", ".join(causes) or detail
     hint = "; ".join(filter(None, (why, f"did you mean {meant}?" if 0 < len(meant) <= 80 else "")))
     reason = f"{name}={quoted(value)} is not valid{f' ({hint})' if hint else ''}"
     return DetourError("settings", reason, f"allowed: {variable.allowed}")
@@ -77,11 +78,11 @@ def _causes(name: str, value: str) -> tuple[list[str], str]:
         return ["it is empty: has its `${...}` a value in Compose?"], value
     bare, causes = value.strip(), []
     if value.endswith("\r"):
-        causes.append(r"it ends with \r: does its file have Windows line endings?")
+        causes.append(r"it ends with \r, as lines in files of Windows do")
     elif bare != value:
         causes.append("it has blanks or line breaks around it")
     if (plain := bare.strip("'\"")) != bare:
-        causes.append("its quotes are part of it: files for `--env-file` have none")
+        causes.append("its quotes are part of it")
     address = plain.replace("https://", "").replace("http://", "")
     if address != plain and not plain.startswith("/"):
         plain = ",".join(entry.partition("/")[0] for entry in address.split(","))
@@ -108,7 +109,7 @@ def _readings(variable: Variable, text: str) -> Iterator[str]:
         yield text.rpartition(":")[2].partition("/")[0]
     if variable.name == "MOCK_PROBE" and text:
         yield f"/{text}"
-    words = _words(variable)
+    words = _words(variable) if len(text) <= 200 else []
     entries = [entry.partition("=") for entry in text.replace(";", " ").replace(",", " ").split()] if words else []
     yield ",".join(_nearest(word.lower(), words) + equals + mock for word, equals, mock in entries)
 
@@ -119,8 +120,6 @@ def _nearest(word: str, words: list[str]) -> str:
 
 def _words(variable: Variable) -> list[str]:
     """Return the words of which a setting is made; none for names, numbers and paths."""
-    from imds_detour.config.presets import PRESETS  # noqa: PLC0415  (a start whose command is wrong does without)
-
     if variable.name == "MOCK_ENDPOINTS":
         return list(PRESETS)
     words = [word for word in variable.allowed.split(", ") if word.isalnum()]

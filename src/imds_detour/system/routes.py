@@ -55,7 +55,9 @@ def required_route(metadata: Address, mock: Address) -> Route | None:
     """Return the route that connections to ``metadata`` need to reach ``mock``, or None; DetourError if none can."""
     source = source_toward(mock)
     if source is None:
-        raise DetourError("route", f"no route to the mock at {mock}", "put the app and the mock on a common network")
+        from imds_detour.advice.access import NO_ROUTE  # noqa: PLC0415  (only a start that fails needs it)
+
+        raise DetourError("route", f"no route to the mock at {mock}", NO_ROUTE)
     present = source_toward(metadata)
     if present is None or (present != source and not mock.is_loopback):
         return Route(metadata, source)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from imds_detour.advice import mocks
 from imds_detour.config.services import Service
 from imds_detour.ctl.doctor.context import TIMEOUT, DoctorContext
-from imds_detour.ctl.doctor.result import CheckResult, State, fail, ok, skipped, warn
+from imds_detour.ctl.doctor.result import CheckResult, State, fail, fail_as, ok, skipped, warn
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns import nameservers, resolv_conf
 from imds_detour.discovery.dns.resolv_conf import find_server
@@ -105,10 +105,11 @@ def name(context: DoctorContext, service: Service) -> CheckResult:
 
 def route(service: Service, address: Address) -> CheckResult:
     """Check for a route to the mock. A start adds one to the metadata address if it is missing."""
-    if routes.source_toward(address) is None:
-        return fail(f"no route to the mock at {address}", mocks.NO_ROUTE)
     metadata = next(at.address for at in service.preset.endpoints if at.address.version == address.version)
-    added = routes.required_route(metadata, address)
+    try:
+        added = routes.required_route(metadata, address)
+    except DetourError as error:
+        return fail_as(error)
     second = f"one to {metadata} over lo would be added" if added else f"one to {metadata} too"
     return ok(f"there is one to the mock at {address}; {second}")
 

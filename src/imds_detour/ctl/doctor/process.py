@@ -1,15 +1,13 @@
 """Checks of this process: its namespaces and capabilities."""
 
 import os
-from ipaddress import ip_address
 
 from imds_detour.advice import access
-from imds_detour.config.presets import LINK_LOCAL
+from imds_detour.advice.failure import is_dropped
 from imds_detour.ctl.doctor.context import DoctorContext
 from imds_detour.ctl.doctor.result import CheckResult, fail, fail_as, ok, unknown, warn
 from imds_detour.errors import DetourError, error_text
 from imds_detour.firewall.iptables import preflight
-from imds_detour.firewall.refusal import is_refused
 from imds_detour.system.capabilities import NET_ADMIN, NET_RAW
 
 SETPCAP = 1 << 8
@@ -52,7 +50,7 @@ def net_admin(context: DoctorContext) -> CheckResult:
     if effective & NET_ADMIN:
         return ok("given")
     error = access.no_net_admin(os.geteuid())
-    return fail(error.reason, access.DROPPED if is_refused(ip_address(LINK_LOCAL)) else error.remedy)
+    return fail(error.reason, access.DROPPED if is_dropped() else error.remedy)
 
 
 def net_raw(context: DoctorContext) -> CheckResult:
