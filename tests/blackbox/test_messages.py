@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -98,7 +100,7 @@ WRONG = {
             ("is this container itself", "`imds-detourctl init` after it", MORE),
             {"MOCK_HOSTNAME": host, "MOCK_PORT": "1"},
         )
-        for host in ("localhost", "127.0.0.1")
+        for host in ("localhost", "127.0.0.1", "::1")
     },
     "localhost, doctor": Row(
         (CTL, "doctor"),
@@ -352,3 +354,36 @@ def test_failing_start_ends_with_where_to_look_next(running: Network) -> None:
     assert json.loads(logged.splitlines()[-1])["remedy"].endswith(f"; {MORE}")
     for words in ((DETOUR,), (DETOUR, "no-such")):
         assert MORE not in running.app.run(*words, environ=late, check=False).stderr
+
+
+def test_other_spelling_is_looked_up_in_bounded_time(network: Network) -> None:
+    """A DNS server that leaves questions open delays the failing start by little; libc alone would wait for 5 s."""
+    network.start_dns("half:other=10.88.0.9")
+    began = time.monotonic()
+    assert "no-such-mock: ...}" in network.failure("true", MOCK_HOSTNAME="no-such-mock", MOCK_TIMEOUT="0.5")
+    assert time.monotonic() - began < 4
+
+
+@pytest.mark.parametrize("word", ["nftables", "NFT"])
+def test_flags_take_the_words_that_variables_take(running: Network, word: str) -> None:
+    """A flag takes the same words as its variable; one that means nothing certain is wrong usage."""
+    plan = (CTL, "plan", "--mock", MOCK, "--backend")
+    assert running.app.run(*plan, word).stdout == running.app.run(*plan, "nft").stdout
+    done = running.app.run(*plan, "iptables", check=False)
+    assert (done.returncode, "'legacy'" in done.stderr) == (2, True)
+
+
+def test_failure_without_advice_is_still_reported(running: Network, tmp_path: Path) -> None:
+    """If the advice cannot be loaded, as by a user who may not read it, the failure is reported without it."""
+    without = "import sys; sys.modules['imds_detour.advice.failure'] = None"
+    script = f"{without}; from imds_detour.bootstrap.pip import main; main()"
+    program = tmp_path / "program"
+    program.write_bytes(b"#!/no/such/interpreter\n")
+    program.chmod(0o755)
+    environ = running.settings(None, MOCK_HOSTNAME=MOCK)
+    for command, status, reason in (
+        ("doctor", 127, "command not found in PATH: 'doctor'; correct it, or install it in the image"),
+        (str(program), 127, f"cannot execute '{program}': no such file or directory"),
+    ):
+        done = running.app.run(sys.executable, "-c", script, command, environ=environ, check=False)
+        assert (done.returncode, done.stderr.splitlines()[-1]) == (status, f"imds-detour: {reason}")

@@ -331,3 +331,29 @@ def test_doctor_names_the_emulator_instead_of_modules(monkeypatch: pytest.Monkey
     context: Any = SimpleNamespace(settings=settings, capabilities=refusal, selector=selector, legacy_refusal=refusal)
     result = kernel.nftables(context)
     assert (result.state.value, result.remedy) == ("fail", BUILD_FOR_MACHINE if emulated else LOAD)
+
+
+SAME_WORDS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
+    "no NET_ADMIN": (without("net_admin"), {}),
+    "no NET_RAW": (without("net_raw"), {"MOCK_BACKEND": "legacy"}),
+    "no nftables": (kernel_without("nftables"), {"MOCK_BACKEND": "nft"}),
+    "another user namespace": (("unshare", "--user", "--map-root-user"), {}),
+    "the host's network namespace": (BY_HARDWARE, {}),
+    "a wrong value": ((), {"MOCK_PORT": "'1338'"}),
+    "a wrong name": ((), {"MOCK_HOSTNAME": "no-such-mock"}),
+    "a wrong name in an entry": ((), {"MOCK_ENDPOINTS": "aws,ecs=no-such-mock"}),
+    "no route": ((), {"MOCK_HOSTNAME": "203.0.113.9"}),
+    "nothing listens": ((), {"MOCK_PORT": "1"}),
+    "localhost": ((), {"MOCK_HOSTNAME": "127.0.0.1"}),
+}
+
+
+@pytest.mark.parametrize("fault", SAME_WORDS)
+def test_doctor_and_a_failing_start_have_the_same_fix(ready: Network, fault: str) -> None:
+    """The fix of the doctor is what the remedy of a start that fails by the same fault begins with."""
+    prefix, settings = SAME_WORDS[fault]
+    if fault == "no route":
+        ready.app.ip("route", "del", "default")
+    change = Report(ready, *prefix, **settings).change
+    stderr = ready.failure("true", prefix=prefix, MOCK_LOG="json", MOCK_TIMEOUT="0.4", **settings)
+    assert json.loads(stderr.splitlines()[-1])["remedy"].startswith(change)

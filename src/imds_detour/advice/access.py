@@ -35,12 +35,13 @@ def host_namespace() -> DetourError:
 
 def other_user_namespace() -> DetourError | None:
     """Return the error for capabilities that have no effect in this network namespace, None if they have."""
+    number: int | None = None
     try:
-        with open("/proc/self/ns/net", "rb") as net, open(fcntl.ioctl(net, NS_GET_USERNS), "rb") as owner:
-            same = os.path.samestat(os.fstat(owner.fileno()), os.stat("/proc/self/ns/user"))
+        with open("/proc/self/ns/net", "rb") as net:
+            os.close(fcntl.ioctl(net, NS_GET_USERNS))
     except OSError as error:
-        same = error.errno != errno.EPERM  # its owner is out of scope (ioctl_ns(2))
-    if same:
+        number = error.errno
+    if number != errno.EPERM:  # ioctl_ns(2): the owner is in scope, so capabilities have effect
         return None
     reason = "the network namespace belongs to another user namespace, where this process has no capabilities"
     remedy = "start it as the container's own process, not below another `unshare --user`; no `userns_mode:` in Compose"
