@@ -146,3 +146,13 @@ def test_no_output_shows_a_secret(network: Network, shape: str, path: str) -> No
     curl = ("curl", "-sS", "-H", f"{HEADER}: {MARK}", f"http://{METADATA}{ROLES}role")
     seen = network.detour(*curl, MOCK_TIMEOUT="3").stdout
     assert MARK in seen or shape == "user data"
+
+
+def test_mock_at_1338_is_found_without_a_port(network: Network) -> None:
+    """If no port is given and port 80 is refused, a mock at 1338 is taken, and a line says so. A given port is kept."""
+    start(network, "credentials")
+    first, last = network.success("true", MOCK_PORT="").splitlines()
+    assert "MOCK_PORT is not set, and port 80 is refused" in first
+    assert f":{PORT}), " in last
+    assert network.ctl("check", MOCK_PORT="").returncode == 0
+    assert "connection refused" in network.failure("true", MOCK_PORT="80", MOCK_TIMEOUT="1")

@@ -101,4 +101,6 @@ def _no_answer(error: NotYetError, service: Service) -> str:
         return NO_ROUTE
     if isinstance(error, AbsentError):
         return nothing_listens(service)
+    if ": it answers " in error.reason:
+        return f"look at the mock's log; if another path answers with 200, let MOCK_PROBE name it; {silent(service)}"
     return silent(service)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 
 from imds_detour.deadline import MIN_ATTEMPT, Deadline, until_ready
@@ -26,6 +27,10 @@ IPV6_TIMEOUT = 5.0
 address detection takes two (RFC 4862), and a question to the neighbour before its end is repeated after three."""
 MIN_IPV6_TIMEOUT = 0.25
 """The same for a mock after that time, and for each attempt of the sidecar."""
+EC2_MOCK_PORT = 1338
+"""The port of amazon-ec2-metadata-mock, and of `imds-detourctl mock`."""
+OTHER_PORT_PAUSE = 1.0
+"""Seconds between two questions there."""
 MAX_FAILURES = 4
 """How many addresses of one name a line names."""
 
@@ -61,6 +66,7 @@ class Search:
         self._probe = probe
         self._timeout = FIRST_TIMEOUT
         self._without_ipv6 = ""  # why the mock has an IPv6 address and does not answer there
+        self._other_port_due = float("-inf")  # on the monotonic clock
         self._failing_path = ""  # the path to which the last attempt's first answer was 5xx
 
     def wait(self, deadline: Deadline, *, both: bool = True) -> tuple[Mock, ...]:
@@ -72,12 +78,14 @@ class Search:
             from imds_detour.advice.mocks import no_mock  # noqa: PLC0415  (only a start that fails needs it)
 
             raise no_mock(error, self._service, deadline.limit) from None
-        for mock in mocks[:1]:
-            if mock.identity and mock.identity.doubt:
-                self._log.warning(
-                    f"{mock} is taken for the mock, though {mock.identity.doubt}: if it is another server, correct the"
-                    " setting, or let MOCK_PROBE name a path that the mock has"
-                )
+        mock = mocks[0]
+        if mock.identity and mock.identity.doubt:
+            self._log.warning(
+                f"{mock} is taken for the mock, though {mock.identity.doubt}: if it is another server, correct"
+                f" {self._service.mock.setting}, or let MOCK_PROBE name a path that the mock has"
+            )
+        if mock.endpoint.port != (port := self._service.mock.port):
+            self._log.warning(f"{mock} is the mock: MOCK_PORT is not set, and port {port} is refused")
         if both and self._without_ipv6:
             host = self._questions[6].host
             self._log.warning(f"{mocks[0].name} answers over IPv4 only: {host} is not redirected: {self._without_ipv6}")
@@ -135,32 +143,47 @@ class Search:
         for position, address in enumerate(addresses):
             if failures and deadline.remaining() < MIN_ATTEMPT:
                 break  # a name may have thousands of addresses
-            endpoint = Endpoint(address, self._service.mock.port)
-            mock = Mock(name, endpoint, self._questions[address.version], None)
+            mock = Mock(name, Endpoint(address, self._service.mock.port), self._questions[address.version], None)
             if not self._probe:
                 return mock
             # A share of what is left: a silent first address leaves time for the next.
             share = deadline.remaining() / (len(addresses) - position)
             timeout = Deadline(max(MIN_ATTEMPT, share))
             try:
-                if self._failing_path:  # one question is enough while its answer does not change
-                    identify(endpoint, mock.question.bare(self._failing_path), timeout, self._log.step, limit)
-                identity = identify(endpoint, mock.question, timeout, self._log.step, limit)
+                return self._ask(mock, timeout, limit)
             except NotYetError as error:
+                if isinstance(error, AbsentError) and self._try_other_port(timeout):
+                    with suppress(NotYetError):
+                        other = self._ask(mock.replace(endpoint=Endpoint(address, EC2_MOCK_PORT)), timeout, limit)
+                        if other.identity and not other.identity.doubt:
+                            return other
                 absent &= isinstance(error, AbsentError)
                 stalled |= isinstance(error, StalledError)
                 questions += error.questions
                 self._failing_path = error.path if isinstance(error, ServerError) else ""
                 failures.append(f"{mock}: {error.reason}")
-            else:
-                self._log.step(f"the mock answers: {identity}, asked at {endpoint}")
-                return mock.replace(question=mock.question.only(identity.path), identity=identity)
         if stalled:
             self._timeout = min(self._timeout * 2, MAX_TIMEOUT)
         more = f"; and {len(failures) - MAX_FAILURES} more" if len(failures) > MAX_FAILURES else ""
         failure = (AbsentError if absent else NotYetError)("probe", "; ".join(failures[:MAX_FAILURES]) + more)
         failure.questions = questions
         raise failure
+
+    def _ask(self, mock: Mock, timeout: Deadline, limit: float) -> Mock:
+        """Return the mock with its identity, and the question that gave it."""
+        if self._failing_path:  # one question is enough while its answer does not change
+            identify(mock.endpoint, mock.question.bare(self._failing_path), timeout, self._log.step, limit)
+        identity = identify(mock.endpoint, mock.question, timeout, self._log.step, limit)
+        self._log.step(f"the mock answers: {identity}, asked at {mock.endpoint}")
+        return mock.replace(question=mock.question.only(identity.path), identity=identity)
+
+    def _try_other_port(self, deadline: Deadline) -> bool:
+        """Whether to ask at amazon-ec2-metadata-mock's port too: no port was given, and the default one is refused."""
+        now = deadline.clock()
+        if not self._service.mock.default_port or now < self._other_port_due:
+            return False
+        self._other_port_due = now + OTHER_PORT_PAUSE
+        return True
 
     def _unusable(self, resolution: Resolution) -> DetourError:
         """Return why none of the addresses is of an IP version that the service has in this network namespace."""
