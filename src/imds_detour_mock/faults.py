@@ -1,28 +1,42 @@
 """Faults of the development mock, to test an app's retries and timeouts."""
 
 import asyncio
+import http
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from imds_detour_mock.clouds.messages import Answer, Reply, refuse
 from imds_detour_mock.http_server import Connection, Server
 
+ERRORS = {status.value for status in http.HTTPStatus if status >= 400}  # statuses that a request can fail with
 
-def failing(answer: Answer, status: int, every: int) -> Answer:
-    """Return an `Answer` that replies to some requests with an HTTP status from 400 to 599.
 
-    `every` is 1 to fail all requests, 3 for the third, the sixth and so on, counted over all clients.
-    """
-    numbers = itertools.count(1)
+@dataclass(slots=True)
+class Failures:
+    """The requests that fail, counted over all clients."""
 
-    def reply(method: str, target: str, headers: Mapping[str, str], now: float) -> Reply:
-        usual = answer(method, target, headers, now)
-        if next(numbers) % every:
-            return usual
-        return replace(refuse(status, "failed on purpose (--fail)"), cloud=usual.cloud)
+    status: int = 503  # the HTTP status of the next `left` requests
+    left: int = 0  # how many of the next requests fail
+    every: tuple[int, int] | None = None  # a status and N: each Nth request fails with the status
 
-    return reply
+    def failing(self, answer: Answer) -> Answer:
+        """Return an `Answer` that replies to some requests with an error."""
+        numbers = itertools.count(1)
+
+        def reply(method: str, target: str, headers: Mapping[str, str], now: float) -> Reply:
+            usual = answer(method, target, headers, now)
+            number = next(numbers)
+            if self.left:
+                self.left -= 1
+                status, reason = self.status, "/fail"
+            elif self.every and number % self.every[1] == 0:
+                status, reason = self.every[0], "--fail"
+            else:
+                return usual
+            return replace(refuse(status, f"failed on purpose ({reason})"), cloud=usual.cloud)
+
+        return reply
 
 
 class DelayedConnection(Connection):

@@ -2,10 +2,13 @@
 
 import argparse
 import contextlib
-import http
+import os
 import re
+import shlex
 
-from imds_detour_mock.listening import StartError, parse_address
+from imds_detour_mock.control import USAGE
+from imds_detour_mock.faults import ERRORS
+from imds_detour_mock.listening import StartError, parse_address, parse_control
 from imds_detour_mock.serve import Options
 
 DEFAULT_LISTEN = "[::]:1338"
@@ -35,6 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--log", action="store_true", default=True, help="log one line per request on stderr (default)")
     parser.add_argument("--quiet", dest="log", action="store_false", help="log no requests")
+    parser.add_argument(
+        "--credential-process",
+        metavar="COMMAND",
+        help="serve on EC2, ECS and EKS the AWS credentials that COMMAND prints (the AWS SDKs' credential_process), "
+        "such as 'aws configure export-credentials'; needs --listen",
+    )
+    parser.add_argument("--control", metavar="[HOST:]PORT", help=f"take requests of a test on loopback: {USAGE}")
     events = parser.add_argument_group("instance events")
     events.add_argument(
         "--credentials-ttl",
@@ -73,14 +83,29 @@ def options(args: argparse.Namespace) -> Options:
         delay=_seconds("--delay", args.delay) or 0,
         hang=args.hang,
         fail=_failures(args.fail),
+        control=None if args.control is None else parse_control(args.control),
+        command=_command(args.credential_process, args.listen),
+        environ=os.environ,
     )
+
+
+def _command(text: str | None, listen: list[str] | None) -> tuple[str, ...]:
+    """Return the words of the credential process, as SDKs split it, without a shell."""
+    if text is None:
+        return ()
+    if not listen:
+        raise StartError("--credential-process needs --listen", "it serves credentials to all who can connect there")
+    with contextlib.suppress(ValueError):  # shlex raises it for an open quote
+        if words := shlex.split(text):
+            return tuple(words)
+    raise StartError("--credential-process is not a command", "write a program and its arguments, and close the quotes")
 
 
 def _failures(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     match = _FAIL.fullmatch(text)
-    if not match or int(match[1]) not in set(http.HTTPStatus):
+    if not match or int(match[1]) not in ERRORS:
         raise StartError(
             f"--fail {text!r} is not valid", "write an HTTP error such as 503, or 503:3 for each third request"
         )

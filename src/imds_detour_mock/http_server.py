@@ -11,12 +11,9 @@ from typing import cast
 
 from imds_detour_mock.clouds.messages import Answer, Reply
 
-HEAD_LIMIT = 64 * 1024
-"""Bytes of a request's first line and headers."""
-BODY_LIMIT = 64 * 1024
-"""Bytes of a request's body, which the mock ignores."""
-LINGER = 1.0
-"""Seconds from the last answer to the close of the connection."""
+HEAD_LIMIT = 64 * 1024  # bytes of a request's first line and headers
+BODY_LIMIT = 64 * 1024  # bytes of a request's body, which the mock ignores
+LINGER = 1.0  # seconds from the last answer to the close of the connection
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - an HTTP token (RFC 9110), no secret
 _REQUEST_LINE = re.compile(rf"({_TOKEN}) ([\x21-\x7e]+) HTTP/1\.([01])")
@@ -46,14 +43,10 @@ class _Request:
 class Server:
     """The state that all connections share."""
 
-    answer: Answer
-    """Answers the requests."""
-    log: Callable[[str], None]
-    """Takes one line per request, without a newline."""
-    clock: Callable[[], float] = time.time
-    """Seconds since 1970."""
-    connections: set["Connection"] = field(default_factory=set)
-    """The open connections."""
+    answer: Answer  # answers the requests
+    log: Callable[[str], None]  # takes one line per request, without a newline
+    clock: Callable[[], float] = time.time  # seconds since 1970
+    connections: set["Connection"] = field(default_factory=set)  # the open connections
 
 
 class Connection(asyncio.Protocol):

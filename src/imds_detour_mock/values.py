@@ -8,8 +8,7 @@ from imds_detour.errors import DetourError
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
-AWS_ROOTS = ("meta-data", "user-data", "dynamic")
-"""EC2's directories, which are at the outermost level."""
+AWS_ROOTS = ("meta-data", "user-data", "dynamic")  # EC2's directories, which are at the outermost level
 DOCUMENT_ROOTS = (
     *("akamai", "azure", "digitalocean", "ecs", "eks", "gcp", "hetzner", "ibm", "oci", "openstack", "scaleway"),
 )

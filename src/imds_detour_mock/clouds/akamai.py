@@ -8,18 +8,15 @@ from imds_detour_mock.clouds.messages import Reply, Request, json_reply, refuse,
 from imds_detour_mock.clouds.tokens import Tokens, parse_seconds
 from imds_detour_mock.values import Json
 
-MAX_TTL = 86400
-"""Seconds of the longest session that the real service grants."""
+MAX_TTL = 86400  # seconds of the longest session that the real service grants
 
 
 @dataclass(frozen=True, slots=True)
 class Akamai:
     """One Linode. It answers `name: value` lines, or JSON if the `Accept` header asks for it."""
 
-    data: Json
-    """`instance`, `network`, `ssh-keys` and `user-data`, named as in the paths."""
-    tokens: Tokens = field(default_factory=Tokens)
-    """Issues and checks the session tokens."""
+    data: Json  # `instance`, `network`, `ssh-keys` and `user-data`, named as in the paths
+    tokens: Tokens = field(default_factory=Tokens)  # issues and checks the session tokens
 
     def answer(self, request: Request) -> Reply:
         """Answer one request, as a `Cloud`."""

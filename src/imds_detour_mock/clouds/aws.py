@@ -10,8 +10,7 @@ from imds_detour_mock.clouds.notices import Notices
 from imds_detour_mock.clouds.tokens import Tokens, parse_seconds
 from imds_detour_mock.values import Json
 
-MAX_TTL = 21600
-"""Seconds of the longest session that the real services grant."""
+MAX_TTL = 21600  # seconds of the longest session that the real services grant
 VERSIONS = (
     *("1.0", "2007-01-19", "2007-03-01", "2007-08-29", "2007-10-10", "2007-12-15", "2008-02-01", "2008-09-01"),
     *("2009-04-04", "2011-01-01", "2011-05-01", "2012-01-12", "2014-02-25", "2014-11-05", "2015-10-20", "2016-04-19"),
@@ -26,12 +25,9 @@ _TOKEN_PATH = ("latest", "api", "token")
 class Dialect:
     """The differences between the two clouds."""
 
-    ttl_header: str
-    """The header that requests a session token. Its value is the token's lifetime in seconds."""
-    session_header: str
-    """The header that carries the session token."""
-    versions: tuple[str, ...]
-    """The versions that can start a path."""
+    ttl_header: str  # the header that requests a session token. Its value is the token's lifetime in seconds.
+    session_header: str  # the header that carries the session token
+    versions: tuple[str, ...]  # the versions that can start a path
 
 
 AWS = Dialect("X-aws-ec2-metadata-token-ttl-seconds", "X-aws-ec2-metadata-token", VERSIONS)
@@ -42,18 +38,12 @@ ALIBABA = Dialect("X-aliyun-ecs-metadata-token-ttl-seconds", "X-aliyun-ecs-metad
 class Instance:
     """One instance's metadata service."""
 
-    data: dict[str, Json]
-    """`meta-data`, `user-data` and `dynamic`, as returned by `load`."""
-    dialect: Dialect = AWS
-    """The cloud's header names and versions."""
-    require_token: bool = False
-    """Refuse a read without a session token (IMDSv2 only)."""
-    rotation: Rotation | None = None
-    """Rotates the role's credentials; None keeps them."""
-    notices: Notices = field(default_factory=Notices)
-    """The scheduled Spot and rebalance notices."""
-    tokens: Tokens = field(default_factory=Tokens)
-    """Issues and checks the session tokens."""
+    data: dict[str, Json]  # `meta-data`, `user-data` and `dynamic`, as returned by `load`
+    dialect: Dialect = AWS  # the cloud's header names and versions
+    require_token: bool = False  # refuse a read without a session token (IMDSv2 only)
+    rotation: Rotation | None = None  # rotates the role's credentials; None keeps them
+    notices: Notices = field(default_factory=Notices)  # the scheduled Spot and rebalance notices
+    tokens: Tokens = field(default_factory=Tokens)  # issues and checks the session tokens
 
     def answer(self, request: Request) -> Reply:
         """Answer one request, as a `Cloud`."""

@@ -16,8 +16,7 @@ VERSIONS = (
     "2024-07-17",
 )
 """The versions at `/metadata/versions`. A request may name any date, because SDKs use newer versions than these."""
-TTL = 86400
-"""Seconds that an access token lasts if the data have no `expires_in`."""
+TTL = 86400  # seconds that an access token lasts if the data have no `expires_in`
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _VERSIONS_PATH = ("metadata", "versions")
@@ -30,8 +29,7 @@ class Azure:
 
     data: Json
     """`instance`, `scheduledevents`, `loadbalancer`, `attested`, named as in the paths; `identity`: `info`, `token`."""
-    rotation: Rotation | None = None
-    """Rotates the access token; None keeps it."""
+    rotation: Rotation | None = None  # rotates the access token; None keeps it
 
     def answer(self, request: Request) -> Reply:
         """Answer one request, as a `Cloud`."""

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote
 from imds_detour_mock.clouds.akamai import Akamai
 from imds_detour_mock.clouds.aws import ALIBABA, Instance
 from imds_detour_mock.clouds.azure import Azure
-from imds_detour_mock.clouds.credentials import Rotation
+from imds_detour_mock.clouds.credentials import NoCredentialsError, Rotation
 from imds_detour_mock.clouds.ecs import ecs, eks
 from imds_detour_mock.clouds.gcp import FLAVOR, Gcp
 from imds_detour_mock.clouds.ibm import Ibm
@@ -58,8 +58,7 @@ def _reader(read: Cloud) -> Cloud:
 class Clouds:
     """The metadata services of all clouds, as one."""
 
-    by_name: Mapping[str, Cloud]
-    """The clouds by name. A request for any other cloud is 404."""
+    by_name: Mapping[str, Cloud]  # the clouds by name. A request for any other cloud is 404.
 
     def answer(self, method: str, target: str, headers: Mapping[str, str], now: float) -> Reply:
         """Answer one request, as an `Answer`. Empty path segments are ignored, without a redirect."""
@@ -69,7 +68,10 @@ class Clouds:
         request = Request(method, parts, variables, headers, now)
         name = choose_cloud(request)
         cloud = self.by_name.get(name)
-        reply = cloud(request) if cloud else refuse(404, f"the data has no {name}")
+        try:
+            reply = cloud(request) if cloud else refuse(404, f"the data has no {name}")
+        except NoCredentialsError:  # as EC2 when it cannot answer: SDKs try again
+            reply = refuse(503, "the credential process gave no valid credentials; the mock's log has the reason")
         if not parts and name != "gcp" and "gcp" in self.by_name:
             # Google's Go client requests / without the Metadata-Flavor header and expects it in the answer.
             return replace(reply, cloud=name, headers=(*reply.headers, FLAVOR))

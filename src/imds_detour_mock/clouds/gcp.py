@@ -11,10 +11,8 @@ from imds_detour_mock.clouds.documents import children, current_value, flatten, 
 from imds_detour_mock.clouds.messages import Reply, Request, json_reply, refuse, refuse_method, text_reply
 from imds_detour_mock.values import Json
 
-FLAVOR = ("Metadata-Flavor", "Google")
-"""The header that requests must have and all replies have. SDKs recognize Google's server by it."""
-ID_TTL = 3600
-"""Seconds that an identity token is valid (Compute Engine guide, "Verify the identity of instances")."""
+FLAVOR = ("Metadata-Flavor", "Google")  # of all requests and replies: SDKs recognize Google's server by it
+ID_TTL = 3600  # seconds that an identity token is valid (Compute Engine guide, "Verify the identity of instances")
 
 _ACCOUNTS = ("instance", "service-accounts")
 _COMPUTED = ("identity", "token")  # of a service account: in its list of names, but not in recursive answers
@@ -26,8 +24,7 @@ class Gcp:
 
     data: Json
     """`instance`, `project` and `universe`, named as in the paths, and `token`, shared by all service accounts."""
-    rotation: Rotation | None = None
-    """Rotates the access token; None keeps it."""
+    rotation: Rotation | None = None  # rotates the access token; None keeps it
 
     def answer(self, request: Request) -> Reply:
         """Answer one request, as a `Cloud`. A request with `wait_for_change` is answered at once."""

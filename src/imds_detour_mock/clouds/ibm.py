@@ -8,8 +8,7 @@ from imds_detour_mock.clouds.messages import Reply, Request, json_reply, refuse_
 from imds_detour_mock.clouds.tokens import Tokens
 from imds_detour_mock.values import Json
 
-TTL = 300
-"""Seconds of a session, the real service's default. The mock ignores the body, which can request another number."""
+TTL = 300  # seconds of a session, the real service's default; the mock ignores a number in the body
 
 _TOKEN_PATH = ("instance_identity", "v1", "token")
 _IAM_PATH = ("instance_identity", "v1", "iam_token")
@@ -19,12 +18,9 @@ _IAM_PATH = ("instance_identity", "v1", "iam_token")
 class Ibm:
     """One virtual server."""
 
-    data: Json
-    """`metadata`, named as in the paths below `/metadata/v1/`, and `iam_token`."""
-    rotation: Rotation | None = None
-    """Rotates the IAM token; None keeps it."""
-    tokens: Tokens = field(default_factory=Tokens)
-    """Issues and checks the identity tokens."""
+    data: Json  # `metadata`, named as in the paths below `/metadata/v1/`, and `iam_token`
+    rotation: Rotation | None = None  # rotates the IAM token; None keeps it
+    tokens: Tokens = field(default_factory=Tokens)  # issues and checks the identity tokens
 
     def answer(self, request: Request) -> Reply:
         """Answer one request, as a `Cloud`."""

@@ -16,16 +16,11 @@ JSON = ("Content-Type", "application/json")
 class Request:
     """One parsed HTTP request."""
 
-    method: str
-    """The HTTP method, in upper case."""
-    parts: tuple[str, ...]
-    """The path's segments, unescaped, without empty ones."""
-    query: Mapping[str, str]
-    """The query's variables, unescaped. The last value of a repeated name counts."""
-    headers: Mapping[str, str]
-    """The headers, with names in lower case."""
-    now: float
-    """The time of the request, in seconds since 1970."""
+    method: str  # the HTTP method, in upper case
+    parts: tuple[str, ...]  # the path's segments, unescaped, without empty ones
+    query: Mapping[str, str]  # the query's variables, unescaped. The last value of a repeated name counts.
+    headers: Mapping[str, str]  # the headers, with names in lower case
+    now: float  # the time of the request, in seconds since 1970
 
     @property
     def reads(self) -> bool:
@@ -37,21 +32,16 @@ class Request:
 class Reply:
     """One HTTP reply, without Content-Length, which the server adds."""
 
-    status: int
-    """The HTTP status code."""
-    headers: tuple[tuple[str, str], ...] = (TEXT,)
-    """The headers, in the order of sending."""
-    body: bytes = b""
-    """The body, also in a reply to HEAD."""
-    cloud: str = "-"
-    """The name of the cloud that answered, for the log."""
+    status: int  # the HTTP status code
+    headers: tuple[tuple[str, str], ...] = (TEXT,)  # the headers, in the order of sending
+    body: bytes = b""  # the body, also in a reply to HEAD
+    cloud: str = "-"  # the name of the cloud that answered, for the log
 
 
 Answer: TypeAlias = Callable[[str, str, Mapping[str, str], float], Reply]
 """Answers method, target, headers (names in lower case) and time (seconds since 1970) with a reply."""
 
-Cloud: TypeAlias = Callable[[Request], Reply]
-"""One cloud's metadata service."""
+Cloud: TypeAlias = Callable[[Request], Reply]  # one cloud's metadata service
 
 
 def text_reply(body: str, status: int = 200, *headers: tuple[str, str]) -> Reply:

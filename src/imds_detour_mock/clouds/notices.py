@@ -5,18 +5,19 @@ from dataclasses import dataclass
 from imds_detour_mock.clouds.documents import object_at, timestamp
 from imds_detour_mock.values import Json
 
-NOTICE_TIME = 120.0
-"""Seconds from a Spot interruption notice to the interruption (EC2 user guide, "Spot interruption notices")."""
+NOTICE_TIME = 120.0  # seconds from a Spot notice to the interruption (EC2 user guide, "Spot interruption notices")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Notices:
-    """The time of each notice, in seconds since 1970, or None for never. Its paths are 404 until then."""
+    """The time of each notice, in seconds since 1970, or None for never. Its paths are 404 until then.
+
+    The control path changes the times while the mock serves.
+    """
 
     spot: float | None = None
-    """`spot/instance-action` and `spot/termination-time`. The instance's life cycle is `spot` from the start."""
-    rebalance: float | None = None
-    """`events/recommendations/rebalance`."""
+    """`spot/instance-action` and `spot/termination-time`. The instance's life cycle is `spot` if it has a time."""
+    rebalance: float | None = None  # `events/recommendations/rebalance`
 
     def apply(self, data: dict[str, Json], now: float) -> dict[str, Json]:
         """Return the instance's data with the notices that are due."""

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 class Tokens:
     """Issues signed session tokens. A token contains its expiry, so the mock stores none."""
 
-    key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
-    """Signs the tokens. A mock with another key rejects them."""
+    key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)  # signs the tokens
 
     def issue(self, ttl: int, now: float) -> str:
         """Return a new token, valid for `ttl` seconds. No two tokens are equal."""
