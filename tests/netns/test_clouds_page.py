@@ -54,10 +54,8 @@ def test_one_mock_tells_containers_apart_by_source_address(network: Network, oth
     for host, name in ((network.app, "one"), (other_app, "two")):
         assert on(host, network, "curl", "-sS", ID_URL, MOCK_BACKEND=backend) == f"i-{name}"
         read = ("curl", "-sS", "http://169.254.170.2/role/any")
-        assert (
-            json.loads(on(host, network, *read, MOCK_BACKEND=backend, MOCK_ENDPOINTS="ecs"))["AccessKeyId"]
-            == f"AKIA-{name}"
-        )
+        document = json.loads(on(host, network, *read, MOCK_BACKEND=backend, MOCK_ENDPOINTS="ecs"))
+        assert document["AccessKeyId"] == f"AKIA-{name}"
         assert host.run("curl", "-sS", ID_URL).stdout == f"i-{name}"  # a later process of the container
 
 
@@ -90,9 +88,8 @@ def test_stock_container_reads_your_own_credentials(bridge: Bridge, backend: str
     done = bridge.network.ctl("init", "--host", MOCK_HOSTNAME=BRIDGE, MOCK_BACKEND=backend, MOCK_LOG="debug")
     assert done.returncode == 0, done.stderr
     served = json.loads(bridge.containers[FIRST].run("sh", "-euc", IMDSV2).stdout)
-    assert [served[name] for name in ("AccessKeyId", "SecretAccessKey", "Token")] == [
-        *SECRETS.values()
-    ]  # the control, too
+    names = ("AccessKeyId", "SecretAccessKey", "Token")
+    assert [served[name] for name in names] == [*SECRETS.values()]  # the control, too
     lines = output(mock) + done.stdout + done.stderr
     assert "security-credentials/imds-detour-mock-role 200 " in lines
     assert not [secret for secret in SECRETS.values() if secret in lines]

@@ -1,6 +1,6 @@
 """A metadata server that tells its clients apart by their source address: `by_peer.py ADDRESS:PORT [PEER=NAME ...]`.
 
-It has the instance id `i-NAME`, and the paths of a local ECS endpoint, `/creds` and `/role/ROLE`, with the key `AKIA-NAME`.
+It has the instance id `i-NAME`, and a local ECS endpoint's paths, `/creds` and `/role/ROLE`, with the key `AKIA-NAME`.
 """
 
 import json
