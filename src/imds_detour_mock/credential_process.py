@@ -18,8 +18,8 @@ from imds_detour_mock.clouds.credentials import NoCredentialsError
 from imds_detour_mock.clouds.documents import timestamp
 from imds_detour_mock.values import Json
 
-TIMEOUT = 60.0  # seconds that the command may take. SDKs have no limit.
-REFRESH = 900.0  # seconds from a new run to the expiry, as in botocore, the earliest of the SDKs
+TIMEOUT = 60.0  # seconds that the command may take, as in the AWS SDK for Go
+REFRESH = 900.0  # seconds from a new run to the expiry, as in botocore (its advisory refresh)
 RETRY = 30.0  # seconds from a failed run to the next one
 LIFETIME = 3600.0  # seconds of credentials without an expiry: SDKs require one from a metadata service
 

@@ -73,7 +73,7 @@ def test_existing_credential_server_serves_an_app(network: Network, backend: str
     """A local ECS endpoint, which has /creds and /role/NAME only, serves an app, and no output has a key."""
     network.start(network.mock, sys.executable, BY_PEER, f"0.0.0.0:{PORT}", f"{APP}=MARKED")
     script = "curl -sS http://169.254.170.2$AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
-    environment = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/creds"}
+    environment = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/role/app"}
     network.wanted = {"MOCK_HOSTNAME": MOCK, "MOCK_ENDPOINTS": "ecs", "MOCK_BACKEND": backend, "MOCK_LOG": "debug"}
     done = network.detour("sh", "-c", script, environment=environment)
     assert (done.returncode, json.loads(done.stdout)["AccessKeyId"]) == (0, "AKIA-MARKED"), done.stderr
