@@ -89,31 +89,33 @@ class CredentialProcess:
 
 async def run(command: tuple[str, ...], environ: Mapping[str, str]) -> bytes:
     """Run the command without a terminal, and return what it prints on stdout; `ProcessError` if it fails."""
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,  # its own process group, which a timeout kills
-            env={"AWS_EC2_METADATA_DISABLED": "true", **environ},  # it could otherwise read the mock's own answers
-        )
-    except OSError as error:
-        raise ProcessError(f"cannot run {command[0]}: {error_text(error)}") from None
-    try:
-        async with asyncio.timeout(TIMEOUT):
-            output, _ = await process.communicate()
-    except BaseException as error:  # a stop of the mock too
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
-        if isinstance(error, TimeoutError):
-            raise ProcessError(f"the command did not end within {TIMEOUT:g} s") from None
-        raise
-    if status := process.returncode:
-        cause = f"exited with status {status}" if status > 0 else f"was ended by signal {-status}"
-        raise ProcessError(f"the command {cause}")
-    return output
+    with open(os.memfd_create("stdout"), "rb") as output:  # no pipe, which a daemon of the command could hold open
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,  # its own process group, which a timeout kills
+                env={"AWS_EC2_METADATA_DISABLED": "true", **environ},  # it could otherwise read the mock's own answers
+            )
+        except OSError as error:
+            raise ProcessError(f"cannot run {command[0]}: {error_text(error)}") from None
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                status = await process.wait()
+        except BaseException as error:  # a stop of the mock too
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+            if isinstance(error, TimeoutError):
+                raise ProcessError(f"the command did not end within {TIMEOUT:g} s") from None
+            raise
+        if status:
+            how = "exited with status" if status > 0 else "was ended by signal"
+            raise ProcessError(f"the command {how} {abs(status)}")
+        output.seek(0)
+        return output.read()
 
 
 def parse(output: bytes, now: float) -> tuple[dict[str, Json], float]:

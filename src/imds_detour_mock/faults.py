@@ -26,11 +26,10 @@ class Failures:
 
         def reply(method: str, target: str, headers: Mapping[str, str], now: float) -> Reply:
             usual = answer(method, target, headers, now)
-            number = next(numbers)
             if self.left:
                 self.left -= 1
                 status, reason = self.status, "/fail"
-            elif self.every and number % self.every[1] == 0:
+            elif self.every and next(numbers) % self.every[1] == 0:
                 status, reason = self.every[0], "--fail"
             else:
                 return usual

@@ -50,13 +50,12 @@ def parse_control(text: str) -> tuple[str, int]:
 
 
 async def start_listening(
-    connect: Callable[[], Connection], address: tuple[str, int], listeners: contextlib.ExitStack, flag: str
+    connect: Callable[[], Connection], host: str, port: int, listeners: contextlib.ExitStack, flag: str
 ) -> str:
     """Listen until `listeners` closes. Return the bound addresses: `::` binds IPv4 too, if the machine has both.
 
     `connect` makes the protocol of a new connection. Raises `StartError`, which names the flag, if that fails.
     """
-    host, port = address
     hosts = (host, "0.0.0.0") if host == "::" else (host,)  # noqa: S104 - containers connect from other namespaces
     listening = []
     code: int | None = None

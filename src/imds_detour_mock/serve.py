@@ -72,11 +72,11 @@ async def _serve(
     controller = replace(server, answer=control.answer)
     with contextlib.ExitStack() as listeners:
         addresses = dict.fromkeys(options.addresses)
-        bound = [await start_listening(connect, address, listeners, "--listen") for address in addresses]
+        bound = [await start_listening(connect, *address, listeners, "--listen") for address in addresses]
         lines = [f"listening on {', '.join(bound)}"]
         if options.control:
             bound_control = await start_listening(
-                lambda: Connection(controller), options.control, listeners, "--control"
+                lambda: Connection(controller), *options.control, listeners, "--control"
             )
             lines.append(f"control on http://{bound_control} ({USAGE})")
         for line in lines:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -157,15 +158,25 @@ def test_command_is_run_without_a_terminal_and_told_without_its_output(command: 
 
 
 def test_command_that_does_not_end_is_killed_with_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the timeout the command and its children are killed, also if only a child holds stdout open."""
+    """After the timeout the command and its children are killed."""
     monkeypatch.setattr(credential_process, "TIMEOUT", 0.5)
     pids = tmp_path / "pids"
-    assert outcome(*shell(f"sleep 1000 & echo $$ $! > {pids}; echo {SECRET}")) == "the command did not end within 0.5 s"
+    assert (
+        outcome(*shell(f"sleep 1000 & echo $$ $! > {pids}; echo {SECRET}; wait"))
+        == "the command did not end within 0.5 s"
+    )
     deadline = time.monotonic() + 10
     for pid in pids.read_text().split():
         while os.path.exists(f"/proc/{pid}") and state(pid) != "Z":
             assert time.monotonic() < deadline
             time.sleep(0.01)  # the kernel kills a process group without a notice to its sender
+
+
+def test_daemon_of_the_command_delays_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that the command leaves behind, with its stdout, is no reason to wait, and lives on."""
+    monkeypatch.setattr(credential_process, "TIMEOUT", 10.0)
+    pid = int(outcome(*shell("sleep 1000 & echo $!")))
+    os.kill(pid, signal.SIGKILL)  # fails if it does not exist
 
 
 def state(pid: str) -> str:
