@@ -192,5 +192,6 @@ def test_print_data_output_is_valid_data_and_help_is_complete(tmp_path: Path) ->
     done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=TIMEOUT, check=True)
     text = " ".join(done.stdout.split())
     assert "For real work take amazon-ec2-metadata-mock (AEMM) or moto" in text
-    for word in ("--credentials-ttl", "--spot-in", "--rebalance-in", "--delay", "--fail", "--hang", "Azure", "Google"):
+    flags = ("--credentials-ttl", "--spot-in", "--rebalance-in", "--delay", "--fail", "--hang", "--control")
+    for word in (*flags, "--credential-process", "Azure", "Google"):
         assert word in text

@@ -1,5 +1,6 @@
 """Clients of the development mock that leave early, or that stay and use up its descriptors."""
 
+import asyncio
 import contextlib
 import os
 import resource
@@ -9,6 +10,7 @@ import sys
 
 import pytest
 
+from imds_detour_mock.listening import serve_until_signal
 from tests.blackbox.test_mock_server import assert_served
 from tests.support.servers.mock_process import COMMAND, GET, TIMEOUT, Mock, read_reply, running_mock
 
@@ -75,6 +77,20 @@ def test_hanging_mock_survives_clients_that_leave() -> None:
             leave(stream, how)
         mock.stop()
         assert (mock.process.returncode, mock.remaining_lines()) == (0, [])
+
+
+def test_unexpected_error_of_a_connection_is_one_line() -> None:
+    """An error that asyncio would print with a traceback is one line that names it, and the mock serves on."""
+    lines: list[str] = []
+
+    async def serve() -> None:
+        asyncio.get_running_loop().call_soon(int, "x")
+        await asyncio.sleep(0.01)  # the loop's next rounds
+        lines.append("served on")
+
+    asyncio.run(serve_until_signal(serve(), lines.append))
+    assert lines[0].startswith("a connection failed: Exception in callback")
+    assert (len(lines), "\n" in lines[0], lines[1]) == (2, False, "served on")
 
 
 LIMIT, CLIENTS = 64, 200
