@@ -1,6 +1,5 @@
 """The control path: a test asks the running mock for an event or a fault."""
 
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from imds_detour_mock.faults import ERRORS, Failures
 
 USAGE = "POST or DELETE /interrupt, /rebalance, /fail; POST /rotate"
 
-_HOST = re.compile(r"\[?(.+?)\]?(?::[0-9]*)?")
+_LOOPBACK = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]*)?", re.IGNORECASE)
 _MAX = 10**6  # of seconds and of requests
 _REQUESTS: dict[str, set[str]] = {
     "POST /interrupt": {"in"},
@@ -39,8 +38,8 @@ class Control:
         """Answer one request, as an `Answer`."""
         path, _, query = target.partition("?")
         names = _REQUESTS.get(f"{method} {path}")
-        # A web page in the user's browser can reach loopback: it has an Origin, or by DNS rebinding a Host of its own.
-        if "origin" in headers or not _is_loopback(headers.get("host", "localhost")):
+        # A web page in the user's browser has an Origin, or by DNS rebinding a domain as its Host.
+        if "origin" in headers or not _LOOPBACK.fullmatch(headers.get("host", "localhost")):
             reply = refuse(403, "the control path answers to 127.0.0.1 and localhost, and to no web page")
         elif names is None:
             reply = refuse(404, USAGE)
@@ -75,12 +74,3 @@ def _values(query: str, names: set[str]) -> dict[str, int] | None:
             return None
         values[name] = number
     return values
-
-
-def _is_loopback(host: str) -> bool:
-    """Tell whether a Host header names this machine."""
-    match = _HOST.fullmatch(host.lower())
-    try:
-        return match is not None and (match[1] == "localhost" or ipaddress.ip_address(match[1]).is_loopback)
-    except ValueError:
-        return False

@@ -111,6 +111,35 @@ def test_own_credentials_are_served_at_the_aws_paths_only() -> None:
     assert get(ROLE.rpartition("/")[0], clouds=failing).status == 200  # the role's name
 
 
+AT_HOME = (
+    *("169.254.170.2", "10.0.0.1:80", "[fd00:ec2::23]:80", "mock_metadata:1338", "localhost", "creds", ""),
+    *("metadata.google.internal", "metadata.google.internal.:80"),
+)
+ABROAD = (
+    "evil.example",
+    "evil.example:1338",
+    "EVIL.Example.",
+    "1.2.3.evil:80",
+    "metadata.google.internal.evil.example",
+)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        *(({"host": host}, 200) for host in AT_HOME),
+        *(({"host": host}, 403) for host in ABROAD),
+        ({"host": "169.254.170.2", "origin": "http://evil.example"}, 403),
+    ],
+)
+def test_own_credentials_are_refused_to_web_pages(headers: dict[str, str], status: int) -> None:
+    """A request of a page in the user's browser, by its Origin or its domain, gets no credentials of the user."""
+    members = parse(json.dumps(LATER).encode(), NOW)[0]
+    reply = get("/creds", headers, clouds=mock(rotation=Rotation(issued=lambda _now: members)))
+    assert (reply.status, b"marked" in reply.body) == (status, status == 200)
+    assert get("/creds", headers, clouds=mock(rotation=Rotation())).status == 200  # built-in ones are no secret
+
+
 def test_rotation_on_request_renews_credentials_without_a_schedule() -> None:
     """`rotate` changes keys and tokens, with the same lifetime, and ends the current set of a schedule early."""
     rotation = Rotation()

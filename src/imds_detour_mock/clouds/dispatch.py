@@ -1,5 +1,6 @@
 """Serve all clouds on one port: select the cloud of a request by its path and headers."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,6 +34,7 @@ _BY_FIRST_SEGMENT = {
     "v4": "ecs",
 }
 _BY_HOST = {"metadata.google.internal": "gcp", "100.100.100.200": "alibaba"}  # decides if path and other headers do not
+_DOMAIN = re.compile(r"(?!metadata\.google\.internal\.?(:|$)).*\.[a-z][^.:]*\.?(:[0-9]*)?", re.IGNORECASE)
 _ALIBABA_HEADERS = {ALIBABA.ttl_header.lower(), ALIBABA.session_header.lower()}
 _MAKERS: dict[str, Callable[[Json, Rotation | None], Cloud]] = {
     "akamai": lambda data, _: Akamai(data).answer,
@@ -59,6 +61,7 @@ class Clouds:
     """The metadata services of all clouds, as one."""
 
     by_name: Mapping[str, Cloud]  # the clouds by name. A request for any other cloud is 404.
+    private: bool = False  # refuse web pages, which have an Origin, or by DNS rebinding a domain as their Host
 
     def answer(self, method: str, target: str, headers: Mapping[str, str], now: float) -> Reply:
         """Answer one request, as an `Answer`. Empty path segments are ignored, without a redirect."""
@@ -70,6 +73,10 @@ class Clouds:
         cloud = self.by_name.get(name)
         try:
             reply = cloud(request) if cloud else refuse(404, f"the data has no {name}")
+            if self.private and ("origin" in headers or _DOMAIN.fullmatch(headers.get("host", ""))):
+                reply = refuse(
+                    403, "your credentials are not for web pages: ask by IP address or by a name without dots"
+                )
         except NoCredentialsError:  # as EC2 when it cannot answer: SDKs try again
             reply = refuse(503, "the credential process gave no valid credentials; the mock's log has the reason")
         if not parts and name != "gcp" and "gcp" in self.by_name:
@@ -96,7 +103,7 @@ def make_clouds(
         ).answer
     if isinstance(alibaba := data.get("alibaba"), dict):
         by_name["alibaba"] = Instance(alibaba, dialect=ALIBABA, rotation=rotation).answer
-    return Clouds(by_name)
+    return Clouds(by_name, private=bool(rotation and rotation.issued))
 
 
 def choose_cloud(request: Request) -> str:
