@@ -20,7 +20,7 @@ FOREVER = float("inf")
 FIRST_PAUSE = 0.012
 """Mean seconds for each question of an attempt until the next attempt, in the first second of a wait. A question costs
 two packets: a DNS query and its reply, or a connection and its refusal."""
-WAITED_SHARE, WAITED_FIRST = 0.055, 0.75
+WAITED_SHARE, WAITED_FIRST = 0.06, 0.75
 """Later, a pause is this share of what has been waited after these seconds. So the mean delay, half a pause, stays
 below 3 % of the wait, and a wait of 30 s costs less than 180 questions."""
 MAX_PAUSE = 1.5
