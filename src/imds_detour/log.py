@@ -60,9 +60,10 @@ class Log:
 
     def _tell_repeats(self) -> None:
         """Write how often steps came again since the last line."""
-        for text, count in self._steps.items():
-            if count:
-                self._step(f"{count} times more: {text}")
+        repeats = [(count, text) for text, count in self._steps.items() if count]
+        if repeats:
+            times = ((f"{count} times" if count > 1 else "once", text) for count, text in repeats)
+            self._step("; ".join(f"{count} more: {text}" for count, text in times))
         self._steps = dict.fromkeys(self._steps, 0) if len(self._steps) < MAX_KNOWN else {}
 
     def warning(self, text: str) -> None:

@@ -123,7 +123,10 @@ class Transaction:
 
     def change(self, firewall: Firewall, change: AddGuard | SetRedirects) -> None:
         """Change the rules of a table."""
-        for rule in change.wanted((), firewall.layout):
+        wanted = change.wanted((), firewall.layout)
+        if change.table == "filter":  # the same in almost every start
+            self.log.step(f"rule: filter has {len(wanted)} for the guard; `imds-detourctl plan` shows them")
+        for rule in wanted if change.table == "nat" else ():
             self.log.step(f"rule: {rule.table} {rule.spec}")
         previous = firewall.apply(change, self.deadline.within(LOCK_TIMEOUT))
         if opposite := change.undo(previous, firewall.layout):

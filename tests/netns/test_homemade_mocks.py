@@ -1,12 +1,13 @@
 """Mocks as colleagues write them: the app starts and reads what its mock has; no output shows a secret."""
 
+import os
 import sys
 from typing import NamedTuple
 
 import pytest
 
 from tests.support import SUPPORT
-from tests.support.hosts.network import METADATA, MOCK, PORT, Network
+from tests.support.hosts.network import CTL, ID_URL, INSTANCE, METADATA, MOCK, PORT, Network
 from tests.support.marks import first_quick
 from tests.support.servers.homemade import DOCUMENT, MARK, RAW, ROLES, SERVERS, SHAPES
 
@@ -156,3 +157,31 @@ def test_mock_at_1338_is_found_without_a_port(network: Network) -> None:
     assert f":{PORT}), " in last
     assert network.ctl("check", MOCK_PORT="").returncode == 0
     assert "connection refused" in network.failure("true", MOCK_PORT="80", MOCK_TIMEOUT="1")
+
+
+OWN_SCRIPT = """
+imds-detourctl mock --listen 127.0.0.1:1338 --quiet &
+imds-detourctl init >&2 || exit
+curl -sS --fail "$1"
+status=$?
+kill $!
+exit $status
+"""
+"""An app's own script that starts the mock in the same container, and redirects after that."""
+
+
+def test_mock_started_by_the_apps_own_script_is_used_by_init(network: Network) -> None:
+    """The script starts its mock on localhost and runs init. Control: imds-detour before the script says that way."""
+    variables = {
+        "MOCK_HOSTNAME": "localhost",
+        "MOCK_PORT": PORT,
+        "PATH": f"{os.path.dirname(CTL)}:{os.environ['PATH']}",
+    }
+    environ = network.settings(None, **variables)
+    done = network.app.run("sh", "-c", OWN_SCRIPT, "sh", ID_URL, environ=environ, check=False)
+    assert (done.returncode, done.stdout) == (0, INSTANCE), done
+    assert network.ctl("remove").returncode == 0
+    last = network.failure("sh", "-c", OWN_SCRIPT, "sh", ID_URL, **variables, MOCK_TIMEOUT="1").splitlines()[-1]
+    assert (
+        "localhost is this container itself: if the app's own script starts the mock, run `imds-detourctl init`" in last
+    )

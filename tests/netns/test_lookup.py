@@ -14,7 +14,20 @@ import pytest
 from imds_detour.advice import mocks
 from imds_detour.advice.failure import MORE
 from imds_detour.ctl.lab.hosts import Host, environ
-from tests.support.hosts.network import DETOUR, INSTANCE, METADATA, MOCK, NAME, PORT, Network, read_line, read_until
+from tests.support.hosts.network import (
+    CTL,
+    DETOUR,
+    INSTANCE,
+    METADATA,
+    MOCK,
+    NAME,
+    PORT,
+    Network,
+    end,
+    output,
+    read_line,
+    read_until,
+)
 from tests.support.judges.processes import processes_in
 from tests.support.marks import first_quick
 
@@ -360,6 +373,24 @@ def test_valid_address_among_invalid_ones_is_used(network: Network) -> None:
     network.start_mock()
     network.success("true")
     assert redirect_target(network) == f"{MOCK}:{PORT}"
+
+
+def test_mock_with_the_metadata_address_alone_gets_the_way_out(network: Network) -> None:
+    """If the mock has only the metadata address, as on a link-local network, the line says that no redirect is needed.
+
+    Nothing is asked there: the answer could be the real service's.
+    """
+    network.mock.ip("address", "add", f"{METADATA}/32", "dev", "lo")
+    server = network.start(network.mock, CTL, "mock", "--listen", f"{METADATA}:80")
+    dns = network.start_dns(f"{NAME}={METADATA}")
+    assert "put the mock on another network too, or start the app without imds-detour" in last_line(network)
+    assert f"MOCK_HOSTNAME='{METADATA}' is not valid (it is a" in last_line(network, MOCK_HOSTNAME=METADATA)
+    assert output(server) == ""
+    # Control: with an address on another network, it is used.
+    end(dns)
+    network.start_dns(f"{NAME}={METADATA},{MOCK}")
+    network.start_mock()
+    network.success("true")
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Verification: slow and broken mocks, and another service instead of the mock."""
 
+import sys
 import time
 from collections.abc import Iterator
 
@@ -204,6 +205,31 @@ def test_answer_by_a_foreign_rule_is_refused(mocked: Network, port: str, reason:
     """If a foreign rule redirects to the mock's host, the counter of imds-detour's rule does not rise."""
     mocked.divert(MOCK, port)
     assert reason in refused(mocked, MOCK_TIMEOUT="10" if port == PORT else "0.5")[-1]
+
+
+NEIGHBOUR = f"""
+import os, socket
+os.setuid(65534)
+print("started", flush=True)
+while True:
+    try:
+        socket.create_connection(("{METADATA}", 80), 5).close()
+    except OSError:
+        pass
+"""
+"""A program of another user that connects to the metadata address without a pause."""
+
+
+def test_a_neighbours_connections_are_not_taken_for_the_probes(mocked: Network, backend: str) -> None:
+    """If a rule for root leads to a copy of the mock, a neighbour's connections by imds-detour's rule prove nothing."""
+    mocked.start_mock(port="1339")
+    mocked.start(mocked.app, sys.executable, "-c", NEIGHBOUR)
+    # Negative control: without that rule, the start succeeds beside the neighbour.
+    mocked.success("true", MOCK_BACKEND=backend)
+    assert mocked.ctl("remove").returncode == 0
+    mocked.divert(MOCK, "1339", of="meta skuid 0")
+    last = refused(mocked, MOCK_BACKEND=backend)[-1]
+    assert f"{METADATA}:80 is not reached by the rule: the connection leads to {MOCK}:1339" in last
 
 
 def test_without_the_guard_other_ports_reach_the_real_service(network: Network, backend: str) -> None:

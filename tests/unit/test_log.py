@@ -86,7 +86,7 @@ def test_debug_lines_that_repeat_are_counted(capfd: pytest.CaptureFixture[str]) 
     for text in ("ask", "silence", "ask", "silence", "ask", "answer", "ask"):
         report.step(text)
     report.warning("end")
-    lines = ["ask", "silence", "2 times more: ask", "1 times more: silence", "answer", "1 times more: ask"]
+    lines = ["ask", "silence", "2 times more: ask; once more: silence", "answer", "once more: ask"]
     assert capfd.readouterr().err.splitlines() == [
         *(f"imds-detour:      0 ms  {line}" for line in lines),
         "imds-detour: end",

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 LABEL = DIGITS | frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-")
 DEFAULT_PORT = 80
+LINK_LOCAL = (
+    "if the mock itself has it, on a link-local network, put the mock on another network too, or start the app without"
+    " imds-detour"
+)
 IPV4_MAPPED = "it is an IPv4-mapped IPv6 address; use the IPv4 address"
 """::ffff:0:0/96 (RFC 4291 section 2.5.5.2): the kernel sends these connections over IPv4, past the rules for IPv6."""
 
@@ -79,7 +83,7 @@ def why_no_mock(address: Address) -> str:
     if mapped is not None:
         return why_no_mock(mapped) or IPV4_MAPPED
     reasons = (
-        (address in METADATA_ADDRESSES, "it is a metadata address, so the redirect would be a loop"),
+        (address in METADATA_ADDRESSES, f"it is a metadata address, so the redirect would be a loop; {LINK_LOCAL}"),
         (address.is_unspecified, "it is the unspecified address"),
         (address.is_multicast, "it is a multicast address"),
         (address == IPv4Address("255.255.255.255"), "it is the broadcast address"),

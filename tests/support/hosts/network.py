@@ -71,10 +71,13 @@ class Network:
         for host, address in ((self.mock, MOCK6), (self.app, APP6)):
             host.ip("address", "add", f"{address}/64", "dev", "eth0", "nodad")
 
-    def divert(self, address: str, port: str, priority: int = -150) -> None:
-        """Redirect the metadata address by a foreign rule before imds-detour's; at -101, before legacy's only."""
+    def divert(self, address: str, port: str, priority: int = -150, of: str = "") -> None:
+        """Redirect the metadata address by a foreign rule before imds-detour's; at -101, before legacy's only.
+
+        ``of`` is a match for the connections that it redirects, all without one.
+        """
         chain = f"add table ip foreign; add chain ip foreign output {{ type nat hook output priority {priority}; }};"
-        rule = f"add rule ip foreign output ip daddr {METADATA} tcp dport 80 dnat to {address}:{port}"
+        rule = f"add rule ip foreign output {of} ip daddr {METADATA} tcp dport 80 dnat to {address}:{port}"
         self.app.run("nft", f"{chain} {rule}")
 
     def hosts(self) -> str:

@@ -89,7 +89,7 @@ def _show(app: Host) -> int:
     first = _app(app, IMDS_V1, log="debug")
     _say("")
     listing, rules = _rules(app)
-    _say(f"The rules in the kernel:  $ {listing}", bold=True)
+    _say(f"The redirect in the kernel; the guard's rules are left out:  $ {listing}", bold=True)
     _say(f"{rules}\n")
     _say("A second client, which uses IMDSv2: it asks for a token first. Name, mock and rules are there now.")
     indented = IMDS_V2.replace("\n", "\n    ")
@@ -104,15 +104,14 @@ def _show(app: Host) -> int:
 
 
 def _rules(app: Host) -> tuple[str, str]:
-    """Return the command that lists the rules, and its output."""
+    """Return the command that lists the rules, and those of the redirect in its output."""
     status = app.run(_installed("imds-detourctl"), "status", check=False).stdout
     listing = next((line.split("`")[1] for line in status.splitlines() if line.endswith("shows the rules")), "")
     if not listing or not shutil.which(listing.split()[0]):
         return "imds-detourctl status", status.rstrip()
     lines = app.run(*listing.split()).stdout.splitlines()
-    if "save" in listing:  # it lists all rules, not only those of imds-detour
-        lines = [line for line in lines if "IMDS_DETOUR" in line or line in ("*nat", "*filter")]
-    return listing, "\n".join(lines)
+    words = ("-A IMDS_DETOUR ", "-j IMDS_DETOUR\n", "table ", "chain nat", "type nat", "dnat ")
+    return listing, "\n".join(line for line in lines if any(word in f"{line}\n" for word in words))
 
 
 def _app(app: Host, command: str, log: str) -> int:
