@@ -23,6 +23,14 @@ CREDENTIALS = json.dumps(
         "Expiration": "2038-01-01T00:00:00Z",
     }
 )
+SECRETS = json.dumps(
+    {
+        **json.loads(CREDENTIALS),
+        **dict.fromkeys(("RoleArn", "access_token", "id", "uuid", "droplet_id"), MARK),
+        "compute": {"vmId": MARK},
+    }
+)
+"""A document with a secret in every member that a preset reads."""
 ROLES = "/latest/meta-data/iam/security-credentials/"
 DOCUMENT = "/latest/dynamic/instance-identity/document"
 GOOGLE = {"Metadata-Flavor": "Google"}
@@ -121,6 +129,8 @@ SHAPES: dict[str, Callable[[Ask], Answer]] = {
     "ECS by path": tree({"/v2/credentials/task": CREDENTIALS}),
     "task metadata": tree({"/v4/task": '{"DockerId": "1"}', "/v4/task/task": '{"Cluster": "local"}'}),
     "EKS": authorized,
+    "secrets for everything": lambda _ask: (200, {"Metadata-Flavor": "Google", "X-Secret": MARK}, SECRETS),
+    "secrets in errors": lambda _ask: (403, {"Location": f"/login?key={MARK}", "X-Secret": MARK}, SECRETS),
     "500": lambda _ask: (500, {}, MARK),
     "503 without tokens": lambda ask: (503, {}, "") if ask.method == "PUT" else (404, {}, ""),
 }
