@@ -4,13 +4,24 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from imds_detour import __version__
 from imds_detour.config.variables import BY_NAME
 from tests.support.judges import kubernetes
-from tests.support.judges.kubernetes import DEPLOY, EACH_VERSION, Manifest, complaints, find_manifest, pod_of, render
+from tests.support.judges.kubernetes import (
+    DEPLOY,
+    EACH_VERSION,
+    Manifest,
+    complaints,
+    find_manifest,
+    pod_of,
+    render,
+    settings_of,
+)
 
 STABLE_POLICY, BETA_POLICY = (1, 36), (1, 34)
 """KEP-3962: admissionregistration.k8s.io/v1 and v1beta1 have MutatingAdmissionPolicy from these versions on."""
@@ -54,9 +65,24 @@ def violations(pod: Manifest) -> dict[str, set[str]]:
 
 def detour_container(folder: str) -> Manifest:
     """Return the imds-detour container of the example's app."""
-    pod = pod_of(find_manifest(render(f"example/{folder}"), "Deployment", "app"))
-    container: Manifest = pod["spec"]["initContainers"][0]
+    return first_container(render(f"example/{folder}"))
+
+
+def first_container(rendered: list[Manifest], kind: str = "Deployment") -> Manifest:
+    """Return the first init container of the workload ``app``."""
+    container: Manifest = pod_of(find_manifest(rendered, kind, "app"))["spec"]["initContainers"][0]
     return container
+
+
+def overlay(folder: Path, *bases: str, **kustomization: Any) -> list[Manifest]:  # noqa: ANN401  (of each field)
+    """Return what kubectl renders from a kustomization with these folders of DEPLOY as its resources."""
+    # kustomize takes no absolute paths
+    resources = [os.path.relpath(f"{DEPLOY}/{base}", folder) for base in bases]
+    for name in ("components",):
+        kustomization[name] = [os.path.relpath(f"{DEPLOY}/{base}", folder) for base in kustomization.get(name, ())]
+    kustomization["resources"] = [*resources, *kustomization.pop("files", ())]
+    (folder / "kustomization.yaml").write_text(json.dumps(kustomization))
+    return render(str(folder))
 
 
 def test_every_kustomization_is_tested() -> None:
@@ -73,7 +99,9 @@ def test_manifests_are_valid_for_each_kubernetes_version(folder: str, version: t
     if version >= SINCE[folder]:
         assert objections == set()
     else:
-        assert all("find schema for kind MutatingAdmissionPolicy" in objection for objection in objections)
+        # ValidatingAdmissionPolicy is stable from 1.30 on (KEP-3488).
+        missing = re.compile("find schema for kind (Mutating|Validating)AdmissionPolicy")
+        assert all(missing.search(objection) for objection in objections)
         assert objections
 
 
@@ -92,33 +120,82 @@ def test_invalid_manifests_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", COMPONENTS)
 def test_component_adds_only_the_first_init_container(folder: str, tmp_path: Path) -> None:
-    """A component adds the first init container to each kind of workload, and changes no mock."""
+    """A component adds the first init container and its volume to each kind of workload, and changes no mock."""
     app = find_manifest(render("example/app"), "Deployment", "app")
     app["spec"]["template"]["spec"]["initContainers"] = [{"name": "migrate", "image": "migrate:1"}]
     job = {**app, "apiVersion": "batch/v1", "kind": "Job", "spec": {"template": app["spec"]["template"]}}
-    (tmp_path / "work.yaml").write_text(yaml.safe_dump_all([app, {**app, "kind": "StatefulSet"}, job]))
-    # kustomize takes no absolute paths as components
-    mock, component = (os.path.relpath(f"{DEPLOY}/{name}", tmp_path) for name in ("mock", folder))
-    kustomization = {"resources": ["work.yaml", mock], "components": [component]}
-    (tmp_path / "kustomization.yaml").write_text(json.dumps(kustomization))
-    rendered = render(str(tmp_path))
-    for kind in ("Deployment", "StatefulSet", "Job"):
-        pod = find_manifest(rendered, kind, "app")["spec"]["template"]
-        first, second = pod["spec"]["initContainers"]
+    cronjob = {**job, "kind": "CronJob", "spec": {"schedule": "@daily", "jobTemplate": {"spec": job["spec"]}}}
+    (tmp_path / "work.yaml").write_text(yaml.safe_dump_all([app, {**app, "kind": "StatefulSet"}, job, cronjob]))
+    rendered = overlay(tmp_path, "mock", files=["work.yaml"], components=[folder])
+    added = []
+    for kind in ("Deployment", "StatefulSet", "Job", "CronJob"):
+        pod = pod_of(find_manifest(rendered, kind, "app"))["spec"]
+        first, second = pod["initContainers"]
         assert (first["name"], second) == ("imds-detour", {"name": "migrate", "image": "migrate:1"})
-        pod["spec"]["initContainers"] = [second]
-        assert pod == app["spec"]["template"]
+        added.append((first, pod.pop("volumes")))
+        pod["initContainers"] = [second]
+        assert pod == app["spec"]["template"]["spec"]
+        assert complaints(find_manifest(rendered, kind, "app"), kubernetes.VERSIONS[-1]) == ""
+    assert added == [added[0]] * 4
     unchanged = find_manifest(render("mock"), "Deployment", "mock-metadata")
     assert find_manifest(rendered, "Deployment", "mock-metadata") == unchanged
 
 
 def test_sidecar_and_init_container_differ_only_in_role() -> None:
-    """The sidecar differs from the init container in restart policy, startup probe and command."""
+    """The sidecar differs from the init container in restart policy, command, startup probe and its port."""
     sidecar, init = detour_container("sidecar"), detour_container("init")
     assert sidecar.pop("restartPolicy") == "Always"
-    assert sidecar.pop("startupProbe")["exec"]["command"] == ["imds-detourctl", "check"]
-    assert sidecar.pop("command") == ["imds-detourctl", "sidecar", "--keep"]
-    assert (init.pop("command"), sidecar) == (["imds-detourctl", "init"], init)
+    assert sidecar.pop("command")[:3] == ["imds-detourctl", "sidecar", "--keep"]
+    assert init.pop("command") == ["imds-detourctl", "init"]
+    del sidecar["startupProbe"], sidecar["ports"], sidecar["envFrom"], init["envFrom"]
+    assert sidecar == init
+
+
+def test_sidecar_is_probed_by_http_at_its_port() -> None:
+    """The startup probe asks /readyz each second, without a process, at the port of the metrics and of --listen."""
+    container = detour_container("sidecar")
+    probe = container["startupProbe"]
+    assert (probe["httpGet"]["path"], probe["periodSeconds"], "exec" in probe) == ("/readyz", 1, False)
+    (port,) = container["ports"]
+    listen = container["command"][container["command"].index("--listen") + 1]
+    assert port == {"name": "detour-metrics", "containerPort": probe["httpGet"]["port"]}
+    assert listen == f"[::]:{port['containerPort']}"
+
+
+def test_init_container_waits_without_a_limit() -> None:
+    """A pod with restartPolicy Never runs a failed init container once, so it waits for the mock without a limit."""
+    rendered = render("example/init")
+    assert settings_of(first_container(rendered), rendered)["MOCK_TIMEOUT"] == "0"
+
+
+@pytest.mark.parametrize("folder", COMPONENTS)
+def test_container_runs_without_token_and_reports_its_end(folder: str) -> None:
+    """No service account token is mounted, a loaded image is used, the last line is shown, and the node is known."""
+    container = detour_container(folder)
+    volumes = pod_of(find_manifest(render(f"example/{folder}"), "Deployment", "app"))["spec"]["volumes"]
+    assert volumes == [{"name": "imds-detour-no-token", "emptyDir": {"medium": "Memory"}}]
+    path = "/var/run/secrets/kubernetes.io/serviceaccount"  # ServiceAccount admission skips a container that has it
+    assert container["volumeMounts"] == [{"name": volumes[0]["name"], "mountPath": path, "readOnly": True}]
+    assert (container["imagePullPolicy"], container["terminationMessagePolicy"]) == (
+        "IfNotPresent",
+        "FallbackToLogsOnError",
+    )
+    fields = {item["name"]: item["valueFrom"]["fieldRef"]["fieldPath"] for item in container["env"]}
+    assert fields == {"K8S_POD_IP": "status.podIP", "K8S_HOST_IP": "status.hostIP"}
+
+
+def test_images_have_the_packages_version() -> None:
+    """Each manifest names the image of this version: "latest" would be pulled each time."""
+    data = find_manifest(render("admission"), "ConfigMap", "imds-detour")["data"]
+    images = {detour_container(folder)["image"] for folder in COMPONENTS} | {data["image"]}
+    assert images == {f"imds-detour-ctl:{__version__}"}
+
+
+def test_mock_serves_until_each_node_has_forgotten_it() -> None:
+    """The mock stops 3 s after its removal from the Service, which has an IPv6 address where the cluster has both."""
+    mock = pod_of(find_manifest(render("mock"), "Deployment", "mock-metadata"))["spec"]["containers"][0]
+    assert mock["lifecycle"]["preStop"] == {"sleep": {"seconds": 3}}
+    assert find_manifest(render("mock"), "Service", "mock-metadata")["spec"]["ipFamilyPolicy"] == "PreferDualStack"
 
 
 @pytest.mark.parametrize("folder", COMPONENTS)
@@ -132,7 +209,7 @@ def test_container_has_least_privilege(folder: str) -> None:
     container = detour_container(folder)
     assert container["securityContext"]["readOnlyRootFilesystem"]
     assert set(container["resources"]["requests"]) == {"cpu", "memory"}
-    assert "memory" in container["resources"]["limits"]
+    assert container["resources"]["limits"] == {"memory": container["resources"]["requests"]["memory"]}
 
 
 @pytest.mark.parametrize(("folder", "name"), [("example/app", "app"), ("mock", "mock-metadata")])
@@ -155,7 +232,8 @@ def test_namespace_admits_its_pods(folder: str, name: str, level: str) -> None:
 @pytest.mark.parametrize("folder", COMPONENTS)
 def test_settings_point_to_the_mocks_service(folder: str) -> None:
     """Each variable is a setting. Host and port are those of the Service, which selects the mock's port."""
-    settings = {item["name"]: item["value"] for item in detour_container(folder)["env"]}
+    rendered = render(f"example/{folder}")
+    settings = settings_of(first_container(rendered), rendered)
     assert set(settings) <= set(BY_NAME)
     service = find_manifest(render("mock"), "Service", settings["MOCK_HOSTNAME"])
     (port,) = service["spec"]["ports"]
@@ -168,10 +246,8 @@ def test_settings_point_to_the_mocks_service(folder: str) -> None:
 @pytest.mark.parametrize("folder", COMPONENTS)
 def test_images_setting_replaces_only_the_detour_image(folder: str, tmp_path: Path) -> None:
     """One entry under ``images:`` replaces imds-detour's image and no other."""
-    base = os.path.relpath(f"{DEPLOY}/example/{folder}", tmp_path)
     images = [{"name": "imds-detour-ctl", "newName": "registry.example/tools/imds-detour", "newTag": "1.2.3"}]
-    (tmp_path / "kustomization.yaml").write_text(json.dumps({"resources": [base], "images": images}))
-    pod = pod_of(find_manifest(render(str(tmp_path)), "Deployment", "app"))["spec"]
+    pod = pod_of(find_manifest(overlay(tmp_path, f"example/{folder}", images=images), "Deployment", "app"))["spec"]
     assert pod["initContainers"][0]["image"] == "registry.example/tools/imds-detour:1.2.3"
     assert pod["containers"][0]["image"].startswith("public.ecr.aws/docker/library/busybox:")
 

@@ -82,14 +82,39 @@ def _complaints(manifest: str, version: str) -> str:
 
 
 def pod_of(workload: Manifest) -> Manifest:
-    """Return the pod of a workload's template."""
-    template = copy.deepcopy(workload["spec"]["template"])
+    """Return the pod of a workload's template, or of a CronJob's."""
+    spec = workload["spec"]
+    template = copy.deepcopy(spec.get("jobTemplate", workload)["spec"]["template"])
     metadata = {"generateName": "app-", "namespace": "ns", **template.get("metadata", {})}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
 
 
-PLAIN: dict[type, type] = {celpy.celtypes.BoolType: bool, celpy.celtypes.IntType: int, celpy.celtypes.StringType: str}
-"""The types of the values that the policy's expressions return."""
+def settings_of(container: Manifest, manifests: list[Manifest]) -> dict[str, str]:
+    """Return the variables of a container that have a value, with those of its ConfigMaps in these manifests."""
+    names = [source["configMapRef"]["name"] for source in container.get("envFrom", ())]
+    maps = [find_manifest(manifests, "ConfigMap", name)["data"] for name in names]
+    own = {item["name"]: item["value"] for item in container.get("env", ()) if "value" in item}
+    return {name: value for data in (*maps, own) for name, value in data.items()}
+
+
+def with_settings(workload: Manifest, manifests: list[Manifest]) -> Manifest:
+    """Return the spec of a workload's pod, in which each container has its ConfigMaps' values as its own variables."""
+    spec: Manifest = pod_of(workload)["spec"]
+    for container in (*spec.get("initContainers", ()), *spec["containers"]):
+        fields = [item for item in container.get("env", ()) if "value" not in item]
+        values = settings_of(container, manifests)
+        container["env"] = [*fields, *({"name": name, "value": value} for name, value in values.items())]
+        container.pop("envFrom", None)
+    return spec
+
+
+PLAIN: dict[type, type] = {
+    celpy.celtypes.BoolType: bool,
+    celpy.celtypes.IntType: int,
+    celpy.celtypes.StringType: str,
+    str: str,  # as celpy joins strings
+}
+"""The types of the values that the policies' expressions return."""
 
 
 class _Message(celpy.celtypes.MessageType):
@@ -114,12 +139,35 @@ class Policy:
         known = {"object": pod, "namespaceObject": namespace, "params": self._params}
         if not all(_evaluate(item["expression"], known) for item in self._spec.get("matchConditions", [])):
             return pod
-        known["variables"] = {item["name"]: _evaluate(item["expression"], known) for item in self._spec["variables"]}
+        known = _with_variables(self._spec, known)
         for mutation in self._spec["mutations"]:
             assert mutation["patchType"] == "JSONPatch"
             patch = _evaluate(mutation["jsonPatch"]["expression"], known)
             known["object"] = jsonpatch.apply_patch(known["object"], patch)
         return known["object"]
+
+
+def refusals(manifest: Manifest, created: Manifest, namespace: Manifest | None) -> list[str]:
+    """Return the messages with which a ValidatingAdmissionPolicy refuses an object; None is no namespace.
+
+    Raises:
+        CELEvalError: when an expression fails; with ``failurePolicy: Fail`` the object is then refused.
+
+    """
+    known = _with_variables(manifest["spec"], {"object": created, "namespaceObject": namespace})
+    return [
+        item["message"] if "message" in item else _evaluate(item["messageExpression"], known)
+        for item in manifest["spec"]["validations"]
+        if not _evaluate(item["expression"], known)
+    ]
+
+
+def _with_variables(spec: Manifest, known: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known and the values of the policy's variables, which can use earlier ones."""
+    variables: dict[str, Any] = {}
+    for item in spec.get("variables", ()):
+        variables[item["name"]] = _evaluate(item["expression"], {**known, "variables": variables})
+    return {**known, "variables": variables}
 
 
 def _evaluate(expression: str, known: dict[str, Any]) -> Any:  # noqa: ANN401  (the expression's type)
