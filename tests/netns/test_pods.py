@@ -3,11 +3,14 @@
 import copy
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support.hosts.network import ID_URL, INSTANCE, METADATA, output, read_until
+from tests.support.faults.seccomp import kernel_without
+from tests.support.hosts.network import APP, APP6, FAULTY_DNS, ID_URL, INSTANCE, METADATA, MOCK, output, read_until
 from tests.support.hosts.pods import BACKEND, CLUSTER_IP, OTHER_BACKEND, SERVICE, Cluster
 from tests.support.judges import kubernetes, rules_listing
 from tests.support.judges.kubernetes import Manifest
@@ -35,9 +38,8 @@ def running(cluster: Cluster) -> Cluster:
 
 def pod(example: str = "init") -> Manifest:
     """Return the spec of an example's pod."""
-    deployment = kubernetes.find_manifest(kubernetes.render(f"example/{example}"), "Deployment", "app")
-    spec: Manifest = kubernetes.pod_of(deployment)["spec"]
-    return spec
+    rendered = kubernetes.render(f"example/{example}")
+    return kubernetes.with_settings(kubernetes.find_manifest(rendered, "Deployment", "app"), rendered)
 
 
 def init(cluster: Cluster, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -48,27 +50,32 @@ def init(cluster: Cluster, **environ: str) -> subprocess.CompletedProcess[str]:
 class Sidecar:
     """The example's sidecar, started and probed as by the kubelet."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        """Start the container."""
+    def __init__(self, cluster: Cluster, *prefix: str) -> None:
+        """Start the container, by another command if ``prefix`` is given."""
         spec = pod("sidecar")
         self._cluster, self._shared = cluster, spec["securityContext"]
         self._container: Manifest = spec["initContainers"][0]
         assert self._container["restartPolicy"] == "Always", "a sidecar has this"
+        self._container["command"] = [*prefix, *self._container["command"]]
         self.process = cluster.start_container(self._container, self._shared)
 
-    def probe(self) -> bool:
-        """Run the startup probe once in the container, with its user and capabilities."""
-        command = self._container["startupProbe"]["exec"]["command"]
-        return self._cluster.container({**self._container, "command": command}, self._shared).returncode == 0
+    def probe(self, address: str = APP) -> bool:
+        """Make the startup probe once, at an address of the pod."""
+        return self._cluster.probe(self._container["startupProbe"], address)
 
-    def started(self) -> bool:
-        """Probe until it succeeds, as often as the manifest allows."""
-        return any(self.probe() for _ in range(self._container["startupProbe"]["failureThreshold"]))
+    def started(self, address: str = APP) -> bool:
+        """Probe each period until it succeeds, as often as the manifest allows."""
+        probe = self._container["startupProbe"]
+        for _ in range(probe["failureThreshold"]):
+            if self.probe(address):
+                return True
+            time.sleep(probe["periodSeconds"])  # the kubelet's period
+        return False
 
-    def end(self, number: int) -> None:
-        """Send the sidecar a signal, and wait for its end."""
+    def end(self, number: int) -> list[str]:
+        """Send the sidecar a signal, wait for its end, and return the lines of its stderr that were not read yet."""
         self.process.send_signal(number)
-        self.process.communicate(timeout=30)
+        return self.process.communicate(timeout=30)[1].splitlines()
 
 
 def app(cluster: Cluster) -> str:
@@ -146,6 +153,35 @@ def test_app_starts_when_the_sidecars_probe_succeeds(cluster: Cluster) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("case", ["IPv6", "IPv4 only", "a kernel without IPv6"])
+def test_kubelet_probes_the_sidecar_over_either_ip_version(running: Cluster, case: str) -> None:
+    """The sidecar answers the kubelet at the pod's IPv4 address, also without IPv6, and at its IPv6 address."""
+    if case == "IPv6":
+        running.add_ipv6()
+    else:
+        running.without_ipv6()
+    prefix = kernel_without("ipv6") if "kernel" in case else ()
+    assert Sidecar(running, *prefix).started(APP6 if case == "IPv6" else APP)
+
+
+@pytest.mark.slow
+def test_waiting_sidecar_says_why_once(cluster: Cluster) -> None:
+    """While the pods of a headless Service are silent, the reason is logged once, though its seconds differ."""
+    addresses = ",".join(f"10.244.1.{number}" for number in range(11, 16))
+    cluster.start(
+        cluster.backend, sys.executable, FAULTY_DNS, BACKEND, f"{SERVICE}.default.svc.cluster.local={addresses}"
+    )
+    silent = "type filter hook forward priority 0; tcp dport 1338 drop;"
+    cluster.node.run("nft", f"table ip silent {{ chain forwarded {{ {silent} }}; }}")
+    sidecar = Sidecar(cluster)
+    for _ in range(7):
+        assert not sidecar.probe()
+        time.sleep(1)  # the kubelet's period
+    lines = sidecar.end(signal.SIGTERM)
+    assert [line for line in lines if "is closed while there is no mock" in line] == lines[:1]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
 def test_restarted_sidecar_leaves_no_gap(running: Cluster, number: int) -> None:
     """The rules stay in the pod's network until the next sidecar uses them, and the real service gets no request."""
@@ -174,6 +210,15 @@ def test_missing_privileges_fail_the_init_container(running: Cluster, change: Ma
     done = running.container(container, pod()["securityContext"])
     assert done.returncode == 125
     assert reason in done.stderr
+
+
+@pytest.mark.parametrize("example", ["init", "sidecar"])
+def test_pod_in_its_nodes_network_is_refused(running: Cluster, example: str) -> None:
+    """With hostNetwork the pod's address is its node's: nothing is changed there, even if the node is a container."""
+    done = running.container(pod(example)["initContainers"][0], pod(example)["securityContext"], K8S_POD_IP=MOCK)
+    assert done.returncode == 125
+    assert f"this pod has the network of its node, {MOCK} (hostNetwork)" in done.stderr
+    assert METADATA not in all_rules(running.pod)
 
 
 @pytest.mark.slow

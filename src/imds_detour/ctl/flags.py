@@ -57,7 +57,11 @@ def add_namespace(parser: argparse.ArgumentParser) -> None:
 
 
 def inspect(settings: Settings, arguments: argparse.Namespace) -> Environment:
-    """Look at this network namespace, as the flags of add_namespace() say."""
+    """Look at this network namespace, as the flags of add_namespace() say; DetourError in a pod with its node's."""
+    # From deploy/kubernetes. A node can be a container (kind), and then nothing else shows that this is its network.
+    if not arguments.host and (node := os.environ.get("K8S_HOST_IP")) and node == os.environ.get("K8S_POD_IP"):
+        reason = f"this pod has the network of its node, {node} (hostNetwork): a redirect here would hold for the node"
+        raise DetourError("namespace", reason, "take imds-detour out of this pod, or label it imds-detour=off")
     return result.inspect(settings, host=arguments.host, forwarded=arguments.host or arguments.bridges)
 
 

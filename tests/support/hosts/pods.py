@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from imds_detour.ctl.lab.hosts import link, start_host
-from tests.support.hosts.network import BIN, FAULTY_DNS, PORT, Network, end
+from tests.support.hosts.network import APP, BIN, FAULTY_DNS, MOCK, PORT, Network, end
 from tests.support.judges.kubernetes import Manifest
 
 BACKEND = "10.244.1.5"
@@ -20,6 +20,8 @@ LINKS = {
     "MOCK_METADATA_PORT_1338_TCP_ADDR": CLUSTER_IP,
 }
 """The variables that the kubelet sets for a Service of that name (enableServiceLinks)."""
+FIELDS = {"status.podIP": APP, "status.hostIP": MOCK}
+"""What the downward API knows: the addresses of the pod and of its node."""
 
 
 class Cluster(Network):
@@ -74,9 +76,24 @@ class Cluster(Network):
         self._stack.callback(end, process)
         return process
 
+    def probe(self, probe: Manifest, address: str = APP) -> bool:
+        """Ask the pod once as its node's kubelet does for an httpGet probe, which is met by 200 to 399."""
+        request = probe["httpGet"]
+        host = f"[{address}]" if ":" in address else address
+        url = f"http://{host}:{request['port']}{request['path']}"
+        timeout = str(probe["timeoutSeconds"])
+        curl = ("curl", "-sS", "--max-time", timeout, "--output", "/dev/null", "--write-out", "%{http_code}", url)
+        return "200" <= self.node.run(*curl, check=False).stdout < "400"
+
 
 def _settings(container: Manifest) -> dict[str, str]:
-    return {"PATH": PATH, **LINKS, **{item["name"]: item["value"] for item in container.get("env", ())}}
+    env = container.get("env", ())
+    values = {item["name"]: item["value"] if "value" in item else FIELDS[_path(item)] for item in env}
+    return {"PATH": PATH, **LINKS, **values}
+
+
+def _path(item: Manifest) -> str:
+    return str(item["valueFrom"]["fieldRef"]["fieldPath"])
 
 
 def runtime_command(container: Manifest, shared: Manifest) -> list[str]:

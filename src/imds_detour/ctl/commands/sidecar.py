@@ -39,9 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "/metrics (Prometheus), /status.json, and / for people.\n\n"
         "exit status: 0 after SIGTERM or SIGINT, 125 when it cannot start.\n"
     )
-    parser.add_argument(
-        "--listen", metavar="ADDRESS:PORT", help="serve health, metrics and a page there; off by default"
-    )
+    served = "serve health, metrics and a page there; off by default"
+    parser.add_argument("--listen", metavar="ADDRESS:PORT", help=served)
     parser.add_argument(
         "--every", type=float, default=PROBE_INTERVAL, metavar="SECONDS", help="between probes (default %(default)g)"
     )
@@ -87,9 +86,8 @@ def _require(settings: Settings, interval: float) -> None:
         raise DetourError("settings", f"--every {interval:g} is not valid", "allowed: 0.1 to 3600 seconds")
     flags.refuse_env(settings, "the sidecar starts none", "leave it out")
     if not settings.probe:
-        raise DetourError(
-            "settings", "MOCK_PROBE=off leaves the sidecar nothing to follow by", "leave it out, or use init"
-        )
+        reason = "MOCK_PROBE=off leaves the sidecar nothing to follow by"
+        raise DetourError("settings", reason, "leave it out, or use init")
 
 
 def _listen(text: str | None) -> Endpoint | None:

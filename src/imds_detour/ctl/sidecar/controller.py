@@ -1,5 +1,6 @@
 """The sidecar loop: probe each redirect, change it when the mock moves, close it when the mock does not answer."""
 
+import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,6 +23,8 @@ from imds_detour.result import Target
 
 Changes = dict[ServiceStatus, tuple[Target, ...]]
 
+SECONDS = re.compile(r"\d[\d.e-]* s\b")
+"""A time in a reason. It differs from attempt to attempt, and makes no new reason."""
 REPROBE = 0.2
 """Seconds until a failed probe is repeated; only the second failure closes the redirect."""
 HEARTBEAT = 1.0
@@ -154,8 +157,7 @@ class Controller:
         for other in self._statuses:
             if other is status or not other.targets:
                 continue
-            redirects = _redirects(other.targets)
-            if all(mocks.get(redirect.endpoint, redirect.mock) == redirect.mock for redirect in redirects):
+            if all(mocks.get(own.endpoint, own.mock) == own.mock for own in _redirects(other.targets)):
                 continue
             try:
                 changes[other] = self.prober.find(other.service)
@@ -224,7 +226,7 @@ class Controller:
         self._rules_due = 0.0 if before or not removed else self._rules_due
         if status.text == NOT_PROBED:
             self.reconciler.due = time.monotonic()  # an earlier sidecar may have left a redirect
-        if before or status.text != reason:
+        if before or SECONDS.sub("", status.text) != SECONDS.sub("", reason):
             closed = "closed" if self.reconciler.environment.guarded else "not redirected"
             state = closed if removed else "still redirected, because the rule cannot be removed,"
             self.log.warning(f"{status.name} is {state} while there is no mock: {reason}")

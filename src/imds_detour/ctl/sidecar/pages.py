@@ -84,8 +84,7 @@ def metrics(state: State, now: float) -> Page:
         at = 0.0 if service.probed is None else state.epoch + service.probed
         lines.append(f'imds_detour_last_probe_timestamp_seconds{{service="{service.name}"}} {at:.3f}')
     for name, text in COUNTS.items():
-        lines += _head(f"{name}_total", "counter", text)
-        lines.append(f"imds_detour_{name}_total {state.counts[name]}")
+        lines += [*_head(f"{name}_total", "counter", text), f"imds_detour_{name}_total {state.counts[name]}"]
     lines += _head("uptime_seconds", "gauge", "Seconds since the sidecar was started.")
     lines.append(f"imds_detour_uptime_seconds {now - state.started:.3f}")
     return Page(200, EXPOSITION, "\n".join(lines) + "\n")

@@ -56,8 +56,7 @@ class RestartingFirewall:
         """Take a firewall; close() closes it."""
         self.name, self.layout = firewall.name, firewall.layout
         self._firewall = firewall
-        self._signals = signals
-        self._log = log
+        self._signals, self._log = signals, log
         self._warned = ""
 
     @property

@@ -43,21 +43,19 @@ def start_server(listen: Endpoint | None, latest: Callable[[], State], log: Log)
     except DetourError:
         if _is_at_work():
             raise
-        log.warning(
-            "a process of another user holds the sidecar's socket: `imds-detourctl status` lacks the last probe"
-        )
+        problem = "a process of another user holds the sidecar's socket"
+        log.warning(f"{problem}: `imds-detourctl status` lacks the last probe")
     if listen is not None:
-        family = socket.AF_INET if listen.address.version == 4 else socket.AF_INET6
+        host, family = str(listen.address), socket.AF_INET if listen.address.version == 4 else socket.AF_INET6
+        if host == "::" and not socket.has_dualstack_ipv6():  # a kernel without IPv6; otherwise "::" is IPv4 too
+            host, family = "0.0.0.0", socket.AF_INET  # noqa: S104  (the user asked for every address)
         refused = f"cannot listen on {listen}: {{}}", "give another address with --listen"
-        server.add(_bind(family, (str(listen.address), listen.port), *refused), server.answer_http)
+        server.add(_bind(family, (host, listen.port), *refused), server.answer_http)
     try:
         start_thread(server.serve)
     except RuntimeError:
-        raise DetourError(
-            "sidecar",
-            "cannot start a thread that answers `imds-detourctl status`",
-            "raise the limit on processes (`pids_limit`, `ulimits`)",
-        ) from None
+        reason = "cannot start a thread that answers `imds-detourctl status`"
+        raise DetourError("sidecar", reason, "raise the limit on processes (`pids_limit`, `ulimits`)") from None
 
 
 class _Server:
