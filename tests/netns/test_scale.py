@@ -4,10 +4,14 @@ import pytest
 
 from tests.support.hosts.cloud import LONG
 from tests.support.hosts.fleet import Fleet
+from tests.support.hosts.network import INSTANCE
+from tests.support.hosts.sidecar_fleet import REAL, SidecarFleet
 
 SMALL, LARGE = (50, 200) if LONG else (6, 18)
 LATE = 20.0 if LONG else 10.0
 """Seconds until the mock starts. The pauses of waiting starts are a hundredth of that, with 50 % jitter."""
+READY = 60.0 if LONG else 120.0
+"""Seconds until the last of 60 sidecars is ready, 15 on an idle machine. After 120 the kubelet would restart it."""
 
 
 def test_cost_of_a_start_is_constant() -> None:
@@ -31,3 +35,19 @@ def test_waiting_starts_spread_their_requests() -> None:
         seen = fleet.start(LATE, MOCK_BACKEND="nft")
     assert (seen.verified, len(seen.arrivals)) == (LARGE, LARGE)
     assert seen.busiest(0.02) < 0.5
+
+
+@pytest.mark.slow
+def test_sixty_sidecars_start_on_one_node() -> None:
+    """60 pods with the manifest's sidecar, probed each second, become ready and send the real service no packet.
+
+    Control: before that, an app's request reaches the real service and is counted.
+    """
+    with SidecarFleet(60) as fleet:
+        fleet.start_servers()
+        assert REAL in fleet.ask()
+        assert fleet.leaked() > 0
+        seen = fleet.roll_out(120.0)
+    assert len(seen.seconds) == 60
+    assert seen.seconds[-1] < READY
+    assert (seen.leaked, *seen.answers) == (0, INSTANCE)

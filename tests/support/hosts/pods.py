@@ -65,13 +65,13 @@ class Cluster(Network):
     ) -> subprocess.CompletedProcess[str]:
         """Run a container, with the pod's securityContext ``shared``, to its end; ``environ`` overrides its own."""
         return self.pod.run(
-            *runtime_command(container, shared or {}), environ={**_settings(container), **environ}, check=False
+            *runtime_command(container, shared or {}), environ={**settings(container), **environ}, check=False
         )
 
     def start_container(self, container: Manifest, shared: Manifest) -> subprocess.Popen[str]:
         """Start a container of the pod in the same environment; it ends with the cluster."""
         process = self.pod.popen(
-            *runtime_command(container, shared), environ=_settings(container), stderr=subprocess.PIPE
+            *runtime_command(container, shared), environ=settings(container), stderr=subprocess.PIPE
         )
         self._stack.callback(end, process)
         return process
@@ -86,7 +86,8 @@ class Cluster(Network):
         return "200" <= self.node.run(*curl, check=False).stdout < "400"
 
 
-def _settings(container: Manifest) -> dict[str, str]:
+def settings(container: Manifest) -> dict[str, str]:
+    """Return the environment of a container, whose ConfigMaps are resolved (kubernetes.with_settings())."""
     env = container.get("env", ())
     values = {item["name"]: item["value"] if "value" in item else FIELDS[_path(item)] for item in env}
     return {"PATH": PATH, **LINKS, **values}
