@@ -11,12 +11,14 @@ import pytest
 
 from tests.support.faults.seccomp import kernel_without
 from tests.support.hosts.network import APP, APP6, FAULTY_DNS, ID_URL, INSTANCE, METADATA, MOCK, output, read_until
-from tests.support.hosts.pods import BACKEND, CLUSTER_IP, OTHER_BACKEND, SERVICE, Cluster
+from tests.support.hosts.pods import BACKEND, CLUSTER_IP, OTHER_BACKEND, SERVICE, Cluster, settings
 from tests.support.judges import kubernetes, rules_listing
 from tests.support.judges.kubernetes import Manifest
 from tests.support.judges.rules_listing import all_rules
 
 OTHER = "i-0ther0backend00"
+EKS = {SERVICE: CLUSTER_IP, "mock-pod-identity": "10.96.12.35"}
+"""The Services of the example for EKS, and their ClusterIPs."""
 REAL = "i-0real0real0real00"
 
 
@@ -50,9 +52,9 @@ def init(cluster: Cluster, **environ: str) -> subprocess.CompletedProcess[str]:
 class Sidecar:
     """The example's sidecar, started and probed as by the kubelet."""
 
-    def __init__(self, cluster: Cluster, *prefix: str) -> None:
+    def __init__(self, cluster: Cluster, *prefix: str, example: str = "sidecar") -> None:
         """Start the container, by another command if ``prefix`` is given."""
-        spec = pod("sidecar")
+        spec = pod(example)
         self._cluster, self._shared = cluster, spec["securityContext"]
         self._container: Manifest = spec["initContainers"][0]
         assert self._container["restartPolicy"] == "Always", "a sidecar has this"
@@ -210,6 +212,21 @@ def test_missing_privileges_fail_the_init_container(running: Cluster, change: Ma
     done = running.container(container, pod()["securityContext"])
     assert done.returncode == 125
     assert reason in done.stderr
+
+
+def test_eks_example_serves_both_addresses(cluster: Cluster) -> None:
+    """The example's sidecar redirects IMDS and the EKS Pod Identity agent, each to its Service."""
+    zones = (f"{name}.default.svc.cluster.local={address}" for name, address in EKS.items())
+    cluster.start(cluster.backend, sys.executable, FAULTY_DNS, BACKEND, "+".join(zones))
+    cluster.start_backend()
+    for address in EKS.values():
+        cluster.serve(address, BACKEND)
+    assert Sidecar(cluster, example="eks").started()
+    assert app(cluster) == INSTANCE
+    container = pod("eks")["containers"][0]
+    url = settings(container)["AWS_CONTAINER_CREDENTIALS_FULL_URI"]
+    ask = {**container, "command": ["curl", "-sS", "--max-time", "5", "-H", "Authorization: token", url]}
+    assert "AccessKeyId" in cluster.container(ask, pod("eks")["securityContext"]).stdout
 
 
 @pytest.mark.parametrize("example", ["init", "sidecar"])

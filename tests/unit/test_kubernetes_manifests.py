@@ -4,7 +4,6 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -20,18 +19,24 @@ from tests.support.judges.kubernetes import (
     find_manifest,
     pod_of,
     render,
+    render_overlay,
     settings_of,
 )
 
 STABLE_POLICY, BETA_POLICY = (1, 36), (1, 34)
 """KEP-3962: admissionregistration.k8s.io/v1 and v1beta1 have MutatingAdmissionPolicy from these versions on."""
-EVERYWHERE = ("mock", "example/app", "example/namespace", "example/sidecar", "example/init", "admission/namespaced")
+EVERYWHERE = (
+    *("mock", "admission/namespaced", "network-policy"),
+    *("example/app", "example/namespace", "example/sidecar", "example/init", "example/eks"),
+)
 SINCE = {
     **dict.fromkeys(EVERYWHERE, kubernetes.FIRST_WITH_SIDECARS),
     "admission": STABLE_POLICY,
     "admission-v1beta1": BETA_POLICY,
 }
 COMPONENTS = ("sidecar", "init")
+OPERATORS = ("monitoring",)
+"""Folders for the API of an operator, of which there is no official schema."""
 BASELINE_CAPABILITIES = {
     *("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP"),
     *("SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"),
@@ -74,21 +79,10 @@ def first_container(rendered: list[Manifest], kind: str = "Deployment") -> Manif
     return container
 
 
-def overlay(folder: Path, *bases: str, **kustomization: Any) -> list[Manifest]:  # noqa: ANN401  (of each field)
-    """Return what kubectl renders from a kustomization with these folders of DEPLOY as its resources."""
-    # kustomize takes no absolute paths
-    resources = [os.path.relpath(f"{DEPLOY}/{base}", folder) for base in bases]
-    for name in ("components",):
-        kustomization[name] = [os.path.relpath(f"{DEPLOY}/{base}", folder) for base in kustomization.get(name, ())]
-    kustomization["resources"] = [*resources, *kustomization.pop("files", ())]
-    (folder / "kustomization.yaml").write_text(json.dumps(kustomization))
-    return render(str(folder))
-
-
 def test_every_kustomization_is_tested() -> None:
     """Each folder with a kustomization.yaml is in the lists of these tests."""
     folders = {os.path.relpath(at, DEPLOY) for at, _, files in os.walk(DEPLOY) if "kustomization.yaml" in files}
-    assert folders == {*SINCE, *COMPONENTS}
+    assert folders == {*SINCE, *COMPONENTS, *OPERATORS}
 
 
 @EACH_VERSION
@@ -126,7 +120,7 @@ def test_component_adds_only_the_first_init_container(folder: str, tmp_path: Pat
     job = {**app, "apiVersion": "batch/v1", "kind": "Job", "spec": {"template": app["spec"]["template"]}}
     cronjob = {**job, "kind": "CronJob", "spec": {"schedule": "@daily", "jobTemplate": {"spec": job["spec"]}}}
     (tmp_path / "work.yaml").write_text(yaml.safe_dump_all([app, {**app, "kind": "StatefulSet"}, job, cronjob]))
-    rendered = overlay(tmp_path, "mock", files=["work.yaml"], components=[folder])
+    rendered = render_overlay(tmp_path, ["mock"], ["work.yaml"], components=[folder])
     added = []
     for kind in ("Deployment", "StatefulSet", "Job", "CronJob"):
         pod = pod_of(find_manifest(rendered, kind, "app"))["spec"]
@@ -189,6 +183,8 @@ def test_images_have_the_packages_version() -> None:
     data = find_manifest(render("admission"), "ConfigMap", "imds-detour")["data"]
     images = {detour_container(folder)["image"] for folder in COMPONENTS} | {data["image"]}
     assert images == {f"imds-detour-ctl:{__version__}"}
+    mock = pod_of(find_manifest(render("example/eks"), "Deployment", "mock-pod-identity"))["spec"]["containers"][0]
+    assert mock["image"] == f"imds-detour-mock:{__version__}"
 
 
 def test_mock_serves_until_each_node_has_forgotten_it() -> None:
@@ -212,9 +208,12 @@ def test_container_has_least_privilege(folder: str) -> None:
     assert container["resources"]["limits"] == {"memory": container["resources"]["requests"]["memory"]}
 
 
-@pytest.mark.parametrize(("folder", "name"), [("example/app", "app"), ("mock", "mock-metadata")])
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("example/app", "app"), ("mock", "mock-metadata"), ("example/eks", "mock-pod-identity")],
+)
 def test_app_and_mock_pass_the_restricted_level(folder: str, name: str) -> None:
-    """The pods of the app and the mock without imds-detour pass the "restricted" level."""
+    """The pods of the app and of each mock without imds-detour pass the "restricted" level."""
     pod = pod_of(find_manifest(render(folder), "Deployment", name))
     assert violations(pod) == {"baseline": set(), "restricted": set()}
 
@@ -247,7 +246,9 @@ def test_settings_point_to_the_mocks_service(folder: str) -> None:
 def test_images_setting_replaces_only_the_detour_image(folder: str, tmp_path: Path) -> None:
     """One entry under ``images:`` replaces imds-detour's image and no other."""
     images = [{"name": "imds-detour-ctl", "newName": "registry.example/tools/imds-detour", "newTag": "1.2.3"}]
-    pod = pod_of(find_manifest(overlay(tmp_path, f"example/{folder}", images=images), "Deployment", "app"))["spec"]
+    pod = pod_of(find_manifest(render_overlay(tmp_path, [f"example/{folder}"], images=images), "Deployment", "app"))[
+        "spec"
+    ]
     assert pod["initContainers"][0]["image"] == "registry.example/tools/imds-detour:1.2.3"
     assert pod["containers"][0]["image"].startswith("public.ecr.aws/docker/library/busybox:")
 

@@ -11,6 +11,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import celpy.celtypes
@@ -55,8 +57,25 @@ def _rendered(folder: str) -> str:
 
 
 def render(folder: str) -> list[Manifest]:
-    """Return the manifests that ``kubectl apply -k`` sends for a folder of DEPLOY, or for an absolute path."""
-    return [document for document in yaml.safe_load_all(_rendered(os.path.join(DEPLOY, folder))) if document]
+    """Return the manifests that ``kubectl apply -k`` sends for a folder of DEPLOY, an absolute path, or a URL."""
+    whole = folder if "://" in folder else os.path.join(DEPLOY, folder)
+    return [document for document in yaml.safe_load_all(_rendered(whole)) if document]
+
+
+def render_overlay(
+    folder: Path,
+    bases: Iterable[str],
+    files: Iterable[str] = (),
+    components: Iterable[str] = (),
+    **more: Any,  # noqa: ANN401  (of each field its type)
+) -> list[Manifest]:
+    """Return what kubectl renders from a kustomization in ``folder`` with bases and components of DEPLOY."""
+    # kustomize takes no absolute paths
+    resources, used = ([os.path.relpath(f"{DEPLOY}/{name}", folder) for name in names] for names in (bases, components))
+    folder.mkdir(exist_ok=True)
+    whole = {**more, "resources": [*resources, *files], "components": used}
+    (folder / "kustomization.yaml").write_text(json.dumps(whole))
+    return render(str(folder))
 
 
 def find_manifest(manifests: list[Manifest], kind: str, name: str) -> Manifest:
@@ -91,8 +110,9 @@ def pod_of(workload: Manifest) -> Manifest:
 
 def settings_of(container: Manifest, manifests: list[Manifest]) -> dict[str, str]:
     """Return the variables of a container that have a value, with those of its ConfigMaps in these manifests."""
-    names = [source["configMapRef"]["name"] for source in container.get("envFrom", ())]
-    maps = [find_manifest(manifests, "ConfigMap", name)["data"] for name in names]
+    existing = {item["metadata"]["name"]: item.get("data", {}) for item in manifests if item["kind"] == "ConfigMap"}
+    wanted = [source["configMapRef"] for source in container.get("envFrom", ())]
+    maps = [existing[item["name"]] for item in wanted if item["name"] in existing or not item.get("optional")]
     own = {item["name"]: item["value"] for item in container.get("env", ()) if "value" in item}
     return {name: value for data in (*maps, own) for name, value in data.items()}
 
