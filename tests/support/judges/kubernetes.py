@@ -44,15 +44,15 @@ def name_of(version: tuple[int, ...]) -> str:
 EACH_VERSION = pytest.mark.parametrize("version", VERSIONS, ids=name_of)
 
 
-def kubectl() -> str:
-    """Return the kubectl that scripts/setup unpacked, else kubectl on PATH."""
-    unpacked = os.path.join(os.path.dirname(sys.executable), "kubectl")
-    return unpacked if os.path.exists(unpacked) else "kubectl"
+def unpacked(program: str) -> str:
+    """Return the kubectl or helm that scripts/setup unpacked, else the one on PATH."""
+    path = os.path.join(os.path.dirname(sys.executable), program)
+    return path if os.path.exists(path) else program
 
 
 @functools.cache
 def _rendered(folder: str) -> str:
-    command = [kubectl(), "kustomize", folder]
+    command = [unpacked("kubectl"), "kustomize", folder]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=60).stdout
 
 
