@@ -187,6 +187,12 @@ def test_images_have_the_packages_version() -> None:
     assert mock["image"] == f"imds-detour-mock:{__version__}"
 
 
+def test_example_app_ends_its_line() -> None:
+    """The example's app ends the answer with a newline; without one, ``kubectl logs`` may print nothing."""
+    command = pod_of(find_manifest(render("example/app"), "Deployment", "app"))["spec"]["containers"][0]["command"]
+    assert re.search(r"instance-id; echo;", command[-1])
+
+
 def test_mock_serves_until_each_node_has_forgotten_it() -> None:
     """The mock stops 3 s after its removal from the Service, which has an IPv6 address where the cluster has both."""
     mock = pod_of(find_manifest(render("mock"), "Deployment", "mock-metadata"))["spec"]["containers"][0]
