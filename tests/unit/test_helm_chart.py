@@ -4,6 +4,7 @@ import functools
 import json
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +58,15 @@ def test_lint_finds_nothing() -> None:
     """``helm lint --strict`` accepts the chart."""
     done = helm("lint", "--strict", CHART)
     assert done.returncode == 0, done.stdout
+
+
+def test_package_renders_as_the_folder(tmp_path: Path) -> None:
+    """``helm package`` takes the linked manifests in, so that a package renders what the folder does."""
+    subprocess.run([unpacked("helm"), "package", CHART, "--destination", tmp_path], check=True, capture_output=True)
+    package = f"{tmp_path}/imds-detour-{__version__}.tgz"
+    packaged, folder = (helm("template", "release", at, "--kube-version", STABLE) for at in (package, CHART))
+    assert packaged.returncode == 0, packaged.stderr
+    assert packaged.stdout == folder.stdout
 
 
 @pytest.mark.parametrize(("folder", "version"), [("admission", STABLE), ("admission-v1beta1", BETA)])
