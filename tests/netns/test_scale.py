@@ -1,5 +1,8 @@
 """Many pods that start at once with one mock. ``LONG=1`` uses the sizes of docs/scale.md."""
 
+import fcntl
+from collections.abc import Iterator
+
 import pytest
 
 from tests.support.hosts.cloud import LONG
@@ -12,6 +15,14 @@ LATE = 20.0 if LONG else 10.0
 """Seconds until the mock starts. The pauses of waiting starts are a hundredth of that, with 50 % jitter."""
 READY = 60.0 if LONG else 120.0
 """Seconds until the last of 60 sidecars is ready, 15 on an idle machine. After 120 the kubelet would restart it."""
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let one fleet run at a time: all of pytest's workers share the folder of the lock."""
+    with open(tmp_path_factory.getbasetemp().parent / "fleet.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def test_cost_of_a_start_is_constant() -> None:
