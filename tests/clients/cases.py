@@ -61,15 +61,16 @@ class Case:
     @property
     def line(self) -> list[str]:
         """The command line, with the folders of installed parts."""
-        return [_filled(word) for word in self.command]
+        return [filled(word) for word in self.command]
 
     @property
     def variables(self) -> dict[str, str]:
         """The environment, with the folders of installed parts."""
-        return {name: _filled(value) for name, value in self.environ.items()}
+        return {name: filled(value) for name, value in self.environ.items()}
 
 
-def _filled(text: str) -> str:
+def filled(text: str) -> str:
+    """Return a text in which the name of a part in braces is replaced by its folder."""
     return PART.sub(lambda match: PARTS[match[1]].folder, text)
 
 

@@ -137,8 +137,8 @@ def _node() -> str:
     return version
 
 
-def _packages(folder: str) -> None:
-    shutil.copy(f"{HERE}/pins/package.json", folder)
+def _packages(folder: str, pins: str) -> None:
+    shutil.copy(f"{HERE}/pins/{pins}", f"{folder}/package.json")
     quietly = ("--no-audit", "--no-fund", "--loglevel=error")
     _run("npm", "install", "--no-package-lock", "--ignore-scripts", *quietly, cwd=folder)
 
@@ -147,13 +147,13 @@ def _packages(folder: str) -> None:
 def _debian() -> str:
     for tool in ("apt-get", "apt-cache", "dpkg"):
         if not shutil.which(tool):
-            raise MissingError(f"no {tool}: cloud-init and the Go SDKs come from Debian's packages")
+            raise MissingError(f"no {tool}: cloud-init, nginx and the Go SDKs come from Debian's packages")
     with open("/etc/os-release") as file:
         return file.read()
 
 
 def _unpack(folder: str) -> None:
-    """Unpack cloud-init and build the Go programs; remove the Go compiler and the SDKs after that."""
+    """Unpack cloud-init, nginx and busybox, and build the Go programs; then remove the Go compiler and the SDKs."""
     if os.geteuid() == 0:
         _run("apt-get", "update", "-qq")  # a container's lists may be empty, or older than the packages
     with open(f"{HERE}/pins/debian.txt") as file:
@@ -171,6 +171,9 @@ def _unpack(folder: str) -> None:
         _run("dpkg", "-x", package, root)
         os.unlink(package)
     os.rename(f"{root}/usr/lib/python3/dist-packages/cloudinit", f"{folder}/cloudinit")
+    os.mkdir(f"{folder}/bin")
+    for program in ("usr/sbin/nginx", "bin/busybox"):
+        os.rename(f"{root}/{program}", f"{folder}/bin/{os.path.basename(program)}")
     go = f"{root}/usr/lib/go-{version}"
     variables = {"GOROOT": go, "GOPATH": f"{root}/usr/share/gocode", "GOCACHE": f"{root}/cache", "GO111MODULE": "off"}
     for program, source in GO_PROGRAMS.items():
@@ -187,7 +190,9 @@ PARTS = {
         ),
         Part("moto", ("pins/moto.txt",), _python, functools.partial(_venv, pins="moto.txt")),
         Part("python", ("pins/python.txt",), _python, functools.partial(_venv, pins="python.txt")),
-        Part("node", ("pins/package.json",), _node, _packages),
+        Part("node", ("pins/package.json",), _node, functools.partial(_packages, pins="package.json")),
+        Part("servers", ("pins/servers.txt",), _python, functools.partial(_venv, pins="servers.txt")),
+        Part("mocks", ("pins/mocks.json",), _node, functools.partial(_packages, pins="mocks.json")),
     )
 }
 
