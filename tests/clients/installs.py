@@ -1,4 +1,4 @@
-"""The real clients, installed from their registries into .cache/clients: ``python -m tests.clients.installs``.
+"""Real clients and servers, installed from registries into .cache/clients: ``python -m tests.clients.installs``.
 
 A part is a folder whose name contains a hash of its sources, so only changed parts are installed again. Debian's
 packages are unpacked and not installed: the machine stays unchanged.
@@ -172,8 +172,9 @@ def _unpack(folder: str) -> None:
         os.unlink(package)
     os.rename(f"{root}/usr/lib/python3/dist-packages/cloudinit", f"{folder}/cloudinit")
     os.mkdir(f"{folder}/bin")
-    for program in ("usr/sbin/nginx", "bin/busybox"):
-        os.rename(f"{root}/{program}", f"{folder}/bin/{os.path.basename(program)}")
+    for program in ("nginx", "busybox"):
+        (path,) = glob.glob(f"{root}/**/*bin/{program}", recursive=True)
+        os.rename(path, f"{folder}/bin/{program}")
     go = f"{root}/usr/lib/go-{version}"
     variables = {"GOROOT": go, "GOPATH": f"{root}/usr/share/gocode", "GOCACHE": f"{root}/cache", "GO111MODULE": "off"}
     for program, source in GO_PROGRAMS.items():

@@ -117,7 +117,7 @@ Serve = Callable[..., Program]
 
 @pytest.fixture
 def serve(place: Place, tmp_path: str) -> Serve:
-    """Return a function that starts a program of PROGRAMS, with its fault or without, and waits until it answers."""
+    """Return a function that starts a program of PROGRAMS, with its fault or without."""
 
     def start(name: str, *, fault: bool = False) -> Program:
         program = PROGRAMS[name]
@@ -132,7 +132,6 @@ def serve(place: Place, tmp_path: str) -> Serve:
             with open(f"{folder}/{file}", "w") as target:
                 target.write(text.replace(part, other))
         place.start(place.mock, "sh", "-c", START, folder, *map(filled, program.command))
-        place.mock.run("sh", "-c", ANSWERS)
         return program
 
     return start
@@ -140,7 +139,7 @@ def serve(place: Place, tmp_path: str) -> Serve:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_app_reads_a_real_program(place: Place, serve: Serve, name: str) -> None:
-    """The app starts and reads the program's values, with one warning at most; with a strict probe, without any."""
+    """The app waits for its mock and reads it, with one warning at most; with a strict probe, without any."""
     program = serve(name)
     for probe, warned in (("on", program.warned), (program.probe, "")):
         outcome = place.run(*map(filled, program.app), environ={}, MOCK_HOSTNAME=MOCK, MOCK_PROBE=probe)
@@ -156,6 +155,7 @@ def test_app_reads_a_real_program(place: Place, serve: Serve, name: str) -> None
 def test_failing_program_starts_no_app(place: Place, serve: Serve, name: str) -> None:
     """Control: the same program starts no app if it answers 5xx, or 404 to a strict probe; the last line says so."""
     program = serve(name, fault=True)
+    place.mock.run("sh", "-c", ANSWERS)
     wanted, probe = (f" {program.status} to ", "on") if program.fault else (f" 404 to GET {MISSING}", MISSING)
     stderr = place.failure("true", MOCK_HOSTNAME=MOCK, MOCK_PROBE=probe, MOCK_TIMEOUT="3")
     assert f"it answers{wanted}" in stderr.splitlines()[-1]
