@@ -113,7 +113,7 @@ def verify_once(target: Target, firewall: Firewall, deadline: Deadline, log: Log
 
 
 def _ask(target: Target, deadline: Deadline, log: Log) -> Identity:
-    endpoint, limit = target.redirect.endpoint, deadline.limit
+    endpoint, limit = target.redirect.endpoint, deadline.limit / 2  # of a token and an answer, each has a half
     client = Client(endpoint, deadline, log.step, limit)
     seen = client.identify(target.mock.question)
     same(target, seen, deadline, log)

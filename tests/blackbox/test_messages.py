@@ -91,7 +91,6 @@ WRONG = {
     "the port of ecs": Row(
         (DETOUR, "true"), ("correct the port of `ecs=` in MOCK_ENDPOINTS",), {"MOCK_ENDPOINTS": f"aws,ecs={MOCK}:1"}
     ),
-    "no port": Row((DETOUR, "true"), ("MOCK_PORT is not set, so it is 80", '"1338"'), {"MOCK_PORT": ""}),
     "docter": Row((CTL, "docter"), ("'docter' is no verb: did you mean doctor?",), status=2),
     "no word like a verb": Row((CTL, "xyz"), ("lists the verbs",), {}, ("did you mean",), status=2),
     **{

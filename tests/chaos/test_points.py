@@ -47,7 +47,7 @@ LIMIT = 2.0
 SLACK = 1.0
 """Seconds that strace and the stops at each line add."""
 SETTINGS = {"MOCK_LOG": "debug", "MOCK_ENDPOINTS": "aws,gcp", "MOCK_USER": "1:1"}
-FAILING = {"MOCK_LOG": "debug", "MOCK_PORT": FAULTY_PORT}
+FAILING = {"MOCK_LOG": "debug", "MOCK_PORT": FAULTY_PORT, "MOCK_PROBE": "/time"}
 STOPPING = strace(Injection("write", "signal=STOP"))
 """Stop a process, but not its children, at each line that it writes."""
 

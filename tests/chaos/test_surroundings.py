@@ -25,7 +25,7 @@ TEN_YEARS = 315_360_000
 ASKING = {
     "a name that comes late": Case(starts=True, dns=("SERVFAIL*3", RIGHT), settings=LONGER),
     "silent DNS": DNS["silent"],
-    "a mock that stalls": Case(says="sends nothing within", http=("GET=ok", "PUT=stall")),
+    "a mock that stalls": Case(says="sends nothing within", http=("GET=stall", "PUT=stall")),
 }
 """Starts that read clocks often."""
 

@@ -78,5 +78,6 @@ def test_rewritten_hosts_file_gets_its_names_back(mocked: Network, sidecars: Sid
     sidecars.start("--every", "0.5", MOCK_HOSTNAME=MOCK, MOCK_ENDPOINTS="gcp")
     fresh = "127.0.0.1 localhost\n10.88.0.2 pod\n"
     mocked.app.write("hosts", fresh)
-    line = f"{METADATA}\tmetadata.google.internal metadata.google.internal.\t# imds-detour\n"
+    names = "metadata.google.internal metadata.google.internal. metadata.goog"
+    line = f"{METADATA}\t{names}\t# imds-detour\n"
     assert until(lambda: mocked.app.run("cat", "/etc/hosts").stdout, lambda seen: seen != fresh) == line + fresh
