@@ -84,8 +84,11 @@ def nothing_listens(service: Service) -> str:
 
 def silent(service: Service) -> str:
     """Return what to do when a service's mock gives no answer that a mock gives."""
-    port = "port in MOCK_PORT" if service.mock.setting == "MOCK_HOSTNAME" else f"port of {setting_of(service)}"
-    return f"start it, look for a firewall on its side, or correct its {port}"
+    return f"start it, look for a firewall on its side, or correct its {_port(service)}"
+
+
+def _port(service: Service) -> str:
+    return "port in MOCK_PORT" if service.mock.setting == "MOCK_HOSTNAME" else f"port of {setting_of(service)}"
 
 
 def setting_of(service: Service) -> str:
@@ -102,5 +105,6 @@ def _no_answer(error: NotYetError, service: Service) -> str:
     if isinstance(error, AbsentError):
         return nothing_listens(service)
     if ": it answers " in error.reason:
-        return f"look at the mock's log; if another path answers with 200, let MOCK_PROBE name it; {silent(service)}"
+        other = "if it is another server, correct its " + _port(service)
+        return f"look at the mock's log; {other}; if another path is answered with 200, let MOCK_PROBE name it"
     return silent(service)
