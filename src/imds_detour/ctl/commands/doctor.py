@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
                     show(result, terminal)
     failure = first_failure(results)
     if arguments.json:
-        findings = [{**asdict(result), "state": result.state.value} for result in results]
+        findings = [{**asdict(result), "state": result.state.value, "see": result.see} for result in results]
         change = failure.remedy if failure else None
         sys.stdout.write(json.dumps({"schema": 1, "findings": findings, "change": change}) + "\n")
         return 1 if failure else 0
@@ -67,5 +67,6 @@ def show(result: CheckResult, terminal: Terminal) -> None:
     """Print one result."""
     state = terminal.paint(f"{result.state.value:4}", STYLES[result.state])
     seen = terminal.paint(result.seen, *([Style.DIM] if result.state is State.SKIPPED else []))
-    terminal.stream.write(f"{state}  {terminal.paint(f'{result.name:{NAME_WIDTH}}')}{seen}\n")
+    see = f"{'':{NAME_WIDTH + 6}}see {result.see}\n" if result.see else ""
+    terminal.stream.write(f"{state}  {terminal.paint(f'{result.name:{NAME_WIDTH}}')}{seen}\n{see}")
     terminal.stream.flush()

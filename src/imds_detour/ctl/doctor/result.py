@@ -25,6 +25,12 @@ class CheckResult:
     seen: str  # what was seen
     remedy: str = ""  # what to change, with the Compose or Dockerfile line; empty if nothing is to be changed
 
+    @property
+    def see(self) -> str:
+        """The heading in the documents for a failure or a warning; empty otherwise."""
+        anchor = self.name.partition(" (")[0].lower().replace(" ", "-")  # without the service, as in "TCP (aws)"
+        return f"docs/troubleshooting.md#{anchor}" if self.state in (State.FAIL, State.WARN) else ""
+
 
 ok = partial(CheckResult, State.OK)
 """All is well."""
