@@ -50,7 +50,7 @@ bench: ## measure, print the table, write bench/results.json and bench/plots; QU
 	@scripts/setup bench
 	@$(BIN)/python -m bench
 
-picture: ## draw the README's terminal pictures, docs/start.svg and docs/doctor.svg, from a run on this machine
+picture: ## draw the READMEs' terminal pictures, docs/start*.svg and docs/doctor*.svg, from a run on this machine
 	@scripts/setup docs
 	@$(BIN)/python -m pictures
 

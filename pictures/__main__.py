@@ -25,28 +25,46 @@ serve({MOCK!r}, lambda question, _transport: addresses(question, {NAME!r}, [{MOC
 """
 SHELL = r"""
 for command in "$@"; do
+    case $command in
+        "#"*) printf '\033[90m%s\033[0m\n' "$command"; continue ;;
+        export*) eval "$command"; continue ;;
+    esac
     printf '\033[32m$\033[0m \033[1m%s\033[0m\n' "$command"
     eval "$command"
-    case $command in export*|URL=*) ;; *) echo ;; esac
+    echo
 done
 """
-"""Show each command after a prompt, and run it; an empty line follows its output."""
+"""Show each command after a prompt, and run it; an empty line follows its output. Exports are run only."""
 
 TITLES = {
-    "start": "A terminal: without imds-detour, curl times out; with it, curl prints the mock's instance id;"
-    " with the mock's name mistyped, curl does not start and the exit status is 125",
+    "start": "A terminal: without imds-detour, curl times out; with it, curl prints the mock's instance id; with a"
+    " wrong port, curl does not start",
+    "start.es": "Una terminal: sin imds-detour, curl agota el tiempo; con él, curl imprime el instance id del mock; con"
+    " un puerto equivocado, curl no arranca",
     "doctor": "A terminal: imds-detourctl doctor checks what a redirect needs, sees that port 80 is refused, and"
     " says what to fix",
+    "doctor.es": "Una terminal: imds-detourctl doctor revisa lo que el desvío necesita, ve que el puerto 80 rechaza la"
+    " conexión, y dice qué corregir",
+}
+SCENES = {
+    "start": ("# nothing answers", "# your mock answers", "# a wrong port: curl does not start"),
+    "start.es": ("# nada responde", "# responde tu mock", "# un puerto equivocado: curl no arranca"),
 }
 STORIES = {
-    "start": (
-        f"URL={URL}",
-        "curl --max-time 2 $URL",
-        f"export MOCK_HOSTNAME={NAME} MOCK_PORT={PORT}",
-        "imds-detour curl -sw '\\n' $URL",
-        "MOCK_HOSTNAME=mock_metdata MOCK_TIMEOUT=1 imds-detour curl -s $URL; echo $?",
-    ),
+    **{
+        name: (
+            f"export MOCK_HOSTNAME={NAME} MOCK_PORT={PORT} MOCK_TIMEOUT=1 MOCK_LOG=quiet",
+            *(nothing, f"curl --max-time 2 {URL}"),
+            *(answer, f"imds-detour curl -w '\\n' {URL}"),
+            *(refused, f"MOCK_PORT=80 imds-detour curl {URL} 2>&1 | cut -d';' -f1"),
+        )
+        for name, (nothing, answer, refused) in SCENES.items()
+    },
     "doctor": (f"MOCK_HOSTNAME={NAME} imds-detourctl doctor",),
+    "doctor.es": (
+        "# revisa todo, no cambia nada, y termina con lo único que hay que corregir",
+        f"MOCK_HOSTNAME={NAME} imds-detourctl doctor",
+    ),
 }
 
 
