@@ -1,14 +1,24 @@
-"""The texts of the READMEs' figures, in both languages."""
+"""The texts of the figures in documents, in both languages."""
 
 from __future__ import annotations
 
-LANGUAGES = {"README.md": 0, "README.es.md": 1}
-"""Which of the two a README is in."""
+LANGUAGES = {"README.md": 0, "README.es.md": 1, "docs/performance.md": 0, "docs/performance.es.md": 1}
+"""Which of the two a document is in."""
 
 PHRASES = {
     "head": (
         "Medians on {machine}; ratios compare runs of the same round. ✗: target missed.",
         "Medianas en {machine}; las razones comparan corridas de la misma ronda. ✗: no se alcanzó la meta.",
+    ),
+    "about summary": (
+        (
+            "✗: target missed. Throughput through the redirect: at least {lowest:.2f} of direct (target: 0.95){mark}."
+            " All figures, measured by `make bench`: [{page}]({page})."
+        ),
+        (
+            "✗: no se alcanzó la meta. Peticiones por segundo a través del desvío: al menos {lowest:.2f} de las"
+            " directas (meta: 0.95){mark}. Todas las cifras, medidas con `make bench`: [{page}]({page})."
+        ),
     ),
     "processors": ("processors", "procesadores"),
     "others": ("others", "otros"),

@@ -1,4 +1,4 @@
-"""The READMEs' figures from bench/results.json: ``python -m bench.readme`` writes them after ``make bench``."""
+"""The documents' figures from bench/results.json: ``python -m bench.readme`` writes them after ``make bench``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rows = dict[tuple[str, str], Row]
 
 
 def main() -> None:
-    """Replace the section between the marks in each README."""
+    """Replace the section between the marks in each document."""
     with open(os.path.join(HERE, "results.json")) as file:
         results = json.load(file)
     for name in LANGUAGES:
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def replaced(text: str, new: str) -> str:
-    """Return a README with a new section."""
+    """Return a document with a new section."""
     return re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: BEGIN + new + END, text, flags=re.DOTALL)
 
 
@@ -79,12 +79,14 @@ TARGET = 0.95
 
 
 def section(results: dict[str, Any], name: str) -> str:
-    """Return the section of a README: the table of medians and the two plots."""
-    return "\n\n".join(_Section(results, LANGUAGES[name]).paragraphs()) + "\n"
+    """Return the section of a document: all figures in those of docs/, the start and the missed targets in a README."""
+    made = _Section(results, LANGUAGES[name])
+    paragraphs = made.paragraphs() if name.startswith("docs/") else made.summary(name)
+    return "\n\n".join(paragraphs) + "\n"
 
 
 class _Section:
-    """The section in one language."""
+    """The sections in one language."""
 
     def __init__(self, results: dict[str, Any], language: int) -> None:
         self._machine: str = results["machine"]
@@ -95,7 +97,7 @@ class _Section:
         return PHRASES[what][self._language]
 
     def paragraphs(self) -> list[str]:
-        """Return the section's paragraphs."""
+        """Return the paragraphs of the section with all figures."""
         machine = self._machine.replace("processors", self._text("processors"))
         return [
             self._text("head").format(machine=machine),
@@ -103,9 +105,34 @@ class _Section:
             self._throughput(),
             self._about_throughput(),
             self._crowd(),
-            f"![{self._text('startup')}](bench/plots/startup.svg)",
+            f"![{self._text('startup')}](../bench/plots/startup.svg)",
             self._text("about startup"),
-            f"![{self._text('reaction')}](bench/plots/reaction.svg)",
+            f"![{self._text('reaction')}](../bench/plots/reaction.svg)",
+        ]
+
+    def summary(self, readme: str) -> list[str]:
+        """Return the paragraphs of a README's section: the lines with a missed target, and the first one."""
+        rows = [[self._rows.get((line.group, f"{subject}{line.mark}")) for subject in DETOURS] for line in LINES]
+        missed = [
+            line
+            for line, found in zip(LINES, rows, strict=True)
+            if any(row and row["reached"] is False for row in found)
+        ]
+        lines = list(dict.fromkeys([LINES[0], *missed]))
+        lowest = min(
+            _ratio(row)
+            for client in CLIENTS
+            for _, mode, network in PATHS
+            for rows in self._paths(client, mode, network)
+            for row in rows
+        )
+        page = next(page for page, language in LANGUAGES.items() if language == self._language and page != readme)
+        return [
+            _table(["", self._text("others"), *DETOURS], [self._line(line) for line in lines]),
+            f"![{self._text('startup')}](bench/plots/startup.svg)",
+            self._text("about summary").format(
+                lowest=lowest, mark=" ✗" if round(lowest, 2) < TARGET else "", page=page
+            ),
         ]
 
     def _line(self, line: Line) -> list[str]:

@@ -1,4 +1,4 @@
-"""The cases of the client tests and of the README's table: a client, a service and its requests."""
+"""The cases of the client tests and of the table in docs/clients.md: a client, a service and its requests."""
 
 import re
 from collections.abc import Mapping
