@@ -1,4 +1,4 @@
-"""The README's two plots, as SVG for light and dark pages."""
+"""The two plots of docs/performance.md, as SVG for light and dark pages."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ serve({MOCK!r}, lambda question, _transport: addresses(question, {NAME!r}, [{MOC
 SHELL = r"""
 for command in "$@"; do
     case $command in
-        "#"*) printf '\033[90m%s\033[0m\n' "$command"; continue ;;
+        "#"*) printf '\033[36m%s\033[0m\n' "$command"; continue ;;
         export*) eval "$command"; continue ;;
     esac
     printf '\033[32m$\033[0m \033[1m%s\033[0m\n' "$command"

@@ -1,12 +1,12 @@
 """docs/base-image.md: one Dockerfile whose production image has nothing of imds-detour."""
 
 import json
-import re
 from pathlib import Path
 
 from tests.docker.conftest import Scene
-from tests.docker.engine import ROOT, Engine
+from tests.docker.engine import Engine
 from tests.docker.images import PREFIX
+from tests.support.documents import blocks
 from tests.support.hosts.network import ID_URL, INSTANCE
 
 APP = f'#!/bin/sh\nexec curl -sS --max-time 5 "${{1:-{ID_URL}}}"\n'
@@ -14,8 +14,7 @@ APP = f'#!/bin/sh\nexec curl -sS --max-time 5 "${{1:-{ID_URL}}}"\n'
 
 def build(scene: Scene, folder: Path, *options: str) -> str:
     """Build the page's Dockerfile, on the base image of these tests and with an app that reads the metadata address."""
-    page = Path(f"{ROOT}/docs/base-image.md").read_text()
-    (dockerfile,) = re.findall(r"^```dockerfile\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (dockerfile,) = blocks("docs/base-image.md", "dockerfile")
     (folder / "Dockerfile").write_text(dockerfile.replace("debian:bookworm-slim", f"{PREFIX}/debian"))
     (folder / "my-app").write_text(APP)
     (folder / "my-app").chmod(0o755)

@@ -7,6 +7,7 @@ from typing import Any
 from tests.docker.conftest import Composer
 from tests.docker.engine import Container, Project
 from tests.docker.images import Images, fetch
+from tests.support.documents import blocks, general
 from tests.support.hosts.network import ID_URL, INSTANCE, METADATA
 
 CLOSED: dict[str, Any] = {"default": {"internal": True}}
@@ -29,6 +30,8 @@ def test_readme_commands_work_and_down_is_quick(composer: Composer, images: Imag
     project, debug, line = main(composer, images)
     assert f"{METADATA}:80 -> mock_metadata (" in line
     assert f":1338), nftables, verified IMDSv2 {INSTANCE}" in line
+    (shown,) = blocks("README.md", "text")
+    assert general(line) == general(shown.strip().replace("my-app", "sleep"))
     assert "verified" in project.run("logs", "debug").stdout
     assert (project.run("exec", "-T", "debug", *GET).stdout, debug.processes()) == (INSTANCE, ["sleep 3600"])
     assert not int(debug.reads("/proc/1/status").split("CapEff:")[1].split()[0], 16) >> 12 & 1

@@ -1,11 +1,11 @@
 """docs/from-the-script.md: a Compose file of the script, unchanged, with the page's three lines of Dockerfile."""
 
 import json
-import re
 from pathlib import Path
 
-from tests.docker.engine import ROOT, Engine, Project
+from tests.docker.engine import Engine, Project
 from tests.docker.images import PREFIX, Images, fetch
+from tests.support.documents import blocks, general
 from tests.support.hosts.network import ID_URL, INSTANCE
 
 MOCK_AT_80 = f'FROM {PREFIX}/mock\nCMD ["--listen", "0.0.0.0:80"]\n'
@@ -19,14 +19,8 @@ PRIVATE = {
 
 def block(language: str) -> str:
     """Return the only code block in a language of the page."""
-    page = Path(f"{ROOT}/docs/from-the-script.md").read_text()
-    (code,) = re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    return str(code)
-
-
-def general(line: str) -> str:
-    """Return a line of a start with its address and its time replaced."""
-    return re.sub(r"\(\d+\.\d+\.\d+\.\d+:80\)|\d+ ms", "X", line)
+    (code,) = blocks("docs/from-the-script.md", language)
+    return code
 
 
 def test_compose_file_of_the_script_works_unchanged(

@@ -29,6 +29,11 @@ def anchors(text: str) -> list[str]:
     return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
+def general(line: str) -> str:
+    """Return the line of a start with the mock's address and the time replaced; those of a document are examples."""
+    return re.sub(r"\(\d+\.\d+\.\d+\.\d+|\d+ ms", "X", line)
+
+
 def blocks(name: str, language: str) -> list[str]:
     """Return a document's code blocks in a language."""
     return [code for kind, code in FENCE.findall(read(name)) if kind == language]
