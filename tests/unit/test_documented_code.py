@@ -1,5 +1,6 @@
 """What the documents tell to type: shell, Compose, Dockerfiles and flags; and the headings that doctor links to."""
 
+import json
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ from imds_detour.ctl.main import VERBS, verb
 from tests.support.documents import DOCUMENTS, FENCE, LINK, READMES, ROOT, anchors, blocks, read
 
 GUIDE = "docs/troubleshooting.md"
-LANGUAGES = {"", "sh", "yaml", "dockerfile", "diff", "text", "python"}
+LANGUAGES = {"", "sh", "yaml", "json", "dockerfile", "diff", "text", "python"}
 """The languages of code blocks, for each of which a test of the documents checks something."""
 
 
@@ -26,11 +27,13 @@ def bad_shell(code: str) -> str:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_code_blocks_are_valid(name: str) -> None:
-    """A shell can parse each shell block, a YAML parser each YAML block, and Python each block of it."""
+    """A shell can parse each shell block, and the parsers of YAML, JSON and Python each block of theirs."""
     assert {kind for kind, _ in FENCE.findall(read(name))} <= LANGUAGES
     assert [bad_shell(code) for code in blocks(name, "sh") if bad_shell(code)] == []
     for code in blocks(name, "yaml"):
         assert isinstance(yaml.safe_load(code), dict), code
+    for code in blocks(name, "json"):
+        assert isinstance(json.loads(code), dict), code
     for code in blocks(name, "python"):
         compile(code, name, "exec")
 
