@@ -319,6 +319,14 @@ def test_page_on_performance_has_no_other_figure(name: str) -> None:
     assert re.findall(r"\d+", read(name))
 
 
+def test_readmes_count_the_clients_of_the_table() -> None:
+    """The READMEs' number of tested clients is that of the table's rows."""
+    rows = read("docs/clients.md").partition("|---|")[2].partition("<!--")[0].splitlines()[1:]
+    assert len(rows) == 15
+    assert "[Fifteen clients](docs/clients.md)" in read("README.md")
+    assert "[quince clientes](docs/clients.md)" in read("README.es.md")
+
+
 def test_status_keys_are_documented() -> None:
     """The documents list exactly the keys of `status --json`, in its order."""
     keys = re.findall(r"^\| `(\w+)` \|", read("docs/status.md"), re.MULTILINE)
