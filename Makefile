@@ -15,8 +15,8 @@ setup: ## prepare .venv and the Debian packages that the demo needs
 demo: setup ## a complete start on any Linux, without Docker; CMD='...' runs your own command as the app
 	@$(BIN)/imds-detourctl demo $(if $(CMD),--command '$(subst ','\'',$(CMD))')
 
-bundle: ## build/imds-detour: a folder that runs in any image, with its own Python and libraries
-	@scripts/bundle
+bundle: ## build/imds-detour: a folder that runs in any image; ARCH=arm64 or amd64 cross-builds build/ARCH/imds-detour
+	@scripts/bundle $(if $(ARCH),build/$(ARCH)/imds-detour $(ARCH))
 
 images: ## build imds-detour (to copy from), imds-detour-ctl and imds-detour-mock, with Docker
 	@for target in bundle ctl mock; do \

@@ -1,41 +1,34 @@
-"""Build the bundle: python3 -m bundle FOLDER (scripts/bundle prepares its inputs)."""
+"""Build the bundle: python3 -m bundle FOLDER [ARCHITECTURE] (scripts/bundle prepares its inputs)."""
 
 from __future__ import annotations
 
 import datetime as dt
 import gzip
 import os
-import shlex
 import shutil
 import sys
 import tarfile
-import tomllib
 import warnings
 
-from bundle import documents, modules, native
-from bundle.contents import EXTRAS, LICENCES
+from bundle import dependencies, documents, modules, native
+from bundle.contents import LICENCES
 from bundle.packages import Package, debian_owners, linked_sources, python_distribution, python_owners
 from bundle.programs import BundleError, run
+from bundle.target import Target, prepare
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 EPOCH = int(os.environ.get("SOURCE_DATE_EPOCH", "0"))
 """The date of all files, in seconds since 1970 (reproducible-builds.org/specs/source-date-epoch)."""
-FLAGS = {"CFLAGS": "-g0 -O2", "LDFLAGS": "-Wl,--build-id=none -s -Wl,-Map={}"}
-"""Flags for python-iptables' wrapper, so that it has no data of this machine; the linker writes its map to a file."""
-LINK_MAP = "wrapper.map"
-PIP = ("--quiet", "--disable-pip-version-check", "--no-cache-dir", "--use-pep517", "--no-binary=python-iptables")
-"""A wheel from pip's cache or from a folder of wheels may be built by another Python, with its flags and its paths."""
-BUILD_SYSTEM = ("setuptools", "wheel")
-"""What pip builds python-iptables with."""
 
 
 class Bundle:
     """The folder of the bundle, and for each file its package and the packages of what is linked into it."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, target: Target) -> None:
         """Create an empty folder."""
         shutil.rmtree(root, ignore_errors=True)
         self.root = root
+        self.target = target
         self.owners: dict[str, Package] = {}
         self.static: dict[str, set[Package]] = {}
         self.programs: set[str] = set()
@@ -59,27 +52,29 @@ class Bundle:
 
 def main() -> int:
     """Build the bundle of the command line."""
-    target = os.path.abspath(sys.argv[1])
+    folder, *architecture = sys.argv[1:]
     warnings.simplefilter("ignore", SyntaxWarning)  # of python-iptables, by Python 3.12 and later
-    archive = f"{target}.tar.gz"
+    folder = os.path.abspath(folder)
+    archive = f"{folder}.tar.gz"
     try:
-        build(target)
-        pack(target, archive)
-        size = int(run("du", "-sb", target).split()[0])
+        target = prepare("".join(architecture), f"{folder}.debian")
+        build(folder, target)
+        pack(folder, archive)
+        size = int(run("du", "-sb", folder).split()[0])
     except (BundleError, OSError) as error:
         sys.stderr.write(f"bundle: {error}\n")
         return 1
-    files = sum(len(names) for _, _, names in os.walk(target))
+    files = sum(len(names) for _, _, names in os.walk(folder))
     sys.stderr.write(
-        f"bundle: {os.path.relpath(target)}: {files} files, {size / 1e6:.1f} MB;"
+        f"bundle: {os.path.relpath(folder)}: for {target.machine}, {files} files, {size / 1e6:.1f} MB;"
         f" {os.path.relpath(archive)}: {os.path.getsize(archive) / 1e6:.2f} MB\n"
     )
     return 0
 
 
-def build(target: str) -> None:
+def build(folder: str, target: Target) -> None:
     """Build the bundle into a folder, and replace the previous bundle at the end."""
-    dependencies = install_dependencies(f"{target}.dependencies")
+    installed = dependencies.install(f"{folder}.dependencies")
     with open(os.path.join(HERE, "src/imds_detour/__init__.py")) as file:
         version = file.read().split('__version__ = "')[1].split('"')[0]
     own = Package(
@@ -90,57 +85,33 @@ def build(target: str) -> None:
         f"imds-detour {version}",
         (os.path.join(HERE, "LICENSE"),),
     )
-    bundle = Bundle(f"{target}.new")
-    take_modules(bundle, dependencies, own)
-    take_machine_code(bundle, dependencies, own)
+    bundle = Bundle(f"{folder}.new", target)
+    take_modules(bundle, installed, own)
+    compile_programs(bundle, f"{folder}.dependencies", own)
+    copy_machine_code(bundle)
     packages = sorted({*bundle.owners.values(), *(part for parts in bundle.static.values() for part in parts)})
     take_licences(bundle, packages, own)
-    bundle.write("NOTICE", documents.notice(packages, version), own)
+    bundle.write("NOTICE", documents.notice(packages, version, target), own)
     moment = dt.datetime.fromtimestamp(EPOCH, dt.UTC).isoformat().replace("+00:00", "Z")
     bundle.write(
         documents.SBOM, documents.bill_of_materials(bundle.owners, bundle.static, bundle.root, own, moment), own
     )
     normalize(bundle)
-    shutil.rmtree(target, ignore_errors=True)
-    os.rename(bundle.root, target)
-
-
-def install_dependencies(folder: str) -> str:
-    """Install the dependencies of pyproject.toml in a virtual environment, and return the folder of the modules."""
-    with open(os.path.join(HERE, "pyproject.toml"), "rb") as file:
-        project = tomllib.load(file)["project"]
-    optional = project.get("optional-dependencies", {})
-    wanted = [*project["dependencies"], *(line for extra in EXTRAS for line in optional[extra])]
-    stamp, contents = os.path.join(folder, "installed"), "\n".join((sys.version, *wanted, *PIP, str(FLAGS)))
-    place = os.path.join(folder, "lib", modules.python_name(), "site-packages")
-    try:
-        with open(stamp) as file:
-            if file.read() == contents:
-                return place
-    except FileNotFoundError:
-        pass
     shutil.rmtree(folder, ignore_errors=True)
-    run(sys.executable, "-m", "venv", folder)
-    flags = {name: value.format(shlex.quote(f"{place}/{LINK_MAP}")) for name, value in FLAGS.items()}
-    pip, packages = (f"{folder}/bin/python", "-m", "pip"), f"{folder}/packages"
-    run(*pip, "download", *PIP, f"--dest={packages}", *wanted, *BUILD_SYSTEM)
-    offline = ("--no-index", f"--find-links={packages}")
-    run(*pip, "install", *PIP, "--no-compile", *offline, *wanted, environ={**os.environ, **flags})
-    with open(stamp, "w") as file:
-        file.write(contents)
-    return place
+    os.rename(bundle.root, folder)
 
 
-def take_modules(bundle: Bundle, dependencies: str, own: Package) -> None:
+def take_modules(bundle: Bundle, installed: str, own: Package) -> None:
     """Compile the Python modules into one folder, lib/python3.x, which makes imports fast."""
-    selected = modules.find(dependencies)
-    distributions = python_owners(dependencies)
-    debian = debian_owners(module.origin for module in selected if module.folder not in (*modules.OWN, dependencies))
+    selected = modules.find(bundle.target, installed)
+    distributions = python_owners(installed)
+    standard = (module.origin for module in selected if module.folder not in (*modules.OWN, installed))
+    debian = debian_owners(bundle.target, standard)
     for module in selected:
         if module.folder in modules.OWN:
             owner = own
-        elif module.folder == dependencies:
-            owner = python_distribution(distributions[module.origin.removeprefix(f"{dependencies}/")], dependencies)
+        elif module.folder == installed:
+            owner = python_distribution(distributions[module.origin.removeprefix(f"{installed}/")], installed)
         else:
             owner = debian[module.origin]
         place = f"lib/{modules.python_name()}/{module.place}"
@@ -149,20 +120,26 @@ def take_modules(bundle: Bundle, dependencies: str, own: Package) -> None:
     os.makedirs(os.path.join(bundle.root, "lib", modules.python_name(), "lib-dynload"))
 
 
-def take_machine_code(bundle: Bundle, dependencies: str, own: Package) -> None:
-    """Copy interpreter, libraries and iptables extensions, and compile the launchers."""
-    wrapper = next(name for name in os.listdir(dependencies) if name.startswith("libxtwrapper"))
-    wrapper_place = f"lib/{modules.python_name()}/{wrapper}"
-    bundle.copy(f"{dependencies}/{wrapper}", wrapper_place, python_distribution("python-iptables", dependencies))
-    bundle.static[wrapper_place] = linked_sources(native.linked_statically(f"{dependencies}/{LINK_MAP}"))
-    extensions = native.extensions()
-    linked = [
-        native.interpreter(),
-        *extensions.values(),
-        *(os.path.join(bundle.root, place) for place in bundle.owners if place.endswith(".so")),
-    ]
-    libraries = native.libraries(linked)
-    owners = debian_owners([native.interpreter(), *extensions.values(), *libraries.values()])
+def compile_programs(bundle: Bundle, folder: str, own: Package) -> None:
+    """Compile the launchers, and the wrapper of python-iptables with its source in the folder of dependencies."""
+    target, link_map = bundle.target, f"{folder}/link.map"
+    installed = f"{folder}/lib/{modules.python_name()}/site-packages"
+    wrapper = f"lib/{modules.python_name()}/libxtwrapper{target.extension_suffix}"
+    path = bundle.path(wrapper, python_distribution("python-iptables", installed))
+    native.compile_wrapper(target, dependencies.wrapper_source(folder), path, link_map)
+    bundle.static[wrapper] = linked_sources(target, native.linked_statically(target, link_map))
+    for program in ("bin/imds-detour", "bin/imds-detourctl"):
+        native.compile_launcher(target, bundle.path(program, own), link_map)
+        bundle.static[program] = linked_sources(target, native.linked_statically(target, link_map))
+        bundle.programs.add(program)
+
+
+def copy_machine_code(bundle: Bundle) -> None:
+    """Copy interpreter and iptables extensions, and the libraries of these and of the extension modules."""
+    target, extensions, python = bundle.target, native.extensions(bundle.target), native.interpreter(bundle.target)
+    shared = (os.path.join(bundle.root, place) for place in bundle.owners if place.endswith(".so"))
+    libraries = native.libraries(target, [python, *extensions.values(), *shared])
+    owners = debian_owners(target, [python, *extensions.values(), *libraries.values()])
     for name, path in libraries.items():
         bundle.copy(path, f"lib/{name}", owners[path])
     for name, path in extensions.items():
@@ -171,14 +148,9 @@ def take_machine_code(bundle: Bundle, dependencies: str, own: Package) -> None:
             os.symlink(real, bundle.path(f"xtables/{name}", owners[path]))
         else:
             bundle.copy(path, f"xtables/{name}", owners[path])
-    interpreter = f"libexec/{os.path.basename(native.interpreter())}"
-    bundle.copy(native.interpreter(), interpreter, owners[native.interpreter()])
-    for program in ("bin/imds-detour", "bin/imds-detourctl"):
-        link_map = f"{dependencies}/launcher.map"
-        native.compile_launcher(bundle.path(program, own), link_map)
-        bundle.static[program] = linked_sources(native.linked_statically(link_map))
-        bundle.programs.add(program)
-    bundle.programs |= {interpreter, f"lib/{native.loader()}"}
+    interpreter = f"libexec/{os.path.basename(python)}"
+    bundle.copy(python, interpreter, owners[python])
+    bundle.programs |= {interpreter, f"lib/{native.loader(target)}"}
 
 
 def take_licences(bundle: Bundle, packages: list[Package], own: Package) -> None:

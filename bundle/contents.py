@@ -106,6 +106,27 @@ LOADED_BY_NAME = (
 )
 """Libraries that no other file names as needed."""
 
+DEBIAN_PACKAGES = (
+    "python{python}-minimal",
+    "libpython{python}-minimal",
+    "libpython{python}-stdlib",
+    "libc6",
+    "libexpat1",
+    "libffi8",
+    "libgcc-s1",
+    "zlib1g",
+    "iptables",
+    "libip4tc2",
+    "libip6tc2",
+    "libxtables12",
+    "gcc-{gcc}-base",  # the licence of the next, and of libgcc-s1
+    "libgcc-{gcc}-dev",  # these are to compile and link
+    "libc6-dev",
+    "linux-libc-dev",
+    "musl-dev",
+)
+"""The packages of another architecture. Those for this machine's bundle are installed (scripts/setup)."""
+
 LICENCES = {
     "gcc": "GPL-3.0-or-later WITH GCC-exception-3.1",
     "glibc": "LGPL-2.1-or-later",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bundle.packages import Package
+    from bundle.target import Target
 
 SBOM = "imds-detour.cdx.json"
 """A CycloneDX 1.5 file, which scanners recognise by its ending."""
@@ -34,7 +35,7 @@ snapshot.debian.org), `pip download --no-binary :all: NAME==VERSION` for the oth
 """
 
 
-def notice(packages: list[Package], version: str) -> str:
+def notice(packages: list[Package], version: str, target: Target) -> str:
     """Return the text of NOTICE."""
     width = max(len(f"{package.name} {package.version}") for package in packages)
     licence_width = max(len(package.licence) for package in packages)
@@ -42,7 +43,7 @@ def notice(packages: list[Package], version: str) -> str:
         f"{f'{package.name} {package.version}':{width}}  {package.licence:{licence_width}}  {package.source}"
         for package in packages
     ]
-    return NOTICE.format(version=version, machine=os.uname().machine, sbom=SBOM, table="\n".join(rows))
+    return NOTICE.format(version=version, machine=target.machine, sbom=SBOM, table="\n".join(rows))
 
 
 def licence_texts(packages: list[Package]) -> dict[str, str]:

@@ -8,11 +8,18 @@ import py_compile
 import shutil
 import sys
 import sysconfig
+from contextlib import contextmanager
 from dataclasses import dataclass
 from modulefinder import Module as Found
 from modulefinder import ModuleFinder
+from typing import TYPE_CHECKING
 
 from bundle.contents import LEFT_OUT, ROOTS, STAND_INS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bundle.target import Target
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.join(os.path.dirname(_HERE), "src")
@@ -50,13 +57,14 @@ class _Finder(ModuleFinder):
         return super().import_module(partname, fqname, parent)
 
 
-def find(dependencies: str) -> list[Module]:
+def find(target: Target, dependencies: str) -> list[Module]:
     """Return imds-detour's modules and all that they import, from dependencies and standard library."""
-    standard = sysconfig.get_path("stdlib")
+    standard = f"{target.root}{sysconfig.get_path('stdlib')}"
     path = [SOURCE, dependencies, standard, f"{standard}/lib-dynload"]
     finder = _Finder(path, excludes=[*LEFT_OUT, *STAND_INS])
-    for root in (*_own_modules(), *ROOTS):
-        finder.import_hook(root)
+    with _extension_modules(target.extension_suffix):
+        for root in (*_own_modules(), *ROOTS):
+            finder.import_hook(root)
     files = {name: getattr(module, "__file__", None) for name, module in finder.modules.items()}
     imported = {file for name, file in files.items() if file and not _is_frozen(name)}
     data = {
@@ -64,6 +72,24 @@ def find(dependencies: str) -> list[Module]:
     }
     stand_ins = {f"{STAND_IN_SOURCE}/{place}.py" for place in STAND_INS.values()}
     return sorted(_module(os.path.abspath(file), (*path, STAND_IN_SOURCE)) for file in imported | data | stand_ins)
+
+
+@contextmanager
+def _extension_modules(suffix: str) -> Iterator[None]:
+    """Let imports find extension modules of the target instead of this interpreter's."""
+    machinery = importlib.machinery
+    loaders = (
+        (machinery.ExtensionFileLoader, [suffix]),
+        (machinery.SourceFileLoader, machinery.SOURCE_SUFFIXES),
+    )
+    before = sys.path_hooks[:]
+    sys.path_hooks[:] = [machinery.FileFinder.path_hook(*loaders)]
+    sys.path_importer_cache.clear()
+    try:
+        yield
+    finally:
+        sys.path_hooks[:] = before
+        sys.path_importer_cache.clear()
 
 
 def _own_modules() -> list[str]:

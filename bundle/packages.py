@@ -16,6 +16,8 @@ from bundle.programs import BundleError, run
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from bundle.target import Target
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Package:
@@ -40,23 +42,31 @@ class Package:
 
 
 @cache
-def debian_package(name: str) -> Package:
-    """Return an installed Debian package."""
+def debian_package(target: Target, name: str) -> Package:
+    """Return a Debian package of the target."""
     fields = "${Package}|${Version}|${Architecture}|${source:Package}|${source:Version}"
-    shown = run("dpkg-query", "--show", f"--showformat={fields}", name)
+    shown = run(*_query(target), "--show", f"--showformat={fields}", name)
     package, version, architecture, source, source_version = shown.split("|")
-    return _debian(package, version, architecture, f"{source} {source_version}", package)
+    return _debian(package, version, architecture, f"{source} {source_version}", _copyright(target, package))
 
 
 @cache
-def debian_source(name: str) -> Package:
-    """Return the source package of an installed Debian package, of which a part is linked into a file."""
+def debian_source(target: Target, name: str) -> Package:
+    """Return the source package of one of the target's Debian packages, of which a part is linked into a file."""
     fields = "${Package}|${source:Package}|${source:Version}"
-    package, source, version = run("dpkg-query", "--show", f"--showformat={fields}", name).split("|")
-    return _debian(source, version, "source", f"{source} {version}", package)
+    package, source, version = run(*_query(target), "--show", f"--showformat={fields}", name).split("|")
+    return _debian(source, version, "source", f"{source} {version}", _copyright(target, package))
 
 
-def _debian(name: str, version: str, architecture: str, source: str, documented: str) -> Package:
+def _query(target: Target) -> tuple[str, str]:
+    return "dpkg-query", f"--admindir={target.root}/var/lib/dpkg"
+
+
+def _copyright(target: Target, package: str) -> str:
+    return f"{target.root}/usr/share/doc/{package}/copyright"
+
+
+def _debian(name: str, version: str, architecture: str, source: str, text: str) -> Package:
     vendor = _vendor()
     return Package(
         name,
@@ -64,26 +74,27 @@ def _debian(name: str, version: str, architecture: str, source: str, documented:
         _licence(re.sub(r"(python3|gcc)[.-]\d+", r"\1", name)),
         f"pkg:deb/{vendor}/{name}@{version.replace('+', '%2B').replace(':', '%3A')}?arch={architecture}",
         f"{vendor} source package {source}",
-        (f"/usr/share/doc/{documented}/copyright",),
+        (text,),
     )
 
 
-def debian_owners(paths: Iterable[str]) -> dict[str, Package]:
-    """Return the Debian package of each of these files."""
-    return {path: debian_package(name) for path, name in _owners(paths).items()}
+def debian_owners(target: Target, paths: Iterable[str]) -> dict[str, Package]:
+    """Return the Debian package of each of these files of the target."""
+    return {path: debian_package(target, name) for path, name in _owners(target, paths).items()}
 
 
-def linked_sources(paths: Iterable[str]) -> set[Package]:
-    """Return the source packages of these objects and archives of Debian's."""
-    return {debian_source(name) for name in _owners(paths).values()}
+def linked_sources(target: Target, paths: Iterable[str]) -> set[Package]:
+    """Return the source packages of these objects and archives of the target."""
+    return {debian_source(target, name) for name in _owners(target, paths).values()}
 
 
-def _owners(paths: Iterable[str]) -> dict[str, str]:
+def _owners(target: Target, paths: Iterable[str]) -> dict[str, str]:
     """Return the name of the Debian package of each of these files."""
     # Where /lib is a link to /usr/lib, dpkg may know a file under either name; and links may be made at set-up.
-    names = {path: _names(path) for path in paths}
+    names = {path: _names(target, path) for path in paths}
     asked = [name for several in names.values() for name in several]
-    shown = subprocess.run(["dpkg-query", "--search", *asked], capture_output=True, text=True, check=False).stdout
+    command = [*_query(target), "--search", *asked]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     owners = {}
     for line in shown.splitlines():
         package, _, name = line.rpartition(": ")
@@ -91,13 +102,13 @@ def _owners(paths: Iterable[str]) -> dict[str, str]:
             owners[name] = package.split(",")[0]
     packages = {path: next((owners[name] for name in several if name in owners), "") for path, several in names.items()}
     if unowned := [path for path, owner in packages.items() if not owner]:
-        raise BundleError(f"no Debian package brings {', '.join(unowned)}")
+        raise BundleError(f"no Debian package brings {unowned[0]}, nor {len(unowned) - 1} other files")
     return packages
 
 
-def _names(path: str) -> tuple[str, ...]:
-    real = os.path.realpath(path)
-    return tuple(dict.fromkeys((path, real, real.removeprefix("/usr"), path.removeprefix("/usr"))))
+def _names(target: Target, path: str) -> tuple[str, ...]:
+    names = [name.removeprefix(target.root) for name in (path, os.path.realpath(path))]
+    return tuple(dict.fromkeys((*names, *(name.removeprefix("/usr") for name in reversed(names)))))
 
 
 def python_distribution(name: str, folder: str) -> Package:

@@ -15,15 +15,15 @@ class BundleError(Exception):
     """A reason why the bundle cannot be built, as one line for the user."""
 
 
-def run(*command: str, environ: Mapping[str, str] = os.environ) -> str:
-    """Run a program and return its standard output.
+def run(*command: str, environ: Mapping[str, str] = os.environ, folder: str | None = None) -> str:
+    """Run a program, in a folder if one is given, and return its standard output.
 
     Raises:
         BundleError: when it cannot be run or fails, with its error message.
 
     """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ, cwd=folder)
     except OSError as error:
         raise BundleError(f"{command[0]}: {error.strerror or error}") from None
     if done.returncode:

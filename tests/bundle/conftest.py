@@ -14,7 +14,8 @@ import pytest
 from tests.support.hosts.network import METADATA, Network
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BUILT = f"{PROJECT}/build/imds-detour"
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+"""What `uname -m` prints, by Debian's name of each architecture that a bundle can be cross-built for."""
 INPUTS = ("src", "bundle", "scripts/bundle", "pyproject.toml", "LICENSE")
 HERE = os.path.dirname(os.path.abspath(__file__))
 PLACE = "opt/imds-detour"
@@ -36,19 +37,29 @@ def _newest(path: str) -> float:
     return max((os.stat(file).st_mtime for file in below), default=os.stat(path).st_mtime)
 
 
-@pytest.fixture(scope="session")
-def bundle() -> str:
-    """Return the folder of the bundle, built again if one of its inputs is newer."""
+def build(architecture: str) -> str:
+    """Return the folder of an architecture's bundle as `make bundle` names it, built again if an input is newer."""
+    native = MACHINES[architecture] == os.uname().machine
+    folder = f"{PROJECT}/build/imds-detour" if native else f"{PROJECT}/build/{architecture}/imds-detour"
     os.makedirs(f"{PROJECT}/build", exist_ok=True)
     with open(f"{PROJECT}/build/lock", "w") as lock:  # pytest-xdist: the first one builds
         fcntl.flock(lock, fcntl.LOCK_EX)
-        archive = f"{BUILT}.tar.gz"
+        archive = f"{folder}.tar.gz"
         inputs = max(_newest(f"{PROJECT}/{name}") for name in INPUTS)
         if not os.path.exists(archive) or os.stat(archive).st_mtime < inputs:
-            done = subprocess.run([f"{PROJECT}/scripts/bundle"], capture_output=True, text=True, check=False)
+            command = [f"{PROJECT}/scripts/bundle", folder, architecture]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
-                pytest.skip(f"the bundle cannot be built; `make bundle` says: {done.stderr.strip()[-300:]}")
-    return BUILT
+                make = "make bundle" if native else f"make bundle ARCH={architecture}"
+                pytest.skip(f"the bundle cannot be built; `{make}` says: {done.stderr.strip()[-300:]}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle() -> str:
+    """Return the folder of this machine's bundle."""
+    own = os.uname().machine
+    return build(next(name for name, machine in MACHINES.items() if machine == own))
 
 
 def python(bundle: str) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.bundle.conftest import PROJECT, python
+from tests.bundle.conftest import MACHINES, PROJECT, build, python
 
 pytestmark = pytest.mark.slow
 
@@ -24,6 +24,8 @@ CEILINGS = {"python3.11": 6_000_000}
 CEILING = 6_400_000
 """The maximum for later Pythons: Debian 13's interpreter and libraries are larger."""
 STATIC = ("bin/imds-detour", "bin/imds-detourctl")
+PAGES = {"amd64": 0x1000, "arm64": 0x10000}
+"""The largest page of a kernel for the architecture, to which the segments of programs must be aligned."""
 
 
 def files(folder: str) -> dict[str, str]:
@@ -32,26 +34,46 @@ def files(folder: str) -> dict[str, str]:
     return {os.path.relpath(path, folder): path for path in sorted(paths)}
 
 
+@pytest.fixture(scope="module", params=MACHINES)
+def architecture(request: pytest.FixtureRequest) -> str:
+    """Return Debian's name of each architecture."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def sbom(bundle: str) -> dict[str, Any]:
+def built(architecture: str) -> str:
+    """Return the folder of each architecture's bundle."""
+    return build(architecture)
+
+
+def debian_root(built: str) -> str:
+    """Return the root file system that a bundle's packages are in: this machine's, or the unpacked packages."""
+    unpacked = f"{built}.debian/root"
+    return unpacked if os.path.exists(unpacked) else ""
+
+
+@pytest.fixture(scope="module")
+def sbom(built: str) -> dict[str, Any]:
     """Return the bill of materials."""
-    with open(f"{bundle}/imds-detour.cdx.json") as file:
+    with open(f"{built}/imds-detour.cdx.json") as file:
         document: dict[str, Any] = json.load(file)
     return document
 
 
-def test_archive_is_below_its_ceiling(bundle: str) -> None:
+def test_archive_is_below_its_ceiling(built: str) -> None:
     """The archive is smaller than its ceiling."""
-    (interpreter,) = os.listdir(f"{bundle}/libexec")
-    assert os.stat(f"{bundle}.tar.gz").st_size <= CEILINGS.get(interpreter, CEILING)
+    (interpreter,) = os.listdir(f"{built}/libexec")
+    assert os.stat(f"{built}.tar.gz").st_size <= CEILINGS.get(interpreter, CEILING)
 
 
-def test_two_builds_are_the_same_bytes(bundle: str, tmp_path: Path) -> None:
+def test_two_builds_are_the_same_bytes(built: str, architecture: str, tmp_path: Path) -> None:
     """A second build is the same, with another folder, HOME, umask and locale, and another build's wheels in caches."""
     target, other = tmp_path / "a folder/imds-detour", f"{tmp_path}/other/bin/python"
     packages = f"{target}.dependencies/packages"  # pip's cache knows a wheel by the path of its source
-    shutil.copytree(f"{bundle}.dependencies/packages", packages)
+    shutil.copytree(f"{built}.dependencies/packages", packages)
     shutil.copytree(packages, tmp_path / "packages")
+    if debian_root(built):
+        shutil.copytree(f"{built}.debian/packages", f"{target}.debian/packages")
     environ = {**os.environ, "HOME": str(tmp_path), "PIP_CACHE_DIR": f"{tmp_path}/cache", "PIP_NO_INDEX": "1"}
     flags = {"CFLAGS": "-g", "LDFLAGS": f"-Wl,-rpath,{tmp_path},--build-id"}
     build = (other, "-m", "pip", "wheel", "--quiet", "--use-pep517", f"--find-links={packages}", "--wheel-dir")
@@ -69,10 +91,11 @@ def test_two_builds_are_the_same_bytes(bundle: str, tmp_path: Path) -> None:
 
     environ |= {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "COLUMNS": "40", "LD_RUN_PATH": str(tmp_path), "CPPFLAGS": "-g"}
     environ["PIP_FIND_LINKS"] = f"{tmp_path}/packages"
-    subprocess.run([f"{PROJECT}/scripts/bundle", str(target)], check=True, env=environ, umask=0o77, capture_output=True)
-    different = [name for name, path in files(bundle).items() if not _same(path, f"{target}/{name}")]
+    command = [f"{PROJECT}/scripts/bundle", str(target), architecture]
+    subprocess.run(command, check=True, env=environ, umask=0o77, capture_output=True)
+    different = [name for name, path in files(built).items() if not _same(path, f"{target}/{name}")]
     assert not different
-    assert _same(f"{bundle}.tar.gz", f"{target}.tar.gz")
+    assert _same(f"{built}.tar.gz", f"{target}.tar.gz")
 
 
 def own_traces(path: str, *folders: str) -> list[str]:
@@ -83,10 +106,10 @@ def own_traces(path: str, *folders: str) -> list[str]:
     return re.findall(r"R(?:UN)?PATH.*|Build ID.*", shown) + [name for name in folders if name.encode() in content]
 
 
-def test_compiled_files_have_no_trace_of_the_machine(bundle: str) -> None:
+def test_compiled_files_have_no_trace_of_the_machine(built: str) -> None:
     """The launchers and python-iptables' wrapper have no RUNPATH, build id or path; Debian's files have no RUNPATH."""
     folders = (PROJECT, os.path.expanduser("~"), sys.base_prefix, tempfile.gettempdir())
-    for name, path in files(bundle).items():
+    for name, path in files(built).items():
         with open(path, "rb") as file:
             if file.read(4) != b"\x7fELF":
                 continue
@@ -105,10 +128,10 @@ def _same(one: str, other: str) -> bool:
         return first.read() == second.read()
 
 
-def test_bill_of_materials_lists_every_file(bundle: str, sbom: dict[str, Any]) -> None:
+def test_bill_of_materials_lists_every_file(built: str, sbom: dict[str, Any]) -> None:
     """The bill of materials has each file with its hash, and each package with version, licence and purl."""
     listed = {file["name"]: file["hashes"][0]["content"] for part in sbom["components"] for file in part["components"]}
-    there = files(bundle)
+    there = files(built)
     del there["imds-detour.cdx.json"]  # it cannot hold its own hash
     assert sorted(listed) == sorted(there)
     for name, path in there.items():
@@ -120,64 +143,89 @@ def test_bill_of_materials_lists_every_file(bundle: str, sbom: dict[str, Any]) -
         assert part["licenses"][0]["expression"]
 
 
-def test_bill_of_materials_has_what_is_linked_statically(sbom: dict[str, Any]) -> None:
-    """Each file that this build links names the source packages of which it holds a part; Debian's files hold none."""
+def test_bill_of_materials_has_what_is_linked_statically(built: str, architecture: str, sbom: dict[str, Any]) -> None:
+    """Each launcher names the source packages of which it holds a part; Debian's files and the wrapper hold none."""
     linked: dict[str, set[str]] = {}
     for part in sbom["components"]:
         for name in part["properties"]:
             linked.setdefault(os.path.basename(name["value"]).split(".")[0], set()).add(part["name"].split("-")[0])
             assert "?arch=source" in part["purl"]
-    assert linked == {
-        **{name: {"gcc", "musl"} for name in ("imds-detour", "imds-detourctl")},
-        "libxtwrapper": {"gcc", "glibc"},
-    }
+    parts = {"musl"} if architecture == "amd64" else {"gcc", "musl"}  # libgcc calculates arm64's long double
+    assert linked == dict.fromkeys(("imds-detour", "imds-detourctl"), parts)
     debian = [part["name"] for part in sbom["components"] if "pkg:deb" in part["purl"] and not part["properties"]]
     fields = "--showformat=${Built-Using}${Static-Built-Using}"
-    assert output("dpkg-query", "--show", fields, *debian) == ""
+    database = f"--admindir={debian_root(built)}/var/lib/dpkg"
+    assert output("dpkg-query", database, "--show", fields, *debian) == ""
 
 
-def test_notice_names_every_package(bundle: str, sbom: dict[str, Any]) -> None:
+def test_notice_names_every_package(built: str, sbom: dict[str, Any]) -> None:
     """NOTICE has each package, and its licence texts are in the bundle."""
-    with open(f"{bundle}/NOTICE") as file:
+    with open(f"{built}/NOTICE") as file:
         notice = file.read()
     for part in sbom["components"]:
         assert f"{part['name']} {part['version']}" in notice
-        texts = os.listdir(f"{bundle}/share/licences/{part['name']}")
-        assert all(os.stat(f"{bundle}/share/licences/{part['name']}/{text}").st_size for text in texts)
+        texts = os.listdir(f"{built}/share/licences/{part['name']}")
+        assert all(os.stat(f"{built}/share/licences/{part['name']}/{text}").st_size for text in texts)
         assert texts == ["NOTICE"] if part["name"] == "python-iptables" else texts
 
 
-def test_no_file_has_a_build_path(bundle: str) -> None:
+def test_no_file_has_a_build_path(built: str) -> None:
     """No file contains a path of the build."""
     named = []
-    for name, path in files(bundle).items():
+    for name, path in files(built).items():
         with open(path, "rb") as file:
             if PROJECT.encode() in file.read():
                 named.append(name)
     assert not named
 
 
-def test_file_modes_are_fixed(bundle: str) -> None:
+def test_file_modes_are_fixed(built: str) -> None:
     """Files are readable for all users, independent of the umask, and only programs are executable."""
-    modes = {name: oct(os.stat(path).st_mode & 0o7777) for name, path in files(bundle).items()}
+    modes = {name: oct(os.stat(path).st_mode & 0o7777) for name, path in files(built).items()}
     programs = {name for name, mode in modes.items() if mode == "0o755"}
     assert programs == {*STATIC, *(name for name in modes if re.match(r"libexec/python|lib/ld-", name))}
     assert {mode for name, mode in modes.items() if name not in programs} == {"0o644"}
 
 
-def test_needed_libraries_are_included(bundle: str) -> None:
+def test_needed_libraries_are_included(built: str) -> None:
     """Each library that a file needs is in the bundle."""
-    there = {os.path.basename(name) for name in files(bundle)}
-    for name, path in files(bundle).items():
+    there = {os.path.basename(name) for name in files(built)}
+    for name, path in files(built).items():
         if ".so" in name or name.startswith("libexec"):
             assert set(re.findall(r"\(NEEDED\).*\[(.*)\]", output("readelf", "-d", path))) <= there, name
 
 
-def test_launcher_is_static(bundle: str) -> None:
+def test_segments_are_aligned_for_the_largest_pages(built: str, architecture: str) -> None:
+    """Every program and library can be loaded by a kernel with the architecture's largest pages, and is for it."""
+    machines = set()
+    for name, path in files(built).items():
+        with open(path, "rb") as file:
+            if file.read(4) == b"\x7fELF":
+                shown = output("readelf", "--file-header", "--program-headers", "--wide", path)
+                alignments = [int(number, 16) for number in re.findall(r"^  LOAD .* (0x\w+)$", shown, re.MULTILINE)]
+                assert min(alignments) >= PAGES[architecture], name
+                machines |= set(re.findall(r"Machine: +(.*)", shown))
+    assert machines == {{"amd64": "Advanced Micro Devices X86-64", "arm64": "AArch64"}[architecture]}
+
+
+def test_architectures_have_the_same_files() -> None:
+    """Both bundles have the same files, except for the names of machine and loader and the licence of libgcc."""
+    names = [
+        {
+            re.sub(rf"{machine}|{machine.replace('_', '-')}", "MACHINE", name).replace(".so.1", ".so.2")
+            for name in files(build(architecture))
+            if "licences/gcc" not in name
+        }
+        for architecture, machine in MACHINES.items()
+    ]
+    assert names[0] == names[1]
+
+
+def test_launcher_is_static(built: str) -> None:
     """The launcher is static, and both programs are the same file."""
     for name in STATIC:
-        assert "INTERP" not in output("readelf", "-lW", f"{bundle}/{name}")
-    assert _same(f"{bundle}/{STATIC[0]}", f"{bundle}/{STATIC[1]}")
+        assert "INTERP" not in output("readelf", "-lW", f"{built}/{name}")
+    assert _same(f"{built}/{STATIC[0]}", f"{built}/{STATIC[1]}")
 
 
 IMPORT_ALL = """
