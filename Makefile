@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bundle images engine engine-stop test test-clients chaos lint bench format clean picture
+.PHONY: help setup demo bundle images engine engine-stop test test-arm64 test-clients chaos lint bench format clean picture
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,10 @@ test: ## lint, format, types, and the unit, blackbox and netns tests; docker tes
 test-clients: ## test real SDKs from their registries with imds-detour; installs them into .cache/clients, once
 	@scripts/setup test
 	@scripts/test-clients
+
+test-arm64: ## test the arm64 bundle in a virtual machine (QEMU) with an arm64 kernel, 3 minutes; PAGES=16K: with such pages
+	@scripts/setup test
+	@scripts/test-arm64
 
 chaos: ## run the full fault campaign, half an hour; CI and `make test ALL=1` run a part of it
 	@scripts/setup test
