@@ -7,7 +7,7 @@ export PYTHON ?= python3
 .PHONY: help setup demo bundle images engine engine-stop test test-arm64 test-clients chaos lint bench format clean picture
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: ## prepare .venv and the Debian packages that the demo needs
 	@scripts/setup demo

@@ -70,8 +70,8 @@ def test_named_tests_settings_targets_and_verbs_exist(document: str) -> None:
     assert settings - set(BY_NAME) <= others
     inline = re.findall(r"`[^`\n]+`", FENCE.sub("", read(document)))
     code = "\n".join([*inline, *(code for kind, code in FENCE.findall(read(document)) if kind != "text")])
-    targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
-    assert set(re.findall(r"\bmake ([a-z][a-z-]*)", code)) <= targets
+    targets = set(re.findall(r"^([a-z0-9-]+):", read("Makefile"), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z][a-z0-9-]*)", code)) <= targets
     code = re.sub(r"--entrypoint \S+ \S+", "imds-detourctl", code)
     assert set(re.findall(r"\bimds-detourctl(?:\",)? \"?([a-z]+)", code)) <= set(VERBS)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 NS_GET_USERNS = 0xB701
 """linux/nsfs.h: _IO(0xb7, 1), the user namespace that owns another namespace."""
-BUILD_FOR_MACHINE = "build or pull the image for this machine's architecture: the emulator (QEMU) has no firewall"
+BUILD_FOR_MACHINE = "this image is emulated (QEMU has no firewall): build or pull it for this machine's architecture"
 NO_ROUTE = "put the app and the mock on a common network: in Compose the same entry under both services' `networks:`"
 DROPPED = (
     "imds-detour drops it on purpose when it starts the app: use `docker exec --user root`, in Compose `docker compose"
