@@ -13,8 +13,8 @@ from bundle.programs import BundleError, run
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-SOURCES = ("/etc/apt/sources.list", "/etc/apt/sources.list.d/debian.*", "/etc/apt/sources.list.d/ubuntu.*")
-"""This machine's sources of its distribution. Other vendors' may lack the architecture."""
+SOURCES = ("sources.list", "sources.list.d/*debian.*", "sources.list.d/*ubuntu.*")
+"""This machine's sources of its distribution, below /etc/apt. Other vendors' may lack the architecture."""
 MERGED = ("bin", "lib", "lib64", "sbin")
 """Folders that are links to those in /usr, in every Debian since 12."""
 OPTIONS = ("APT::Sandbox::User=root", "Acquire::Languages=none", "Dir::Etc::SourceList=/dev/null")
@@ -66,7 +66,7 @@ class Archive:
         if self._source:
             with open(f"{self._apt}/sources/own.list", "w") as file:
                 file.write(f"{self._source}\n")
-        for path in () if self._source else (path for pattern in SOURCES for path in glob.glob(pattern)):
+        for path in () if self._source else _sources("/etc/apt"):
             shutil.copy(path, f"{self._apt}/sources")
         self._get("update")
 
@@ -84,6 +84,12 @@ class Archive:
             f"Dir::Etc::SourceParts={self._apt}/sources",
         )
         return [word for option in (*OPTIONS, *own) for word in ("-o", option)]
+
+
+def _sources(folder: str) -> list[str]:
+    """Return the files of SOURCES, or all of apt's if none has such a name."""
+    named = [path for pattern in SOURCES for path in glob.glob(f"{folder}/{pattern}") if os.path.getsize(path)]
+    return named or glob.glob(f"{folder}/sources.list.d/*.*")
 
 
 def unpack(packages: Iterable[str], root: str) -> str:

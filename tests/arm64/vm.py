@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tests.arm64.image import INITRAMFS, KERNEL
 
-SECONDS = 600
+SECONDS = 900
 """After which a run counts as hung; it takes two minutes on two processors."""
 QEMU = "qemu-system-aarch64"
 COMMAND = (

@@ -10,7 +10,7 @@ from bundle.packages import debian_owners, debian_package, debian_source
 from bundle.programs import BundleError
 from bundle.target import Target, prepare
 
-from bundle import native, packages
+from bundle import debian, native, packages
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LOADER = "/lib64/ld-linux-x86-64.so.2"
@@ -63,6 +63,24 @@ def test_setup_for_the_bundle_needs_only_packages_of_debian_13() -> None:
     with open(f"{ROOT}/scripts/setup") as file:
         common, _, _ = file.read().partition('if [ "$purpose" = arm64 ]; then')
     assert set(re.findall(r"\bneed ([a-z0-9-]+)", common)) - {"iproute2", "curl"} == BUILD
+
+
+@pytest.mark.parametrize(
+    ("files", "used"),
+    [
+        (("sources.list", "sources.list.d/google.list"), ["sources.list"]),
+        (("sources.list.d/debian.sources", "sources.list.d/node.sources"), ["sources.list.d/debian.sources"]),
+        (("sources.list.d/0000debian.sources",), ["sources.list.d/0000debian.sources"]),
+        (("sources.list.d/mirror.list",), ["sources.list.d/mirror.list"]),
+    ],
+)
+def test_packages_come_from_the_distributions_sources(tmp_path: Path, files: tuple[str, ...], used: list[str]) -> None:
+    """Other vendors' sources, which may lack the architecture, are left out if the distribution's are known by name."""
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / "sources.list").touch()  # as Debian 13 has it, empty
+    for name in files:
+        (tmp_path / name).write_text("deb http://mirror stable main\n")
+    assert debian._sources(str(tmp_path)) == [f"{tmp_path}/{name}" for name in used]  # noqa: SLF001  (no network)
 
 
 def test_map_of_the_linker_tells_what_is_linked_statically(tmp_path: Path) -> None:
