@@ -11,11 +11,11 @@ SECONDS = 900
 """After which a run counts as hung; it takes two minutes on two processors."""
 QEMU = "qemu-system-aarch64"
 COMMAND = (
-    *(QEMU, "-machine", "virt", "-cpu", "cortex-a72", "-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024"),
+    *(QEMU, "-machine", "virt", "-cpu", "cortex-a76", "-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024"),
     *("-nic", "none", "-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"),
     *("-kernel", KERNEL, "-initrd", INITRAMFS, "-append", "console=ttyAMA0 quiet loglevel=0 panic=-1"),
 )
-"""cortex-a72 can have 4K, 16K and 64K pages. No disk, no network device; a panic ends the machine."""
+"""cortex-a76 can have 4K, 16K and 64K pages. No disk, no network device; a panic ends the machine."""
 
 
 class Seen(NamedTuple):

@@ -3,10 +3,11 @@
 import contextlib
 import fcntl
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 
-from tests.docker.engine import ROOT, TEST_SOCKET, Engine
+from tests.docker.engine import HOME, ROOT, TEST_SOCKET, Engine
 
 PREFIX = "imds-detour-test"
 BASES = ("debian", "busybox", "empty")
@@ -14,6 +15,8 @@ BASES = ("debian", "busybox", "empty")
 TARGETS = ("bundle", "ctl", "mock", "debug")
 """Those of docker/Dockerfile."""
 BUILD_SECONDS = 900
+BUILDX = f"{HOME}/debian13/usr/libexec/docker/cli-plugins/docker-buildx"
+"""Debian 13's buildx, where `make engine` puts it; elsewhere it is the docker command's plugin."""
 
 
 class Images:
@@ -33,6 +36,33 @@ class Images:
             *("--build-arg", f"BASE={PREFIX}/debian", "--build-arg", f"APP={PREFIX}/debian"),
             ".",
         )
+
+    def for_platform(self, platform: str) -> str | None:
+        """Return the image of the bundle for a platform, which BuildKit builds; None without buildx."""
+        self.target("bundle")  # the base images are there
+        image = f"{PREFIX}/bundle-{platform.replace('/', '-')}"
+        for command in ((BUILDX,), ("docker", "buildx")):
+            if (
+                not shutil.which(command[0])
+                or subprocess.run([*command, "version"], capture_output=True, check=False).returncode
+            ):
+                continue
+            options = ("--network", "host", "--allow", "network.host", "--platform", platform, "--load", "--tag", image)
+            stage = ("--file", "docker/Dockerfile", "--target", "bundle", "--build-arg", f"BASE={PREFIX}/debian", ".")
+            environ = self._engine.environ()
+            with _one_at_a_time():
+                done = subprocess.run(
+                    [*command, "build", *options, *stage],
+                    cwd=ROOT,
+                    env=environ,
+                    capture_output=True,
+                    text=True,
+                    timeout=BUILD_SECONDS,
+                    check=False,
+                )
+            assert done.returncode == 0, done.stderr
+            return image
+        return None
 
     def app(self, base: str) -> str:
         """Return the image of docker/app.Dockerfile on one of BASES, or on another image of these tests."""

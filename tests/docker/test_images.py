@@ -30,6 +30,28 @@ def files(engine: Engine, lan: Lan, image: str, folder: Path) -> list[str]:
     return [name for name in names if name not in docker]
 
 
+def machine(engine: Engine, lan: Lan, image: str, folder: Path) -> tuple[str, int]:
+    """Return an image's architecture, and the e_machine (linux/elf-em.h) of its entrypoint."""
+    made = lan.create(image)
+    archive = str(folder / f"{made.name}.tar")
+    engine.run("export", "--output", archive, made.name)
+    with tarfile.open(archive) as tar:
+        program = tar.extractfile("opt/imds-detour/bin/imds-detour")
+        assert program is not None
+        return engine.says("image", "inspect", "--format", "{{.Architecture}}", image), program.read()[18]
+
+
+def test_buildkit_builds_the_image_of_the_other_architecture(
+    engine: Engine, images: Images, lan: Lan, tmp_path: Path
+) -> None:
+    """BuildKit cross-builds the image for arm64 on x86-64, and the other way round. The control is the own image."""
+    amd64, arm64 = ("amd64", 62), ("arm64", 183)
+    own = machine(engine, lan, images.target("bundle"), tmp_path)
+    other = arm64 if own == amd64 else amd64
+    image = images.for_platform(f"linux/{other[0]}") or pytest.skip("no buildx: `sudo make engine` brings Debian 13's")
+    assert {own, machine(engine, lan, image, tmp_path)} == {amd64, arm64}
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_images_hold_a_folder_and_labels(engine: Engine, images: Images, lan: Lan, tmp_path: Path, name: str) -> None:
     """The images have only /opt/imds-detour, without shell, pip or compiler, and OCI labels with their own title."""
