@@ -43,7 +43,11 @@ class Archive:
             shutil.rmtree(self._packages, ignore_errors=True)
             os.makedirs(self._packages)
             self._update()
-            self._get("download", *names)
+            try:
+                self._get("download", *names)
+            except BundleError:  # the lists may be older than the mirror
+                self._update(again=True)
+                self._get("download", *names)
             with open(stamp, "w") as file:
                 file.write(contents)
         return sorted(glob.glob(f"{glob.escape(self._packages)}/*.deb"))
@@ -57,9 +61,9 @@ class Archive:
             raise BundleError(f"the package {name} for {self._architecture} depends on no {pattern}")
         return found[1]
 
-    def _update(self) -> None:
-        """Read the lists, once for this folder's life."""
-        if os.path.exists(f"{self._apt}/pkgcache.bin"):
+    def _update(self, *, again: bool = False) -> None:
+        """Read the lists, once for this folder's life unless ``again``."""
+        if os.path.exists(f"{self._apt}/pkgcache.bin") and not again:
             return
         for folder in ("lists/partial", "archives/partial", "sources"):
             os.makedirs(f"{self._apt}/{folder}", exist_ok=True)
