@@ -28,7 +28,10 @@ KERNEL, INITRAMFS = f"{FOLDER}/vmlinuz", f"{FOLDER}/initramfs"
 KERNELS = {"4K": ("", "linux-image-cloud-arm64"), "16K": ("trixie", "linux-image-arm64-16k")}
 """The release of Debian, this machine's if empty, and the metapackage of a kernel with such pages."""
 MODULES = {
-    "base": ("veth", "nf_tables", "nft_chain_nat", "nft_nat", "nft_reject_ipv4", "nft_reject_ipv6", "nft_reject_inet"),
+    "base": (
+        *("veth", "crc32c_generic"),  # of libcrc32c, which names it in a softdep (modinfo(8)) only
+        *("nf_tables", "nft_chain_nat", "nft_nat", "nft_reject_ipv4", "nft_reject_ipv6", "nft_reject_inet"),
+    ),
     "legacy": (
         *("iptable_nat", "iptable_filter", "ip6table_nat", "ip6table_filter"),
         *("xt_comment", "xt_tcpudp", "xt_nat", "ipt_REJECT", "ip6t_REJECT"),

@@ -20,7 +20,9 @@ def machine() -> tuple[dict[int, vm.Seen], str]:
         pytest.skip(f"{vm.QEMU} is not installed; `make test-arm64` installs it, or names its package")
     if not os.path.exists(INITRAMFS):
         pytest.skip("no arm64 kernel and bundle; `make test-arm64` makes them")
-    return vm.run()
+    results, console = vm.run()
+    assert "@@ failed" not in console, console[:2000]
+    return results, console
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
