@@ -21,6 +21,7 @@ bundle: ## build/imds-detour: a folder that runs in any image; ARCH=arm64 or amd
 images: ## build imds-detour (to copy from), imds-detour-ctl and imds-detour-mock, with Docker
 	@for target in bundle ctl mock; do \
 	    docker build --file docker/Dockerfile --target $$target \
+	        --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
 	        --tag imds-detour$$(echo -$$target | sed 's/-bundle//') . || exit; \
 	done
 

@@ -28,6 +28,7 @@ from imds_detour.firewall.rules import LEGACY, Redirect, guard_rules
 from tests.support.documents import DOCUMENTS, FENCE, LINK, READMES, ROOT, anchors, blocks, read
 
 COPY_LINE = "COPY --from=imds-detour /opt/imds-detour /opt/imds-detour"
+STAGE_LINES = ["ARG IMDS_DETOUR=imds-detour", "FROM ${IMDS_DETOUR} AS imds-detour"]
 ENTRYPOINT_LINE = 'ENTRYPOINT ["/opt/imds-detour/bin/imds-detour"]'
 
 
@@ -291,10 +292,14 @@ def test_dockerfile_passes_hadolint(file: str) -> None:
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: os.path.relpath(file, ROOT))
 def test_example_dockerfile_ends_with_copy_entrypoint_and_cmd(file: str) -> None:
-    """The last stage has the COPY line, the ENTRYPOINT, and a CMD, since ENTRYPOINT discards the base image's."""
+    """One line names imds-detour's image. The last stage has the COPY line, the ENTRYPOINT, and a CMD.
+
+    ENTRYPOINT discards the base image's CMD.
+    """
     with open(file) as text:
         lines = [line for line in text.read().splitlines() if line and not line.startswith("#")]
-    assert [line for line in lines if "imds-detour" in line] == [COPY_LINE, ENTRYPOINT_LINE]
+    assert lines[:2] == STAGE_LINES
+    assert [line for line in lines[2:] if "imds-detour" in line] == [COPY_LINE, ENTRYPOINT_LINE]
     assert lines[-3:-1] == [COPY_LINE, ENTRYPOINT_LINE]
     assert lines[-1].startswith('CMD ["')
     assert not any(line.startswith("USER ") for line in lines), "that takes NET_ADMIN away: MOCK_USER"
