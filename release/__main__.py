@@ -33,7 +33,7 @@ OWNER = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says."""
-    chosen = _parser().parse_args(arguments)
+    chosen = parser().parse_args(arguments)
     try:
         return int(globals()[f"do_{chosen.verb}"](chosen) or 0)
     except (ReleaseError, OSError) as error:
@@ -103,7 +103,8 @@ def do_registry(_chosen: argparse.Namespace) -> None:
     sys.stdout.write(publisher().registry + "\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     whole = argparse.ArgumentParser(prog="scripts/release", description=__doc__, epilog=f"The version is {version()}.")
     verbs = whole.add_subparsers(dest="verb", required=True, metavar="VERB")
     owner = verbs.add_parser("owner", help="set the GitHub account, and the registry, in all files")

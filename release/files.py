@@ -51,9 +51,9 @@ def try_wheel(wheel: str, *pip_options: str) -> None:
         ReleaseError: it cannot be installed, or a program prints something else.
     """
     with tempfile.TemporaryDirectory() as place:
-        run(sys.executable, "-m", "venv", place)
-        pip = (f"{place}/bin/python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
-        run(*pip, *pip_options, wheel)
+        run(sys.executable, "-m", "venv", "--without-pip", place)
+        pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", f"{place}/bin/python")
+        run(*pip, "install", "--quiet", *pip_options, wheel)
         for program in PROGRAMS:
             said = run(f"{place}/bin/{program}", "--version").strip()
             if said != f"{program} {version()}":

@@ -20,9 +20,9 @@ VERSIONS = (
     ("Chart.yaml", re.compile(rf"^(?:version|appVersion): \"?(?P<value>{NUMBER})\"?$", re.MULTILINE)),
 )
 """The end of a file's name, and a pattern in such files whose group ``value`` is the version."""
-HOST = r"(?<![\w./@-])(?:https?://)?(?P<host>[\w-]+(?:\.[\w-]+)+(?::\d+)?)"
-OWNERS = re.compile(rf"{HOST}/(?P<value>[\w.-]+)/{NAME}\b")
-"""A repository or an image: the host, the account, and one of the project's names."""
+HOST = r"(?<![\w./@-])(?:\w+://)?(?P<host>[\w-]+(?:\.[\w-]+)+(?::\d+)?)"
+OWNERS = re.compile(rf"(?:{HOST}/|--repo )(?P<value>[\w.-]+)/{NAME}\b")
+"""A repository or an image: the host, the account, and one of the project's names. An argument of gh has no host."""
 REPOSITORIES = "github.com"
 READERS_OWN = re.compile(r"\.(?:example|test)$")
 """The host of a registry that a reader replaces by one of their own (RFC 2606)."""
@@ -75,11 +75,12 @@ def versions(root: str = ROOT) -> list[Place]:
 def owners(root: str = ROOT) -> list[Place]:
     """Return the places that name the repository or a published image."""
     return [
-        Place(name, _line(text, match), f"{match['host']}/{match['value']}")
+        Place(name, _line(text, match), f"{host}/{match['value']}")
         for name in files(root)
         for text in (text_of(name, root),)
         for match in OWNERS.finditer(text)
-        if not READERS_OWN.search(match["host"])
+        for host in (match["host"] or REPOSITORIES,)
+        if not READERS_OWN.search(host)
     ]
 
 
@@ -120,7 +121,7 @@ def set_publisher(new: Publisher, root: str = ROOT) -> None:
 
 
 def _owner(match: re.Match[str], new: Publisher) -> str:
-    return match["value"] if READERS_OWN.search(match["host"]) else new.owner
+    return match["value"] if READERS_OWN.search(match["host"] or "") else new.owner
 
 
 def _host(match: re.Match[str], new: Publisher) -> str:
@@ -128,9 +129,11 @@ def _host(match: re.Match[str], new: Publisher) -> str:
 
 
 def _putting(group: str, value: Callable[[re.Match[str]], str]) -> Callable[[re.Match[str]], str]:
-    """Return a replacement for re.sub that changes one group of the match."""
+    """Return a replacement for re.sub that changes one group of the match, if the match has it."""
 
     def put(match: re.Match[str]) -> str:
+        if match[group] is None:
+            return match[0]
         start, end = (position - match.start() for position in match.span(group))
         return match[0][:start] + value(match) + match[0][end:]
 
