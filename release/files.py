@@ -17,6 +17,9 @@ MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 """The architecture of `make bundle` without ARCH, by the kernel's name of this machine."""
 INNER_BILL = f"{PROJECT}/{PROJECT}.cdx.json"
 """The place of the bill of materials in a bundle's archive (bundle/documents.py)."""
+LAUNCHER = f"{PROJECT}/bin/{PROJECT}"
+ELF_MACHINES = {62: "amd64", 183: "arm64"}
+"""The architecture of a program, by e_machine, the 16 bits at byte 18 of an ELF file (linux/elf-em.h)."""
 PROGRAMS = ("imds-detour", "imds-detourctl")
 
 
@@ -70,18 +73,31 @@ def bundle(architecture: str) -> str:
 
 
 def publish_bundle(built: str, architecture: str, folder: str) -> None:
-    """Copy a bundle's archive under its published name, and the bill of materials that is in it."""
+    """Copy a bundle's archive under its published name, and the bill of materials that is in it.
+
+    Raises:
+        ReleaseError: the archive lacks one, or its programs are for another architecture.
+    """
+    bill, launcher = _inside(built, INNER_BILL), _inside(built, LAUNCHER)
+    is_for = ELF_MACHINES.get(int.from_bytes(launcher[18:20], "little"), "no known architecture")
+    if is_for != architecture:
+        raise ReleaseError(f"the programs in {built} are for {is_for}, not for {architecture}: build it again")
     os.makedirs(folder, exist_ok=True)
     shutil.copyfile(built, f"{folder}/{archive(architecture)}")
+    with open(f"{folder}/{bill_of_materials(architecture)}", "wb") as file:
+        file.write(bill)
+
+
+def _inside(built: str, name: str) -> bytes:
+    """Return a file of an archive."""
     with tarfile.open(built) as packed:
         try:
-            bill = packed.extractfile(INNER_BILL)
+            file = packed.extractfile(name)
         except KeyError:
-            bill = None
-        if bill is None:
-            raise ReleaseError(f"{built} has no {INNER_BILL}: build it again with `make bundle`")
-        with open(f"{folder}/{bill_of_materials(architecture)}", "wb") as file:
-            file.write(bill.read())
+            file = None
+        if file is None:
+            raise ReleaseError(f"{built} has no {name}: build it again with `make bundle`")
+        return file.read()
 
 
 def write_sums(folder: str) -> None:

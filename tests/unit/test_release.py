@@ -277,31 +277,56 @@ def test_pushed_image_is_named_by_digest(
     assert "REVISION=c0ffee" in calls[-1]
 
 
-def built_bundle(place: Path, *inside: str) -> str:
-    """Write an archive with files of these names, and return its path."""
+def built_bundle(place: Path, architecture: str, *without: str) -> str:
+    """Write an archive with a launcher's first bytes and a bill of materials, and return its path."""
+    machine = {name: number for number, name in files.ELF_MACHINES.items()}[architecture]
+    launcher = b"\x7fELF" + bytes(14) + machine.to_bytes(2, "little")
     with tarfile.open(place, "w:gz") as archive:
-        for name in inside:
-            entry = tarfile.TarInfo(name)
-            entry.size = len(name)
-            archive.addfile(entry, io.BytesIO(name.encode()))
+        for name, text in ((files.LAUNCHER, launcher), (files.INNER_BILL, b"{}")):
+            if name not in without:
+                entry = tarfile.TarInfo(name)
+                entry.size = len(text)
+                archive.addfile(entry, io.BytesIO(text))
     return str(place)
 
 
 @pytest.mark.parametrize("architecture", names.ARCHITECTURES)
 def test_bundle_is_published_with_its_bill_of_materials(architecture: str, tmp_path: Path) -> None:
     """The archive is copied unchanged under its name without a version; the bill of materials in it is beside it."""
-    built = built_bundle(tmp_path / "built", "imds-detour/bin/imds-detour", files.INNER_BILL)
+    built = built_bundle(tmp_path / "built", architecture)
     files.publish_bundle(built, architecture, str(tmp_path / "out"))
     archive = tmp_path / f"out/imds-detour-linux-{architecture}.tar.gz"
     assert archive.read_bytes() == Path(built).read_bytes()
-    assert (tmp_path / f"out/imds-detour-linux-{architecture}.cdx.json").read_text() == files.INNER_BILL
+    assert (tmp_path / f"out/imds-detour-linux-{architecture}.cdx.json").read_text() == "{}"
 
 
-def test_bundle_without_a_bill_of_materials_is_refused(tmp_path: Path) -> None:
-    """An archive that lacks the bill of materials is not published without one."""
-    built = built_bundle(tmp_path / "built", "imds-detour/bin/imds-detour")
-    with pytest.raises(ReleaseError, match="make bundle"):
-        files.publish_bundle(built, "amd64", str(tmp_path / "out"))
+@pytest.mark.parametrize(
+    ("architecture", "without", "problem"),
+    [
+        ("arm64", files.INNER_BILL, "has no imds-detour/imds-detour.cdx.json: build it again"),
+        ("arm64", files.LAUNCHER, "has no imds-detour/bin/imds-detour: build it again"),
+        ("amd64", "", "are for amd64, not for arm64: build it again"),
+    ],
+)
+def test_wrong_bundle_is_not_published(architecture: str, without: str, problem: str, tmp_path: Path) -> None:
+    """An archive without a bill of materials or a program, or for another architecture, is refused."""
+    built = built_bundle(tmp_path / "built", architecture, without)
+    with pytest.raises(ReleaseError, match=problem):
+        files.publish_bundle(built, "arm64", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("architecture", names.ARCHITECTURES)
+def test_make_builds_the_archive_that_is_published(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The `make` target that the verb calls for an architecture writes the archive that it publishes."""
+    called: list[tuple[str, ...]] = []
+    monkeypatch.setattr(files, "run", lambda *command: called.append(command))
+    archive = files.bundle(architecture)
+    done = subprocess.run([*called[0], "--dry-run"], cwd=names.ROOT, capture_output=True, text=True, check=True)
+    script, *arguments = done.stdout.split()
+    folder, meant = arguments or ("build/imds-detour", files.MACHINES[os.uname().machine])
+    assert (script, meant) == ("scripts/bundle", architecture)
+    assert archive == f"{names.ROOT}/{folder}.tar.gz"
 
 
 def test_sums_are_those_that_sha256sum_checks(tmp_path: Path) -> None:
