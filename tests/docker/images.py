@@ -79,12 +79,12 @@ class Images:
         """Return an image with moto's server and boto3, from PyPI."""
         return self._build("moto", "--file", "tests/docker/moto.Dockerfile", "tests/docker")
 
-    def _build(self, name: str, *arguments: str, stdin: str | None = None) -> str:
+    def _build(self, name: str, *arguments: str) -> str:
         image = f"{PREFIX}/{name}"
         if image not in self._built:
             command = ("build", "--network", "host", "--tag", image, *arguments)
             with _one_at_a_time():
-                self._engine.run(*command, stdin=stdin, timeout=BUILD_SECONDS)
+                self._engine.run(*command, timeout=BUILD_SECONDS)
             self._built.add(image)
         return image
 

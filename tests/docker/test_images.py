@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from release import names
 
 from tests.docker.conftest import Scene
 from tests.docker.engine import ROOT, Engine, Lan
@@ -64,6 +65,9 @@ def test_images_hold_a_folder_and_labels(engine: Engine, images: Images, lan: La
     assert labels[f"{prefix}.title"] == {"bundle": "imds-detour"}.get(name, f"imds-detour-{name}")
     assert labels[f"{prefix}.licenses"] == "MIT"
     assert labels[f"{prefix}.description"]
+    assert labels[f"{prefix}.version"] == names.version()
+    assert labels[f"{prefix}.source"] == names.publisher().repository
+    assert labels[f"{prefix}.revision"] == "unknown"  # `make images` and a release give the commit
     if name == "ctl":  # the sidecar's health check needs no shell
         check = config(engine, images.target(name))["Healthcheck"]
         assert check["Test"] == ["CMD", "/opt/imds-detour/bin/imds-detourctl", "check"]
