@@ -15,6 +15,7 @@ from release.names import (
     ARCHITECTURES,
     CHANGELOG,
     IMAGES,
+    PLACEHOLDER,
     VERSION,
     Publisher,
     ReleaseError,
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def do_owner(chosen: argparse.Namespace) -> None:
     """Write the account and the registry into every file that names them."""
     owner = chosen.owner.lower()
-    if not OWNER.fullmatch(owner):
+    if not OWNER.fullmatch(owner) and owner != PLACEHOLDER:
         raise ReleaseError(f"{chosen.owner!r} is not the name of a GitHub account: give your account or organization")
     places.set_publisher(Publisher(chosen.registry or publisher().registry, owner))
 

@@ -17,12 +17,14 @@ VERSIONS = (
     ("", re.compile(rf"\b{NAME}:(?P<value>{NUMBER})")),  # an image's tag
     ("", re.compile(rf"name: {NAME}\b[^\n]*?(?:\n +newName:[^\n]*)?(?:\n +|, )newTag: \"?(?P<value>{NUMBER})")),
     ("Dockerfile", re.compile(rf"^ARG VERSION=(?P<value>{NUMBER})$", re.MULTILINE)),
+    ("", re.compile(rf"/{NAME}//\S*\?ref=v(?P<value>{NUMBER})")),  # a folder of manifests at a tag
+    ("devcontainer-feature.json", re.compile(rf"^ +\"version\": \"(?P<value>{NUMBER})\"", re.MULTILINE)),
     ("Chart.yaml", re.compile(rf"^(?:version|appVersion): \"?(?P<value>{NUMBER})\"?$", re.MULTILINE)),
 )
 """The end of a file's name, and a pattern in such files whose group ``value`` is the version."""
 HOST = r"(?<![\w./@-])(?:\w+://)?(?P<host>[\w-]+(?:\.[\w-]+)+(?::\d+)?)"
-OWNERS = re.compile(rf"(?:{HOST}/|--repo )(?P<value>[\w.-]+)/{NAME}\b")
-"""A repository or an image: the host, the account, and one of the project's names. An argument of gh has no host."""
+OWNERS = re.compile(rf"(?:{HOST}/|--repo |uses: )(?P<value>[\w.-]+)/{NAME}\b")
+"""A repository or an image: the host, the account, and one of the project's names. gh and workflows name no host."""
 REPOSITORIES = "github.com"
 READERS_OWN = re.compile(r"\.(?:example|test)$")
 """The host of a registry that a reader replaces by one of their own (RFC 2606)."""
