@@ -31,7 +31,6 @@ CHANGELOG = """# Changelog
 ## [1.0.0] - 2026-01-02
 
 """
-PROJECT = Publisher("ghcr.io", "example__owner")
 OTHER = Publisher("quay.io", "someone-else")
 SHA = "sha256:" + "ab" * 32
 DOCKER = f"""#!/bin/sh
@@ -111,7 +110,7 @@ def test_names_that_readers_replace_and_paths_are_no_publisher(text: str, copy: 
 def test_version_and_publisher_are_rewritten_everywhere_and_back(copy: str) -> None:
     """The verbs `version` and `owner` change each place and nothing else: the way back gives the same files."""
     Path(copy, "a.md").write_text("newName: registry.example/tools/imds-detour\ngithub.com/example__owner/other\n")
-    before, current = contents(copy), names.version()
+    before, current, project = contents(copy), names.version(), names.publisher()
     places.set_version("9.8.7", copy)
     places.set_publisher(OTHER, copy)
     assert places.differing(copy) == []
@@ -120,7 +119,7 @@ def test_version_and_publisher_are_rewritten_everywhere_and_back(copy: str) -> N
     assert {place.value for place in places.owners(copy)} == {"github.com/someone-else", "quay.io/someone-else"}
     assert contents(copy)["a.md"] == before["a.md"]
     places.set_version(current, copy)
-    places.set_publisher(PROJECT, copy)
+    places.set_publisher(project, copy)
     assert contents(copy) == before
 
 
