@@ -74,7 +74,7 @@ def test_version_and_publisher_are_the_same_everywhere() -> None:
 @pytest.mark.parametrize(
     ("file", "text"),
     [
-        ("a.md", "docker pull ghcr.io/example__owner/imds-detour-ctl:9.9.9"),
+        ("a.md", f"docker pull {names.publisher().image('ctl')}:9.9.9"),
         ("kustomization.yaml", "  - name: imds-detour-ctl\n    newName: imds-detour-ctl\n    newTag: 9.9.9\n"),
         ("b.yaml", "images: [{ name: imds-detour-mock, newName: registry.example/x, newTag: 9.9.9 }]"),
         ("docker/Dockerfile", "FROM scratch\nARG VERSION=9.9.9\n"),
@@ -155,7 +155,8 @@ def test_unreleased_section_gets_version_and_date() -> None:
 
 def test_projects_changelog_can_be_dated() -> None:
     """The changelog has the form that the verbs read, and dating loses no line."""
-    text = names.read(names.CHANGELOG)
+    heading = "## [Unreleased]\n"
+    text = names.read(names.CHANGELOG).replace(heading, f"{heading}\n- Something new.\n", 1)
     dated = changelog.dated(text, "99.0.0", "2026-03-04")
     assert changelog.notes(dated, "99.0.0") == changelog.sections(text)["Unreleased"]
     assert sorted(set(dated.splitlines()) - set(text.splitlines())) == ["## [99.0.0] - 2026-03-04"]
