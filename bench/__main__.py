@@ -1,18 +1,21 @@
-"""Measure everything, print the table and write it down: ``make bench``, or ``make bench QUICK=1`` for a first look.
+"""Measure everything, print the table and write it down: ``make bench``.
 
-``python -m bench NAME...`` runs the named measurements. With KEEP=1 their results replace the same ones of the last
-complete run.
+``make bench QUICK=1`` prints the table from few samples, in less than three minutes, and writes nothing. ``python -m
+bench NAME...`` runs the named measurements. With KEEP=1 their results replace the same ones of the last complete run.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
+import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from bench import crowd, datapath, footprint, plots, reaction, sidecar, startup, subjects, table
+from bench import crowd, datapath, footprint, plots, pods, reaction, sidecar, startup, subjects, table, waiting
+from imds_detour import __version__
 from imds_detour.ctl.lab import sandbox
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ def main() -> int:
         if why := sandbox.missing():
             sys.stderr.write(f"bench: {why}\n")
             return 2
-        missing = subjects.prepare()
+        missing = [*subjects.prepare(), *filter(None, [pods.missing()])]
         os.environ["BENCH_MISSING"] = json.dumps(missing)
         return sandbox.run([sys.executable, "-m", "bench", *sys.argv[1:]], os.environ)
     wanted = sys.argv[1:]
@@ -38,24 +41,29 @@ def main() -> int:
     rows: list[Row] = []
     stages: dict[str, list[tuple[str, float]]] = {}
     measurements: dict[str, Callable[[], list[Row]]] = {
-        "startup": lambda: startup.measure(10 if QUICK else 60),
-        "reaction": lambda: reaction.measure(5 if QUICK else 50),
-        "stop": lambda: reaction.stop(3 if QUICK else 20),
+        "startup": lambda: startup.measure(10 if QUICK else 60, quick=QUICK),
+        "reaction": lambda: reaction.measure(5 if QUICK else 50, quick=QUICK),
+        "waiting": lambda: waiting.measure(2 if QUICK else 20),
+        "stop": lambda: reaction.stop(3 if QUICK else 20, quick=QUICK),
         "datapath": lambda: datapath.measure(worlds=1 if QUICK else 6, quick=QUICK),
         "footprint": footprint.measure,
-        "sidecar": lambda: sidecar.measure(idle=10 if QUICK else 60, moves=3 if QUICK else 20),
-        "crowd": lambda: crowd.measure((10, 20, 40) if QUICK else (50, 100, 200), 1 if QUICK else 5),
+        "sidecar": lambda: sidecar.measure(idle=10 if QUICK else 60, moves=3 if QUICK else 20, quick=QUICK),
+        "crowd": lambda: crowd.measure((50, 200) if QUICK else (50, 100, 200), 1 if QUICK else 5),
+        "pods": pods.measure,
     }
     for name, measure in measurements.items():
         if not wanted or name in wanted:
             began = time.monotonic()
             rows += measure()
             sys.stderr.write(f"bench: {name} took {time.monotonic() - began:.0f} s\n")
-    if not wanted or "startup" in wanted:
-        stages = startup.stages(10 if QUICK else 40)
+    if not QUICK and (not wanted or "startup" in wanted):  # for a plot
+        stages = startup.stages(40)
     missing = json.loads(os.environ.get("BENCH_MISSING", "[]"))
-    sys.stdout.write(table.text(rows, missing, machine))
+    date, version = dt.datetime.now(tz=dt.UTC).date().isoformat(), _version()
+    sys.stdout.write(table.text(rows, missing, f"imds-detour {version}, {date}, {machine}"))
     results = {
+        "date": date,
+        "version": version,
         "machine": machine.partition(", load ")[0],
         "quick": QUICK,
         "rows": [row.plain() for row in rows],
@@ -64,12 +72,19 @@ def main() -> int:
     }
     if wanted and KEEP:
         results = _merged(results)
-    if KEEP or not wanted:
+    if KEEP or not (wanted or QUICK):
         with open(RESULTS, "w") as file:
             json.dump(results, file, indent=1)
             file.write("\n")
         plots.draw(results)
     return 0
+
+
+def _version() -> str:
+    """Return imds-detour's version, with the commit if this is a checkout."""
+    command = ["git", "-C", subjects.ROOT, "describe", "--always", "--dirty", "--exclude=*"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return f"{__version__} ({done.stdout.strip()})" if done.returncode == 0 else __version__
 
 
 def _merged(results: dict[str, Any]) -> dict[str, Any]:

@@ -42,15 +42,17 @@ def measure(sizes: tuple[int, ...], rounds: int) -> list[Row]:
         seconds: dict[int, list[float]] = {size: [] for size in sizes}
         failed = dict.fromkeys(sizes, 0)
         questions: dict[int, list[float]] = {size: [] for size in sizes}
+        used = 0
         for _ in range(rounds):
             for size in sizes:
+                for app in apps[: min(size, used)]:
+                    app.run("sh", "-c", "printf '*filter\\nCOMMIT\\n*nat\\nCOMMIT\\n' | iptables-legacy-restore")
+                used = max(size, used)
                 _ask(server, "count")
                 took, missing = _start(apps[:size], subject)
                 questions[size].append(int(_ask(server, "count")) / size)
                 seconds[size].append(took)
                 failed[size] += missing
-                for app in apps[:size]:
-                    app.run("sh", "-c", "printf '*filter\\nCOMMIT\\n*nat\\nCOMMIT\\n' | iptables-legacy-restore")
         for size in sizes:
             group = f"{size} starts at once"
             paired = zip(seconds[size], seconds[sizes[0]], strict=True)

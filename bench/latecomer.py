@@ -4,7 +4,7 @@ Each line of input is a command. The answer is a line with the time at which it 
 monotonic clock:
 
     dns on | off | silent    answer with the address; answer NXDOMAIN; do not answer
-    http on | off            listen on PORT at each address; refuse
+    http on | off | failing  listen on PORT at each address; refuse; answer 503
     address ADDRESS          change the name's address
     ttl SECONDS              change the TTL of the answers, 1 at first
     count                    answer the number of DNS questions since the last count instead
@@ -59,6 +59,8 @@ class NameServer(asyncio.DatagramProtocol):
 class Mock(asyncio.Protocol):
     """A metadata service with a token and an instance id, as fast as possible."""
 
+    status = b"200 OK"
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember where to send replies."""
         self._transport = cast("asyncio.Transport", transport)
@@ -71,8 +73,8 @@ class Mock(asyncio.Protocol):
             body = TOKEN if self._request.startswith(b"PUT ") else INSTANCE
             close = b"\nconnection: close" in self._request.lower()
             self._request = b""
-            head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n%s\r\n"
-            self._transport.write(head % (len(body), b"Connection: close\r\n" if close else b"") + body)
+            head = b"HTTP/1.1 %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n%s\r\n"
+            self._transport.write(head % (self.status, len(body), b"Connection: close\r\n" if close else b"") + body)
             if close:
                 self._transport.close()
 
@@ -98,6 +100,8 @@ async def serve(address: str, name: str, port: int) -> None:
                 names.state = state
             case ["http", "on"] if listener is None:
                 listener = await listen()
+            case ["http", "failing"]:
+                Mock.status = b"503 Service Unavailable"
             case ["http", "off"] if listener is not None:
                 listener.close()
                 listener = None

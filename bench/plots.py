@@ -56,7 +56,7 @@ def _startup(stages: dict[str, list[tuple[str, float]]]) -> None:
         axes.text(left, position, f"  {left:.0f} ms", va="center")
         axes.text(-0.01, position, name, va="center", ha="right", transform=axes.get_yaxis_transform())
     axes.set_yticks([])
-    axes.set_xlabel("milliseconds from start to the app; the script verifies nothing")
+    axes.set_xlabel("milliseconds from start to the app")
     handles = [Patch(color=colours[label]) for label in labels]
     figure.legend(handles, labels, loc="upper center", ncols=4, frameon=False, fontsize=9)
     figure.subplots_adjust(left=0.14, right=0.92, top=0.68, bottom=0.22)

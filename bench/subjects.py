@@ -1,4 +1,4 @@
-"""The measured programs: the original script, imds-detour from pip and from the bundle, and its peers."""
+"""The measured programs: two scripts, imds-detour from pip and from the bundle, and its peers."""
 
 from __future__ import annotations
 
@@ -53,7 +53,12 @@ def tool(name: str) -> str:
 
 
 def script() -> Subject:
-    """Return the original script, the baseline."""
+    """Return the script that does the same work, the baseline."""
+    return Subject("script", ("/bin/bash", os.path.join(HERE, "samework.sh")))
+
+
+def unverified() -> Subject:
+    """Return the original script, which guards and verifies nothing."""
     return Subject("script", ("/bin/bash", os.path.join(HERE, "baseline.sh")))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,18 +13,25 @@ if TYPE_CHECKING:
     from bench.rows import Row
 
 
-def text(rows: Sequence[Row], missing: Sequence[str], machine: str) -> str:
-    """Return the table and the list of what was not measured."""
-    lines = [machine, f"{'':44} {'median':>10}  {'quartiles':>17}  {'ratio':>5} {'95 % interval':>14}   to reach"]
+def text(rows: Sequence[Row], missing: Sequence[str], about: str) -> str:
+    """Return the table, the missed targets, and the list of what was not measured."""
+    lines = [about, f"{'':44} {'median':>10}  {'quartiles':>17}  {'ratio':>5} {'95 % interval':>14}   to reach"]
     for group in dict.fromkeys(row.group for row in rows):
         lines += ["", group, *(_line(row) for row in rows if row.group == group)]
+    judged = [row for row in rows if row.reached is not None]
+    missed = [row for row in judged if not row.reached]
+    lines += ["", f"targets: {len(judged) - len(missed)} of {len(judged)} reached"]
+    lines += [f"MISSED: {row.group}: {' '.join(_line(row).split())}" for row in missed]
     return "\n".join([*lines, "", *(f"not measured: {what}" for what in missing), ""])
 
 
 def machine() -> str:
     """Return a description of the machine, with its load."""
     load = os.getloadavg()
-    return f"{os.cpu_count()} processors, Linux {platform.release()}, load {load[0]:.1f}"
+    with open("/proc/cpuinfo") as file:
+        model = re.search(r"^model name\s*: (.*)", file.read(), re.MULTILINE)  # arm64 gives none
+    name = f"{model[1]}, " if model else ""
+    return f"{name}{os.cpu_count()} processors, Linux {platform.release()}, load {load[0]:.1f}"
 
 
 def _line(row: Row) -> str:
