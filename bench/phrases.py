@@ -21,6 +21,34 @@ PHRASES = {
         ),
     ),
     "processors": ("processors", "procesadores"),
+    "measured": ("imds-detour {version}, {date}. ", "imds-detour {version}, {date}. "),
+    "quick": ("Few samples, by a quick run. ", "Pocas muestras, de una corrida rápida. "),
+    "same": ("start to exec, the script does the same work", "del inicio al exec; el script hace el mismo trabajo"),
+    "same, IPv6": ("the same work, with IPv6", "el mismo trabajo, con IPv6"),
+    "same, nft, IPv6": ("the same work, with nftables and IPv6", "el mismo trabajo, con nftables e IPv6"),
+    "processor time": (
+        "processor time of a start, the same work",
+        "tiempo de procesador de un arranque, el mismo trabajo",
+    ),
+    "later": (
+        "the same after a wait of 4 to 16 s, relative to it",
+        "lo mismo tras 4 a 16 s de espera, en relación con ella",
+    ),
+    "waiting": (
+        "A wait of {seconds} s: at most {dns:g} DNS queries{dns_mark}, {http:g} connections to the mock{http_mark}.",
+        "En {seconds} s de espera: a lo sumo {dns:g} consultas DNS{dns_mark}, {http:g} conexiones al mock{http_mark}.",
+    ),
+    "pods": (
+        (
+            "60 sidecars at once, probed by HTTP: {unready:g} did not become ready{unready_mark}, the last one after"
+            " {seconds:.0f} s{seconds_mark}; {packets:g} packets to the real service{packets_mark}."
+        ),
+        (
+            "60 sidecars a la vez, sondeados por HTTP: {unready:g} no estuvieron listos{unready_mark}, el último a los"
+            " {seconds:.0f} s{seconds_mark}; {packets:g} paquetes al servicio real{packets_mark}."
+        ),
+    ),
+    "no target": (" (no target: the kernel's own cost)", " (sin meta: costo propio del kernel)"),
     "others": ("others", "otros"),
     "start": (
         "start to exec, verified (the script verifies nothing)",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
 from typing import Any
 
+from bench.lines import CLIENTS, DETOURS, LINES, PATHS, PEERS, TARGET, Line
 from bench.phrases import LANGUAGES, PHRASES
 from bench.subjects import HERE, ROOT
 
@@ -32,52 +32,6 @@ def replaced(text: str, new: str) -> str:
     return re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: BEGIN + new + END, text, flags=re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of the table.
-
-    Attributes:
-        name: its key in phrases.py.
-        group: its group of rows.
-        other: the subject in the column of others; ``PEERS`` for the quickest peer.
-        mark: the suffix of imds-detour's subjects.
-        times: the key of the text for the ratio to the script, if that counts.
-
-    """
-
-    name: str
-    group: str
-    other: str = ""
-    mark: str = ""
-    times: str = ""
-
-
-DETOURS = ("pip install", "bundle")
-START, PEERS = "start to exec, verified", "*"
-LINES = (
-    Line("start", START, "script", times="of it"),
-    Line("nft", START, "script", ", nft", times="of it"),
-    # Its ratio is to runs of the script with IPv6, which have no row.
-    Line("ipv6", START, mark=", with IPv6", times="of the script"),
-    Line("name", "reaction, DNS late", PEERS),
-    Line("answer", "reaction, HTTP late", PEERS),
-    Line("stop", "stop while the resolver hangs", "script"),
-    Line("memory", "sidecar: memory"),
-    Line("idle", "sidecar: processor while idle"),
-    Line("moved", "sidecar: DNS changed to verified"),
-)
-PATHS = (
-    ("kept", "keep-alive", ""),
-    ("each", "a connection per request", ""),
-    ("kept, Docker", "keep-alive", ", Docker network"),
-    ("each, Docker", "a connection per request", ", Docker network"),
-)
-"""Keys in phrases.py, with the marks of the data path's groups."""
-CLIENTS = {"sdk": "SDK-like client", "wrk": "wrk"}
-TARGET = 0.95
-"""The target share of the direct throughput."""
-
-
 def section(results: dict[str, Any], name: str) -> str:
     """Return the section of a document: all figures in those of docs/, the start and the missed targets in a README."""
     made = _Section(results, LANGUAGES[name])
@@ -89,8 +43,11 @@ class _Section:
     """The sections in one language."""
 
     def __init__(self, results: dict[str, Any], language: int) -> None:
-        self._machine: str = results["machine"]
+        self._results = results
         self._rows: Rows = {(row["group"], row["subject"]): row for row in results["rows"]}
+        # What was not measured has no line.
+        self._measured = [path for path in PATHS if (f"data path, wrk, {path[1]}{path[2]}", "nft") in self._rows]
+        self._lines = [line for line in LINES if any((line.group, name + line.mark) in self._rows for name in DETOURS)]
         self._language = language
 
     def _text(self, what: str) -> str:
@@ -98,13 +55,14 @@ class _Section:
 
     def paragraphs(self) -> list[str]:
         """Return the paragraphs of the section with all figures."""
-        machine = self._machine.replace("processors", self._text("processors"))
         return [
-            self._text("head").format(machine=machine),
-            _table(["", self._text("others"), *DETOURS], [self._line(line) for line in LINES]),
+            self._head(),
+            _table(["", self._text("others"), *DETOURS], [self._line(line) for line in self._lines]),
             self._throughput(),
             self._about_throughput(),
+            *filter(None, [self._waiting()]),
             self._crowd(),
+            *filter(None, [self._pods()]),
             f"![{self._text('startup')}](../bench/plots/startup.svg)",
             self._text("about startup"),
             f"![{self._text('reaction')}](../bench/plots/reaction.svg)",
@@ -112,17 +70,18 @@ class _Section:
 
     def summary(self, readme: str) -> list[str]:
         """Return the paragraphs of a README's section: the lines with a missed target, and the first one."""
-        rows = [[self._rows.get((line.group, f"{subject}{line.mark}")) for subject in DETOURS] for line in LINES]
+        rows = [[self._rows.get((line.group, f"{subject}{line.mark}")) for subject in DETOURS] for line in self._lines]
         missed = [
             line
-            for line, found in zip(LINES, rows, strict=True)
+            for line, found in zip(self._lines, rows, strict=True)
             if any(row and row["reached"] is False for row in found)
         ]
-        lines = list(dict.fromkeys([LINES[0], *missed]))
+        lines = list(dict.fromkeys([self._lines[0], *missed]))
         lowest = min(
             _ratio(row)
             for client in CLIENTS
-            for _, mode, network in PATHS
+            for _, mode, network in self._measured
+            if self._paths(client, mode, network)[0][0]["reach"]  # the computed rows have the target
             for rows in self._paths(client, mode, network)
             for row in rows
         )
@@ -135,15 +94,25 @@ class _Section:
             ),
         ]
 
+    def _head(self) -> str:
+        """Return the version, the date and the machine of the run."""
+        about = self._text("measured").format(**self._results) if "version" in self._results else ""
+        quick = self._text("quick") if self._results["quick"] else ""
+        machine = self._results["machine"].replace("processors", self._text("processors"))
+        return about + quick + self._text("head").format(machine=machine)
+
     def _line(self, line: Line) -> list[str]:
         cells = (self._rows.get((line.group, f"{subject}{line.mark}")) for subject in DETOURS)
         return [self._text(line.name), self._other(line), *(self._cell(row, line) if row else "" for row in cells)]
 
     def _other(self, line: Line) -> str:
         if line.other != PEERS:
-            return self._value(self._rows[line.group, line.other], line.other) if line.other else ""
+            row = self._rows.get((line.group, line.other))
+            return self._value(row, line.other) if row else ""
         peers = [row for (group, name), row in self._rows.items() if group == line.group and name not in DETOURS]
-        best = min(peers, key=lambda row: float(row["value"]["middle"]))
+        if not peers:
+            return ""
+        best = min(peers, key=_middle)
         return self._value(best, best["subject"] + self._text("quickest").format(count=len(peers)))
 
     def _cell(self, row: Row, line: Line) -> str:
@@ -166,11 +135,12 @@ class _Section:
         kinds = ("computed", "processor", "clock")
         heads = [f"{self._text(client)}: {self._text(kind)}" for client in CLIENTS for kind in kinds]
         lines = []
-        for name, mode, network in PATHS:
-            lowest = (min(map(_ratio, rows)) for client in CLIENTS for rows in self._paths(client, mode, network))
-            lines.append(
-                [self._text(name), *(f"{value:.2f}{' ✗' if round(value, 2) < TARGET else ''}" for value in lowest)]
-            )
+        for name, mode, network in self._measured:
+            paths = [rows for client in CLIENTS for rows in self._paths(client, mode, network)]
+            target = TARGET if paths[0][0]["reach"] else 0.0  # the computed rows have the target
+            lowest = (min(map(_ratio, rows)) for rows in paths)
+            cells = (f"{value:.2f}{' ✗' if round(value, 2) < target else ''}" for value in lowest)
+            lines.append([self._text(name) + ("" if target else self._text("no target")), *cells])
         return _table([self._text("throughput"), *heads], lines)
 
     def _paths(self, client: str, mode: str, network: str) -> list[list[Row]]:
@@ -187,11 +157,40 @@ class _Section:
         measured = [
             row["ratio"]["high"] - row["ratio"]["low"]
             for client in CLIENTS
-            for _, mode, network in PATHS
+            for _, mode, network in self._measured
             for rows in self._paths(client, mode, network)[1:]
             for row in rows
         ]
         return self._text("about throughput").format(width=max(measured))
+
+    def _waiting(self) -> str:
+        """Return the sentence on the questions of a long wait; empty if they were not counted."""
+        prefix = "questions while waiting "
+        rows = [row for (group, _), row in self._rows.items() if group.startswith(prefix)]
+        most = {
+            kind.lower(): max((row for row in rows if row["subject"].endswith(kind)), key=_middle)
+            for kind in ("DNS", "HTTP")
+            if rows
+        }
+        seconds = rows[0]["group"].removeprefix(prefix).split()[0] if rows else ""
+        return self._sentence("waiting", most, seconds=seconds)
+
+    def _pods(self) -> str:
+        """Return the sentence on many sidecars; empty if they were not measured."""
+        group = "60 sidecars at once"
+        names = {
+            "unready": "not ready",
+            "seconds": "until the last one is ready",
+            "packets": "packets to the real service",
+        }
+        rows = {key: self._rows[group, name] for key, name in names.items() if (group, name) in self._rows}
+        return self._sentence("pods", rows)
+
+    def _sentence(self, what: str, rows: dict[str, Row], **values: str) -> str:
+        """Return a sentence with the median and the target of each row."""
+        medians = {name: _middle(row) for name, row in rows.items()}
+        marks = {f"{name}_mark": self._remarks(row) for name, row in rows.items()}
+        return self._text(what).format(**values, **medians, **marks) if rows else ""
 
     def _crowd(self) -> str:
         crowd = max(int(group.split()[0]) for group, _ in self._rows if group.endswith("starts at once"))
@@ -215,6 +214,10 @@ def _table(heads: list[str], lines: list[list[str]]) -> str:
     rows = (heads, *lines)
     shown = [f"| {' | '.join(row)} |".replace("|  |", "| |") for row in rows]
     return "\n".join([shown[0], f"|{'---|' * len(heads)}", *shown[1:]])
+
+
+def _middle(row: Row) -> float:
+    return float(row["value"]["middle"])
 
 
 def _ratio(row: Row) -> float:

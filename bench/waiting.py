@@ -38,7 +38,7 @@ def measure(rounds: int) -> list[Row]:
         for what, number in zip(("DNS", "HTTP"), future.result(), strict=True)
     ]
     return asked + [
-        row(f"reaction, {late.upper()} later", name, "% of the wait", future.result(), at_most=SHARE)
+        row(f"reaction, {late.upper()} later, relative to the wait", name, "%", future.result(), at_most=SHARE)
         for late, name, future in shares
     ]
 
