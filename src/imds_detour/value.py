@@ -6,6 +6,8 @@ builds each class twice, and compiles its methods from text. Here all classes sh
 
 from __future__ import annotations
 
+from itertools import repeat
+
 TYPE_CHECKING = False  # here and in other modules of a start: the module typing is costly to import
 if TYPE_CHECKING:
     from typing import Any, ClassVar, NoReturn, Self, dataclass_transform
@@ -40,15 +42,12 @@ class Value(metaclass=_Parts):
         def __init__(self, *given: object, **named: object) -> None:
             """Take the parts, by position or by name. Raises TypeError when there are too many, too few or others."""
             names = self.__slots__
-            if len(given) == len(names) and not named:  # the usual case, without the checks
-                for name, part in zip(names, given, strict=True):
-                    _set(self, name, part)
-                return
-            parts = {**self._defaults, **dict(zip(names, given, strict=False)), **named}
-            if len(given) > len(names) or len(parts) != len(names) or not parts.keys() <= set(names):
-                raise TypeError(f"{type(self).__name__} takes {', '.join(names)}")
-            for name in names:
-                _set(self, name, parts[name])
+            if len(given) != len(names) or named:
+                parts = {**self._defaults, **dict(zip(names, given, strict=False)), **named}
+                if len(given) > len(names) or len(parts) != len(names) or not parts.keys() <= set(names):
+                    raise TypeError(f"{type(self).__name__} takes {', '.join(names)}")
+                given = tuple(map(parts.__getitem__, names))
+            any(map(_set, repeat(self), names, given))  # a loop in C: _set() returns None
 
         def __setattr__(self, name: str, _value: object = None) -> NoReturn:
             raise AttributeError(f"{type(self).__name__} is frozen: {name}")
@@ -60,12 +59,12 @@ class Value(metaclass=_Parts):
         return type(self)(**{**dict(zip(self.__match_args__, self._parts(), strict=True)), **changes})
 
     def _parts(self) -> tuple[object, ...]:
-        return tuple(getattr(self, name) for name in self.__match_args__)
+        return tuple(map(getattr, repeat(self), self.__match_args__))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Value) or type(other) is not type(self):
             return NotImplemented
-        return self._parts() == other._parts()
+        return self is other or self._parts() == other._parts()
 
     def __hash__(self) -> int:
         return hash(self._parts())
