@@ -19,7 +19,7 @@ NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x200, 0x400, 0x800
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLA_F_NESTED, NLA_TYPE_MASK = 0x8000, 0x3FFF
 NFPROTO = {4: 2, 6: 10}  # linux/netfilter.h: NFPROTO_IPV4 and NFPROTO_IPV6, by IP version
-HEADER = struct.Struct("=IHHII")
+HEADER, ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=HH")
 MAX_READ = 65_536
 """Bytes per read. The kernel sends dumps in pieces of at most 32 KiB (NLMSG_GOODSIZE and the reader's buffer)."""
 SO_SNDBUFFORCE = 32
@@ -38,7 +38,7 @@ class Message(Value):
 
 def attribute(kind: int, value: bytes) -> bytes:
     """Return an attribute, padded to 4 bytes."""
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+    return ATTRIBUTE.pack(4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def string(value: str) -> bytes:
@@ -63,9 +63,9 @@ def attributes(data: bytes) -> dict[int, bytes]:
 
 def iterate_attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield kind and value of the attributes, in order."""
-    offset = 0
-    while offset + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, offset)
+    offset, last = 0, len(data) - 4
+    while offset <= last:
+        length, kind = ATTRIBUTE.unpack_from(data, offset)
         if length < 4:
             return
         yield kind & NLA_TYPE_MASK, data[offset + 4 : offset + length]

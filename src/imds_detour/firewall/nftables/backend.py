@@ -137,10 +137,10 @@ def _read(kernel: Kernel, family: int, table: str | None) -> list[Installed]:
     if (chains := _chains(kernel, family)) is None:
         return []
     bodies = [attributes(body[4:]) for body in kernel.talk([messages.get(messages.GETRULE, family)])]
-    from imds_detour.firewall.nftables.codec import chain_of, decode  # noqa: PLC0415  (legacy iptables does without)
+    from imds_detour.firewall.nftables.codec import TABLES, chain_of, decode  # noqa: PLC0415  (legacy iptables does without)
 
     version = next(version for version, number in NFPROTO.items() if number == family)
-    entries = [decode(body, version) for body in bodies if table in (None, NFT.tables.get(chain_of(body)))]
+    entries = [decode(body, version) for body in bodies if table in (None, TABLES.get(chain_of(body)))]
     return [
         entry if entry.rule and messages.has_hook(entry.rule.chain, chains) else Installed(None, entry.packets)
         for entry in entries

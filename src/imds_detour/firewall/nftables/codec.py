@@ -48,10 +48,12 @@ USERDATA = {
 }
 """Comments in the format of nft, which lists them (libnftnl: NFTNL_UDATA_RULE_COMMENT)."""
 COMMENTS = {data: comment for comment, data in USERDATA.items()}
+TABLES = NFT.tables
 MAX_DECODED = 1000
 """Decoded rules to keep. A sidecar runs for months, and its rules' counters change."""
 
 
+@lru_cache(MAX_DECODED)  # a rule is encoded when it is written, and each time that it is decoded
 def encode(rule: Rule) -> bytes:
     """Return the expressions and the comment of a rule as attributes of a rule message."""
     parts = []
@@ -171,7 +173,7 @@ def _decode_rule(chain: str, version: int, comment: str, expressions: Expression
         action = rules.Jump(target) if target else rules.Drop()
     address = compared.get(DESTINATION[version][1])
     return Rule(
-        NFT.tables[chain],
+        TABLES[chain],
         chain,
         action,
         destination=None if address is None else ip_address(address),

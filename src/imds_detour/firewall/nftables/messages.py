@@ -97,9 +97,10 @@ def _chain_messages(family: int, wanted: list[Rule], kept: tuple[Rule, ...], exi
     from imds_detour.firewall.nftables.codec import encode  # noqa: PLC0415  (legacy iptables does without)
 
     messages, unused = [], []
+    known = frozenset(wanted)  # comparing each rule with each other would be costly
     for chain in NFT.tables:
         rules = [rule for rule in wanted if rule.chain == chain]
-        if chain in existing and rules and rules == [rule for rule in kept if rule.chain == chain and rule in wanted]:
+        if chain in existing and rules and rules == [rule for rule in kept if rule.chain == chain and rule in known]:
             continue
         if rules or chain in existing:
             messages += [_chain_message(family, chain), _rule_message(DELRULE, 0, family, chain)]
