@@ -96,6 +96,8 @@ def _replace_modules() -> None:
     sys.modules.setdefault("socket", socket)
     # python-iptables compiles regular expressions for functions that imds-detour does not call.
     _module("re", compile=lambda *_: _UnusedPattern, ASCII=0)
+    # libxtables quotes words in foreign comments only. In pieces, they still differ from imds-detour's.
+    _module("shlex", split=str.split)
 
 
 class _UnusedPattern:
