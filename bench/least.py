@@ -14,14 +14,14 @@ sys.path[:] = [LIBRARY]
 from ipaddress import ip_address  # noqa: E402  (from the bundle: sys.path is set above)
 
 from imds_detour.endpoint import Endpoint  # noqa: E402  (as above)
+from imds_detour.firewall.change import AddGuard, SetRedirects  # noqa: E402  (as above)
 from imds_detour.firewall.iptables import worker  # noqa: E402  (as above)
-from imds_detour.firewall.render import redirect_rules  # noqa: E402  (as above)
-from imds_detour.firewall.rules import LEGACY, Redirect, guard_rules  # noqa: E402  (as above)
+from imds_detour.firewall.rules import COMMENT, Redirect  # noqa: E402  (as above)
 from imds_detour.process import handover  # noqa: E402  (as above)
 
 gc.set_threshold(handover.GC_THRESHOLD)
 metadata = Endpoint(ip_address("169.254.169.254"), 80)
 apply = worker.load(4)["apply"]
-apply("filter", guard_rules((metadata.address,), LEGACY), 4.0)
-apply("nat", redirect_rules([Redirect(metadata, Endpoint(ip_address(MOCK), int(PORT)))], LEGACY), 4.0)
+apply(AddGuard((metadata.address,)), 4.0)
+apply(SetRedirects(((Redirect(metadata, Endpoint(ip_address(MOCK), int(PORT))), COMMENT),)), 4.0)
 os.execv(APP[0], APP)  # noqa: S606  (no shell is the point)
