@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from imds_detour.system.capabilities import BUILD_FOR_MACHINE
+from imds_detour.advice.access import BUILD_FOR_MACHINE
 from tests.arm64.image import BUNDLE
 from tests.support.hosts.network import CTL, INSTANCE
 

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 
 from imds_detour import lean
 from imds_detour.config.mock_address import why_no_mock
-from imds_detour.errors import DetourError, NotYetError
+from imds_detour.errors import DetourError
 from imds_detour.lean import socket
 from imds_detour.system import files
 from imds_detour.value import Value
@@ -28,7 +28,7 @@ SYSTEM_TIMEOUT = 0.25
 """Seconds for libc's first answer, before the servers are asked directly. Resolvers abroad take up to 0.1 s."""
 LATER_TIMEOUT = 0.02
 """The same from the second attempt on: enough for /etc/hosts and a server nearby."""
-PAUSE, WAITED_SHARE = 1.0, 0.1
+PAUSE, WAITED_SHARE = 1.0, 0.4
 """Seconds between two look-ups by libc, also while the first still hangs: /etc/hosts may have the name by then. It
 grows with the number of hanging look-ups, which are threads: four after ten seconds. It is at least this share of what
 has been waited, because the servers are asked directly too."""
@@ -77,16 +77,11 @@ class Lookup:
         extra = WAIT_FACTOR * max(0.0, _seconds_without_processor() - USUAL_WAIT)
         timeout = LATER_TIMEOUT if self._attempts else SYSTEM_TIMEOUT + extra
         self._attempts += 1
-        started = self._started
         if addresses := self._from_libc(deadline.within(timeout)):
             resolution = resolution_of(self._host, addresses, "system resolver")
         else:
             trace(f"the system resolver has no address for {self._host} yet")
-            try:
-                resolution = ask_servers(self._host, deadline, trace)
-            except NotYetError as error:
-                error.questions += 2 * (self._started > started)  # libc's, for both IP versions
-                raise
+            resolution = ask_servers(self._host, deadline, trace)
         # The next attempt starts another look-up; one that still hangs writes to the old list.
         self._attempts, self._started, self._addresses = 0, float("-inf"), []
         return resolution
