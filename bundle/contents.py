@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-EXTRAS: tuple[str, ...] = ("ctl",)
+EXTRAS: tuple[str, ...] = ()
 """The extras of pyproject.toml whose dependencies are included; the required ones always are."""
 
 ROOTS = (
@@ -146,7 +146,6 @@ LICENCES = {
     "dnspython": "ISC",
     "imds-detour": "MIT",
     "python-iptables": "Apache-2.0",
-    "shtab": "Apache-2.0",
     "tenacity": "Apache-2.0",
 }
 """SPDX expressions, by Python distribution and Debian package or source package, without the version in its name."""

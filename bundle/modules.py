@@ -68,7 +68,10 @@ def find(target: Target, dependencies: str) -> list[Module]:
     files = {name: getattr(module, "__file__", None) for name, module in finder.modules.items()}
     imported = {file for name, file in files.items() if file and not _is_frozen(name)}
     data = {
-        os.path.join(folder, name) for folder, _, names in os.walk(SOURCE) for name in names if name.endswith(".json")
+        os.path.join(folder, name)
+        for folder, _, names in os.walk(SOURCE)
+        for name in names
+        if name.endswith((".html", ".json", ".txt")) or folder.endswith("/completions")
     }
     stand_ins = {f"{STAND_IN_SOURCE}/{place}.py" for place in STAND_INS.values()}
     return sorted(_module(os.path.abspath(file), (*path, STAND_IN_SOURCE)) for file in imported | data | stand_ins)

@@ -19,7 +19,6 @@ _FAIL = re.compile(r"([45][0-9]{2})(?::([1-9][0-9]{0,5}))?")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `imds-detourctl mock`."""
-    parser.epilog = _EPILOG
     parser.add_argument(
         "--listen",
         action="append",
@@ -58,15 +57,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     silent.add_argument("--delay", metavar="SECONDS", help="delay each answer")
     faults.add_argument("--fail", metavar="STATUS[:N]", help="answer each request, or each Nth, with this HTTP status")
     silent.add_argument("--hang", action="store_true", help="accept connections and requests, and never answer")
-
-
-_EPILOG = """\
-One port serves EC2, ECS, EKS Pod Identity, Google Cloud, Azure, Oracle, Alibaba, DigitalOcean, Hetzner, OpenStack,
-Scaleway, Akamai and IBM. The mock selects the cloud by path and header. Each log line ends with the cloud's name.
-
-This mock is for development and tests. For real work take amazon-ec2-metadata-mock (AEMM) or moto: they cover
-far more of AWS, and their projects keep them up to date.
-"""
 
 
 def options(args: argparse.Namespace) -> Options:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 
@@ -19,20 +18,17 @@ usage: imds-detourctl VERB [FLAG...]
 
 See, check, prepare and undo what imds-detour does to the metadata address.
 
-options:
-  -h, --help      show this help message and exit
-  --version       show program's version number and exit
-
-verbs:
-  VERB [FLAG...]
+look:
+  doctor      check all that a redirect needs, and name the one thing to fix
 """
 CHECK_HELP = """\
 usage: imds-detourctl check [FLAG...]
 
-Ask through the metadata address now; exit 0 if the mock answers, else 1.
+Ask through the metadata address now; exit 0 if the mock answers.
 
 options:
   -h, --help            show this help message and exit
+  --json                one JSON object instead of text, for programs
 
 settings:
   Each flag sets a variable of the environment, and wins over it.
@@ -44,7 +40,8 @@ Asks the mock directly and through the metadata address, and compares. Needs no
 capability; with NET_ADMIN it also sees the rule's counter rise. It tries once,
 for 5 seconds at most.
 
-In a Dockerfile:
+examples:
+  imds-detourctl check --json
   HEALTHCHECK CMD ["/opt/imds-detour/bin/imds-detourctl", "check"]
 
 exit status: 0 if the mock answers there, else 1.
@@ -59,25 +56,31 @@ def ctl(network: Network, *words: str, **environ: str) -> subprocess.CompletedPr
 
 
 def test_help_lists_every_verb_and_version_is_one_line(running: Network) -> None:
-    """--help lists each verb with its summary, and --version prints name and version."""
+    """--help lists each verb in its group with its summary, and --version prints name and version."""
     done = ctl(running, "--help")
     text = done.stdout.decode()
     assert (done.returncode, done.stderr) == (0, b"")
     assert text.startswith(HELP)
-    for name, summary in main.VERBS.items():
-        assert f"    {name:14}{summary}" in re.sub(r"\n {18}(?=\S)", " ", text)
-    assert text.endswith("(MOCK_HOSTNAME and so on) or by flag (--hostname and so on); a flag wins.\n")
+    for title, verbs in main.GROUPS.items():
+        rows = "".join(f"  {name:12}{summary}\n" for name, summary in verbs.items())
+        assert f"\n\n{title}:\n{rows}\n" in text
+    assert text.endswith(
+        "\nexamples:\n  imds-detourctl doctor --mock mock_metadata:1338\n  imds-detourctl VERB --help\n"
+    )
+    assert max(map(len, text.splitlines())) <= 80
     assert ctl(running, "--version").stdout.decode() == f"imds-detourctl {__version__}\n"
 
 
+@pytest.mark.parametrize("columns", ["80", "120"])
 @pytest.mark.parametrize("verb", main.VERBS)
-def test_verb_help_fits_120_columns(running: Network, verb: str) -> None:
-    """The help of each verb starts with its usage and fits 120 columns; that of `check` is complete."""
-    done = ctl(running, verb, "--help")
+def test_verb_help_has_examples_and_fits_80_columns(running: Network, verb: str, columns: str) -> None:
+    """The help of each verb has its usage and examples, and fits 80 columns; that of `check` is complete."""
+    done = ctl(running, verb, "--help", COLUMNS=columns)
     lines = done.stdout.decode().splitlines()
     assert (done.returncode, done.stderr) == (0, b"")
     assert lines[0].startswith(f"usage: imds-detourctl {verb} ")
-    assert max(len(line) for line in lines[3:]) <= 120
+    assert max(map(len, lines)) <= 80
+    assert re.match(rf"  .*\bimds-detourctl {verb}\b", lines[lines.index("examples:") + 1])
     if verb == "check":  # purpose, flags, requirements, example and exit status
         assert done.stdout.decode().startswith(CHECK_HELP)
         assert done.stdout.decode().endswith(CHECK_END)
@@ -104,6 +107,25 @@ def _help(verb: str) -> str:
     return text
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("status", "--jsn"), "'--jsn' is no flag of status: did you mean --json?"),
+        (("init", "--bakend=nft"), "'--bakend' is no flag of init: did you mean --backend?"),
+        (("doctor", "--Mock", "x"), "'--Mock' is no flag of doctor: did you mean --mock?"),
+        (("remove", "--xyz"), "'--xyz' is no flag of remove: `imds-detourctl remove --help` lists its flags"),
+        (("plan", "a\x1b"), "'a\\x1b' is no flag of plan: `imds-detourctl plan --help` lists its flags"),
+        (("status", "status"), "'status' is no flag of status: `imds-detourctl status --help` lists its flags"),
+        (("--json", "status"), "'--json' is before the verb: write `imds-detourctl VERB --json`"),
+    ],
+)
+def test_unknown_flag_is_told_with_the_nearest(running: Network, words: tuple[str, ...], hint: str) -> None:
+    """A flag that the verb does not have gives status 2, and the flag that resembles it, or where the flags are."""
+    done = ctl(running, *words)
+    *_, line = done.stderr.decode().splitlines()
+    assert (done.returncode, done.stdout, line.partition(" error: ")[2]) == (2, b"", hint)
+
+
 @pytest.mark.parametrize("words", [(), ("nonsense",), ("status", "--nonsense"), ("completion",), ("completion", "csh")])
 def test_wrong_usage_is_status_2(running: Network, words: tuple[str, ...]) -> None:
     """Wrong usage gives status 2 and a message on stderr."""
@@ -118,7 +140,7 @@ def test_verb_loads_only_its_own_module(running: Network) -> None:
     done = running.raw(sys.executable, "-X", "importtime", CTL, "status", "--help", environ={})
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.decode().splitlines()}
     assert "imds_detour.firewall.select" in loaded
-    assert loaded & {"asyncio", "subprocess", "shtab", "imds_detour.ctl.rule_reader", "imds_detour.ctl.doctor"} == set()
+    assert loaded & {"asyncio", "subprocess", "imds_detour.ctl.rule_reader", "imds_detour.ctl.doctor"} == set()
 
 
 @pytest.mark.parametrize("words", [("plan", "--mock", MOCK), ("status",), ("--help",)])
@@ -174,71 +196,26 @@ NO_FILE = "main.verb = lambda _: types.SimpleNamespace(run=lambda _: os.stat('/n
             (sys.executable, "-c", MAIN.format(NO_FILE), "check"),
             "the system refuses: [Errno 2] No such file or directory: '/no/file'",
         ),
-        (
-            (sys.executable, "-c", MAIN.format("sys.modules['shtab'] = None"), "completion", "bash"),
-            f"the library shtab, which writes it, is not installed; `{sys.executable} -m pip install shtab`",
-        ),
     ],
-    ids=["full disk", "unexpected OSError", "no shtab"],
+    ids=["full disk", "unexpected OSError"],
 )
 def test_failure_of_the_system_is_one_line(running: Network, command: tuple[str, ...], line: str) -> None:
-    """A full disk, an unexpected OSError and a missing optional library are one line each, with status 125."""
+    """A full disk and an unexpected OSError are one line each, with status 125."""
     done = running.raw(*command, environ={"PATH": "/bin"})
     assert (done.returncode, done.stdout, done.stderr.decode()) == (125, b"", f"imds-detour: {line}\n")
-
-
-BASH = r"""
-source "$1"
-complete -p imds-detourctl
-ask() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _shtab_imds_detourctl; echo "${COMPREPLY[@]}"; }
-ask imds-detourctl ch; ask imds-detourctl init --ba; ask imds-detourctl init --backend n
-ask imds-detourctl completion z
-"""
-FISH = """
-source $argv[1]
-for line in "ch" "init --ba" "init --backend n" "completion z"
-    complete -C "imds-detourctl $line"
-end
-"""
-ZSH = """
-autoload -U compinit; compinit -u -D
-eval "$(cat $1)"
-print $_comps[imds-detourctl]
-"""
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_offers_verbs_flags_and_values(running: Network, shell: str) -> None:
-    """Completion in bash and fish offers verbs, flags and values. zsh accepts the script."""
-    program = shutil.which(shell)
-    if program is None:
-        pytest.skip(f"no {shell}: apt-get install {shell}")
-    script = f"/run/completion.{shell}"
-    running.app.run("sh", "-c", f"{CTL} completion {shell} > {script}")
-    said = {
-        "bash": lambda: running.app.run("bash", "-c", BASH, "bash", script),
-        "zsh": lambda: running.app.run("zsh", "-fc", ZSH, "zsh", script),
-        "fish": lambda: running.app.run(
-            "fish", "--no-config", "-c", FISH, script, environ={"HOME": "/run", "PATH": "/bin:/usr/bin"}
-        ),
-    }[shell]()
-    words = [line.split("\t")[0] for line in said.stdout.splitlines()]
-    expected = ["check", "--backend", "nft", "zsh"]
-    assert said.stderr == ""
-    assert words[-4:] == expected if shell != "zsh" else words == ["_shtab_imds_detourctl"]
 
 
 def test_colours_are_only_on_terminals(running: Network) -> None:
     """Doctor has colours on a terminal, and none with NO_COLOR, on a dumb terminal or in a pipe; JSON has none."""
     settings = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": PORT, "PATH": PATH}
-    status, text = on_a_terminal(running.app, CTL, "doctor", environ=settings)
+    status, text = on_a_terminal(running.app, CTL, "doctor", "--all", environ=settings)
     assert status == 0
     assert f"{GREEN}ok  \033[0m  who answers" in text
     status, text = on_a_terminal(running.app, CTL, "doctor", environ={**settings, "MOCK_PORT": "1"})
     assert status == 1
     assert f"{RED}fail\033[0m  TCP" in text
     for plain in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
-        _, text = on_a_terminal(running.app, CTL, "doctor", environ={**settings, **plain})
+        _, text = on_a_terminal(running.app, CTL, "doctor", "--all", environ={**settings, **plain})
         assert "ok    who answers" in text
         assert "\033[3" not in text
     piped = running.raw(CTL, "doctor", environ={**settings, "TERM": "xterm"})
@@ -248,6 +225,19 @@ def test_colours_are_only_on_terminals(running: Network) -> None:
     _, text = on_a_terminal(running.app, CTL, "status", "--json", environ={})
     assert text.startswith("{")
     assert "\033" not in text
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_rows_of_the_doctor_wrap_below_their_column(running: Network, columns: int) -> None:
+    """On a terminal a long text is wrapped at its words, below its column; in a pipe it is one line."""
+    settings = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": PORT, "PATH": PATH, "NO_COLOR": "1"}
+    _, text = on_a_terminal(running.app, CTL, "doctor", "--all", environ=settings, columns=columns)
+    rows = text.rpartition("\033[K")[2].split("\n\n")[0].splitlines()
+    assert max(map(len, rows)) <= columns
+    assert all(re.match(r"(ok  |skip)  \S| {33}\S", row) for row in rows)
+    piped = ctl(running, "doctor", "--all", **settings).stdout.decode()
+    assert re.sub(r"\n {33}", " ", "\n".join(rows)) == piped.split("\n\n")[0]
+    assert any(row.startswith(" ") for row in rows) is (columns < 120)  # the control
 
 
 def test_wait_on_a_terminal_shows_a_spinner(running: Network) -> None:
@@ -269,6 +259,6 @@ def test_wait_on_a_terminal_shows_a_spinner(running: Network) -> None:
 def test_control_characters_of_a_setting_are_escaped(running: Network) -> None:
     """Control characters in a setting are escaped on a terminal."""
     settings = {"MOCK_HOSTNAME": MOCK, "MOCK_PORT": PORT, "AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://x\033[31mred"}
-    _, text = on_a_terminal(running.app, CTL, "doctor", environ=settings)
+    _, text = on_a_terminal(running.app, CTL, "doctor", "--all", environ=settings)
     assert "http://x\\x1b[31mred" in text
     assert f"{METADATA}" in text

@@ -182,14 +182,6 @@ def test_doctor_without_resolv_conf_names_the_path_once(running: Network) -> Non
     assert resolver["seen"].count("/etc/resolv.conf") == 1, resolver
 
 
-def test_completion_without_shtab_names_what_pip_can_install(running: Network) -> None:
-    """From a checkout, `completion` names the library that is missing, which is published, and this Python."""
-    code = "import sys; sys.modules['shtab'] = None; from imds_detour.ctl import main; sys.exit(main.main())"
-    done = running.app.run(sys.executable, "-c", code, "completion", "bash", check=False)
-    assert (done.returncode, done.stdout) == (125, "")
-    assert done.stderr.endswith(f"; `{sys.executable} -m pip install shtab`\n")
-
-
 def refusal(**environ: str) -> str:
     """Return the reason of the error for these settings."""
     with pytest.raises(DetourError) as error:

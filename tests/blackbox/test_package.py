@@ -15,6 +15,13 @@ from imds_detour import __version__
 
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
 INFO = f"imds_detour-{__version__}.dist-info"
+SHARED = f"imds_detour-{__version__}.data/data/share/"
+COMPLETIONS = {
+    "bash-completion/completions/imds-detourctl": "imds-detourctl.bash",
+    "zsh/site-functions/_imds-detourctl": "_imds-detourctl",
+    "fish/vendor_completions.d/imds-detourctl.fish": "imds-detourctl.fish",
+}
+"""The completion scripts below share/, where the shells look for them, and their files."""
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +68,7 @@ def test_wheel_has_two_commands_and_exactly_the_source_files(wheel: zipfile.ZipF
         "imds-detourctl = imds_detour.ctl.main:main",
         "",
     ]
-    packed = {name for name in wheel.namelist() if not name.startswith(INFO)}
+    packed = {name for name in wheel.namelist() if not name.startswith((INFO, SHARED))}
     sources = {
         os.path.relpath(os.path.join(folder, name), f"{ROOT}/src")
         for folder, _, names in os.walk(f"{ROOT}/src")
@@ -70,3 +77,12 @@ def test_wheel_has_two_commands_and_exactly_the_source_files(wheel: zipfile.ZipF
     }
     assert packed == sources
     assert {"imds_detour/py.typed", "imds_detour_mock/mock_data.json"} <= packed
+
+
+def test_wheel_installs_the_completion_scripts_where_shells_look(wheel: zipfile.ZipFile) -> None:
+    """Below its prefix the wheel installs the completion scripts of bash, zsh and fish, as the repository has them."""
+    installed = {name.removeprefix(SHARED) for name in wheel.namelist() if name.startswith(SHARED)}
+    assert installed == set(COMPLETIONS)
+    for place, name in COMPLETIONS.items():
+        with open(f"{ROOT}/src/imds_detour/ctl/completions/{name}", "rb") as script:
+            assert wheel.read(f"{SHARED}{place}") == script.read()

@@ -1,6 +1,7 @@
 """``--help`` and ``--version``, and the settings table of the README."""
 
 import os
+import re
 
 import pytest
 
@@ -9,28 +10,34 @@ from imds_detour.config.variables import VARIABLES
 from tests.support.hosts.network import DETOUR, SETTINGS, Network
 
 README = os.path.join(os.path.dirname(__file__), "..", "..", "README.md")
-ROWS = "".join(f"  {variable.name:19}  {variable.default or '-':6} {variable.meaning}\n" for variable in VARIABLES)
 HELP = f"""\
-imds-detour {__version__}: send the cloud metadata address (169.254.169.254) to your mock, prove it, exec your app
+imds-detour {__version__}: send 169.254.169.254 to your mock, prove it, exec your app
 
-usage: imds-detour [--] COMMAND [ARG...]
+usage:   imds-detour [--] COMMAND [ARG...]
+example: MOCK_HOSTNAME=mock_metadata:1338 imds-detour python app.py
 
-A container entrypoint. It waits for the mock's name, redirects the metadata address to the mock, verifies that the mock
-is the one that answers, drops NET_ADMIN, and becomes COMMAND. If a step fails, COMMAND does not start.
+A container entrypoint. It waits for the mock's name, redirects the metadata
+address to the mock, verifies that the mock is the one that answers, drops
+NET_ADMIN, and becomes COMMAND. If a step fails, COMMAND does not start.
 
 settings (environment):
-{ROWS}
-exit status: COMMAND's own; 125 when a step failed, 126 when COMMAND cannot be executed, 127 when it is not found,
-128+n when signal n came while waiting.
+"""
+HELP_END = """
+
+exit status: COMMAND's own; 125 when a step failed, 126 when COMMAND cannot be
+executed, 127 when it is not found, 128+n when signal n came while waiting.
 """
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
 def test_help_lists_every_setting_and_version_is_one_line(running: Network, locale: str) -> None:
-    """In any environment, --help prints the settings in 120 columns, --version a line; a closed stdout is no error."""
+    """In any environment, --help prints the settings in 80 columns, --version a line; a closed stdout is no error."""
     done = running.raw(DETOUR, "--help", environ={"LC_ALL": locale, "MOCK_PORT": "http"})
-    assert (done.returncode, done.stdout.decode("ascii"), done.stderr) == (0, HELP, b"")
-    assert max(map(len, HELP.splitlines())) <= 120
+    text = done.stdout.decode("ascii")
+    assert (done.returncode, text[: len(HELP)], text[-len(HELP_END) :], done.stderr) == (0, HELP, HELP_END, b"")
+    assert max(map(len, text.splitlines())) <= 80
+    rows = re.sub(r"\n {30}", " ", text.removeprefix(HELP).removesuffix(HELP_END)).splitlines()
+    assert rows == [f"  {row.name:19}  {row.default or '-':6} {row.meaning}" for row in VARIABLES]
     for word in ("--help", "--version"):
         closed = running.raw("sh", "-c", f"exec {DETOUR} {word} >&-", environ={**SETTINGS, "LC_ALL": locale})
         assert b"Traceback" not in closed.stderr

@@ -10,6 +10,7 @@ import pytest
 from tests.support.faults.capabilities import without
 from tests.support.hosts.cloud import FIREWALLS
 from tests.support.hosts.network import CTL, ID_URL, INSTANCE, METADATA, MOCK, MOCK6, PORT, Network, end
+from tests.support.hosts.sidecars import Sidecars
 from tests.support.judges.rules_listing import all_rules
 
 pytestmark = pytest.mark.usefixtures("by_address")
@@ -112,6 +113,9 @@ def test_status_lists_rules_and_counters(network: Network, backend: str) -> None
     lines = [line.split() for line in text.stdout.splitlines()]
     assert [f"{METADATA}:80", f"{MOCK}:{PORT}", *name.split(), str(connections + 1)] in lines
     assert [METADATA, "rejects", *name.split(), "1"] in lines
+    assert text.stdout.startswith("installed: 1 redirect, with a guard; `imds-detourctl check` asks the mock\n")
+    assert "\nguard: packets to 2 addresses are refused unless redirected; 1 so far\n" in text.stdout
+    assert not any(line[:1] == ["fd00:ec2::254"] for line in lines)  # only addresses with refused packets have a row
     assert [METADATA, "lo", "10.88.0.2"] in lines
     assert lines[-1][-3:] == ["shows", "the", "rules"]
 
@@ -151,10 +155,35 @@ def test_status_shows_the_sidecars_last_probe(mocked: Network) -> None:
     assert "last probe" not in mocked.ctl("status").stdout
 
 
+UNREAD = "legacy iptables cannot be read: no NET_RAW capability"
+
+
 def test_status_names_unreadable_rules(network: Network) -> None:
-    """Without NET_RAW status says that it cannot read legacy iptables."""
-    done = network.ctl("status", prefix=without("net_raw"))
-    assert "legacy iptables cannot be read: no NET_RAW capability" in done.stdout
+    """Without NET_RAW status says that it cannot read legacy iptables, without a redirect or if that may have rules."""
+    assert UNREAD in network.ctl("status", prefix=without("net_raw")).stdout
+    network.start_mock()
+    network.success("true", MOCK_BACKEND="nft")
+    assert UNREAD not in network.ctl("status", prefix=without("net_raw")).stdout
+    network.app.run("iptables-legacy", "-t", "nat", "-S")  # makes the table
+    assert UNREAD in network.ctl("status", prefix=without("net_raw")).stdout
+
+
+@pytest.mark.parametrize("flags", [(), ("--bridges",)])
+def test_status_of_a_healthy_sidecar_reads_healthy(
+    network: Network, sidecars: Sidecars, flags: tuple[str, ...]
+) -> None:
+    """In a container without NET_RAW, status of a sidecar that works has no line that looks like a fault."""
+    mock = network.start_mock()
+    sidecar = sidecars.start(*flags, start=(*without("net_raw"), CTL, "sidecar"), MOCK_BACKEND="nft")
+    lines = network.ctl("status", prefix=without("net_raw")).stdout.splitlines()
+    assert lines[0] == "healthy: 1 redirect, with a guard, verified by the sidecar"
+    assert [re.split(r" {2,}|: ", line)[0] for line in lines[1:]] == [
+        *("", "REDIRECT", f"{METADATA}:80", "", "guard", "last probe of the sidecar"),
+        "`nft list table ip imds_detour` shows the rules",
+    ]
+    end(mock)  # the control
+    sidecar.says("aws is closed while there is no mock")
+    assert "healthy" not in network.ctl("status", prefix=without("net_raw")).stdout
 
 
 def test_remove_keeps_foreign_rules_and_routes(network: Network, backend: str) -> None:

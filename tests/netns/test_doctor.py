@@ -20,6 +20,7 @@ from tests.support.judges.rules_listing import all_rules
 from tests.support.marks import first_quick
 
 RESOURCES = "ip route; cat /etc/hosts"
+CHECKS = (*doctor.CONTAINER_CHECKS, *doctor.MOCK_CHECKS, *doctor.APP_CHECKS)
 ALL_OK = "all is well: imds-detour can start here"
 
 
@@ -49,13 +50,14 @@ class Report:
 
 
 def test_doctor_reports_ok_and_changes_nothing(ready: Network) -> None:
-    """When every check succeeds, the doctor prints one line each, exits with 0 and changes nothing."""
+    """When every check succeeds, --all prints one line each; without it they are counted. Nothing is changed."""
     before = all_rules(ready.app, RESOURCES)
-    done = ready.ctl("doctor")
+    counted = f"{len(CHECKS) - 1} checks ok, 1 skipped; `imds-detourctl doctor --all` shows them"
+    assert ready.ctl("doctor").stdout == f"{counted}\n\n{ALL_OK}\n"
+    done = ready.ctl("doctor", "--all")
     *lines, empty, last = done.stdout.splitlines()
     assert (empty, last, done.stderr) == ("", ALL_OK, "")
-    checks = (*doctor.CONTAINER_CHECKS, *doctor.MOCK_CHECKS, *doctor.APP_CHECKS)
-    assert (len(lines), {line.split()[0] for line in lines}) == (len(checks), {"ok", "skip"})
+    assert (len(lines), {line.split()[0] for line in lines}) == (len(CHECKS), {"ok", "skip"})
     assert [line for line in lines if line.startswith("skip")] == [
         f"skip  {'redirect':27}none is installed yet, or none can be seen"
     ]
@@ -67,10 +69,21 @@ def test_doctor_ends_with_the_fix(ready: Network) -> None:
     """The doctor's last line is the fix of the failed check, as a line for Compose and for docker run."""
     done = ready.ctl("doctor", prefix=without("net_admin"))
     assert done.returncode == 1
-    assert f"\nfail  {'NET_ADMIN':27}no NET_ADMIN capability\n" in done.stdout
+    first, *_ = done.stdout.splitlines()
+    assert first == f"fail  {'NET_ADMIN':27}no NET_ADMIN capability"
     assert done.stdout.splitlines()[-1] == (
         "Fix (NET_ADMIN): add it: in Compose `cap_add: [NET_ADMIN]`, with docker run `--cap-add NET_ADMIN`"
     )
+
+
+def test_doctor_shows_failures_and_warnings_first(ready: Network) -> None:
+    """Rows that fail come first, then warnings, in the order of the checks. Only --all shows the others, after them."""
+    settings = {"MOCK_PORT": "1", "AWS_EC2_METADATA_DISABLED": "true", "MOCK_PROT": "1338"}
+    texts = [ready.ctl("doctor", *words, **settings).stdout.split("\n\n")[0] for words in ((), ("--all",))]
+    rows = [re.findall(r"^\S+", text, re.MULTILINE) for text in texts]  # without the lines that name a heading
+    assert rows[0][:3] == rows[1][:3] == ["fail", "fail", "warn"]
+    assert rows[0][3:] == [str(len(CHECKS) - 3 - rows[1].count("skip"))]  # the line that counts them
+    assert (len(rows[1]), set(rows[1][3:])) == (len(CHECKS), {"ok", "skip"})
 
 
 WITHOUT_RIGHTS = {
@@ -141,7 +154,7 @@ def test_doctor_names_the_modules_of_nftables(ready: Network, missing: str, back
 def test_doctor_warns_of_a_misspelled_setting(ready: Network) -> None:
     """The doctor warns of an unknown MOCK_ variable and suggests the correct name."""
     done = ready.ctl("doctor", MOCK_PROT="1338")
-    warning = f"\nwarn  {'settings':27}MOCK_PROT is not a setting of imds-detour (did you mean MOCK_PORT?)\n"
+    warning = f"warn  {'settings':27}MOCK_PROT is not a setting of imds-detour (did you mean MOCK_PORT?)\n"
     assert warning in done.stdout
     assert done.stdout.splitlines()[-2].startswith("worth a look (settings): correct its name")
 
@@ -287,7 +300,7 @@ def test_doctor_checks_each_redirect_of_one_address(ready: Network) -> None:
 @pytest.mark.parametrize(("prefix", "tables"), [(BY_HARDWARE, ""), ((), "filter nat")])
 def test_doctor_in_the_host_netns_creates_no_table(ready: Network, prefix: tuple[str, ...], tables: str) -> None:
     """In the host's network namespace the doctor creates no iptables table; elsewhere (control) it does."""
-    done = ready.ctl("doctor", prefix=prefix)
+    done = ready.ctl("doctor", "--all", prefix=prefix)
     made = ready.app.run("cat", "/proc/net/ip_tables_names").stdout
     assert (" ".join(sorted(made.split())), done.stderr) == (tables, "")
     in_host_netns = "\nFix (network namespace): give the container a network of its own" in done.stdout

@@ -54,7 +54,7 @@ def test_legacy_rules_are_not_reported_missing_without_a_helper(ready: Network) 
 
 def test_doctor_without_a_helper_agrees_with_a_start(ready: Network) -> None:
     """With auto, doctor and a start use nftables. With MOCK_BACKEND=legacy, both fail for the same reason."""
-    auto = ready.ctl("doctor", prefix=WITHOUT_PROCESSES)
+    auto = ready.ctl("doctor", "--all", prefix=WITHOUT_PROCESSES)
     assert (auto.returncode, auto.stderr) == (0, "")
     assert f"\nok    {'libraries':27}{NO_HELPER}; nftables takes its place\n" in auto.stdout
     legacy = json.loads(ready.ctl("doctor", "--json", prefix=WITHOUT_PROCESSES, MOCK_BACKEND="legacy").stdout)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from imds_detour import __version__
+from imds_detour.config.presets import GUARDED_ADDRESSES
 from tests.support import SUPPORT
 from tests.support.hosts.network import INSTANCE, METADATA, METADATA6, MOCK, Network
 from tests.support.hosts.sidecars import LISTEN, Sidecar, Sidecars, asked, count, until
@@ -42,6 +44,7 @@ while True:
 """
 """Clients that hold their connections, and connect again when the sidecar has closed one."""
 HOUR = 3600
+ECS = "169.254.170.2"
 
 
 @pytest.mark.parametrize(
@@ -100,10 +103,38 @@ def test_each_endpoint_is_shown_as_it_is(network: Network, sidecars: Sidecars, g
     sidecar.says("verified")
     expected = {f"{METADATA}:80": "redirected", f"[{METADATA6}]:80": unguarded}
     assert until(lambda: endpoints(sidecar), lambda seen: seen == expected) == expected
-    rows = re.findall(r"<td>([^<]*:80)<td>[^<]*<td class=(\w+)>(\w+)<", sidecar.get("/")[1])
+    rows = re.findall(
+        r"<td data-of=address>([^<]*:80)<td [^<]*<td data-of=state class=(\w+)>(\w+)<", sidecar.get("/")[1]
+    )
     assert rows == [(endpoint, state, state) for endpoint, state in expected.items()]
     samples = metrics(sidecar)["imds_detour_endpoint"]
     assert ({labels["endpoint"]: labels["state"] for labels, value in samples if value}, len(samples)) == (expected, 6)
+
+
+def test_metrics_have_version_start_and_refused_packets(ready: Network, sidecars: Sidecars) -> None:
+    """Prometheus' parser reads the version, a start time that stays, and the packets that the guard refused."""
+    before = time.time()
+    sidecar = sidecars.start("--listen", LISTEN, "--every", "0.2")
+    first = metrics(sidecar)
+    assert first["imds_detour_build_info"] == [({"version": __version__}, 1)]
+    ((_, started),) = first["process_start_time_seconds"]
+    assert before - 1 <= started <= time.time()
+    refused = {labels["address"]: value for labels, value in first["imds_detour_refused_packets"]}
+    assert set(refused.values()) == {0}  # the control
+    assert set(refused) == set(map(str, GUARDED_ADDRESSES))
+    for address in (METADATA, ECS, ECS):
+        ready.app.run("curl", "-sS", "--max-time", "2", f"http://{address}:8080", check=False)  # the guard refuses it
+    expected = {**refused, METADATA: 1, ECS: 2}
+
+    def seen() -> dict[str, float]:
+        return {labels["address"]: value for labels, value in metrics(sidecar)["imds_detour_refused_packets"]}
+
+    assert until(seen, lambda values: values == expected) == expected
+    assert json.loads(sidecar.get("/status.json")[1])["refused"] == expected
+    page = sidecar.get("/")[1]
+    assert "<td>Packets to a metadata address that the guard refused.<td class=count>3<" in page
+    assert f"<p>Version {__version__}, ready. Redirects by " in page
+    assert metrics(sidecar)["process_start_time_seconds"] == first["process_start_time_seconds"]
 
 
 def test_busy_mock_keeps_its_redirect_and_a_stop_interrupts(ready: Network, sidecars: Sidecars) -> None:

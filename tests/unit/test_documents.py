@@ -317,6 +317,15 @@ def test_figures_equal_the_results(name: str) -> None:
     assert readme.replaced(read(name), readme.section(results, name)) != read(name)
 
 
+def test_make_help_lists_each_target_in_two_groups() -> None:
+    """`make help` lists each target but itself once, in two groups, in 80 columns."""
+    shown = subprocess.run(["make", "-s", "-C", ROOT, "help"], capture_output=True, text=True, check=True).stdout
+    assert re.findall(r"^(\S.*):$", shown, re.MULTILINE) == ["use imds-detour", "work on imds-detour"]
+    targets = re.findall(r"^([a-z0-9-]+):", read("Makefile"), re.MULTILINE)
+    assert re.findall(r"^  (\S+) +\S", shown, re.MULTILINE) == [target for target in targets if target != "help"]
+    assert max(map(len, shown.splitlines())) <= 80
+
+
 @pytest.mark.parametrize("name", [name for name in LANGUAGES if name.startswith("docs/")])
 def test_page_on_performance_has_no_other_figure(name: str) -> None:
     """All figures of the pages on performance are in the section that is written from the results."""
@@ -333,8 +342,9 @@ def test_readmes_count_the_clients_of_the_table() -> None:
 
 
 def test_status_keys_are_documented() -> None:
-    """The documents list exactly the keys of `status --json`, in its order."""
-    keys = re.findall(r"^\| `(\w+)` \|", read("docs/status.md"), re.MULTILINE)
+    """The documents list exactly the keys of `status --json`, in its order; netns/test_json.py plays the others."""
+    section = read("docs/status.md").partition("## status --json")[2].partition("\n## ")[0]
+    keys = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
     assert keys == list(status.facts(status.Status((), (), None, {})))
 
 

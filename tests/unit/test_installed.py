@@ -7,7 +7,7 @@ import pytest
 from imds_detour.ctl.installed import summarize
 from imds_detour.endpoint import Endpoint
 from imds_detour.firewall import render, rules
-from imds_detour.firewall.rules import LEGACY, NFT, Installed, Layout, Redirect
+from imds_detour.firewall.rules import LEGACY, NFT, Dnat, Installed, Layout, Redirect
 
 AWS, ECS = ip_address("169.254.169.254"), ip_address("169.254.170.2")
 TO_AWS = Redirect(Endpoint(AWS, 80), Endpoint(ip_address("10.0.0.3"), 1338))
@@ -32,6 +32,16 @@ def test_complete_rules_have_no_faults(layout: Layout, reject: bool) -> None:
     assert summary.faults == ()
     empty = summarize("x", layout, ())
     assert (empty.rules, empty.redirects, empty.guarded, empty.faults) == ((), (), (), ())
+
+
+@LAYOUTS
+def test_redirect_for_bridges_is_counted_once(layout: Layout) -> None:
+    """A redirect that also serves bridges is one redirect, with the connections of all its rules."""
+    wanted = rules.nat_rules({TO_AWS: ""}, layout, forwarded=True)
+    summary = summarize("x", layout, tuple(Installed(rule, 3) for rule in wanted))
+    entries = sum(isinstance(rule.action, Dnat) for rule in wanted)
+    assert [(used.redirect, used.connections) for used in summary.redirects] == [(TO_AWS, 3 * entries)]
+    assert entries == (2 if layout is NFT else 1)  # the control
 
 
 @LAYOUTS

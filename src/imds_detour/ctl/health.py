@@ -17,6 +17,24 @@ from imds_detour.result import Target, inspect, targets_of
 from imds_detour.value import Value
 
 
+class Answer(Value):
+    """A mock's answer at its metadata address."""
+
+    target: Target
+    text: str  # the answer
+    by_rule: bool  # whether the rule's counter rose; otherwise both answers were compared
+
+    def facts(self) -> dict[str, str | None]:
+        """Return the keys of the answer for ``check --json``."""
+        from imds_detour.ctl import report  # noqa: PLC0415  (a health check does without)
+
+        return {**report.redirect(self.target, self.text), "proof": "rule" if self.by_rule else "comparison"}
+
+    def __str__(self) -> str:
+        how = "by the rule" if self.by_rule else "by comparison alone: the rule cannot be seen from here"
+        return f"{self.target.redirect.endpoint} -> {self.target.mock}, verified {self.text}, {how}"
+
+
 class HealthCheck(Value):
     """Checks redirects within a deadline, by the rules that it can read."""
 
@@ -24,8 +42,8 @@ class HealthCheck(Value):
     deadline: Deadline
     log: Log
 
-    def check(self, settings: Settings) -> tuple[str, ...]:
-        """Return a line for each metadata address at which its mock answers; DetourError if one does not."""
+    def check(self, settings: Settings) -> tuple[Answer, ...]:
+        """Return the answer at each metadata address at which its mock answers; DetourError if one does not."""
         if not settings.probe:
             raise DetourError(
                 "probe",
@@ -40,16 +58,16 @@ class HealthCheck(Value):
             )
         environment = inspect(settings, host=True)
         cache = start_cache((service.mock.host for service in environment.services), self.deadline.clock, self.log.step)
-        answers: list[str] = []
+        answers: list[Answer] = []
         for service in environment.services:
             mocks = Search(service, environment, cache, self.log).attempt(self.deadline)
             addresses = cache.resolve(service.mock.host, self.deadline).addresses
             answers += self._service(targets_of(service, mocks), addresses)
         return tuple(answers)
 
-    def _service(self, targets: list[Target], addresses: tuple[Address, ...]) -> list[str]:
+    def _service(self, targets: list[Target], addresses: tuple[Address, ...]) -> list[Answer]:
         """Check one service over each IP version; ``addresses`` are those of the mock's name."""
-        answers: list[str] = []
+        answers: list[Answer] = []
         for target in targets:
             mock, endpoint = target.mock, target.redirect.endpoint
             leads_to = self.reader.mock_of(endpoint)
@@ -75,8 +93,8 @@ class HealthCheck(Value):
                 ) from None
         return answers
 
-    def _answer(self, target: Target, leads_to: Endpoint | None) -> str:
-        """Return a line about the answer at a metadata address; NotYetError when there is none."""
+    def _answer(self, target: Target, leads_to: Endpoint | None) -> Answer:
+        """Return the answer at a metadata address; NotYetError when there is none."""
         endpoint = target.redirect.endpoint
         guarded = endpoint.address if endpoint.address.version == 4 else PRESETS["aws"].endpoints[0].address
         if leads_to is None and not is_refused(guarded):  # without either, the real service would be asked
@@ -89,11 +107,9 @@ class HealthCheck(Value):
         seen = identify(endpoint, target.mock.question, self.deadline, self.log.step)
         if self.reader.firewall is not None and leads_to is not None:
             (seen,) = verify.verify([target], self.reader.firewall, self.deadline, self.log)
-            how = "by the rule"
-        else:
-            verify.same(target, seen, self.deadline, self.log)
-            how = "by comparison alone: the rule cannot be seen from here"
-        return f"{endpoint} -> {target.mock}, verified {seen}, {how}"
+            return Answer(target, str(seen), by_rule=True)
+        verify.same(target, seen, self.deadline, self.log)
+        return Answer(target, str(seen), by_rule=False)
 
     def _moved(self, mock: Mock, endpoint: Endpoint, leads_to: Endpoint, addresses: tuple[Address, ...]) -> Mock:
         """Return the mock at the address to which the rule redirects, if its name has that address too."""

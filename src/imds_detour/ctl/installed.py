@@ -42,13 +42,13 @@ def summarize(backend: str, layout: Layout, installed: tuple[Installed, ...]) ->
             packets[entry.rule] = packets.get(entry.rule, 0) + entry.packets
     forwarded = rules.is_forwarded(packets, layout)
     expected: dict[Rule, None] = {}
-    redirects = []
+    used: dict[Redirect, int] = {}  # in nftables, bridges have a rule of their own for the same redirect
     for rule, connections in packets.items():
         for redirect in rules.redirects_of([rule]):
             needed = rules.nat_rules({redirect: rule.comment}, layout, forwarded=forwarded)
             expected.update(dict.fromkeys(needed))
             if all(part in packets for part in needed):
-                redirects.append(ActiveRedirect(redirect, connections))
+                used[redirect] = used.get(redirect, 0) + connections
     guarded = []
     for address in rules.guarded_addresses(packets):
         drops = any(isinstance(rule.action, Drop) and rule.version == address.version for rule in packets)
@@ -61,7 +61,8 @@ def summarize(backend: str, layout: Layout, installed: tuple[Installed, ...]) ->
     faults = [f"missing: {rule.spec}" for rule in expected if rule not in packets]
     faults += [f"unused: {rule.spec}" for rule in packets if rule not in expected]
     faults += [f"foreign: {foreign} rules in imds-detour's chains"] if foreign else []
-    return InstalledRules(backend, installed, tuple(redirects), tuple(guarded), tuple(faults))
+    redirects = tuple(ActiveRedirect(*pair) for pair in used.items())
+    return InstalledRules(backend, installed, redirects, tuple(guarded), tuple(faults))
 
 
 def usable(selector: FirewallSelector) -> tuple[list[Firewall], dict[str, DetourError]]:

@@ -49,6 +49,13 @@ class Terminal(Value):
         live = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
         return cls(stream, live, live and not os.environ.get("NO_COLOR"))
 
+    @property
+    def columns(self) -> int:
+        """The width of the terminal, or 80."""
+        with suppress(OSError):  # it is no terminal, or gone
+            return os.get_terminal_size(self.stream.fileno()).columns or 80
+        return 80
+
     def paint(self, text: str, *styles: Style) -> str:
         """Return a text with control characters escaped, in these styles if there are colours."""
         text = printable(text)
@@ -57,6 +64,16 @@ class Terminal(Value):
     def line(self, text: str = "", *styles: Style) -> None:
         """Write a line."""
         self.stream.write(self.paint(text, *styles) + "\n")
+
+    def row(self, lead: str, width: int, text: str, *styles: Style) -> None:
+        """Write a text after a painted lead of ``width`` columns. On a terminal, its next lines start below it."""
+        lines = [text]
+        if self.live:
+            import textwrap  # noqa: PLC0415  (a health check has no rows)
+
+            room = max(20, self.columns - width)
+            lines = textwrap.wrap(printable(text), room, break_long_words=False, break_on_hyphens=False) or lines
+        self.stream.write(lead + f"\n{' ' * width}".join(self.paint(line, *styles) for line in lines) + "\n")
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str | int]]) -> None:
         """Write a table: a head, then a line a row; numbers are right-aligned."""
@@ -111,10 +128,7 @@ class Spinner:
     def _draw(self, *_signal: object) -> None:
         if self._aside:
             return
-        columns = 0
-        with suppress(OSError):  # the terminal is gone
-            columns = os.get_terminal_size(self._terminal.stream.fileno()).columns
-        room = (columns or 80) - 3
+        room = self._terminal.columns - 3
         text = printable(self.text)
         text = text if len(text) <= room else text[: room - 3] + "..."
         frame = self._terminal.paint(next(self._frames), Style.CYAN)

@@ -13,10 +13,10 @@ from imds_detour.ctl.lab.hosts import Host
 COLUMNS = 100
 
 
-def on_a_terminal(host: Host, *command: str, environ: Mapping[str, str]) -> tuple[int, str]:
+def on_a_terminal(host: Host, *command: str, environ: Mapping[str, str], columns: int = COLUMNS) -> tuple[int, str]:
     """Run a command on a host with a terminal as stdin, stdout and stderr; return its status and output."""
     own, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     try:
         process = subprocess.Popen(
             host.inside(*command), env={"TERM": "xterm", **environ}, stdin=terminal, stdout=terminal, stderr=terminal

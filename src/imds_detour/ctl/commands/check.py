@@ -19,16 +19,9 @@ UNHEALTHY = 1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the verb."""
-    parser.epilog = (
-        "Asks the mock directly and through the metadata address, and compares. Needs no\n"
-        "capability; with NET_ADMIN it also sees the rule's counter rise. It tries once,\n"
-        f"for {TIMEOUT:g} seconds at most.\n\n"
-        "In a Dockerfile:\n"
-        '  HEALTHCHECK CMD ["/opt/imds-detour/bin/imds-detourctl", "check"]\n\n'
-        "exit status: 0 if the mock answers there, else 1.\n"
-    )
-    from imds_detour.ctl import flags  # noqa: PLC0415  (see run())
+    from imds_detour.ctl import flags, report  # noqa: PLC0415  (see run())
 
+    report.add_flag(parser)
     names = ("MOCK_HOSTNAME", "MOCK_PORT", "MOCK_ENDPOINTS", "MOCK_TIMEOUT", "MOCK_PROBE", "MOCK_LOG")
     flags.add(parser, names)
 
@@ -49,6 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise DetourError(error.step, error.reason, error.remedy, status=UNHEALTHY) from None
     except OSError as error:  # without a descriptor, for example: main would use another status
         raise DetourError("system", f"the system refuses: {error}", status=UNHEALTHY) from None
-    if settings.log != "quiet":
-        terminal.Terminal.of(sys.stdout).line("; ".join(answers), terminal.Style.GREEN)
+    if getattr(arguments, "json", False):
+        from imds_detour.ctl import report  # noqa: PLC0415  (see above)
+
+        report.write({"redirects": [answer.facts() for answer in answers]})
+    elif settings.log != "quiet":
+        terminal.Terminal.of(sys.stdout).line("; ".join(map(str, answers)), terminal.Style.GREEN)
     return 0

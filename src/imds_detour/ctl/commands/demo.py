@@ -14,6 +14,7 @@ import dns.message
 from imds_detour.ctl.lab import sandbox
 from imds_detour.ctl.lab.hosts import Host, environ, link, start_host
 from imds_detour.ctl.lab.nameserver import Answer, addresses, refusal, serve
+from imds_detour.ctl.terminal import Style, Terminal
 from imds_detour.errors import DetourError
 from imds_detour.log import Log
 
@@ -148,8 +149,9 @@ def _installed(name: str) -> str:
 
 
 def _say(text: str, *, bold: bool = False) -> None:
-    marked = f"\033[1m{text}\033[0m" if bold and sys.stdout.isatty() and "NO_COLOR" not in os.environ else text
-    sys.stdout.write(marked + "\n")
+    terminal = Terminal.of(sys.stdout)
+    for line in text.split("\n"):
+        terminal.line(line, *([Style.BOLD] if bold else []))
     sys.stdout.flush()
 
 

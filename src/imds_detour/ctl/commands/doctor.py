@@ -1,17 +1,18 @@
 """imds-detourctl doctor: check everything that a redirect needs, and name the one thing to fix."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from imds_detour.ctl import flags
+from imds_detour.ctl import flags, report
 from imds_detour.ctl.doctor import run_checks
 from imds_detour.ctl.doctor.context import open_context
 from imds_detour.ctl.doctor.result import CheckResult, State
 from imds_detour.ctl.terminal import Spinner, Style, Terminal
 
+FIRST = (State.FAIL, State.WARN)
+"""The states of the rows that come first; the others are shown by ``--all``."""
 STYLES = {State.OK: Style.GREEN, State.WARN: Style.YELLOW, State.FAIL: Style.RED, State.SKIPPED: Style.DIM}
 NAME_WIDTH = 27
 """Columns for the names of checks."""
@@ -19,34 +20,33 @@ NAME_WIDTH = 27
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the verb."""
-    parser.epilog = (
-        "Writes no rule, route or file; the kernel may load its modules. Run it where the app\n"
-        "runs, with the app's settings, for example\n"
-        "  docker compose run --rm --entrypoint /opt/imds-detour/bin/imds-detourctl SERVICE doctor\n\n"
-        "exit status: 0 if all is well, 1 if something must be fixed.\n"
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of text, for programs")
+    report.add_flag(parser)
+    parser.add_argument("--all", action="store_true", help="show the checks that are ok or skipped too")
     flags.add(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the checks and print their results; return 0 if nothing must be fixed, else 1."""
-    terminal, results = Terminal.of(sys.stdout), []
     with (
         open_context(flags.environ(arguments)) as context,
-        Spinner(Terminal.of(sys.stderr), "looking", wanted=not arguments.json) as spinner,
+        Spinner(Terminal.of(sys.stderr), "checking", wanted=not arguments.json),
     ):
-        for result in run_checks(context):
-            results.append(result)
-            if not arguments.json:
-                with spinner.aside():
-                    show(result, terminal)
+        results = list(run_checks(context))
     failure = first_failure(results)
     if arguments.json:
         findings = [{**asdict(result), "state": result.state.value, "see": result.see} for result in results]
-        change = failure.remedy if failure else None
-        sys.stdout.write(json.dumps({"schema": 1, "findings": findings, "change": change}) + "\n")
+        report.write({"findings": findings, "change": failure.remedy if failure else None})
         return 1 if failure else 0
+    terminal = Terminal.of(sys.stdout)
+    for state in FIRST:
+        show([result for result in results if result.state is state], terminal)
+    others = [result for result in results if result.state not in FIRST]
+    if arguments.all:
+        show(others, terminal)
+    else:
+        good = sum(result.state is State.OK for result in others)
+        skipped = f", {len(others) - good} skipped" if len(others) > good else ""
+        terminal.line(f"{good} checks ok{skipped}; `imds-detourctl doctor --all` shows them", Style.DIM)
     terminal.line()
     if failure:
         terminal.line(f"Fix ({failure.name}): {failure.remedy}", Style.BOLD)
@@ -63,10 +63,11 @@ def first_failure(results: Sequence[CheckResult]) -> CheckResult | None:
     return next((result for result in results if result.state is State.FAIL), None)
 
 
-def show(result: CheckResult, terminal: Terminal) -> None:
-    """Print one result."""
-    state = terminal.paint(f"{result.state.value:4}", STYLES[result.state])
-    seen = terminal.paint(result.seen, *([Style.DIM] if result.state is State.SKIPPED else []))
-    see = f"{'':{NAME_WIDTH + 6}}see {result.see}\n" if result.see else ""
-    terminal.stream.write(f"{state}  {terminal.paint(f'{result.name:{NAME_WIDTH}}')}{seen}\n{see}")
-    terminal.stream.flush()
+def show(results: Sequence[CheckResult], terminal: Terminal) -> None:
+    """Print results, a row each."""
+    for result in results:
+        state = terminal.paint(f"{result.state.value:4}", STYLES[result.state])
+        lead = f"{state}  {terminal.paint(f'{result.name:{NAME_WIDTH}}')}"
+        terminal.row(lead, 6 + NAME_WIDTH, result.seen, *([Style.DIM] if result.state is State.SKIPPED else []))
+        if result.see:
+            terminal.row(" " * (6 + NAME_WIDTH), 6 + NAME_WIDTH, f"see {result.see}")

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from imds_detour import redirect
-from imds_detour.ctl import flags
+from imds_detour.ctl import flags, report
 from imds_detour.ctl.terminal import Progress, Spinner, Style, Terminal
 from imds_detour.deadline import Deadline
 from imds_detour.firewall.select import FirewallSelector
@@ -12,11 +12,7 @@ from imds_detour.firewall.select import FirewallSelector
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the verb."""
-    parser.epilog = (
-        "For init containers, and for a host's own network (--host). Needs root and NET_ADMIN.\n\n"
-        "exit status: 0 if the redirect is installed and verified, 125 if a step failed; the\n"
-        "changes of this run are undone then.\n"
-    )
+    report.add_flag(parser)
     flags.add_namespace(parser)
     flags.add(parser)
 
@@ -30,5 +26,10 @@ def run(arguments: argparse.Namespace) -> int:
     spinner = Spinner(Terminal.of(sys.stderr), "redirecting", wanted=settings.log == "text")
     with spinner, FirewallSelector(settings.backend, environment.versions, deadline.remaining) as selector:
         result = redirect.setup(settings, environment, selector, deadline, Progress(settings.log, spinner))
-    Terminal.of(sys.stdout).line(result.line(), Style.GREEN if result.identities else Style.YELLOW)
+    if arguments.json:
+        answers = result.identities or [None] * len(result.targets)
+        redirects = [report.redirect(*pair) for pair in zip(result.targets, answers, strict=True)]
+        report.write({"redirects": redirects, "backend": result.backend})
+    else:
+        Terminal.of(sys.stdout).line(result.line(), Style.GREEN if result.identities else Style.YELLOW)
     return 0

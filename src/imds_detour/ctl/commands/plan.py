@@ -31,10 +31,6 @@ class Plan(Value):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the verb."""
-    parser.epilog = (
-        "Looks the mock's name up and asks nothing else. Needs no capability. The text for\n"
-        "nftables can be loaded: imds-detourctl plan --backend nft | nft -f -\n"
-    )
     flags.add(parser, ("MOCK_HOSTNAME", "MOCK_PORT", "MOCK_ENDPOINTS", "MOCK_BACKEND", "MOCK_GUARD"))
 
 

@@ -13,12 +13,6 @@ from imds_detour.system import etc_hosts, namespaces
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the help text; the verb has no flags."""
-    parser.epilog = (
-        "Removes redirects, guard, host names and routes in this order: what is half removed\n"
-        "is closed, not open. Foreign rules stay as they are. Needs root and NET_ADMIN.\n\n"
-        "exit status: 0, also if there was nothing to remove; 125 if anything remains,\n"
-        "or if a firewall that may have rules cannot be read.\n"
-    )
 
 
 def run(_arguments: argparse.Namespace) -> int:

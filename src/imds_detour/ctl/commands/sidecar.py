@@ -29,16 +29,6 @@ PROBE_INTERVAL = 5.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the verb."""
-    parser.epilog = (
-        "The metadata addresses are closed at once, and redirected as soon as their mocks\n"
-        "answer. It runs until SIGTERM: it looks the names up when their answers expire (1 to\n"
-        "60 s), probes, changes a redirect in one commit when its mock moves, and closes it\n"
-        "when the mock does not answer. SIGHUP: do all of it now. MOCK_TIMEOUT has no effect:\n"
-        "it waits without limit. MOCK_PROBE=off is refused: it follows the mock by probes.\n\n"
-        "With --listen: /healthz (the process), /readyz (every redirect is verified now),\n"
-        "/metrics (Prometheus), /status.json, and / for people.\n\n"
-        "exit status: 0 after SIGTERM or SIGINT, 125 when it cannot start.\n"
-    )
     served = "serve health, metrics and a page there; off by default"
     parser.add_argument("--listen", metavar="ADDRESS:PORT", help=served)
     parser.add_argument(

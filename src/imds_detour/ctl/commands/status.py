@@ -4,15 +4,17 @@ docs/status.md describes the JSON object that ``--json`` prints.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
 from typing import Any
 
+from imds_detour.ctl import report
+from imds_detour.ctl.cleanup import may_hold_rules
 from imds_detour.ctl.installed import InstalledRules, summarize, usable
 from imds_detour.ctl.sidecar import last_probe
 from imds_detour.ctl.sidecar.last_probe import LastProbe
 from imds_detour.ctl.terminal import Style, Terminal
+from imds_detour.errors import DetourError
 from imds_detour.firewall.select import FirewallSelector
 from imds_detour.system import namespaces, routes
 from imds_detour.system.routes import Route
@@ -25,24 +27,19 @@ class Status(Value):
     firewalls: tuple[InstalledRules, ...]  # those that hold rules of imds-detour
     routes: tuple[Route, ...]  # the routes of imds-detour
     probe: LastProbe | None  # the sidecar's last probe
-    unseen: Mapping[str, str]  # why a firewall cannot be read, by its name
+    unseen: Mapping[str, DetourError]  # why a firewall cannot be read, by its name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the verb."""
-    parser.epilog = (
-        "Needs root and NET_ADMIN, as the start that installed the rules; `check` does not.\n\n"
-        "exit status: 0 if a redirect is installed, 1 if none is, 125 if no firewall can be\n"
-        "read.\n"
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of text, for programs")
+    report.add_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the status; return 0 if a redirect is installed, else 1."""
     status = read()
     if arguments.json:
-        sys.stdout.write(json.dumps(facts(status)) + "\n")
+        report.write(facts(status))
     else:
         show(status, Terminal.of(sys.stdout))
     return 0 if any(firewall.redirects for firewall in status.firewalls) else 1
@@ -57,7 +54,7 @@ def read() -> Status:
         firewalls=tuple(firewall for firewall in firewalls if firewall.rules),
         routes=routes.installed_routes(),
         probe=last_probe.ask(),
-        unseen={name: error.reason for name, error in refused.items()},
+        unseen=refused,
     )
 
 
@@ -108,7 +105,7 @@ def facts(status: Status) -> dict[str, Any]:
             for firewall in status.firewalls
             for entry in firewall.rules
         ],
-        "unseen": status.unseen,
+        "unseen": {name: error.reason for name, error in status.unseen.items()},
     }
 
 
@@ -119,19 +116,28 @@ def show(status: Status, terminal: Terminal) -> None:
     shown = facts(status)
     redirects = [(row["endpoint"], row["mock"], row["backend"], row["connections"]) for row in shown["redirects"]]
     guards = [(row["address"], f"{row['how']}s", row["backend"], row["refused"]) for row in shown["guard"]]
+    probe = status.probe
+    if redirects and guards and not shown["faults"] and (probe is None or probe.verified):
+        count = f"{len(redirects)} redirect{'s' * (len(redirects) != 1)}, with a guard"
+        asks = f"installed: {count}; `imds-detourctl check` asks the mock"
+        terminal.line(f"healthy: {count}, verified by the sidecar" if probe else asks, Style.GREEN)
+        terminal.line()
     for head, rows in (
         (("REDIRECT", "TO", "BY", "CONNECTIONS"), redirects),
-        (("GUARD", "HOW", "BY", "PACKETS REFUSED"), guards),
+        (("GUARD", "HOW", "BY", "PACKETS REFUSED"), [row for row in guards if row[-1]]),
         (("ROUTE", "OVER", "SOURCE"), [(row["to"], "lo", row["source"]) for row in shown["routes"]]),
     ):
         if rows:
             terminal.table(head, rows)
             terminal.line()
+    if guards:
+        addresses, refused = len({row[0] for row in guards}), sum(row[-1] for row in guards)
+        terminal.line(f"guard: packets to {addresses} addresses are refused unless redirected; {refused} so far")
     if status.firewalls and not redirects:
-        terminal.line("no redirect: the guard refuses packets to the addresses above", Style.YELLOW)
+        terminal.line("no redirect: no mock answers an app at a metadata address", Style.YELLOW)
     if status.firewalls and not guards:
         terminal.line("no guard: packets that are not redirected leave this network namespace", Style.YELLOW)
-    if probe := status.probe:
+    if probe:
         outcome = "verified" if probe.verified else "failed"
         terminal.line(
             f"last probe of the sidecar: {outcome} {probe.age:.1f} s ago, {probe.text}",
@@ -141,5 +147,6 @@ def show(status: Status, terminal: Terminal) -> None:
         for fault in firewall.faults:
             terminal.line(f"{firewall.backend}: {fault}", Style.RED)
         terminal.line(f"`{listing(firewall)}` shows the rules", Style.DIM)
-    for name, reason in status.unseen.items():
-        terminal.line(f"{name} cannot be read: {reason}", Style.DIM)
+    for name, error in status.unseen.items():
+        if not redirects or may_hold_rules(name, error):
+            terminal.line(f"{name} cannot be read: {error.reason}", Style.DIM)

@@ -14,6 +14,7 @@ from imds_detour.ctl.sidecar.reconciler import LOCK_TIMEOUT, Reconciler
 from imds_detour.ctl.sidecar.signals import Signals, StoppedError
 from imds_detour.ctl.sidecar.state import FIRST_PAUSE, NOT_PROBED, ServiceStatus, State
 from imds_detour.deadline import Deadline
+from imds_detour.endpoint import Address
 from imds_detour.errors import DetourError
 from imds_detour.firewall.lock import SETUP, namespace_lock
 from imds_detour.firewall.rules import Redirect
@@ -53,6 +54,7 @@ class Controller:
     _rules: tuple[InstalledRules, ...] = ()  # as the firewalls had them when they were read last
     _rules_due: float = 0.0
     _started: float = field(default_factory=time.monotonic)
+    _born: float = field(default_factory=time.time)
     _counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("probe_failures", "swaps", "closings"), 0))
     _statuses: list[ServiceStatus] = field(init=False)
 
@@ -88,6 +90,9 @@ class Controller:
     def state(self) -> State:
         """Return the state for people and programs."""
         lookups = {"lookups": self.cache.lookups, "lookup_failures": self.cache.failures}
+        refused: dict[Address, int] = {}
+        for guarded in (guarded for rules in self._rules for guarded in rules.guarded):
+            refused[guarded.address] = refused.get(guarded.address, 0) + guarded.refused
         return State(
             tuple(map(copy, self._statuses)),
             self.reconciler.firewall.name,
@@ -96,7 +101,8 @@ class Controller:
             time.time() - time.monotonic(),
             {**self._counts, "probes": self.prober.probes, "repairs": self.reconciler.repairs, **lookups},
             frozenset(active.redirect.endpoint for rules in self._rules for active in rules.redirects),
-            frozenset(guarded.address for rules in self._rules for guarded in rules.guarded),
+            refused,
+            self._born,
             self.reconciler.environment.versions,
         )
 

@@ -5,9 +5,11 @@ the sidecar (bench/NOTES.md). Tests read them with the library's parser.
 """
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from html import escape
 
+from imds_detour import __version__
 from imds_detour.ctl.sidecar.state import State
 from imds_detour.value import Value
 
@@ -16,6 +18,9 @@ STALE = 30.0
 TEXT, JSON, HTML = "text/plain; charset=utf-8", "application/json", "text/html; charset=utf-8"
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 """Prometheus' text format ("Exposition formats")."""
+with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "page.html"), encoding="utf-8") as file:
+    PAGE = file.read()
+"""The page for people, for str.format()."""
 STATES = ("redirected", "closed", "open")
 
 COUNTS = {
@@ -27,6 +32,8 @@ COUNTS = {
     "closings": "Redirects that were closed because the mock did not answer.",
     "repairs": "Times that another program's change of the firewall rules was undone.",
 }
+
+REFUSED = "Packets to a metadata address that the guard refused."
 
 
 class Page(Value):
@@ -72,22 +79,29 @@ def readiness(state: State, _now: float) -> Page:
 
 def metrics(state: State, now: float) -> Page:
     """Return the metrics."""
-    lines = [*_head("ready", "gauge", "Whether the redirect is installed and verified, by service.")]
-    lines += [f'imds_detour_ready{{service="{service.name}"}} {int(service.open)}' for service in state.services]
-    lines += _head("endpoint", "gauge", "1 for the state of each metadata endpoint: redirected, closed or open.")
-    for service in state.services:
-        for endpoint, seen in state.endpoints(service).items():
-            labels = f'service="{service.name}",endpoint="{endpoint}",state='
-            lines += [f'imds_detour_endpoint{{{labels}"{word}"}} {int(word == seen)}' for word in STATES]
-    lines += _head("last_probe_timestamp_seconds", "gauge", "Time of the last probe, by service.")
-    for service in state.services:
-        at = 0.0 if service.probed is None else state.epoch + service.probed
-        lines.append(f'imds_detour_last_probe_timestamp_seconds{{service="{service.name}"}} {at:.3f}')
-    for name, text in COUNTS.items():
-        lines += [*_head(f"{name}_total", "counter", text), f"imds_detour_{name}_total {state.counts[name]}"]
-    lines += _head("uptime_seconds", "gauge", "Seconds since the sidecar was started.")
-    lines.append(f"imds_detour_uptime_seconds {now - state.started:.3f}")
-    return Page(200, EXPOSITION, "\n".join(lines) + "\n")
+    endpoints = {
+        f'service="{service.name}",endpoint="{endpoint}",state="{word}"': int(word == seen)
+        for service in state.services
+        for endpoint, seen in state.endpoints(service).items()
+        for word in STATES
+    }
+    services = {f'service="{service.name}"': service for service in state.services}
+    ready = {labels: int(service.open) for labels, service in services.items()}
+    probed = {labels: state.epoch + service.probed if service.probed else 0.0 for labels, service in services.items()}
+    refused = {f'address="{address}"': packets for address, packets in state.guarded.items()}
+    families = [
+        _family("build_info", "gauge", "The version of imds-detour.", {f'version="{__version__}"': 1}),
+        _family("ready", "gauge", "Whether the redirect is installed and verified, by service.", ready),
+        _family("endpoint", "gauge", "1 for the state of each endpoint: redirected, closed or open.", endpoints),
+        _family("last_probe_timestamp_seconds", "gauge", "Time of the last probe, by service.", probed),
+        _family("refused_packets_total", "counter", f"{REFUSED[:-1]}, by address.", refused),
+        *(_family(f"{name}_total", "counter", text, {"": state.counts[name]}) for name, text in COUNTS.items()),
+        _family("uptime_seconds", "gauge", "Seconds since the sidecar was started.", {"": now - state.started}),
+        _family(
+            "process_start_time_seconds", "gauge", "Start time in seconds since 1970.", {"": state.born}, prefix=""
+        ),
+    ]
+    return Page(200, EXPOSITION, "".join(families))
 
 
 def facts(state: State, now: float) -> Page:
@@ -104,24 +118,32 @@ def facts(state: State, now: float) -> Page:
         }
         for service in state.services
     ]
+    refused = {str(address): packets for address, packets in state.guarded.items()}
     whole = {"ready": state.ready, "backend": state.backend, "services": services, "counts": state.counts}
+    whole |= {"refused": refused, "version": __version__}
     return Page(200, JSON, json.dumps(whole) + "\n")
 
 
 def people(state: State, now: float) -> Page:
     """Return a page for people."""
     rows = "".join(
-        f"<tr><td>{escape(service.name)}<td>{escape(str(endpoint))}<td>{escape(service.mock)}"
-        f"<td class={seen}>{seen}<td>{now - service.since:.0f} s<td>{escape(service.text)}"
+        f"<tr><td data-of=service>{escape(service.name)}<td data-of=address>{escape(str(endpoint))}"
+        f"<td data-of=mock>{escape(service.mock)}<td data-of=state class={seen}>{seen}"
+        f"<td data-of=since>{now - service.since:.0f} s<td data-of='last seen'>{escape(service.text)}"
         for service in state.services
         for endpoint, seen in state.endpoints(service).items()
     )
-    counts = "".join(f"<tr><td>{escape(text)}<td>{state.counts[name]}" for name, text in COUNTS.items())
-    return Page(200, HTML, _PAGE.format(rows=rows, counts=counts, backend=escape(state.backend)))
+    values = {REFUSED: sum(state.guarded.values()), **{text: state.counts[name] for name, text in COUNTS.items()}}
+    counts = "".join(f"<tr><td>{escape(text)}<td class=count>{value}" for text, value in values.items())
+    facts = {"backend": escape(state.backend), "version": __version__, "state": "ready" if state.ready else "not ready"}
+    return Page(200, HTML, PAGE.format(rows=rows, counts=counts, **facts))
 
 
-def _head(name: str, kind: str, text: str) -> tuple[str, str]:
-    return f"# HELP imds_detour_{name} {text}", f"# TYPE imds_detour_{name} {kind}"
+def _family(name: str, kind: str, text: str, samples: Mapping[str, float], prefix: str = "imds_detour_") -> str:
+    """Return the lines of a metric; ``samples`` are its values by their labels."""
+    labelled = ((f"{{{labels}}}" if labels else "", round(value, 3)) for labels, value in samples.items())
+    values = (f"{prefix}{name}{labels} {value}\n" for labels, value in labelled)
+    return f"# HELP {prefix}{name} {text}\n# TYPE {prefix}{name} {kind}\n{''.join(values)}"
 
 
 PAGES: dict[str, Callable[[State, float], Page]] = {
@@ -131,20 +153,3 @@ PAGES: dict[str, Callable[[State, float], Page]] = {
     "/metrics": metrics,
     "/status.json": facts,
 }
-
-_PAGE = """\
-<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
-<meta http-equiv=refresh content=5><title>imds-detour</title>
-<style>
-:root {{ color-scheme: light dark }}
-body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem }}
-table {{ border-collapse: collapse; margin: 1rem 0; width: 100% }}
-td, th {{ border-bottom: 1px solid #8884; padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top }}
-.redirected {{ color: #1a7f37 }} .closed {{ color: #9a6700 }} .open {{ color: #cf222e }}
-</style>
-<h1>imds-detour</h1>
-<p>Redirects by {backend}. <a href=/metrics>metrics</a>, <a href=/status.json>status.json</a>,
-<a href=/readyz>readyz</a>, <a href=/healthz>healthz</a></p>
-<table><tr><th>service<th>address<th>mock<th>state<th>since<th>last seen{rows}</table>
-<table>{counts}</table>
-"""

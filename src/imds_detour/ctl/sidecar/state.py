@@ -1,6 +1,7 @@
 """The sidecar's state: what it knows about each service, and the snapshot that its server answers from."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from imds_detour.config.services import Service
@@ -56,7 +57,8 @@ class State:
     epoch: float = 0.0  # seconds since the epoch when time.monotonic() was 0, only to show times
     counts: dict[str, int] = field(default_factory=dict)  # counters, by name
     redirected: frozenset[Endpoint] = frozenset()  # by the rules in the kernel, also those of other starts
-    guarded: frozenset[Address] = frozenset()  # likewise
+    guarded: Mapping[Address, int] = field(default_factory=dict)  # likewise, with the packets that were refused
+    born: float = 0.0  # when the sidecar was started, in seconds since the epoch by the wall clock of then
     versions: tuple[int, ...] = (4, 6)  # the IP versions of the network namespace
 
     @property
