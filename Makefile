@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bundle images engine engine-stop test test-arm64 test-clients chaos lint bench format clean picture
+.PHONY: help setup demo bundle images engine engine-stop test test-arm64 test-clients test-podman chaos lint bench format clean picture
 
 help:
 	@sed -nE -e 's/^##@ (.*)/\n\1:/p' -e 's/^([a-z0-9-]+):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -40,6 +40,10 @@ test-clients: ## test real SDKs, installed once into .cache/clients
 test-arm64: ## test the arm64 bundle in a QEMU machine; PAGES=16K
 	@scripts/setup test
 	@scripts/test-arm64
+
+test-podman: ## test with Podman, rootful and rootless; as root
+	@scripts/setup test
+	@scripts/test-podman
 
 chaos: ## run the full fault campaign, half an hour
 	@scripts/setup test

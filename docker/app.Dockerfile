@@ -6,7 +6,7 @@
 #     docker run -e MOCK_HOSTNAME=mock_metadata -e MOCK_PORT=1338 --cap-drop NET_RAW --cap-add NET_ADMIN \
 #         --network my-network my-app
 ARG IMDS_DETOUR=imds-detour
-ARG BASE=buildpack-deps:bookworm-curl
+ARG BASE=docker.io/library/buildpack-deps:bookworm-curl
 
 FROM ${IMDS_DETOUR} AS imds-detour
 

@@ -51,7 +51,7 @@ def verbs() -> dict[str, list[Flag]]:
 
 
 def _needed(verb: str) -> list[str]:
-    return ["bash"] if verb == "completion" else []
+    return {"completion": ["bash"], "copy": ["folder"]}.get(verb, [])
 
 
 def bash(verbs: dict[str, list[Flag]], top: list[Flag]) -> str:

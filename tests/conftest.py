@@ -41,7 +41,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
 def _needs_sandbox(path: str | os.PathLike[str]) -> bool:
     """Return whether a file may hold tests that touch networks or firewalls."""
-    return os.path.relpath(path, TESTS).split(os.sep)[0] not in {"unit", "docker"}
+    return os.path.relpath(path, TESTS).split(os.sep)[0] not in {"unit", "docker", "podman"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

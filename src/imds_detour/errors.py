@@ -14,7 +14,7 @@ class DetourError(Exception):
     Attributes:
         step: the step in one word, a key of MOCK_LOG=json: ``settings``, ``command``, ``namespace``, ``firewall``,
             ``lock``, ``lookup``, ``route``, ``hosts``, ``probe``, ``privileges``, ``user``; ``system`` and ``internal``
-            outside of all steps; ``sidecar``, ``mock``, ``demo``, ``output`` in imds-detourctl.
+            outside of all steps; ``sidecar``, ``mock``, ``demo``, ``copy``, ``output`` in imds-detourctl.
         reason: what failed and what was seen.
         remedy: what the user can do; may be empty if the reason says it.
         status: the exit status of the wrapper.

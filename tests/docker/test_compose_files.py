@@ -20,13 +20,15 @@ def config(compose: tuple[str, ...], file: str) -> subprocess.CompletedProcess[s
 
 @pytest.mark.parametrize("file", COMPOSE_FILES, ids=os.path.basename)
 def test_both_composes_accept_the_file_with_pinned_images(compose: tuple[str, ...], file: str) -> None:
-    """Both versions of Compose accept each file without a warning, and each pulled image has a version."""
+    """Both versions of Compose accept each file without a warning; each pulled image has a version and a registry."""
     done = config(compose, file)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    built_here = {"imds-detour-debug", "ec2-metadata-app", "imds-detour-ctl"}
+    built_here = {"imds-detour-debug", "ec2-metadata-app", "imds-detour", "imds-detour-ctl"}
     pulled = set(re.findall(r"^ *image: (\S+)$", done.stdout, re.MULTILINE)) - built_here
     assert pulled
     assert [image for image in pulled if ":" not in image.rpartition("/")[2] or image.endswith(":latest")] == []
+    # Podman asks which registry is meant, or refuses, when an image has none.
+    assert [image for image in pulled if "." not in image.partition("/")[0]] == []
 
 
 def test_compose_refuses_an_unknown_key(compose: tuple[str, ...], tmp_path: object) -> None:

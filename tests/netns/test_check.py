@@ -53,8 +53,18 @@ def test_check_without_a_redirect_is_unhealthy(ready: Network) -> None:
     """Without a redirect the check does not contact the real service, with and without NET_ADMIN to read rules."""
     ready.mock.ip("address", "add", METADATA, "dev", "lo")
     ready.start_real_service(ready.mock)
-    unhealthy(ready, f"{METADATA}:80 is not redirected by imds-detour")
-    unhealthy(ready, f"no redirect or guard of {METADATA}:80 can be seen", prefix=without("net_admin"))
+    replaced = "where ENTRYPOINT is replaced (GitHub `container:` jobs, dev containers, `--entrypoint`), run"
+    no_guard = ", and there is no guard: the real service could answer"
+    for prefix, seen in (
+        ((), f"{METADATA}:80 is not redirected by imds-detour{no_guard}; "),
+        (without("net_admin"), f"no redirect or guard of {METADATA}:80 can be seen, so it is not asked: the real "),
+    ):
+        unhealthy(ready, seen, prefix=prefix)
+        unhealthy(ready, f"{replaced} `imds-detourctl init`", prefix=prefix)
+    ready.detour("true", MOCK_HOSTNAME="no-such-host", MOCK_TIMEOUT="1")
+    done = ready.ctl("check")
+    assert no_guard not in done.stderr, "control: a start that failed has left its guard"
+    assert f"{METADATA}:80 is not redirected by imds-detour; " in done.stderr
 
 
 def test_check_of_a_stopped_mock_is_unhealthy(network: Network, backend: str) -> None:

@@ -71,7 +71,17 @@ def flags(name: str) -> set[str]:
 
 
 FLAGS = {name: flags(name) for name in VERBS}
-FOREIGN = {"--help", "--version", "--network", "--entrypoint", "--platform", "--user", "--cap-add", "--ec2-server"}
+FOREIGN = {
+    "--help",
+    "--version",
+    "--network",
+    "--entrypoint",
+    "--platform",
+    "--user",
+    "--cap-add",
+    "--ec2-server",
+    "--format",
+}
 """Flags that documents name alone, of docker and other tools."""
 
 

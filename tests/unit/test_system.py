@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from imds_detour.advice import access
+from imds_detour.advice import access, failure
+from imds_detour.errors import DetourError
 from imds_detour.system import capabilities, files
 
 
@@ -63,6 +64,20 @@ def test_capability_set_that_is_not_shown_is_empty(
     monkeypatch.setattr(capabilities, "STATUS", str(status))
     sets = capabilities.sets()
     assert (sets[missing], sets["CapEff"], len(sets)) == (0, capabilities.NET_ADMIN, 5)
+
+
+@pytest.mark.parametrize("shown", [GVISOR, f"{GVISOR}CapAmb:\t0\n"], ids=["gVisor", "control: Linux"])
+def test_firewall_failure_in_gvisor_names_what_works_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: str
+) -> None:
+    """GVisor shows no ambient set and has no firewall, so the remedy is MOCK_BACKEND=env or a sidecar by runc."""
+    status = tmp_path / "status"
+    status.write_text(shown)
+    monkeypatch.setattr(capabilities, "STATUS", str(status))
+    failed = DetourError("firewall", "no firewall", "load the module")
+    failure.complete(failed, [])
+    expected = "load the module" if "CapAmb" in shown else access.NO_FIREWALL
+    assert failed.remedy.startswith(expected)
 
 
 @pytest.mark.parametrize(("thread", "emulated"), [("/usr/bin/qemu-aarch64-static", True), ("/usr/bin/python3", False)])

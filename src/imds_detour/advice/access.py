@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 NS_GET_USERNS = 0xB701
 """linux/nsfs.h: _IO(0xb7, 1), the user namespace that owns another namespace."""
 BUILD_FOR_MACHINE = "this image is emulated (QEMU has no firewall): build or pull it for this machine's architecture"
+NO_FIREWALL = "gVisor's kernel has no firewall: set MOCK_BACKEND=env, or use the sidecar with `runtime: runc`"
 NO_ROUTE = "put the app and the mock on a common network: in Compose the same entry under both services' `networks:`"
+NOT_STARTED = (
+    "start the container's command behind imds-detour; where ENTRYPOINT is replaced (GitHub `container:` jobs, dev"
+    " containers, `--entrypoint`), run `imds-detourctl init` as the first step"
+)
 DROPPED = (
     "imds-detour drops it on purpose when it starts the app: use `docker exec --user root`, in Compose `docker compose"
     " exec --user root SERVICE ...`, which has it"

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VERBS = ("doctor", "status", "check", "plan", "init", "sidecar", "remove", "mock", "demo", "completion")
+VERBS = ("doctor", "status", "check", "plan", "init", "sidecar", "remove", "mock", "demo", "copy", "completion")
 """The verbs of imds-detourctl (imds_detour.ctl.main)."""
 
 

@@ -9,7 +9,7 @@ from imds_detour.advice import access, commands, programs
 from imds_detour.config.presets import LINK_LOCAL
 from imds_detour.errors import STATUS_NOT_FOUND
 from imds_detour.firewall.refusal import is_refused
-from imds_detour.system import capabilities
+from imds_detour.system import capabilities, files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ def _name_the_cause(failure: DetourError) -> None:
         failure.remedy = access.BUILD_FOR_MACHINE
     elif error := access.other_user_namespace():
         failure.reason, failure.remedy = error.reason, error.remedy
+    elif b"CapAmb" not in files.read(capabilities.STATUS):  # as gVisor shows it (capabilities.sets)
+        failure.remedy = access.NO_FIREWALL
 
 
 def _point_to_doctor(failure: DetourError) -> None:

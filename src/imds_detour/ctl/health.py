@@ -1,6 +1,7 @@
 """Check that each mock answers at its metadata address."""
 
 from imds_detour import verify
+from imds_detour.advice.access import NOT_STARTED
 from imds_detour.config.presets import PRESETS
 from imds_detour.config.settings import Settings
 from imds_detour.ctl.rule_reader import RuleReader
@@ -74,11 +75,10 @@ class HealthCheck(Value):
             if leads_to is None and self.reader.complete:
                 if answers:
                     continue  # closed: the mock came to answer over IPv6 later
-                raise DetourError(
-                    "firewall",
-                    f"{endpoint} is not redirected by imds-detour",
-                    "start the container's command behind imds-detour, or run `imds-detourctl init`",
+                guard = (
+                    "" if _is_guarded(endpoint.address) else ", and there is no guard: the real service could answer"
                 )
+                raise DetourError("firewall", f"{endpoint} is not redirected by imds-detour{guard}", NOT_STARTED)
             if leads_to is not None and leads_to != mock.endpoint:
                 mock = self._moved(mock, endpoint, leads_to, addresses)
             try:
@@ -96,12 +96,11 @@ class HealthCheck(Value):
     def _answer(self, target: Target, leads_to: Endpoint | None) -> Answer:
         """Return the answer at a metadata address; NotYetError when there is none."""
         endpoint = target.redirect.endpoint
-        guarded = endpoint.address if endpoint.address.version == 4 else PRESETS["aws"].endpoints[0].address
-        if leads_to is None and not is_refused(guarded):  # without either, the real service would be asked
+        if leads_to is None and not _is_guarded(endpoint.address):  # without either, the real service would be asked
             raise DetourError(
                 "firewall",
                 f"no redirect or guard of {endpoint} can be seen, so it is not asked: the real service could answer",
-                "start the container's command behind imds-detour, or run this check with NET_ADMIN",
+                f"{NOT_STARTED}; or, with MOCK_GUARD=off, run this check with NET_ADMIN and NET_RAW",
             )
         # This fails at once: there is nothing to wait for.
         seen = identify(endpoint, target.mock.question, self.deadline, self.log.step)
@@ -120,3 +119,8 @@ class HealthCheck(Value):
             f"{endpoint} leads to {leads_to}, and the mock is at {mock} now",
             "restart this container, or let the sidecar follow the mock",
         )
+
+
+def _is_guarded(address: Address) -> bool:
+    """Whether the guard refuses packets to an address; for an IPv6 address, whether it does to EC2's of IPv4."""
+    return is_refused(address if address.version == 4 else PRESETS["aws"].endpoints[0].address)

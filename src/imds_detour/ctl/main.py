@@ -36,7 +36,10 @@ GROUPS = {
         "mock": "serve a small metadata mock for development",
         "demo": "show the main job on this machine, without Docker",
     },
-    "set up": {"completion": "print the completion script of a shell"},
+    "set up": {
+        "copy": "copy the bundle into a volume, for unmodified images",
+        "completion": "print the completion script of a shell",
+    },
 }
 """Each verb, a module in commands, and what it does, in the groups of the help."""
 VERBS = {verb: summary for verbs in GROUPS.values() for verb, summary in verbs.items()}

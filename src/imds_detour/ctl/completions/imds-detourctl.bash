@@ -8,7 +8,7 @@ _imds_detourctl() {
         before=${COMP_WORDS[COMP_CWORD - 2]}
     fi
     if ((COMP_CWORD == 1)); then
-        words="doctor status check plan init sidecar remove mock demo completion --help --version"
+        words="doctor status check plan init sidecar remove mock demo copy completion --help --version"
     else
         case ${COMP_WORDS[1]}:$before in
         doctor:--hostname | doctor:--mock | doctor:--port | doctor:--endpoints | doctor:--timeout | doctor:--probe | check:--hostname | check:--mock | check:--port | check:--endpoints | check:--timeout | check:--probe | plan:--hostname | plan:--mock | plan:--port | plan:--endpoints | init:--hostname | init:--mock | init:--port | init:--endpoints | init:--timeout | init:--probe | sidecar:--listen | sidecar:--every | sidecar:--hostname | sidecar:--mock | sidecar:--port | sidecar:--endpoints | sidecar:--timeout | sidecar:--probe | mock:--listen | mock:--credential-process | mock:--control | mock:--credentials-ttl | mock:--spot-in | mock:--rebalance-in | mock:--delay | mock:--fail | demo:--command) words="" ;;
@@ -26,6 +26,7 @@ _imds_detourctl() {
         remove:*) words="--help" ;;
         mock:*) words="--help --listen --data --print-data --imdsv2 --log --quiet --credential-process --control --credentials-ttl --spot-in --rebalance-in --delay --fail --hang" ;;
         demo:*) words="--help --command" ;;
+        copy:*) words="--help" ;;
         completion:*) words="--help bash zsh fish" ;;
         esac
     fi
