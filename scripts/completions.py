@@ -27,7 +27,7 @@ class Flag(NamedTuple):
     @property
     def is_file(self) -> bool:
         """Whether the value is the name of a file."""
-        return self.value == "FILE"
+        return self.value in ("FILE", "FOLDER")
 
 
 def flags(parser: argparse.ArgumentParser) -> list[Flag]:

@@ -71,7 +71,7 @@ def flags(verb: str) -> list[str]:
 
 def parser_help(verb: str) -> str:
     """Return the help of a verb."""
-    words = [verb, "bash"] if verb == "completion" else [verb]
+    words = [verb, *{"completion": ["bash"], "copy": ["/volume"]}.get(verb, [])]
     text: str = main.parser([verb]).parse_args(words).parser.format_help()
     return text.partition("\nexamples")[0]
 

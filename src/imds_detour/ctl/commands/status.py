@@ -148,5 +148,5 @@ def show(status: Status, terminal: Terminal) -> None:
             terminal.line(f"{firewall.backend}: {fault}", Style.RED)
         terminal.line(f"`{listing(firewall)}` shows the rules", Style.DIM)
     for name, error in status.unseen.items():
-        if not redirects or may_hold_rules(name, error):
+        if not redirects or error.step == "privileges" or may_hold_rules(name, error):
             terminal.line(f"{name} cannot be read: {error.reason}", Style.DIM)

@@ -84,7 +84,7 @@ complete -c imds-detourctl -n 'contains -- mock (commandline -opc)[2]' -l hang -
 complete -c imds-detourctl -n 'contains -- demo (commandline -opc)[2]' -l help -d 'show this help message and exit'
 complete -c imds-detourctl -n 'contains -- demo (commandline -opc)[2]' -l command -x -d 'run this shell command as the app instead of the two clients'
 complete -c imds-detourctl -n 'contains -- copy (commandline -opc)[2]' -l help -d 'show this help message and exit'
-complete -c imds-detourctl -n 'contains -- copy (commandline -opc)[2]' -d 'a volume, which is empty or has an older copy'
+complete -c imds-detourctl -n 'contains -- copy (commandline -opc)[2]' -r -F -d 'a volume, which is empty or has an older copy'
 complete -c imds-detourctl -n 'contains -- completion (commandline -opc)[2]' -l help -d 'show this help message and exit'
 complete -c imds-detourctl -n 'contains -- completion (commandline -opc)[2]' -a 'bash zsh fish' -d 'bash, zsh or fish'
 complete -c imds-detourctl -n 'test (count (commandline -opc)) -eq 1' -l help -d 'show this help message and exit'
