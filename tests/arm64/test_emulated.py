@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from imds_detour.advice.access import BUILD_FOR_MACHINE
+from imds_detour.advice.failure import MORE
 from tests.arm64.image import BUNDLE
 from tests.support.hosts.network import CTL, INSTANCE
 
@@ -58,7 +59,7 @@ def test_failed_start_of_an_emulated_image_names_the_cure(tmp_path: Path, backen
     """The app does not start, and the line says that the image is emulated and what to do, not to load modules."""
     done = emulated(tmp_path, f"{BUNDLE}/bin/imds-detour", "echo", "started", MOCK_BACKEND=backend)
     assert (done.returncode, done.stdout) == (125, ""), done.stderr
-    assert done.stderr.endswith(f"; {BUILD_FOR_MACHINE}\n")
+    assert done.stderr.endswith(f"; {BUILD_FOR_MACHINE}; {MORE}\n")
     assert re.search("emulated .*for this machine's architecture", done.stderr)
     assert (done.stderr.count("\n"), "modprobe" in done.stderr) == (1, False)
 

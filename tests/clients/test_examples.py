@@ -28,5 +28,6 @@ def test_example_app_reads_the_mock(place: Place, case: Case) -> None:
 
 
 def test_every_example_has_a_case() -> None:
-    """Each folder of examples/ has a case in these tests."""
-    assert {entry.name for entry in os.scandir(EXAMPLES) if entry.is_dir()} == {case.client for case in CASES}
+    """Each example with a Dockerfile has a case in these tests; the engines' tests run the others."""
+    built = {entry.name for entry in os.scandir(EXAMPLES) if os.path.exists(f"{entry.path}/Dockerfile")}
+    assert built == {case.client for case in CASES}
