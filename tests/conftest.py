@@ -7,6 +7,7 @@ metadata addresses only on closed networks.
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 
 import hypothesis
@@ -22,6 +23,8 @@ hypothesis.settings.load_profile("no-deadline")
 TESTS = os.path.dirname(os.path.abspath(__file__))
 ALL = os.getenv("CI") == "true" or os.getenv("ALL") == "1"
 """Whether a run of all tests includes the slow ones."""
+QUICK_CASES = 2
+"""Cases of one test in a run without the slow ones, but for unit tests: enough for both firewalls."""
 
 
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
@@ -45,9 +48,18 @@ def _needs_sandbox(path: str | os.PathLike[str]) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the slow tests in a run of everything, and refuse to run outside a sandbox."""
+    """Deselect slow tests and further cases in a run of everything, and refuse to run outside a sandbox."""
     if not ALL and [os.path.abspath(path) for path in config.args] == [TESTS]:
-        slow = [item for item in items if item.get_closest_marker("slow")]
+        cases: Counter[str] = Counter()
+        slow = []
+        for item in items:
+            name = item.nodeid.partition("[")[0]
+            if item.get_closest_marker("slow"):
+                slow.append(item)
+            elif _needs_sandbox(item.path):
+                cases[name] += 1
+                if cases[name] > QUICK_CASES:
+                    slow.append(item)
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in set(slow)]
     if not sandbox.inside() and any(_needs_sandbox(item.path) for item in items):

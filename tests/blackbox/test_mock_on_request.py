@@ -134,6 +134,7 @@ def test_own_credentials_are_served_by_imdsv2_and_by_ecs(program: Program) -> No
     assert lines.count("\n") == 22  # with the first line and the PUT
 
 
+@pytest.mark.slow
 def test_credentials_are_renewed_before_they_expire(program: Program) -> None:
     """Credentials that expire soon are renewed in time, again and again, and a line names the new expiry."""
     program.set(lifetime=6)
@@ -151,6 +152,7 @@ def test_credentials_are_renewed_before_they_expire(program: Program) -> None:
     assert not (program.folder / "overlaps").exists()
 
 
+@pytest.mark.slow
 def test_failed_renewal_keeps_valid_credentials_and_is_told_once(program: Program) -> None:
     """While the command fails, its last credentials are served until they expire; then requests get 503."""
     with controlled(*program.flags) as mock:

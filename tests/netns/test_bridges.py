@@ -76,6 +76,7 @@ def test_container_reads_the_mock_by_init_on_its_host(bridge: Bridge, backend: s
     assert (bridge.rules(), bridge.asked()) == (before, REAL)
 
 
+@pytest.mark.slow
 def test_mock_on_loopback_is_told_and_closed_for_containers(bridge: Bridge, backend: str) -> None:
     """A mock at 127.0.0.1 serves the host's processes; a line says how containers could reach it."""
     bridge.start_mock("127.0.0.1")

@@ -168,7 +168,7 @@ def test_status_names_unreadable_rules(network: Network) -> None:
     assert UNREAD in network.ctl("status", prefix=without("net_raw")).stdout
 
 
-@pytest.mark.parametrize("flags", [(), ("--bridges",)])
+@pytest.mark.parametrize("flags", [(), pytest.param(("--bridges",), marks=pytest.mark.slow)])
 def test_status_of_a_healthy_sidecar_reads_healthy(
     network: Network, sidecars: Sidecars, flags: tuple[str, ...]
 ) -> None:

@@ -137,6 +137,7 @@ def test_metrics_have_version_start_and_refused_packets(ready: Network, sidecars
     assert metrics(sidecar)["process_start_time_seconds"] == first["process_start_time_seconds"]
 
 
+@pytest.mark.slow
 def test_busy_mock_keeps_its_redirect_and_a_stop_interrupts(ready: Network, sidecars: Sidecars) -> None:
     """If the mock gets no time for a second, the second probe waits for it; a mock that stays stopped is closed."""
     mock = ready.start_mock(port="1400")

@@ -346,6 +346,7 @@ def test_sums_are_those_that_sha256sum_checks(tmp_path: Path) -> None:
     assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 1
 
 
+@pytest.mark.slow
 def test_wheel_and_sdist_are_reproducible_and_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two builds give the same bytes, twine accepts them, and the wheel's programs run in an empty environment.
 

@@ -83,7 +83,7 @@ def parse(data: bytes, *, ended: bool) -> Reply | None:
             return None
         lines, data = split
         code = [*lines[0].split(None, 2), b""][1]
-        if not is_made_of(DIGITS, code, 3) or code < b"100":
+        if len(code) != 3 or not is_made_of(DIGITS, code, 3) or code < b"100":
             raise GarbageError("its status line is not valid")
         if code >= b"200":
             return _reply(int(code), lines[1:], data, ended=ended)
