@@ -8,7 +8,7 @@ import pytest
 
 from imds_detour.config.presets import PRESETS
 from tests.support import SUPPORT
-from tests.support.hosts.network import CTL, ID_URL, INSTANCE, METADATA, MOCK, PORT, Network
+from tests.support.hosts.network import CTL, ID_URL, INSTANCE, METADATA, MOCK, MOCK6, NAME, PORT, Network
 from tests.support.hosts.sidecars import LISTEN, Sidecars
 from tests.support.marks import first_quick
 from tests.support.servers.homemade import DOCUMENT, MARK, RAW, ROLES, SERVERS, SHAPES
@@ -200,3 +200,14 @@ def test_mock_started_by_the_apps_own_script_is_used_by_init(network: Network) -
     assert (
         "localhost is this container itself: if the app's own script starts the mock, run `imds-detourctl init`" in last
     )
+
+
+def test_mock_at_1338_is_found_over_both_ip_versions(network: Network) -> None:
+    """Without a port, the mock at 1338 is used over IPv6 too. Control: with a given port, it is the same."""
+    network.add_ipv6()
+    network.start_mock(at="[::]")
+    network.start_dns(f"{NAME}={MOCK},{MOCK6}")
+    with_port = network.detour_redirects() if network.success("true", MOCK_ENDPOINTS="aws") else ""
+    assert network.ctl("remove").returncode == 0
+    network.success("true", MOCK_PORT="")
+    assert (with_port.count(MOCK6), network.detour_redirects().count(MOCK6)) == (1, 1)

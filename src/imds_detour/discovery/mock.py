@@ -66,6 +66,7 @@ class Search:
         self._probe = probe
         self._timeout = FIRST_TIMEOUT
         self._without_ipv6 = ""  # why the mock has an IPv6 address and does not answer there
+        self._port = service.mock.port
         self._other_port_due = float("-inf")  # on the monotonic clock
         self._failing_path = ""  # the path to which the last attempt's first answer was 5xx
 
@@ -143,7 +144,7 @@ class Search:
         for position, address in enumerate(addresses):
             if failures and deadline.remaining() < MIN_ATTEMPT:
                 break  # a name may have thousands of addresses
-            mock = Mock(name, Endpoint(address, self._service.mock.port), self._questions[address.version], None)
+            mock = Mock(name, Endpoint(address, self._port), self._questions[address.version], None)
             if not self._probe:
                 return mock
             # A share of what is left: a silent first address leaves time for the next.
@@ -156,6 +157,7 @@ class Search:
                     with suppress(NotYetError):
                         other = self._ask(mock.replace(endpoint=Endpoint(address, EC2_MOCK_PORT)), timeout, limit)
                         if other.identity and not other.identity.doubt:
+                            self._port = EC2_MOCK_PORT  # over IPv6 too
                             return other
                 absent &= isinstance(error, AbsentError)
                 stalled |= isinstance(error, StalledError)
