@@ -20,14 +20,14 @@ FOREVER = float("inf")
 FIRST_PAUSE = 0.012
 """Mean seconds for each question of an attempt until the next attempt, in the first second of a wait. A question costs
 two packets: a DNS query and its reply, or a connection and its refusal."""
-WAITED_SHARE, WAITED_FIRST = 0.062, 0.75
+WAITED_SHARE, WAITED_FIRST = 0.064, 0.75
 """Later, a pause is this share of what has been waited after these seconds. So the mean delay, half a pause, stays
-near 3 % of the wait, and a wait of 30 s costs less than 180 questions, with the 17 of libc's own look-ups."""
+near 3 % of the wait, and a wait of 30 s costs less than 180 questions."""
 MAX_PAUSE = 1.5
 """Mean seconds of the longest pause for a question. An attempt that takes longer is followed by MIN_PAUSE."""
 MIN_PAUSE = 0.006
 """Seconds between the end of one attempt and the start of the next, however long attempts take."""
-JITTER = 0.5
+JITTER = 0.25
 """A pause is longer or shorter by up to this share of itself, at random: many waiters do not ask in step."""
 MIN_ATTEMPT = 0.05
 """Seconds that an attempt needs to see anything. With less before the deadline, none is started."""

@@ -43,3 +43,7 @@ class NotYetError(DetourError):
 
     questions = 1
     """How many questions the attempt has cost the server, which decides the pause before the next (deadline.py)."""
+
+
+class NoAddressError(NotYetError):
+    """A DNS server's answer is that the name has no address."""

@@ -12,7 +12,7 @@ from tests.support.hosts.sidecar_fleet import REAL, SidecarFleet
 
 SMALL, LARGE = (50, 200) if LONG else (6, 18)
 LATE = 20.0 if LONG else 10.0
-"""Seconds until the mock starts. The pauses of waiting starts are a hundredth of that, with 50 % jitter."""
+"""Seconds until the mock starts. The pauses of waiting starts are 6 % of that, longer or shorter by a quarter."""
 READY = 60.0 if LONG else 120.0
 """Seconds until the last of 60 sidecars is ready, 15 on an idle machine. After 120 the kubelet would restart it."""
 

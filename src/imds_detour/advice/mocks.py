@@ -10,7 +10,7 @@ from imds_detour.advice.access import NO_ROUTE
 from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns.lookup import Lookup
 from imds_detour.discovery.http import AbsentError
-from imds_detour.errors import DetourError, NotYetError
+from imds_detour.errors import DetourError, NoAddressError, NotYetError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,10 +39,8 @@ def no_address(error: DetourError, service: Service) -> str:
     """Return what to do when the look-up of a mock's name fails so."""
     if error.remedy:
         return error.remedy
-    from imds_detour.discovery.dns.nameservers import DefiniteError  # noqa: PLC0415  (costly; this error has loaded it)
-
     # Docker's server answers SERVFAIL for a name that it does not know, when it cannot ask another server.
-    answered = isinstance(error, DefiniteError) or " answers " in error.reason
+    answered = isinstance(error, NoAddressError) or " answers " in error.reason
     return _not_found(service) if answered else NO_DNS_SERVER
 
 

@@ -14,7 +14,7 @@ from imds_detour.discovery.dns.resolv_conf import find_server
 from imds_detour.discovery.http import exchange, request
 from imds_detour.discovery.probe import Question, identify
 from imds_detour.endpoint import Address, Endpoint
-from imds_detour.errors import DetourError, NotYetError, error_text
+from imds_detour.errors import DetourError, NoAddressError, NotYetError, error_text
 from imds_detour.system import routes
 
 
@@ -70,7 +70,7 @@ def _ask_servers(name: str) -> tuple[list[str], list[str]]:
         return [], [error.reason]
     for server in servers:
         try:
-            with suppress(nameservers.DefiniteError):
+            with suppress(NoAddressError):
                 nameservers.ask_server(resolver, server, name, deadline, lambda _line: None)
             answering.append(server)
         except NotYetError as error:

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 
 from imds_detour import lean
 from imds_detour.config.mock_address import why_no_mock
-from imds_detour.errors import DetourError
+from imds_detour.errors import DetourError, NoAddressError
 from imds_detour.lean import socket
 from imds_detour.system import files
 from imds_detour.value import Value
@@ -58,6 +58,7 @@ class Lookup:
         self._started = float("-inf")  # libc's latest look-up
         self._running: list[lean.Lock] = []  # each is held until its look-up by libc has ended; the latest comes last
         self._addresses: list[Address] = []  # libc's answer
+        self._refusal: NoAddressError | None = None  # the DNS servers' latest
 
     def start(self) -> None:
         """Let libc look the name up in a thread; nothing to do for an address. Fork before that."""
@@ -66,7 +67,7 @@ class Lookup:
             lock = lean.held_lock()
             self._running.append(lock)
             try:
-                lean.start_thread(_ask_libc, self._host, self._addresses, lock)
+                lean.start_thread(_look_up_by_libc, self._host, self._addresses, lock)
             except RuntimeError:
                 lock.release()  # no thread (a limit on processes): the DNS servers are asked directly
 
@@ -77,28 +78,36 @@ class Lookup:
         extra = WAIT_FACTOR * max(0.0, _seconds_without_processor() - USUAL_WAIT)
         timeout = LATER_TIMEOUT if self._attempts else SYSTEM_TIMEOUT + extra
         self._attempts += 1
-        if addresses := self._from_libc(deadline.within(timeout)):
+        answered, addresses = self._ask_libc(deadline.within(timeout))
+        if addresses:
             resolution = resolution_of(self._host, addresses, "system resolver")
         else:
             trace(f"the system resolver has no address for {self._host} yet")
-            resolution = ask_servers(self._host, deadline, trace)
+            if answered and self._refusal:
+                raise self._refusal  # libc has asked the same servers
+            try:
+                resolution = ask_servers(self._host, deadline, trace)
+            except NoAddressError as error:
+                self._refusal = error
+                raise
         # The next attempt starts another look-up; one that still hangs writes to the old list.
         self._attempts, self._started, self._addresses = 0, float("-inf"), []
         return resolution
 
-    def _from_libc(self, timeout: float) -> list[Address]:
-        """Return libc's addresses; nothing when its latest look-up failed or takes over ``timeout`` seconds."""
+    def _ask_libc(self, timeout: float) -> tuple[bool, list[Address]]:
+        """Return whether libc's look-up ended within this attempt's ``timeout`` seconds, and the addresses so far."""
         self._running = [lock for lock in self._running if lock.locked()]
         now = time.monotonic()
         pause = max(PAUSE * max(1, len(self._running)), WAITED_SHARE * (now - self._first))
         if not self._addresses and now >= self._started + pause:
             self.start()
-        if not self._addresses and self._running and self._running[-1].acquire(timeout=timeout):
+        answered = bool(not self._addresses and self._running and self._running[-1].acquire(timeout=timeout))
+        if answered:
             self._running.pop().release()
-        return self._addresses
+        return answered, self._addresses
 
 
-def _ask_libc(name: str, addresses: list[Address], lock: lean.Lock) -> None:
+def _look_up_by_libc(name: str, addresses: list[Address], lock: lean.Lock) -> None:
     try:
         if files.is_libc_safe():
             # As bytes, so that Python's IDNA codec does not change the name.

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from types import SimpleNamespace
 
 from imds_detour.discovery.dns.resolv_conf import MAX_SIZE, PATH
-from imds_detour.errors import NotYetError
+from imds_detour.errors import NoAddressError, NotYetError
 from imds_detour.system import files
 from imds_detour.value import Value
 
@@ -58,10 +58,6 @@ class Answer(Value):
     ttl: float  # seconds for which it is valid
 
 
-class DefiniteError(NotYetError):
-    """A server's answer is that the name has no address."""
-
-
 def ask(name: str, deadline: Deadline, trace: Callable[[str], None]) -> Answer:
     """Ask each server in turn until one gives a definite answer, and return it.
 
@@ -85,7 +81,7 @@ def ask(name: str, deadline: Deadline, trace: Callable[[str], None]) -> Answer:
         except NotYetError as error:
             failure = error
             failure.questions = queries
-            if isinstance(error, DefiniteError):
+            if isinstance(error, NoAddressError):
                 break
     raise failure or NotYetError("lookup", f"{PATH} names no DNS server")
 
@@ -93,18 +89,18 @@ def ask(name: str, deadline: Deadline, trace: Callable[[str], None]) -> Answer:
 def ask_server(
     resolver: dns.resolver.Resolver, server: str, name: str, deadline: Deadline, trace: Callable[[str], None]
 ) -> Answer:
-    """Ask one server for a name's addresses. Raises DefiniteError when it has none, NotYetError when it is no help."""
+    """Ask one server for a name's addresses. Raises NoAddressError when it has none, NotYetError when it is no help."""
     resolver.nameservers = [server]
     resolver.timeout = max(deadline.within(TIMEOUT), MIN_TIMEOUT)
     resolver.lifetime = resolver.timeout + SILENCE_PAUSE
     try:
         answer = _both(resolver, name, trace)
     except dns.resolver.NXDOMAIN:
-        raise DefiniteError("lookup", f"{server} says there is no such name (NXDOMAIN)") from None
+        raise NoAddressError("lookup", f"{server} says there is no such name (NXDOMAIN)") from None
     except (dns.exception.DNSException, OSError) as error:
         raise NotYetError("lookup", f"{server} {_failure(error)}") from None
     if not answer.addresses:
-        raise DefiniteError("lookup", f"{server} knows the name, but no address for it (empty answer)")
+        raise NoAddressError("lookup", f"{server} knows the name, but no address for it (empty answer)")
     return answer
 
 
