@@ -29,7 +29,7 @@ images: ## build the images imds-detour, -ctl and -mock, with Docker
 
 ##@ work on imds-detour
 
-test: ## lint, types and tests; docker tests if an engine is reachable
+test: ## lint, types and tests; ENGINE=trixie: on Debian 13's Docker
 	@scripts/setup test
 	@scripts/test
 
@@ -73,5 +73,5 @@ picture: ## draw the READMEs' terminal pictures from a run
 	@$(BIN)/python -m pictures
 
 clean: ## remove everything that the other targets created
-	@scripts/engine stop
+	@for release in '' trixie forky; do ENGINE=$$release scripts/engine stop; done
 	rm -rf .venv .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -5,7 +5,7 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from tests.docker.engine import HOME, ROOT, TEST_SOCKET, Engine
 
@@ -37,32 +37,30 @@ class Images:
             ".",
         )
 
-    def for_platform(self, platform: str) -> str | None:
-        """Return the image of the bundle for a platform, which BuildKit builds; None without buildx."""
+    def for_platforms(self, platforms: Iterable[str], output: str) -> bool:
+        """Let BuildKit build the bundle's image for these platforms in one call; return False without buildx."""
         self.target("bundle")  # the base images are there
-        image = f"{PREFIX}/bundle-{platform.replace('/', '-')}"
         for command in ((BUILDX,), ("docker", "buildx")):
             if (
                 not shutil.which(command[0])
                 or subprocess.run([*command, "version"], capture_output=True, check=False).returncode
             ):
                 continue
-            options = ("--network", "host", "--allow", "network.host", "--platform", platform, "--load", "--tag", image)
+            options = ("--network", "host", "--allow", "network.host", "--platform", ",".join(platforms))
             stage = ("--file", "docker/Dockerfile", "--target", "bundle", "--build-arg", f"BASE={PREFIX}/debian", ".")
-            environ = self._engine.environ()
             with _one_at_a_time():
                 done = subprocess.run(
-                    [*command, "build", *options, *stage],
+                    [*command, "build", *options, "--output", output, *stage],
                     cwd=ROOT,
-                    env=environ,
+                    env=self._engine.environ(),
                     capture_output=True,
                     text=True,
                     timeout=BUILD_SECONDS,
                     check=False,
                 )
             assert done.returncode == 0, done.stderr
-            return image
-        return None
+            return True
+        return False
 
     def app(self, base: str) -> str:
         """Return the image of docker/app.Dockerfile on one of BASES, or on another image of these tests."""

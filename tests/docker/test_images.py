@@ -2,6 +2,8 @@
 
 import json
 import tarfile
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,10 @@ from release import names
 
 from tests.docker.conftest import Scene
 from tests.docker.engine import ROOT, Engine, Lan
-from tests.docker.images import Images, fetch
+from tests.docker.images import PREFIX, Images, fetch
 
 PUBLISHED = ("bundle", "ctl", "mock")
+NO_BUILDX = "no buildx: `sudo make engine` brings Debian 13's"
 
 
 def config(engine: Engine, image: str) -> dict[str, Any]:
@@ -31,15 +34,21 @@ def files(engine: Engine, lan: Lan, image: str, folder: Path) -> list[str]:
     return [name for name in names if name not in docker]
 
 
+def read(tar: tarfile.TarFile, name: str) -> bytes:
+    """Return a file of an archive."""
+    file = tar.extractfile(name)
+    assert file is not None
+    return file.read()
+
+
 def machine(engine: Engine, lan: Lan, image: str, folder: Path) -> tuple[str, int]:
     """Return an image's architecture, and the e_machine (linux/elf-em.h) of its entrypoint."""
     made = lan.create(image)
     archive = str(folder / f"{made.name}.tar")
     engine.run("export", "--output", archive, made.name)
     with tarfile.open(archive) as tar:
-        program = tar.extractfile("opt/imds-detour/bin/imds-detour")
-        assert program is not None
-        return engine.says("image", "inspect", "--format", "{{.Architecture}}", image), program.read()[18]
+        program = read(tar, "opt/imds-detour/bin/imds-detour")
+    return engine.says("image", "inspect", "--format", "{{.Architecture}}", image), program[18]
 
 
 def test_buildkit_builds_the_image_of_the_other_architecture(
@@ -49,8 +58,38 @@ def test_buildkit_builds_the_image_of_the_other_architecture(
     amd64, arm64 = ("amd64", 62), ("arm64", 183)
     own = machine(engine, lan, images.target("bundle"), tmp_path)
     other = arm64 if own == amd64 else amd64
-    image = images.for_platform(f"linux/{other[0]}") or pytest.skip("no buildx: `sudo make engine` brings Debian 13's")
+    image = f"{PREFIX}/bundle-{other[0]}"
+    if not images.for_platforms([f"linux/{other[0]}"], f"type=docker,name={image}"):
+        pytest.skip(NO_BUILDX)
     assert {own, machine(engine, lan, image, tmp_path)} == {amd64, arm64}
+
+
+def test_one_build_gives_one_image_for_both_architectures(engine: Engine, images: Images, tmp_path: Path) -> None:
+    """One `buildx build --platform` gives a manifest list of both architectures, each with its own program.
+
+    That needs an engine with containerd's image store. The control: the default store refuses it.
+    """
+    archive = tmp_path / "image.tar"
+    build = partial(images.for_platforms, ["linux/amd64", "linux/arm64"], f"type=oci,dest={archive}")
+    if "io.containerd" not in engine.says("info", "--format", "{{.DriverStatus}}"):
+        with pytest.raises(AssertionError, match="turn on the containerd image store"):
+            build() or pytest.skip(NO_BUILDX)
+        return
+    if not build():
+        pytest.skip(NO_BUILDX)
+    with tarfile.open(archive) as tar:
+
+        def blob(described: dict[str, Any]) -> bytes:
+            return read(tar, f"blobs/{described['digest'].replace(':', '/')}")
+
+        (image,) = json.loads(read(tar, "index.json"))["manifests"]
+        machines = {}
+        for entry in json.loads(blob(image))["manifests"]:
+            if entry["platform"]["os"] == "linux":  # not the attestation of how it was built
+                (layer,) = json.loads(blob(entry))["layers"]
+                with tarfile.open(fileobj=BytesIO(blob(layer))) as root:
+                    machines[entry["platform"]["architecture"]] = read(root, "opt/imds-detour/bin/imds-detour")[18]
+    assert machines == {"amd64": 62, "arm64": 183}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
