@@ -30,6 +30,18 @@ PHRASES = {
         "processor time of a start, the same work",
         "tiempo de procesador de un arranque, el mismo trabajo",
     ),
+    "floors": (
+        (
+            "The floor, as shares of that script's time by the clock and of its processor time: the bundle's"
+            " interpreter alone takes {interpreter}, with the modules of a start by nftables {modules}."
+            " python-iptables that installs the rules and does nothing else takes {python-iptables}."
+        ),
+        (
+            "El piso, como parte del tiempo de ese script según el reloj y de su tiempo de procesador: el intérprete"
+            " del bundle solo toma {interpreter}, y con los módulos de un arranque con nftables {modules}."
+            " python-iptables, si instala las reglas y no hace nada más, toma {python-iptables}."
+        ),
+    ),
     "later": (
         "the same after a wait of 4 to 16 s, relative to it",
         "lo mismo tras 4 a 16 s de espera, en relación con ella",

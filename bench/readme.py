@@ -7,7 +7,7 @@ import os
 import re
 from typing import Any
 
-from bench.lines import CLIENTS, DETOURS, LINES, PATHS, PEERS, TARGET, Line
+from bench.lines import CLIENTS, DETOURS, LINES, PATHS, PEERS, PROCESSOR, SAME, TARGET, Line
 from bench.phrases import LANGUAGES, PHRASES
 from bench.subjects import HERE, ROOT
 
@@ -58,6 +58,7 @@ class _Section:
         return [
             self._head(),
             _table(["", self._text("others"), *DETOURS], [self._line(line) for line in self._lines]),
+            *filter(None, [self._floors()]),
             self._throughput(),
             self._about_throughput(),
             *filter(None, [self._waiting()]),
@@ -162,6 +163,15 @@ class _Section:
             for row in rows
         ]
         return self._text("about throughput").format(width=max(measured))
+
+    def _floors(self) -> str:
+        """Return the sentences on the least that a start costs; empty if that was not measured."""
+        shares = {
+            name: " / ".join(f"{_ratio(self._rows[group, f'{name} alone']):.2f}" for group in (SAME, PROCESSOR))
+            for name in ("interpreter", "modules", "python-iptables")
+            if (SAME, f"{name} alone") in self._rows
+        }
+        return self._text("floors").format(**shares) if len(shares) == 3 else ""
 
     def _waiting(self) -> str:
         """Return the sentence on the questions of a long wait; empty if they were not counted."""

@@ -65,9 +65,10 @@ def measure(rounds: int, *, quick: bool) -> list[Row]:
     script, detours = subjects.script(), subjects.detours()
     by_nft = [subject.using(f"{subject.name}, nft", MOCK_BACKEND="nft") for subject in detours]
     unverified = subjects.unverified().using("unverified")
-    others = () if quick else (script.using("script, getent", LOOKUP="getent"), subjects.least(MOCK, PORT))
+    least = subjects.least(MOCK, PORT)
+    others = [] if quick else [script.using("script, getent", LOOKUP="getent"), *least]
     with Testbed() as testbed:
-        plain = _rounds(testbed, [script, *detours, *by_nft, unverified, *filter(None, others)], rounds)
+        plain = _rounds(testbed, [script, *detours, *by_nft, unverified, *others], rounds)
     with Testbed(ipv6=True) as testbed:
         script6 = script.using(script.name, IP6TABLES="ip6tables-legacy")
         both = _rounds(testbed, [script6, *detours, *by_nft], rounds)

@@ -73,18 +73,21 @@ def bundle() -> Subject | None:
     return Subject("bundle", (program,)) if os.access(program, os.X_OK) else None
 
 
-def least(mock: str, port: int) -> Subject | None:
-    """Return the program that only loads python-iptables and installs the rules; None without the bundle."""
+def least(mock: str, port: int) -> list[Subject]:
+    """Return the programs that do the least of a start (least.py); none without the bundle."""
     existing = (
         glob.glob(f"{BUNDLE}/lib/ld-*"),
         glob.glob(f"{BUNDLE}/libexec/python*"),
         glob.glob(f"{BUNDLE}/lib/python*"),
     )
     if not all(existing):
-        return None
+        return []
     loader, python, modules = (paths[0] for paths in existing)
     start = (loader, "--inhibit-cache", "--library-path", f"{BUNDLE}/lib", python, "-I", "-S", "-X", "utf8")
-    return Subject("python-iptables alone", (*start, f"{HERE}/least.py", modules, mock, str(port)))
+    return [
+        Subject(f"{what} alone", (*start, f"{HERE}/least.py", what, modules, mock, str(port)))
+        for what in ("interpreter", "modules", "python-iptables")
+    ]
 
 
 def detours() -> list[Subject]:

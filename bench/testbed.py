@@ -114,7 +114,7 @@ class Testbed:
 
     def _environ(self, subject: Subject, settings: dict[str, str]) -> dict[str, str]:
         required = {"MOCK_HOSTNAME": NAME, "MOCK_PORT": str(PORT), "IPTABLES": "iptables-legacy"}
-        return environ(**required, **dict(subject.settings), **settings)
+        return environ(**(required | dict(subject.settings) | settings))
 
     def _do(self, what: str, **details: object) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(_ask(self._watch, json.dumps({"do": what, **details})))
