@@ -45,7 +45,7 @@ test-podman: ## test with Podman, rootful and rootless; as root
 	@scripts/setup test
 	@scripts/test-podman
 
-chaos: ## run the full fault campaign, half an hour
+chaos: ## run the full fault campaign, 10 minutes or more
 	@scripts/setup test
 	@LONG=1 $(BIN)/pytest -n 2 tests/chaos tests/netns/test_crashes.py
 

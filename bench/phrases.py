@@ -20,6 +20,7 @@ PHRASES = {
             " directas (meta: 0.95){mark}. Todas las cifras, medidas con `make bench`: [{page}]({page})."
         ),
     ),
+    "missed": ("Targets missed as well: {listed}.", "Tampoco se alcanzó la meta en: {listed}."),
     "processors": ("processors", "procesadores"),
     "measured": ("imds-detour {version}, {date}. ", "imds-detour {version}, {date}. "),
     "quick": ("Few samples, by a quick run. ", "Pocas muestras, de una corrida rápida. "),
@@ -29,6 +30,14 @@ PHRASES = {
     "processor time": (
         "processor time of a start, the same work",
         "tiempo de procesador de un arranque, el mismo trabajo",
+    ),
+    "processor time, nft": (
+        "processor time of a start with nftables, the same work",
+        "tiempo de procesador de un arranque con nftables, el mismo trabajo",
+    ),
+    "later, HTTP": (
+        "from the mock's first answer, after a wait of 4 to 16 s, relative to it",
+        "desde la primera respuesta del mock tras 4 a 16 s de espera, en relación con ella",
     ),
     "floors": (
         (
@@ -42,9 +51,9 @@ PHRASES = {
             " python-iptables, si instala las reglas y no hace nada más, toma {python-iptables}."
         ),
     ),
-    "later": (
-        "the same after a wait of 4 to 16 s, relative to it",
-        "lo mismo tras 4 a 16 s de espera, en relación con ella",
+    "later, DNS": (
+        "from the mock's name to the app, after a wait of 4 to 16 s, relative to it",
+        "desde que el nombre del mock existe hasta la app tras 4 a 16 s de espera, en relación con ella",
     ),
     "waiting": (
         "A wait of {seconds} s: at most {dns:g} DNS queries{dns_mark}, {http:g} connections to the mock{http_mark}.",

@@ -60,10 +60,10 @@ STORIES = {
         )
         for name, (nothing, answer, refused) in SCENES.items()
     },
-    "doctor": (f"MOCK_HOSTNAME={NAME} imds-detourctl doctor",),
+    "doctor": (f"MOCK_HOSTNAME={NAME} MOCK_PORT=80 imds-detourctl doctor",),
     "doctor.es": (
         "# revisa todo, no cambia nada, y termina con lo único que hay que corregir",
-        f"MOCK_HOSTNAME={NAME} imds-detourctl doctor",
+        f"MOCK_HOSTNAME={NAME} MOCK_PORT=80 imds-detourctl doctor",
     ),
 }
 

@@ -51,6 +51,20 @@ def test_wheel_has_name_version_python_and_licence(wheel: zipfile.ZipFile, metad
     assert metadata["Description-Content-Type"] == "text/markdown"
 
 
+def test_description_has_no_relative_link(metadata: Message) -> None:
+    """The description is the README with absolute links, at the version's tag. Control: the README's are relative."""
+
+    def relative(text: str) -> list[str]:
+        return re.findall(r"\]\((?!https?:|#)[^)]*\)", text)
+
+    description = str(metadata.get_payload(decode=False))
+    with open(f"{ROOT}/README.md", encoding="utf-8") as readme:
+        assert len(relative(readme.read())) > 10
+    assert relative(description) == []
+    assert f"/imds-detour/raw/v{__version__}/docs/start.svg)" in description
+    assert f"/imds-detour/blob/v{__version__}/docs/comparison.md#you-do-not-need-this)" in description
+
+
 def test_dependencies_have_both_bounds(metadata: Message) -> None:
     """The wheel has three dependencies, each with a lower and an upper bound."""
     needed = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]

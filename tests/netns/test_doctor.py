@@ -190,6 +190,16 @@ def test_doctor_detects_a_wrong_name_or_port(ready: Network) -> None:
     assert [report.state(name) for name in ("HTTP", "who answers")] == ["skip", "skip"]
 
 
+def test_doctor_finds_a_mock_at_1338_as_a_start_does(ready: Network) -> None:
+    """Without a port, doctor accepts a mock at 1338 and warns, as a start does. Control: with port 80 it fails."""
+    report = Report(ready, MOCK_PORT="")
+    assert (report.status, report.state("TCP"), report.state("who answers")) == (0, "warn", "ok")
+    assert f"{MOCK}:80 refuses, and a mock answers at {MOCK}:1338" in report.findings["TCP"]["seen"]
+    assert 'MOCK_PORT: "1338"' in report.findings["TCP"]["remedy"]
+    assert ready.detour("true", MOCK_PORT="").returncode == 0
+    assert Report(ready, MOCK_PORT="80").status == 1
+
+
 def test_doctor_accepts_a_missing_route_to_the_metadata_address_only(ready: Network) -> None:
     """Without a route to the mock the doctor names the networks of Compose; a start adds one to the other address."""
     ready.app.ip("route", "del", "default")

@@ -82,7 +82,7 @@ def test_mock_without_a_good_answer_ends_with_125(network: Network, plan: tuple[
     if "it answers" in reason:
         remedy = "if another path is answered with 200, let MOCK_PROBE name it"
     if not plan:
-        remedy = 'start it on 0.0.0.0, or correct MOCK_PORT (amazon-ec2-metadata-mock: `MOCK_PORT: "1338"`)'
+        remedy = 'start the mock on 0.0.0.0, or correct MOCK_PORT (amazon-ec2-metadata-mock: `MOCK_PORT: "1338"`)'
     assert last.endswith(f"; {remedy}; MOCK_TIMEOUT is how long to wait; {MORE}")
     # An attempt that lasts until the deadline has no waiting line.
     assert [line.split(": ")[1] for line in lines] in ([], ["waiting"])

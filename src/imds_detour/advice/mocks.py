@@ -75,9 +75,9 @@ def nothing_listens(service: Service) -> str:
             f" it; for a mock in another container, {setting_of(service)} is the name of its service"
         )
     if service.mock.setting == "MOCK_ENDPOINTS":
-        return f"start it on 0.0.0.0, or correct the port of {setting_of(service)} (80 without one)"
-    port = "MOCK_PORT is not set, so it is 80: set it" if service.mock.default_port else "correct MOCK_PORT"
-    return f'start it on 0.0.0.0, or {port} (amazon-ec2-metadata-mock: `MOCK_PORT: "1338"`)'
+        return f"start the mock on 0.0.0.0, or correct the port of {setting_of(service)} (80 without one)"
+    port = "set MOCK_PORT, which is 80 by default" if service.mock.default_port else "correct MOCK_PORT"
+    return f'start the mock on 0.0.0.0, or {port} (amazon-ec2-metadata-mock: `MOCK_PORT: "1338"`)'
 
 
 def silent(service: Service) -> str:

@@ -12,6 +12,7 @@ from imds_detour.deadline import Deadline
 from imds_detour.discovery.dns import nameservers, resolv_conf
 from imds_detour.discovery.dns.resolv_conf import find_server
 from imds_detour.discovery.http import exchange, request
+from imds_detour.discovery.mock import EC2_MOCK_PORT
 from imds_detour.discovery.probe import Question, identify
 from imds_detour.endpoint import Address, Endpoint
 from imds_detour.errors import DetourError, NoAddressError, NotYetError, error_text
@@ -28,8 +29,10 @@ def run_checks(context: DoctorContext, service: Service) -> Iterator[CheckResult
     else:
         at, question = mock
         yield route(service, at.address)
-        yield (connection := tcp(service, at))
-        yield (reply := http(at, question) if connection.state is State.OK else skipped("no connection"))
+        at, connection = tcp(service, at, question)
+        mock = at, question
+        yield connection
+        yield (reply := http(at, question) if connection.state is not State.FAIL else skipped("no connection"))
         if reply.state is not State.OK:
             yield skipped("no HTTP")
         elif not context.settings.probe:
@@ -114,17 +117,22 @@ def route(service: Service, address: Address) -> CheckResult:
     return ok(f"there is one to the mock at {address}; {second}")
 
 
-def tcp(service: Service, at: Endpoint) -> CheckResult:
-    """Connect to the mock."""
+def tcp(service: Service, at: Endpoint, question: Question) -> tuple[Endpoint, CheckResult]:
+    """Connect to the mock, and return where it is: as for a start, also at EC2_MOCK_PORT if no port is set."""
     try:
         socket.create_connection((str(at.address), at.port), TIMEOUT).close()
     except TimeoutError:
-        return fail(f"{at} does not accept a connection within {TIMEOUT:g} s", mocks.silent(service))
+        return at, fail(f"{at} does not accept a connection within {TIMEOUT:g} s", mocks.silent(service))
     except ConnectionRefusedError:
-        return fail(f"{at} refuses: nothing listens there", mocks.nothing_listens(service))
+        other = at.replace(port=EC2_MOCK_PORT)
+        with suppress(NotYetError):
+            if service.mock.default_port and not identify(other, question, Deadline(TIMEOUT)).doubt:
+                seen = f"{at} refuses, and a mock answers at {other}: a start uses that, with a warning"
+                return other, warn(seen, f'in Compose `environment: {{MOCK_PORT: "{EC2_MOCK_PORT}"}}`')
+        return at, fail(f"{at} refuses: nothing listens there", mocks.nothing_listens(service))
     except OSError as error:
-        return fail(f"{at}: {error_text(error)}", mocks.silent(service))
-    return ok(f"{at} accepts")
+        return at, fail(f"{at}: {error_text(error)}", mocks.silent(service))
+    return at, ok(f"{at} accepts")
 
 
 def http(at: Endpoint, question: Question) -> CheckResult:
