@@ -16,7 +16,6 @@ CTL = f"{FOLDER}/bin/imds-detourctl"
 APP, PLAIN, SIDECAR = f"{PREFIX}/app", f"{PREFIX}/plain", f"{PREFIX}/ctl"
 SETTINGS = ("--env", f"MOCK_HOSTNAME={MOCK}:1338")
 REDIRECTED = (*SETTINGS, "--cap-add", "NET_ADMIN")
-INIT_TYPE = "io.podman.annotations.init.container.type"
 CAPABILITIES = ("CapPrm", "CapEff", "CapAmb")
 
 
@@ -135,48 +134,6 @@ def pods(podman: Podman) -> str:
     with open(path, "w") as file:
         file.write(text)
     return path
-
-
-POD_WITH_INIT = """\
-apiVersion: v1
-kind: Pod
-metadata:
-  name: early
-  annotations: {annotations}
-spec:
-  initContainers:
-    - name: redirect
-      image: {ctl}
-      args: [init]
-      env: [{{name: MOCK_HOSTNAME, value: "{mock}:1338"}}]
-      securityContext: {{capabilities: {{add: [NET_ADMIN]}}}}
-  containers:
-    - name: main
-      image: {plain}
-      command: [sleep, "3600"]
-"""
-
-
-@pytest.mark.parametrize(("annotations", "after"), [({}, ""), ({INIT_TYPE: "always"}, INSTANCE)])
-def test_init_container_runs_at_each_start_of_a_pod_if_asked(
-    podman: Podman, annotations: dict[str, str], after: str
-) -> None:
-    """An init container redirects a pod, and after `podman pod restart` only with Podman's annotation for that."""
-    path = f"{podman.folder}/early.yaml"
-    with open(path, "w") as file:
-        file.write(POD_WITH_INIT.format(annotations=json.dumps(annotations), ctl=SIDECAR, mock=MOCK, plain=PLAIN))
-    try:
-        podman.run("kube", "play", "--network", LAN, path)
-        assert podman.asks("early-main") == INSTANCE
-        podman.run("pod", "stop", "--time", "0", "early")
-        running = ("inspect", "--format", "{{.State.Running}}", "early-main")
-        start_again = ("pod", "start", "early")
-        assert eventually(
-            lambda: podman.run(*start_again).returncode == 0 and podman.run(*running).stdout.strip() == "true"
-        )
-        assert podman.asks("early-main") == after
-    finally:
-        podman.run("pod", "rm", "--force", "--all", "--time", "0")
 
 
 def test_pod_behind_the_entrypoint_starts_again(podman: Podman, pods: str) -> None:
