@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 FOREVER = float("inf")
 """Seconds of a deadline that never passes. Not math.inf: the module math is a library of its own to load."""
 
-FIRST_PAUSE = 0.012
-"""Mean seconds for each question of an attempt until the next attempt, in the first second of a wait. A question costs
+FIRST_PAUSE, FIRST_SECONDS = 0.019, 2.0
+"""Mean seconds for each question of an attempt until the next attempt, in the first seconds of a wait. A question costs
 two packets: a DNS query and its reply, or a connection and its refusal."""
-WAITED_SHARE, WAITED_FIRST = 0.064, 0.75
-"""Later, a pause is this share of what has been waited after these seconds. So the mean delay, half a pause, stays
-near 3 % of the wait, and a wait of 30 s costs less than 180 questions."""
+WAITED_SHARE = 0.048
+"""Later, a pause is this share of what has been waited. So the mean delay, half a pause and the rest of a start, stays
+below 3 % of the wait, and a wait of 30 s costs less than 180 questions."""
 MAX_PAUSE = 1.5
 """Mean seconds of the longest pause for a question. An attempt that takes longer is followed by MIN_PAUSE."""
 MIN_PAUSE = 0.006
@@ -110,8 +110,8 @@ def _pause(started: float, questions: int, deadline: Deadline) -> float:
     import random  # noqa: PLC0415  (costly to import; only a start that waits needs it)
 
     # Counted from the start of the attempt: after an attempt that took long, the next comes soon.
-    share = WAITED_SHARE * (deadline.elapsed() - WAITED_FIRST)
-    mean = questions * min(max(FIRST_PAUSE, share), MAX_PAUSE)
+    waited = deadline.elapsed()
+    mean = questions * (FIRST_PAUSE if waited < FIRST_SECONDS else min(WAITED_SHARE * waited, MAX_PAUSE))
     due = started + mean * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  (chance, no secret)
     seconds = max(MIN_PAUSE, due - deadline.elapsed())
     return seconds if deadline.remaining() - seconds >= MIN_ATTEMPT else deadline.remaining()

@@ -38,7 +38,7 @@ def asked(dns: tuple[str, ...], http: tuple[str, ...], seconds: str = "30") -> t
 
 
 def test_wait_of_3_seconds_asks_little() -> None:
-    """A wait of 3 s asks at most 140 questions: about 80 in its first second. Without the pauses, it would be 1,000."""
+    """A wait of 3 s asks at most 140 questions: about 50 in its first second. Without the pauses, it would be 1,000."""
     dns, http, _ = asked(*WAITS["503"], seconds="3")
     assert (dns <= 10, 40 <= http <= 140) == (True, True), (dns, http)
 
