@@ -43,6 +43,18 @@ def encode(library: Library, rule: Rule) -> Iptc:
     return entry
 
 
+def entry_bytes(entry: Iptc) -> Iptc:
+    """Return an entry as an array of bytes, as the kernel has it."""
+    entry.final_check()
+    return entry.rule
+
+
+def set_destination(entry: Iptc, address: Address) -> None:
+    """Change the destination in the bytes of an entry that has one of this IP version."""
+    size = len(address.packed)
+    entry[size : 2 * size] = address.packed  # struct ipt_ip, struct ip6t_ip6: source, destination, and their masks
+
+
 def masked_bytes(entry: Iptc, version: int, *, jumps: bool) -> tuple[Address | None, bytes]:
     """Return an entry's destination, and its bytes without that and without counters.
 

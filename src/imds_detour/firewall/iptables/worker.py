@@ -12,7 +12,7 @@ import time
 from ipaddress import ip_address
 from itertools import count
 
-from imds_detour.endpoint import Endpoint
+from imds_detour.endpoint import Address, Endpoint
 from imds_detour.errors import DetourError
 from imds_detour.firewall.iptables import codec, loader, preflight
 from imds_detour.firewall.lock import tables_lock
@@ -50,7 +50,7 @@ class _Tables:
     def __init__(self, library: loader.Library, version: int) -> None:
         self._library = library
         self._version = version
-        self._decoded: dict[tuple[str, bytes | None, bytes], Rule | None] = {}
+        self._decoded: dict[tuple[str, bytes | None, bytes, Address | None], Rule | None] = {}
         # To tell a chain from an extension, python-iptables reads all tables but these. Reading would create them.
         library.table.existing_table_names.update(mangle=False, raw=False, security=False)
 
@@ -70,9 +70,10 @@ class _Tables:
         deadline = time.monotonic() + timeout
         with tables_lock(timeout):
             table = self._table(change.table)
-            previous = tuple(entry.rule for entry in self._read(table) if entry.rule is not None)
-            wanted = change.wanted(previous, LEGACY)
-            self._install(table, tuple(rule for rule in wanted if rule.version == self._version), deadline)
+            installed = self._read(table)
+            previous = tuple(entry.rule for entry in installed if entry.rule is not None)
+            wanted = tuple(rule for rule in change.wanted(previous, LEGACY) if rule.version == self._version)
+            self._install(table, installed, wanted, deadline)
         return previous
 
     def installed(self, table: str | None) -> tuple[Installed, ...]:
@@ -86,11 +87,11 @@ class _Tables:
         table.refresh()  # python-iptables keeps one object a table, with the state of its last read
         return table
 
-    def _install(self, table: Iptc, wanted: tuple[Rule, ...], deadline: float) -> None:
-        """Replace imds-detour's rules. If none are wanted, remove the chain too."""
+    def _install(self, table: Iptc, installed: list[Installed], wanted: tuple[Rule, ...], deadline: float) -> None:
+        """Replace imds-detour's rules, ``installed`` as just read. If none are wanted, remove the chain too."""
         failure = "the rules read back are not the ones written"
         for attempt in count(1):
-            if self._is_installed(table, wanted):
+            if _are_installed(table, installed, wanted):
                 return
             # EAGAIN: the table has changed since it was read. EINVAL can follow a commit that the kernel accepted.
             final = failure.startswith("can't commit") and not failure.endswith(CONTENDED)
@@ -104,16 +105,7 @@ class _Tables:
                 failure = text + reason.removesuffix("'")
                 time.sleep(PAUSE)
             table = self._table(table.name)
-
-    def _is_installed(self, table: Iptc, wanted: tuple[Rule, ...]) -> bool:
-        if not wanted:
-            return not table.is_chain(CHAINS[table.name])
-        installed = tuple(entry.rule for entry in self._read(table))
-        return len(installed) == len(wanted) and all(
-            [rule for rule in installed if rule and rule.chain == chain]
-            == [rule for rule in wanted if rule.chain == chain]
-            for chain in (*SHARED[table.name], CHAINS[table.name])
-        )
+            installed = self._read(table)
 
     def _change(self, table: Iptc, wanted: tuple[Rule, ...]) -> None:
         chain = CHAINS[table.name]
@@ -125,14 +117,14 @@ class _Tables:
         for rule in (rule for rule in wanted if rule.chain == chain):
             entries.append_rule(codec.encode(self._library, rule))
         for shared in SHARED[table.name]:
-            hooked = self._library.chain(table, shared)
             for position in reversed([position for position, _ in _jumps(table, shared)]):
                 self._library.delete(table, shared, position)
-            entry: Iptc = None
-            for rule in reversed([rule for rule in wanted if rule.chain == shared]):
-                entry = entry or codec.encode(self._library, rule)
-                entry.dst = str(rule.destination)  # jumps differ only in this, and encoding is slow
-                hooked.insert_rule(entry)
+            jumps = [rule for rule in wanted if rule.chain == shared]
+            entry = codec.entry_bytes(codec.encode(self._library, jumps[0])) if jumps else None
+            for rule in reversed(jumps):
+                assert rule.destination is not None  # noqa: S101  (each jump has one)
+                codec.set_destination(entry, rule.destination)  # jumps differ only in this, and encoding is slow
+                table.insert_entry(shared, entry, 0)
         if not wanted and table.is_chain(chain):
             table.delete_chain(chain)
 
@@ -149,20 +141,33 @@ class _Tables:
         return installed
 
     def _decode(self, entry: Iptc, table: Iptc, chain: str) -> Rule | None:
-        """Return the rule of an entry, None for a foreign one. Jumps with different destinations are cached once."""
+        """Return an entry's rule, None for a foreign one. Jumps that differ only in the address are decoded once."""
         target = table.get_target(entry)
         destination, masked = codec.masked_bytes(entry, self._version, jumps=target in JUMPS)
-        key = chain, target, masked
-        if key not in self._decoded:
-            if len(self._decoded) > MAX_DECODED:
-                self._decoded.clear()
+        key, alike = (chain, target, masked, destination), (chain, target, masked, None)
+        if key in self._decoded:
+            return self._decoded[key]
+        if len(self._decoded) > MAX_DECODED:
+            self._decoded.clear()
+        if alike not in self._decoded:
             try:
                 rule = self._library.rule(entry, self._library.chain(table, chain))
-                self._decoded[key] = codec.decode(rule, table.name, chain, self._version)
+                self._decoded[alike] = codec.decode(rule, table.name, chain, self._version)
             except (ValueError, self._library.refused, self._library.missing):
-                self._decoded[key] = None  # a foreign rule: a range, a list of ports, a missing extension
-        decoded = self._decoded[key]
-        return decoded.replace(destination=destination) if decoded and destination else decoded
+                self._decoded[alike] = None  # a foreign rule: a range, a list of ports, a missing extension
+        decoded = self._decoded[alike]
+        self._decoded[key] = decoded.replace(destination=destination) if decoded and destination else decoded
+        return self._decoded[key]
+
+
+def _are_installed(table: Iptc, installed: list[Installed], wanted: tuple[Rule, ...]) -> bool:
+    if not wanted:
+        return not table.is_chain(CHAINS[table.name])
+    return len(installed) == len(wanted) and all(
+        [entry.rule for entry in installed if entry.rule and entry.rule.chain == chain]
+        == [rule for rule in wanted if rule.chain == chain]
+        for chain in (*SHARED[table.name], CHAINS[table.name])
+    )
 
 
 def _jumps(table: Iptc, shared: str) -> Iterator[tuple[int, Iptc]]:
