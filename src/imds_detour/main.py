@@ -13,7 +13,6 @@ from imds_detour.errors import STATUS_WRAPPER_FAILED, DetourError
 from imds_detour.firewall.select import FirewallSelector
 from imds_detour.log import Log
 from imds_detour.process import command, handover
-from imds_detour.system import namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,10 +89,11 @@ def _setup(settings: config.Settings, deadline: Deadline, log: Log) -> Redirecte
 
         # Nothing is changed in the namespace, so it may be the host's.
         return env_backend.setup(settings, result.inspect(settings, host=True), deadline, log)
-    with FirewallSelector(settings.backend, namespaces.ip_versions(), deadline.remaining) as selector:
+    # A helper for IPv6 is forked only if a mock has an IPv6 address, or nftables cannot guard it.
+    with FirewallSelector(settings.backend, (4,), deadline.remaining) as selector:
         selector.start()
-        handover.start_stop_thread()  # a thread, so after the helpers are forked
-        from imds_detour import redirect, result  # noqa: PLC0415  (its imports take as long as the helpers', on another core)
+        handover.start_stop_thread()  # a thread, so after the helper is forked
+        from imds_detour import redirect, result  # noqa: PLC0415  (its imports take as long as the helper's, on another core)
 
         return redirect.setup(settings, result.inspect(settings), selector, deadline, log)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import partial
 
 from imds_detour import verify
-from imds_detour.discovery.dns import resolv_conf
 from imds_detour.discovery.dns.cache import start_cache
 from imds_detour.discovery.mock import Search
 from imds_detour.errors import DetourError
-from imds_detour.firewall.change import AddGuard, SetRedirects
-from imds_detour.firewall.lock import SETUP, namespace_lock
+from imds_detour.firewall.change import SetRedirects
+from imds_detour.firewall.lock import LOCK_TIMEOUT, SETUP, namespace_lock
 from imds_detour.firewall.rules import COMMENT
+from imds_detour.firewall.select import RefusedError
+from imds_detour.guard import confirm_guards, install_early_guard, install_guards
 from imds_detour.result import Redirected, host_names, targets_of
 from imds_detour.system import capabilities, routes
 from imds_detour.verify import NotByRuleError
@@ -24,17 +25,15 @@ if TYPE_CHECKING:
     from imds_detour.config.services import Service
     from imds_detour.config.settings import Settings
     from imds_detour.deadline import Deadline
+    from imds_detour.discovery.dns.cache import ResolverCache
     from imds_detour.discovery.probe import Identity
-    from imds_detour.endpoint import Address, Endpoint
+    from imds_detour.endpoint import Endpoint
     from imds_detour.firewall.base import Firewall
-    from imds_detour.firewall.change import Change
+    from imds_detour.firewall.change import AddGuard, Change
     from imds_detour.firewall.select import FirewallSelector
     from imds_detour.log import Log
     from imds_detour.result import Environment, Target
 
-LOCK_TIMEOUT = 4.0
-"""Seconds to wait for other writers of the firewall, if the deadline leaves as much. An iptables command takes some
-milliseconds."""
 SETUP_TIMEOUT = 12.0
 """Seconds to wait for another start's redirect to be verified or undone, which takes at most verify.TIMEOUT."""
 UNDO_TIMEOUT = 0.1
@@ -52,8 +51,6 @@ def setup(
     cache = start_cache((service.mock.host for service in environment.services), deadline.clock, log.step)
     if not settings.keep_net_admin:
         from imds_detour.process import privileges  # noqa: F401, PLC0415  (loads ctypes while helpers and DNS work)
-    firewall, reason = selector.choose(nft_first=environment.forwarded)
-    targets: list[Target] = []
 
     def redirect_and_verify() -> tuple[Identity, ...]:
         # Without another start in between: it must not rely on a redirect that may be undone here.
@@ -71,16 +68,17 @@ def setup(
         return identities
 
     with Transaction(deadline, log) as guarding:
-        guards = install_guards(guarding, selector.guards(firewall, log), environment.guarded)
+        early = install_early_guard(guarding, selector, environment.guarded)  # while the helper loads
+        firewall, reason = selector.choose(nft_first=environment.forwarded)
+        guards = install_guards(guarding, selector.guards(firewall, log), environment.guarded, early)
         if not environment.host:
             guarding.keep()
-        for service in environment.services:
-            search = Search(service, environment, cache, log, probe=settings.probe)
-            targets += targets_of(service, search.wait(deadline))
+        targets = _find_targets(settings, environment, cache, deadline, log)
         try:
+            firewall = selector.extend(firewall, {target.mock.endpoint.address.version for target in targets})
             identities = redirect_and_verify()
-        except NotByRuleError as error:
-            # Another program's redirect comes before legacy iptables. nftables can come before that.
+        except (NotByRuleError, RefusedError) as error:
+            # nftables can come before another program's redirect, and may have IPv6 where legacy iptables has not.
             if not selector.can_use_nftables_instead_of(firewall):
                 raise
             log.step(f"nftables is used instead: {error.reason}")
@@ -91,6 +89,16 @@ def setup(
     for service in environment.services:
         _warn_about_ipv4(service, targets, environment, log)
     return Redirected(tuple(targets), firewall.name, reason, identities)
+
+
+def _find_targets(
+    settings: Settings, environment: Environment, cache: ResolverCache, deadline: Deadline, log: Log
+) -> list[Target]:
+    targets: list[Target] = []
+    for service in environment.services:
+        search = Search(service, environment, cache, log, probe=settings.probe)
+        targets += targets_of(service, search.wait(deadline))
+    return targets
 
 
 class Transaction:
@@ -141,51 +149,6 @@ class Transaction:
         except DetourError as error:
             reason = f"imds-detour's rules in table {change.table} remain: {error.reason}"
             raise DetourError(error.step, reason, error.remedy) from None
-
-
-def confirm_guards(guards: Iterable[tuple[Firewall, AddGuard]], deadline: Deadline) -> None:
-    """Read the guard back, and install again what has no effect; DetourError if that fails."""
-    for firewall, change in guards:
-        firewall.apply(change, deadline.within(LOCK_TIMEOUT))
-
-
-def install_guards(
-    transaction: Transaction, firewalls: Iterable[tuple[Firewall, tuple[int, ...]]], addresses: Sequence[Address]
-) -> tuple[tuple[Firewall, AddGuard], ...]:
-    """Refuse everything that goes to these addresses from now on, and return the guard's part of each firewall."""
-    if not addresses:
-        return ()
-    log = transaction.log
-    guards = []
-    for firewall, versions in firewalls:
-        of_versions = tuple(address for address in addresses if address.version in versions)
-        guards.append((firewall, _install_guard(transaction, firewall, of_versions)))
-    log.step(f"guard: everything that goes to {' or '.join(map(str, addresses))} is refused from now on")
-    if server := resolv_conf.find_server(addresses, resolv_conf.read()):
-        log.warning(
-            f"{server} is this container's DNS server too, and the guard closes it: give it another, in Compose"
-            " `dns: [1.1.1.1]`, or set MOCK_GUARD=off"
-        )
-    return tuple(guards)
-
-
-def _install_guard(transaction: Transaction, firewall: Firewall, addresses: tuple[Address, ...]) -> AddGuard:
-    change = AddGuard(addresses)
-    try:
-        transaction.change(firewall, change)
-    except DetourError as refusal:
-        if refusal.step == "lock":
-            raise  # another program writes all the time; other rules would not help
-        # The kernel or the image may lack REJECT alone; if it lacks more, this fails too.
-        change = AddGuard(addresses, reject=False)
-        try:
-            transaction.change(firewall, change)
-        except DetourError:
-            raise refusal from None
-        transaction.log.warning(
-            f"the guard drops instead of rejecting, so that SDKs wait for a timeout: {refusal.reason}"
-        )
-    return change
 
 
 def install_redirects(

@@ -47,15 +47,15 @@ def settings(cloud: Cloud, backend: str, **changed: str) -> dict[str, str]:
 
 def parts(cloud: Cloud, ip: IpVersion, backend: str) -> tuple[str, str]:
     """Return imds-detour's rules of an IP version in table nat and in table filter, without counters."""
+    listed = cloud.app.run("nft", "list", "table", ip.nft, "imds_detour", check=False).stdout
+    guard, _, nat = listed.partition("chain nat_output")
+    both = (nat, "".join(guard.partition("chain guard {")[1:]).rstrip(" \t\n}"))
     if backend == "legacy":
         saved = cloud.app.run("sh", "-euc", f"for t in nat filter; do {ip.iptables}-save -t $t; echo TABLE; done")
         nat, guard, _ = saved.stdout.split("TABLE\n")
         lines = [[line for line in text.splitlines() if "IMDS_DETOUR" in line] for text in (nat, guard)]
-        both = ("\n".join(lines[0]), "\n".join(lines[1]))
-    else:
-        listed = cloud.app.run("nft", "list", "table", ip.nft, "imds_detour", check=False).stdout
-        guard, _, nat = listed.partition("chain nat_output")
-        both = (nat, "".join(guard.partition("chain guard {")[1:]).rstrip(" \t\n}"))
+        # nftables guards IPv6.
+        both = ("\n".join(lines[0]), "\n".join(lines[1]) if ip is V4 else both[1])
     nat, guard = (re.sub(r"packets \d+ bytes \d+|\[\d+:\d+\]", "", text) for text in both)
     return nat.replace(f":{FAULTY_PORT}", f":{PORT}"), guard
 

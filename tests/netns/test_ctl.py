@@ -55,7 +55,7 @@ def test_plan_prints_the_installed_rules(network: Network, backend: str) -> None
     assert state(network) == before, "plan changes nothing"
     assert f"# redirect 169.254.169.254:80 -> {MOCK}:{PORT}\n# redirect [fd00:ec2::254]:80 -> [{MOCK6}]:" in planned
     texts = re.split(r"^# (nft|ip6?tables-legacy-restore) .*\n", planned, flags=re.MULTILINE)[1:]
-    commands = {"legacy": ["iptables-legacy-restore", "ip6tables-legacy-restore"], "nft": ["nft"]}[backend]
+    commands = {"legacy": ["iptables-legacy-restore", "ip6tables-legacy-restore", "nft"], "nft": ["nft"]}[backend]
     assert texts[::2] == commands
     for command, text in zip(commands, texts[1::2], strict=True):
         flags = "-f /dev/stdin" if command == "nft" else "--noflush"
@@ -102,7 +102,7 @@ def test_status_lists_rules_and_counters(network: Network, backend: str) -> None
     assert redirect == {"endpoint": f"{METADATA}:80", "mock": f"{MOCK}:{PORT}", "backend": name}
     assert facts["guard"] == [
         {"address": METADATA, "backend": name, "how": "reject", "refused": 1},
-        {"address": "fd00:ec2::254", "backend": name, "how": "reject", "refused": 0},
+        {"address": "fd00:ec2::254", "backend": "nftables", "how": "reject", "refused": 0},
     ]
     assert facts["routes"] == [{"to": METADATA, "source": "10.88.0.2"}]
     assert (facts["schema"], facts["faults"], facts["probe"], facts["unseen"]) == (1, [], None, {})
@@ -201,7 +201,9 @@ def test_remove_keeps_foreign_rules_and_routes(network: Network, backend: str) -
     assert network.detour_routes() != ""
     removed = network.ctl("remove")
     assert removed.returncode == 0
-    assert re.fullmatch(rf"{FIREWALLS[backend]}: \d+ rules removed\nroutes: 1 route removed\n", removed.stdout)
+    firewalls = dict.fromkeys((FIREWALLS[backend], "nftables"))  # IPv6 is guarded by nftables
+    lines = "".join(rf"{firewall}: \d+ rules removed\n" for firewall in firewalls)
+    assert re.fullmatch(rf"{lines}routes: 1 route removed\n", removed.stdout)
     assert (state(network), network.ctl("remove").stdout) == (before, "nothing to remove\n")
 
 

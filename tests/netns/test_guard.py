@@ -224,7 +224,7 @@ print("held", flush=True)
 sys.stdin.read()
 """
 SOON = 3.0
-"""Seconds for a start that waits for no lock: less than redirect.LOCK_TIMEOUT."""
+"""Seconds for a start that waits for no lock: less than lock.LOCK_TIMEOUT."""
 
 
 @pytest.mark.usefixtures("other_users")

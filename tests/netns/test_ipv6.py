@@ -1,11 +1,14 @@
 """The IPv6 endpoint [fd00:ec2::254]:80 is redirected when the mock has IPv6, and refused otherwise."""
 
+import subprocess
 import sys
 import time
 
 import pytest
 
 from tests.support.faults import nft_transactions
+from tests.support.faults.injection import strace
+from tests.support.faults.seccomp import kernel_without
 from tests.support.hosts.network import APP6, ID_URL, INSTANCE, METADATA6, MOCK, MOCK6, NAME, PORT, Network
 from tests.support.judges.rules_listing import all_rules
 
@@ -179,9 +182,16 @@ def test_ipv6_mock_in_a_namespace_without_ipv6_fails_at_once(network: Network) -
 HIDE_REJECT = "mkdir /run/xtables; cp -P /usr/lib/*/xtables/*.so /run/xtables; rm /run/xtables/lib{}_REJECT.so"
 
 
-@pytest.mark.parametrize("missing", ["ip6t", "ipt", "nft"])
-def test_guard_without_reject_drops_in_both_ip_versions(dual: Network, missing: str) -> None:
-    """If REJECT is missing for either IP version, the guard drops in both and a warning says so."""
+@pytest.mark.parametrize(
+    ("missing", "closed", "prefix"),
+    [
+        ("ipt", "http://169.254.170.2/", ()),
+        ("ip6t", ID_URL6, kernel_without("nftables")),  # otherwise nftables guards IPv6
+        ("nft", ID_URL6, ()),
+    ],
+)
+def test_guard_without_reject_drops(dual: Network, missing: str, closed: str, prefix: tuple[str, ...]) -> None:
+    """If REJECT is missing for an IP version, the guard drops there, and a warning says so."""
     start_real_service6(dual)
     dual.start_mock()
     backend = "nft" if missing == "nft" else "legacy"
@@ -191,12 +201,62 @@ def test_guard_without_reject_drops_in_both_ip_versions(dual: Network, missing: 
     else:
         dual.app.run("sh", "-euc", HIDE_REJECT.format(missing))
         libraries = {"XTABLES_LIBDIR": "/run/xtables"}
-        done = dual.detour("curl", "-sS", ID_URL, environment=libraries, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
+        command = ("curl", "-sS", ID_URL)
+        done = dual.detour(*command, prefix=prefix, environment=libraries, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
     assert (done.returncode, done.stdout) == (0, INSTANCE), done
     assert done.stderr.count("the guard drops instead of rejecting, so that SDKs wait for a timeout: ") == 1
-    dropped = dual.app.run("curl", "-sS", "--max-time", "0.3", ID_URL6, check=False)
+    dropped = dual.app.run("curl", "-sS", "--max-time", "0.3", closed, check=False)
     assert (dropped.returncode, dropped.stdout) == (28, "")  # curl's "timed out"
-    assert "reject" not in all_rules(dual.app).lower()
-    # Control: with REJECT available both endpoints refuse at once.
-    assert dual.detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
-    assert refuses(dual, ID_URL6)
+    # Control: with REJECT available it refuses at once.
+    assert dual.detour("true", prefix=prefix, MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend).returncode == 0
+    assert refuses(dual, closed)
+
+
+@pytest.mark.parametrize(("mocks", "helpers"), [(MOCK, 1), (f"{MOCK},{MOCK6}", 2)])
+def test_helper_for_ipv6_runs_only_for_an_ipv6_mock(dual: Network, mocks: str, helpers: int) -> None:
+    """With IPv6 and a mock that has none, legacy iptables has one helper and nftables guards IPv6. Control: two."""
+    start_real_service6(dual)
+    dual.start_dns(f"{NAME}={mocks}")
+    dual.start_mock("--quiet", at="[::]")
+    log = "/run/forks.log"
+    tracer = strace(log=log, calls=["clone"])
+    dual.success("true", prefix=tracer, MOCK_BACKEND="legacy")
+    assert dual.app.run("cat", log).stdout.count("|SIGCHLD, ") == helpers
+    assert (METADATA6 in dual.app.run("nft", "list", "ruleset").stdout, refuses(dual, ID_URL6)) == (True, helpers == 1)
+
+
+def test_nftables_is_used_if_legacy_iptables_has_no_ipv6(dual: Network) -> None:
+    """A mock with an IPv6 address is redirected by nftables if the kernel's legacy iptables has IPv4 only.
+
+    Control: MOCK_BACKEND=legacy fails, and a mock without IPv6 is redirected by legacy iptables.
+    """
+    prefix = kernel_without("legacy IPv6")
+    dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
+    dual.start_mock("--quiet", at="[::]")
+    reason = "the kernel has no legacy iptables here (table filter: Protocol not available)"
+    assert reason in dual.failure("true", prefix=prefix, MOCK_BACKEND="legacy")
+    assert ", legacy iptables, " in dual.success("true", prefix=prefix, MOCK_HOSTNAME=MOCK)
+    command = ("curl", "-sS", "--fail", ID_URL, ID_URL6)
+    stderr = dual.success(*command, prefix=prefix, stdout=INSTANCE * 2, MOCK_LOG="debug")
+    assert f"nftables is used instead: {reason}" in stderr
+    assert ", nftables (" in stderr
+
+
+@pytest.mark.parametrize("owned", [True, False])
+def test_helper_guards_ipv6_if_nftables_refuses_it(dual: Network, owned: bool) -> None:
+    """If another program owns nftables' table for IPv6, legacy iptables guards that. Control: otherwise it does not."""
+    start_real_service6(dual)
+    dual.start_mock()
+    with dual.app.popen("nft", "-i", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
+        assert owner.stdin
+        assert owner.stdout
+        if owned:
+            owner.stdin.write("add table ip6 imds_detour { flags owner; }\n")
+        owner.stdin.write("list tables\nadd table ip done\nlist tables\n")
+        owner.stdin.flush()
+        while "done" not in owner.stdout.readline():
+            pass
+        dual.success("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy")
+        saved = METADATA6 in dual.app.run("ip6tables-legacy-save").stdout
+        assert (saved, refuses(dual, ID_URL6)) == (owned, True)
+        owner.kill()

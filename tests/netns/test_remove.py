@@ -90,7 +90,10 @@ def test_remove_reports_a_route_that_the_kernel_keeps(routed: Network) -> None:
     assert routed.detour_routes() == ""
     routed.success("true")
     refused = routed.app.run(*prefix, CTL, "remove", check=False)
-    assert (refused.returncode, refused.stdout) == (125, "legacy iptables: 10 rules removed\n")
+    assert (refused.returncode, refused.stdout) == (
+        125,
+        "legacy iptables: 6 rules removed\nnftables: 4 rules removed\n",
+    )
     remedy = "add NET_ADMIN; `ip route show proto 169` lists the routes that remain"
     assert refused.stderr == f"imds-detour: {ROUTE_REASON}; {remedy}\n"
     assert METADATA in routed.detour_routes()

@@ -11,10 +11,9 @@ from imds_detour.errors import DetourError, NotInKernelError, error_text
 from imds_detour.firewall.base import Firewall
 from imds_detour.firewall.change import Change, Replace, SetRedirects
 from imds_detour.firewall.iptables.preflight import existing_tables
-from imds_detour.firewall.lock import SETUP, namespace_lock
+from imds_detour.firewall.lock import LOCK_TIMEOUT, SETUP, namespace_lock
 from imds_detour.firewall.rules import SIDECAR_COMMENT, redirects_of
 from imds_detour.firewall.select import FirewallSelector
-from imds_detour.redirect import LOCK_TIMEOUT
 from imds_detour.system import etc_hosts, namespaces, routes
 
 

@@ -32,7 +32,11 @@ class RuleReader:
             installed = self.firewall.installed()
         except DetourError:
             return None  # a library of legacy iptables is missing, for example
-        self.complete = bool(installed) or self.firewall.name != "nftables"
+        # nftables guards IPv6 for legacy iptables too. Other rules there mean that the redirects are there as well.
+        other = any(
+            entry.rule is None or (entry.rule.table, entry.rule.version) != ("filter", 6) for entry in installed
+        )
+        self.complete = other or self.firewall.name != "nftables"
         active = summarize(self.firewall.name, self.firewall.layout, installed).redirects
         return next((entry.redirect.mock for entry in active if entry.redirect.endpoint == endpoint), None)
 

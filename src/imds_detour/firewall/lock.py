@@ -17,6 +17,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+LOCK_TIMEOUT = 4.0
+"""Seconds to wait for other writers of the firewall, if the deadline leaves as much. An iptables command takes some
+milliseconds."""
 PAUSE = 0.002
 """Seconds between two attempts."""
 TABLES, SETUP = "imds-detour-tables", "imds-detour-setup"

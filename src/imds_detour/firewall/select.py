@@ -12,7 +12,7 @@ from imds_detour.system import namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Self
 
     from imds_detour.firewall.base import Firewall
@@ -28,6 +28,10 @@ NFT_FIRST = DetourError(
 )
 
 
+class RefusedError(DetourError):
+    """Legacy iptables cannot be used for one of the IP versions."""
+
+
 class FirewallSelector:
     """The firewalls of this network namespace, and why one is chosen. Closing it ends the helper processes."""
 
@@ -38,7 +42,7 @@ class FirewallSelector:
         self._choice, self._versions, self._remaining = choice, versions, remaining
         self._nft: NftFirewall | None = None
         self._legacy: LegacyFirewall | DetourError | None = None
-        self._more: list[LegacyFirewall] = []
+        self._rest: LegacyFirewall | None = None
         self._refusals: dict[str, DetourError | None] = {}
 
     def __enter__(self) -> Self:
@@ -112,36 +116,67 @@ class FirewallSelector:
             raise DetourError(refusal.step, refusal.reason, f"{refusal.remedy}; {WITHOUT_FIREWALL}")
         raise DetourError("firewall", f"{refusal.reason}; {nft_refusal.reason}", nft_refusal.remedy)
 
+    def refuse_nft(self, refusal: DetourError) -> None:
+        """Remember why nftables cannot be used, which its first use has shown."""
+        self._refusals[self.nft.name] = refusal
+
     def can_use_nftables_instead_of(self, firewall: Firewall) -> bool:
         """Return whether the choice allows nftables in place of this firewall, and nftables works."""
         return self._choice == "auto" and firewall is not self.nft and self.nft_refusal() is None
 
+    def early_guard(self) -> tuple[Firewall, tuple[int, ...]] | None:
+        """Return nftables, and the IP versions that it guards whichever firewall redirects: those without a helper.
+
+        It can guard them while the helpers load. None if there is no such version, or nftables cannot be used.
+        """
+        rest = _rest(self._versions)
+        return (self.nft, rest) if rest and self._choice != "nft" and self.nft_refusal() is None else None
+
     def guards(self, firewall: Firewall, log: Log) -> list[tuple[Firewall, tuple[int, ...]]]:
         """Return the firewalls to guard with, and the IP versions of each, when this firewall redirects.
 
-        Where this network namespace has no IPv6, legacy iptables has no helper for it. nftables needs none, so it
-        guards IPv6 there, for the case that the namespace gets an address later.
+        A start has a helper of legacy iptables for IPv4 only. nftables needs no helper, so it guards IPv6, also where
+        this network namespace has none, for the case that it gets an address later.
         """
-        rest = tuple(version for version in namespaces.kernel_versions() if version not in firewall.versions)
         guards = [(firewall, firewall.versions)]
-        if rest and self.nft_refusal() is None:
-            guards.append((self.nft, rest))
-        elif rest:
-            helper = start_legacy(rest, self._remaining)
-            self._more.append(helper)
-            try:
-                helper.require()
-                guards.append((helper, rest))
-            except DetourError as error:
-                log.warning(f"IPv6 is not guarded, should this network namespace get it: {error.reason}")
+        if not (rest := _rest(firewall.versions)):
+            return guards
+        if self.nft_refusal() is None:
+            return [*guards, (self.nft, rest)]
+        try:
+            return [*guards, (self._start_rest(rest), rest)]
+        except RefusedError as error:
+            if 6 in namespaces.ip_versions():
+                raise
+            log.warning(f"IPv6 is not guarded, should this network namespace get it: {error.reason}")
         return guards
+
+    def extend(self, firewall: Firewall, versions: Iterable[int]) -> Firewall:
+        """Return the firewall with a helper for each of these IP versions; RefusedError if it cannot work for one."""
+        rest = tuple(version for version in versions if version not in firewall.versions)
+        if not rest or isinstance(self._legacy, DetourError | None):
+            return firewall
+        return self._legacy.joined(self._start_rest(rest))
+
+    def _start_rest(self, versions: tuple[int, ...]) -> LegacyFirewall:
+        if self._rest is None:
+            self._rest = start_legacy(versions, self._remaining)
+        try:
+            self._rest.require()
+        except DetourError as error:
+            raise RefusedError(error.step, error.reason, error.remedy) from None
+        return self._rest
 
     def close(self, keep: Firewall | None = None) -> None:
         """End the helpers, but not those of a firewall that the caller closes; the rules stay."""
         if self._legacy not in (None, keep) and not isinstance(self._legacy, DetourError):
             self._legacy.close()
-        for helper in self._more:
-            helper.close()
+        if self._rest is not None:
+            self._rest.close()
+
+
+def _rest(versions: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(version for version in namespaces.kernel_versions() if version not in versions)
 
 
 def start_legacy(versions: Sequence[int], remaining: Callable[[], float] = lambda: FOREVER) -> LegacyFirewall:

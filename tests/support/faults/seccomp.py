@@ -1,10 +1,11 @@
 """Run a command with system calls that fail, by a seccomp filter: ``python seccomp.py WHAT COMMAND...``.
 
-WHAT is ``legacy``, ``nftables``, ``both``, ``routes``, ``ipv6`` or ``processes``. The errno is that of a kernel
-without the feature: ENOPROTOOPT for getsockopt(IPT_SO_GET_INFO), by which iptables asks for a table, EPROTONOSUPPORT
-for a netlink socket of netfilter or of routes, EAFNOSUPPORT for one of IPv6, EAGAIN for a fork beyond the limit on
-processes. ``container`` gives EPERM for the calls that Docker's default profile (moby: profiles/seccomp) refuses to a
-container with only NET_ADMIN: mounts, namespaces, tracing, keys, modules, clocks, and loading code into the kernel.
+WHAT is ``legacy``, ``legacy IPv6``, ``nftables``, ``both``, ``routes``, ``ipv6`` or ``processes``. The errno is that of
+a kernel without the feature: ENOPROTOOPT for getsockopt(IPT_SO_GET_INFO), by which iptables asks for a table,
+EPROTONOSUPPORT for a netlink socket of netfilter or of routes, EAFNOSUPPORT for one of IPv6, EAGAIN for a fork beyond
+the limit on processes. ``container`` gives EPERM for the calls that Docker's default profile (moby: profiles/seccomp)
+refuses to a container with only NET_ADMIN: mounts, namespaces, tracing, keys, modules, clocks, and loading code into
+the kernel.
 """
 
 import ctypes
@@ -22,7 +23,7 @@ REFUSED = {
     "aarch64": "39-42 51 58 60 89 97 104-106 112 116 117 142 161 162 170 171 217-219 224 225 235-239 241 264-266 268"
     " 270-273 280 282 294 425-433 442",
 }
-IPT_SO_GET_INFO, AF_INET6, AF_NETLINK, NETLINK_NETFILTER, NETLINK_ROUTE = 64, 10, 16, 12, 0
+IPT_SO_GET_INFO, SOL_IPV6, AF_INET6, AF_NETLINK, NETLINK_NETFILTER, NETLINK_ROUTE = 64, 41, 10, 16, 12, 0
 # linux/bpf_common.h and linux/seccomp.h
 LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
@@ -65,6 +66,7 @@ def main() -> None:
     lacks_nftables = refuse(socket, errno.EPROTONOSUPPORT, {0: AF_NETLINK, 2: NETLINK_NETFILTER})
     code = {
         "legacy": lacks_legacy,
+        "legacy IPv6": refuse(getsockopt, errno.ENOPROTOOPT, {1: SOL_IPV6, 2: IPT_SO_GET_INFO}),
         "nftables": lacks_nftables,
         "both": lacks_legacy + lacks_nftables,
         "routes": refuse(socket, errno.EPROTONOSUPPORT, {0: AF_NETLINK, 2: NETLINK_ROUTE}),

@@ -42,21 +42,30 @@ def run(arguments: argparse.Namespace) -> int:
     plan, terminal = make(settings), Terminal.of(sys.stdout)
     for comment in plan.comments:
         terminal.line(f"# {comment}", Style.DIM)
-    legacy, nft = (
-        (*rules.guard_rules(plan.guarded, layout), *render.redirect_rules(plan.redirects, layout))
-        for layout in (rules.LEGACY, rules.NFT)
-    )
-    for name, command, text in (
-        ("legacy", "iptables-legacy-restore --noflush", render.iptables_text(legacy, 4)),
-        ("legacy", "ip6tables-legacy-restore --noflush", render.iptables_text(legacy, 6)),
-        ("nft", "nft -f -", render.nft_text(nft)),
-    ):
+    for name, command, text in _sections(plan):
         if text and settings.backend in (name, "auto"):
             terminal.line()
-            terminal.line(f"# {command}", Style.BOLD)
+            choice = (
+                "in place of all that, with nftables alone: " if (name, settings.backend) == ("nft", "auto") else ""
+            )
+            terminal.line(f"# {choice}{command}", Style.BOLD)
             for line in text.splitlines():
                 terminal.line(line.expandtabs(4))
     return 0
+
+
+def _sections(plan: Plan) -> tuple[tuple[str, str, str], ...]:
+    """Return the rules of each firewall: its name, the command that loads them, and its input."""
+    guard4, guard6 = ([at for at in plan.guarded if at.version == version] for version in (4, 6))
+    legacy = render.redirect_rules(plan.redirects, rules.LEGACY)
+    nft = render.redirect_rules(plan.redirects, rules.NFT)
+    text4 = render.iptables_text((*rules.guard_rules(guard4, rules.LEGACY), *legacy), 4)
+    return (
+        ("legacy", "iptables-legacy-restore --noflush", text4),
+        ("legacy", "ip6tables-legacy-restore --noflush", render.iptables_text(legacy, 6)),
+        ("legacy", "nft -f -", render.nft_text(rules.guard_rules(guard6, rules.NFT))),  # FirewallSelector.guards()
+        ("nft", "nft -f -", render.nft_text((*rules.guard_rules(plan.guarded, rules.NFT), *nft))),
+    )
 
 
 def make(settings: Settings) -> Plan:

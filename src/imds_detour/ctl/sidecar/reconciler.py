@@ -12,8 +12,9 @@ from imds_detour.firewall.base import Firewall
 from imds_detour.firewall.change import AddGuard, Change, SetRedirects
 from imds_detour.firewall.lock import SETUP, namespace_lock
 from imds_detour.firewall.rules import SIDECAR_COMMENT, Redirect, is_forwarded, redirects_of
+from imds_detour.guard import install_guards
 from imds_detour.log import Log
-from imds_detour.redirect import Transaction, install_guards, install_redirects
+from imds_detour.redirect import Transaction, install_redirects
 from imds_detour.result import Environment, Target, host_names
 from imds_detour.system import etc_hosts, namespaces
 

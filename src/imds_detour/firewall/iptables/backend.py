@@ -50,6 +50,10 @@ class LegacyFirewall:
         """Read imds-detour's rules from the kernel, in one table or in both."""
         return tuple(entry for version in self._helpers for entry in self._call(version, "installed", table))
 
+    def joined(self, other: LegacyFirewall) -> LegacyFirewall:
+        """Return a firewall that uses the helpers of both, which stay theirs to close."""
+        return LegacyFirewall({**self._helpers, **other._helpers}, self._remaining)
+
     def close(self) -> None:
         """End the helpers. The rules stay."""
         for helper in self._helpers.values():
