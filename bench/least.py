@@ -1,15 +1,16 @@
-"""The least that a start costs: ``python -I -S least.py WHAT LIB MOCK PORT APP...``, run by the bundle's interpreter.
+"""The least that a start costs: ``least.py WHAT LIB MOCK PORT APP...``, run by the interpreter of pip or of the bundle.
 
-LIB has the bundle's modules. WHAT is ``interpreter``: start the app at once; ``modules``: load what a start by nftables
-loads, and use nothing of it; ``python-iptables``: load it and install the rules, without looking for a mock. They show
-how much of a start is neither waiting nor verifying.
+LIB is the folder of the bundle's modules, and empty for pip. WHAT is ``interpreter``: start the app at once;
+``modules``: load what a start by nftables loads, and use nothing of it; ``python-iptables``: load it and install the
+rules, without looking for a mock. They show how much of a start is neither waiting nor verifying.
 """
 
 import os
 import sys
 
 WHAT, LIBRARY, MOCK, PORT, *APP = sys.argv[1:]
-sys.path[:] = [LIBRARY]
+if LIBRARY:
+    sys.path[:] = [LIBRARY]
 
 if WHAT != "interpreter":
     import gc

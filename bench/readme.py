@@ -9,7 +9,8 @@ from typing import Any
 
 from bench.lines import CLIENTS, DETOURS, LINES, PATHS, PEERS, PROCESSOR, SAME, TARGET, Line
 from bench.phrases import LANGUAGES, PHRASES
-from bench.subjects import HERE, ROOT
+from bench.subjects import HERE, LEAST, ROOT
+from imds_detour.deadline import FIRST_PAUSE
 
 BEGIN, END = "<!-- benchmarks -->\n", "<!-- /benchmarks -->"
 Row = dict[str, Any]
@@ -58,7 +59,7 @@ class _Section:
         return [
             self._head(),
             _table(["", self._text("others"), *DETOURS], [self._line(line) for line in self._lines]),
-            *filter(None, [self._floors()]),
+            *filter(None, [self._floors(), self._reaction_floor()]),
             self._throughput(),
             self._about_throughput(),
             *filter(None, [self._waiting()]),
@@ -172,12 +173,23 @@ class _Section:
 
     def _floors(self) -> str:
         """Return the sentences on the least that a start costs; empty if that was not measured."""
-        shares = {
-            name: " / ".join(f"{_ratio(self._rows[group, f'{name} alone']):.2f}" for group in (SAME, PROCESSOR))
-            for name in ("interpreter", "modules", "python-iptables")
-            if (SAME, f"{name} alone") in self._rows
-        }
-        return self._text("floors").format(**shares) if len(shares) == 3 else ""
+        shares = [
+            " / ".join(f"{_ratio(self._rows[group, f'{what} alone, {name}']):.2f}" for group in (SAME, PROCESSOR))
+            for name in DETOURS
+            for what in LEAST
+            if (SAME, f"{what} alone, {name}") in self._rows
+        ]
+        return self._text("floors").format(*shares) if len(shares) == len(DETOURS) * len(LEAST) else ""
+
+    def _reaction_floor(self) -> str:
+        """Return the sentence on the least of a reaction; empty without the stages of a start."""
+        work = [
+            sum(milliseconds for stage, milliseconds in self._results["stages"][name][2:])
+            for name in DETOURS
+            if self._results["stages"].get(name)
+        ]
+        half = FIRST_PAUSE * 1000 / 2
+        return self._text("reaction floor").format(half, *work) if len(work) == len(DETOURS) else ""
 
     def _waiting(self) -> str:
         """Return the sentence on the questions of a long wait; empty if they were not counted."""

@@ -18,7 +18,8 @@ HERE = os.path.join(ROOT, "bench")
 BUILD = os.path.join(ROOT, "build", "bench")
 BUNDLE = os.path.join(ROOT, "build", "imds-detour")
 TOOLS = ("stamp", "pathcost")
-TARGET = "{host}:{port}"
+LEAST = ("interpreter", "modules", "python-iptables")
+"""What least.py may do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,18 @@ def bundle() -> Subject | None:
 
 
 def least(mock: str, port: int) -> list[Subject]:
-    """Return the programs that do the least of a start (least.py); none without the bundle."""
+    """Return the programs that do the least of a start (least.py), by pip's interpreter and by the bundle's."""
+    venv = os.path.join(BUILD, "venv", "bin", "python")
+    return [*_least((venv,), "", "pip install", mock, port), *_least_of_bundle(mock, port)]
+
+
+def _least(start: Sequence[str], modules: str, name: str, mock: str, port: int) -> list[Subject]:
+    return [
+        Subject(f"{what} alone, {name}", (*start, f"{HERE}/least.py", what, modules, mock, str(port))) for what in LEAST
+    ]
+
+
+def _least_of_bundle(mock: str, port: int) -> list[Subject]:
     existing = (
         glob.glob(f"{BUNDLE}/lib/ld-*"),
         glob.glob(f"{BUNDLE}/libexec/python*"),
@@ -84,10 +96,7 @@ def least(mock: str, port: int) -> list[Subject]:
         return []
     loader, python, modules = (paths[0] for paths in existing)
     start = (loader, "--inhibit-cache", "--library-path", f"{BUNDLE}/lib", python, "-I", "-S", "-X", "utf8")
-    return [
-        Subject(f"{what} alone", (*start, f"{HERE}/least.py", what, modules, mock, str(port)))
-        for what in ("interpreter", "modules", "python-iptables")
-    ]
+    return _least(start, modules, "bundle", mock, port)
 
 
 def detours() -> list[Subject]:
