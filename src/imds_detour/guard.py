@@ -31,7 +31,7 @@ def install_early_guard(transaction: Transaction, selector: FirewallSelector, ad
 
     If nftables refuses it, nftables counts as unusable, and a helper of legacy iptables guards in its place.
     """
-    if not addresses or not (part := selector.early_guard()):
+    if not (part := selector.early_guard(versions_of(addresses))):
         return ()
     firewall, versions = part
     try:
@@ -68,6 +68,11 @@ def install_guards(
             " `dns: [1.1.1.1]`, or set MOCK_GUARD=off"
         )
     return tuple(guards)
+
+
+def versions_of(addresses: Iterable[Address]) -> tuple[int, ...]:
+    """Return the IP versions of these addresses."""
+    return tuple(dict.fromkeys(address.version for address in addresses))
 
 
 def _of(versions: Iterable[int], addresses: Iterable[Address]) -> tuple[Address, ...]:

@@ -12,7 +12,7 @@ from imds_detour.firewall.change import SetRedirects
 from imds_detour.firewall.lock import LOCK_TIMEOUT, SETUP, namespace_lock
 from imds_detour.firewall.rules import COMMENT
 from imds_detour.firewall.select import RefusedError
-from imds_detour.guard import confirm_guards, install_early_guard, install_guards
+from imds_detour.guard import confirm_guards, install_early_guard, install_guards, versions_of
 from imds_detour.result import Redirected, host_names, targets_of
 from imds_detour.system import capabilities, routes
 from imds_detour.verify import NotByRuleError
@@ -67,15 +67,16 @@ def setup(
             transaction.keep()
         return identities
 
+    versions = versions_of(environment.guarded)
     with Transaction(deadline, log) as guarding:
         early = install_early_guard(guarding, selector, environment.guarded)  # while the helper loads
         firewall, reason = selector.choose(nft_first=environment.forwarded)
-        guards = install_guards(guarding, selector.guards(firewall, log), environment.guarded, early)
+        guards = install_guards(guarding, selector.guards(firewall, versions, log), environment.guarded, early)
         if not environment.host:
             guarding.keep()
         targets = _find_targets(settings, environment, cache, deadline, log)
         try:
-            firewall = selector.extend(firewall, {target.mock.endpoint.address.version for target in targets})
+            firewall = selector.extend(firewall, versions_of(target.mock.endpoint.address for target in targets))
             identities = redirect_and_verify()
         except (NotByRuleError, RefusedError) as error:
             # nftables can come before another program's redirect, and may have IPv6 where legacy iptables has not.
@@ -83,7 +84,7 @@ def setup(
                 raise
             log.step(f"nftables is used instead: {error.reason}")
             firewall, reason = selector.nft, error.reason
-            guards = install_guards(guarding, selector.guards(firewall, log), environment.guarded)
+            guards = install_guards(guarding, selector.guards(firewall, versions, log), environment.guarded)
             identities = redirect_and_verify()
         guarding.keep()
     for service in environment.services:

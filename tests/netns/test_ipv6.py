@@ -260,3 +260,12 @@ def test_helper_guards_ipv6_if_nftables_refuses_it(dual: Network, owned: bool) -
         saved = METADATA6 in dual.app.run("ip6tables-legacy-save").stdout
         assert (saved, refuses(dual, ID_URL6)) == (owned, True)
         owner.kill()
+
+
+def test_guard_that_cannot_cover_ipv6_fails_the_start(dual: Network) -> None:
+    """With IPv6 and no firewall for it, a start fails. Control: with MOCK_GUARD=off, IPv4 is redirected."""
+    prefix = (*kernel_without("nftables"), *kernel_without("legacy IPv6"))
+    dual.start_mock("--quiet")
+    reason = "the kernel has no legacy iptables here (table filter: Protocol not available)"
+    assert reason in dual.failure("true", prefix=prefix, MOCK_HOSTNAME=MOCK)
+    dual.success("curl", "-sS", ID_URL, prefix=prefix, stdout=INSTANCE, MOCK_HOSTNAME=MOCK, MOCK_GUARD="off")

@@ -124,22 +124,22 @@ class FirewallSelector:
         """Return whether the choice allows nftables in place of this firewall, and nftables works."""
         return self._choice == "auto" and firewall is not self.nft and self.nft_refusal() is None
 
-    def early_guard(self) -> tuple[Firewall, tuple[int, ...]] | None:
-        """Return nftables, and the IP versions that it guards whichever firewall redirects: those without a helper.
+    def early_guard(self, versions: Iterable[int]) -> tuple[Firewall, tuple[int, ...]] | None:
+        """Return nftables, and those of the IP versions that it guards whichever firewall redirects.
 
-        It can guard them while the helpers load. None if there is no such version, or nftables cannot be used.
+        It can guard them while the helpers load. None if each has a helper, or nftables cannot be used.
         """
-        rest = _rest(self._versions)
+        rest = tuple(version for version in versions if version not in self._versions)
         return (self.nft, rest) if rest and self._choice != "nft" and self.nft_refusal() is None else None
 
-    def guards(self, firewall: Firewall, log: Log) -> list[tuple[Firewall, tuple[int, ...]]]:
-        """Return the firewalls to guard with, and the IP versions of each, when this firewall redirects.
+    def guards(self, firewall: Firewall, versions: Iterable[int], log: Log) -> list[tuple[Firewall, tuple[int, ...]]]:
+        """Return the firewalls that guard these IP versions when this firewall redirects, and the versions of each.
 
         A start has a helper of legacy iptables for IPv4 only. nftables needs no helper, so it guards IPv6, also where
         this network namespace has none, for the case that it gets an address later.
         """
         guards = [(firewall, firewall.versions)]
-        if not (rest := _rest(firewall.versions)):
+        if not (rest := tuple(version for version in versions if version not in firewall.versions)):
             return guards
         if self.nft_refusal() is None:
             return [*guards, (self.nft, rest)]
@@ -173,10 +173,6 @@ class FirewallSelector:
             self._legacy.close()
         if self._rest is not None:
             self._rest.close()
-
-
-def _rest(versions: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(version for version in namespaces.kernel_versions() if version not in versions)
 
 
 def start_legacy(versions: Sequence[int], remaining: Callable[[], float] = lambda: FOREVER) -> LegacyFirewall:

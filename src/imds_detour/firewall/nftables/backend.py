@@ -134,10 +134,11 @@ class NftFirewall:
 
 def _read(kernel: Kernel, family: int, table: str | None) -> list[Installed]:
     """Return the table's rules. Those without effect count as foreign: it is dormant, or their chain has no hook."""
-    from imds_detour.firewall.nftables.codec import TABLES, chain_of, decode  # noqa: PLC0415  (a wait does without)
+    if (chains := _chains(kernel, family)) is None:
+        return []
+    from imds_detour.firewall.nftables.codec import TABLES, chain_of, decode  # noqa: PLC0415  (only rules need it)
 
-    chains = _chains(kernel, family)
-    if chains is None or (table is not None and table not in map(TABLES.get, chains)):
+    if table is not None and table not in map(TABLES.get, chains):
         return []
     bodies = [attributes(body[4:]) for body in kernel.talk([messages.get(messages.GETRULE, family)])]
     version = next(version for version, number in NFPROTO.items() if number == family)
