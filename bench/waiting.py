@@ -21,25 +21,36 @@ COUNTERS = (
 SECONDS, MOST, TIMED_OUT = 30, 180, 125
 LATER, SHARE = (4.0, 16.0), 3.0
 """Range of the seconds of a wait, and the target of the reaction in percent of it."""
+SERIES = 3
+"""Reactions of a kind at the same time: their median varies by a quarter with 20 samples, because of their phases."""
 KINDS = {"no such name": "dns off", "nothing listens": "http off", "503": "http failing"}
 """What the start waits for, and the command that causes it (latecomer.py)."""
 
 
 def measure(rounds: int) -> list[Row]:
-    """Return the rows, from ``rounds`` reactions of each kind. All wait at the same time, since a wait is a sleep."""
+    """Return the rows, from SERIES times ``rounds`` reactions of each kind.
+
+    All wait at the same time, since a wait is a sleep.
+    """
     subject = subjects.detours()[-1]  # the bundle, if it is built
     cases = [(late, detour) for late in ("dns", "http") for detour in subjects.detours()]
-    with ThreadPoolExecutor(len(KINDS) + len(cases)) as executor:
+    with ThreadPoolExecutor(len(KINDS) + SERIES * len(cases)) as executor:
         counts = {kind: executor.submit(_count, subject, command) for kind, command in KINDS.items()}
-        shares = [(late, detour.name, executor.submit(_shares, detour, late, rounds)) for late, detour in cases]
+        series = [
+            (late, detour.name, [executor.submit(_shares, detour, late, rounds) for _ in range(SERIES)])
+            for late, detour in cases
+        ]
+        shares = [
+            (late, name, [share for future in futures for share in future.result()]) for late, name, futures in series
+        ]
     asked = [
         row(f"questions while waiting {SECONDS} s", f"{subject.name}, {kind}: {what}", "", [number], at_most=MOST)
         for kind, future in counts.items()
         for what, number in zip(("DNS", "HTTP"), future.result(), strict=True)
     ]
     return asked + [
-        row(f"reaction, {late.upper()} later, relative to the wait", name, "%", future.result(), at_most=SHARE)
-        for late, name, future in shares
+        row(f"reaction, {late.upper()} later, relative to the wait", name, "%", samples, at_most=SHARE)
+        for late, name, samples in shares
     ]
 
 

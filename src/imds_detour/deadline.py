@@ -20,7 +20,7 @@ FOREVER = float("inf")
 FIRST_PAUSE, FIRST_SECONDS = 0.019, 2.0
 """Mean seconds for each question of an attempt until the next attempt, in the first seconds of a wait. A question costs
 two packets: a DNS query and its reply, or a connection and its refusal."""
-WAITED_SHARE = 0.048
+WAITED_SHARE = 0.045
 """Later, a pause is this share of what has been waited. So the mean delay, half a pause and the rest of a start, stays
 below 3 % of the wait, and a wait of 30 s costs less than 180 questions."""
 MAX_PAUSE = 1.5
