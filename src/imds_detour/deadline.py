@@ -22,7 +22,7 @@ FIRST_PAUSE, FIRST_SECONDS = 0.019, 2.0
 two packets: a DNS query and its reply, or a connection and its refusal."""
 WAITED_SHARE = 0.045
 """Later, a pause is this share of what has been waited. So the mean delay, half a pause and the rest of a start, stays
-below 3 % of the wait, and a wait of 30 s costs less than 180 questions."""
+below 3 % of the wait for attempts of one question, and a wait of 30 s costs less than 180 questions."""
 MAX_PAUSE = 1.5
 """Mean seconds of the longest pause for a question. An attempt that takes longer is followed by MIN_PAUSE."""
 MIN_PAUSE = 0.006

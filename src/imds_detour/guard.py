@@ -39,6 +39,7 @@ def install_early_guard(transaction: Transaction, selector: FirewallSelector, ad
     except DetourError as error:
         if error.step == "lock":
             raise  # another program writes all the time
+        transaction.log.step(f"nftables does not guard IPv6: {error.reason}")
         selector.refuse_nft(error)
         return ()
 
@@ -61,6 +62,8 @@ def install_guards(
         wanted = _of(versions, addresses)
         installed = next((change for of, change in early if of is firewall and change.addresses == wanted), None)
         guards.append((firewall, installed or _install_guard(transaction, firewall, wanted)))
+    rules = sum(len(change.wanted((), firewall.layout)) for firewall, change in guards)
+    log.step(f"rule: filter has {rules} for the guard; `imds-detourctl plan` shows them")
     log.step(f"guard: everything that goes to {' or '.join(map(str, addresses))} is refused from now on")
     if server := resolv_conf.find_server(addresses, resolv_conf.read()):
         log.warning(

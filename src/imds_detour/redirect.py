@@ -68,12 +68,10 @@ def setup(
         return identities
 
     versions = versions_of(environment.guarded)
-    with Transaction(deadline, log) as guarding:
+    with Transaction(deadline, log, undoes=environment.host) as guarding:
         early = install_early_guard(guarding, selector, environment.guarded)  # while the helper loads
         firewall, reason = selector.choose(nft_first=environment.forwarded)
         guards = install_guards(guarding, selector.guards(firewall, versions, log), environment.guarded, early)
-        if not environment.host:
-            guarding.keep()
         targets = _find_targets(settings, environment, cache, deadline, log)
         try:
             firewall = selector.extend(firewall, versions_of(target.mock.endpoint.address for target in targets))
@@ -103,12 +101,16 @@ def _find_targets(
 
 
 class Transaction:
-    """Changes of firewalls, routes and /etc/hosts. Leaving it undoes them in reverse order, unless they are kept."""
+    """Changes of firewalls, routes and /etc/hosts. Leaving it undoes them in reverse order, unless they are kept.
 
-    __slots__ = ("_undo", "deadline", "log")
+    One that never ``undoes`` is for the guard: another start in this namespace may rely on it at once.
+    """
 
-    def __init__(self, deadline: Deadline, log: Log) -> None:
+    __slots__ = ("_undo", "_undoes", "deadline", "log")
+
+    def __init__(self, deadline: Deadline, log: Log, *, undoes: bool = True) -> None:
         self.deadline, self.log = deadline, log
+        self._undoes = undoes
         self._undo: list[Callable[[], None]] = []
 
     def __enter__(self) -> Self:
@@ -124,7 +126,8 @@ class Transaction:
 
     def on_undo(self, function: Callable[[], None]) -> None:
         """Call this function if the changes are undone, before those given earlier. Its failure is a warning."""
-        self._undo.append(function)
+        if self._undoes:
+            self._undo.append(function)
 
     def keep(self) -> None:
         """Keep all changes."""
@@ -133,9 +136,7 @@ class Transaction:
     def change(self, firewall: Firewall, change: AddGuard | SetRedirects) -> None:
         """Change the rules of a table."""
         wanted = change.wanted((), firewall.layout)
-        if change.table == "filter":  # the same in almost every start
-            self.log.step(f"rule: filter has {len(wanted)} for the guard; `imds-detourctl plan` shows them")
-        for rule in wanted if change.table == "nat" else ():
+        for rule in wanted if change.table == "nat" else ():  # those of the guard are the same in almost every start
             self.log.step(f"rule: {rule.table} {rule.spec}")
         previous = firewall.apply(change, self.deadline.within(LOCK_TIMEOUT))
         if opposite := change.undo(previous, firewall.layout):

@@ -21,13 +21,14 @@ from tests.support.servers.mock_process import COMMAND, TIMEOUT, Mock, running_m
 META = "/latest/meta-data"
 ROLE = f"{META}/iam/security-credentials/imds-detour-mock-role"
 SCRIPT = """
+status=$(cat {0}/status)  # before the run is counted: what a test sets after that is for the next run
 [ -e {0}/running ] && echo overlap >> {0}/overlaps
 touch {0}/running; echo run >> {0}/runs
 [ -e {0}/wait ] && read line < {0}/wait
 rm {0}/running
 echo marked-stderr >&2
 sed "s/NUMBER/$(wc -l < {0}/runs)/; s/SOON/$(date -u -d "+$(cat {0}/lifetime) seconds" +%Y-%m-%dT%H:%M:%SZ)/" {0}/output
-exit $(cat {0}/status)
+exit $status
 """
 GOOD = """{"Version": 1, "AccessKeyId": "AKIAMARKEDNUMBER", "SecretAccessKey": "marked-secret",
 "SessionToken": "marked-token", "Expiration": "SOON"}"""

@@ -1,5 +1,6 @@
 """The IPv6 endpoint [fd00:ec2::254]:80 is redirected when the mock has IPv6, and refused otherwise."""
 
+import json
 import subprocess
 import sys
 import time
@@ -7,7 +8,7 @@ import time
 import pytest
 
 from tests.support.faults import nft_transactions
-from tests.support.faults.injection import strace
+from tests.support.faults.injection import Injection, strace
 from tests.support.faults.seccomp import kernel_without
 from tests.support.hosts.network import APP6, ID_URL, INSTANCE, METADATA6, MOCK, MOCK6, NAME, PORT, Network
 from tests.support.judges.rules_listing import all_rules
@@ -266,6 +267,42 @@ def test_guard_that_cannot_cover_ipv6_fails_the_start(dual: Network) -> None:
     """With IPv6 and no firewall for it, a start fails. Control: with MOCK_GUARD=off, IPv4 is redirected."""
     prefix = (*kernel_without("nftables"), *kernel_without("legacy IPv6"))
     dual.start_mock("--quiet")
-    reason = "the kernel has no legacy iptables here (table filter: Protocol not available)"
-    assert reason in dual.failure("true", prefix=prefix, MOCK_HOSTNAME=MOCK)
+    reason = "IPv6 cannot be guarded: the kernel has no legacy iptables here (table filter: Protocol not available); "
+    assert f"{reason}nftables cannot be used here: the kernel has none" in dual.failure(
+        "true", prefix=prefix, MOCK_HOSTNAME=MOCK
+    )
     dual.success("curl", "-sS", ID_URL, prefix=prefix, stdout=INSTANCE, MOCK_HOSTNAME=MOCK, MOCK_GUARD="off")
+
+
+def test_failed_start_keeps_the_early_guard_of_ipv6(dual: Network) -> None:
+    """A start whose legacy iptables fails after it has guarded IPv6 leaves that: another start may rely on it."""
+    start_real_service6(dual)
+    dual.start_mock("--quiet")
+    dual.app.run("mkdir", "/run/none")
+    extensions = {"XTABLES_LIBDIR": "/run/none"}
+    dual.failure("true", environment=extensions, MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy")
+    assert refuses(dual, ID_URL6)
+
+
+def test_tools_work_where_legacy_iptables_has_no_ipv6(dual: Network) -> None:
+    """Where legacy iptables has IPv4 only, doctor, status and remove see what a start installs there."""
+    prefix = kernel_without("legacy IPv6")
+    dual.start_mock("--quiet")
+    settings = {"MOCK_HOSTNAME": MOCK, "MOCK_BACKEND": "legacy"}
+    assert dual.ctl("doctor", prefix=prefix, **settings).returncode == 0
+    dual.success("true", prefix=prefix, MOCK_HOSTNAME=MOCK)
+    facts = json.loads(dual.ctl("status", "--json", prefix=prefix).stdout)
+    assert [redirect["backend"] for redirect in facts["redirects"]] == ["legacy iptables"]
+    removed = dual.ctl("remove", prefix=prefix)
+    assert (removed.returncode, removed.stderr) == (0, "")
+    assert (dual.detour_rules(), METADATA6 in dual.app.run("nft", "list", "ruleset").stdout) == ("", False)
+
+
+def test_nftables_is_used_if_the_helper_for_ipv6_cannot_start(dual: Network) -> None:
+    """At the limit on processes, the second helper cannot start: auto uses nftables. Control: legacy fails."""
+    dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
+    dual.start_mock("--quiet", at="[::]")
+    tracer = strace(Injection("clone", "error=EAGAIN", "2+"))
+    assert "cannot start the firewall helper" in dual.failure("true", prefix=tracer, MOCK_BACKEND="legacy")
+    command = ("curl", "-sS", "--fail", ID_URL, ID_URL6)
+    assert ", nftables (" in dual.success(*command, prefix=tracer, stdout=INSTANCE * 2, MOCK_LOG="debug")

@@ -283,6 +283,10 @@ def test_second_server_replaces_a_faulty_first(network: Network, first: str, pla
     assert time.monotonic() - began < 1.6
 
 
+TRIES = 3
+"""Starts until no attempt is cut by the deadline on a busy machine: the final line quotes the attempt before it."""
+
+
 @pytest.mark.slow
 def test_final_line_quotes_the_last_server(network: Network) -> None:
     """With two faulty DNS servers the final line quotes the last one that was asked before the deadline."""
@@ -290,10 +294,13 @@ def test_final_line_quotes_the_last_server(network: Network) -> None:
     network.start_dns("SERVFAIL", at="10.88.0.4")
     network.start_dns("REFUSED")
     network.app.write("resolv.conf", f"nameserver {MOCK}\nnameserver 10.88.0.4\n")
-    log = network.failure("true", MOCK_TIMEOUT="4", MOCK_LOG="debug")
-    *_, asked = re.findall(r"DNS (\S+): A \S+: answers (\w+)", log)
-    assert f"{asked[0]} answers {asked[1]}" in log.splitlines()[-1]
-    assert ("10.88.0.4", "SERVFAIL") in re.findall(r"DNS (\S+): A \S+: answers (\w+)", log)
+    for _ in range(TRIES):
+        log = network.failure("true", MOCK_TIMEOUT="4", MOCK_LOG="debug")
+        asked = re.findall(r"DNS (\S+): A \S+: answers (\w+)", log)
+        if told := "{} answers {}".format(*asked[-1]) in log.splitlines()[-1]:
+            break
+    assert told, log
+    assert ("10.88.0.4", "SERVFAIL") in asked
 
 
 @pytest.mark.slow

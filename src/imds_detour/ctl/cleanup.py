@@ -1,7 +1,7 @@
 """Remove everything that imds-detour has installed, and nothing else: for `remove`, and for the end of a sidecar."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -10,11 +10,11 @@ from imds_detour.endpoint import Address
 from imds_detour.errors import DetourError, NotInKernelError, error_text
 from imds_detour.firewall.base import Firewall
 from imds_detour.firewall.change import Change, Replace, SetRedirects
-from imds_detour.firewall.iptables.preflight import existing_tables
+from imds_detour.firewall.iptables.preflight import existing_tables, readable_versions
 from imds_detour.firewall.lock import LOCK_TIMEOUT, SETUP, namespace_lock
 from imds_detour.firewall.rules import SIDECAR_COMMENT, redirects_of
 from imds_detour.firewall.select import FirewallSelector
-from imds_detour.system import etc_hosts, namespaces, routes
+from imds_detour.system import etc_hosts, routes
 
 
 @dataclass(slots=True)
@@ -50,16 +50,19 @@ def may_hold_rules(name: str, refusal: DetourError) -> bool:
     return any(names is None or not names.isdisjoint(("filter", "nat")) for names in tables)
 
 
-def clean_up(firewalls: Iterable[Firewall]) -> Removed:
+def clean_up(firewalls: Collection[Firewall], refused: Mapping[str, DetourError]) -> Removed:
     """Remove redirects, guard, host names and routes, in this order: a partial removal leaves the addresses closed.
 
-    After a failure the rest is removed too, but no guard whose redirects remain.
+    ``refused`` are the firewalls that cannot be used, with the reasons. The guard stays in all firewalls if redirects
+    may remain in one, because nftables guards IPv6 for legacy iptables. Other things are removed after a failure too.
     """
     removed = Removed()
-    for firewall in firewalls:
-        with removed.noting_failures():
-            for table in ("nat", "filter"):
+    for table in ("nat", "filter"):
+        for firewall in firewalls:
+            with removed.noting_failures():
                 removed.rules[firewall.name] += len(firewall.apply(Replace(table), LOCK_TIMEOUT))
+        if removed.failures or any(may_hold_rules(name, refusal) for name, refusal in refused.items()):
+            break
     _remove_others(removed, frozenset())
     return removed
 
@@ -70,7 +73,7 @@ def end_sidecar(firewall: Firewall, guards: Iterable[tuple[Firewall, Change]], *
     The guard stays, because an app in this namespace may need it. On a host it is removed with the last redirect.
     """
     removed = Removed()
-    selecting = FirewallSelector("auto", namespaces.ip_versions())  # a start may use the other firewall
+    selecting = FirewallSelector("auto", readable_versions())  # a start may use the other firewall
     with namespace_lock(SETUP, LOCK_TIMEOUT), removed.noting_failures(), selecting as selector:
         installed = redirects_of(entry.rule for entry in firewall.installed("nat") if entry.rule)
         own = tuple(redirect for redirect, comment in installed.items() if comment == SIDECAR_COMMENT)

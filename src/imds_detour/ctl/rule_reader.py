@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from imds_detour.ctl.installed import summarize
 from imds_detour.errors import DetourError
+from imds_detour.firewall.iptables.preflight import readable_versions
 from imds_detour.firewall.select import FirewallSelector
-from imds_detour.system import capabilities, namespaces
+from imds_detour.system import capabilities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,10 +34,8 @@ class RuleReader:
         except DetourError:
             return None  # a library of legacy iptables is missing, for example
         # nftables guards IPv6 for legacy iptables too. Other rules there mean that the redirects are there as well.
-        other = any(
-            entry.rule is None or (entry.rule.table, entry.rule.version) != ("filter", 6) for entry in installed
-        )
-        self.complete = other or self.firewall.name != "nftables"
+        kinds = {(entry.rule.table, entry.rule.version) for entry in installed if entry.rule}
+        self.complete = bool(kinds - {("filter", 6)}) or self.firewall.name != "nftables"
         active = summarize(self.firewall.name, self.firewall.layout, installed).redirects
         return next((entry.redirect.mock for entry in active if entry.redirect.endpoint == endpoint), None)
 
@@ -48,7 +47,7 @@ def open_rule_reader() -> Iterator[RuleReader]:
     if not effective & capabilities.NET_ADMIN:
         yield RuleReader(None)
         return
-    with FirewallSelector("auto", namespaces.ip_versions()) as selector:
+    with FirewallSelector("auto", readable_versions()) as selector:
         firewall: Firewall = selector.nft
         if not selector.nft.has_redirects() and effective & capabilities.NET_RAW:  # legacy iptables needs NET_RAW
             legacy = selector.start_helpers()

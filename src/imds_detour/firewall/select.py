@@ -127,7 +127,7 @@ class FirewallSelector:
     def early_guard(self, versions: Iterable[int]) -> tuple[Firewall, tuple[int, ...]] | None:
         """Return nftables, and those of the IP versions that it guards whichever firewall redirects.
 
-        It can guard them while the helpers load. None if each has a helper, or nftables cannot be used.
+        It can guard them while the helpers load. None if each has a helper, nftables is chosen, or cannot be used.
         """
         rest = tuple(version for version in versions if version not in self._versions)
         return (self.nft, rest) if rest and self._choice != "nft" and self.nft_refusal() is None else None
@@ -135,8 +135,8 @@ class FirewallSelector:
     def guards(self, firewall: Firewall, versions: Iterable[int], log: Log) -> list[tuple[Firewall, tuple[int, ...]]]:
         """Return the firewalls that guard these IP versions when this firewall redirects, and the versions of each.
 
-        A start has a helper of legacy iptables for IPv4 only. nftables needs no helper, so it guards IPv6, also where
-        this network namespace has none, for the case that it gets an address later.
+        A start has a helper of legacy iptables for IPv4. nftables needs no helper, so it guards IPv6, also where this
+        network namespace has none, for the case that it gets an address later. Without nftables, another helper does.
         """
         guards = [(firewall, firewall.versions)]
         if not (rest := tuple(version for version in versions if version not in firewall.versions)):
@@ -147,7 +147,9 @@ class FirewallSelector:
             return [*guards, (self._start_rest(rest), rest)]
         except RefusedError as error:
             if 6 in namespaces.ip_versions():
-                raise
+                refusal = self.nft_refusal()
+                also = f"; {refusal.reason}" if refusal else ""
+                raise DetourError(error.step, f"IPv6 cannot be guarded: {error.reason}{also}", error.remedy) from None
             log.warning(f"IPv6 is not guarded, should this network namespace get it: {error.reason}")
         return guards
 
@@ -159,9 +161,10 @@ class FirewallSelector:
         return self._legacy.joined(self._start_rest(rest))
 
     def _start_rest(self, versions: tuple[int, ...]) -> LegacyFirewall:
-        if self._rest is None:
-            self._rest = start_legacy(versions, self._remaining)
+        # Forked while other threads wait in a system call or hold the interpreter's lock, as in a sidecar.
         try:
+            if self._rest is None:
+                self._rest = start_legacy(versions, self._remaining)
             self._rest.require()
         except DetourError as error:
             raise RefusedError(error.step, error.reason, error.remedy) from None

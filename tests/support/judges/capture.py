@@ -49,9 +49,8 @@ class Capture:
         """Return its counters, which it writes at SIGUSR1 (tcpdump(8))."""
         self._tcpdump.send_signal(signal.SIGUSR1)
         assert self._tcpdump.stderr is not None
-        line = self._tcpdump.stderr.readline()
-        match = STATISTICS.search(line)
-        assert match, line
+        while not (match := STATISTICS.search(line := self._tcpdump.stderr.readline())):
+            assert line == "\n", line  # it may end a line first
         captured, received, dropped = map(int, match.groups())
         return captured, received, dropped
 

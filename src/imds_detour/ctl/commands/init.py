@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     deadline = Deadline(settings.timeout)
     environment = flags.inspect(settings, arguments)
     spinner = Spinner(Terminal.of(sys.stderr), "redirecting", wanted=settings.log == "text")
-    with spinner, FirewallSelector(settings.backend, environment.versions, deadline.remaining) as selector:
+    with spinner, FirewallSelector(settings.backend, (4,), deadline.remaining) as selector:
         result = redirect.setup(settings, environment, selector, deadline, Progress(settings.log, spinner))
     if arguments.json:
         answers = result.identities or [None] * len(result.targets)

@@ -45,8 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     for name, command, text in _sections(plan):
         if text and settings.backend in (name, "auto"):
             terminal.line()
-            instead = (name, settings.backend) == ("nft", "auto")
-            terminal.line(f"# {'in place of all that, by nftables alone: ' if instead else ''}{command}", Style.BOLD)
+            instead = "instead of the commands above: " if (name, settings.backend) == ("nft", "auto") else ""
+            terminal.line(f"# {instead}{command}", Style.BOLD)
             for line in text.splitlines():
                 terminal.line(line.expandtabs(4))
     return 0

@@ -7,8 +7,9 @@ from imds_detour.ctl.cleanup import clean_up, may_hold_rules
 from imds_detour.ctl.installed import usable
 from imds_detour.ctl.terminal import Style, Terminal
 from imds_detour.errors import DetourError
+from imds_detour.firewall.iptables.preflight import readable_versions
 from imds_detour.firewall.select import FirewallSelector
-from imds_detour.system import etc_hosts, namespaces
+from imds_detour.system import etc_hosts
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,9 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(_arguments: argparse.Namespace) -> int:
     """Remove everything and report it; DetourError if no firewall can be used, or something remains."""
     terminal = Terminal.of(sys.stdout)
-    with FirewallSelector("auto", namespaces.ip_versions()) as selector:
+    with FirewallSelector("auto", readable_versions()) as selector:
         working, refused = usable(selector)
-        removed = clean_up(working)
+        removed = clean_up(working, refused)
     lines = [f"{name}: {count} rule{'s' * (count != 1)} removed" for name, count in removed.rules.items() if count]
     if removed.names:
         lines.append(f"{etc_hosts.PATH}: lines of imds-detour removed")

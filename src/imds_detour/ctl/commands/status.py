@@ -15,8 +15,9 @@ from imds_detour.ctl.sidecar import last_probe
 from imds_detour.ctl.sidecar.last_probe import LastProbe
 from imds_detour.ctl.terminal import Style, Terminal
 from imds_detour.errors import DetourError
+from imds_detour.firewall.iptables.preflight import readable_versions
 from imds_detour.firewall.select import FirewallSelector
-from imds_detour.system import namespaces, routes
+from imds_detour.system import routes
 from imds_detour.system.routes import Route
 from imds_detour.value import Value
 
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def read() -> Status:
     """Read the status; DetourError if no firewall can be read."""
-    with FirewallSelector("auto", namespaces.ip_versions()) as selector:
+    with FirewallSelector("auto", readable_versions()) as selector:
         working, refused = usable(selector)
         firewalls = [summarize(firewall.name, firewall.layout, firewall.installed()) for firewall in working]
     return Status(

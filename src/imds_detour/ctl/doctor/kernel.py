@@ -17,9 +17,10 @@ def legacy_kernel(context: DoctorContext) -> CheckResult:
         return skipped(reason)
     if context.on_the_host:
         return skipped(NOT_ASKED)
-    if error := _tables_missing(context):
+    if error := _tables_missing():
         return _without_legacy(context, error.reason, error.remedy)
-    return ok("in the kernel, for " + " and ".join(f"IPv{version}" for version in context.versions))
+    present = [f"IPv{version}" for version in context.versions if _tables_missing(version) is None]
+    return ok("in the kernel, for " + " and ".join(present))
 
 
 def libraries(context: DoctorContext) -> CheckResult:
@@ -31,7 +32,7 @@ def libraries(context: DoctorContext) -> CheckResult:
     error = context.legacy_refusal
     if error is None:
         return ok("python-iptables and the libraries of iptables load")
-    if _tables_missing(context):
+    if _tables_missing():
         return skipped("legacy iptables cannot work here anyway")
     install = "in the Dockerfile `RUN apt-get update && apt-get install -y iptables` (Alpine: `apk add iptables`)"
     return _without_legacy(context, error.reason, install if error.remedy == PACKAGES else error.remedy)
@@ -64,12 +65,11 @@ def firewall(context: DoctorContext) -> CheckResult:
     return ok(f"{chosen.name} would be used: {reason}")
 
 
-def _tables_missing(context: DoctorContext) -> DetourError | None:
-    """Return why the kernel has no legacy tables for this process; None if it has them."""
+def _tables_missing(version: int = 4) -> DetourError | None:
+    """Return why the kernel has no legacy tables for this process; None if it has them. A start needs those of IPv4."""
     try:
-        for version in context.versions:
-            require_capabilities()
-            require_tables(version)
+        require_capabilities()
+        require_tables(version)
     except DetourError as error:
         return error
     return None
@@ -78,7 +78,7 @@ def _tables_missing(context: DoctorContext) -> DetourError | None:
 def _reason_to_skip(context: DoctorContext, other: str) -> str:
     """Return why the kernel is not asked for a firewall; ``other`` is the MOCK_BACKEND that excludes it."""
     if context.settings.backend in (other, "env"):
-        return f"MOCK_BACKEND={context.settings.backend} does without"
+        return f"MOCK_BACKEND={context.settings.backend} can do without"
     capabilities = context.capabilities  # if they are unknown, the kernel is asked
     lacking = not isinstance(capabilities, DetourError) and not capabilities & NET_ADMIN
     return "cannot be asked for without NET_ADMIN" if lacking else ""

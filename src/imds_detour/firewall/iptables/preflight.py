@@ -31,6 +31,11 @@ def existing_tables(version: int) -> frozenset[str] | None:
         return None
 
 
+def readable_versions() -> tuple[int, ...]:
+    """Return the IP versions whose legacy tables may have rules: 4, and 6 unless there is none of its tables."""
+    return (4,) if existing_tables(6) == frozenset() else (4, 6)
+
+
 def require_capabilities() -> None:
     """Raise DetourError if this process lacks a capability that legacy iptables needs."""
     capabilities = effective()

@@ -49,7 +49,7 @@ class NftFirewall:
     def has_redirects(self) -> bool:
         """Return whether redirects of imds-detour are installed, False if they cannot be read."""
         try:
-            return any(rule is None or rule.table == "nat" for rule in self._rules())
+            return bool(self.installed("nat"))
         except DetourError:
             return False
 
@@ -133,7 +133,10 @@ class NftFirewall:
 
 
 def _read(kernel: Kernel, family: int, table: str | None) -> list[Installed]:
-    """Return the table's rules. Those without effect count as foreign: it is dormant, or their chain has no hook."""
+    """Return the table's rules. Those without effect count as foreign: it is dormant, or their chain has no hook.
+
+    Of a dormant table, the rules of one of Rule.table cannot be told.
+    """
     if (chains := _chains(kernel, family)) is None:
         return []
     from imds_detour.firewall.nftables.codec import TABLES, chain_of, decode  # noqa: PLC0415  (only rules need it)
