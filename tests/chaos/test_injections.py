@@ -106,6 +106,9 @@ RESOLVER = {
 }
 """Calls of libc's resolver, in a thread."""
 LATE = "a name that comes late"
+WITHOUT_GUARD = {"MOCK_HOSTNAME": MOCK, "MOCK_GUARD": "off"}
+FIRST_REPLY = 3
+"""The number of the message between a start without a guard and its helper; two go to nftables before."""
 STARTS = {
     "an address": Start(EVERYWHERE, {"MOCK_HOSTNAME": MOCK}),
     "helpers": Start(HELPERS, {"MOCK_HOSTNAME": MOCK}, ("legacy",)),
@@ -139,10 +142,10 @@ STARTS = {
         prefix=("env", "--block-signal=CHLD"),
     ),
     "a helper whose reply is lost": Start(
-        {"kill": ("ESRCH",)}, {"MOCK_HOSTNAME": MOCK}, ("legacy",), also=(Injection("recvfrom", "error=EIO", 5),)
+        {"kill": ("ESRCH",)}, WITHOUT_GUARD, ("legacy",), also=(Injection("recvfrom", "error=EIO", FIRST_REPLY),)
     ),
     "a helper that is gone": Start(
-        {"pread64": ("EIO",)}, {"MOCK_HOSTNAME": MOCK}, ("legacy",), also=(Injection("sendto", "error=EPIPE", 5),)
+        {"pread64": ("EIO",)}, WITHOUT_GUARD, ("legacy",), also=(Injection("sendto", "error=EPIPE", FIRST_REPLY),)
     ),
     "a PYTHONPATH": Start(
         {"execve": ("EACCES", "E2BIG", "EAGAIN")}, {"MOCK_HOSTNAME": MOCK, "PYTHONPATH": "/none"}, ("nft",)

@@ -22,8 +22,8 @@ nft delete table {nft} imds_detour 2>/dev/null
 for t in nat filter; do {iptables} -t $t -F; {iptables} -t $t -X; done
 """
 FAULTY_PORT = "1400"
-FAILING = {"MOCK_PORT": FAULTY_PORT}
-"""Settings whose probe fails: this mock returns a new answer each time."""
+FAILING = {"MOCK_PORT": FAULTY_PORT, "MOCK_PROBE": "/latest/meta-data/instance-id"}
+"""Settings whose probe fails: this mock returns a new answer each time, and the user has chosen the path."""
 NETWORKS = {"no route": "del", **({"a default route": "replace"} if LONG else {})}
 
 

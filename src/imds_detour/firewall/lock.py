@@ -8,7 +8,7 @@ import os
 import stat
 import struct
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 from imds_detour.errors import DetourError, error_text
 from imds_detour.lean import socket
@@ -53,8 +53,11 @@ def namespace_lock(name: str, timeout: float) -> Iterator[None]:
             _skipped.add(name)  # do not wait for it again
     except OSError as error:
         raise DetourError("firewall", f"the firewall's lock cannot be taken: {error_text(error)}") from None
-    with closing(own):
+    try:
         yield
+    finally:
+        with suppress(OSError):  # close(2) frees the name even when it fails, and what was done under the lock is done
+            own.close()
 
 
 @contextmanager

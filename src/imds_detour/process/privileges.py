@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
+
+# By name, because `import ctypes` gives an empty package if its file cannot be read.
+from ctypes import CDLL, c_uint32, c_void_p, get_errno, sizeof
 
 from imds_detour.errors import DetourError
 from imds_detour.system.capabilities import NET_ADMIN, sets
@@ -27,13 +29,13 @@ def drop_net_admin() -> bool:
     Without SETPCAP, no_new_privs has the same effect on NET_ADMIN. Return whether it is set: set-uid programs then give
     the app no privileges.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = CDLL(None, use_errno=True)
     libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, NET_ADMIN_NUMBER, 0, 0)
     bounded = libc.prctl(PR_CAPBSET_DROP, NET_ADMIN_NUMBER, 0, 0, 0) == 0
     bounded = bounded or libc.prctl(PR_CAPBSET_READ, NET_ADMIN_NUMBER, 0, 0, 0) == 0
     _lower(libc, ~NET_ADMIN, 3)
     if not bounded and libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-        raise DetourError("privileges", f"cannot drop NET_ADMIN: {os.strerror(ctypes.get_errno())}", _REMEDY)
+        raise DetourError("privileges", f"cannot drop NET_ADMIN: {os.strerror(get_errno())}", _REMEDY)
     bounding_counts = bounded or libc.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1
     remaining = [name for name, mask in sets().items() if mask & NET_ADMIN and (bounding_counts or name != "CapBnd")]
     if remaining:
@@ -43,15 +45,15 @@ def drop_net_admin() -> bool:
 
 def drop_own_capabilities() -> None:
     """Clear the effective, permitted and ambient sets. The others stay, so set-uid programs work as for any user."""
-    libc = ctypes.CDLL(None)
+    libc = CDLL(None)
     libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     _lower(libc, 0, 2)
 
 
 def can_become_root() -> bool:
     """Try to become root, by the system call: libc's setuid() changes all threads, and aborts if they differ."""
-    if call := SYS_SETUID.get((os.uname().machine, ctypes.sizeof(ctypes.c_void_p))):
-        return bool(ctypes.CDLL(None).syscall(call, 0) == 0)
+    if call := SYS_SETUID.get((os.uname().machine, sizeof(c_void_p))):
+        return bool(CDLL(None).syscall(call, 0) == 0)
     try:
         os.setuid(0)
     except OSError:
@@ -59,9 +61,9 @@ def can_become_root() -> bool:
     return True
 
 
-def _lower(libc: ctypes.CDLL, mask: int, count: int) -> None:
+def _lower(libc: CDLL, mask: int, count: int) -> None:
     """Keep only the capabilities in a mask in the first ``count`` sets. The caller checks the result."""
-    header, data = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3), (ctypes.c_uint32 * 6)()
+    header, data = (c_uint32 * 2)(CAPABILITY_VERSION_3), (c_uint32 * 6)()
     if libc.capget(header, data) == 0:
         for number in range(count):
             data[number] &= mask & 0xFFFFFFFF

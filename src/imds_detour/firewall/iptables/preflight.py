@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
+
+# By name, because `import ctypes` gives an empty package if its file cannot be read.
+from ctypes import CDLL, byref, c_uint32, create_string_buffer, get_errno
 
 from imds_detour.errors import DetourError
 from imds_detour.lean import socket
@@ -70,15 +72,15 @@ def require_tables(version: int) -> None:
 def _info_errno(version: int, table: str) -> int:
     """Ask for the size of a table, as iptables does first. Return the errno, or 0 if there is such a table."""
     family, level = FAMILIES[version]
-    libc = ctypes.CDLL(None, use_errno=True)
-    info = ctypes.create_string_buffer(table.encode(), INFO_SIZE)
-    size = ctypes.c_uint32(INFO_SIZE)
+    libc = CDLL(None, use_errno=True)
+    info = create_string_buffer(table.encode(), INFO_SIZE)
+    size = c_uint32(INFO_SIZE)
     try:
         raw = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
     except OSError as error:
         return error.errno or errno.EIO
     # socket.getsockopt() cannot pass the name of the table.
-    failed = libc.getsockopt(raw.fileno(), level, SO_GET_INFO, info, ctypes.byref(size))
-    number = ctypes.get_errno() if failed else 0
+    failed = libc.getsockopt(raw.fileno(), level, SO_GET_INFO, info, byref(size))
+    number = get_errno() if failed else 0
     raw.close()
     return number
