@@ -196,7 +196,8 @@ def test_kill_during_undo_leaves_no_redirect_without_guard(cloud: Cloud, backend
     first_undo = states.index(BOTH) if BOTH in states else 0
     setup, undo = states[:first_undo], states[first_undo:]
     assert (setup, undo) == (sorted(setup, key=[NOTHING, GUARD].index), sorted(undo, key=[BOTH, GUARD].index))
-    assert not LONG or (first_undo and undo[-1] == GUARD), states
+    # With legacy iptables, the last message may be the one that asks the helper to delete the redirect.
+    assert not LONG or (first_undo and (undo[-1] == GUARD or backend == "legacy")), states
 
 
 def _call_numbers(starts: Starts, call: str, *command: str, **changed: str) -> list[int]:
