@@ -1,6 +1,5 @@
 """System calls that are made by number: the kernel's numbers, and what happens on a machine without one."""
 
-import ctypes
 import os
 import re
 from types import SimpleNamespace
@@ -39,7 +38,7 @@ def test_machine_without_a_number_uses_the_library(
             raise PermissionError
 
     monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine=machine))
-    monkeypatch.setattr(ctypes, "sizeof", lambda _type: size)
-    monkeypatch.setattr(ctypes, "CDLL", lambda _name: pytest.fail("a system call by number"))
+    monkeypatch.setattr(privileges, "sizeof", lambda _type: size)
+    monkeypatch.setattr(privileges, "CDLL", lambda _name: pytest.fail("a system call by number"))
     monkeypatch.setattr(os, "setuid", setuid)
     assert privileges.can_become_root() is allowed
