@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Guards = tuple[tuple[Firewall, AddGuard], ...]
 
 
-def confirm_guards(guards: Guards, deadline: Deadline) -> None:
+def confirm_guards(guards: Iterable[tuple[Firewall, AddGuard]], deadline: Deadline) -> None:
     """Read the guard back, and install again what has no effect; DetourError if that fails."""
     for firewall, change in guards:
         firewall.apply(change, deadline.within(LOCK_TIMEOUT))
@@ -61,6 +61,8 @@ def install_guards(
     for firewall, versions in parts:
         wanted = _of(versions, addresses)
         installed = next((change for of, change in early if of is firewall and change.addresses == wanted), None)
+        if installed:  # another program may have removed it since
+            confirm_guards([(firewall, installed)], transaction.deadline)
         guards.append((firewall, installed or _install_guard(transaction, firewall, wanted)))
     rules = sum(len(change.wanted((), firewall.layout)) for firewall, change in guards)
     log.step(f"rule: filter has {rules} for the guard; `imds-detourctl plan` shows them")

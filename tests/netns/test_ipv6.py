@@ -226,6 +226,7 @@ def test_helper_for_ipv6_runs_only_for_an_ipv6_mock(dual: Network, mocks: str, h
     assert (METADATA6 in dual.app.run("nft", "list", "ruleset").stdout, refuses(dual, ID_URL6)) == (True, helpers == 1)
 
 
+@pytest.mark.slow
 def test_nftables_is_used_if_legacy_iptables_has_no_ipv6(dual: Network) -> None:
     """A mock with an IPv6 address is redirected by nftables if the kernel's legacy iptables has IPv4 only.
 
@@ -243,6 +244,7 @@ def test_nftables_is_used_if_legacy_iptables_has_no_ipv6(dual: Network) -> None:
     assert ", nftables (" in stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("owned", [True, False])
 def test_helper_guards_ipv6_if_nftables_refuses_it(dual: Network, owned: bool) -> None:
     """If another program owns nftables' table for IPv6, legacy iptables guards that. Control: otherwise it does not."""
@@ -284,6 +286,7 @@ def test_failed_start_keeps_the_early_guard_of_ipv6(dual: Network) -> None:
     assert refuses(dual, ID_URL6)
 
 
+@pytest.mark.slow
 def test_tools_work_where_legacy_iptables_has_no_ipv6(dual: Network) -> None:
     """Where legacy iptables has IPv4 only, doctor, status and remove see what a start installs there."""
     prefix = kernel_without("legacy IPv6")
@@ -298,6 +301,7 @@ def test_tools_work_where_legacy_iptables_has_no_ipv6(dual: Network) -> None:
     assert (dual.detour_rules(), METADATA6 in dual.app.run("nft", "list", "ruleset").stdout) == ("", False)
 
 
+@pytest.mark.slow
 def test_nftables_is_used_if_the_helper_for_ipv6_cannot_start(dual: Network) -> None:
     """At the limit on processes, the second helper cannot start: auto uses nftables. Control: legacy fails."""
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")
