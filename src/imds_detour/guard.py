@@ -26,6 +26,12 @@ def confirm_guards(guards: Iterable[tuple[Firewall, AddGuard]], deadline: Deadli
         firewall.apply(change, deadline.within(LOCK_TIMEOUT))
 
 
+def begin_guard(selector: FirewallSelector, addresses: Sequence[Address]) -> None:
+    """Let the helpers of legacy iptables guard as soon as they have loaded; install_guards() waits for the result."""
+    if own := _of(selector.versions, addresses):
+        selector.begin(AddGuard(own))
+
+
 def install_early_guard(transaction: Transaction, selector: FirewallSelector, addresses: Sequence[Address]) -> Guards:
     """Install and return the part of the guard that is the same whichever firewall redirects, if there is one.
 
@@ -37,8 +43,6 @@ def install_early_guard(transaction: Transaction, selector: FirewallSelector, ad
     try:
         return ((firewall, _install_guard(transaction, firewall, _of(versions, addresses))),)
     except DetourError as error:
-        if error.step == "lock":
-            raise  # another program writes all the time
         transaction.log.step(f"nftables does not guard IPv6: {error.reason}")
         selector.refuse_nft(error)
         return ()

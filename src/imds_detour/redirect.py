@@ -12,7 +12,7 @@ from imds_detour.firewall.change import SetRedirects
 from imds_detour.firewall.lock import LOCK_TIMEOUT, SETUP, namespace_lock
 from imds_detour.firewall.rules import COMMENT
 from imds_detour.firewall.select import RefusedError
-from imds_detour.guard import confirm_guards, install_early_guard, install_guards, versions_of
+from imds_detour.guard import begin_guard, confirm_guards, install_early_guard, install_guards, versions_of
 from imds_detour.result import Redirected, host_names, targets_of
 from imds_detour.system import capabilities, routes
 from imds_detour.verify import NotByRuleError
@@ -68,6 +68,8 @@ def setup(
         return identities
 
     versions = versions_of(environment.guarded)
+    if not (environment.host or environment.forwarded):  # such a guard is undone after a failure, or is nftables' alone
+        begin_guard(selector, environment.guarded)
     with Transaction(deadline, log, undoes=environment.host) as guarding:
         early = install_early_guard(guarding, selector, environment.guarded)  # while the helper loads
         firewall, reason = selector.choose(nft_first=environment.forwarded)

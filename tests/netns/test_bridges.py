@@ -11,6 +11,7 @@ from tests.support.hosts.sidecars import Sidecars
 
 REAL = "i-0real"
 BRIDGE, FIRST, SECOND = "172.31.0.1", "172.31.0.2", "172.31.0.3"
+LEGACY_GUARD = "-j IMDS_DETOUR_GUARD"
 MOCKS = {"on another host": MOCK, "in a container": SECOND, "on the bridge": BRIDGE}
 
 
@@ -85,6 +86,16 @@ def test_mock_on_loopback_is_told_and_closed_for_containers(bridge: Bridge, back
     assert f"containers behind a bridge cannot reach the mock at 127.0.0.1:{PORT}" in done.stderr
     assert bridge.host.run("curl", "-sS", ID_URL).stdout == INSTANCE
     assert bridge.asked() != REAL
+
+
+def test_init_for_bridges_needs_no_legacy_iptables(bridge: Bridge) -> None:
+    """`init --bridges` uses nftables where that works, and adds nothing to legacy iptables. Control: a start does."""
+    bridge.start_mock(MOCK)
+    done = bridge.network.ctl("init", "--bridges", MOCK_HOSTNAME=MOCK)
+    assert (done.returncode, bridge.asked()) == (0, INSTANCE), done.stderr
+    assert (LEGACY_GUARD in bridge.rules(), bridge.network.ctl("remove").returncode) == (False, 0)
+    bridge.network.success("true", MOCK_HOSTNAME=MOCK)
+    assert LEGACY_GUARD in bridge.rules()
 
 
 def test_failed_init_leaves_the_host_as_it_was(bridge: Bridge, backend: str) -> None:

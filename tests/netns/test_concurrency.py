@@ -103,6 +103,34 @@ helper.close()
 """
 
 
+CALLS_IN_A_ROW = """
+from imds_detour.errors import DetourError
+from imds_detour.firewall.iptables.helper import start_helper
+
+helper = start_helper(4)
+read = ("installed", ("nat",))
+helper.ask([read, ("nothing", ()), read], 10)
+print(helper.answer(10))
+try:
+    helper.answer(10)
+except DetourError as error:
+    print(error.reason)
+helper.ask([read, read], 10)
+try:
+    helper.call("something", remaining=10)
+except DetourError as error:
+    print(error.reason)
+helper.close()
+"""
+
+
+def test_answers_of_a_helper_belong_to_its_calls(network: Network) -> None:
+    """Of calls in a row each has its answer, until one fails. An answer that nobody took is not the next call's."""
+    failed = "the firewall helper failed: KeyError"
+    said = network.app.run(sys.executable, "-c", CALLS_IN_A_ROW).stdout
+    assert said.splitlines() == ["()", f"{failed}: 'nothing'", f"{failed}: 'something'"]
+
+
 def test_helper_does_not_keep_a_lock_that_was_held_at_its_fork(network: Network) -> None:
     """A sidecar that starts another helper inside its lock gives the lock back, while the helper runs."""
     assert network.app.run(sys.executable, "-c", LOCK_AT_A_FORK).stdout == "set()\n"

@@ -214,7 +214,7 @@ SQUAT = """
 import os, socket, sys
 os.setgroups([]); os.setresgid(*[65534] * 3); os.setresuid(*[65534] * 3)
 held = []
-for name in ("tables", "setup"):
+for name in ("tables", "nftables", "setup"):
     for number in ("", 1, 2, 3):
         held.append(socket.socket(socket.AF_UNIX))
         held[-1].bind(f"\\0imds-detour-{name}{number}")
@@ -240,14 +240,24 @@ def test_lock_names_that_nobody_holds_delay_no_start(mocked: Network, backend: s
         end(squatter)
 
 
-def test_fifo_as_the_lock_file_is_ignored(mocked: Network, backend: str) -> None:
+def test_fifo_as_the_lock_file_is_ignored(mocked: Network) -> None:
     """A FIFO where the lock file of iptables should be delays no start. Control: a locked file there ends it."""
     mocked.app.run("mkfifo", "/run/fifo")
-    wanted = {"MOCK_HOSTNAME": MOCK, "MOCK_BACKEND": backend, "MOCK_TIMEOUT": "1"}
+    wanted = {"MOCK_HOSTNAME": MOCK, "MOCK_BACKEND": "legacy", "MOCK_TIMEOUT": "1"}
     with held_lock(mocked.app):
         assert "holds the firewall's lock" in mocked.failure("true", **wanted)
         began = time.monotonic()
         mocked.success("true", environment={"XTABLES_LOCKFILE": "/run/fifo"}, **{**wanted, "MOCK_TIMEOUT": "10"})
+        assert time.monotonic() - began < SOON
+
+
+def test_iptables_command_that_hangs_does_not_stop_a_start_by_nftables(mocked: Network) -> None:
+    """Iptables' lock is for its legacy tables: nftables does not wait for it. Control: legacy iptables does."""
+    with held_lock(mocked.app):
+        refused = mocked.failure("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy", MOCK_TIMEOUT="1")
+        assert "an iptables command holds the firewall's lock" in refused
+        began = time.monotonic()
+        mocked.success("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft")
         assert time.monotonic() - began < SOON
 
 

@@ -43,7 +43,7 @@ def test_failed_write_is_not_reported_as_a_foreign_change(network: Network, side
     """If a held lock stops the sidecar's change, it is not counted as a change by another program."""
     network.start_dns()
     mock = network.start_mock()
-    sidecar = sidecars.start("--every", "0.5", "--listen", LISTEN)
+    sidecar = sidecars.start("--every", "0.5", "--listen", LISTEN, MOCK_BACKEND="legacy")
     with held_lock(network.app):
         mock.kill()
         sidecar.says("table nat: an iptables command holds the firewall's lock.*; it is tried again")

@@ -22,8 +22,9 @@ LOCK_TIMEOUT = 4.0
 milliseconds."""
 PAUSE = 0.002
 """Seconds between two attempts."""
-TABLES, SETUP = "imds-detour-tables", "imds-detour-setup"
-"""Names of locks: for one change of a table, and for redirects until they are verified or undone."""
+LEGACY_TABLES, NFTABLES, SETUP = "imds-detour-tables", "imds-detour-nftables", "imds-detour-setup"
+"""Names of locks: for a change of a legacy table, for one of nftables, and for redirects until they are verified or
+undone."""
 BACKLOG = 4096
 """Other starts that ask who holds a name; the kernel's limit is net.core.somaxconn."""
 ASKING = 0.2
@@ -61,9 +62,9 @@ def namespace_lock(name: str, timeout: float) -> Iterator[None]:
 
 
 @contextmanager
-def tables_lock(timeout: float) -> Iterator[None]:
-    """Hold imds-detour's lock for the tables, and the iptables commands' lock file; DetourError if one keeps it."""
-    with namespace_lock(TABLES, timeout):
+def legacy_tables_lock(timeout: float) -> Iterator[None]:
+    """Hold imds-detour's lock for legacy tables, and the iptables commands' lock file; DetourError if one keeps it."""
+    with namespace_lock(LEGACY_TABLES, timeout):
         file = _open(os.getenv("XTABLES_LOCKFILE", IPTABLES_LOCK))  # -1 if there is none
         try:
             deadline = time.monotonic() + timeout

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from imds_detour.firewall.base import Firewall
+    from imds_detour.firewall.change import AddGuard
     from imds_detour.firewall.iptables.backend import LegacyFirewall
     from imds_detour.firewall.nftables.backend import NftFirewall
     from imds_detour.log import Log
@@ -39,7 +40,7 @@ class FirewallSelector:
         self, choice: str, versions: tuple[int, ...], remaining: Callable[[], float] = lambda: FOREVER
     ) -> None:
         """Prepare to choose by MOCK_BACKEND for these IP versions; ``remaining`` is seconds before the deadline."""
-        self._choice, self._versions, self._remaining = choice, versions, remaining
+        self._choice, self.versions, self._remaining = choice, versions, remaining
         self._nft: NftFirewall | None = None
         self._legacy: LegacyFirewall | DetourError | None = None
         self._rest: LegacyFirewall | None = None
@@ -65,11 +66,16 @@ class FirewallSelector:
         if self._choice != "nft":
             self.start_helpers()
 
+    def begin(self, guard: AddGuard) -> None:
+        """Let the helpers of legacy iptables guard as soon as they have loaded, if the choice may fall on it."""
+        if not isinstance(self._legacy, DetourError | None) and not self.nft.has_redirects():
+            self._legacy.begin(guard)
+
     def start_helpers(self) -> LegacyFirewall | DetourError:
         """Fork the helpers of legacy iptables unless they run, before any thread; return it, or why they cannot."""
         if self._legacy is None:
             try:
-                self._legacy = start_legacy(self._versions, self._remaining)
+                self._legacy = start_legacy(self.versions, self._remaining)
             except DetourError as error:
                 self._legacy = error
         return self._legacy
@@ -129,7 +135,7 @@ class FirewallSelector:
 
         It can guard them while the helpers load. None if each has a helper, nftables is chosen, or cannot be used.
         """
-        rest = tuple(version for version in versions if version not in self._versions)
+        rest = tuple(version for version in versions if version not in self.versions)
         return (self.nft, rest) if rest and self._choice != "nft" and self.nft_refusal() is None else None
 
     def guards(self, firewall: Firewall, versions: Iterable[int], log: Log) -> list[tuple[Firewall, tuple[int, ...]]]:

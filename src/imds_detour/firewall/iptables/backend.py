@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
+
 from imds_detour.errors import DetourError
 from imds_detour.firewall.change import Change, Replace
+from imds_detour.firewall.iptables.helper import HelperLostError
 from imds_detour.firewall.rules import LEGACY, Installed, Rule
 
 TYPE_CHECKING = False
@@ -11,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from imds_detour.firewall.change import AddGuard
     from imds_detour.firewall.iptables.helper import Helper
 
 
@@ -24,22 +29,44 @@ class LegacyFirewall:
         self.versions = tuple(helpers)
         self._helpers = helpers
         self._remaining = remaining  # seconds before the deadline of the whole start
+        self._begun: AddGuard | None = None
+
+    def begin(self, guard: AddGuard) -> None:
+        """Let the helpers check whether they can work, and then guard, while the caller goes on.
+
+        The next require() waits for the check, and the next apply(), of the same guard, for the guard. It may stay when
+        that fails.
+        """
+        self._begun = guard
+        calls = [("check", ()), ("apply", (guard, time.monotonic() + self._remaining()))]
+        for helper in self._helpers.values():
+            with suppress(HelperLostError):  # require() raises it
+                helper.ask(calls, self._remaining())
 
     def require(self) -> None:
         """Raise DetourError if legacy iptables cannot be used. This changes no rules."""
-        for version in self._helpers:
-            self._call(version, "check")
+        begun, self._begun = self._begun, None
+        for version, helper in self._helpers.items():
+            if begun:
+                helper.answer(self._remaining())
+            else:
+                self._call(version, "check")
+        self._begun = begun
 
     def apply(self, change: Change, timeout: float) -> tuple[Rule, ...]:
         """Change imds-detour's rules in a table, by a commit for each IP version, and return the previous ones."""
         previous: dict[int, tuple[Rule, ...]] = {}
+        begun, self._begun = self._begun == change, None
         try:
-            for version in self._helpers:
-                previous[version] = self._call(version, "apply", change, timeout)
+            for version, helper in self._helpers.items():
+                if begun:
+                    previous[version] = helper.answer(self._remaining())
+                else:
+                    previous[version] = self._call(version, "apply", change, time.monotonic() + timeout)
         except DetourError as error:
             for version, rules in previous.items():  # undo the commits for the other IP version
                 try:
-                    self._call(version, "apply", Replace(change.table, rules), timeout)
+                    self._call(version, "apply", Replace(change.table, rules), time.monotonic() + timeout)
                 except DetourError as second:
                     if second.reason != error.reason:  # otherwise this helper is the one that was lost
                         error.reason += f"; the change for IPv{version} could not be undone: {second.reason}"

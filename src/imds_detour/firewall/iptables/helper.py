@@ -16,7 +16,7 @@ from imds_detour.lean import pickle, signal, socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
 TIMEOUT = 60.0
@@ -45,29 +45,49 @@ class Helper:
         self._connection = connection
         self._output = output  # its stderr, of which the last line is quoted when it has ended early
         self._lost: HelperLostError | None = None
+        self._due = 0  # answers
 
     def call(self, function: str, *arguments: object, remaining: float = FOREVER) -> Any:  # noqa: ANN401  (the function's own type)
         """Return a function's result, or raise its DetourError; HelperLostError from the helper's end on.
 
         ``remaining`` is the seconds before the deadline of the caller.
         """
+        self.ask([(function, arguments)], remaining)
+        return self.answer(remaining)
+
+    def ask(self, calls: Sequence[tuple[str, tuple[object, ...]]], remaining: float) -> None:
+        """Let the helper run functions while the caller goes on; after one that raises an error, the others do not run.
+
+        Each answer() is that of the next one. Answers to earlier calls that were not taken are dropped.
+        """
+        while self._due:
+            with suppress(DetourError):
+                self.answer(remaining)
         if self._lost is not None:
             raise self._lost
         timeout = min(TIMEOUT, remaining) + GRACE
         try:
             self._connection.settimeout(timeout)
-            self._connection.sendall(pickle.dumps((function, arguments)))
-            answer = self._connection.recv(MAX_MESSAGE)
-        except TimeoutError:
-            raise self._lose(f"did not answer within {timeout:.3g} s", NO_ANSWER) from None
-        except (BrokenPipeError, ConnectionResetError):
-            answer = b""
+            self._connection.sendall(pickle.dumps(calls))
+            self._due = len(calls)
         except OSError as error:
-            raise self._lose(f"cannot be asked: {error.strerror or error}", ENDED) from None
+            raise self._lost_by(error, timeout) from None
+
+    def answer(self, remaining: float) -> Any:  # noqa: ANN401  (the function's own type)
+        """Return the result of a function that the helper was asked to run, or raise its error, like call()."""
+        if self._lost is not None:
+            raise self._lost
+        timeout = min(TIMEOUT, remaining) + GRACE
+        try:
+            self._connection.settimeout(timeout)
+            answer = self._connection.recv(MAX_MESSAGE)
+        except OSError as error:
+            raise self._lost_by(error, timeout) from None
         if not answer:
             raise self._lose(f"ended early{self._last_line()}", ENDED)
         # Safe to unpickle: only the helper, a fork of this process, has the other end.
         result, refusal = pickle.loads(answer)
+        self._due = 0 if refusal else self._due - 1
         if refusal is not None:
             raise DetourError(*refusal)
         return result
@@ -100,8 +120,16 @@ class Helper:
             return isinstance(error, ProcessLookupError)  # the kernel has reaped it
         return True
 
+    def _lost_by(self, error: OSError, timeout: float) -> HelperLostError:
+        if isinstance(error, TimeoutError):
+            return self._lose(f"did not answer within {timeout:.3g} s", NO_ANSWER)
+        if isinstance(error, BrokenPipeError | ConnectionResetError):
+            return self._lose(f"ended early{self._last_line()}", ENDED)
+        return self._lose(f"cannot be asked: {error.strerror or error}", ENDED)
+
     def _lose(self, reason: str, remedy: str) -> HelperLostError:
         self._kill()  # a late answer would be taken for that of the next call
+        self._due = 0
         self._lost = HelperLostError("firewall", f"the firewall helper {reason}", remedy)  # for all later calls too
         return self._lost
 
@@ -157,14 +185,16 @@ def _serve(calls: socket.socket, output: int, version: int) -> NoReturn:
         except Exception as error:
             refusal = _refusal(error)
         while message := calls.recv(MAX_MESSAGE):
-            function, arguments = pickle.loads(message)
-            answer: object = None, refusal
-            if refusal is None:
-                try:
-                    answer = functions[function](*arguments), None
-                except Exception as error:
-                    answer = None, _refusal(error)
-            calls.sendall(pickle.dumps(answer))
+            for function, arguments in pickle.loads(message):
+                result, failure = None, refusal
+                if failure is None:
+                    try:
+                        result = functions[function](*arguments)
+                    except Exception as error:
+                        failure = _refusal(error)
+                calls.sendall(pickle.dumps((result, failure)))
+                if failure is not None:
+                    break
     finally:
         os._exit(0)  # without the parent's clean-up, and without a traceback
 

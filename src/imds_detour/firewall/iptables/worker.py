@@ -15,7 +15,7 @@ from itertools import count
 from imds_detour.endpoint import Address, Endpoint
 from imds_detour.errors import DetourError
 from imds_detour.firewall.iptables import codec, loader, preflight
-from imds_detour.firewall.lock import tables_lock
+from imds_detour.firewall.lock import LOCK_TIMEOUT, legacy_tables_lock
 from imds_detour.firewall.rules import LEGACY, Installed, Redirect, Rule, dnat_rule
 
 TYPE_CHECKING = False
@@ -65,10 +65,15 @@ class _Tables:
             reason = f"an iptables extension is missing in {folder}, or of another version ({error})"
             raise DetourError("firewall", reason, loader.PACKAGES) from None
 
-    def apply(self, change: Change, timeout: float) -> tuple[Rule, ...]:
-        """Change imds-detour's rules in a table, and return the previous ones."""
-        deadline = time.monotonic() + timeout
-        with tables_lock(timeout):
+    def apply(self, change: Change, deadline: float) -> tuple[Rule, ...]:
+        """Change imds-detour's rules in a table, and return the previous ones.
+
+        ``deadline`` is when the caller stops waiting, on the monotonic clock, which all processes share. Another writer
+        is waited for until then, and for LOCK_TIMEOUT at most.
+        """
+        now = time.monotonic()
+        deadline = min(deadline, now + LOCK_TIMEOUT)
+        with legacy_tables_lock(max(0.0, deadline - now)):
             table = self._table(change.table)
             installed = self._read(table)
             previous = tuple(entry.rule for entry in installed if entry.rule is not None)

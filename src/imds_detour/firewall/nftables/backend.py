@@ -10,7 +10,7 @@ import os
 from contextlib import nullcontext
 
 from imds_detour.errors import DetourError, NotInKernelError
-from imds_detour.firewall.lock import tables_lock
+from imds_detour.firewall.lock import NFTABLES, namespace_lock
 from imds_detour.firewall.nftables import messages
 from imds_detour.firewall.nftables.messages import NETLINK_NETFILTER
 from imds_detour.firewall.rules import NFT, NFT_TABLE, Installed, Rule
@@ -55,7 +55,7 @@ class NftFirewall:
 
     def apply(self, change: Change, timeout: float) -> tuple[Rule, ...]:
         """Change imds-detour's rules in a table by a transaction, and return the previous ones."""
-        for lock in (nullcontext(), tables_lock(timeout)):  # mostly there is nothing to do
+        for lock in (nullcontext(), namespace_lock(NFTABLES, timeout)):  # mostly there is nothing to do
             with lock:
                 installed = self._rules()
                 previous = tuple(rule for rule in installed if rule is not None and rule.table == change.table)
