@@ -501,6 +501,15 @@ def test_short_timeout_reports_the_fault(network: Network, seconds: str, log: st
     assert line.startswith(f"{start}no mock after {seconds} s: cannot resolve {NAME}: {FAULTS['NXDOMAIN']}{end}")
 
 
+def test_reason_is_the_same_each_time_that_libc_is_asked(network: Network) -> None:
+    """A name that does not exist is told by one line while a start waits, and by the last line, with one reason."""
+    network.start_dns("NXDOMAIN")
+    reason = f"cannot resolve {NAME}: {FAULTS['NXDOMAIN']}"
+    lines = network.failure("true", MOCK_TIMEOUT="3.5").splitlines()  # libc is asked at once, and after 1, 2 and 3.3 s
+    assert [line.count("cannot resolve") for line in lines] == [1, 1]
+    assert all(reason in line for line in lines)
+
+
 def test_check_for_leftovers_detects_them(network: Network) -> None:
     """Control: the check for leftovers of a failed start detects a process and a rule."""
     start = ("sh", "-c", "echo started; exec cat")

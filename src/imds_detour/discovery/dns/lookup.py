@@ -32,6 +32,8 @@ PAUSE, WAITED_SHARE = 1.0, 0.4
 """Seconds between two look-ups by libc, also while the first still hangs: /etc/hosts may have the name by then. It
 grows with the number of hanging look-ups, which are threads: four after ten seconds. It is at least this share of what
 has been waited, because the servers are asked directly too."""
+REPEATS = 2
+"""How often libc asks for a name without addresses if the server offers no recursion (resolv.conf(5), attempts)."""
 USUAL_WAIT = 0.2
 """Seconds that a start waits for a processor in all, on a machine with other work."""
 WAIT_FACTOR = 4.0
@@ -58,7 +60,8 @@ class Lookup:
         self._started = float("-inf")  # libc's latest look-up
         self._running: list[lean.Lock] = []  # each is held until its look-up by libc has ended; the latest comes last
         self._addresses: list[Address] = []  # libc's answer
-        self._refusal: NoAddressError | None = None  # the DNS servers' latest
+        self._refusal = ""  # the DNS servers' latest reason why there is no address
+        self._libc_questions = 1  # for libc to learn the same
 
     def start(self) -> None:
         """Let libc look the name up in a thread; nothing to do for an address. Fork before that."""
@@ -84,11 +87,15 @@ class Lookup:
         else:
             trace(f"the system resolver has no address for {self._host} yet")
             if answered and self._refusal:
-                raise self._refusal  # libc has asked the same servers
+                refused = NoAddressError("lookup", self._refusal)  # libc has asked the same servers
+                refused.questions = self._libc_questions
+                raise refused
             try:
                 resolution = ask_servers(self._host, deadline, trace)
             except NoAddressError as error:
-                self._refusal = error
+                self._refusal = error.reason
+                nonexistent = error.questions == 1  # then libc asks once; of an empty name, both types were asked
+                self._libc_questions = 1 if nonexistent else REPEATS * error.questions
                 raise
         # The next attempt starts another look-up; one that still hangs writes to the old list.
         self._attempts, self._started, self._addresses = 0, float("-inf"), []
