@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bench import subjects
 from bench.rows import Row, row
-from bench.testbed import MOCK, PORT, Outcome, Testbed
+from bench.testbed import NAME, PORT, Outcome, Testbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -65,7 +65,7 @@ def measure(rounds: int, *, quick: bool) -> list[Row]:
     script, detours = subjects.script(), subjects.detours()
     by_nft = [subject.using(f"{subject.name}, nft", MOCK_BACKEND="nft") for subject in detours]
     unverified = subjects.unverified().using("unverified")
-    least = subjects.least(MOCK, PORT)
+    least = subjects.least(NAME, PORT)
     others = [] if quick else [script.using("script, getent", LOOKUP="getent"), *least]
     with Testbed() as testbed:
         plain = _rounds(testbed, [script, *detours, *by_nft, unverified, *others], rounds)

@@ -18,7 +18,7 @@ HERE = os.path.join(ROOT, "bench")
 BUILD = os.path.join(ROOT, "build", "bench")
 BUNDLE = os.path.join(ROOT, "build", "imds-detour")
 TOOLS = ("stamp", "pathcost")
-LEAST = ("interpreter", "modules", "python-iptables")
+LEAST = ("interpreter", "modules", "python-iptables", "nftables")
 """What least.py may do."""
 
 
@@ -74,19 +74,19 @@ def bundle() -> Subject | None:
     return Subject("bundle", (program,)) if os.access(program, os.X_OK) else None
 
 
-def least(mock: str, port: int) -> list[Subject]:
+def least(name: str, port: int) -> list[Subject]:
     """Return the programs that do the least of a start (least.py), by pip's interpreter and by the bundle's."""
     venv = os.path.join(BUILD, "venv", "bin", "python")
-    return [*_least((venv,), "", "pip install", mock, port), *_least_of_bundle(mock, port)]
+    return [*_least((venv,), "", "pip install", name, port), *_least_of_bundle(name, port)]
 
 
-def _least(start: Sequence[str], modules: str, name: str, mock: str, port: int) -> list[Subject]:
+def _least(start: Sequence[str], modules: str, form: str, name: str, port: int) -> list[Subject]:
     return [
-        Subject(f"{what} alone, {name}", (*start, f"{HERE}/least.py", what, modules, mock, str(port))) for what in LEAST
+        Subject(f"{what} alone, {form}", (*start, f"{HERE}/least.py", what, modules, name, str(port))) for what in LEAST
     ]
 
 
-def _least_of_bundle(mock: str, port: int) -> list[Subject]:
+def _least_of_bundle(name: str, port: int) -> list[Subject]:
     existing = (
         glob.glob(f"{BUNDLE}/lib/ld-*"),
         glob.glob(f"{BUNDLE}/libexec/python*"),
@@ -96,7 +96,7 @@ def _least_of_bundle(mock: str, port: int) -> list[Subject]:
         return []
     loader, python, modules = (paths[0] for paths in existing)
     start = (loader, "--inhibit-cache", "--library-path", f"{BUNDLE}/lib", python, "-I", "-S", "-X", "utf8")
-    return _least(start, modules, "bundle", mock, port)
+    return _least(start, modules, "bundle", name, port)
 
 
 def detours() -> list[Subject]:
