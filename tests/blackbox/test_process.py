@@ -11,6 +11,7 @@ import pytest
 
 from tests.blackbox.test_handover import NAIVE
 from tests.support.hosts.network import BUNDLED, DETOUR, SETTINGS, Network
+from tests.support.marks import first_quick
 
 PREPARED = """
 import ctypes, os, resource, signal, sys
@@ -155,7 +156,7 @@ os.execvp(sys.argv[2], sys.argv[2:])
 """Execute a command whose stderr takes nothing."""
 FLAGS = "import fcntl; print(fcntl.fcntl(2, fcntl.F_GETFL))"
 STUCK_KINDS = pytest.mark.parametrize(
-    "kind", ["pipe", "pipe, O_NONBLOCK", "fifo", "terminal", "socket", "socket, closed", "/dev/full"]
+    "kind", first_quick(["pipe", "pipe, O_NONBLOCK", "fifo", "terminal", "socket", "socket, closed", "/dev/full"])
 )
 
 

@@ -174,6 +174,7 @@ def test_status_of_a_healthy_sidecar_reads_healthy(
 ) -> None:
     """In a container without NET_RAW, status of a sidecar that works has no line that looks like a fault."""
     mock = network.start_mock()
+    flags = ("--every", "0.5", *flags)
     sidecar = sidecars.start(*flags, start=(*without("net_raw"), CTL, "sidecar"), MOCK_BACKEND="nft")
     lines = network.ctl("status", prefix=without("net_raw")).stdout.splitlines()
     assert lines[0] == "healthy: 1 redirect, with a guard, verified by the sidecar"

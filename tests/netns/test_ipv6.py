@@ -12,6 +12,7 @@ from tests.support.faults.injection import Injection, strace
 from tests.support.faults.seccomp import kernel_without
 from tests.support.hosts.network import APP6, ID_URL, INSTANCE, METADATA6, MOCK, MOCK6, NAME, PORT, Network
 from tests.support.judges.rules_listing import all_rules
+from tests.support.marks import first_quick
 
 ID_URL6 = f"http://[{METADATA6}]/latest/meta-data/instance-id"
 
@@ -72,7 +73,7 @@ def test_ipv4_listener_with_an_ipv6_address_works_over_ipv4(dual: Network, backe
     assert refuses(dual, ID_URL6)
 
 
-@pytest.mark.parametrize("fresh", ["mock", "app"])
+@pytest.mark.parametrize("fresh", first_quick(["app", "mock"]))
 def test_fresh_ipv6_address_is_waited_for(dual: Network, fresh: str) -> None:
     """While duplicate address detection checks an address of either host, a start waits, and then redirects IPv6."""
     dual.start_dns(f"{NAME}={MOCK},{MOCK6}")

@@ -12,6 +12,7 @@ from tests.support.faults.injection import Injection, calls_made, strace
 from tests.support.faults.nft_transactions import BATCH
 from tests.support.hosts.network import CTL, DETOUR, METADATA, MOCK, Network, read_line, read_until
 from tests.support.hosts.sidecars import Sidecars, listed
+from tests.support.marks import first_quick
 
 pytestmark = pytest.mark.usefixtures("by_address", "chosen")
 LOG = "/run/sendto.log"
@@ -162,7 +163,7 @@ def test_refused_undo_of_the_hosts_file_is_a_warning(mocked: Network) -> None:
     assert (start.returncode, "cannot write" in error, mocked.detour_redirects()) == (125, False, "")
 
 
-@pytest.mark.parametrize("helper", ["killed", "alive"])
+@pytest.mark.parametrize("helper", first_quick(["killed", "alive"]))
 def test_failed_legacy_roll_back_is_added_to_the_first_error(network: Network, helper: str) -> None:
     """When IPv6's helper hangs and IPv4's is killed before its roll-back, the error has both reasons."""
     script = (sys.executable, "-c", ROLL_BACK)

@@ -38,6 +38,7 @@ def test_sidecar_without_a_thread_ends_with_a_line(network: Network, sidecars: S
     sidecars.start(start=("prlimit", "--nproc=2", *limited), says="aws is closed while there is no mock")
 
 
+@pytest.mark.slow
 def test_guard_off_keeps_the_guard_of_an_earlier_sidecar(network: Network, sidecars: Sidecars) -> None:
     """MOCK_GUARD=off keeps a guard that an earlier sidecar left, and the page shows it; without one it is "open"."""
     network.start_dns()
