@@ -37,7 +37,7 @@ FIRST_LINE_RAN = re.compile("imds[-_]detour(: |/.*[.]py)")
 BEFORE_THE_END = re.compile(
     r"waiting: |NET_ADMIN is dropped by no_new_privs|the guard drops instead of rejecting|"
     r"a change could not be undone|the firewall rules of this start stay|.* is not a setting of imds-detour|"
-    r".* answers over IPv[46] only: "
+    r".* answers over IPv[46] only: |IPv6 is not guarded, should this network namespace get it: "
 )
 """Lines that may precede the final one."""
 LISTED = """

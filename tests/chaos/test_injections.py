@@ -152,7 +152,7 @@ STARTS = {
     ),
 }
 """The starts, by their subject."""
-UNUSED: frozenset[tuple[str, str, str]] = frozenset()
+UNUSED = frozenset({("an address", "nft", "flock")})
 """Start, firewall and call, for calls that a start does not make, for example with another libc."""
 CHANCE = frozenset({"futex", "poll", "mmap", "munmap", "mprotect", "madvise", "mremap", "clock_nanosleep"})
 """Calls whose number varies between runs. All calls of LATE vary. At least one injection of a row must happen."""

@@ -195,7 +195,9 @@ def test_kill_during_undo_leaves_no_redirect_without_guard(cloud: Cloud, backend
     assert "None" not in states
     first_undo = states.index(BOTH) if BOTH in states else 0
     setup, undo = states[:first_undo], states[first_undo:]
-    assert (setup, undo) == (sorted(setup, key=[NOTHING, GUARD].index), sorted(undo, key=[BOTH, GUARD].index))
+    assert (set(setup) <= {NOTHING, GUARD}, undo) == (True, sorted(undo, key=[BOTH, GUARD].index))
+    # A helper of legacy iptables guards while its parent works, so a later kill can still come before the guard.
+    assert backend == "legacy" or setup == sorted(setup, key=[NOTHING, GUARD].index)
     # With legacy iptables, the last message may be the one that asks the helper to delete the redirect.
     assert not LONG or (first_undo and (undo[-1] == GUARD or backend == "legacy")), states
 
