@@ -4,11 +4,15 @@ import json
 import re
 import subprocess
 import sys
+import time
+from importlib.util import cache_from_source, find_spec
 
 import pytest
 
+from tests.support.faults.injection import Injection, strace
+from tests.support.faults.lock import held_lock
 from tests.support.hosts.cloud import BACKENDS, LONG, SERVERS_PORT, Cloud
-from tests.support.hosts.network import Network, read_line
+from tests.support.hosts.network import DETOUR, MOCK, Network, read_line
 
 WRITERS = 8 if LONG else 4
 INSTALLS = 50 if LONG else 20
@@ -134,3 +138,22 @@ def test_answers_of_a_helper_belong_to_its_calls(network: Network) -> None:
 def test_helper_does_not_keep_a_lock_that_was_held_at_its_fork(network: Network) -> None:
     """A sidecar that starts another helper inside its lock gives the lock back, while the helper runs."""
     assert network.app.run(sys.executable, "-c", LOCK_AT_A_FORK).stdout == "set()\n"
+
+
+@pytest.mark.slow
+def test_helper_that_loads_slowly_has_all_of_its_time_for_the_lock(network: Network) -> None:
+    """A helper that loads for longer than LOCK_TIMEOUT waits as long for a lock that is held meanwhile."""
+    network.start_mock()
+    library = find_spec("iptc")
+    assert library is not None
+    assert library.origin is not None
+    file = cache_from_source(library.origin.replace("__init__", "ip4tc"))
+    slow = strace(Injection("openat", "delay_enter=4500000", 1), paths=[file], children=True)
+    settings = {"MOCK_HOSTNAME": MOCK, "MOCK_BACKEND": "legacy"}
+    began = time.monotonic()
+    with held_lock(network.app):
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        start = network.app.popen(*slow, DETOUR, "echo", "started", environ=network.settings(None, **settings), **pipes)
+        time.sleep(5.5)  # it has loaded, and waits
+    out, err = start.communicate()
+    assert (start.returncode, out, time.monotonic() - began > 5.5) == (0, "started\n", True), err
