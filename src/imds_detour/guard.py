@@ -27,7 +27,7 @@ def confirm_guards(guards: Iterable[tuple[Firewall, AddGuard]], deadline: Deadli
 
 
 def begin_guard(selector: FirewallSelector, addresses: Sequence[Address]) -> None:
-    """Let the helpers of legacy iptables guard as soon as they have loaded; install_guards() waits for the result."""
+    """Let the helpers of legacy iptables guard as soon as they have loaded. install_guards() waits for the result."""
     if own := _of(selector.versions, addresses):
         selector.begin(AddGuard(own))
 
@@ -65,9 +65,9 @@ def install_guards(
     for firewall, versions in parts:
         wanted = _of(versions, addresses)
         installed = next((change for of, change in early if of is firewall and change.addresses == wanted), None)
-        if installed:  # another program may have removed it since
-            confirm_guards([(firewall, installed)], transaction.deadline)
         guards.append((firewall, installed or _install_guard(transaction, firewall, wanted)))
+    if early:  # this process and the helper may have waited for each other since a part of it was read back
+        confirm_guards(guards, transaction.deadline)
     rules = sum(len(change.wanted((), firewall.layout)) for firewall, change in guards)
     log.step(f"rule: filter has {rules} for the guard; `imds-detourctl plan` shows them")
     log.step(f"guard: everything that goes to {' or '.join(map(str, addresses))} is refused from now on")

@@ -68,7 +68,7 @@ def setup(
         return identities
 
     versions = versions_of(environment.guarded)
-    if not (environment.host or environment.forwarded):  # such a guard is undone after a failure, or is nftables' alone
+    if not environment.forwarded:  # with bridges, and so on a host, nftables comes first
         begin_guard(selector, environment.guarded)
     with Transaction(deadline, log, undoes=environment.host) as guarding:
         early = install_early_guard(guarding, selector, environment.guarded)  # while the helper loads

@@ -15,7 +15,19 @@ from tests.support import SUPPORT
 from tests.support.faults.lock import held_lock
 from tests.support.faults.seccomp import kernel_without
 from tests.support.hosts.cloud import REDIRECTED, REFUSED, Cloud
-from tests.support.hosts.network import CTL, ID_URL, INSTANCE, METADATA, METADATA6, MOCK, MOCK6, PORT, Network, end
+from tests.support.hosts.network import (
+    CTL,
+    ID_URL,
+    INSTANCE,
+    METADATA,
+    METADATA6,
+    MOCK,
+    MOCK6,
+    PORT,
+    Network,
+    end,
+    read_until,
+)
 from tests.support.hosts.network import read_line as said
 from tests.support.hosts.sidecars import Sidecars, asked, data, until
 from tests.support.judges import rules_listing
@@ -238,6 +250,29 @@ def test_lock_names_that_nobody_holds_delay_no_start(mocked: Network, backend: s
         mocked.success("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND=backend)
         assert time.monotonic() - began < SOON
         end(squatter)
+
+
+HOLD = """
+import socket, sys
+held = socket.socket(socket.AF_UNIX)
+held.bind("\\0imds-detour-nftables"); held.listen()
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_guard_is_read_back_before_it_is_said_to_refuse(network: Network) -> None:
+    """The helper's part is installed again if it is removed while its parent waits to guard by nftables."""
+    with network.app.popen(sys.executable, "-c", HOLD, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert said(holder) == "held\n"
+        start = network.popen_detour("true", MOCK_HOSTNAME=MOCK, MOCK_BACKEND="legacy", MOCK_LOG="debug")
+        assert until(network.guarded, lambda seen: METADATA in seen) >= {METADATA}
+        network.app.run("iptables-legacy", "-F", "OUTPUT")
+        assert METADATA not in network.guarded()  # the control
+        end(holder)
+    read_until(start, "is refused from now on")
+    assert {METADATA, METADATA6} <= network.guarded()
+    end(start)
 
 
 def test_fifo_as_the_lock_file_is_ignored(mocked: Network) -> None:

@@ -34,8 +34,8 @@ class LegacyFirewall:
     def begin(self, guard: AddGuard) -> None:
         """Let the helpers check whether they can work, and then guard, while the caller goes on.
 
-        The next require() waits for the check, and the next apply(), of the same guard, for the guard. It may stay when
-        that fails.
+        The next require() waits for the check. The next apply(), of the same guard, waits for the guard, which may have
+        been read back some time before. If a helper fails, those of others may keep their rules.
         """
         self._begun = guard
         calls = [("check", ()), ("apply", (guard, time.monotonic() + self._remaining()))]
