@@ -4,11 +4,12 @@ LIB is the folder of the bundle's modules, and empty for pip. WHAT is one of the
 
 - ``interpreter``: start the app at once.
 - ``modules``: load what a start by nftables loads, and use nothing of it.
-- ``python-iptables``, ``nftables``: do the work of samework.sh with that firewall in one process, and no more. There
-  are no settings, no deadlines, no messages and no session token, one address is guarded instead of 12, an answer is
-  compared once, and a library that ends or disturbs its process ends the start.
+- ``python-iptables``, ``nftables``: do the work of samework.sh with that firewall in one process. There are no
+  settings, no deadlines, no messages and no session token, one address is guarded instead of 12, an answer is compared
+  once, and a library that ends or disturbs its process ends the start. Rules are written by imds-detour's own code,
+  which reads them back; the script does not.
 
-So the last two are the floor of a start with that firewall in Python.
+So the last two are the floor of a start with that firewall that does not trust a write.
 """
 
 # ruff: noqa: PLC0415  (what is loaded, and when, is the measurement)
