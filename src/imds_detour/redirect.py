@@ -137,8 +137,8 @@ class Transaction:
 
     def change(self, firewall: Firewall, change: AddGuard | SetRedirects) -> None:
         """Change the rules of a table."""
-        wanted = change.wanted((), firewall.layout)
-        for rule in wanted if change.table == "nat" else ():  # those of the guard are the same in almost every start
+        # The rules of the guard are the same in almost every start.
+        for rule in change.wanted((), firewall.layout) if change.table == "nat" else ():
             self.log.step(f"rule: {rule.table} {rule.spec}")
         previous = firewall.apply(change, self.deadline.within(LOCK_TIMEOUT))
         if opposite := change.undo(previous, firewall.layout):

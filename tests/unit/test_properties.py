@@ -22,7 +22,7 @@ from imds_detour.endpoint import Endpoint
 from imds_detour.firewall import render, rules
 from imds_detour.firewall.nftables import codec
 from imds_detour.firewall.rules import COMMENT, LEGACY, NFT, Redirect, Rule
-from imds_detour.system.netlink import attribute, attributes
+from imds_detour.system.netlink import attribute
 
 ADDRESSES = st.ip_addresses()
 REDIRECTS = st.lists(
@@ -44,18 +44,18 @@ def test_nftables_rules_survive_a_round_trip(wanted: list[Redirect], reject: boo
     addresses = dict.fromkeys(redirect.endpoint.address for redirect in wanted)
     for rule in (*render.redirect_rules(wanted, NFT), *rules.guard_rules(addresses, NFT, reject=reject)):
         message = attribute(codec.RULE_CHAIN, rule.chain.encode() + b"\0") + codec.encode(rule)
-        assert codec.decode(attributes(message), rule.version).rule == rule
+        assert codec.decode(message, rule.version) == (rule.chain, rules.Installed(rule, 0))
 
 
 @given(st.binary(max_size=400))
 def test_nftables_decoder_accepts_any_bytes(data: bytes) -> None:
     """Any expression bytes that the kernel lists decode to a rule or to None."""
-    parts = {
-        codec.RULE_CHAIN: b"nat_output\0",
-        codec.RULE_EXPRESSIONS: data,
-        codec.RULE_USERDATA: codec.USERDATA[COMMENT],
-    }
-    decoded = codec.decode(parts, 4)
+    parts = (
+        attribute(codec.RULE_CHAIN, b"nat_output\0"),
+        attribute(codec.RULE_EXPRESSIONS, data),
+        attribute(codec.RULE_USERDATA, codec.USERDATA[COMMENT]),
+    )
+    _, decoded = codec.decode(b"".join(parts), 4)
     assert decoded.rule is None or codec.encode(decoded.rule)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from imds_detour.endpoint import Address, Endpoint
 from imds_detour.value import Value
 
@@ -154,11 +156,15 @@ def guard_rules(addresses: Iterable[Address], layout: Layout, *, reject: bool = 
         refuse = (("tcp", Reject("tcp-reset")), (None, Reject(reply))) if reject else ((None, Drop()),)
         for hook in GUARD_HOOKS:
             chain = layout.hooks["filter", hook]
-            of_version = (address for address in addresses if address.version == version)
-            rules += (Rule("filter", chain, Jump(layout.guard), address, version=version) for address in of_version)
+            rules += (_guard_jump(chain, layout.guard, address) for address in addresses if address.version == version)
         # The jumps let only packets to these addresses into the chain.
         rules += (Rule("filter", layout.guard, action, None, protocol, None, version) for protocol, action in refuse)
     return tuple(rules)
+
+
+@cache  # a start compares these with the installed ones several times
+def _guard_jump(chain: str, guard: str, address: Address) -> Rule:
+    return Rule("filter", chain, Jump(guard), address, None, None, address.version, COMMENT)
 
 
 def guarded_addresses(rules: Iterable[Rule]) -> tuple[Address, ...]:

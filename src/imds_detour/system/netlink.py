@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import struct
 from contextlib import closing, contextmanager
+from functools import lru_cache
 
 from imds_detour.lean import socket
 from imds_detour.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 # linux/netlink.h
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
@@ -56,7 +57,8 @@ def nested(kind: int, *attributes: bytes) -> bytes:
     return attribute(kind | NLA_F_NESTED, b"".join(attributes))
 
 
-def attributes(data: bytes) -> dict[int, bytes]:
+@lru_cache(1000)  # a start reads the same chains several times, and its rules have parts in common
+def attributes(data: bytes) -> Mapping[int, bytes]:
     """Return attributes by kind; a later one replaces an earlier one of its kind."""
     return dict(iterate_attributes(data))
 

@@ -12,14 +12,15 @@ from contextlib import nullcontext
 from imds_detour.errors import DetourError, NotInKernelError
 from imds_detour.firewall.lock import NFTABLES, namespace_lock
 from imds_detour.firewall.nftables import messages
+from imds_detour.firewall.nftables.codec import TABLES, decode
 from imds_detour.firewall.nftables.messages import NETLINK_NETFILTER
 from imds_detour.firewall.rules import NFT, NFT_TABLE, Installed, Rule
 from imds_detour.system.capabilities import NET_ADMIN, effective
-from imds_detour.system.netlink import NFPROTO, Kernel, Message, attributes, open_netlink
+from imds_detour.system.netlink import NFPROTO, Kernel, Message, open_netlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from imds_detour.firewall.change import Change
 
@@ -92,8 +93,8 @@ class NftFirewall:
         entries: list[Installed] = []
         try:
             with open_netlink(NETLINK_NETFILTER) as kernel:
-                for family in NFPROTO.values():
-                    entries += _read(kernel, family, table)
+                for version in NFPROTO:
+                    entries += _read(kernel, version, table)
         except OSError as error:
             raise _translated(error, "cannot be read") from None
         return tuple(entries)
@@ -132,27 +133,26 @@ class NftFirewall:
             raise _translated(error, "refuses imds-detour's rules") from None
 
 
-def _read(kernel: Kernel, family: int, table: str | None) -> list[Installed]:
+def _read(kernel: Kernel, version: int, table: str | None) -> list[Installed]:
     """Return the table's rules. Those without effect count as foreign: it is dormant, or their chain has no hook.
 
     Of a dormant table, the rules of one of Rule.table cannot be told.
     """
-    if (chains := _chains(kernel, family)) is None:
+    if (chains := _chains(kernel, NFPROTO[version])) is None:
         return []
-    from imds_detour.firewall.nftables.codec import TABLES, chain_of, decode  # noqa: PLC0415  (only rules need it)
-
     if table is not None and table not in map(TABLES.get, chains):
         return []
-    bodies = [attributes(body[4:]) for body in kernel.talk([messages.get(messages.GETRULE, family)])]
-    version = next(version for version, number in NFPROTO.items() if number == family)
-    entries = [decode(body, version) for body in bodies if table in (None, TABLES.get(chain_of(body)))]
+    bodies = kernel.talk([messages.get(messages.GETRULE, NFPROTO[version])])
+    entries = [decode(body[4:], version) for body in bodies]
+    reached = {chain for chain in TABLES if messages.has_hook(chain, chains)}
     return [
-        entry if entry.rule and messages.has_hook(entry.rule.chain, chains) else Installed(None, entry.packets)
-        for entry in entries
+        entry if chain in reached else Installed(None, entry.packets)
+        for chain, entry in entries
+        if table in (None, TABLES.get(chain))
     ]
 
 
-def _chains(kernel: Kernel, family: int) -> dict[str, dict[int, bytes]] | None:
+def _chains(kernel: Kernel, family: int) -> dict[str, Mapping[int, bytes]] | None:
     """Return the chains of imds-detour's table, none while it is dormant; None if there is no such table."""
     try:
         if messages.is_dormant(kernel.talk([messages.get(messages.GETTABLE, family)])):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     Parts: TypeAlias = dict[int, Any]  # attributes to encode, by kind: numbers, bytes, and Parts
-    Expressions: TypeAlias = list[tuple[str, dict[int, bytes]]]  # names, and attributes by kind
+    Expression: TypeAlias = tuple[str, Mapping[int, bytes]]  # name, and attributes by kind
 
 # linux/netfilter/nf_tables.h; the names there begin with NFTA_ or NFT_
 RULE_CHAIN, RULE_EXPRESSIONS, RULE_USERDATA = 2, 4, 7
@@ -48,9 +48,11 @@ USERDATA = {
 }
 """Comments in the format of nft, which lists them (libnftnl: NFTNL_UDATA_RULE_COMMENT)."""
 COMMENTS = {data: comment for comment, data in USERDATA.items()}
+ADDED = {"counter": {1, 2}, "nat": {4, 6, 7}, "reject": {REJECT_ICMP_CODE}}
+"""The attributes that the kernel adds to an expression: counters, ends of ranges, unused codes."""
 TABLES = NFT.tables
 MAX_DECODED = 1000
-"""Decoded rules to keep. A sidecar runs for months, and its rules' counters change."""
+"""Rules and parts of them to keep, decoded or encoded. A sidecar runs for months, and its rules' counters change."""
 
 
 @lru_cache(MAX_DECODED)  # a rule is encoded when it is written, and each time that it is decoded
@@ -68,27 +70,29 @@ def encode(rule: Rule) -> bytes:
     return nested(RULE_EXPRESSIONS, *parts) + attribute(RULE_USERDATA, USERDATA[rule.comment])
 
 
-def _verdict(action: Action) -> list[bytes]:
+@lru_cache(MAX_DECODED)
+def _verdict(action: Action) -> tuple[bytes, ...]:
     match action:
         case rules.Dnat(to):
             nat = {NAT_TYPE: NAT_DNAT, NAT_FAMILY: NFPROTO[to.address.version]}
             nat |= {NAT_REG_ADDR_MIN: REG_1, NAT_REG_PROTO_MIN: REG_2}
             port = struct.pack("!H", to.port)
-            return [_immediate(REG_1, to.address.packed), _immediate(REG_2, port), _expression("nat", nat)]
+            return _immediate(REG_1, to.address.packed), _immediate(REG_2, port), _expression("nat", nat)
         case rules.Reject(reply):
             kind, code = REJECTS[reply]
-            return [_expression("reject", {REJECT_TYPE: kind, REJECT_ICMP_CODE: bytes([code])})]
+            return (_expression("reject", {REJECT_TYPE: kind, REJECT_ICMP_CODE: bytes([code])}),)
         case rules.Masquerade():
-            return [_expression("masq", {})]
+            return (_expression("masq", {}),)
         case rules.Jump(chain):
             verdict: Parts = {VERDICT_CODE: NFT_JUMP, VERDICT_CHAIN: string(chain)}
         case rules.Drop():
             verdict = {VERDICT_CODE: NF_DROP}
     # As bytes: the kernel lists a verdict without NLA_F_NESTED.
     data = {IMMEDIATE_DREG: REG_VERDICT, IMMEDIATE_DATA: {DATA_VERDICT: _packed(verdict)}}
-    return [_expression("immediate", data)]
+    return (_expression("immediate", data),)
 
 
+@lru_cache(MAX_DECODED)
 def _payload(base: int, offset: int, length: int) -> bytes:
     parts = {PAYLOAD_DREG: REG_1, PAYLOAD_BASE: base, PAYLOAD_OFFSET: offset, PAYLOAD_LEN: length}
     return _expression("payload", parts)
@@ -116,57 +120,55 @@ def _packed(parts: Parts) -> bytes:
     return packed
 
 
-def chain_of(parts: Mapping[int, bytes]) -> str:
-    """Return the name of a rule's chain."""
-    return text(parts.get(RULE_CHAIN, b""))
-
-
-def decode(parts: Mapping[int, bytes], version: int) -> Installed:
-    """Return the rule in the attributes of a rule message. Installed.rule is None for a foreign rule."""
-    return _decode(chain_of(parts), version, parts.get(RULE_USERDATA, b""), parts.get(RULE_EXPRESSIONS, b""))
-
-
 @lru_cache(MAX_DECODED)  # a rule is read many times, mostly with the same bytes
-def _decode(chain: str, version: int, userdata: bytes, data: bytes) -> Installed:
+def decode(data: bytes, version: int) -> tuple[str, Installed]:
+    """Return the chain and the rule in the attributes of a rule message. Installed.rule is None for a foreign rule."""
+    parts = attributes(data)
+    chain = text(parts.get(RULE_CHAIN, b""))
     packets = 0
     try:
-        expressions = _expressions(data)
-        packets = _number(dict(expressions).get("counter", {}).get(COUNTER_PACKETS, b""))
-        rule = _decode_rule(chain, version, COMMENTS[userdata], expressions)
+        expressions, plain = _expressions(parts)
+        packets = int.from_bytes(dict(expressions).get("counter", {}).get(COUNTER_PACKETS, b""))
+        rule = _decode_rule(chain, version, COMMENTS[parts.get(RULE_USERDATA, b"")], expressions)
     except (KeyError, ValueError, IndexError, struct.error):
-        return Installed(None, packets)
+        return chain, Installed(None, packets)
     # A foreign rule may have parts that were ignored. A rule of imds-detour is the same when it is encoded again.
-    again = _expressions(attributes(encode(rule))[RULE_EXPRESSIONS])
-    return Installed(rule if _plain(again) == _plain(expressions) else None, packets)
+    _, again = _expressions(attributes(encode(rule)))
+    return chain, Installed(rule if again == plain else None, packets)
 
 
-def _expressions(data: bytes) -> Expressions:
-    elements = (attributes(element) for _, element in iterate_attributes(data))
-    return [(text(parts[EXPR_NAME]), attributes(parts.get(EXPR_DATA, b""))) for parts in elements]
+def _expressions(parts: Mapping[int, bytes]) -> tuple[list[Expression], list[Expression]]:
+    """Return the expressions of a rule, and the same without the attributes that the kernel adds."""
+    pairs = [_expression_in(element) for _, element in iterate_attributes(parts.get(RULE_EXPRESSIONS, b""))]
+    return [whole for whole, _ in pairs], [plain for _, plain in pairs]
 
 
-def _number(value: bytes) -> int:
-    return int.from_bytes(value, "big")
+@lru_cache(MAX_DECODED)  # most rules differ in their address only
+def _expression_in(element: bytes) -> tuple[Expression, Expression]:
+    parts = attributes(element)
+    name, data = text(parts[EXPR_NAME]), attributes(parts.get(EXPR_DATA, b""))
+    added = ADDED.get(name, ())
+    return (name, data), (name, {kind: value for kind, value in data.items() if kind not in added})
 
 
-def _decode_rule(chain: str, version: int, comment: str, expressions: Expressions) -> Rule:
+def _decode_rule(chain: str, version: int, comment: str, expressions: list[Expression]) -> Rule:
     """Return the rule that these expressions seem to make; whether they do is seen when it is encoded again."""
     compared: dict[int, bytes] = {}  # an address, a port and a protocol differ in length
-    registers: dict[int, dict[int, bytes]] = {}
+    registers: dict[int, Mapping[int, bytes]] = {}
     by_name = dict(expressions)
     for name, data in expressions:
         if name == "cmp":
             value = attributes(data[CMP_DATA])[DATA_VALUE]
             compared[len(value)] = value
         elif name == "immediate":
-            registers[_number(data[IMMEDIATE_DREG])] = attributes(data[IMMEDIATE_DATA])
+            registers[int.from_bytes(data[IMMEDIATE_DREG])] = attributes(data[IMMEDIATE_DATA])
     if "nat" in by_name:
         (port,) = struct.unpack("!H", registers[REG_2][DATA_VALUE])
         action: Action = rules.Dnat(Endpoint(ip_address(registers[REG_1][DATA_VALUE]), port))
     elif "masq" in by_name:
         action = rules.Masquerade()
     elif reject := by_name.get("reject"):
-        reply = _number(reject[REJECT_TYPE]), reject.get(REJECT_ICMP_CODE, b"\0")[0]
+        reply = int.from_bytes(reject[REJECT_TYPE]), reject.get(REJECT_ICMP_CODE, b"\0")[0]
         action = rules.Reject({value: name for name, value in REJECTS.items()}[reply])
     else:
         target = text(attributes(registers[REG_VERDICT][DATA_VERDICT]).get(VERDICT_CHAIN, b""))
@@ -178,16 +180,7 @@ def _decode_rule(chain: str, version: int, comment: str, expressions: Expression
         action,
         destination=None if address is None else ip_address(address),
         protocol="tcp" if 1 in compared else None,
-        port=_number(compared[2]) if 2 in compared else None,
+        port=int.from_bytes(compared[2]) if 2 in compared else None,
         version=version,
         comment=comment,
     )
-
-
-def _plain(expressions: Expressions) -> Expressions:
-    """Return the expressions without the parts that the kernel adds: counters, ends of ranges, unused codes."""
-    added = {"counter": {1, 2}, "nat": {4, 6, 7}, "reject": {REJECT_ICMP_CODE}}
-    return [
-        (name, {kind: value for kind, value in data.items() if kind not in added.get(name, ())})
-        for name, data in expressions
-    ]

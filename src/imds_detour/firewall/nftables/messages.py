@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+from imds_detour.firewall.nftables.codec import encode
 from imds_detour.firewall.rules import NFT, NFT_TABLE, nft_priority
 from imds_detour.system import netlink
 from imds_detour.system.netlink import Message, attribute, string
@@ -39,7 +40,7 @@ def get_generation() -> Message:
 
 def generation_of(answers: Iterable[bytes]) -> int:
     """Return the number that every change of the ruleset raises."""
-    return next(int.from_bytes(netlink.attributes(body[4:])[GEN_ID], "big") for body in answers)
+    return next(int.from_bytes(netlink.attributes(body[4:])[GEN_ID]) for body in answers)
 
 
 def get(kind: int, family: int) -> Message:
@@ -47,7 +48,7 @@ def get(kind: int, family: int) -> Message:
     return _message(kind, family, netlink.NLM_F_ACK if kind == GETTABLE else netlink.NLM_F_DUMP, OF_TABLE)
 
 
-def own_chains(answers: Iterable[bytes]) -> dict[str, dict[int, bytes]]:
+def own_chains(answers: Iterable[bytes]) -> dict[str, Mapping[int, bytes]]:
     """Return the chains of imds-detour's table by name, from answers about all chains."""
     chains = (netlink.attributes(body[4:]) for body in answers)
     own = string(NFT_TABLE)
@@ -56,7 +57,7 @@ def own_chains(answers: Iterable[bytes]) -> dict[str, dict[int, bytes]]:
 
 def is_dormant(answers: Iterable[bytes]) -> bool:
     """Return whether the table of an answer is switched off as a whole (``flags dormant`` in nft(8))."""
-    return any(int.from_bytes(netlink.attributes(body[4:]).get(TABLE_FLAGS, b""), "big") & DORMANT for body in answers)
+    return any(int.from_bytes(netlink.attributes(body[4:]).get(TABLE_FLAGS, b"")) & DORMANT for body in answers)
 
 
 def has_hook(chain: str, chains: Mapping[str, Mapping[int, bytes]]) -> bool:
@@ -94,8 +95,6 @@ def changes(
 
 
 def _chain_messages(family: int, wanted: list[Rule], kept: tuple[Rule, ...], existing: frozenset[str]) -> list[Message]:
-    from imds_detour.firewall.nftables.codec import encode  # noqa: PLC0415  (legacy iptables does without)
-
     messages, unused = [], []
     known = frozenset(wanted)  # comparing each rule with each other would be costly
     for chain in NFT.tables:
