@@ -121,12 +121,12 @@ class _Tables:
         entries = self._library.chain(table, chain)
         for rule in (rule for rule in wanted if rule.chain == chain):
             entries.append_rule(codec.encode(self._library, rule))
+        jumps = [rule for rule in wanted if rule.chain != chain]
+        entry = codec.entry_bytes(codec.encode(self._library, jumps[0])) if jumps else None
         for shared in SHARED[table.name]:
             for position in reversed([position for position, _ in _jumps(table, shared)]):
                 self._library.delete(table, shared, position)
-            jumps = [rule for rule in wanted if rule.chain == shared]
-            entry = codec.entry_bytes(codec.encode(self._library, jumps[0])) if jumps else None
-            for rule in reversed(jumps):
+            for rule in (rule for rule in reversed(jumps) if rule.chain == shared):
                 assert rule.destination is not None  # noqa: S101  (each jump has one)
                 codec.set_destination(entry, rule.destination)  # jumps differ only in this, and encoding is slow
                 table.insert_entry(shared, entry, 0)
@@ -146,10 +146,10 @@ class _Tables:
         return installed
 
     def _decode(self, entry: Iptc, table: Iptc, chain: str) -> Rule | None:
-        """Return an entry's rule, None for a foreign one. Jumps that differ only in the address are decoded once."""
+        """Return an entry's rule, None for a foreign one. Of jumps that differ in chain or address, one is decoded."""
         target = table.get_target(entry)
         destination, masked = codec.masked_bytes(entry, self._version, jumps=target in JUMPS)
-        key, alike = (chain, target, masked, destination), (chain, target, masked, None)
+        key, alike = (chain, target, masked, destination), ("" if destination else chain, target, masked, None)
         if key in self._decoded:
             return self._decoded[key]
         if len(self._decoded) > MAX_DECODED:
@@ -160,8 +160,8 @@ class _Tables:
                 self._decoded[alike] = codec.decode(rule, table.name, chain, self._version)
             except (ValueError, self._library.refused, self._library.missing):
                 self._decoded[alike] = None  # a foreign rule: a range, a list of ports, a missing extension
-        decoded = self._decoded[alike]
-        self._decoded[key] = decoded.replace(destination=destination) if decoded and destination else decoded
+        first = self._decoded[alike]
+        self._decoded[key] = first.replace(chain=chain, destination=destination) if first and destination else first
         return self._decoded[key]
 
 
