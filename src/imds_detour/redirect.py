@@ -137,8 +137,7 @@ class Transaction:
 
     def change(self, firewall: Firewall, change: AddGuard | SetRedirects) -> None:
         """Change the rules of a table."""
-        # The rules of the guard are the same in almost every start.
-        for rule in change.wanted((), firewall.layout) if change.table == "nat" else ():
+        for rule in change.wanted((), firewall.layout) if change.table == "nat" else ():  # the guard's hardly change
             self.log.step(f"rule: {rule.table} {rule.spec}")
         previous = firewall.apply(change, self.deadline.within(LOCK_TIMEOUT))
         if opposite := change.undo(previous, firewall.layout):

@@ -4,6 +4,7 @@ import glob
 import importlib.util
 import os
 import signal
+import sys
 from typing import Any
 
 import pytest
@@ -179,6 +180,48 @@ def test_stale_guard_is_repaired(network: Network) -> None:
     network.success("true")
     assert tables(network) == f"{REDIRECT}\n{GUARD}"
     assert network.app.run("iptables-legacy", "-S", "OUTPUT", "1").stdout.strip() == GUARD.splitlines()[2]
+
+
+APPLY = """
+import sys
+from ipaddress import ip_address
+from imds_detour.firewall.change import AddGuard, Replace
+from imds_detour.firewall.select import start_legacy
+
+firewall = start_legacy((4,))
+firewall.installed("nat")
+previous = firewall.apply(AddGuard((ip_address("192.0.2.1"),)), 1)
+if sys.argv[1] == "undo":
+    firewall.apply(Replace("filter", previous), 1)
+firewall.close()
+"""
+"""Reads table nat, guards another address, and undoes that if asked."""
+
+
+@pytest.mark.parametrize(
+    "altered", [f"-d {METADATA} -p tcp", f"-d {METADATA}", ""], ids=["tcp", "same", "every address"]
+)
+def test_undo_restores_a_jump_that_was_altered(network: Network, altered: str) -> None:
+    """An undo restores the jumps that were there, also if one of them was not like that of the other chain."""
+    network.app.run(sys.executable, "-c", APPLY, "keep")
+    jump = f"iptables-legacy -I OUTPUT {altered} -m comment --comment imds-detour -j IMDS_DETOUR_GUARD"
+    network.app.run("sh", "-euc", f"iptables-legacy -D OUTPUT 1\n{jump}")
+    before = tables(network)
+    network.app.run(sys.executable, "-c", APPLY, "undo")
+    assert tables(network) == before
+
+
+def test_jump_in_another_table_is_no_part_of_the_guard(network: Network) -> None:
+    """What is guarded stays guarded after table nat was read, and it had a jump like those of the guard."""
+    network.start_mock()
+    network.success("true")
+    jump = f"-A IMDS_DETOUR -d {METADATA} -m comment --comment imds-detour -j IMDS_DETOUR_GUARD"
+    network.app.run("sh", "-euc", f"iptables-legacy -t nat -N IMDS_DETOUR_GUARD\niptables-legacy -t nat {jump}")
+    network.app.run(sys.executable, "-c", APPLY, "keep")
+    guarded = [
+        line.split()[3] for line in tables(network).splitlines() if line.startswith("-A OUTPUT") and "GUARD" in line
+    ]
+    assert guarded == [f"{METADATA}/32", "192.0.2.1/32"]
 
 
 def test_start_with_another_mock_replaces_the_redirect(network: Network) -> None:

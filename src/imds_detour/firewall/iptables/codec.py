@@ -56,22 +56,21 @@ def set_destination(entry: Iptc, address: Address) -> None:
 
 
 def masked_bytes(entry: Iptc, version: int, *, jumps: bool) -> tuple[Address | None, bytes]:
-    """Return an entry's destination, and its bytes without that and without counters.
+    """Return an entry's destination, and its bytes without that, its counters, and the hooks that lead to it.
 
     For an entry that does not ``jump``, the destination is None and in the bytes. A jump's verdict is the position of a
     chain in the table, which changes with every rule.
     """
-    counters = type(entry).counters
     whole = bytearray(ctypes.string_at(ctypes.addressof(entry), entry.next_offset))
     destination: Address | None = None
-    size = 4 if version == 4 else 16
-    at, mask = size, 3 * size  # struct ipt_ip, struct ip6t_ip6: source, destination, and their masks
-    if jumps and whole[mask : mask + size] == b"\xff" * size:
-        destination = ip_address(bytes(whole[at : at + size]))
-        whole[at : at + size] = bytes(size)
+    size = 4 if version == 4 else 16  # struct ipt_ip, struct ip6t_ip6: source, destination, and their masks
+    if jumps and whole[3 * size : 4 * size] == b"\xff" * size:
+        destination = ip_address(bytes(whole[size : 2 * size]))
+        whole[size : 2 * size] = bytes(size)
     if jumps:
         whole[entry.target_offset + TARGET_HEADER : entry.next_offset] = b""
-    whole[counters.offset : counters.offset + counters.size] = b""
+    for field in (type(entry).counters, type(entry).comefrom):  # the last one first: the others must not move
+        whole[field.offset : field.offset + field.size] = b""
     return destination, bytes(whole)
 
 

@@ -12,7 +12,7 @@ import time
 from ipaddress import ip_address
 from itertools import count
 
-from imds_detour.endpoint import Address, Endpoint
+from imds_detour.endpoint import Endpoint
 from imds_detour.errors import DetourError
 from imds_detour.firewall.iptables import codec, loader, preflight
 from imds_detour.firewall.lock import LOCK_TIMEOUT, legacy_tables_lock
@@ -50,7 +50,7 @@ class _Tables:
     def __init__(self, library: loader.Library, version: int) -> None:
         self._library = library
         self._version = version
-        self._decoded: dict[tuple[str, bytes | None, bytes, Address | None], Rule | None] = {}
+        self._decoded: dict[tuple[object, ...], Rule | None] = {}
         # To tell a chain from an extension, python-iptables reads all tables but these. Reading would create them.
         library.table.existing_table_names.update(mangle=False, raw=False, security=False)
 
@@ -121,15 +121,17 @@ class _Tables:
         entries = self._library.chain(table, chain)
         for rule in (rule for rule in wanted if rule.chain == chain):
             entries.append_rule(codec.encode(self._library, rule))
-        jumps = [rule for rule in wanted if rule.chain != chain]
-        entry = codec.entry_bytes(codec.encode(self._library, jumps[0])) if jumps else None
+        encoded: dict[tuple[object, ...], Iptc] = {}
         for shared in SHARED[table.name]:
             for position in reversed([position for position, _ in _jumps(table, shared)]):
                 self._library.delete(table, shared, position)
-            for rule in (rule for rule in reversed(jumps) if rule.chain == shared):
-                assert rule.destination is not None  # noqa: S101  (each jump has one)
-                codec.set_destination(entry, rule.destination)  # jumps differ only in this, and encoding is slow
-                table.insert_entry(shared, entry, 0)
+            for rule in (rule for rule in reversed(wanted) if rule.chain == shared):
+                alike = rule.destination is None, rule.protocol, rule.port, rule.comment  # encoding is slow
+                if alike not in encoded:
+                    encoded[alike] = codec.entry_bytes(codec.encode(self._library, rule))
+                if rule.destination is not None:
+                    codec.set_destination(encoded[alike], rule.destination)
+                table.insert_entry(shared, encoded[alike], 0)
         if not wanted and table.is_chain(chain):
             table.delete_chain(chain)
 
@@ -149,19 +151,19 @@ class _Tables:
         """Return an entry's rule, None for a foreign one. Of jumps that differ in chain or address, one is decoded."""
         target = table.get_target(entry)
         destination, masked = codec.masked_bytes(entry, self._version, jumps=target in JUMPS)
-        key, alike = (chain, target, masked, destination), ("" if destination else chain, target, masked, None)
-        if key in self._decoded:
-            return self._decoded[key]
-        if len(self._decoded) > MAX_DECODED:
-            self._decoded.clear()
-        if alike not in self._decoded:
-            try:
-                rule = self._library.rule(entry, self._library.chain(table, chain))
-                self._decoded[alike] = codec.decode(rule, table.name, chain, self._version)
-            except (ValueError, self._library.refused, self._library.missing):
-                self._decoded[alike] = None  # a foreign rule: a range, a list of ports, a missing extension
-        first = self._decoded[alike]
-        self._decoded[key] = first.replace(chain=chain, destination=destination) if first and destination else first
+        alike = table.name, None if destination else chain, target, masked
+        key = (*alike, chain, destination)
+        if key not in self._decoded:
+            if len(self._decoded) > MAX_DECODED:
+                self._decoded.clear()
+            if alike not in self._decoded:
+                try:
+                    rule = self._library.rule(entry, self._library.chain(table, chain))
+                    self._decoded[alike] = codec.decode(rule, table.name, chain, self._version)
+                except (ValueError, self._library.refused, self._library.missing):
+                    self._decoded[alike] = None  # a foreign rule: a range, a list of ports, a missing extension
+            first = self._decoded[alike]
+            self._decoded[key] = first.replace(chain=chain, destination=destination) if first and destination else first
         return self._decoded[key]
 
 
