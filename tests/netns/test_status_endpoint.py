@@ -70,9 +70,9 @@ def test_listen_serves_beside_64_clients(ready: Network, sidecars: Sidecars, fir
         assert json.loads(ready.ctl("status", "--json").stdout)["probe"]["verified"] is True
         assert time.monotonic() - began < 2
         time.sleep(0.3)
-    connections = ready.app.run("ss", "-Htn", "state", "established", f"sport = :{LISTEN.partition(':')[2]}").stdout
-    held = len(connections.splitlines())
-    assert held <= 32  # the bound
+    connections = ready.app.run("ss", "-Htnp", "state", "established", f"sport = :{LISTEN.partition(':')[2]}").stdout
+    held = connections.count("pid=")  # a connection that is not accepted yet has no process
+    assert held <= 32 + 1  # the bound, and one that is accepted before the oldest is closed
     assert held >= 16 or first.endswith("\r\n\r\n")  # the control: the clients hold connections
 
 
