@@ -190,9 +190,9 @@ from imds_detour.firewall.select import start_legacy
 
 firewall = start_legacy((4,))
 firewall.installed("nat")
-previous = firewall.apply(AddGuard((ip_address("192.0.2.1"),)), 1)
+previous = firewall.apply(AddGuard((ip_address("192.0.2.1"),)), 10)
 if sys.argv[1] == "undo":
-    firewall.apply(Replace("filter", previous), 1)
+    firewall.apply(Replace("filter", previous), 10)
 firewall.close()
 """
 """Reads table nat, guards another address, and undoes that if asked."""
@@ -202,7 +202,7 @@ firewall.close()
     "altered", [f"-d {METADATA} -p tcp", f"-d {METADATA}", ""], ids=["tcp", "same", "every address"]
 )
 def test_undo_restores_a_jump_that_was_altered(network: Network, altered: str) -> None:
-    """An undo restores the jumps that were there, also if one of them was not like that of the other chain."""
+    """An undo restores the jumps that were there, also if the two chains had different ones."""
     network.app.run(sys.executable, "-c", APPLY, "keep")
     jump = f"iptables-legacy -I OUTPUT {altered} -m comment --comment imds-detour -j IMDS_DETOUR_GUARD"
     network.app.run("sh", "-euc", f"iptables-legacy -D OUTPUT 1\n{jump}")
@@ -212,7 +212,7 @@ def test_undo_restores_a_jump_that_was_altered(network: Network, altered: str) -
 
 
 def test_jump_in_another_table_is_no_part_of_the_guard(network: Network) -> None:
-    """What is guarded stays guarded after table nat was read, and it had a jump like those of the guard."""
+    """A jump in table nat that looks like one of the guard is none: what is guarded stays guarded."""
     network.start_mock()
     network.success("true")
     jump = f"-A IMDS_DETOUR -d {METADATA} -m comment --comment imds-detour -j IMDS_DETOUR_GUARD"

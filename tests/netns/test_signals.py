@@ -473,7 +473,7 @@ def test_stop_at_any_moment_is_not_lost(working: Network, work: str, as_pid_1: b
     runs, latest = RUNS if work == "legacy" else RUNS // 4, LATEST * time_of_a_start(working, **WORKS[work])
     counted = stop_often(working, runs, latest, as_pid_1=as_pid_1, **WORKS[work])
     # A second signal is only needed after a stop between exec and the app's trap.
-    assert counted.get(AGAIN, 0) <= RUNS // 4  # that is a tenth of the time on a quiet machine
+    assert counted.get(AGAIN, 0) <= RUNS // 4  # 3 of 24 were seen on a busy machine
 
 
 @pytest.fixture

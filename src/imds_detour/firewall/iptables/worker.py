@@ -121,12 +121,12 @@ class _Tables:
         entries = self._library.chain(table, chain)
         for rule in (rule for rule in wanted if rule.chain == chain):
             entries.append_rule(codec.encode(self._library, rule))
-        encoded: dict[tuple[object, ...], Iptc] = {}
+        encoded: dict[tuple[object, ...], Iptc] = {}  # a jump of each kind, because encoding is slow
         for shared in SHARED[table.name]:
             for position in reversed([position for position, _ in _jumps(table, shared)]):
                 self._library.delete(table, shared, position)
             for rule in (rule for rule in reversed(wanted) if rule.chain == shared):
-                alike = rule.destination is None, rule.protocol, rule.port, rule.comment  # encoding is slow
+                alike = rule.destination is None, rule.protocol, rule.port, rule.comment  # all have one action
                 if alike not in encoded:
                     encoded[alike] = codec.entry_bytes(codec.encode(self._library, rule))
                 if rule.destination is not None:
