@@ -42,17 +42,21 @@ PHRASES = {
     "floors": (
         (
             "The floor of a start, as shares of that script's time by the clock and of its processor time, for pip"
-            " install and for the bundle: the interpreter alone takes {0} and {4}, with the modules of a start by"
-            " nftables {1} and {5}. One process of Python that does what the script does, and reads the rules back,"
-            " takes {2} and {6} with python-iptables, {3} and {7} with nftables. It has no settings, messages and"
-            " session tokens, guards one address instead of 12, and a library that ends it ends the start."
+            " install and for the bundle: the interpreter alone takes {0} and {6}, with the modules of a start by"
+            " nftables {1} and {7}. One process of Python that does what the script does, and reads the rules back,"
+            " takes {2} and {8} with python-iptables, {3} and {9} with nftables. One that loads the modules of a start"
+            " and keeps its promise takes {4} and {10} with python-iptables, {5} and {11} with nftables: it guards all"
+            " addresses, asks with a session token, and reads guard and redirect back before the proof and before the"
+            " app. None of them has settings or messages, and a library that ends it ends the start."
         ),
         (
             "El piso de un arranque, como parte del tiempo de ese script según el reloj y de su tiempo de procesador,"
-            " con pip install y con el bundle: el intérprete solo toma {0} y {4}, y con los módulos de un arranque con"
-            " nftables {1} y {5}. Un proceso de Python que hace lo que el script, y que relee las reglas, toma {2} y"
-            " {6} con python-iptables, {3} y {7} con nftables. No tiene configuración, mensajes ni tokens de sesión,"
-            " cierra una dirección en lugar de 12, y una biblioteca que lo termina, termina el arranque."
+            " con pip install y con el bundle: el intérprete solo toma {0} y {6}, y con los módulos de un arranque con"
+            " nftables {1} y {7}. Un proceso de Python que hace lo que el script, y que relee las reglas, toma {2} y"
+            " {8} con python-iptables, {3} y {9} con nftables. Uno que carga los módulos de un arranque y cumple lo que"
+            " este promete toma {4} y {10} con python-iptables, {5} y {11} con nftables: cierra todas las direcciones,"
+            " pregunta con un token de sesión y relee todas sus reglas antes de la prueba y antes de la app. Ninguno"
+            " tiene configuración ni mensajes, y una biblioteca que lo termina, termina el arranque."
         ),
     ),
     "reaction floor": (

@@ -18,7 +18,14 @@ HERE = os.path.join(ROOT, "bench")
 BUILD = os.path.join(ROOT, "build", "bench")
 BUNDLE = os.path.join(ROOT, "build", "imds-detour")
 TOOLS = ("stamp", "pathcost")
-LEAST = ("interpreter", "modules", "python-iptables", "nftables")
+LEAST = (
+    "interpreter",
+    "modules",
+    "python-iptables",
+    "nftables",
+    "promise by python-iptables",
+    "promise by nftables",
+)
 """What least.py may do."""
 
 
