@@ -6,9 +6,10 @@ import subprocess
 
 import pytest
 
+from tests.support.faults.injection import strace
 from tests.support.faults.lock import held_lock
 from tests.support.hosts.network import CTL, INSTANCE, METADATA, METADATA6, MOCK, PORT, Network
-from tests.support.hosts.sidecars import LISTEN, Sidecars, asked, count, until
+from tests.support.hosts.sidecars import LISTEN, Sidecar, Sidecars, asked, count, listed, until
 from tests.support.judges.processes import children
 from tests.support.judges.rules_listing import all_rules
 
@@ -71,6 +72,47 @@ def test_later_ipv6_is_guarded_and_redirected(network: Network, sidecars: Sideca
     ids = network.app.run("curl", "-sS", "--fail", f"http://[{METADATA6}]/latest/meta-data/instance-id").stdout
     assert (ids, asked(network), sidecar.stop()) == (INSTANCE, INSTANCE, 0)
     assert (network.detour_redirects(), {METADATA, METADATA6} < network.guarded()) == ("", True)
+
+
+PROBES = 12
+
+
+def reads_per_probe(network: Network, sidecar: Sidecar) -> float:
+    """Return how often a sidecar reads the rules of IPv6, for each of some probes, which do not read these."""
+    log = "/run/reads"
+    tracer = strace(log=log, calls=["sendto"], children=True)
+    attached = network.app.popen(*tracer, "-p", str(sidecar.process.pid), stderr=subprocess.PIPE)
+    assert attached.stderr is not None
+    assert "attached" in attached.stderr.readline()
+    first = count(sidecar, "probes")
+    probes = until(lambda: count(sidecar, "probes") - first, lambda seen: seen >= PROBES)
+    attached.terminate()
+    attached.communicate()
+    assert probes >= PROBES
+    lines = network.app.run("cat", log).stdout.splitlines()
+    return sum("NFT_MSG_GETRULE" in line and "AF_INET6" in line for line in lines) / probes
+
+
+@pytest.mark.slow
+def test_rules_are_compared_again_after_a_change(mocked: Network, sidecars: Sidecars) -> None:
+    """A sidecar with nftables seldom reads what has not changed; control: another program changes it all the time.
+
+    It still repairs what another program has removed.
+    """
+    sidecar = sidecars.start("--every", "0.2", "--listen", LISTEN, MOCK_HOSTNAME=MOCK, MOCK_BACKEND="nft")
+    quiet = reads_per_probe(mocked, sidecar)
+    loop = "while :; do nft add table ip foreign; nft delete table ip foreign; done"
+    changing = mocked.app.popen("sh", "-c", loop)
+    try:
+        assert 0 < 2 * quiet < reads_per_probe(mocked, sidecar)
+    finally:
+        changing.kill()
+        changing.communicate()
+    before = count(sidecar, "repairs")
+    mocked.app.run("nft", "delete", "chain", "ip", "imds_detour", "guard_forward")
+    until(lambda: count(sidecar, "repairs"), lambda seen: seen > before)
+    assert "guard_forward" in until(lambda: listed(mocked), lambda seen: "guard_forward" in seen)
+    assert count(sidecar, "repairs") == before + 1
 
 
 def test_rewritten_hosts_file_gets_its_names_back(mocked: Network, sidecars: Sidecars) -> None:

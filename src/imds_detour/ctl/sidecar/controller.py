@@ -85,7 +85,8 @@ class Controller:
         for status in self._statuses:
             status.due, status.search_due, status.pause = 0.0, 0.0, FIRST_PAUSE
             self.cache.invalidate(status.service.mock.host)
-        self.reconciler.due, self._rules_due = time.monotonic(), 0.0
+        self._rules_due = 0.0
+        self.reconciler.read_now()
 
     def state(self) -> State:
         """Return the state for people and programs."""
@@ -231,7 +232,7 @@ class Controller:
         removed = self.reconciler.close(_redirects(before))
         self._rules_due = 0.0 if before or not removed else self._rules_due
         if status.text == NOT_PROBED:
-            self.reconciler.due = time.monotonic()  # an earlier sidecar may have left a redirect
+            self.reconciler.read_now()  # an earlier sidecar may have left a redirect
         if before or SECONDS.sub("", status.text) != SECONDS.sub("", reason):
             closed = "closed" if self.reconciler.environment.guarded else "not redirected"
             state = closed if removed else "still redirected, because the rule cannot be removed,"

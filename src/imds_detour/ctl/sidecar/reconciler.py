@@ -1,4 +1,4 @@
-"""Keep guard, redirects and host names installed: read them at intervals, and repair what differs."""
+"""Keep guard, redirects and host names installed: look at intervals, and repair what differs."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -32,13 +32,14 @@ class Reconciler:
     inspect: Callable[[], Environment]  # looks at the network namespace again
     firewall: RestartingFirewall
     log: Log
-    interval: float  # seconds between two reads
-    due: float = field(init=False)  # when the next read is due, by time.monotonic()
+    interval: float  # seconds between two looks
+    due: float = field(init=False)  # when the next look is due, by time.monotonic()
     repairs: int = 0  # how often another program's change of the rules was undone
     own_failure: bool = False  # whether a change failed here: the next difference need not be another program's work
     guards: tuple[tuple[Firewall, AddGuard], ...] = ()
     _closing: set[Redirect] = field(default_factory=set)  # redirects that could not be removed
-    _read: float = -inf  # when the rules were read last
+    _complete: object = None  # what the rules were compared with when nothing was missing
+    _looked: float = -inf  # when the last look was
     _warned: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -65,26 +66,38 @@ class Reconciler:
 
     def read_soon(self) -> None:
         """Read the rules soon, after a change that may be another program's; at most five times a second."""
-        self.due = min(self.due, max(time.monotonic(), self._read + 0.2))
+        # Also if the number of the change is known: the kernel gives it before it shows the new rules.
+        self.due, self._complete = min(self.due, max(time.monotonic(), self._looked + 0.2)), None
+
+    def read_now(self) -> None:
+        """Read the rules at the next reconcile(), which is due now."""
+        self.due, self._complete = time.monotonic(), None
 
     def reconcile(self, targets: Sequence[Target]) -> None:
-        """If it is due, compare rules and host names with what these targets need, and repair differences."""
+        """If it is due, compare rules and host names with what these targets need, and repair differences.
+
+        Rules of nftables are not read if nothing was missing when they were read last, and nothing has changed since.
+        """
         if time.monotonic() < self.due:
             return
-        self._read = time.monotonic()
-        self.due = self._read + self.interval
+        self._looked = time.monotonic()
+        self.due = self._looked + self.interval
         try:  # Kubernetes rewrites a pod's /etc/hosts when a container starts
             etc_hosts.add(host_names(targets))
             self._warn("names", "")
         except DetourError as error:
             self._warn("names", error.reason)
         try:
-            repairs = [*self._guard_repairs(), *self._redirect_repairs(targets)]
+            generation = self.firewall.generation()  # before the rules, so that a change meanwhile is another one
+            now = generation, self.environment, self.guards, [target.redirect for target in targets]
+            read = generation is None or now != self._complete or self._closing
+            repairs = [*self._guard_repairs(), *self._redirect_repairs(targets)] if read else []
         except DetourError as error:
             self._warn("reading", f"imds-detour's firewall rules cannot be read: {error.reason}; it is tried again")
             self.due = time.monotonic() + RETRY
             return
         self._warn("reading", "")
+        self._complete = None if repairs else now
         own_failure, self.own_failure = self.own_failure, False
         problem = ""
         if repairs and own_failure:
@@ -110,8 +123,7 @@ class Reconciler:
     def install_guard(self, environment: Environment) -> None:
         """Install the guard; DetourError when the firewall refuses."""
         with Transaction(Deadline(inf), self.log) as transaction:
-            parts = guard_parts(self.firewall, self.log)
-            self.guards = install_guards(transaction, parts, environment.guarded)
+            self.guards = install_guards(transaction, guard_parts(self.firewall, self.log), environment.guarded)
             transaction.keep()
 
     def _guard_repairs(self) -> list[tuple[Firewall, Change]]:

@@ -72,6 +72,10 @@ class RestartingFirewall:
         """Return imds-detour's rules as the kernel holds them, in one table or in both."""
         return self._call(lambda firewall: firewall.installed(table))
 
+    def generation(self) -> int | None:
+        """Return a number that each transaction of nftables raises; None for legacy iptables, which has none."""
+        return self._call(lambda firewall: firewall.generation() if isinstance(firewall, NftFirewall) else None)
+
     def close(self) -> None:
         """End the helper, if any; the rules remain."""
         self._firewall.close()

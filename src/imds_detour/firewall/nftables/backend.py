@@ -41,11 +41,15 @@ class NftFirewall:
 
     def require(self) -> None:
         """Raise DetourError if nftables cannot be used. This changes no rules."""
+        self.generation("cannot be used here")
+
+    def generation(self, problem: str = "cannot be read") -> int:
+        """Return a number that each transaction raises, also another program's. ``problem`` is for a failure's text."""
         try:
             with open_netlink(NETLINK_NETFILTER) as kernel:
-                kernel.talk([messages.get_generation()])
+                return messages.generation_of(kernel.talk([messages.get_generation()]))
         except OSError as error:
-            raise _translated(error, "cannot be used here") from None
+            raise _translated(error, problem) from None
 
     def has_redirects(self) -> bool:
         """Return whether redirects of imds-detour are installed, False if they cannot be read."""
@@ -79,11 +83,7 @@ class NftFirewall:
 
     def _rules(self) -> list[Rule | None]:
         """Return the installed rules. They are read again only if the kernel's ruleset has another generation."""
-        try:
-            with open_netlink(NETLINK_NETFILTER) as kernel:
-                generation = messages.generation_of(kernel.talk([messages.get_generation()]))
-        except OSError as error:
-            raise _translated(error, "cannot be read") from None
+        generation = self.generation()
         if self._known is None or self._known[0] != generation:
             self._known = generation, [entry.rule for entry in self.installed()]
         return self._known[1]
@@ -134,9 +134,9 @@ class NftFirewall:
 
 
 def _read(kernel: Kernel, version: int, table: str | None) -> list[Installed]:
-    """Return the table's rules. Those without effect count as foreign: it is dormant, or their chain has no hook.
+    """Return the table's rules. They count as foreign if it is unreliable, or if their chain has no hook.
 
-    Of a dormant table, the rules of one of Rule.table cannot be told.
+    Of an unreliable table, the rules of one of Rule.table cannot be told.
     """
     if (chains := _chains(kernel, NFPROTO[version])) is None:
         return []
@@ -153,9 +153,9 @@ def _read(kernel: Kernel, version: int, table: str | None) -> list[Installed]:
 
 
 def _chains(kernel: Kernel, family: int) -> dict[str, Mapping[int, bytes]] | None:
-    """Return the chains of imds-detour's table, none while it is dormant; None if there is no such table."""
+    """Return the chains of imds-detour's table, none while it is unreliable; None if there is no such table."""
     try:
-        if messages.is_dormant(kernel.talk([messages.get(messages.GETTABLE, family)])):
+        if messages.is_unreliable(kernel.talk([messages.get(messages.GETTABLE, family)])):
             return {}
         return messages.own_chains(kernel.talk([messages.get(messages.GETCHAIN, family)]))
     except OSError as error:

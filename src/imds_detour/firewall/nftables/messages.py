@@ -20,7 +20,7 @@ SUBSYSTEM, BATCH_BEGIN, BATCH_END = 10, 16, 17  # linux/netfilter/nfnetlink.h: N
 # linux/netfilter/nf_tables.h
 GEN_ID = 1
 NEWTABLE, GETTABLE, DELTABLE, NEWCHAIN, GETCHAIN, DELCHAIN, NEWRULE, GETRULE, DELRULE, GETGEN = *range(9), 16
-TABLE_NAME, TABLE_FLAGS, DORMANT = 1, 2, 1  # the first one in messages about chains and rules, too
+TABLE_NAME, TABLE_FLAGS, UNRELIABLE = 1, 2, 1 | 2  # the first one in chains and rules, too; the last: DORMANT | OWNER
 RULE_CHAIN = 2
 CHAIN_NAME, CHAIN_HOOK, CHAIN_POLICY, CHAIN_TYPE = 3, 4, 5, 7
 HOOK_NUM, HOOK_PRIORITY = 1, 2
@@ -55,9 +55,9 @@ def own_chains(answers: Iterable[bytes]) -> dict[str, Mapping[int, bytes]]:
     return {netlink.text(chain[CHAIN_NAME]): chain for chain in chains if chain.get(TABLE_NAME) == own}
 
 
-def is_dormant(answers: Iterable[bytes]) -> bool:
-    """Return whether the table of an answer is switched off as a whole (``flags dormant`` in nft(8))."""
-    return any(int.from_bytes(netlink.attributes(body[4:]).get(TABLE_FLAGS, b"")) & DORMANT for body in answers)
+def is_unreliable(answers: Iterable[bytes]) -> bool:
+    """Return whether the table of an answer is off (``dormant`` in nft(8)), or ends with the program that owns it."""
+    return any(int.from_bytes(netlink.attributes(body[4:]).get(TABLE_FLAGS, b"")) & UNRELIABLE for body in answers)
 
 
 def has_hook(chain: str, chains: Mapping[str, Mapping[int, bytes]]) -> bool:
