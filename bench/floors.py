@@ -28,9 +28,20 @@ def reach(what: str, name: str, port: int) -> None:
     elif what == firewall:
         _do_the_work_of_the_script(firewall, name, port)
     else:
+        _load_what_pip_loads()
         _load_modules()
         _load_rest(firewall)
         _keep_the_promise(firewall, name, port)
+
+
+def _load_what_pip_loads() -> None:
+    """Import re and use it if the script that pip has written does, as before pip 25.2."""
+    with open(f"{sys.prefix}/bin/imds-detour", "rb") as script:  # the bundle's is an ELF program
+        uses_re = b"\nimport re\n" in script.read(200)
+    if uses_re:
+        import re
+
+        re.sub(r"(-script\.pyw|\.exe)?$", "", "imds-detour")
 
 
 def _load_modules() -> None:

@@ -10,7 +10,7 @@ LIB is the folder of the bundle's modules, and empty for pip. WHAT is one of the
   which reads them back; the script does not.
 - ``promise by python-iptables``, ``promise by nftables``: load the modules of a start with that firewall, and do what
   is promised: guard all addresses, ask with a session token, and read guard and redirect back before the proof and
-  before the app. The rest is missing as above.
+  before the app. For pip, load what its script loads, too. The rest is missing as above.
 
 One process does one thing after another. A start by legacy iptables has two, which overlap by the clock and cost more
 processor time.

@@ -66,7 +66,7 @@ class Reconciler:
 
     def read_soon(self) -> None:
         """Read the rules soon, after a change that may be another program's; at most five times a second."""
-        # Also if the number of the change is known: the kernel gives it before it shows the new rules.
+        # The kernel raises the generation before it shows the new rules, so the last read may have seen the old ones.
         self.due, self._complete = min(self.due, max(time.monotonic(), self._looked + 0.2)), None
 
     def read_now(self) -> None:
